@@ -1,0 +1,76 @@
+# Every command of this project. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Binaries find libtorch from target/PROFILE by a relative path that .cargo/config.toml passes to the linker: a
+# target folder elsewhere, or flags of your own, would build programs that do not start.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+ifneq ($(RUSTFLAGS)$(CARGO_ENCODED_RUSTFLAGS),)
+$(info make: note: your RUSTFLAGS would replace those of .cargo/config.toml and are not used here)
+endif
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
+
+# Everything is built, linted and tested in one profile, so that dependencies are compiled once.
+CARGO := $(WITH_TOOLS) cargo
+ALL := --release --workspace --locked
+
+# Setup writes .setup.mk (WITH_TOOLS), and make reads it again if that changed it. Quick if nothing is missing.
+ifneq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
+include .setup.mk
+ifeq ($(MAKE_RESTARTS),)
+.setup.mk: FORCE
+	@scripts/setup.sh
+endif
+endif
+
+.PHONY: FORCE help setup build test golden demo accuracy chaos bench gpu-check lint fmt doc deny check fmt-check run-tests clean
+FORCE:
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z -]+:.*## / { printf "  make %-23s %s\n", $$1, $$2 }' Makefile
+
+setup: ## find or install Rust, MPI, libclang, libtorch; quick if nothing is missing
+	@:
+
+build: setup ## target/release/lift-trainer and target/release/lift
+	$(CARGO) build $(ALL)
+
+test: check run-tests ## all that CI does: format, lints, docs, licences, build, tests
+
+golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
+	$(CARGO) test $(ALL) golden -- --nocapture
+
+demo: build ## train on two ranks what is built in, and compare with one rank
+	@scripts/demo.sh
+
+accuracy: build ## accuracy on real data and backbones (LIFT_DATA, LIFT_BACKBONES)
+	@scripts/accuracy.sh
+
+chaos bench gpu-check: ## not available yet
+	@echo "make $@: not available yet" >&2; exit 2
+
+lint: fmt-check ## format and clippy, warnings are errors
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
+
+fmt: ## format the sources
+	cargo fmt --all
+
+doc: ## API documentation, warnings are errors: target/doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
+
+deny: ## licences, sources and advisories of the dependencies
+	@$(WITH_TOOLS) scripts/deny.sh
+
+clean: ## remove what was built (not .venv, .libtorch)
+	rm -rf target
+
+check: setup lint doc deny build
+
+fmt-check:
+	cargo fmt --all -- --check
+
+run-tests:
+	@$(WITH_TOOLS) scripts/run_tests.sh $(ALL)

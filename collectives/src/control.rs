@@ -1,0 +1,74 @@
+//! The control plane: agreements and small objects, apart from the tensors.
+
+use crate::error::CollectiveError;
+use crate::process_group::ReduceOp;
+use crate::raw::{Comm, Element};
+
+/// Small messages among all ranks, on a communicator of its own.
+pub struct Control {
+    comm: Comm,
+}
+
+impl Control {
+    pub(crate) fn new(comm: Comm) -> Self {
+        Self { comm }
+    }
+
+    /// This process's number.
+    pub fn rank(&self) -> usize {
+        self.comm.rank
+    }
+
+    /// Number of processes.
+    pub fn size(&self) -> usize {
+        self.comm.size
+    }
+
+    /// Rank `root`'s bytes, at all ranks.
+    pub fn broadcast(&self, bytes: Vec<u8>, root: usize) -> Result<Vec<u8>, CollectiveError> {
+        let mut length = bytes.len() as i64;
+        // SAFETY: one element, owned here.
+        unsafe { self.comm.broadcast((&raw mut length).cast(), 1, Element::I64, root)? };
+        let mut bytes = bytes;
+        bytes.resize(length as usize, 0);
+        // SAFETY: the vector was just given `length` bytes.
+        unsafe { self.comm.broadcast(bytes.as_mut_ptr(), bytes.len(), Element::U8, root)? };
+        Ok(bytes)
+    }
+
+    /// Every rank's bytes, by rank, at all ranks.
+    pub fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.comm.all_gather_bytes(bytes)
+    }
+
+    /// Combines integers over all ranks, in place: exact, whatever the number of ranks.
+    pub fn all_reduce(&self, values: &mut [i64], op: ReduceOp) -> Result<(), CollectiveError> {
+        // SAFETY: a slice of as many elements, borrowed mutably for the call.
+        unsafe { self.comm.all_reduce(values.as_mut_ptr().cast(), values.len(), Element::I64, op) }
+    }
+
+    /// Makes a failure on any rank a failure on all.
+    ///
+    /// `problem` is this rank's, or `None`. Every rank gets the first rank that has one, with its
+    /// text: all go on, or all stop for the same reason.
+    pub fn agree(&self, problem: Option<&str>) -> Result<Option<(usize, String)>, CollectiveError> {
+        let mut failing = [if problem.is_some() { self.rank() as i64 } else { self.size() as i64 }];
+        self.all_reduce(&mut failing, ReduceOp::Min)?;
+        let first = failing[0] as usize;
+        if first == self.size() {
+            return Ok(None);
+        }
+        let text = self.broadcast(problem.unwrap_or_default().as_bytes().to_vec(), first)?;
+        Ok(Some((first, String::from_utf8_lossy(&text).into_owned())))
+    }
+
+    /// Returns when every rank has called it.
+    pub fn barrier(&self) -> Result<(), CollectiveError> {
+        self.comm.barrier()
+    }
+
+    /// Ends every rank of the job at once. Does not return.
+    pub fn abort(&self, code: i32) -> ! {
+        self.comm.abort(code)
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong between ranks.
+
+/// A collective call that did not succeed on this rank.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectiveError {
+    /// MPI answered with an error code.
+    #[error("rank {rank}: MPI's {operation} failed: {message}")]
+    Mpi {
+        /// Rank on which the call failed.
+        rank: usize,
+        /// Name of the collective.
+        operation: &'static str,
+        /// MPI's own text for its code.
+        message: String,
+    },
+    /// A tensor that the operation cannot take.
+    #[error("rank {rank}: {operation} needs {expected}, found {found}")]
+    Tensor {
+        /// Rank on which the call was made.
+        rank: usize,
+        /// Name of the collective.
+        operation: &'static str,
+        /// What the operation takes.
+        expected: String,
+        /// What it was given.
+        found: String,
+    },
+    /// Bytes of another rank that cannot be understood.
+    #[error("rank {rank}: {operation} received bytes that are not {expected}")]
+    Message {
+        /// Rank on which the call was made.
+        rank: usize,
+        /// Name of the operation.
+        operation: &'static str,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+/// The world of ranks could not be started, or is not the one that the launcher meant.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// MPI did not start.
+    #[error("MPI did not start; it may have been started before in this process")]
+    MpiInit,
+    /// The launcher started more processes than MPI knows of: each would train alone.
+    #[error(
+        "{variable} says that the world has {expected} ranks, but MPI says {found}: each process would run alone"
+    )]
+    WorldSize {
+        /// Environment variable that tells the size.
+        variable: String,
+        /// Size according to the launcher.
+        expected: usize,
+        /// Size according to MPI.
+        found: usize,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A collective failed during start-up.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
+}
+
+impl LaunchError {
+    /// The remedy, where there is one.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::WorldSize { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+}

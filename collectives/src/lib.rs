@@ -1,0 +1,23 @@
+//! Process groups for training with [`tch`] over several processes.
+//!
+//! - [`World`] starts MPI once, checks that the launcher and MPI agree about the number of ranks, and
+//!   gives the two planes:
+//! - [`ProcessGroup`]: collectives in place on tensors ([`Solo`], [`MpiGroup`]);
+//! - [`Control`]: agreements and small objects, on a communicator of its own.
+//! - [`host`]: how the ranks of one machine share its cores.
+//!
+//! Every return code is checked. Nothing here knows what is trained.
+
+mod control;
+mod error;
+pub mod host;
+mod launch;
+mod process_group;
+mod raw;
+mod world;
+
+pub use control::Control;
+pub use error::{CollectiveError, LaunchError};
+pub use launch::{Expectation, expected_world};
+pub use process_group::{MpiGroup, ProcessGroup, ReduceOp, Solo};
+pub use world::World;

@@ -1,0 +1,44 @@
+//! The tensor plane: collectives in place on contiguous tensors.
+
+mod mpi;
+mod solo;
+
+pub use self::mpi::MpiGroup;
+pub use solo::Solo;
+
+use crate::error::CollectiveError;
+use tch::Tensor;
+
+/// How the values of the ranks are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// Sum over ranks.
+    Sum,
+    /// Greatest value of any rank.
+    Max,
+    /// Least value of any rank.
+    Min,
+}
+
+/// Ranks that exchange tensors. All ranks make the same calls in the same order.
+///
+/// Tensors are contiguous, of kind float, double or int64, and of the same shape on every rank. A call
+/// returns when its result may be used by the next operation on the tensor's device.
+pub trait ProcessGroup {
+    /// This process's number, `0..size`.
+    fn rank(&self) -> usize;
+    /// Number of processes.
+    fn size(&self) -> usize;
+    /// Name for people: `solo`, `mpi`.
+    fn backend(&self) -> &'static str;
+    /// Combines `tensor` over all ranks; every rank gets the result in place.
+    fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError>;
+    /// Copies rank `root`'s `tensor` to all ranks, in place.
+    fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError>;
+    /// Lays `input` (n elements) of every rank one behind the other in `output` (size x n elements).
+    fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
+    /// Sums `input` (size x n elements) over the ranks and leaves this rank's n elements in `output`.
+    fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
+    /// Returns when every rank has called it.
+    fn barrier(&self) -> Result<(), CollectiveError>;
+}

@@ -1,0 +1,226 @@
+//! The edge to MPI's C interface: one function for each call, each with its return code checked.
+
+use crate::error::CollectiveError;
+use crate::process_group::ReduceOp;
+use mpi::ffi;
+use std::ffi::{c_int, c_void};
+
+unsafe extern "C" {
+    fn collectives_mpi_in_place() -> *mut c_void;
+    fn collectives_mpi_errors_return(comm: ffi::MPI_Comm) -> c_int;
+}
+
+/// Largest number of elements of one MPI call: counts are 32-bit.
+const MAX_COUNT: usize = 1 << 30;
+
+/// Element types that travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    F64,
+    I64,
+    U8,
+}
+
+impl Element {
+    pub(crate) const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 | Self::I64 => 8,
+            Self::U8 => 1,
+        }
+    }
+
+    fn datatype(self) -> ffi::MPI_Datatype {
+        // SAFETY: reads a constant handle that MPI's library defines.
+        unsafe {
+            match self {
+                Self::F32 => ffi::RSMPI_FLOAT,
+                Self::F64 => ffi::RSMPI_DOUBLE,
+                Self::I64 => ffi::RSMPI_INT64_T,
+                Self::U8 => ffi::RSMPI_UINT8_T,
+            }
+        }
+    }
+}
+
+/// A communicator with this process's place in it. Errors come back as codes.
+#[derive(Clone, Copy)]
+pub(crate) struct Comm {
+    handle: ffi::MPI_Comm,
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
+}
+
+impl Comm {
+    /// Wraps a live communicator; its errors are returned instead of ending the process.
+    pub(crate) fn new(handle: ffi::MPI_Comm, rank: usize, size: usize) -> Result<Self, CollectiveError> {
+        let comm = Self { handle, rank, size };
+        // SAFETY: `handle` is a live communicator of an initialised MPI.
+        let code = unsafe { collectives_mpi_errors_return(handle) };
+        comm.check("set_errhandler", code)?;
+        Ok(comm)
+    }
+
+    fn check(&self, operation: &'static str, code: c_int) -> Result<(), CollectiveError> {
+        if code == 0 {
+            return Ok(());
+        }
+        Err(CollectiveError::Mpi { rank: self.rank, operation, message: error_text(code) })
+    }
+
+    /// Sums (or takes the extreme of) `count` elements at `data` over all ranks, in place.
+    ///
+    /// # Safety
+    /// `data` points to `count` writable elements, and nothing else uses them meanwhile.
+    pub(crate) unsafe fn all_reduce(
+        &self,
+        data: *mut u8,
+        count: usize,
+        element: Element,
+        op: ReduceOp,
+    ) -> Result<(), CollectiveError> {
+        for (start, length) in chunks(count) {
+            // SAFETY: the caller's range holds `count` elements, and the chunk lies inside it.
+            let code = unsafe {
+                let operation = match op {
+                    ReduceOp::Sum => ffi::RSMPI_SUM,
+                    ReduceOp::Max => ffi::RSMPI_MAX,
+                    ReduceOp::Min => ffi::RSMPI_MIN,
+                };
+                let chunk = data.add(start * element.size()).cast::<c_void>();
+                let datatype = element.datatype();
+                ffi::MPI_Allreduce(collectives_mpi_in_place(), chunk, length, datatype, operation, self.handle)
+            };
+            self.check("all_reduce", code)?;
+        }
+        Ok(())
+    }
+
+    /// Sends `count` elements at `data` of rank `root` to all ranks.
+    ///
+    /// # Safety
+    /// `data` points to `count` writable elements, and nothing else uses them meanwhile.
+    pub(crate) unsafe fn broadcast(
+        &self,
+        data: *mut u8,
+        count: usize,
+        element: Element,
+        root: usize,
+    ) -> Result<(), CollectiveError> {
+        for (start, length) in chunks(count) {
+            // SAFETY: the caller's range holds `count` elements, and the chunk lies inside it.
+            let code = unsafe {
+                let chunk = data.add(start * element.size()).cast::<c_void>();
+                ffi::MPI_Bcast(chunk, length, element.datatype(), root as c_int, self.handle)
+            };
+            self.check("broadcast", code)?;
+        }
+        Ok(())
+    }
+
+    /// Places `count` elements of every rank behind each other, by rank, at `output` of all ranks.
+    ///
+    /// # Safety
+    /// `input` points to `count` elements, `output` to `count * size` writable ones apart from them.
+    pub(crate) unsafe fn all_gather(
+        &self,
+        input: *const u8,
+        output: *mut u8,
+        count: usize,
+        element: Element,
+    ) -> Result<(), CollectiveError> {
+        let length = self.single_count("all_gather", count)?;
+        // SAFETY: the caller's ranges have the sizes that the call reads and writes.
+        let code = unsafe {
+            ffi::MPI_Allgather(
+                input.cast(),
+                length,
+                element.datatype(),
+                output.cast(),
+                length,
+                element.datatype(),
+                self.handle,
+            )
+        };
+        self.check("all_gather", code)
+    }
+
+    /// Gathers `input` of every rank, of any length, at all ranks.
+    pub(crate) fn all_gather_bytes(&self, input: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        let mut lengths = vec![0i64; self.size];
+        let own = input.len() as i64;
+        // SAFETY: `own` is one element and `lengths` holds one for each rank.
+        unsafe {
+            let (from, to) = ((&raw const own).cast(), lengths.as_mut_ptr().cast());
+            self.all_gather(from, to, 1, Element::I64)?;
+        }
+        let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let mut padded = input.to_vec();
+        padded.resize(longest, 0);
+        let mut all = vec![0u8; longest * self.size];
+        // SAFETY: `padded` has `longest` bytes and `all` as many for each rank.
+        unsafe { self.all_gather(padded.as_ptr(), all.as_mut_ptr(), longest, Element::U8)? };
+        let texts = lengths.iter().enumerate();
+        Ok(texts.map(|(rank, &length)| all[rank * longest..][..length as usize].to_vec()).collect())
+    }
+
+    /// Sums the inputs of all ranks and leaves part `rank` of the result here.
+    ///
+    /// # Safety
+    /// `input` points to `count * size` elements, `output` to `count` writable ones apart from them.
+    pub(crate) unsafe fn reduce_scatter(
+        &self,
+        input: *const u8,
+        output: *mut u8,
+        count: usize,
+        element: Element,
+    ) -> Result<(), CollectiveError> {
+        let length = self.single_count("reduce_scatter", count)?;
+        // SAFETY: the caller's ranges have the sizes that the call reads and writes.
+        let code = unsafe {
+            let sum = ffi::RSMPI_SUM;
+            let datatype = element.datatype();
+            ffi::MPI_Reduce_scatter_block(input.cast(), output.cast(), length, datatype, sum, self.handle)
+        };
+        self.check("reduce_scatter", code)
+    }
+
+    pub(crate) fn barrier(&self) -> Result<(), CollectiveError> {
+        // SAFETY: the communicator is alive.
+        let code = unsafe { ffi::MPI_Barrier(self.handle) };
+        self.check("barrier", code)
+    }
+
+    /// Ends all ranks of the world with `code`. Does not return.
+    pub(crate) fn abort(&self, code: i32) -> ! {
+        // SAFETY: MPI is initialised; the call ends the process.
+        unsafe { ffi::MPI_Abort(self.handle, code) };
+        std::process::abort()
+    }
+
+    fn single_count(&self, operation: &'static str, count: usize) -> Result<c_int, CollectiveError> {
+        if count <= MAX_COUNT {
+            return Ok(count as c_int);
+        }
+        let (expected, found) =
+            (format!("at most {MAX_COUNT} elements a rank"), format!("{count}; cut the tensor into parts"));
+        Err(CollectiveError::Tensor { rank: self.rank, operation, expected, found })
+    }
+}
+
+fn chunks(count: usize) -> impl Iterator<Item = (usize, c_int)> {
+    (0..count).step_by(MAX_COUNT).map(move |start| (start, (count - start).min(MAX_COUNT) as c_int))
+}
+
+fn error_text(code: c_int) -> String {
+    let mut text = vec![0u8; 4096];
+    let mut length: c_int = 0;
+    // SAFETY: the buffer is longer than MPI_MAX_ERROR_STRING of every implementation.
+    let answer = unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr().cast(), &raw mut length) };
+    if answer != 0 {
+        return format!("code {code}");
+    }
+    text.truncate(length as usize);
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,82 @@
+//! The start and the end of the world of ranks.
+
+use crate::control::Control;
+use crate::error::LaunchError;
+use crate::launch::expected_world;
+use crate::process_group::{MpiGroup, ProcessGroup, Solo};
+use crate::raw::Comm;
+use mpi::environment::Universe;
+use mpi::topology::{Communicator, SimpleCommunicator};
+use mpi::traits::AsRaw;
+
+/// All ranks of this job. MPI ends when it is dropped, so keep it until the program's last line.
+pub struct World {
+    // Fields drop in this order: the communicators before MPI itself.
+    tensors: SimpleCommunicator,
+    control: SimpleCommunicator,
+    _universe: Universe,
+    rank: usize,
+    size: usize,
+    local_rank: usize,
+    local_size: usize,
+}
+
+impl World {
+    /// Starts MPI and finds this process's place.
+    ///
+    /// Refuses a world of one rank where the launcher's variables speak of more.
+    pub fn start() -> Result<Self, LaunchError> {
+        let threading = mpi::Threading::Funneled;
+        let (universe, _) = mpi::initialize_with_threading(threading).ok_or(LaunchError::MpiInit)?;
+        let world = universe.world();
+        let (rank, size) = (world.rank() as usize, world.size() as usize);
+        if let Some(expected) = expected_world(|name| std::env::var(name).ok())
+            && size == 1
+            && expected.size > 1
+        {
+            return Err(LaunchError::WorldSize {
+                variable: expected.variable.to_owned(),
+                expected: expected.size,
+                found: size,
+                hint: expected.hint.to_owned(),
+            });
+        }
+        let host = world.split_shared(rank as i32);
+        let (local_rank, local_size) = (host.rank() as usize, host.size() as usize);
+        let (tensors, control) = (world.duplicate(), world.duplicate());
+        Ok(Self { tensors, control, _universe: universe, rank, size, local_rank, local_size })
+    }
+
+    /// This process's number, `0..size`.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of processes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// This process's number among those of its host.
+    pub fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// Number of processes on this host.
+    pub fn local_size(&self) -> usize {
+        self.local_size
+    }
+
+    /// The tensor plane: [`Solo`] for one rank, else MPI.
+    pub fn process_group(&self) -> Result<Box<dyn ProcessGroup>, LaunchError> {
+        if self.size == 1 {
+            return Ok(Box::new(Solo));
+        }
+        Ok(Box::new(MpiGroup::new(Comm::new(self.tensors.as_raw(), self.rank, self.size)?)))
+    }
+
+    /// The control plane.
+    pub fn control(&self) -> Result<Control, LaunchError> {
+        Ok(Control::new(Comm::new(self.control.as_raw(), self.rank, self.size)?))
+    }
+}

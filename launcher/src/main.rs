@@ -1,0 +1,2 @@
+//! lift
+fn main() {}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# mpirun of the MPI that was built against, for a small machine: more ranks than cores, root, containers.
+#
+#   scripts/mpirun.sh -n 2 target/release/lift-trainer ...
+#
+# On a cluster use srun, or your own mpirun: what is set here is for one machine.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+mpirun=$(command -v "$root/.mpi/bin/mpirun" || command -v mpirun || command -v mpiexec) || {
+    echo "mpirun.sh: no mpirun on PATH; run \`make setup\`, or load your MPI module" >&2
+    exit 2
+}
+
+# Open MPI up to 4 reads OMPI_..., from 5 on its launcher reads PRTE_...; other MPIs read neither.
+export OMPI_MCA_rmaps_base_oversubscribe=true PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+if [[ $EUID -eq 0 ]]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    export PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+# Containers usually forbid one rank to read the memory of another.
+if [[ -e /.dockerenv || -e /run/.containerenv ]]; then
+    export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_smsc=^cma
+fi
+exec "$mpirun" "$@"

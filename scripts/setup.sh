@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Finds or installs what the build needs: Rust, a C++ tool chain, MPI, libclang, libtorch.
+#
+#   scripts/setup.sh          check, install what is missing, tell what was found
+#   scripts/setup.sh --env    print shell lines for a plain `cargo build` (needed only without root)
+#
+# Run it as often as you like: it is quick when nothing is missing, and it changes nothing outside the
+# repository except system packages, and those only as root (or with passwordless sudo) on apt systems.
+#
+#   LIFT_SETUP_NO_ROOT=1   never use apt: loaded modules, then wheels in .venv
+#   LIFT_CUDA=1 | 0        libtorch with | without its CUDA libraries (default: with, if there is a driver)
+#   LIBTORCH=DIR           use this libtorch instead of the wheels (DIR/lib/libtorch_cpu.so)
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly ROOT
+# shellcheck disable=SC2034  # for the parts
+readonly VENV=$ROOT/.venv TOOLS=$ROOT/.tools USER_PATH=$PATH
+
+for part in common rust wheels system mpi images libtorch; do
+    # shellcheck source=/dev/null
+    source "$ROOT/scripts/setup/$part.sh"
+done
+
+main() {
+    case ${1:-} in
+        '') ;;
+        --env) print_env; return ;;
+        *) die "unknown argument \`$1\`; only --env is known" ;;
+    esac
+    lock
+    find_all
+    # First what apt may give at once, then what wheels may give, then the full list of what is left.
+    if install_by_apt; then find_all; fi
+    install_without_root
+    stop_if_missing
+
+    link_mpi
+    link_libtorch
+    write_setup_mk
+    print_found
+}
+
+# Also called after apt: the same functions now find what they did not find before.
+find_all() {
+    hash -r
+    # shellcheck disable=SC2034  # for the parts
+    NEEDS=() FOUND=() BUILD_ENV=() BUILD_PATH=()
+    find_rust
+    find_compilers
+    find_mpi
+    find_libclang
+    find_assembler
+    find_libtorch
+}
+
+main "$@"

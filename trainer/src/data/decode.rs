@@ -1,0 +1,147 @@
+//! Bytes of an image file to RGB pixels, equal to what Pillow's `Image.open(file).convert("RGB")` gives.
+//!
+//! The published accuracies were reached with Pillow's pixels, so its conventions are the ones to meet,
+//! also where a standard says otherwise: alpha is dropped, the EXIF orientation is not applied, 16-bit
+//! grey is clipped to 255, CMYK is taken as inverted, an animation is its first frame, and what Pillow
+//! refuses (a file that ends early, a wrong checksum in a header) is an error here as well.
+
+mod bmp;
+mod gif;
+mod jpeg;
+mod png;
+#[cfg(test)]
+mod tests;
+mod webp;
+
+/// Pictures with more pixels than this are refused before anything is allocated for them. It is the
+/// number at which Pillow raises its `DecompressionBombError` (twice a quarter of a GiB of RGB pixels).
+pub const MAX_PIXELS: u64 = 2 * 89_478_485;
+
+/// An 8-bit RGB picture, row by row, three bytes a pixel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Number of rows.
+    pub height: u32,
+    /// `height * width * 3` bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// Why the bytes of a file are not a picture.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image")]
+    Empty,
+    /// The first bytes belong to none of the formats.
+    #[error("not an image of a known format (first bytes {start}); expected JPEG, PNG, WebP, BMP or GIF")]
+    Unrecognised {
+        /// The first bytes, in hexadecimal.
+        start: String,
+    },
+    /// The file ends before the picture does.
+    #[error("the {format} image is truncated: its data end before the picture does; copy the file anew")]
+    Truncated {
+        /// Name of the format.
+        format: &'static str,
+    },
+    /// The data contradict the format.
+    #[error("the {format} image is damaged: {reason}")]
+    Damaged {
+        /// Name of the format.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A correct file of a kind that is not read.
+    #[error("the {format} image is of an unsupported kind: {reason}; convert the file")]
+    Unsupported {
+        /// Name of the format.
+        format: &'static str,
+        /// What is not supported.
+        reason: String,
+    },
+    /// More pixels than [`MAX_PIXELS`], or none.
+    #[error("the {format} image claims {width} x {height} pixels; expected 1 to {MAX_PIXELS} in all")]
+    Size {
+        /// Name of the format.
+        format: &'static str,
+        /// Claimed width.
+        width: u64,
+        /// Claimed height.
+        height: u64,
+    },
+}
+
+/// Decodes an image file.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    match bytes {
+        [] => Err(DecodeError::Empty),
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes),
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => png::decode(bytes),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => gif::decode(bytes),
+        [b'B', b'M', ..] => bmp::decode(bytes),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::decode(bytes),
+        _ => {
+            let start = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+            Err(DecodeError::Unrecognised { start })
+        }
+    }
+}
+
+/// Number of pixels of a picture whose claimed size has been checked.
+fn checked_pixels(format: &'static str, width: u64, height: u64) -> Result<usize, DecodeError> {
+    match width.checked_mul(height) {
+        Some(pixels @ 1..=MAX_PIXELS) => Ok(pixels as usize),
+        _ => Err(DecodeError::Size { format, width, height }),
+    }
+}
+
+/// Little-endian and big-endian numbers and sub-slices that may lie beyond the end.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn get(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.0.get(at..at.checked_add(len)?)
+    }
+
+    fn u8(&self, at: usize) -> Option<u8> {
+        self.0.get(at).copied()
+    }
+
+    fn u16_le(&self, at: usize) -> Option<u16> {
+        Some(u16::from_le_bytes(self.get(at, 2)?.try_into().ok()?))
+    }
+
+    fn u16_be(&self, at: usize) -> Option<u16> {
+        Some(u16::from_be_bytes(self.get(at, 2)?.try_into().ok()?))
+    }
+
+    fn u32_le(&self, at: usize) -> Option<u32> {
+        Some(u32::from_le_bytes(self.get(at, 4)?.try_into().ok()?))
+    }
+
+    fn u32_be(&self, at: usize) -> Option<u32> {
+        Some(u32::from_be_bytes(self.get(at, 4)?.try_into().ok()?))
+    }
+}
+
+/// RGB of palette numbers; numbers beyond the palette are black, as in Pillow.
+fn paint(indices: &[u8], palette: &[[u8; 3]; 256]) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(indices.len() * 3);
+    for &index in indices {
+        pixels.extend_from_slice(&palette[usize::from(index)]);
+    }
+    pixels
+}
+
+/// RGB of grey levels.
+fn spread(grey: &[u8]) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(grey.len() * 3);
+    for &level in grey {
+        pixels.extend_from_slice(&[level; 3]);
+    }
+    pixels
+}

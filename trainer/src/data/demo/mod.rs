@@ -1,0 +1,136 @@
+//! The embedded demo: a long-tailed set of drawn pictures, and captioned drawings to pretrain a small CLIP on.
+//!
+//! Somebody with nothing downloaded can train, evaluate and compare at once: the pictures are drawn as they
+//! are asked for, 32 x 32 pixels each, and each is a function of (seed, split, class, index) alone.
+//!
+//! A picture shows a composition of texture, colour and shape, and a class is one of them: `striped red
+//! triangle`. The [`demo_classes`] are kept out of pretraining, their words are not, so a CLIP pretrained on
+//! [`pretraining_example`]s knows the classes only by what their names say. The demo's pictures are also drawn
+//! less cleanly than those of pretraining. So there is something to be right about at the start, and
+//! something left to learn from the long-tailed training set.
+
+mod caption;
+mod composition;
+mod draws;
+mod figure;
+mod picture;
+
+pub use caption::{CAPTION_TEMPLATES, vocabulary, words};
+pub use composition::{CLASSES, COMPOSITIONS, Composition, demo_classes, pretraining_compositions};
+pub use picture::SIDE;
+
+use super::decode::RgbImage;
+use draws::{Draws, Stream};
+
+/// Training pictures of the most frequent class.
+pub const MOST_PER_CLASS: usize = 300;
+
+/// How many training pictures the rarest class has for each of the most frequent one.
+pub const IMBALANCE: f64 = 0.01;
+
+/// Test pictures of every class.
+pub const TEST_PER_CLASS: usize = 25;
+
+/// Which pictures of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DemoSplit {
+    /// The long-tailed training set.
+    Train,
+    /// The balanced test set.
+    Test,
+}
+
+/// The demo's classes and labels, and its pictures when they are asked for.
+#[derive(Clone, Debug)]
+pub struct DemoSet {
+    seed: u64,
+    classes: [Composition; CLASSES],
+    train: Part,
+    test: Part,
+}
+
+/// Labels in the order of the classes, and where each class begins in them.
+#[derive(Clone, Debug)]
+struct Part {
+    labels: Vec<u32>,
+    starts: [usize; CLASSES],
+}
+
+impl DemoSet {
+    /// The demo whose pictures belong to `seed`. Classes and labels are the same for every seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, classes: demo_classes(), train: Part::new(train_count), test: Part::new(|_| TEST_PER_CLASS) }
+    }
+
+    /// Names of the classes in the order of their labels, the most frequent first.
+    pub fn class_names(&self) -> Vec<String> {
+        self.classes.iter().map(|class| class.name()).collect()
+    }
+
+    /// The label of each picture of a split.
+    pub fn labels(&self, split: DemoSplit) -> &[u32] {
+        &self.part(split).labels
+    }
+
+    /// Draws picture `index` of a split, or nothing if there are not so many.
+    pub fn draw(&self, split: DemoSplit, index: usize) -> Option<RgbImage> {
+        let part = self.part(split);
+        let class = *part.labels.get(index)? as usize;
+        let stream = match split {
+            DemoSplit::Train => Stream::Train,
+            DemoSplit::Test => Stream::Test,
+        };
+        let mut draws = Draws::new(self.seed, stream, class as u64, (index - part.starts[class]) as u64);
+        Some(picture::picture(self.classes[class], &picture::DEMO, &mut draws))
+    }
+
+    fn part(&self, split: DemoSplit) -> &Part {
+        match split {
+            DemoSplit::Train => &self.train,
+            DemoSplit::Test => &self.test,
+        }
+    }
+}
+
+impl Part {
+    fn new(count: impl Fn(usize) -> usize) -> Self {
+        let mut labels = Vec::new();
+        let starts = std::array::from_fn(|class| {
+            let start = labels.len();
+            labels.resize(start + count(class), class as u32);
+            start
+        });
+        Self { labels, starts }
+    }
+}
+
+/// Training pictures of a class, by the exponential rule of long-tailed CIFAR (Cao et al., "Learning
+/// Imbalanced Datasets with Label-Distribution-Aware Margin Loss", 2019).
+fn train_count(class: usize) -> usize {
+    (MOST_PER_CLASS as f64 * IMBALANCE.powf(class as f64 / (CLASSES - 1) as f64)) as usize
+}
+
+/// A drawing with its caption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PretrainingExample {
+    /// The drawing, [`SIDE`] pixels wide and high.
+    pub image: RgbImage,
+    /// What it shows, in words of the [`vocabulary`].
+    pub caption: String,
+    /// What it shows; never one of the [`demo_classes`].
+    pub composition: Composition,
+}
+
+/// The endless set of captioned drawings: example `index` for `seed`.
+pub fn pretraining_example(seed: u64, index: u64) -> PretrainingExample {
+    static COMPOSITIONS: std::sync::LazyLock<Vec<Composition>> =
+        std::sync::LazyLock::new(pretraining_compositions);
+    let mut draws = Draws::new(seed, Stream::Pretraining, 0, index);
+    let composition = draws.one_of(&COMPOSITIONS);
+    let caption = caption::caption(composition, &mut draws);
+    let image = picture::picture(composition, &picture::PRETRAINING, &mut draws);
+    PretrainingExample { image, caption, composition }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Where a rank computes: one GPU of its host, or the CPU.
+//!
+//! One binary serves both: it links libtorch's CPU part only, and opens the CUDA part at start where it
+//! lies beside it. Opening it registers the CUDA backend.
+
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// What `train.device` may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A GPU if there is one.
+    Auto,
+    /// A GPU or nothing.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+/// Why the wished device cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The job has GPUs, but libtorch cannot use them.
+    #[error("this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU all the same")]
+    Unusable {
+        /// How we know of the GPUs.
+        allotted: String,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// CUDA was asked for.
+    #[error("train.device=cuda, but CUDA cannot be used: {reason}. Install the CUDA set with `LIFT_CUDA=1 make setup`, or set train.device=cpu")]
+    NoCuda {
+        /// What stands in the way.
+        reason: String,
+    },
+}
+
+/// Opens libtorch's CUDA part if it lies beside the CPU part. Call it first in `main`, before any use of
+/// libtorch. The answer says why not, for [`choose`].
+pub fn open_cuda() -> Result<(), String> {
+    let beside = loaded_library("libtorch_cpu.so").and_then(|path| Some(path.parent()?.join("libtorch_cuda.so")));
+    let Some(path) = beside.filter(|path| path.exists()) else {
+        return Err("libtorch here has no CUDA part (libtorch_cuda.so)".to_owned());
+    };
+    open_for_ever(&path)
+}
+
+/// The device of this rank. `local_rank` picks among the GPUs of the host.
+pub fn choose(wish: Wish, local_rank: usize, cuda: &Result<(), String>) -> Result<Device, DeviceError> {
+    if wish == Wish::Cpu {
+        return Ok(Device::Cpu);
+    }
+    let reason = match cuda {
+        Ok(()) if tch::Cuda::is_available() => {
+            let count = tch::Cuda::device_count().max(1) as usize;
+            return Ok(Device::Cuda(local_rank % count));
+        }
+        Ok(()) => "libtorch's CUDA part finds no usable driver or GPU".to_owned(),
+        Err(reason) => reason.clone(),
+    };
+    match (wish, allotted_gpus(|name| std::env::var(name).ok())) {
+        (Wish::Cuda, _) => Err(DeviceError::NoCuda { reason }),
+        (_, Some(allotted)) => Err(DeviceError::Unusable { allotted, reason }),
+        _ => Ok(Device::Cpu),
+    }
+}
+
+/// Names the variable that says that a scheduler gave this job GPUs.
+fn allotted_gpus(get: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"].into_iter().find_map(|name| {
+        let value = get(name)?;
+        let none = matches!(value.trim(), "" | "-1" | "NoDevFiles" | "none" | "void") || (name == "SLURM_GPUS_ON_NODE" && value.trim() == "0");
+        (!none).then(|| format!("{name}={value}"))
+    })
+}
+
+/// The file that a loaded library was read from.
+fn loaded_library(name: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..])).find(|path| path.ends_with(name))?;
+    Some(PathBuf::from(path))
+}
+
+fn open_for_ever(path: &Path) -> Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    // SAFETY: libtorch's own library; its initialisers register the CUDA backend and nothing else.
+    match unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
+        Ok(library) => {
+            // Closing it would leave dangling registrations behind.
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(error) => Err(format!("libtorch_cuda.so does not load ({error})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_allotted_when_a_scheduler_says_so() {
+        let with = |name: &'static str, value: &'static str| allotted_gpus(move |n| (n == name).then(|| value.to_owned()));
+        assert_eq!(with("SLURM_STEP_GPUS", "0,1").as_deref(), Some("SLURM_STEP_GPUS=0,1"));
+        assert_eq!(with("SLURM_GPUS_ON_NODE", "0"), None);
+        assert_eq!(with("CUDA_VISIBLE_DEVICES", ""), None);
+        assert_eq!(with("HOME", "/root"), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! This process as one rank: world, planes, device, threads.
+
+use super::device::{self, Wish};
+use super::failure::{Failure, agreed};
+use collectives::{Control, ProcessGroup, World, host};
+use tch::Device;
+
+/// One rank of a run.
+pub struct Rank {
+    /// The tensor plane.
+    pub group: Box<dyn ProcessGroup>,
+    /// The control plane.
+    pub control: Control,
+    /// Where this rank computes.
+    pub device: Device,
+    /// Threads of libtorch.
+    pub threads: usize,
+    /// What a person should know about where the run computes.
+    pub placement: String,
+    /// Ranks on this host.
+    pub local_size: usize,
+}
+
+impl Rank {
+    /// Chooses device and threads. Call it before libtorch is first used.
+    pub fn open(world: &World, wish: Wish, threads: usize, cuda: &Result<(), String>) -> Result<Self, Failure> {
+        let control = world.control().map_err(Failure::run)?;
+        let share = agreed(&control, || {
+            host::share_cores(world.local_size()).map_err(|e| Failure::run(format!("cannot read or set the cores of this process: {e}")))
+        })?;
+        let threads = if threads > 0 { threads } else { share.threads };
+        tch::set_num_threads(threads as i32);
+        tch::set_num_interop_threads(1);
+        let device = agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
+        let group = world.process_group().map_err(Failure::run)?;
+        let mut placement = match device {
+            Device::Cpu => format!("CPU, {threads} thread{} a rank", if threads == 1 { "" } else { "s" }),
+            other => format!("{other:?}"),
+        };
+        if share.allowed > share.bound {
+            placement += &format!(" (binding widened from {} to {} cores)", share.bound, share.allowed);
+        }
+        Ok(Self { group, control, device, threads, placement, local_size: world.local_size() })
+    }
+
+    /// This process's number.
+    pub fn number(&self) -> usize {
+        self.control.rank()
+    }
+
+    /// Number of ranks.
+    pub fn world_size(&self) -> usize {
+        self.control.size()
+    }
+
+    /// Whether this rank talks to the terminal and writes the run folder.
+    pub fn leads(&self) -> bool {
+        self.number() == 0
+    }
+}

@@ -1,0 +1,1 @@
+//! LIFT training.

@@ -1,0 +1,2 @@
+//! lift-trainer
+fn main() {}

@@ -1,0 +1,80 @@
+//! The three layers that transformers are made of.
+
+use super::precision::Precision;
+use tch::{Kind, Tensor};
+
+/// `y = x W^T + b`, computed in the kind of the run's products.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Tensor,
+    compute: Kind,
+}
+
+impl Linear {
+    /// Tensors that may be trainable are brought to `precision.compute` at use, which costs nothing
+    /// where they are of that kind; frozen ones are best given in that kind.
+    pub fn new(weight: Tensor, bias: Tensor, precision: Precision) -> Self {
+        Self { weight, bias, compute: precision.compute }
+    }
+
+    /// `[..., in] -> [..., out]`, of kind `precision.compute`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.apply(x, &self.weight, &self.bias)
+    }
+
+    /// Outputs `start..end` only.
+    pub fn forward_rows(&self, x: &Tensor, start: i64, end: i64) -> Tensor {
+        let length = end - start;
+        self.apply(x, &self.weight.narrow(0, start, length), &self.bias.narrow(0, start, length))
+    }
+
+    fn apply(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+        let compute = self.compute;
+        x.to_kind(compute).linear(&weight.to_kind(compute), Some(bias.to_kind(compute)))
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Debug)]
+pub struct LayerNorm {
+    /// `[width]`.
+    pub weight: Tensor,
+    /// `[width]`.
+    pub bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `eps` is 1e-5 in CLIP and in adapters, 1e-6 in timm's ViT.
+    pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        Self { weight, bias, eps }
+    }
+
+    /// `[..., width] -> [..., width]`, in the kind of the weights.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let width = self.weight.size();
+        x.layer_norm(width.as_slice(), Some(&self.weight), Some(&self.bias), self.eps, false)
+    }
+}
+
+/// The non-linearity of a block's MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x sigmoid(1.702 x)`, as in CLIP.
+    QuickGelu,
+    /// Exact GELU, as in timm's ViT.
+    Gelu,
+}
+
+impl Activation {
+    /// Elementwise.
+    pub fn forward(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::QuickGelu => (x * 1.702).sigmoid_() * x,
+            Self::Gelu => x.gelu("none"),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Towers, tuner, head and losses. Knows nothing of ranks or of files of pictures.
+
+pub mod adaptformer;
+pub mod block;
+pub mod head;
+pub mod layers;
+pub mod loading;
+pub mod loss;
+pub mod precision;
+pub mod text;
+pub mod tokenizer;
+pub mod trainables;
+pub mod tuner;
+pub mod vision;
+
+use adaptformer::AdaptFormer;
+use head::{HEAD_WEIGHT, Head};
+use loading::Backbone;
+use precision::Precision;
+use tch::{Device, Tensor};
+use trainables::{Trainables, UnknownParameter};
+use tuner::TunerKind;
+use vision::{PixelNorm, VisionTower};
+
+/// Which head a model gets.
+#[derive(Debug)]
+pub enum HeadKind {
+    /// The trained cosine classifier.
+    Cosine {
+        /// Factor on the cosines.
+        scale: f64,
+    },
+    /// Text features as they are; nothing of the head is trained.
+    ZeroShot {
+        /// Unit rows, `[classes, joint]`.
+        text: Tensor,
+        /// Factor on the cosines.
+        scale: Tensor,
+    },
+}
+
+/// What to build on a backbone.
+#[derive(Debug)]
+pub struct ModelSpec {
+    /// What is trained beside the head.
+    pub tuner: TunerKind,
+    /// The classifier.
+    pub head: HeadKind,
+    /// Number of classes.
+    pub classes: i64,
+    /// Seed of the first values.
+    pub seed: u64,
+    /// Mean and standard deviation of the pixels.
+    pub pixels: ([f64; 3], [f64; 3]),
+    /// Kinds of the run.
+    pub precision: Precision,
+    /// Where the backbone's tensors are.
+    pub device: Device,
+}
+
+/// A model that cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A trainable tensor is not among the specs.
+    #[error(transparent)]
+    Unknown(#[from] UnknownParameter),
+    /// Zero-shot needs the joint space of image and text.
+    #[error("zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method")]
+    NoTextTower,
+}
+
+/// A frozen image tower with trainable parts.
+#[derive(Debug)]
+pub struct Model {
+    vision: VisionTower,
+    adaptformers: Vec<Option<AdaptFormer>>,
+    head: Head,
+    pixels: PixelNorm,
+    trainables: Trainables,
+    precision: Precision,
+}
+
+impl Model {
+    /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
+    pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
+        let Backbone { mut vision, names, .. } = backbone;
+        let precision = spec.precision;
+        let mut specs = spec.tuner.specs(&vision, names);
+        if matches!(spec.head, HeadKind::Cosine { .. }) {
+            specs.push(Head::cosine_spec(spec.classes, vision.shape.width));
+        }
+        let trainables = Trainables::new(specs, precision.parameters, spec.device, spec.seed);
+        let adaptformers = spec.tuner.attach(&mut vision, names, &trainables, precision)?;
+        let head = match spec.head {
+            HeadKind::Cosine { scale } => Head::Cosine { weight: trainables.get(HEAD_WEIGHT)?, scale },
+            HeadKind::ZeroShot { text, scale } => {
+                let projection = vision.projection.as_ref().ok_or(ModelError::NoTextTower)?.shallow_clone();
+                Head::ZeroShot { projection, text, scale }
+            }
+        };
+        let (mean, std) = spec.pixels;
+        let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
+        Ok(Self { vision, adaptformers, head, pixels, trainables, precision })
+    }
+
+    /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuner included.
+    pub fn features(&self, bytes: &Tensor) -> Tensor {
+        self.vision.features(&self.pixels.forward(bytes), &self.adaptformers)
+    }
+
+    /// Features of the frozen tower alone.
+    pub fn frozen_features(&self, bytes: &Tensor) -> Tensor {
+        self.vision.features(&self.pixels.forward(bytes), &[])
+    }
+
+    /// Features `[n, width]` to logits `[n, classes]`, in the kind of parameters.
+    pub fn classify(&self, features: &Tensor) -> Tensor {
+        self.head.forward(&features.to_kind(self.precision.parameters))
+    }
+
+    /// Bytes to logits.
+    pub fn logits(&self, bytes: &Tensor) -> Tensor {
+        self.classify(&self.features(bytes))
+    }
+
+    /// The trainable tensors.
+    pub fn trainables(&self) -> &Trainables {
+        &self.trainables
+    }
+
+    /// The image tower.
+    pub fn vision(&self) -> &VisionTower {
+        &self.vision
+    }
+
+    /// Where pixels become numbers.
+    pub fn pixels(&self) -> &PixelNorm {
+        &self.pixels
+    }
+
+    /// Kinds of the run.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Where the model lives.
+    pub fn device(&self) -> Device {
+        self.vision.stem.patches.device()
+    }
+}

@@ -1,0 +1,224 @@
+//! Tensors by name, as a weight file holds them, with errors that name the file and the tensor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+use super::safetensors_map::{DType, MappedWeights, MapError};
+
+/// A weight file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file cannot be opened or is not a safetensors file.
+    #[error(transparent)]
+    Open(#[from] MapError),
+    /// Not a layout that we know.
+    #[error("{file}: holds neither OpenAI's, nor Hugging Face's CLIP, nor a timm ViT; found tensors such as {found}")]
+    Layout {
+        /// The file.
+        file: String,
+        /// A few names.
+        found: String,
+    },
+    /// A tensor that has to be there is not.
+    #[error("{file}: tensor `{tensor}` is missing")]
+    Missing {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor of another shape.
+    #[error("{file}: tensor `{tensor}` should have shape {expected:?}, found {found:?}{why}")]
+    Shape {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+        /// Shape that the other tensors ask for.
+        expected: Vec<i64>,
+        /// Shape in the file.
+        found: Vec<i64>,
+        /// Where the expected shape comes from, or empty.
+        why: String,
+    },
+    /// A tensor of a kind that weights do not have.
+    #[error("{file}: tensor `{tensor}` has the element type {found}; weights are F16, BF16, F32 or F64")]
+    Kind {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+        /// Element type in the file.
+        found: String,
+    },
+    /// Tensors that nothing reads: the file is not what it was taken for.
+    #[error("{file}: {count} tensors are not part of the model, among them {names}")]
+    LeftOver {
+        /// The file.
+        file: String,
+        /// How many.
+        count: usize,
+        /// The first few.
+        names: String,
+    },
+}
+
+/// Tensors by name. Those of a mapped file are views of the mapping, which lives as long as this.
+#[derive(Debug)]
+pub struct NamedTensors {
+    file: PathBuf,
+    tensors: BTreeMap<String, Tensor>,
+    mapping: Option<Arc<MappedWeights>>,
+}
+
+impl NamedTensors {
+    /// Maps a safetensors file; nothing is read until it is used.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let mapping = Arc::new(MappedWeights::open(path)?);
+        let mut tensors = BTreeMap::new();
+        for name in mapping.names() {
+            let Some(raw) = mapping.view(name) else { continue };
+            let shape: Vec<i64> = raw.shape.iter().map(|&n| n as i64).collect();
+            let kind = kind_of(raw.dtype).ok_or_else(|| WeightsError::Kind {
+                file: path.display().to_string(),
+                tensor: name.to_owned(),
+                found: format!("{:?}", raw.dtype),
+            })?;
+            tensors.insert(name.to_owned(), view_of(raw.bytes, &shape, kind));
+        }
+        Ok(Self { file: path.to_owned(), tensors, mapping: Some(mapping) })
+    }
+
+    /// Tensors that are in memory; `origin` names them in messages.
+    pub fn from_tensors(origin: &str, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { file: PathBuf::from(origin), tensors, mapping: None }
+    }
+
+    /// The file, for messages.
+    pub fn file(&self) -> String {
+        self.file.display().to_string()
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether a tensor of that name exists.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The tensor as it is in the file.
+    pub fn get(&self, name: &str) -> Result<&Tensor, WeightsError> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| WeightsError::Missing { file: self.file(), tensor: name.to_owned() })
+    }
+
+    /// SHA-256 of names, shapes and bytes of the file; `None` for tensors in memory.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.mapping.as_ref().map(|mapping| mapping.fingerprint())
+    }
+
+    /// Applies `rename` to every tensor, keeping the mapping.
+    pub(super) fn map(
+        self,
+        rename: impl FnOnce(BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, WeightsError>,
+    ) -> Result<Self, WeightsError> {
+        Ok(Self { tensors: rename(self.tensors)?, ..self })
+    }
+}
+
+/// Reads tensors of known shape and remembers which were read.
+pub struct Reader<'a> {
+    tensors: &'a NamedTensors,
+    device: Device,
+    read: BTreeSet<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that brings tensors to `device`.
+    pub fn new(tensors: &'a NamedTensors, device: Device) -> Self {
+        Self { tensors, device, read: BTreeSet::new() }
+    }
+
+    /// The tensor of that name and shape, in `kind` on the reader's device.
+    pub fn take(&mut self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
+        self.take_because(name, shape, kind, "")
+    }
+
+    /// [`take`](Self::take), saying in the error where the shape comes from.
+    pub fn take_because(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        kind: Kind,
+        why: &str,
+    ) -> Result<Tensor, WeightsError> {
+        let tensor = self.tensors.get(name)?;
+        if tensor.size() != shape {
+            return Err(WeightsError::Shape {
+                file: self.tensors.file(),
+                tensor: name.to_owned(),
+                expected: shape.to_vec(),
+                found: tensor.size(),
+                why: if why.is_empty() { String::new() } else { format!(" ({why})") },
+            });
+        }
+        self.read.insert(name.to_owned());
+        Ok(tensor.to_kind(kind).to_device(self.device))
+    }
+
+    /// The tensor in the kind of the file.
+    pub fn take_as_is(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        let kind = self.tensors.get(name)?.kind();
+        self.take(name, shape, kind)
+    }
+
+    /// Refuses tensors that nobody read, except those that `expected` knows.
+    pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
+        let left: Vec<&str> =
+            self.tensors.names().filter(|name| !self.read.contains(*name) && !expected(name)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let names = left.iter().take(4).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        Err(WeightsError::LeftOver { file: self.tensors.file(), count: left.len(), names })
+    }
+}
+
+/// libtorch's kind for an element type of a file.
+pub fn kind_of(dtype: DType) -> Option<Kind> {
+    match dtype {
+        DType::F16 => Some(Kind::Half),
+        DType::Bf16 => Some(Kind::BFloat16),
+        DType::F32 => Some(Kind::Float),
+        DType::F64 => Some(Kind::Double),
+        DType::I64 => Some(Kind::Int64),
+        DType::I32 => Some(Kind::Int),
+        DType::U8 => Some(Kind::Uint8),
+        _ => None,
+    }
+}
+
+/// A tensor over bytes of a mapping that outlives it, or a copy where their alignment forbids a view.
+fn view_of(bytes: &[u8], shape: &[i64], kind: Kind) -> Tensor {
+    if !(bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes().max(1)) || bytes.is_empty() {
+        return Tensor::from_data_size(bytes, shape, kind);
+    }
+    let strides = contiguous_strides(shape);
+    // SAFETY: the bytes hold `shape` elements of `kind` (the map checked it), aligned; the mapping is
+    // private (copy on write) and kept by `NamedTensors`, which hands out copies or borrowed tensors.
+    unsafe { Tensor::from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu) }
+}
+
+fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for i in (0..shape.len().saturating_sub(1)).rev() {
+        strides[i] = strides[i + 1] * shape[i + 1];
+    }
+    strides
+}

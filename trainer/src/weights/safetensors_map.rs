@@ -1,0 +1,248 @@
+//! Safetensors files mapped into memory.
+//!
+//! Nothing is read ahead or copied: the ranks of a host share the pages, and opening a file of any size
+//! takes less than a millisecond. The mapping is private (copy on write), so that a write through a
+//! tensor built on it changes that process's memory only, never the file.
+
+pub use super::dtype::DType;
+use memmap2::{MmapMut, MmapOptions};
+use safetensors::tensor::Metadata;
+use safetensors::{SafeTensorError, SafeTensors};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The tensors of one file, by name. Clones share the mapping.
+#[derive(Debug, Clone)]
+pub struct MappedWeights {
+    path: PathBuf,
+    map: Arc<MmapMut>,
+    tensors: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    dtype: DType,
+    shape: Vec<usize>,
+    /// Position in the file.
+    range: Range<usize>,
+}
+
+/// One tensor as it lies in the file: contiguous, row-major, little-endian.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RawTensor<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Sizes of the dimensions.
+    pub shape: &'a [usize],
+    /// The numbers. Files of other writers may leave them unaligned: see [`RawTensor::is_aligned`].
+    pub bytes: &'a [u8],
+}
+
+impl RawTensor<'_> {
+    /// Whether the numbers lie at a multiple of their size, so that they can be used in place.
+    pub fn is_aligned(&self) -> bool {
+        self.bytes.as_ptr().addr().is_multiple_of(self.dtype.bytes())
+    }
+}
+
+/// A weights file that cannot be used: which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("weights `{}`: {problem}", path.display())]
+pub struct MapError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub problem: MapProblem,
+}
+
+/// Why a weights file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MapProblem {
+    /// It is not there.
+    #[error("there is no such file; check the path")]
+    Missing,
+    /// It is a folder or a device.
+    #[error("this is not a file; give the `.safetensors` file itself")]
+    NotAFile,
+    /// It cannot be opened or mapped.
+    #[error("cannot be opened: {0}; check its permissions and file system")]
+    Io(#[source] io::Error),
+    /// No bytes.
+    #[error("the file is empty; download it again")]
+    Empty,
+    /// A file of `torch.save` or a `TorchScript` program.
+    #[error("this is a PyTorch archive, not a safetensors file; use the model's `.safetensors` file")]
+    PyTorchArchive,
+    /// The header promises more than there is.
+    #[error("the file is cut short: {found} bytes, its header needs {expected}; download it again")]
+    CutShort {
+        /// Bytes that the header asks for.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// The header is not that of a safetensors file.
+    #[error("the header is not that of a safetensors file ({0}); download it again or convert it")]
+    Header(SafeTensorError),
+}
+
+impl MappedWeights {
+    /// Maps a file and reads its header.
+    pub fn open(path: &Path) -> Result<Self, MapError> {
+        Self::map(path).map_err(|problem| MapError { path: path.to_owned(), problem })
+    }
+
+    fn map(path: &Path) -> Result<Self, MapProblem> {
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => MapProblem::Missing,
+            _ => MapProblem::Io(error),
+        })?;
+        let about = file.metadata().map_err(MapProblem::Io)?;
+        if !about.is_file() {
+            return Err(MapProblem::NotAFile);
+        }
+        if about.len() == 0 {
+            return Err(MapProblem::Empty);
+        }
+        // SAFETY: the mapping is private, so nobody sees our writes, and it is kept alive by the `Arc`.
+        // What is left to the user is that no other process shortens the file while it is in use (weights
+        // are replaced by renaming, never rewritten in place); a page lost that way ends the process.
+        let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(MapProblem::Io)?;
+        let (tensors, metadata) = read_header(&map)?;
+        Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, metadata })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Tensors, sorted by name.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&str, RawTensor<'_>)> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), self.raw(entry)))
+    }
+
+    /// The tensor of a name.
+    pub fn view(&self, name: &str) -> Option<RawTensor<'_>> {
+        self.tensors.get(name).map(|entry| self.raw(entry))
+    }
+
+    /// Where the numbers of a tensor lie in the file.
+    pub fn byte_range(&self, name: &str) -> Option<Range<usize>> {
+        self.tensors.get(name).map(|entry| entry.range.clone())
+    }
+
+    /// The free text of the header (`__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The fingerprint of all tensors, in lower-case hexadecimal. Reads the whole file.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = Fingerprint::default();
+        for (name, tensor) in self.tensors() {
+            hasher.add(name, tensor.dtype, tensor.shape, tensor.bytes);
+        }
+        hasher.finish()
+    }
+
+    fn raw<'a>(&'a self, entry: &'a Entry) -> RawTensor<'a> {
+        RawTensor { dtype: entry.dtype, shape: &entry.shape, bytes: &self.map[entry.range.clone()] }
+    }
+}
+
+type Header = (BTreeMap<String, Entry>, BTreeMap<String, String>);
+
+fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
+    let (length, header) = SafeTensors::read_metadata(file).map_err(|error| explain(file, error))?;
+    // The numbers follow the length field and the header.
+    let start = size_of::<u64>() + length;
+    let mut tensors = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let (from, to) = info.data_offsets;
+        let entry =
+            Entry { dtype: info.dtype.into(), shape: info.shape.clone(), range: start + from..start + to };
+        tensors.insert(name, entry);
+    }
+    let metadata =
+        header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok((tensors, metadata))
+}
+
+/// Finds the plain reason behind an error of the header's parser.
+fn explain(file: &[u8], error: SafeTensorError) -> MapProblem {
+    if file.starts_with(b"PK\x03\x04") || file.starts_with(&[0x80, 2]) {
+        return MapProblem::PyTorchArchive;
+    }
+    let found = file.len() as u64;
+    match promised_length(file) {
+        Some(expected) if expected > found => MapProblem::CutShort { expected, found },
+        _ => MapProblem::Header(error),
+    }
+}
+
+/// The length that a file's header asks for, if it looks like one.
+fn promised_length(file: &[u8]) -> Option<u64> {
+    let (&length, rest) = file.split_first_chunk::<8>()?;
+    let length = u64::from_le_bytes(length);
+    let header_end = length.checked_add(8)?;
+    if rest.first() != Some(&b'{') {
+        return None;
+    }
+    let Some(header) = rest.get(..usize::try_from(length).ok()?) else { return Some(header_end) };
+    let header: Metadata = serde_json::from_slice(header).ok()?;
+    header_end.checked_add(header.data_len() as u64)
+}
+
+/// SHA-256 over named tensors. Each is fed as: length and bytes of the name, then of the type's name (`F32`),
+/// number of dimensions and each of them, length and bytes of the numbers; lengths as 64-bit little-endian.
+/// The caller feeds them in the order of their names.
+#[derive(Debug, Clone, Default)]
+pub struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Feeds one tensor.
+    pub fn add(&mut self, name: &str, dtype: DType, shape: &[usize], bytes: &[u8]) {
+        self.field(name.as_bytes());
+        self.field(dtype.to_string().as_bytes());
+        self.number(shape.len());
+        for &size in shape {
+            self.number(size);
+        }
+        self.field(bytes);
+    }
+
+    /// The fingerprint, in lower-case hexadecimal.
+    pub fn finish(self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in self.0.finalize() {
+            text.extend(
+                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
+            );
+        }
+        text
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len());
+        self.0.update(bytes);
+    }
+
+    fn number(&mut self, value: usize) {
+        self.0.update((value as u64).to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

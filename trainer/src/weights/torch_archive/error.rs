@@ -1,0 +1,142 @@
+//! Why a checkpoint is refused.
+
+use crate::weights::pickle::PickleError;
+use std::io;
+use std::path::PathBuf;
+
+/// A checkpoint that cannot be read: which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("checkpoint `{}`: {problem}", path.display())]
+pub struct CheckpointError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub problem: CheckpointProblem,
+}
+
+/// Why a checkpoint cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointProblem {
+    /// The file is not there or cannot be opened or read.
+    #[error("cannot be read: {0}; check the path and its permissions")]
+    Io(#[from] io::Error),
+    /// No bytes.
+    #[error("the file is empty; copy it again")]
+    Empty,
+    /// Something else than a zip archive.
+    #[error(
+        "this is not a zip archive as `torch.save` writes it; give a `checkpoint.pth.tar` or a safetensors file"
+    )]
+    NotAnArchive,
+    /// The format before `PyTorch` 1.6, or any other pickle.
+    #[error(
+        "this is a bare pickle, which is not read because it may hold programs; \
+         load it with PyTorch 1.6 or later and save it again with `torch.save`"
+    )]
+    BarePickle,
+    /// A program with weights.
+    #[error(
+        "this is a TorchScript archive, a program with weights; use the safetensors file of the same model"
+    )]
+    TorchScript,
+    /// The zip directory or an entry is damaged, or the file is cut short.
+    #[error("the archive is damaged or cut short ({reason}); copy it again")]
+    Damaged {
+        /// What the zip reader says.
+        reason: String,
+    },
+    /// An archive of something else.
+    #[error(
+        "the archive holds {found} entries `*/data.pkl`, expected one; it was not written by `torch.save`"
+    )]
+    NoPickle {
+        /// How many there are.
+        found: usize,
+    },
+    /// An entry that `torch.save` would have stored as it is.
+    #[error(
+        "entry `{entry}` is compressed or encrypted; `torch.save` stores entries as they are, save it again"
+    )]
+    Compressed {
+        /// Its name.
+        entry: String,
+    },
+    /// Written on another kind of machine.
+    #[error(
+        "the numbers are stored in byte order `{found}`, expected `little`; save it again on such a machine"
+    )]
+    ByteOrder {
+        /// The file's own word for it.
+        found: String,
+    },
+    /// The description of the tensors is refused.
+    #[error("{0}; nothing of it was run")]
+    Pickle(#[from] PickleError),
+    /// The description is of something else than named tensors.
+    #[error("{place} is not a dictionary of tensors by name")]
+    NotNamed {
+        /// Where in the file.
+        place: String,
+    },
+    /// A name that two entries share.
+    #[error("tensor `{name}` is there twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// More than any checkpoint needs.
+    #[error("the file asks for more than {limit} {what}, which no checkpoint of this kind needs")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// The numbers of a tensor are not in the archive.
+    #[error("tensor `{tensor}`: its storage `{key}` is not in the archive; copy the file again")]
+    StorageMissing {
+        /// A tensor that needs it.
+        tensor: String,
+        /// The storage.
+        key: String,
+    },
+    /// There are fewer numbers than declared.
+    #[error(
+        "tensor `{tensor}`: its storage `{key}` has {found} bytes, expected {expected}; copy the file again"
+    )]
+    StorageShort {
+        /// A tensor that needs it.
+        tensor: String,
+        /// The storage.
+        key: String,
+        /// Bytes declared.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// Two tensors declare one storage differently.
+    #[error("tensor `{tensor}`: its storage `{key}` is declared with another type or length before")]
+    StorageDisagrees {
+        /// The second tensor.
+        tensor: String,
+        /// The storage.
+        key: String,
+    },
+    /// A view that leaves its storage, or repeats it.
+    #[error(
+        "tensor `{tensor}`: shape {shape:?} with strides {strides:?} from element {offset} \
+         does not fit its storage of {elements} elements"
+    )]
+    OutOfRange {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// Its strides.
+        strides: Vec<u64>,
+        /// Its first element.
+        offset: u64,
+        /// Elements of the storage.
+        elements: u64,
+    },
+}

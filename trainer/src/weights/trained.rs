@@ -1,0 +1,156 @@
+//! Trainable tensors in files: read from our own or from official checkpoints, written as safetensors.
+
+use super::dtype::DType;
+use super::host_tensor::{HostTensor, MismatchError, match_exact};
+use super::named::kind_of;
+use super::safetensors_map::{MapError, MappedWeights};
+use super::torch_archive::{CheckpointError, read_checkpoint};
+use crate::model::trainables::Trainables;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Key of the metadata that tells which backbone the tensors belong to.
+pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
+
+/// Trained tensors that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainedError {
+    /// Not a safetensors file.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Not a checkpoint of the official code.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Other names or shapes than the model's.
+    #[error("{file}: {mismatch}\nThe file belongs to another --method, --model or --data, or is damaged")]
+    Mismatch {
+        /// The file.
+        file: String,
+        /// The differences.
+        mismatch: MismatchError,
+    },
+    /// Trained on another backbone.
+    #[error("{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}; use the weights it was trained on")]
+    Backbone {
+        /// The file.
+        file: String,
+        /// Fingerprint in the file.
+        expected: String,
+        /// Fingerprint of the weights in use.
+        found: String,
+    },
+    /// A tensor whose element type has no numbers in it.
+    #[error("{file}: tensor `{tensor}` has the element type {found:?}; trained tensors are floating-point")]
+    Kind {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+        /// Its element type.
+        found: DType,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {file}: {reason}")]
+    Write {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Tensors of a file, not yet compared with a model.
+#[derive(Debug)]
+pub struct TrainedFile {
+    file: String,
+    tensors: BTreeMap<String, HostTensor>,
+    backbone: Option<String>,
+}
+
+impl TrainedFile {
+    /// Reads a safetensors file, or the zip archive that `torch.save` writes; which of them, the first
+    /// bytes tell.
+    pub fn read(path: &Path) -> Result<Self, TrainedError> {
+        let file = path.display().to_string();
+        if !looks_like_safetensors(path) {
+            let checkpoint = read_checkpoint(path)?;
+            return Ok(Self { file, tensors: checkpoint.tensors, backbone: None });
+        }
+        let mapped = MappedWeights::open(path)?;
+        let host = |(name, raw): (&str, super::safetensors_map::RawTensor<'_>)| {
+            let tensor = HostTensor { dtype: raw.dtype, shape: raw.shape.to_vec(), bytes: raw.bytes.to_vec() };
+            (name.to_owned(), tensor)
+        };
+        let tensors = mapped.tensors().map(host).collect();
+        Ok(Self { file, tensors, backbone: mapped.metadata().get(FINGERPRINT_KEY).cloned() })
+    }
+
+    /// Puts the values into `trainables`, all or none: every name and every shape has to match.
+    pub fn load_into(&self, trainables: &Trainables, fingerprint: Option<&str>) -> Result<(), TrainedError> {
+        let shapes = trainables.shapes().map(|(name, shape)| {
+            (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>())
+        });
+        let mismatch = |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch };
+        match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
+        if let (Some(expected), Some(found)) = (&self.backbone, fingerprint)
+            && expected != found
+        {
+            let (expected, found) = (expected.clone(), found.to_owned());
+            return Err(TrainedError::Backbone { file: self.file.clone(), expected, found });
+        }
+        let values: Vec<Tensor> =
+            self.tensors.iter().map(|(name, host)| self.tensor(name, host)).collect::<Result<_, _>>()?;
+        for (name, value) in self.tensors.keys().zip(&values) {
+            // The names were just compared.
+            let _ = trainables.set(name, value);
+        }
+        Ok(())
+    }
+
+    fn tensor(&self, name: &str, host: &HostTensor) -> Result<Tensor, TrainedError> {
+        let shape: Vec<i64> = host.shape.iter().map(|&n| n as i64).collect();
+        match kind_of(host.dtype).filter(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)) {
+            Some(kind) => Ok(Tensor::from_data_size(&host.bytes, &shape, kind)),
+            None => {
+                Err(TrainedError::Kind { file: self.file.clone(), tensor: name.to_owned(), found: host.dtype })
+            }
+        }
+    }
+}
+
+/// A safetensors file starts with the length of its header and an opening brace.
+fn looks_like_safetensors(path: &Path) -> bool {
+    let mut start = [0; 9];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start[8] == b'{'
+}
+
+/// Writes the trainable tensors under their names, beside and then in place.
+pub fn write(path: &Path, trainables: &Trainables, metadata: HashMap<String, String>) -> Result<(), TrainedError> {
+    let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
+    let tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = trainables
+        .iter()
+        .map(|(name, tensor)| {
+            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            let dtype = if tensor.kind() == Kind::Double { Dtype::F64 } else { Dtype::F32 };
+            (name.to_owned(), shape, dtype, bytes_of(&tensor))
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
+    launcher::protocol::write_atomic(path, &bytes).map_err(|e| failed(e.to_string()))
+}
+
+fn bytes_of(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
+}

@@ -1,0 +1,88 @@
+//! Images and tokens to features.
+
+use crate::case::{Case, PRECISIONS, cases};
+use tch::{Device, Kind, Tensor};
+use trainer::model::head::Head;
+use trainer::model::loading::{Backbone, LoadOptions, load};
+use trainer::model::precision::Precision;
+use trainer::model::text::unit_rows;
+use trainer::model::vision::PixelNorm;
+use trainer::weights::{Layout, normalise};
+
+const CLIP_PIXELS: ([f64; 3], [f64; 3]) =
+    ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+const VIT_PIXELS: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
+
+/// Mean and standard deviation that go with the case's backbone.
+pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
+    if case.manifest["weights"]["kind"] == "clip-vit" { CLIP_PIXELS } else { VIT_PIXELS }
+}
+
+/// The case's backbone, with blocks `trained` kept ready for training.
+pub fn backbone(case: &Case, precision: Precision, trained: std::ops::Range<usize>) -> Backbone {
+    let (tensors, layout) = normalise(case.weights()).unwrap();
+    let expected = if case.manifest["weights"]["kind"] == "clip-vit" { Layout::OpenAiClip } else { Layout::TimmVit };
+    assert_eq!(layout, expected, "{}", case.name);
+    let options = LoadOptions { precision, device: Device::Cpu, trained, resolution: 32 };
+    load(&tensors, layout, &options).unwrap()
+}
+
+/// Whether a case is about the towers that training uses so far.
+fn covered(name: &str) -> bool {
+    !name.contains("-rn")
+}
+
+#[test]
+fn golden_backbone() {
+    for case in cases("backbone", covered) {
+        for (precision, tolerance) in PRECISIONS {
+            check(&case, precision, tolerance);
+        }
+    }
+}
+
+fn check(case: &Case, precision: Precision, tolerance: &str) {
+    let backbone = backbone(case, precision, 0..0);
+    let (mean, std) = pixel_constants(case);
+    let pixels = PixelNorm::new(mean, std, precision.parameters, Device::Cpu);
+    let features = backbone.vision.features(&pixels.forward(&case.input("image_u8")), &[]);
+    for name in ["image_features_pre_projection", "features"] {
+        compare_if_there(case, name, &features, tolerance);
+    }
+    let Some(text) = backbone.text else {
+        compare_if_there(case, "image_features", &features, tolerance);
+        compare_if_there(case, "timm_class_token", &features, tolerance);
+        return;
+    };
+    let image = backbone.vision.project(&features).unwrap();
+    compare_if_there(case, "image_features", &image, tolerance);
+    let tokens = tokens(case);
+    let text_features = text.features(&tokens);
+    let zero_shot = case.config()["zero_shot"] == true;
+    let unit = unit_rows(&text_features);
+    compare_if_there(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
+    let head = Head::ZeroShot {
+        projection: backbone.vision.projection.as_ref().unwrap().shallow_clone(),
+        text: unit,
+        scale: text.scale(),
+    };
+    let logits = head.forward(&features);
+    for name in ["logits_per_image", "logits"] {
+        if !case.name.contains("plus-") {
+            compare_if_there(case, name, &logits, tolerance);
+        }
+    }
+}
+
+fn tokens(case: &Case) -> Tensor {
+    if case.manifest["inputs"].get("tokens").is_some() {
+        return case.input("tokens").to_kind(Kind::Int64);
+    }
+    crate::init::prompts(case)
+}
+
+fn compare_if_there(case: &Case, name: &str, found: &Tensor, tolerance: &str) {
+    if case.has_output(name) {
+        case.compare(name, found, tolerance);
+    }
+}

@@ -1,0 +1,12 @@
+//! Every golden case that the trainer's types cover, in fp64 and fp32.
+//!
+//! The cases lie in `LIFT_FIXTURES` (default `../shared/fixtures` beside the repository); a few of each kind
+//! are kept in `tests/fixtures`. A case that exists is compared; a folder without a case is a failure.
+
+mod backbone;
+mod case;
+mod classifiers;
+mod init;
+mod losses;
+mod peft;
+mod train;
