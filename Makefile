@@ -14,11 +14,13 @@ endif
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 
 # Everything is built, linted and tested in one profile, so that dependencies are compiled once.
-CARGO := $(WITH_TOOLS) cargo
+CARGO = $(WITH_TOOLS) cargo
 ALL := --release --workspace --locked
 
 # Setup writes .setup.mk (WITH_TOOLS), and make reads it again if that changed it. Quick if nothing is missing.
-ifneq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
+ifeq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
+-include .setup.mk
+else
 include .setup.mk
 ifeq ($(MAKE_RESTARTS),)
 .setup.mk: FORCE
@@ -56,7 +58,7 @@ lint: fmt-check ## format and clippy, warnings are errors
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
 fmt: ## format the sources
-	cargo fmt --all
+	$(CARGO) fmt --all
 
 doc: ## API documentation, warnings are errors: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
@@ -70,7 +72,7 @@ clean: ## remove what was built (not .venv, .libtorch)
 check: setup lint doc deny build
 
 fmt-check:
-	cargo fmt --all -- --check
+	$(CARGO) fmt --all -- --check
 
 run-tests:
 	@$(WITH_TOOLS) scripts/run_tests.sh $(ALL)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The built-in demonstration on two ranks, compared with one rank. More options go to lift-trainer.
+# The embedded demo on two ranks: four methods, one table. More options go to `lift-trainer demo`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec scripts/mpirun.sh -n 2 target/release/lift-trainer demo --compare "$@"
+exec scripts/mpirun.sh -n 2 target/release/lift-trainer demo "$@"

@@ -10,7 +10,8 @@
 #   LIFT_SETUP_NO_ROOT=1   never use apt: loaded modules, then wheels in .venv
 #   LIFT_CUDA=1 | 0        libtorch with | without its CUDA libraries (default: with, if there is a driver)
 #   LIBTORCH=DIR           use this libtorch instead of the wheels (DIR/lib/libtorch_cpu.so)
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "setup: error: stopped by an unexpected failure at ${BASH_SOURCE[0]##*/}:$LINENO" >&2' ERR
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly ROOT
@@ -28,6 +29,8 @@ main() {
         --env) print_env; return ;;
         *) die "unknown argument \`$1\`; only --env is known" ;;
     esac
+    # mpicc, make and cc do not bear it.
+    [[ $ROOT != *[[:space:]]* ]] || die "the repository's path has a space: $ROOT; move it"
     lock
     find_all
     # First what apt may give at once, then what wheels may give, then the full list of what is left.

@@ -33,7 +33,7 @@ take_own_libtorch() {
 }
 
 torch_version() {
-    cat "$1"/include/torch/headeronly/version.h "$1"/include/torch/version.h 2>/dev/null |
+    { cat "$1"/include/torch/headeronly/version.h "$1"/include/torch/version.h 2>/dev/null || true; } |
         awk '$2 ~ /^TORCH_VERSION_(MAJOR|MINOR|PATCH)$/ && n < 3 { v = v (n++ ? "." : "") $3 } END { print v }'
 }
 
@@ -63,10 +63,10 @@ unresolved() { ldd "$1" 2>/dev/null | awk '/=> not found/ { print $1 }'; }
 
 install_libtorch() {
     if wants_cuda; then
-        say "libtorch $TORCH_VERSION with CUDA: 4.5 GB to download, unless it is cached"
-        room_for 12 && install_wheels "torch==$TORCH_VERSION" || return 0
+        say "libtorch $TORCH_VERSION with CUDA: a large download, 4.6 GB on disk"
+        room_for 10 && install_wheels "torch==$TORCH_VERSION" || return 0
     else
-        say "libtorch $TORCH_VERSION for CPU: 0.5 GB to download, unless it is cached"
+        say "libtorch $TORCH_VERSION for CPU: 0.5 GB to download, 1.2 GB on disk"
         room_for 3 && install_wheels --no-deps "torch==$TORCH_VERSION" \
             "nvidia-cuda-runtime==$CUDA_RUNTIME_WHEEL" "nvidia-cuda-cupti==$CUDA_CUPTI_WHEEL" || return 0
     fi

@@ -67,7 +67,7 @@ install_by_apt() {
     if ! apt_install "${packages[@]}" >/dev/null 2>&1; then
         say "apt-get update"
         as_root apt-get -qq update || warn "apt-get update failed; trying the install all the same"
-        apt_install "${packages[@]}" || die "apt-get could not install: ${packages[*]}"
+        apt_install "${packages[@]}" >/dev/null || die "apt-get could not install: ${packages[*]}"
     fi
 }
 

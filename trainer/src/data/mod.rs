@@ -9,7 +9,9 @@ pub mod decode;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod demo;
 pub mod loader;
+pub mod order;
 pub mod resize;
 pub mod source;
 pub mod transform;

@@ -1,1 +1,222 @@
-//! To come.
+//! What there is to train and test on, and how one picture of it is read.
+//!
+//! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`Layout`]: list files over a folder
+//! or a tar file, class folders, and CIFAR-100 as it was published or as lists over a tar. Opening finds
+//! whatever is wrong with lists, labels and archives, and says in which line; reading a picture can then
+//! fail only by that picture.
+//!
+//! Half a million paths are kept as one string and its offsets, and a tar file is never unpacked: all
+//! threads read from it at their own offsets.
+
+mod cifar;
+mod fingerprint;
+mod folders;
+mod lists;
+mod longtail;
+mod names;
+mod pickle;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+pub use longtail::long_tailed_rows;
+
+use super::decode::RgbImage;
+use super::error::DataError;
+use std::path::{Path, PathBuf};
+
+/// Where the parts of a data set lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// CIFAR-100, if the root holds one of its forms, else lists if they are named, else class folders.
+    #[default]
+    Auto,
+    /// `path label` lines for training and test, over a folder or a tar file of images.
+    Lists,
+    /// `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`).
+    Folders,
+    /// CIFAR-100: the published Python or binary files, or `images.tar` with lists.
+    Cifar100,
+}
+
+/// What to open. Relative paths are relative to `root`.
+#[derive(Clone, Debug, Default)]
+pub struct DataSpec {
+    /// The folder of the data set.
+    pub root: PathBuf,
+    /// How it is laid out.
+    pub layout: Layout,
+    /// List of the training images.
+    pub train_list: Option<PathBuf>,
+    /// List of the test images.
+    pub test_list: Option<PathBuf>,
+    /// File of class names, one a line.
+    pub class_names: Option<PathBuf>,
+    /// Folder or tar file of the images; the root where it is not given.
+    pub images: Option<PathBuf>,
+    /// How many times more images the first class has than the last one (100, 50 or 10 in the benchmarks).
+    /// Only for CIFAR-100, whose training set is cut to that.
+    pub imbalance: Option<f64>,
+    /// Keep only the first so many test images.
+    pub test_limit: Option<usize>,
+}
+
+/// Training and test images with their classes.
+#[derive(Debug)]
+pub struct DataSet {
+    /// Names in label order.
+    pub class_names: Vec<String>,
+    /// What is trained on.
+    pub train: Split,
+    /// What is tested on.
+    pub test: Split,
+}
+
+impl DataSet {
+    /// Opens a data set and checks all of it but the pixels.
+    pub fn open(spec: &DataSpec) -> Result<Self, DataError> {
+        if !spec.root.is_dir() {
+            let reason = "no such folder; set `data.root` to the folder of the data set";
+            return Err(DataError::content("data root", &spec.root, reason));
+        }
+        let layout = match spec.layout {
+            Layout::Auto if cifar::form(&spec.root, spec.imbalance).is_some() => Layout::Cifar100,
+            Layout::Auto if spec.train_list.is_some() => Layout::Lists,
+            Layout::Auto => Layout::Folders,
+            layout => layout,
+        };
+        if spec.imbalance.is_some() && layout != Layout::Cifar100 {
+            let reason =
+                "`imbalance` is for CIFAR-100 only; other data sets are as long-tailed as their lists";
+            return Err(DataError::Setting(reason.into()));
+        }
+        let mut set = match layout {
+            Layout::Lists => lists::open(spec)?,
+            Layout::Folders | Layout::Auto => folders::open(spec)?,
+            Layout::Cifar100 => cifar::open(spec)?,
+        };
+        if let Some(limit) = spec.test_limit {
+            set.test.labels.truncate(limit);
+        }
+        for (split, name) in [(&set.train, "training"), (&set.test, "test")] {
+            if split.is_empty() {
+                return Err(DataError::content("data root", &spec.root, format!("there is no {name} image")));
+            }
+        }
+        Ok(set)
+    }
+
+    /// SHA-256 over class names, labels and the names of all images, in hexadecimal. Ranks compare it.
+    pub fn fingerprint(&self) -> String {
+        fingerprint::of(self)
+    }
+}
+
+/// Reads the images of a split.
+pub trait ImageReader: Send + Sync {
+    /// What to call an image in messages: its path or its place in a file.
+    fn name(&self, index: usize) -> String;
+
+    /// Reads and decodes an image.
+    fn read(&self, index: usize) -> Result<RgbImage, DataError>;
+
+    /// Checks that every image is there, without decoding it. For `check`: it may take minutes.
+    fn verify(&self, len: usize) -> Result<(), DataError> {
+        let _ = len;
+        Ok(())
+    }
+}
+
+/// The images of training or of test, with their labels.
+pub struct Split {
+    labels: Vec<u32>,
+    reader: Box<dyn ImageReader>,
+}
+
+impl std::fmt::Debug for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Split").field("len", &self.labels.len()).finish_non_exhaustive()
+    }
+}
+
+impl Split {
+    /// A split of any images. `labels[i]` is the class of the reader's image `i`.
+    pub fn from_parts(labels: Vec<u32>, reader: Box<dyn ImageReader>) -> Self {
+        Self { labels, reader }
+    }
+
+    /// The classes of all images.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// What to call an image in messages.
+    pub fn name(&self, index: usize) -> String {
+        self.reader.name(index)
+    }
+
+    /// Reads and decodes an image; any number of threads at a time.
+    pub fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        self.reader.read(index)
+    }
+
+    /// Checks that every image is there, without decoding it.
+    pub fn verify(&self) -> Result<(), DataError> {
+        self.reader.verify(self.len())
+    }
+}
+
+/// Images of each of `classes` classes. Labels beyond them are not counted.
+pub fn counts(labels: &[u32], classes: usize) -> Vec<u64> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        if let Some(count) = counts.get_mut(label as usize) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// `path`, or where it is relative, that below `root`.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path)
+}
+
+/// Reads a text file of the data set.
+fn read_text(what: &'static str, path: &Path) -> Result<String, DataError> {
+    let bytes = std::fs::read(path).map_err(|error| DataError::open(what, path, error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        DataError::content(what, path, format!("not UTF-8 text (byte {place}); convert the file"))
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+/// Class names, one a line.
+fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = read_text("class names", path)?;
+    let mut lines: Vec<&str> = text.lines().map(str::trim).collect();
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    if lines.is_empty() {
+        return Err(DataError::content("class names", path, "the file is empty; expected one name a line"));
+    }
+    if let Some(line) = lines.iter().position(|line| line.is_empty()) {
+        return Err(DataError::line(path, line + 1, "the class name is empty"));
+    }
+    Ok(lines.into_iter().map(str::to_owned).collect())
+}

@@ -1,28 +1,48 @@
 //! How a run ends that does not end well.
 
 use collectives::{CollectiveError, Control};
-use launcher::protocol::ExitCode;
+use launcher::protocol::Outcome;
 use std::fmt::Display;
 
-/// One sentence for the person, a remedy where there is one, and the exit code.
+/// One sentence for the person, with the remedy, and how the process ends.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What the process ends with.
-    pub code: ExitCode,
-    /// The thing, what was expected, what was found.
+    /// Decides the exit code.
+    pub outcome: Outcome,
+    /// The thing, what was expected, what was found, what to do.
     pub message: String,
+    /// Every rank ends with this failure. If not, the others still wait for this one, and only an abort of
+    /// the whole job frees them.
+    pub common: bool,
 }
 
 impl Failure {
     /// Wrong input or configuration, found before training.
     pub fn input(error: impl Display) -> Self {
-        Self { code: ExitCode::WrongInput, message: error.to_string() }
+        Self { outcome: Outcome::WrongInput, message: error.to_string(), common: false }
     }
 
     /// A failure of the run itself.
     pub fn run(error: impl Display) -> Self {
-        Self { code: ExitCode::Failed, message: error.to_string() }
+        Self { outcome: Outcome::Failed, message: error.to_string(), common: false }
+    }
+
+    /// The same failure, known to happen on every rank alike.
+    pub fn on_all_ranks(self) -> Self {
+        Self { common: true, ..self }
+    }
+
+    fn encode(&self) -> String {
+        format!("{} {}", self.outcome.exit_code(), self.message)
+    }
+
+    /// The failure of some rank, as all ranks report it.
+    fn decode(control: &Control, rank: usize, text: &str) -> Self {
+        let (code, message) = text.split_once(' ').unwrap_or(("", text));
+        let outcome = Outcome::from_exit_code(code.parse().unwrap_or(1));
+        let on = if control.size() > 1 && rank != 0 { format!("rank {rank}: ") } else { String::new() };
+        Self { outcome, message: format!("{on}{message}"), common: true }
     }
 }
 
@@ -37,17 +57,9 @@ impl From<CollectiveError> for Failure {
 /// `work` makes no collective calls of its own.
 pub fn agreed<T>(control: &Control, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let result = work();
-    let problem = result.as_ref().err().map(|failure| format!("{} {}", failure.code as u8, failure.message));
+    let problem = result.as_ref().err().map(Failure::encode);
     match control.agree(problem.as_deref())? {
         None => result,
-        Some((rank, text)) => Err(received(control, rank, &text)),
+        Some((rank, text)) => Err(Failure::decode(control, rank, &text)),
     }
-}
-
-/// The failure of another rank, as all ranks report it.
-fn received(control: &Control, rank: usize, text: &str) -> Failure {
-    let (code, message) = text.split_once(' ').unwrap_or(("1", text));
-    let code = if code == "2" { ExitCode::WrongInput } else { ExitCode::Failed };
-    let on = if control.size() > 1 && rank != 0 { format!("rank {rank}: ") } else { String::new() };
-    Failure { code, message: format!("{on}{message}") }
 }

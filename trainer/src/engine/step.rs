@@ -71,7 +71,7 @@ mod row {
 /// A model in training on this rank.
 pub struct Stepper<'a> {
     model: &'a Model,
-    loss: &'a Loss,
+    loss: Loss,
     group: &'a dyn ProcessGroup,
     accumulation: Accumulation,
     sgd: Sgd,
@@ -81,7 +81,7 @@ impl<'a> Stepper<'a> {
     /// A stepper whose momentum starts at zero.
     pub fn new(
         model: &'a Model,
-        loss: &'a Loss,
+        loss: Loss,
         group: &'a dyn ProcessGroup,
         accumulation: Accumulation,
         (momentum, weight_decay): (f64, f64),
@@ -115,6 +115,11 @@ impl<'a> Stepper<'a> {
         Ok(outcome)
     }
 
+    /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.loss = loss;
+    }
+
     /// The optimiser's momentum, laid out as the flat buffer.
     pub fn momentum(&self) -> &Tensor {
         self.sgd.buffer()
@@ -123,7 +128,7 @@ impl<'a> Stepper<'a> {
     /// Adds this rank's gradient to the flat buffer; gives its row of scalars.
     fn backward(&self, parts: &[MicroBatch], notice: Notice) -> Tensor {
         let device = self.model.device();
-        let mut scalars = Tensor::zeros([row::WIDTH as i64], (Kind::Double, device));
+        let scalars = Tensor::zeros([row::WIDTH as i64], (Kind::Double, device));
         let (mut normaliser, mut divisor, mut samples) = (0.0, 0.0, 0);
         for part in parts.iter().filter(|part| part.labels.numel() > 0) {
             let result = self.loss.forward(&self.model.logits(&part.bytes), &part.labels);

@@ -13,7 +13,9 @@ pub mod trainables;
 pub mod tuner;
 pub mod vision;
 
+use crate::weights::fingerprint;
 use adaptformer::AdaptFormer;
+use block::BlockNames;
 use head::{HEAD_WEIGHT, Head};
 use loading::Backbone;
 use precision::Precision;
@@ -126,6 +128,15 @@ impl Model {
     /// The trainable tensors.
     pub fn trainables(&self) -> &Trainables {
         &self.trainables
+    }
+
+    /// Fingerprint of the image tower's frozen tensors: the same before and after training (law 5).
+    pub fn frozen_fingerprint(&self) -> String {
+        let blocks = self.vision.blocks.iter().flat_map(|block| block.tensors(BlockNames::OpenAi));
+        let stem = [("patches", &self.vision.stem.patches), ("positions", &self.vision.stem.positions)];
+        let norm = [("norm.weight", &self.vision.norm.weight), ("norm.bias", &self.vision.norm.bias)];
+        let all = stem.into_iter().chain(blocks).chain(norm);
+        fingerprint(all.filter(|(_, tensor)| !tensor.requires_grad()))
     }
 
     /// The image tower.

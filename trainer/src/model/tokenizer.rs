@@ -28,7 +28,10 @@ pub enum Tokenizer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizeError {
     /// More tokens than the text tower takes.
-    #[error("text `{text}` has {length} tokens, the text tower takes {limit}; shorten the class name or the template")]
+    #[error(
+        "text `{text}` has {length} tokens, the text tower takes {limit}; \
+         shorten the class name or the template"
+    )]
     TooLong {
         /// The text.
         text: String,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-use super::safetensors_map::{DType, MappedWeights, MapError};
+use super::dtype::DType;
+use super::safetensors_map::{Fingerprint, MapError, MappedWeights};
 
 /// A weight file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,14 @@ pub enum WeightsError {
         file: String,
         /// A few names.
         found: String,
+    },
+    /// The file inside the program is damaged.
+    #[error("{origin} cannot be read ({reason}); build the program again")]
+    Embedded {
+        /// Which file.
+        origin: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A tensor that has to be there is not.
     #[error("{file}: tensor `{tensor}` is missing")]
@@ -81,14 +90,25 @@ impl NamedTensors {
         for name in mapping.names() {
             let Some(raw) = mapping.view(name) else { continue };
             let shape: Vec<i64> = raw.shape.iter().map(|&n| n as i64).collect();
-            let kind = kind_of(raw.dtype).ok_or_else(|| WeightsError::Kind {
-                file: path.display().to_string(),
-                tensor: name.to_owned(),
-                found: format!("{:?}", raw.dtype),
-            })?;
+            let kind = known_kind(&path.display().to_string(), name, raw.dtype)?;
             tensors.insert(name.to_owned(), view_of(raw.bytes, &shape, kind));
         }
         Ok(Self { file: path.to_owned(), tensors, mapping: Some(mapping) })
+    }
+
+    /// A safetensors file that is part of the program; its tensors are copied out.
+    pub fn from_bytes(origin: &str, bytes: &[u8]) -> Result<Self, WeightsError> {
+        let file = safetensors::SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Embedded {
+            origin: origin.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            let kind = known_kind(origin, name, DType::from(view.dtype()))?;
+            tensors.insert(name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind));
+        }
+        Ok(Self::from_tensors(origin, tensors))
     }
 
     /// Tensors that are in memory; `origin` names them in messages.
@@ -118,9 +138,12 @@ impl NamedTensors {
             .ok_or_else(|| WeightsError::Missing { file: self.file(), tensor: name.to_owned() })
     }
 
-    /// SHA-256 of names, shapes and bytes of the file; `None` for tensors in memory.
-    pub fn fingerprint(&self) -> Option<String> {
-        self.mapping.as_ref().map(|mapping| mapping.fingerprint())
+    /// SHA-256 over names, element types, shapes and numbers of all tensors.
+    pub fn fingerprint(&self) -> String {
+        if let Some(mapping) = &self.mapping {
+            return mapping.fingerprint();
+        }
+        fingerprint(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }
 
     /// Applies `rename` to every tensor, keeping the mapping.
@@ -190,6 +213,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn known_kind(file: &str, tensor: &str, dtype: DType) -> Result<Kind, WeightsError> {
+    kind_of(dtype).ok_or_else(|| WeightsError::Kind {
+        file: file.to_owned(),
+        tensor: tensor.to_owned(),
+        found: dtype.to_string(),
+    })
+}
+
 /// libtorch's kind for an element type of a file.
 pub fn kind_of(dtype: DType) -> Option<Kind> {
     match dtype {
@@ -199,8 +230,36 @@ pub fn kind_of(dtype: DType) -> Option<Kind> {
         DType::F64 => Some(Kind::Double),
         DType::I64 => Some(Kind::Int64),
         DType::I32 => Some(Kind::Int),
+        DType::I16 => Some(Kind::Int16),
+        DType::I8 => Some(Kind::Int8),
         DType::U8 => Some(Kind::Uint8),
-        _ => None,
+        DType::Bool => Some(Kind::Bool),
+        DType::Other(_) => None,
+    }
+}
+
+/// SHA-256 over named tensors, in the order in which they come.
+pub fn fingerprint<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> String {
+    let mut all = Fingerprint::default();
+    for (name, tensor) in tensors {
+        let host = tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0; host.numel() * host.kind().elt_size_in_bytes()];
+        host.copy_data_u8(&mut bytes, host.numel());
+        let shape: Vec<usize> = host.size().iter().map(|&n| n as usize).collect();
+        all.add(name, dtype_of(host.kind()), &shape, &bytes);
+    }
+    all.finish()
+}
+
+fn dtype_of(kind: Kind) -> DType {
+    match kind {
+        Kind::Half => DType::F16,
+        Kind::BFloat16 => DType::Bf16,
+        Kind::Double => DType::F64,
+        Kind::Int64 => DType::I64,
+        Kind::Int => DType::I32,
+        Kind::Uint8 => DType::U8,
+        _ => DType::F32,
     }
 }
 

@@ -129,28 +129,37 @@ fn looks_like_safetensors(path: &Path) -> bool {
     read.is_ok() && start[8] == b'{'
 }
 
-/// Writes the trainable tensors under their names, beside and then in place.
-pub fn write(path: &Path, trainables: &Trainables, metadata: HashMap<String, String>) -> Result<(), TrainedError> {
+/// Writes the trainable tensors under their names, in `kind`, beside and then in place.
+pub fn write(
+    path: &Path,
+    trainables: &Trainables,
+    kind: Kind,
+    metadata: HashMap<String, String>,
+) -> Result<(), TrainedError> {
     let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
-    let tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = trainables
+    let dtype = dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
+    let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = trainables
         .iter()
         .map(|(name, tensor)| {
-            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-            let shape = tensor.size().iter().map(|&n| n as usize).collect();
-            let dtype = if tensor.kind() == Kind::Double { Dtype::F64 } else { Dtype::F32 };
-            (name.to_owned(), shape, dtype, bytes_of(&tensor))
+            let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
+            let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            (name, tensor.size().iter().map(|&n| n as usize).collect(), bytes)
         })
         .collect();
-    let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
-        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view))
     });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
-    launcher::protocol::write_atomic(path, &bytes).map_err(|e| failed(e.to_string()))
+    launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
 }
 
-fn bytes_of(tensor: &Tensor) -> Vec<u8> {
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.copy_data_u8(&mut bytes, tensor.numel());
-    bytes
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    match kind {
+        Kind::Half => Some(Dtype::F16),
+        Kind::Float => Some(Dtype::F32),
+        Kind::Double => Some(Dtype::F64),
+        _ => None,
+    }
 }

@@ -64,6 +64,13 @@ impl Case {
         Self { name, manifest, root: root.to_owned(), tensors }
     }
 
+    /// The same case under another manifest.
+    pub fn with_manifest(&self, manifest: Value) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        let (name, root) = (self.name.clone(), self.root.clone());
+        Self { name, manifest, root, tensors: tensors.collect() }
+    }
+
     /// Folder of the case.
     pub fn folder(&self) -> PathBuf {
         self.root.join(&self.name)

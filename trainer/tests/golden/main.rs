@@ -5,8 +5,11 @@
 
 mod backbone;
 mod case;
+mod checkpoint;
 mod classifiers;
+mod coverage;
 mod init;
 mod losses;
 mod peft;
+mod reference;
 mod train;

@@ -48,7 +48,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let number = |name: &str| case.config()[name].as_f64().unwrap();
     let accumulation = Accumulation::Official { micro_batches: (plan.batch / plan.micro) as u64 };
     let optimiser = (number("momentum"), number("weight_decay"));
-    let mut stepper = Stepper::new(&model, &loss, &Solo, accumulation, optimiser);
+    let mut stepper = Stepper::new(&model, loss, &Solo, accumulation, optimiser);
     let (images, labels) = (case.input("image_u8"), case.input("label"));
     let micro_batch = |ids: Tensor| MicroBatch {
         bytes: images.index_select(0, &ids),

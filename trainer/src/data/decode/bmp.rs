@@ -55,7 +55,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         match pixel {
             Pixel::Indexed(_, palette) => paint(&indices, &palette),
             Pixel::Grey => spread(&indices),
-            Pixel::Bilevel => spread(&indices.iter().map(|&i| if i == 0 { 0 } else { 255 }).collect::<Vec<_>>()),
+            Pixel::Bilevel => {
+                spread(&indices.iter().map(|&i| if i == 0 { 0 } else { 255 }).collect::<Vec<_>>())
+            }
             _ => return Err(unsupported("run lengths without a palette".into())),
         }
     } else {
@@ -132,7 +134,8 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
         header.colours = if header.bits < 32 { 1 << header.bits } else { 0 };
     }
     if header.bits <= 8 && header.pixels_at == 14 + size {
-        header.pixels_at = header.pixels_at.saturating_add(header.entry.saturating_mul(header.colours as usize));
+        header.pixels_at =
+            header.pixels_at.saturating_add(header.entry.saturating_mul(header.colours as usize));
     }
     Ok(header)
 }
@@ -180,8 +183,7 @@ fn palette(bytes: &[u8], header: &Header) -> Result<(Pixel, usize), DecodeError>
     let level = |i: usize| if colours == 2 { i * 255 } else { i };
     let grey = (0..colours).all(|i| {
         level(i) < 256
-            && stored.get(i * header.entry..).and_then(<[u8]>::first_chunk::<3>)
-                == Some(&[level(i) as u8; 3])
+            && stored.get(i * header.entry..).and_then(<[u8]>::first_chunk::<3>) == Some(&[level(i) as u8; 3])
     });
     if grey {
         return Ok((if colours <= 2 { Pixel::Bilevel } else { Pixel::Grey }, end));
@@ -224,7 +226,9 @@ fn read_rows(bytes: &[u8], start: usize, header: &Header, pixel: &Pixel) -> Resu
 }
 
 fn push_row(line: &[u8], width: usize, pixel: &Pixel, image: &mut Vec<u8>) {
-    let bit = |i: usize, depth: usize| line[i * depth / 8] >> (8 - depth - i * depth % 8) & ((1u16 << depth) - 1) as u8;
+    let bit = |i: usize, depth: usize| {
+        line[i * depth / 8] >> (8 - depth - i * depth % 8) & ((1u16 << depth) - 1) as u8
+    };
     let level = |value: u32, most: u32| (value * 255 / most) as u8;
     match pixel {
         Pixel::Indexed(depth, palette) => {
@@ -236,11 +240,7 @@ fn push_row(line: &[u8], width: usize, pixel: &Pixel, image: &mut Vec<u8>) {
         Pixel::High(green) => image.extend(line.as_chunks::<2>().0.iter().flat_map(|pair| {
             let value = u32::from(u16::from_le_bytes(*pair));
             let most = (1 << green) - 1;
-            [
-                level(value >> (5 + green) & 31, 31),
-                level(value >> 5 & most, most),
-                level(value & 31, 31),
-            ]
+            [level(value >> (5 + green) & 31, 31), level(value >> 5 & most, most), level(value & 31, 31)]
         })),
         Pixel::Bytes(size, places) => {
             image.extend(line.chunks_exact(*size).flat_map(|pixel| places.map(|place| pixel[place])));

@@ -61,7 +61,11 @@ fn damaged(reason: &str) -> DecodeError {
 }
 
 /// A palette, if the flags announce one, and what comes after it.
-fn read_palette<'a>(reader: &Bytes<'a>, at: usize, flags: u8) -> Result<(Option<&'a [u8]>, usize), DecodeError> {
+fn read_palette<'a>(
+    reader: &Bytes<'a>,
+    at: usize,
+    flags: u8,
+) -> Result<(Option<&'a [u8]>, usize), DecodeError> {
     if flags & 0x80 == 0 {
         return Ok((None, at));
     }
@@ -106,7 +110,17 @@ fn read_frame<'a>(reader: &Bytes<'a>, mut at: usize) -> Result<Frame<'a>, Decode
                 let code_bits = reader.u8(after).ok_or_else(truncated)?.into();
                 let interlaced = flags & 0x40 != 0;
                 let data = after + 1;
-                return Ok(Frame { left, top, width, height, interlaced, palette, transparent, data, code_bits });
+                return Ok(Frame {
+                    left,
+                    top,
+                    width,
+                    height,
+                    interlaced,
+                    palette,
+                    transparent,
+                    data,
+                    code_bits,
+                });
             }
             // Anything between the blocks is passed over.
             Some(_) => at += 1,

@@ -52,7 +52,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let (header, data) = read_header(bytes)?;
     let pixels = checked_pixels(FORMAT, header.width.into(), header.height.into())?;
     let [left, top, width, height] = header.region.unwrap_or([0, 0, header.width, header.height]);
-    let fits = |start: u32, len: u32, whole: u32| len > 0 && start.checked_add(len).is_some_and(|end| end <= whole);
+    let fits =
+        |start: u32, len: u32, whole: u32| len > 0 && start.checked_add(len).is_some_and(|end| end <= whole);
     if !fits(left, width, header.width) || !fits(top, height, header.height) {
         return Err(damaged("its first frame lies outside the picture".into()));
     }
@@ -329,7 +330,11 @@ fn to_rgb(samples: Vec<u8>, header: &Header) -> Vec<u8> {
                 4 => 17,
                 _ => 1,
             };
-            if scale == 1 { spread(&samples) } else { spread(&samples.iter().map(|&v| v * scale).collect::<Vec<_>>()) }
+            if scale == 1 {
+                spread(&samples)
+            } else {
+                spread(&samples.iter().map(|&v| v * scale).collect::<Vec<_>>())
+            }
         }
         (Colour::Grey, true) => {
             let clip = |pair: &[u8; 2]| if pair[0] == 0 { pair[1] } else { 255 };

@@ -68,3 +68,83 @@ fn photos_are_pillows() {
         println!("photos: {}", compare_with_manifest(&folder));
     }
 }
+
+/// Whatever is done to a file, it is a picture or an error.
+#[test]
+fn damaged_files_do_not_panic() {
+    let folder = fixtures::kept("odd");
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).expect("files").map(|entry| entry.expect("a file").path()).collect();
+    names.sort();
+    let mut random = 1u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below.max(1)
+    };
+    for path in names {
+        let whole = std::fs::read(&path).expect("a file");
+        for round in 0..60 {
+            let mut bytes = whole.clone();
+            match round % 3 {
+                0 => bytes.truncate(next(whole.len())),
+                1 => bytes.extend((0..next(40)).map(|i| i as u8)),
+                _ => {}
+            }
+            // Beyond the sizes, which would only make the pictures large.
+            for _ in 0..next(4) {
+                let place = 200 + next(bytes.len());
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte = next(256) as u8;
+                }
+            }
+            if let Ok(image) = decode(&bytes) {
+                assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
+            }
+        }
+    }
+}
+
+#[test]
+fn claimed_sizes_are_refused_before_anything_is_allocated() {
+    let mut gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02".to_vec();
+    let error = decode(&gif).expect_err("a refusal").to_string();
+    assert_eq!(error, "the GIF image claims 65535 x 65535 pixels; expected 1 to 178956970 in all");
+    gif.truncate(9);
+    assert_eq!(decode(&gif), Err(DecodeError::Truncated { format: "GIF" }));
+    let bmp = [&b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0"[..], &[0xff; 8], &[1, 0, 24, 0], &[0; 24]].concat();
+    assert!(matches!(decode(&bmp), Err(DecodeError::Size { .. })));
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\0\0\xff\xff\x08\x02\0\0\0".to_vec();
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..]);
+    png.extend(crc.sum().to_be_bytes());
+    png.extend(b"\0\0\0\0IDAT");
+    assert!(matches!(decode(&png), Err(DecodeError::Size { width: 0xffff_ffff, height: 0xffff, .. })));
+}
+
+#[test]
+fn refusals_say_what_is_expected() {
+    assert_eq!(
+        decode(b"").expect_err("a refusal").to_string(),
+        "the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image"
+    );
+    assert_eq!(
+        decode(b"<html><body>").expect_err("a refusal").to_string(),
+        "not an image of a known format (first bytes 3c 68 74 6d 6c 3e 3c 62); expected JPEG, PNG, WebP, BMP or GIF"
+    );
+    assert_eq!(
+        decode(b"\xff\xd8\xff\xe0\0\x10JF").expect_err("a refusal").to_string(),
+        "the JPEG image is truncated: its data end before the picture does; copy the file anew"
+    );
+}
+
+/// A damaged JPEG leaves nothing behind that spoils the next one.
+#[test]
+fn a_damaged_jpeg_does_not_spoil_the_next() {
+    let file = std::fs::read(fixtures::kept("odd").join("pillow_hopper_gray.jpg")).expect("a file");
+    let first = decode(&file).expect("a picture");
+    let table = file.windows(2).position(|pair| pair == [0xff, 0xc4]).expect("a Huffman table");
+    let mut damaged = file.clone();
+    damaged[table + 5..table + 21].fill(0xff);
+    decode(&damaged).expect_err("a refusal");
+    assert_eq!(decode(&file).expect("a picture"), first);
+}

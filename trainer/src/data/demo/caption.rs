@@ -34,7 +34,8 @@ pub(super) fn caption(composition: Composition, draws: &mut Draws) -> String {
 /// place in this list is a word's number for a text tower.
 pub fn vocabulary() -> Vec<&'static str> {
     let marks = [".", ","];
-    let common = ["a", "the", "of", "in", "is", "and", "this", "there", "photo", "picture", "drawing", "small"];
+    let common =
+        ["a", "the", "of", "in", "is", "and", "this", "there", "photo", "picture", "drawing", "small"];
     marks.into_iter().chain(common).chain(attribute_words()).collect()
 }
 
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn every_word_of_a_class_name_occurs_in_captions() {
-        let seen: HashSet<String> = captions().flat_map(|c| words(&c).map(str::to_owned).collect::<Vec<_>>()).collect();
+        let seen: HashSet<String> =
+            captions().flat_map(|c| words(&c).map(str::to_owned).collect::<Vec<_>>()).collect();
         for class in demo_classes() {
             assert!(words(&class.name()).all(|word| seen.contains(word)), "{}", class.name());
         }

@@ -112,7 +112,8 @@ mod tests {
         for _ in 0..8000 {
             let [x, y] = draws.direction();
             assert!((x * x + y * y - 1.0).abs() < 1e-5);
-            octants[usize::from(x > 0.0) + 2 * usize::from(y > 0.0) + 4 * usize::from(x.abs() > y.abs())] += 1;
+            octants[usize::from(x > 0.0) + 2 * usize::from(y > 0.0) + 4 * usize::from(x.abs() > y.abs())] +=
+                1;
         }
         assert!(octants.iter().all(|&count| (900..1100).contains(&count)), "{octants:?}");
     }

@@ -14,10 +14,12 @@ mod composition;
 mod draws;
 mod figure;
 mod picture;
+mod reader;
 
 pub use caption::{CAPTION_TEMPLATES, vocabulary, words};
 pub use composition::{CLASSES, COMPOSITIONS, Composition, demo_classes, pretraining_compositions};
 pub use picture::SIDE;
+pub use reader::demo_data_set;
 
 use super::decode::RgbImage;
 use draws::{Draws, Stream};
@@ -59,7 +61,12 @@ struct Part {
 impl DemoSet {
     /// The demo whose pictures belong to `seed`. Classes and labels are the same for every seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, classes: demo_classes(), train: Part::new(train_count), test: Part::new(|_| TEST_PER_CLASS) }
+        Self {
+            seed,
+            classes: demo_classes(),
+            train: Part::new(train_count),
+            test: Part::new(|_| TEST_PER_CLASS),
+        }
     }
 
     /// Names of the classes in the order of their labels, the most frequent first.

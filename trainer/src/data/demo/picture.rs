@@ -60,21 +60,21 @@ pub(super) const PRETRAINING: Look = Look {
     noise: [0.0, 0.04],
 };
 
-/// The pictures of the demo: more tinted and blotched, more cluttered, less sharp, figures more turned.
+/// The pictures of the demo: figures smaller and more turned, all of it more tinted, blotched, cluttered and noisy.
 pub(super) const DEMO: Look = Look {
     tilt: 0.577,
-    size: [7.5, 11.5],
+    size: [6.5, 10.5],
     stretch: 1.3,
     cut: 1.5,
     light_ink: 0.5,
-    off_colour: 0.08,
+    off_colour: 0.06,
     tint: 0.45,
     blotches: 0.3,
     behind: [2, 5],
-    before: 0.5,
+    before: 0.7,
     light: 0.5,
     blur: [0.0, 0.2],
-    noise: [0.02, 0.08],
+    noise: [0.03, 0.1],
 };
 
 /// Draws a picture of `composition`. Which picture is decided by `draws` alone.
@@ -93,7 +93,13 @@ pub(super) fn picture(composition: Composition, look: &Look, draws: &mut Draws) 
         let [x, y] = draws.direction();
         let reach = figure.size * draws.between([0.5, 1.0]);
         let size = draws.between([1.5, 2.5]);
-        clutter(&mut canvas, [figure.centre[0] + reach * x, figure.centre[1] + reach * y], size, &paint, draws);
+        clutter(
+            &mut canvas,
+            [figure.centre[0] + reach * x, figure.centre[1] + reach * y],
+            size,
+            &paint,
+            draws,
+        );
     }
     light(&mut canvas, look, draws);
     let blur = draws.between(look.blur);
@@ -129,7 +135,7 @@ impl Paint {
     }
 }
 
-fn pigment(colour: Colour) -> Rgb {
+pub(super) fn pigment(colour: Colour) -> Rgb {
     match colour {
         Colour::Red => [0.86, 0.11, 0.12],
         Colour::Orange => [0.98, 0.52, 0.05],
@@ -226,13 +232,12 @@ impl Figure {
             let outline = distance(self.shape, p);
             if self.texture == Texture::Glowing && outline > 0.0 {
                 let left = (1.0 - outline / GLOW).max(0.0);
-                mix(colour, paint.figure, 0.85 * left * left);
+                mix(colour, paint.figure, 0.6 * left * left);
             }
             let inside = covered(outline, pixel);
             if inside > 0.0 {
                 let [x, y] = self.grain;
-                let grain =
-                    [x * p[0] + y * p[1] + self.phase[0], x * p[1] - y * p[0] + self.phase[1]];
+                let grain = [x * p[0] + y * p[1] + self.phase[0], x * p[1] - y * p[0] + self.phase[1]];
                 let mut here = paint.figure;
                 mix(&mut here, paint.ink, ink(self.texture, grain, outline, pixel));
                 mix(colour, here, inside);
@@ -279,7 +284,12 @@ fn clutter(canvas: &mut Canvas, at: [f32; 2], size: f32, paint: &Paint, draws: &
 }
 
 /// Calls `each` with the pixels within a square around `centre` and where they are from there.
-fn for_each_near(canvas: &mut Canvas, centre: [f32; 2], reach: f32, mut each: impl FnMut(&mut Rgb, [f32; 2])) {
+fn for_each_near(
+    canvas: &mut Canvas,
+    centre: [f32; 2],
+    reach: f32,
+    mut each: impl FnMut(&mut Rgb, [f32; 2]),
+) {
     // A cast of a negative number to an unsigned one gives 0.
     let range = |at: f32| ((at - reach) as usize)..((at + reach + 1.0) as usize).min(SIDE);
     for y in range(centre[1]) {

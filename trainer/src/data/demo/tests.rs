@@ -1,0 +1,118 @@
+//! What the demo promises: its sizes, keyed pictures, words, and pictures that show what their names say.
+
+use super::composition::{Colour, Texture};
+use super::*;
+use std::collections::HashSet;
+
+/// FNV-1a, to pin pictures.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn counts(labels: &[u32]) -> Vec<usize> {
+    let mut counts = vec![0; CLASSES];
+    for &label in labels {
+        counts[label as usize] += 1;
+    }
+    counts
+}
+
+#[test]
+fn the_training_set_is_long_tailed_and_the_test_set_balanced() {
+    let set = DemoSet::new(3);
+    let train = counts(set.labels(DemoSplit::Train));
+    // `[int(300 * 0.01 ** (c / 47)) for c in range(48)]` in Python.
+    let expected = [
+        300, 271, 246, 223, 202, 183, 166, 151, 136, 124, 112, 102, 92, 83, 76, 68, 62, 56, 51, 46, 42, 38,
+        34, 31, 28, 25, 23, 21, 19, 17, 15, 14, 13, 11, 10, 9, 8, 7, 7, 6, 5, 5, 4, 4, 4, 3, 3, 3,
+    ];
+    assert_eq!(train, expected);
+    assert_eq!(counts(set.labels(DemoSplit::Test)), vec![TEST_PER_CLASS; CLASSES]);
+}
+
+#[test]
+fn class_names_are_distinct_and_made_of_the_vocabulary() {
+    let names = DemoSet::new(0).class_names();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), CLASSES);
+    let known: HashSet<_> = vocabulary().into_iter().collect();
+    for name in &names {
+        assert!(words(name).all(|word| known.contains(word)), "{name}");
+    }
+    assert_eq!(names[0], "plain red circle");
+}
+
+#[test]
+fn a_picture_depends_on_its_key_alone() {
+    let (set, again, other) = (DemoSet::new(1), DemoSet::new(1), DemoSet::new(2));
+    let mut seen = HashSet::new();
+    for index in [7, 0, 1199, 600] {
+        for split in [DemoSplit::Train, DemoSplit::Test] {
+            let picture = set.draw(split, index).unwrap();
+            assert_eq!(again.draw(split, index).unwrap(), picture);
+            assert_ne!(other.draw(split, index).unwrap(), picture);
+            assert!(seen.insert(picture.pixels));
+        }
+    }
+    assert_eq!(pretraining_example(4, 9), pretraining_example(4, 9));
+    assert_ne!(pretraining_example(4, 9).image, pretraining_example(5, 9).image);
+}
+
+#[test]
+fn no_picture_lies_beyond_the_end() {
+    let set = DemoSet::new(0);
+    for split in [DemoSplit::Train, DemoSplit::Test] {
+        let len = set.labels(split).len();
+        assert!(set.draw(split, len - 1).is_some());
+        assert!(set.draw(split, len).is_none());
+        assert!(set.draw(split, usize::MAX).is_none());
+    }
+}
+
+#[test]
+fn pretraining_examples_show_every_composition_but_the_classes() {
+    let classes: HashSet<_> = demo_classes().into_iter().collect();
+    let mut seen = HashSet::new();
+    for index in 0..12_000 {
+        let example = pretraining_example(0, index);
+        assert!(!classes.contains(&example.composition), "{}", example.caption);
+        assert_eq!((example.image.width, example.image.height, example.image.pixels.len()), (32, 32, 3072));
+        seen.insert(example.composition);
+    }
+    assert_eq!(seen.len(), COMPOSITIONS - CLASSES);
+}
+
+/// A plain figure covers a good part of the picture with something near its colour; one without does not.
+#[test]
+fn pictures_show_the_colour_of_their_name() {
+    for index in 0..3000 {
+        let example = pretraining_example(11, index);
+        let composition = example.composition;
+        if composition.texture() != Texture::Plain {
+            continue;
+        }
+        let near = |colour: Colour| {
+            let wanted = picture::pigment(colour).map(|channel| channel * 255.0);
+            let close = |pixel: &&[u8]| {
+                let far: f32 = pixel.iter().zip(wanted).map(|(&a, b)| (f32::from(a) - b).powi(2)).sum();
+                far < 75.0 * 75.0
+            };
+            example.image.pixels.chunks_exact(3).filter(close).count()
+        };
+        assert!(near(composition.colour()) >= 40, "`{}` (example {index})", example.caption);
+    }
+}
+
+/// Pictures must not change under a run that is resumed with a newer program, nor differ between machines.
+#[test]
+fn pictures_are_those_of_old() {
+    let set = DemoSet::new(0);
+    let found = [
+        digest(&set.draw(DemoSplit::Train, 0).unwrap().pixels),
+        digest(&set.draw(DemoSplit::Test, 1199).unwrap().pixels),
+        digest(&pretraining_example(0, 0).image.pixels),
+    ];
+    let expected = [0x596c_4540_5bcd_4168, 0x4cf6_1377_3af3_3fd1, 0x2ea6_e698_62bd_9429];
+    assert_eq!(found, expected, "{found:#018x?}");
+}

@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// The published list of merges, the more frequent first; only the first 48,894 are used.
 static MERGES: &[u8] = include_bytes!("../../../../assets/bpe_simple_vocab_16e6.txt.gz");
+/// The same, as named in messages.
+const VOCABULARY_FILE: &str = "assets/bpe_simple_vocab_16e6.txt.gz";
 const MERGE_COUNT: usize = 49_152 - 256 - 2;
 /// What ends a word, in the list of merges.
 const WORD_END: &str = "</w>";
@@ -31,10 +33,10 @@ const MAX_CACHED_BYTES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// It cannot be unpacked.
-    #[error("the embedded vocabulary cannot be unpacked: {0}; restore assets/bpe_simple_vocab_16e6.txt.gz and build again")]
+    #[error("the embedded vocabulary cannot be unpacked: {0}; restore {VOCABULARY_FILE} and build again")]
     Unpack(#[from] std::io::Error),
     /// A line is not a merge of two earlier symbols.
-    #[error("line {line} of the embedded vocabulary is no merge; restore assets/bpe_simple_vocab_16e6.txt.gz and build again")]
+    #[error("line {line} of the embedded vocabulary is no merge; restore {VOCABULARY_FILE} and build again")]
     Line {
         /// Counted from 1.
         line: usize,
@@ -165,11 +167,14 @@ fn collapse(text: &str) -> String {
 }
 
 /// Start and end of text as such, English endings, runs of letters, single digits, runs of other signs.
+///
+/// The official expression ignores case as a whole, by which its engine loses U+0345, a mark whose capital
+/// is a letter: it belongs to no word.
 fn word_expression() -> Result<Regex, regex::Error> {
     Regex::new(
         r"(?x)
         (?i: <\|startoftext\|> | <\|endoftext\|> | '(?: s | t | re | ve | m | ll | d ) )
-        | \p{L}+ | \p{N} | [^\s\p{L}\p{N}]+",
+        | \p{L}+ | \p{N} | [^\s\p{L}\p{N}\u{345}]+",
     )
 }
 

@@ -12,7 +12,7 @@ const MAX_NAME: usize = 32;
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     replace(text, |rest| match rest.strip_prefix('#') {
         Some(digits) => numeric(digits).map(|(value, length)| (value, 1 + length)),
-        None => named(rest).map(|(value, length)| (value.to_owned(), length)),
+        None => named(rest),
     })
 }
 
@@ -27,7 +27,7 @@ pub(super) fn unescape_certain(text: &str) -> Cow<'_, str> {
                 numeric(&rest[1..]).filter(|(_, used)| *used == digits.len() + 1).map(|(value, _)| value)?
             }
             None => match entity(name) {
-                Some(value) => value.to_owned(),
+                Some(value) => value,
                 None => in_capitals(name)?,
             },
         };
@@ -42,15 +42,12 @@ fn replace(text: &str, read: impl Fn(&str) -> Option<(String, usize)>) -> Cow<'_
     out.push_str(&text[..first]);
     let mut rest = &text[first..];
     while let Some(behind) = rest.strip_prefix('&') {
-        let after = match read(behind) {
-            Some((value, length)) => {
-                out.push_str(&value);
-                &behind[length..]
-            }
-            None => {
-                out.push('&');
-                behind
-            }
+        let after = if let Some((value, length)) = read(behind) {
+            out.push_str(&value);
+            &behind[length..]
+        } else {
+            out.push('&');
+            behind
         };
         let next = after.find('&').unwrap_or(after.len());
         out.push_str(&after[..next]);
@@ -69,7 +66,8 @@ fn numeric(digits: &str) -> Option<(String, usize)> {
     }
     let significant = body[..length].trim_start_matches('0');
     // What does not fit 32 bits is beyond Unicode as well.
-    let code = if significant.is_empty() { 0 } else { u32::from_str_radix(significant, radix).unwrap_or(u32::MAX) };
+    let code =
+        if significant.is_empty() { 0 } else { u32::from_str_radix(significant, radix).unwrap_or(u32::MAX) };
     let semicolon = usize::from(body[length..].starts_with(';'));
     Some((character(code), skip + length + semicolon))
 }
@@ -86,35 +84,44 @@ fn character(code: u32) -> String {
 }
 
 /// The longest reference at the beginning of the text behind an ampersand.
-fn named(text: &str) -> Option<(&'static str, usize)> {
+fn named(text: &str) -> Option<(String, usize)> {
     let end = |c: char| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
     let run = text.char_indices().take(MAX_NAME + 1);
-    let length = run.clone().find(|&(_, c)| end(c)).map_or_else(
-        || run.clone().nth(MAX_NAME).map_or(text.len(), |(at, _)| at),
-        |(at, _)| at,
-    );
+    let length = run
+        .clone()
+        .find(|&(_, c)| end(c))
+        .map_or_else(|| run.clone().nth(MAX_NAME).map_or(text.len(), |(at, _)| at), |(at, _)| at);
     let name = &text[..length];
     if text[length..].starts_with(';')
         && let Some(value) = entity(name)
     {
         return Some((value, length + 1));
     }
-    let longest = LEGACY.iter().filter(|legacy| name.starts_with(**legacy)).max_by_key(|legacy| legacy.len())?;
+    let longest =
+        LEGACY.iter().filter(|legacy| name.starts_with(**legacy)).max_by_key(|legacy| legacy.len())?;
     entity(longest).map(|value| (value, longest.len()))
 }
 
-fn entity(name: &str) -> Option<&'static str> {
-    let found = NAMED_ENTITIES.binary_search_by(|(known, _)| (*known).cmp(name.as_bytes()));
-    found.ok().map(|index| NAMED_ENTITIES[index].1)
+fn entity(name: &str) -> Option<String> {
+    let found = NAMED_ENTITIES.binary_search_by(|(known, _)| (*known).cmp(name.as_bytes())).ok()?;
+    let value = NAMED_ENTITIES[found].1;
+    let second = SECOND.iter().find(|(_, names)| names.split_ascii_whitespace().any(|known| known == name));
+    match second {
+        Some(&(second, _)) => Some(value.chars().take(1).chain([second]).collect()),
+        None => Some(value.to_owned()),
+    }
 }
 
 /// `EACUTE` as a capital of `eacute`, unless a part of it is a reference already.
 fn in_capitals(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if lower == name || name != name.to_ascii_uppercase() || LEGACY.iter().any(|legacy| name.starts_with(legacy)) {
+    if lower == name
+        || name != name.to_ascii_uppercase()
+        || LEGACY.iter().any(|legacy| name.starts_with(legacy))
+    {
         return None;
     }
-    entity(&lower).map(str::to_uppercase)
+    entity(&lower).map(|value| value.to_uppercase())
 }
 
 /// The character of a byte from 0x80 to 0x9f; the five that have none stay controls.
@@ -137,13 +144,64 @@ const WINDOWS_1252: &str = "€.‚ƒ„…†‡ˆ‰Š‹Œ.Ž..‘’“”�
 /// Names that need no semicolon.
 const LEGACY: [&str; 106] = [
     "AElig", "AMP", "Aacute", "Acirc", "Agrave", "Aring", "Atilde", "Auml", "COPY", "Ccedil", "ETH",
-    "Eacute", "Ecirc", "Egrave", "Euml", "GT", "Iacute", "Icirc", "Igrave", "Iuml", "LT", "Ntilde",
-    "Oacute", "Ocirc", "Ograve", "Oslash", "Otilde", "Ouml", "QUOT", "REG", "THORN", "Uacute", "Ucirc",
-    "Ugrave", "Uuml", "Yacute", "aacute", "acirc", "acute", "aelig", "agrave", "amp", "aring", "atilde",
-    "auml", "brvbar", "ccedil", "cedil", "cent", "copy", "curren", "deg", "divide", "eacute", "ecirc",
-    "egrave", "eth", "euml", "frac12", "frac14", "frac34", "gt", "iacute", "icirc", "iexcl", "igrave",
-    "iquest", "iuml", "laquo", "lt", "macr", "micro", "middot", "nbsp", "not", "ntilde", "oacute",
-    "ocirc", "ograve", "ordf", "ordm", "oslash", "otilde", "ouml", "para", "plusmn", "pound", "quot",
-    "raquo", "reg", "sect", "shy", "sup1", "sup2", "sup3", "szlig", "thorn", "times", "uacute", "ucirc",
-    "ugrave", "uml", "uuml", "yacute", "yen", "yuml",
+    "Eacute", "Ecirc", "Egrave", "Euml", "GT", "Iacute", "Icirc", "Igrave", "Iuml", "LT", "Ntilde", "Oacute",
+    "Ocirc", "Ograve", "Oslash", "Otilde", "Ouml", "QUOT", "REG", "THORN", "Uacute", "Ucirc", "Ugrave",
+    "Uuml", "Yacute", "aacute", "acirc", "acute", "aelig", "agrave", "amp", "aring", "atilde", "auml",
+    "brvbar", "ccedil", "cedil", "cent", "copy", "curren", "deg", "divide", "eacute", "ecirc", "egrave",
+    "eth", "euml", "frac12", "frac14", "frac34", "gt", "iacute", "icirc", "iexcl", "igrave", "iquest",
+    "iuml", "laquo", "lt", "macr", "micro", "middot", "nbsp", "not", "ntilde", "oacute", "ocirc", "ograve",
+    "ordf", "ordm", "oslash", "otilde", "ouml", "para", "plusmn", "pound", "quot", "raquo", "reg", "sect",
+    "shy", "sup1", "sup2", "sup3", "szlig", "thorn", "times", "uacute", "ucirc", "ugrave", "uml", "uuml",
+    "yacute", "yen", "yuml",
+];
+
+/// Second characters of the names that stand for two; the table of the library has the first only.
+const SECOND: [(char, &str); 8] = [
+    (
+        'j',
+        "\
+        fjlig",
+    ),
+    (
+        '\u{331}',
+        "\
+        race",
+    ),
+    (
+        '\u{333}',
+        "\
+        acE",
+    ),
+    (
+        '\u{338}',
+        "\
+        NotEqualTilde NotGreaterFullEqual NotGreaterGreater NotGreaterSlantEqual NotHumpDownHump \
+        NotHumpEqual NotLeftTriangleBar NotLessLess NotLessSlantEqual NotNestedGreaterGreater \
+        NotNestedLessLess NotPrecedesEqual NotRightTriangleBar NotSquareSubset NotSquareSuperset \
+        NotSucceedsEqual NotSucceedsTilde nGg nGtv nLl nLtv napE napid nbump nbumpe ncongdot nedot \
+        nesim ngE ngeqq ngeqslant nges nlE nleqq nleqslant nles notinE notindot npart npre npreceq \
+        nrarrc nrarrw nsce nsubE nsubseteqq nsucceq nsupE nsupseteqq",
+    ),
+    (
+        '\u{200a}',
+        "\
+        ThickSpace",
+    ),
+    (
+        '\u{20d2}',
+        "\
+        NotSubset NotSuperset nGt nLt nang nsubset nsupset nvap nvge nvgt nvle nvlt nvltrie nvrtrie \
+        nvsim vnsub vnsup",
+    ),
+    (
+        '\u{20e5}',
+        "\
+        bne bnequiv nparsl",
+    ),
+    (
+        '\u{fe00}',
+        "\
+        caps cups gesl gvertneqq gvnE lates lesg lvertneqq lvnE smtes sqcaps sqcups varsubsetneq \
+        varsubsetneqq varsupsetneq varsupsetneqq vsubnE vsubne vsupnE vsupne",
+    ),
 ];

@@ -36,13 +36,11 @@ impl WordList {
                 first.len_utf8()
             };
             let (word, after) = rest.split_at(end);
-            match self.ids.get(word) {
-                Some(&id) => ids.push(id),
-                None => {
-                    let (text, word) = (shortened(text), shortened(word));
-                    return Err(TokenizeError::UnknownWord { text, word, known: self.length });
-                }
-            }
+            let Some(&id) = self.ids.get(word) else {
+                let (text, word) = (shortened(text), shortened(word));
+                return Err(TokenizeError::UnknownWord { text, word, known: self.length });
+            };
+            ids.push(id);
             rest = after.trim_start();
         }
         Ok(())

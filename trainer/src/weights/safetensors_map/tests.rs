@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use std::io::Write;
 use tempfile::NamedTempFile;
 
-const HEADER: &str = r#"{"__metadata__":{"model":"tiny"},"b":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"a":{"dtype":"F16","shape":[3],"data_offsets":[16,22]}}"#;
+const HEADER: &str = concat!(
+    r#"{"__metadata__":{"model":"tiny"},"b":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"#,
+    r#""a":{"dtype":"F16","shape":[3],"data_offsets":[16,22]}}"#
+);
 
 fn file_of(bytes: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::with_suffix(".safetensors").expect("a temporary file");
@@ -101,7 +104,10 @@ fn the_fingerprint_depends_on_tensors_alone() {
     let first = print(HEADER, &numbers());
     assert_eq!(first.len(), 64);
     // Order in the file and metadata do not matter.
-    let swapped = r#"{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]},"b":{"dtype":"F32","shape":[2,2],"data_offsets":[6,22]}}"#;
+    let swapped = concat!(
+        r#"{"a":{"dtype":"F16","shape":[3],"data_offsets":[0,6]},"#,
+        r#""b":{"dtype":"F32","shape":[2,2],"data_offsets":[6,22]}}"#
+    );
     let all = numbers();
     assert_eq!(print(swapped, &[&all[16..], &all[..16]].concat()), first);
     // Names, types, shapes and numbers do.
@@ -136,7 +142,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn flipped_and_cut_files_are_survived(at in any::<prop::sample::Index>(), byte in any::<u8>(), end in any::<prop::sample::Index>()) {
+    fn flipped_and_cut_files_are_survived(
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), end in any::<prop::sample::Index>(),
+    ) {
         let good = weights(HEADER, &numbers());
         let mut bytes = good.clone();
         bytes[at.index(good.len())] = byte;

@@ -25,7 +25,8 @@ pub enum CheckpointProblem {
     Empty,
     /// Something else than a zip archive.
     #[error(
-        "this is not a zip archive as `torch.save` writes it; give a `checkpoint.pth.tar` or a safetensors file"
+        "this is not a zip archive as `torch.save` writes it; \
+         give a `checkpoint.pth.tar` or a safetensors file"
     )]
     NotAnArchive,
     /// The format before `PyTorch` 1.6, or any other pickle.

@@ -447,7 +447,9 @@ proptest! {
 
     /// Damage is an error or leaves what was read unchanged: no panic, no more memory than the file allows.
     #[test]
-    fn flipped_bytes_are_survived(flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn flipped_bytes_are_survived(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         let good = std::fs::read(own_fixture(GOOD).join("checkpoint.pth.tar")).expect("the good checkpoint");
         let mut bytes = good.clone();
         for (at, byte) in flips {
@@ -464,7 +466,8 @@ proptest! {
 
     #[test]
     fn cut_files_are_refused(end in any::<prop::sample::Index>()) {
-        let mut bytes = std::fs::read(own_fixture(GOOD).join("checkpoint.pth.tar")).expect("the good checkpoint");
+        let good = own_fixture(GOOD).join("checkpoint.pth.tar");
+        let mut bytes = std::fs::read(good).expect("the good checkpoint");
         bytes.truncate(end.index(bytes.len()));
         prop_assert!(read(bytes).is_err());
     }
@@ -472,7 +475,8 @@ proptest! {
     /// The description is damaged and its checksum made good again, as an attacker would.
     #[test]
     fn flipped_descriptions_are_survived(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let view = |name, offset, shape, strides| Described { name, key: "0", elements: 24, offset, shape, strides };
+        let view =
+            |name, offset, shape, strides| Described { name, key: "0", elements: 24, offset, shape, strides };
         let mut pickle = describe(&[view("a", 0, &[4, 6], &[6, 1]), view("b", 3, &[2, 3], &[1, 6])]);
         let at = at.index(pickle.len());
         pickle[at] = byte;
@@ -495,8 +499,8 @@ proptest! {
             expected = expected.iter().flat_map(|&start| (0..size).map(move |i| start + i * stride)).collect();
         }
         let fits = expected.len() <= 64;
-        let pickle =
-            describe(&[Described { name: "v", key: "0", elements: 64, offset, shape: &shape, strides: &strides }]);
+        let (shape, strides) = (shape.as_slice(), strides.as_slice());
+        let pickle = describe(&[Described { name: "v", key: "0", elements: 64, offset, shape, strides }]);
         match read(archive("x", &[("data.pkl", &pickle), ("data/0", &counting(64))])) {
             Ok(found) => {
                 let found: Vec<i64> = numbers(&found.tensors["v"]).into_iter().map(i64::from).collect();

@@ -57,7 +57,11 @@ impl Layout {
 
     /// Length of the inflated data: every row with its filter byte.
     pub(super) fn raw_len(&self) -> usize {
-        self.passes.iter().map(|pass| self.extent(pass)).map(|(columns, rows)| rows * (self.row_bytes(columns) + 1)).sum()
+        self.passes
+            .iter()
+            .map(|pass| self.extent(pass))
+            .map(|(columns, rows)| rows * (self.row_bytes(columns) + 1))
+            .sum()
     }
 
     /// Whether `len` bytes are one or more whole rows.

@@ -1,0 +1,123 @@
+//! Replacing a file such that a reader, and a machine that stops at any moment, sees the old or the new one whole.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Permissions of new files before the umask takes its part, as for any file a program creates.
+const NEW_FILE: u32 = 0o666;
+
+/// Writes `content` beside `path`, forces it to disk, and renames it over `path`.
+///
+/// On an error `path` is as it was and nothing is left beside it. A process killed on the way can leave a
+/// hidden `.NAME.*.tmp`, which nobody reads.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not the name of a file", path.display()))
+    })?;
+    let folder = folder_of(path);
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    let mut beside = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(NEW_FILE))
+        .tempfile_in(folder)?;
+    beside.write_all(content)?;
+    beside.as_file().sync_all()?;
+    beside.persist(path).map_err(|failure| failure.error)?;
+    sync_folder(folder)
+}
+
+/// Forces the names in `folder` to disk, so that a file just created or renamed there survives a power loss.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        // Some network file systems cannot sync a folder; they order names by themselves.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replaces_and_leaves_nothing_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.json");
+        write_atomically(&path, b"one, and long").unwrap();
+        write_atomically(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["status.json"]);
+    }
+
+    #[test]
+    fn others_may_read_it_as_the_umask_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = folder.path().join("ours");
+        let plain = folder.path().join("plain");
+        write_atomically(&ours, b"").unwrap();
+        std::fs::write(&plain, b"").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_file_and_leaves_nothing_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = folder.path().join("taken");
+        std::fs::create_dir(&taken).unwrap();
+        std::fs::write(taken.join("inside"), b"old").unwrap();
+        assert!(write_atomically(&taken, b"new").is_err());
+        assert_eq!(names(folder.path()), ["taken"]);
+        assert!(write_atomically(&folder.path().join("absent/file"), b"new").is_err());
+        assert!(write_atomically(Path::new("/"), b"new").is_err());
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_atomically(&path, &vec![b'a'; 30_000]).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for letter in [b'b', b'c'] {
+                let (path, stop) = (&path, &stop);
+                scope.spawn(move || {
+                    for round in 1..40 {
+                        write_atomically(path, &vec![letter; 1000 * round]).unwrap();
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                });
+            }
+            while !stop.load(Ordering::Relaxed) {
+                let content = std::fs::read(&path).unwrap();
+                assert!(content.len() >= 1000 && content.len().is_multiple_of(1000), "{}", content.len());
+                assert!(content.iter().all(|byte| *byte == content[0]));
+            }
+        });
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+}

@@ -1,0 +1,210 @@
+//! `status.json`: where a run stands, for whoever watches it from outside.
+
+use super::{Outcome, Timestamp, layout, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The processes are up and read configuration and data.
+    Starting,
+    /// Backbone and head are being built.
+    Init,
+    /// Training steps are made.
+    Training,
+    /// The test set is run through the model.
+    Evaluating,
+    /// The run is finished.
+    Done,
+    /// The run was stopped on request and wants to be resumed.
+    Preempted,
+    /// The run ended in any other way.
+    Failed,
+}
+
+impl Phase {
+    /// Whether a run in this phase has ended.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Preempted | Self::Failed)
+    }
+}
+
+/// The content of `status.json`. Fields unknown to this version are ignored when read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What the run is doing.
+    pub phase: Phase,
+    /// Steps done over the whole run.
+    pub step: u64,
+    /// The epoch at hand, from 0.
+    pub epoch: u64,
+    /// When this was written; an old time in a phase that is not final means that rank 0 is stuck or gone.
+    pub time: Timestamp,
+    /// Process number of rank 0 on its machine.
+    pub pid: u32,
+    /// Number of ranks.
+    pub world_size: usize,
+    /// How the run ended; null while it has not.
+    pub outcome: Option<Outcome>,
+    /// A sentence for people, e.g. the error of a failed run; null when there is nothing to say.
+    pub message: Option<String>,
+}
+
+/// A `status.json` that cannot be written or read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// No run has written one there.
+    #[error("`{}` does not exist: no run has started there", path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system refuses to read it.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// Its content is not a status.
+    #[error("`{}` is not the status of a run: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The system refuses to write it.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Status {
+    /// The status of a run that has just started in this process.
+    pub fn starting(world_size: usize) -> Self {
+        Self {
+            phase: Phase::Starting,
+            step: 0,
+            epoch: 0,
+            time: Timestamp::now(),
+            pid: std::process::id(),
+            world_size,
+            outcome: None,
+            message: None,
+        }
+    }
+
+    /// This run has ended: sets outcome, phase and message.
+    pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
+        self.outcome = Some(outcome);
+        self.phase = outcome.phase();
+        self.message = message;
+    }
+
+    /// Puts the present time in and replaces `status.json` in `run_folder` as a whole.
+    pub fn write(&mut self, run_folder: &Path) -> Result<(), StatusError> {
+        self.time = Timestamp::now();
+        let path = run_folder.join(layout::STATUS);
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(|error| StatusError::Write { path: path.clone(), source: Arc::new(error.into()) })?;
+        text.push(b'\n');
+        write_atomically(&path, &text).map_err(|error| StatusError::Write { path, source: Arc::new(error) })
+    }
+
+    /// Reads `status.json` in `run_folder`.
+    pub fn read(run_folder: &Path) -> Result<Self, StatusError> {
+        let path = run_folder.join(layout::STATUS);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StatusError::Absent { path });
+            }
+            Err(error) => return Err(StatusError::Read { path, source: Arc::new(error) }),
+        };
+        serde_json::from_slice(&text)
+            .map_err(|error| StatusError::Content { path, reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_as_the_contract_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut status = Status { pid: 4711, ..Status::starting(4) };
+        status.step = 120;
+        status.epoch = 3;
+        status.end(Outcome::Preempted, Some("stopped by SIGUSR1 after step 120".into()));
+        status.write(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("status.json")).unwrap();
+        let expected = format!(
+            "{{\n  \"phase\": \"preempted\",\n  \"step\": 120,\n  \"epoch\": 3,\n  \"time\": \"{}\",\n  \"pid\": 4711,\n  \
+             \"world_size\": 4,\n  \"outcome\": \"preempted\",\n  \"message\": \"stopped by SIGUSR1 after step 120\"\n}}\n",
+            status.time
+        );
+        assert_eq!(text, expected);
+        assert_eq!(Status::read(folder.path()).unwrap(), status);
+    }
+
+    #[test]
+    fn a_running_one_has_no_outcome() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut status = Status::starting(1);
+        status.write(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("status.json")).unwrap();
+        assert!(text.contains("\"outcome\": null"), "{text}");
+        assert!(!status.phase.is_final());
+        assert!(status.time.age().as_secs() < 60);
+        status.end(Outcome::Interrupted, None);
+        assert!(status.phase.is_final());
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"phase":"training","step":1,"epoch":0,"time":"2026-11-24T17:03:11Z","pid":1,"world_size":1,
+            "outcome":null,"message":null,"temperature":36.6}"#;
+        std::fs::write(folder.path().join("status.json"), text).unwrap();
+        assert_eq!(Status::read(folder.path()).unwrap().step, 1);
+    }
+
+    #[test]
+    fn refusals_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status.json");
+        let shown = path.display().to_string();
+        let absent = Status::read(folder.path()).unwrap_err();
+        assert_eq!(absent.to_string(), format!("`{shown}` does not exist: no run has started there"));
+        for (content, reason) in [
+            ("{\"phase\":\"resting\"}", "unknown variant `resting`"),
+            ("{\"phase\":\"done\"}", "missing field `step`"),
+            ("", "EOF"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let message = Status::read(folder.path()).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("`{shown}` is not the status of a run: {reason}")),
+                "{message}"
+            );
+        }
+        let gone = folder.path().join("gone");
+        let message = Status::starting(1).write(&gone).unwrap_err().to_string();
+        assert!(
+            message.starts_with(&format!("cannot write `{}/status.json`: ", gone.display())),
+            "{message}"
+        );
+    }
+}

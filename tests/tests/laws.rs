@@ -1,0 +1,128 @@
+//! The laws of docs/architecture.md over real ranks. Each test carries the number of its law.
+
+use serde_json::Value;
+use std::path::Path;
+use tests::{json, losses, metrics, succeed, trainer};
+
+/// A short run of the embedded demo whose last batch is smaller than the others.
+fn demo_run(ranks: usize, output: &Path, extra: &[&str]) {
+    let mut command = trainer(ranks);
+    command.args(["train", "-d", "demo", "-m", "demo", "--set", "train.batch_size=96"]);
+    command.args(["--set", "train.threads=1", "--set", "train.epochs=2"]);
+    command.args(extra).arg("--output").arg(output);
+    succeed(&mut command);
+}
+
+fn within(found: &[f64], expected: &[f64], relative: f64) {
+    assert_eq!(found.len(), expected.len(), "number of steps");
+    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= relative * b.abs(), "loss of step {}: {a}, on one rank {b}", step + 1);
+    }
+}
+
+#[test]
+fn law_1_losses_do_not_depend_on_the_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |ranks: usize| folder.path().join(format!("{ranks}"));
+    for ranks in [1, 2, 3] {
+        demo_run(ranks, &run(ranks), &[]);
+    }
+    let alone = losses(&run(1));
+    assert!(alone.len() >= 20, "{} steps", alone.len());
+    let samples: Vec<u64> = metrics(&run(1), "step").iter().map(|row| row["samples"].as_u64().unwrap()).collect();
+    assert!(samples.contains(&96) && samples.iter().any(|&n| n < 96), "the last batch is short: {samples:?}");
+    within(&losses(&run(2)), &alone, 1e-5);
+    within(&losses(&run(3)), &alone, 1e-5);
+}
+
+#[test]
+fn law_1_losses_do_not_depend_on_micro_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    demo_run(1, &whole, &["--set", "train.max_steps=20"]);
+    demo_run(2, &parts, &["--set", "train.max_steps=20", "--set", "train.micro_batch_size=7"]);
+    within(&losses(&parts), &losses(&whole), 1e-5);
+}
+
+#[test]
+fn law_1_and_4_a_rank_without_a_sample_takes_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, three) = (folder.path().join("one"), folder.path().join("three"));
+    // The rest of the epoch is one sample, so that two of three ranks have none in the last step.
+    let total = train_samples(&folder.path().join("probe"));
+    let batch = (40..80).find(|batch| total % batch == 1).expect("some batch leaves one sample");
+    let batch = format!("train.batch_size={batch}");
+    let extra = ["--set", &batch, "--method", "classifier", "--set", "train.epochs=1"];
+    demo_run(1, &one, &extra);
+    demo_run(3, &three, &extra);
+    assert_eq!(metrics(&three, "step").last().unwrap()["samples"], 1);
+    within(&losses(&three), &losses(&one), 1e-5);
+}
+
+fn train_samples(probe: &Path) -> u64 {
+    demo_run(1, probe, &["--method", "classifier", "--set", "train.max_steps=1"]);
+    let per_class = json(&probe.join("result.json"))["per_class"].as_array().unwrap().clone();
+    per_class.iter().map(|class| class["train_count"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn law_2_evaluation_is_the_same_on_any_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Vec::new();
+    for (ranks, batch) in [(1, 64), (2, 50), (3, 17)] {
+        let run = folder.path().join(format!("{ranks}"));
+        let batch = format!("eval.batch_size={batch}");
+        demo_run(ranks, &run, &["--set", "train.epochs=0", "--set", &batch]);
+        results.push(json(&run.join("result.json")));
+    }
+    for name in ["correct", "total", "accuracy", "many", "medium", "few", "macro_f1", "per_class"] {
+        assert_eq!(results[0][name], results[1][name], "{name} on two ranks");
+        assert_eq!(results[0][name], results[2][name], "{name} on three ranks");
+    }
+    assert_ne!(results[0]["total"], Value::from(0));
+}
+
+#[test]
+fn law_3_the_order_is_trained_once_and_does_not_depend_on_ranks() {
+    let lines = |world: u64, from: u64, count: u64| -> Vec<Value> {
+        let mut command = trainer(1);
+        command.args(["order", "-d", "demo", "-m", "demo", "--epoch", "1"]);
+        for (flag, value) in [("--from", from), ("--count", count), ("--world", world)] {
+            command.arg(flag).arg(value.to_string());
+        }
+        let output = succeed(&mut command);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let samples = |rows: &[Value]| rows.iter().map(|row| row["sample"].as_u64().unwrap()).collect::<Vec<_>>();
+    let all = lines(1, 0, u64::from(u32::MAX));
+    let mut sorted = samples(&all);
+    sorted.sort_unstable();
+    assert!(sorted.iter().enumerate().all(|(i, &sample)| i as u64 == sample), "each image once in the epoch");
+    assert_eq!(samples(&lines(5, 0, u64::from(u32::MAX))), samples(&all), "the world does not matter");
+    assert_eq!(samples(&lines(3, 100, 50)), samples(&all)[100..150], "any position is reached directly");
+}
+
+#[test]
+fn law_5_frozen_weights_never_travel_nor_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+    demo_run(1, &before, &["--set", "train.epochs=0"]);
+    demo_run(2, &after, &["--set", "train.max_steps=5"]);
+    let frozen = |run: &Path| json(&run.join("result.json"))["frozen_fingerprint"].clone();
+    assert!(frozen(&before).is_string());
+    assert_eq!(frozen(&before), frozen(&after));
+}
+
+#[test]
+fn law_6_the_same_seed_gives_the_same_run_and_another_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, seed: &str| {
+        let path = folder.path().join(name);
+        let seed = format!("train.seed={seed}");
+        demo_run(1, &path, &["--set", "train.max_steps=4", "--set", &seed]);
+        losses(&path)
+    };
+    assert_eq!(run("a", "3"), run("b", "3"));
+    assert_ne!(run("c", "3"), run("d", "4"));
+}

@@ -1,0 +1,166 @@
+//! Bad input: one clear error that names the thing and the remedy, on rank 0 only, exit 2, every rank ends.
+
+use std::path::Path;
+use std::process::Command;
+use tests::{run, stderr, trainer};
+
+/// Runs a command that has to be refused, and gives what it said.
+fn refused(command: &mut Command) -> String {
+    let output = run(command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{said}");
+    assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
+    said
+}
+
+/// `train` with a list data set under `root`.
+fn train_lists(ranks: usize, root: &Path) -> Command {
+    let mut command = trainer(ranks);
+    let own = root.join("own.toml");
+    std::fs::write(
+        &own,
+        "[data]\nlayout = \"lists\"\nroot = \".\"\ntrain_list = \"train.txt\"\ntest_list = \"test.txt\"\nclass_names = \"names.txt\"\n",
+    )
+    .unwrap();
+    command.args(["train", "-m", "demo", "--set", "train.epochs=0"]).arg("-d").arg(own);
+    command.arg("--output").arg(root.join("run"));
+    command
+}
+
+/// A list data set of two classes with good pictures.
+fn lists(root: &Path) {
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basn2c16.png");
+    std::fs::copy(&picture, root.join("a b.png")).unwrap_or_else(|e| panic!("{}: {e}", picture.display()));
+    std::fs::write(root.join("train.txt"), "a b.png 0\na b.png 1\n").unwrap();
+    std::fs::write(root.join("test.txt"), "a b.png 1\n").unwrap();
+    std::fs::write(root.join("names.txt"), "red circle\nblue square\n").unwrap();
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one() {
+    let mut command = trainer(2);
+    let said = refused(command.args(["train", "--set", "train.epoch=3"]));
+    assert!(said.contains("`train.epoch`") && said.contains("`train.epochs`"), "{said}");
+}
+
+#[test]
+fn an_unknown_preset_names_the_nearest_one() {
+    let said = refused(trainer(1).args(["train", "-d", "cifar100_ir10O"]));
+    assert!(said.contains("cifar100_ir100"), "{said}");
+}
+
+#[test]
+fn a_missing_weights_file_is_named() {
+    let said = refused(trainer(2).args(["train", "-m", "tiny_clip", "--set", "model.weights=/nowhere/clip.safetensors"]));
+    assert!(said.contains("/nowhere/clip.safetensors"), "{said}");
+}
+
+#[test]
+fn a_global_batch_smaller_than_the_world_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = trainer(3);
+    command.args(["train", "--set", "train.batch_size=2"]).arg("--output").arg(folder.path().join("run"));
+    let said = refused(&mut command);
+    assert!(said.contains("train.batch_size") && said.contains("3 ranks"), "{said}");
+    assert!(!folder.path().join("run").exists(), "nothing is written");
+}
+
+#[test]
+fn lists_are_refused_by_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    lists(root);
+    std::fs::write(root.join("train.txt"), "a b.png 0\njust-a-name\n").unwrap();
+    let said = refused(&mut train_lists(2, root));
+    assert!(said.contains("train.txt:2"), "{said}");
+    std::fs::write(root.join("train.txt"), "a b.png 0\na b.png 7\n").unwrap();
+    let said = refused(&mut train_lists(1, root));
+    assert!(said.contains("train.txt:2") && said.contains('7'), "{said}");
+    std::fs::write(root.join("train.txt"), "").unwrap();
+    let said = refused(&mut train_lists(1, root));
+    assert!(said.contains("train.txt"), "{said}");
+    lists(root);
+    std::fs::write(root.join("names.txt"), "").unwrap();
+    let said = refused(&mut train_lists(1, root));
+    assert!(said.contains("names.txt"), "{said}");
+}
+
+#[test]
+fn a_list_with_blanks_in_its_paths_works() {
+    let folder = tempfile::tempdir().unwrap();
+    lists(folder.path());
+    let output = run(&mut train_lists(2, folder.path()));
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn an_image_that_does_not_decode_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    lists(root);
+    std::fs::write(root.join("bad.png"), b"not a picture").unwrap();
+    std::fs::write(root.join("test.txt"), "a b.png 1\nbad.png 0\n").unwrap();
+    let output = run(&mut train_lists(2, root));
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("bad.png"), "{}", stderr(&output));
+}
+
+#[test]
+fn broken_training_images_are_counted_up_to_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    lists(root);
+    std::fs::write(root.join("bad.png"), b"not a picture").unwrap();
+    std::fs::write(root.join("train.txt"), "a b.png 0\nbad.png 1\na b.png 1\n").unwrap();
+    let train = |limit: &str, name: &str| {
+        let mut command = train_lists(2, root);
+        command.args(["--set", "train.epochs=1", "--set", "train.batch_size=3", "--set", limit]);
+        run(command.arg("--output").arg(root.join(name)))
+    };
+    let within = train("data.max_bad_images=1", "within");
+    assert!(within.status.success(), "{}", stderr(&within));
+    assert_eq!(tests::json(&root.join("within/result.json"))["bad_images"], 1);
+    let beyond = train("data.max_bad_images=0", "beyond");
+    assert!(!beyond.status.success());
+    assert!(stderr(&beyond).contains("bad.png"), "{}", stderr(&beyond));
+}
+
+#[test]
+fn an_existing_run_is_not_mixed_with_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |seed: &str| {
+        let mut command = trainer(1);
+        command.args(["train", "--set", "train.epochs=0", "--set", seed]).arg("--output").arg(folder.path().join("run"));
+        command
+    };
+    let first = run(&mut train("train.seed=1"));
+    assert!(first.status.success(), "{}", stderr(&first));
+    let said = refused(&mut train("train.seed=2"));
+    assert!(said.contains("already holds") && said.contains("--output"), "{said}");
+}
+
+#[test]
+fn one_rank_where_the_launcher_speaks_of_more_is_refused() {
+    for (variable, value) in [("OMPI_COMM_WORLD_SIZE", "4"), ("PMI_SIZE", "4"), ("SLURM_NTASKS", "4")] {
+        let output = run(trainer(1).env(variable, value).args(["train", "--set", "train.epochs=0"]));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{variable}: {said}");
+        assert!(said.contains(variable) && said.contains("each process would run alone"), "{said}");
+    }
+}
+
+#[test]
+fn allotted_gpus_without_cuda_are_refused() {
+    if Path::new("/proc/driver/nvidia/version").exists() {
+        eprintln!("skipped: allotted_gpus_without_cuda_are_refused (this machine has a GPU)");
+        return;
+    }
+    let said = refused(trainer(1).env("SLURM_JOB_GPUS", "0").args(["train", "--set", "train.epochs=0"]));
+    assert!(said.contains("SLURM_JOB_GPUS=0") && said.contains("train.device=cpu"), "{said}");
+}
+
+#[test]
+fn wrong_arguments_are_said_once() {
+    let said = refused(trainer(3).args(["train", "--sed", "x"]));
+    assert!(said.contains("--sed"), "{said}");
+}

@@ -1,0 +1,56 @@
+//! Ctrl-C ends all ranks within five seconds.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tests::trainer;
+
+fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if let Some(status) = child.try_wait().expect("the command can be waited for") {
+            return Some(status.code().unwrap_or(-1));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// A run that would go on for minutes, in a process group of its own, as a terminal would start it.
+fn long_run(ranks: usize, output: &std::path::Path) -> Child {
+    use std::os::unix::process::CommandExt;
+    let mut command: Command = trainer(ranks);
+    command.args(["train", "--set", "train.epochs=1000"]).arg("--output").arg(output);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().expect("the trainer starts")
+}
+
+fn steps_made(output: &std::path::Path) -> bool {
+    std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
+}
+
+fn interrupt(child: &Child) {
+    let group = format!("-{}", child.id());
+    let status = Command::new("kill").args(["-INT", "--", &group]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+#[test]
+fn ctrl_c_ends_all_ranks_within_five_seconds() {
+    for ranks in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut child = long_run(ranks, &output);
+        let start = Instant::now();
+        while !steps_made(&output) {
+            assert!(start.elapsed() < Duration::from_secs(120), "training begins");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        interrupt(&child);
+        let code = wait(&mut child, Duration::from_secs(5));
+        assert!(code.is_some(), "{ranks} ranks still run five seconds after Ctrl-C");
+        assert_ne!(code, Some(0));
+        let marker = output.display().to_string();
+        let left = Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep runs");
+        assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the person typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
+#[derive(Debug, Parser)]
+#[command(name = "lift-trainer", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// What to do; nothing trains the embedded demo
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    /// How to talk
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+const EXAMPLES: &str = "Examples:
+  lift-trainer                                   train the embedded demo on one rank
+  mpirun -n 8 lift-trainer                       the same on eight
+  mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
+  lift-trainer eval --run runs/NAME
+  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
+
+/// How the program talks.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Talk {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors and the result
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train, then evaluate; writes a run folder
+    Train(Train),
+    /// Evaluate trained tensors: of a run, or of a file
+    Eval(Eval),
+    /// Validate configuration, data and weights, without training
+    Check(Select),
+    /// Print which sample is trained at which position, rank and step; needs no model
+    Order(OrderOf),
+    /// Train the embedded demo with several methods, and print one table
+    Demo(Demo),
+}
+
+/// Which data, model and method.
+#[derive(Debug, Clone, Args)]
+pub struct Select {
+    /// Data preset, or a .toml file of your own
+    #[arg(short, long, default_value = "demo")]
+    pub data: String,
+    /// Model preset
+    #[arg(short, long, default_value = "demo")]
+    pub model: String,
+    /// Method preset
+    #[arg(long, default_value = "lift")]
+    pub method: String,
+    /// Override one value of the configuration
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// What to train
+    #[command(flatten)]
+    pub select: Select,
+    /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Write the predicted class of each test image, one a line
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
+pub struct Eval {
+    /// Run folder whose configuration and final weights are evaluated
+    #[arg(long, conflicts_with_all = ["data", "model", "method", "set"])]
+    pub run: Option<PathBuf>,
+    /// File of trainable tensors: our final.safetensors, official names in safetensors, or checkpoint.pth.tar
+    #[arg(long)]
+    pub weights: Option<PathBuf>,
+    /// What the tensors of --weights belong to
+    #[command(flatten)]
+    pub select: Select,
+    /// Folder for result.json [default for --weights: runs/DATA-MODEL-METHOD-eval; none for --run]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Write the predicted class of each test image, one a line
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+}
+
+/// Arguments of `order`.
+#[derive(Debug, Args)]
+pub struct OrderOf {
+    /// Whose order
+    #[command(flatten)]
+    pub select: Select,
+    /// Epoch, counted from 0
+    #[arg(long, default_value_t = 0)]
+    pub epoch: u64,
+    /// First position
+    #[arg(long, default_value_t = 0)]
+    pub from: u64,
+    /// Number of positions; those past the end of the epoch are left out
+    #[arg(long, default_value_t = u64::MAX)]
+    pub count: u64,
+    /// Number of ranks
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub world: u64,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Methods to compare
+    #[arg(long, value_delimiter = ',', default_value = "zero_shot,classifier,full,lift")]
+    pub methods: Vec<String>,
+    /// Folder for the runs, one folder a method [default: runs/demo]
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Override one value of the configuration
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}

@@ -1,0 +1,47 @@
+//! The embedded demo: alone, or several methods side by side.
+
+use super::Context;
+use super::arguments::{Demo, Select, Train};
+use super::train;
+use crate::engine::experiment::Ended;
+use crate::engine::failure::Failure;
+use crate::run::{Look, RunResult, comparison_table};
+use launcher::protocol::Outcome;
+
+const NAME: &str = "demo";
+
+/// What `lift-trainer` alone does: LIFT on the embedded demo.
+pub(super) fn embedded(context: &Context<'_>) -> Result<Outcome, Failure> {
+    let select = select("lift", &[]);
+    train::run(context, &Train { select, output: None, predictions: None })
+}
+
+/// Trains each method, and prints one table.
+pub(super) fn run(context: &Context<'_>, arguments: &Demo) -> Result<Outcome, Failure> {
+    let mut results = Vec::new();
+    for method in &arguments.methods {
+        let output = arguments.output.as_ref().map(|folder| folder.join(method));
+        match train::once(context, &select(method, &arguments.set), output.as_deref(), None)? {
+            Ended::Done(result, _) => results.push(*result),
+            Ended::Stopped(outcome) => return Ok(outcome),
+        }
+    }
+    print(context, &results)?;
+    Ok(Outcome::Done)
+}
+
+fn select(method: &str, set: &[String]) -> Select {
+    Select { data: NAME.to_owned(), model: NAME.to_owned(), method: method.to_owned(), set: set.to_vec() }
+}
+
+fn print(context: &Context<'_>, results: &[RunResult]) -> Result<(), Failure> {
+    if context.world.rank() != 0 {
+        return Ok(());
+    }
+    if context.talk.json {
+        println!("{}", serde_json::to_string_pretty(results).map_err(Failure::run)?);
+    } else {
+        println!("{}", comparison_table(results, Look::of_stdout()));
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! `lift-trainer eval`: trained tensors of a run, or of a file.
+
+use super::Context;
+use super::arguments::Eval;
+use super::train::{greet, print, talk};
+use crate::config::Resolved;
+use crate::engine::experiment::{Ended, Experiment};
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::rank::Rank;
+use crate::run::{DEFAULT_PARENT, Place};
+use launcher::protocol::{Outcome, layout};
+use std::path::{Path, PathBuf};
+
+/// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.
+pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Failure> {
+    let (resolved, rank, weights) = match &arguments.run {
+        Some(run) => of_run(context, run)?,
+        None => {
+            let (resolved, rank) = context.open(&arguments.select)?;
+            (resolved, rank, arguments.weights.clone().unwrap_or_default())
+        }
+    };
+    greet(context, &resolved, &rank);
+    let place = place(arguments, &resolved);
+    let mut experiment = Experiment {
+        resolved: &resolved,
+        rank: &rank,
+        signals: context.signals,
+        logging: context.logging,
+        place,
+        weights: Some(&weights),
+        predictions: arguments.predictions.as_deref(),
+        output: talk(context.talk, &rank),
+    };
+    match experiment.run()? {
+        Ended::Done(result, folder) => {
+            print(context, &result, Some(&folder))?;
+            Ok(Outcome::Done)
+        }
+        Ended::Stopped(outcome) => Ok(outcome),
+    }
+}
+
+/// Configuration and final weights of a run.
+fn of_run(context: &Context<'_>, run: &Path) -> Result<(Resolved, Rank, PathBuf), Failure> {
+    let control = context.world.control().map_err(Failure::run)?;
+    let resolved = agreed(&control, || {
+        let path = run.join(layout::CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::input(format!("cannot read `{}`: {error}; --run needs the folder of a run", path.display()))
+        })?;
+        Resolved::from_run_folder(&text).map_err(Failure::input)
+    })?;
+    let weights = run.join(layout::FINAL_WEIGHTS);
+    agreed(&control, || {
+        let missing = || format!("`{}` does not exist: the run is not finished", weights.display());
+        if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
+    })?;
+    let rank = context.rank(&resolved.config)?;
+    Ok((resolved, rank, weights))
+}
+
+fn place(arguments: &Eval, resolved: &Resolved) -> Option<Place> {
+    match (&arguments.output, &arguments.run) {
+        (Some(path), _) => Some(Place::Named(path.clone())),
+        (None, Some(_)) => None,
+        (None, None) => {
+            let names = resolved.names.clone();
+            Some(Place::Default {
+                parent: PathBuf::from(DEFAULT_PARENT),
+                data: names.data,
+                model: names.model,
+                method: format!("{}-eval", names.method),
+                seed: resolved.config.train.seed,
+            })
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: what was typed, what is done, how the process ends.
+
+mod arguments;
+mod check;
+mod demo;
+mod eval;
+mod order;
+mod outcome;
+mod train;
+
+use crate::config::{Config, Resolved, Selection};
+use crate::engine::device::{self, Wish};
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::rank::Rank;
+use crate::run::{Logging, Signals};
+use arguments::{Arguments, Select, Talk, Verb};
+use clap::Parser;
+use collectives::World;
+use std::process::ExitCode;
+
+/// Runs the program. The exit code is decided here and nowhere else;
+/// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
+pub fn main() -> ExitCode {
+    // Before anything asks libtorch for a device.
+    let cuda = device::open_cuda();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return outcome::usage(&error),
+    };
+    let result = match &arguments.verb {
+        Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
+        Some(Verb::Order(order)) => outcome::once(|| order::run(order)),
+        _ => return over_ranks(&arguments, &cuda),
+    };
+    outcome::exit(result)
+}
+
+/// What every command over ranks has at hand.
+pub(crate) struct Context<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) cuda: &'a Result<(), String>,
+    pub(crate) signals: &'a Signals,
+    pub(crate) logging: &'a Logging,
+    pub(crate) talk: Talk,
+}
+
+impl Context<'_> {
+    /// Resolves the configuration on every rank, and opens the rank with the device and threads it names.
+    pub(crate) fn open(&self, select: &Select) -> Result<(Resolved, Rank), Failure> {
+        let control = self.world.control().map_err(Failure::run)?;
+        let resolved = agreed(&control, || resolve(select))?;
+        let rank = self.rank(&resolved.config)?;
+        Ok((resolved, rank))
+    }
+
+    /// The rank with the device and threads that a configuration names.
+    pub(crate) fn rank(&self, config: &Config) -> Result<Rank, Failure> {
+        use crate::config::DeviceWish;
+        let wish = match config.train.device {
+            DeviceWish::Auto => Wish::Auto,
+            DeviceWish::Cuda => Wish::Cuda,
+            DeviceWish::Cpu => Wish::Cpu,
+        };
+        Rank::open(self.world, wish, config.train.threads as usize, self.cuda)
+    }
+}
+
+/// From what was typed to what is used.
+pub(crate) fn resolve(select: &Select) -> Result<Resolved, Failure> {
+    let Select { data, model, method, set } = select.clone();
+    Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
+}
+
+fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
+    let world = match World::start() {
+        Ok(world) => world,
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            return outcome::exit(Err(Failure::input(format!("{error}{hint}"))));
+        }
+    };
+    let result = outcome::on_world(&world, || {
+        let signals = Signals::install().map_err(Failure::run)?;
+        let logging = Logging::start(world.rank()).map_err(Failure::input)?;
+        let (signals, logging) = (&signals, &logging);
+        let context = Context { world: &world, cuda, signals, logging, talk: arguments.talk };
+        match &arguments.verb {
+            Some(Verb::Train(train)) => train::run(&context, train),
+            Some(Verb::Eval(eval)) => eval::run(&context, eval),
+            Some(Verb::Demo(demo)) => demo::run(&context, demo),
+            _ => demo::embedded(&context),
+        }
+    });
+    // MPI ends here, on every rank, before the process does.
+    drop(world);
+    ExitCode::from(result.exit_code())
+}

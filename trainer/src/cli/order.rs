@@ -1,0 +1,68 @@
+//! `lift-trainer order`: which sample, which rank, which step, without a model.
+
+use super::arguments::OrderOf;
+use crate::data::order::shard::step_and_rank;
+use crate::engine::failure::Failure;
+use crate::engine::sources;
+use serde::Serialize;
+use std::io::{BufWriter, ErrorKind, Write};
+
+/// One line of the output.
+#[derive(Serialize)]
+struct Line {
+    epoch: u64,
+    position: u64,
+    sample: u64,
+    label: u32,
+    rank: u64,
+    step: u64,
+}
+
+/// Positions written at once.
+const CHUNK: u64 = 4096;
+
+/// Prints one JSON line a position. `step` is counted from 1 over the whole run, as in `metrics.jsonl`.
+pub(super) fn run(arguments: &OrderOf) -> Result<(), Failure> {
+    let config = super::resolve(&arguments.select)?.config;
+    let data = sources::open_data(&config)?;
+    let order = sources::open_order(&config, data.train.labels(), data.class_names.len())?;
+    let (epoch, batch, world) = (arguments.epoch, config.train.batch_size, arguments.world);
+    if batch < world {
+        let message = format!("train.batch_size is {batch}, less than --world {world}; raise one or lower the other");
+        return Err(Failure::input(message));
+    }
+    let len = order.len(epoch);
+    let steps_before: u64 = (0..epoch).map(|e| order.len(e).div_ceil(batch)).sum();
+    let end = arguments.from.saturating_add(arguments.count).min(len);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut samples = Vec::new();
+    let mut start = arguments.from.min(end);
+    while start < end {
+        let stop = (start + CHUNK).min(end);
+        order.fill(epoch, start..stop, &mut samples);
+        for (position, &sample) in (start..stop).zip(&samples) {
+            let (step, rank) = step_and_rank(len, batch, world, position);
+            let label = data.train.labels()[sample as usize];
+            let line = Line { epoch, position, sample, label, rank, step: steps_before + step + 1 };
+            if !write_line(&mut out, &line)? {
+                return Ok(());
+            }
+        }
+        start = stop;
+    }
+    out.flush().or_else(reader_gone).map_err(Failure::run)
+}
+
+/// `false` once nobody reads any more, as in `| head`.
+fn write_line(out: &mut impl Write, line: &Line) -> Result<bool, Failure> {
+    let written = serde_json::to_writer(&mut *out, line).map_err(std::io::Error::from);
+    match written.and_then(|()| out.write_all(b"\n")) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::run(error)),
+    }
+}
+
+fn reader_gone(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}

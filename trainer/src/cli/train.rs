@@ -1,0 +1,84 @@
+//! `lift-trainer train`.
+
+use super::Context;
+use super::arguments::{Select, Talk, Train};
+use crate::config::Resolved;
+use crate::engine::experiment::{Ended, Experiment};
+use crate::engine::failure::Failure;
+use crate::engine::rank::Rank;
+use crate::run::{DEFAULT_PARENT, Look, Output, Place, RunResult, result_table};
+use launcher::protocol::Outcome;
+use std::path::{Path, PathBuf};
+
+/// Trains, evaluates, and prints the result.
+pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, Failure> {
+    let predictions = arguments.predictions.as_deref();
+    match once(context, &arguments.select, arguments.output.as_deref(), predictions)? {
+        Ended::Done(result, folder) => {
+            print(context, &result, Some(&folder))?;
+            Ok(Outcome::Done)
+        }
+        Ended::Stopped(outcome) => Ok(outcome),
+    }
+}
+
+/// One run from its selection to its end.
+pub(super) fn once(
+    context: &Context<'_>,
+    select: &Select,
+    output: Option<&Path>,
+    predictions: Option<&Path>,
+) -> Result<Ended, Failure> {
+    let (resolved, rank) = context.open(select)?;
+    greet(context, &resolved, &rank);
+    let place = Some(output.map_or_else(|| default_place(&resolved), |path| Place::Named(path.to_owned())));
+    let output = talk(context.talk, &rank);
+    let (signals, logging) = (context.signals, context.logging);
+    let (resolved, rank) = (&resolved, &rank);
+    Experiment { resolved, rank, signals, logging, place, weights: None, predictions, output }.run()
+}
+
+/// Only rank 0 shows progress.
+pub(super) fn talk(talk: Talk, rank: &Rank) -> Output {
+    if rank.leads() { Output::choose(talk.quiet) } else { Output::Quiet }
+}
+
+/// Where a run goes that was given no folder.
+fn default_place(resolved: &Resolved) -> Place {
+    let names = resolved.names.clone();
+    Place::Default {
+        parent: PathBuf::from(DEFAULT_PARENT),
+        data: names.data,
+        model: names.model,
+        method: names.method,
+        seed: resolved.config.train.seed,
+    }
+}
+
+/// What is about to happen, and where.
+pub(super) fn greet(context: &Context<'_>, resolved: &Resolved, rank: &Rank) {
+    if !rank.leads() || context.talk.quiet {
+        return;
+    }
+    let (names, ranks) = (&resolved.names, rank.world_size());
+    let plural = if ranks == 1 { "" } else { "s" };
+    eprintln!("{} on {} with {}, {ranks} rank{plural} ({})", names.method, names.data, names.model, rank.group.backend());
+    eprintln!("computing on {}; presets: {}", rank.placement, resolved.presets);
+}
+
+/// The result, for a person or for a script, by rank 0.
+pub(super) fn print(context: &Context<'_>, result: &RunResult, folder: Option<&Path>) -> Result<(), Failure> {
+    if context.world.rank() != 0 {
+        return Ok(());
+    }
+    if context.talk.json {
+        let text = result.to_json().map_err(Failure::run)?;
+        println!("{}", String::from_utf8_lossy(&text).trim_end());
+        return Ok(());
+    }
+    println!("{}", result_table(result, Look::of_stdout()));
+    if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+        println!("run folder: {}", folder.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Combinations: values that are missing, that exclude each other, or that the user chose and that would
+//! change nothing. A value of a preset may be idle, for presets are laid over each other; one of the user may
+//! not.
+
+use super::error::ConfigError;
+use super::layers::{Entry, setting};
+use super::{Config, HeadInit, HeadKind, Layout, LossKind, ModelKind, Sampler, TunerKind};
+use std::collections::BTreeMap;
+
+/// Refuses the first combination that cannot be meant.
+pub(super) fn check(config: &Config, entries: &BTreeMap<String, Entry>) -> Result<(), ConfigError> {
+    let checks = Checks { config, entries };
+    checks.conflicts()?;
+    checks.data_that_is_idle()?;
+    checks.sampler_settings_that_are_idle()?;
+    checks.model_and_tuner_that_are_idle()?;
+    checks.head_and_loss_that_are_idle()?;
+    checks.training_that_is_idle()?;
+    checks.required()
+}
+
+/// Keys of training that mean nothing when nothing is trained.
+const TRAINING: [&str; 16] = [
+    "data.sampler",
+    "data.samples_per_class",
+    "data.repeat_threshold",
+    "data.shots",
+    "train.batch_size",
+    "train.micro_batch_size",
+    "train.learning_rate",
+    "train.momentum",
+    "train.weight_decay",
+    "train.schedule",
+    "train.max_steps",
+    "train.accumulation",
+    "loss.kind",
+    "loss.tau",
+    "loss.prior",
+    "eval.every_epochs",
+];
+
+struct Checks<'a> {
+    config: &'a Config,
+    entries: &'a BTreeMap<String, Entry>,
+}
+
+impl Checks<'_> {
+    fn conflicts(&self) -> Result<(), ConfigError> {
+        let Config { model, tuner, head, train, .. } = self.config;
+        let zero_shot = head.kind == HeadKind::ZeroShot;
+        let no_text = !model.kind.has_text_tower();
+        if zero_shot && no_text {
+            let why = "it compares images with text, and this model has no text tower";
+            return Err(self.conflict(
+                "head.kind",
+                "model.kind",
+                why,
+                "choose another method or a CLIP model",
+            ));
+        }
+        if zero_shot && tuner.kind != TunerKind::None {
+            let why = "zero-shot classification trains nothing";
+            let remedy = "leave out one of them, or choose another method";
+            return Err(self.conflict("tuner.kind", "head.kind", why, remedy));
+        }
+        if zero_shot && train.epochs > 0 {
+            let why = "zero-shot classification trains nothing";
+            let remedy = "set `train.epochs` to 0, or choose another method";
+            return Err(self.conflict("train.epochs", "head.kind", why, remedy));
+        }
+        if head.kind == HeadKind::Cosine && head.init == HeadInit::Text && no_text {
+            let why = "this model has no text tower";
+            let remedy = "set `head.init` to class_mean, or choose a CLIP model";
+            return Err(self.conflict("head.init", "model.kind", why, remedy));
+        }
+        Ok(())
+    }
+
+    fn required(&self) -> Result<(), ConfigError> {
+        let Config { data, model, .. } = self.config;
+        let required =
+            |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });
+        if data.layout != Layout::Demo && data.root.is_none() {
+            return required("data.root", "it is the folder that holds the data set", "FOLDER");
+        }
+        if data.layout == Layout::Lists {
+            if data.train_list.is_none() {
+                return required(
+                    "data.train_list",
+                    "`data.layout = \"lists\"` needs the training list",
+                    "FILE",
+                );
+            }
+            if data.test_list.is_none() {
+                return required("data.test_list", "`data.layout = \"lists\"` needs the test list", "FILE");
+            }
+            if self.uses_text() && data.class_names.is_none() {
+                let why = "the head starts from the text features of the class names, one a line";
+                return required("data.class_names", why, "FILE");
+            }
+        }
+        if model.kind != ModelKind::Demo && model.weights.is_none() {
+            return required("model.weights", "it is the file of the backbone", "FILE");
+        }
+        Ok(())
+    }
+
+    fn data_that_is_idle(&self) -> Result<(), ConfigError> {
+        let layout = self.config.data.layout;
+        let lists = ["data.train_list", "data.test_list", "data.class_names", "data.images"];
+        self.idle_unless(layout != Layout::Demo, &["data.root", "data.max_bad_images"], "data.layout")?;
+        self.idle_unless(layout == Layout::Lists, &lists, "data.layout")?;
+        self.idle_unless(layout.is_cifar100(), &["data.imbalance"], "data.layout")?;
+        self.idle_unless(layout == Layout::Demo, &["data.demo_seed"], "data.layout")
+    }
+
+    fn sampler_settings_that_are_idle(&self) -> Result<(), ConfigError> {
+        let sampler = self.config.data.sampler;
+        self.idle_unless(sampler == Sampler::ClassAware, &["data.samples_per_class"], "data.sampler")?;
+        self.idle_unless(sampler == Sampler::RepeatFactor, &["data.repeat_threshold"], "data.sampler")?;
+        self.idle_unless(sampler == Sampler::NShot, &["data.shots"], "data.sampler")
+    }
+
+    fn model_and_tuner_that_are_idle(&self) -> Result<(), ConfigError> {
+        let Config { model, tuner, .. } = self.config;
+        self.idle_unless(model.kind != ModelKind::Demo, &["model.weights"], "model.kind")?;
+        self.idle_unless(tuner.kind == TunerKind::Adaptformer, &["tuner.adapter_dim"], "tuner.kind")?;
+        self.idle_unless(tuner.kind != TunerKind::None, &["tuner.partial"], "tuner.kind")
+    }
+
+    fn head_and_loss_that_are_idle(&self) -> Result<(), ConfigError> {
+        let Config { model, head, loss, .. } = self.config;
+        self.idle_unless(head.kind == HeadKind::Cosine, &["head.scale", "head.init"], "head.kind")?;
+        let cause = if head.init == HeadInit::Auto && !model.kind.has_text_tower() {
+            "model.kind"
+        } else {
+            "head.init"
+        };
+        self.idle_unless(self.uses_text(), &["head.prompt"], cause)?;
+        self.idle_unless(loss.kind == LossKind::LogitAdjusted, &["loss.tau", "loss.prior"], "loss.kind")
+    }
+
+    fn training_that_is_idle(&self) -> Result<(), ConfigError> {
+        let Config { head, train, eval, .. } = self.config;
+        self.idle_unless(head.kind == HeadKind::Cosine, &TRAINING, "head.kind")?;
+        let micro_cuts = train.micro_batch_size <= train.batch_size;
+        self.idle_unless(micro_cuts, &["train.micro_batch_size"], "train.batch_size")?;
+        let tests_before_the_end = train.epochs == 0 || eval.every_epochs <= train.epochs;
+        self.idle_unless(tests_before_the_end, &["eval.every_epochs"], "train.epochs")
+    }
+
+    /// Text features are used, as the head or as its start.
+    fn uses_text(&self) -> bool {
+        let Config { model, head, .. } = self.config;
+        head.kind == HeadKind::ZeroShot || head.init.resolve(model.kind.has_text_tower()) == HeadInit::Text
+    }
+
+    /// Refuses keys that the user set although `cause` makes them idle.
+    fn idle_unless(&self, effective: bool, keys: &[&str], cause: &str) -> Result<(), ConfigError> {
+        if effective {
+            return Ok(());
+        }
+        for key in keys {
+            if let Some(entry) = self.entries.get(*key).filter(|entry| entry.origin.is_of_user()) {
+                return Err(ConfigError::NoEffect {
+                    key: (*key).to_owned(),
+                    origin: entry.origin.clone(),
+                    setting: self.setting(cause),
+                    cause: cause.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn conflict(&self, one: &str, other: &str, why: &'static str, remedy: &'static str) -> ConfigError {
+        ConfigError::Conflict { one: self.setting(one), other: self.setting(other), why, remedy }
+    }
+
+    fn setting(&self, key: &str) -> String {
+        self.entries.get(key).map_or_else(|| format!("`{key}`"), |entry| setting(key, entry))
+    }
+}

@@ -1,0 +1,230 @@
+//! A whole configuration with the origin of each value: what a run uses, records, compares and shows.
+
+use super::error::ConfigError;
+use super::kind::render;
+use super::layers::{Entry, Layers, full_name};
+use super::origin::{Origin, PresetKind};
+use super::paths::{Start, enter_root};
+use super::presets::{PresetSource, Presets, cannot_read};
+use super::{Config, Selection, combinations, keys, ranges};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// A configuration and how it came to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// Every setting.
+    pub config: Config,
+    /// Where each value comes from, by `section.key`.
+    pub origins: BTreeMap<String, Origin>,
+    /// Which presets were used.
+    pub presets: PresetSource,
+    /// What was selected.
+    pub names: Names,
+}
+
+/// Names of what was selected; a file goes by its name without `.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    /// Data set.
+    pub data: String,
+    /// Model.
+    pub model: String,
+    /// Method.
+    pub method: String,
+}
+
+/// A key whose values differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `section.key`, or `names.data`, `names.model`, `names.method`.
+    pub key: String,
+    /// Value here, as TOML.
+    pub left: String,
+    /// Value there, as TOML.
+    pub right: String,
+    /// Where the value here comes from; none for a name.
+    pub left_origin: Option<Origin>,
+    /// Where the value there comes from; none for a name.
+    pub right_origin: Option<Origin>,
+}
+
+impl Resolved {
+    /// The configuration of a selection. Relative paths of the command line start at `folder`.
+    pub fn new(selection: &Selection, presets: &Presets, folder: &Path) -> Result<Self, ConfigError> {
+        let mut layers = Layers::default();
+        let base = presets.base()?;
+        layers.add_file(&base.text, &Origin::Base, &start(base.folder.as_deref(), folder))?;
+        if let Some(key) = layers.first_missing() {
+            return Err(ConfigError::Missing { key, place: Origin::Base });
+        }
+        let Selection { data, model, method, set } = selection;
+        let names = Names {
+            data: add_data(&mut layers, data, presets, folder)?,
+            model: add_preset(&mut layers, PresetKind::Model, model, presets, folder)?,
+            method: add_preset(&mut layers, PresetKind::Method, method, presets, folder)?,
+        };
+        for argument in set {
+            layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
+        }
+        let mut entries = layers.into_entries();
+        enter_root(&mut entries)?;
+        Self::from_entries(entries, names, presets.source().clone())
+    }
+
+    /// Loads the typed sections and checks ranges and combinations.
+    pub(super) fn from_entries(
+        entries: BTreeMap<String, Entry>,
+        names: Names,
+        presets: PresetSource,
+    ) -> Result<Self, ConfigError> {
+        let config = load(&entries)?;
+        ranges::check(&config, &entries)?;
+        combinations::check(&config, &entries)?;
+        let origins = entries.into_iter().map(|(key, entry)| (key, entry.origin)).collect();
+        Ok(Self { config, origins, presets, names })
+    }
+
+    /// What differs between this configuration and another.
+    pub fn diff(&self, other: &Self) -> Vec<Difference> {
+        let (mine, theirs) = (self.names.pairs(), other.names.pairs());
+        let names = mine.into_iter().zip(theirs).filter(|((_, left), (_, right))| left != right);
+        let names = names.map(|((name, left), (_, right))| Difference {
+            key: format!("names.{name}"),
+            left: render(&Value::String(left.to_owned())),
+            right: render(&Value::String(right.to_owned())),
+            left_origin: None,
+            right_origin: None,
+        });
+        let values = self.config.values().into_iter().zip(other.config.values());
+        let values = values.filter(|((_, left), (_, right))| left != right);
+        let values = values.map(|((key, left), (_, right))| Difference {
+            left: render(&left),
+            right: render(&right),
+            left_origin: self.origins.get(&key).cloned(),
+            right_origin: other.origins.get(&key).cloned(),
+            key,
+        });
+        names.chain(values).collect()
+    }
+
+    /// SHA-256 of names and values, in hexadecimal: equal configurations have equal hashes, whatever the
+    /// origins.
+    pub fn hash(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in self.names.pairs() {
+            let _ = writeln!(text, "names.{name} = {}", render(&Value::String(value.to_owned())));
+        }
+        for (key, value) in self.config.values() {
+            let _ = writeln!(text, "{key} = {}", render(&value));
+        }
+        Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    /// Names, values, origins and the presets used, as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        let origins: BTreeMap<_, _> =
+            self.origins.iter().map(|(key, origin)| (key.as_str(), origin.to_string())).collect();
+        serde_json::json!({
+            "names": self.names,
+            "config": self.config,
+            "origins": origins,
+            "presets": self.presets.to_string(),
+            "hash": self.hash(),
+        })
+    }
+}
+
+impl Names {
+    /// Field names and values.
+    pub(super) fn pairs(&self) -> [(&'static str, &str); 3] {
+        [("data", &self.data), ("model", &self.model), ("method", &self.method)]
+    }
+}
+
+impl Config {
+    /// Every value by `section.key`, in the order of the sections.
+    pub(super) fn values(&self) -> Vec<(String, Value)> {
+        let table = Table::try_from(self).unwrap_or_default();
+        let value = |section: &str, key: &str| table.get(section)?.get(key).cloned();
+        let values = keys().filter_map(|(section, key)| {
+            value(section.name, key.name).map(|value| (full_name(section, key), value))
+        });
+        values.collect()
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |f: &mut fmt::Formatter<'_>, value: &str, origin: Option<&Origin>| match origin {
+            Some(origin) => write!(f, "{value} (from {origin})"),
+            None => f.write_str(value),
+        };
+        write!(f, "`{}`: ", self.key)?;
+        side(f, &self.left, self.left_origin.as_ref())?;
+        f.write_str(" -> ")?;
+        side(f, &self.right, self.right_origin.as_ref())
+    }
+}
+
+/// A file's relative paths start at its folder; those of an embedded preset, at the working directory.
+fn start(file_folder: Option<&Path>, working: &Path) -> Start {
+    Start::File(file_folder.unwrap_or(working).to_owned())
+}
+
+fn add_preset(
+    layers: &mut Layers,
+    kind: PresetKind,
+    name: &str,
+    presets: &Presets,
+    folder: &Path,
+) -> Result<String, ConfigError> {
+    let file = presets.read(kind, name)?;
+    let origin = Origin::Preset(kind, name.to_owned());
+    layers.add_file(&file.text, &origin, &start(file.folder.as_deref(), folder))?;
+    Ok(name.to_owned())
+}
+
+/// A data set is a preset, or a file of the user's.
+fn add_data(
+    layers: &mut Layers,
+    name: &str,
+    presets: &Presets,
+    folder: &Path,
+) -> Result<String, ConfigError> {
+    let Some(stem) = Path::new(name).file_name().and_then(|name| name.to_str()?.strip_suffix(".toml")) else {
+        return add_preset(layers, PresetKind::Data, name, presets, folder);
+    };
+    let path = folder.join(name);
+    let text = std::fs::read_to_string(&path).map_err(|error| cannot_read(&path, &error))?;
+    layers.add_file(&text, &Origin::file(name), &start(path.parent(), folder))?;
+    Ok(stem.to_owned())
+}
+
+/// The typed sections. Every value was checked for its type before; what fails here names itself all the
+/// same.
+fn load(entries: &BTreeMap<String, Entry>) -> Result<Config, ConfigError> {
+    let mut table = Table::new();
+    for (section, key) in keys() {
+        let full = full_name(section, key);
+        if let Some(entry) = entries.get(&full) {
+            let values = table.entry(section.name).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(values) = values {
+                values.insert(key.name.to_owned(), entry.value.clone());
+            }
+        }
+    }
+    table.try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        place: Origin::Run,
+        line: None,
+        reason: error.message().to_owned(),
+    })
+}

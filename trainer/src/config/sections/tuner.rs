@@ -1,0 +1,147 @@
+//! `[tuner]`: what is trained beside the head.
+
+use super::super::kind::Kind;
+use super::super::section::{section, words};
+use std::ops::Range;
+use toml::Value;
+
+section! {
+    /// What is trained beside the head.
+    pub struct Tuner in "tuner" {
+        /// Which modules are trained.
+        pub kind: TunerKind,
+        /// Bottleneck width of the adapters; 0 chooses 2^max(0, floor(log2(classes / (2 layers)))), as LIFT.
+        /// Takes effect with `tuner.kind = "adaptformer"`.
+        pub adapter_dim: u32,
+        /// Which blocks are tuned: `"all"`, a number for the last blocks, or `[first, end]` for the blocks
+        /// from `first`, counted from 0, to before `end`. Takes effect unless `tuner.kind = "none"`.
+        pub partial: Partial,
+    }
+}
+
+words! {
+    /// Which modules are trained beside the head.
+    pub enum TunerKind {
+        /// A bottleneck beside the MLP of each block (LIFT).
+        Adaptformer = "adaptformer",
+        /// Every tensor of the blocks.
+        Full = "full",
+        /// Nothing; the backbone stays as it is.
+        None = "none",
+    }
+}
+
+/// Which blocks are tuned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// Every block.
+    All,
+    /// The last blocks, this many.
+    Last(u32),
+    /// The blocks from the first number, counted from 0, to before the second.
+    Range(u32, u32),
+}
+
+/// Blocks that the model does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`tuner.partial` asks for {wanted} blocks of a model that has {depth}; expected at most {depth}")]
+pub struct TooManyBlocks {
+    /// Blocks asked for, or end of the range.
+    pub wanted: u32,
+    /// Blocks of the model.
+    pub depth: usize,
+}
+
+impl Partial {
+    /// The blocks of a model of `depth` blocks.
+    pub fn blocks(self, depth: usize) -> Result<Range<usize>, TooManyBlocks> {
+        let within = |wanted: u32| match usize::try_from(wanted) {
+            Ok(number) if number <= depth => Ok(number),
+            _ => Err(TooManyBlocks { wanted, depth }),
+        };
+        match self {
+            Self::All => Ok(0..depth),
+            Self::Last(number) => Ok(depth - within(number)?..depth),
+            Self::Range(first, end) => Ok(within(first)?..within(end)?),
+        }
+    }
+}
+
+impl Kind for Partial {
+    fn expected() -> String {
+        "\"all\", a whole number of last blocks, or [first, end] with first <= end".to_owned()
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(word) if word == "all" => Some(Self::All),
+            Value::Integer(_) => u32::read(value).map(Self::Last),
+            Value::Array(bounds) => match bounds.as_slice() {
+                [first, end] => {
+                    let (first, end) = (u32::read(first)?, u32::read(end)?);
+                    (first <= end).then_some(Self::Range(first, end))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        match self {
+            Self::All => Value::String("all".to_owned()),
+            Self::Last(number) => number.write(),
+            Self::Range(first, end) => Value::Array(vec![first.write(), end.write()]),
+        }
+    }
+}
+
+/// LIFT's bottleneck width for `tuner.adapter_dim = 0`: 2^max(0, floor(log2(classes / (2 layers)))).
+///
+/// `layers` is the depth of the model, also where `tuner.partial` tunes fewer, as in LIFT's published code.
+pub fn auto_adapter_dim(classes: u64, layers: u64) -> u64 {
+    let ratio = classes / layers.saturating_mul(2).max(1);
+    ratio.checked_ilog2().map_or(1, |power| 1 << power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapter_dim_is_that_of_the_published_table() {
+        let twelve = [(100, 4), (365, 8), (1000, 32), (8142, 256)];
+        for (classes, dim) in twelve {
+            assert_eq!(auto_adapter_dim(classes, 12), dim, "{classes} classes");
+        }
+        assert_eq!(auto_adapter_dim(100, 4), 8);
+        assert_eq!(auto_adapter_dim(1, 12), 1);
+        assert_eq!(auto_adapter_dim(0, 0), 1);
+        assert_eq!(auto_adapter_dim(u64::MAX, u64::MAX), 1);
+    }
+
+    #[test]
+    fn adapter_dim_follows_the_formula() {
+        for layers in 1..40_u64 {
+            for classes in 1..2000_u64 {
+                let power = (classes as f64 / (2 * layers) as f64).log2().floor().max(0.0);
+                assert_eq!(auto_adapter_dim(classes, layers), 2_u64.pow(power as u32), "{classes} {layers}");
+            }
+        }
+    }
+
+    #[test]
+    fn partial_names_blocks_as_the_published_code() {
+        assert_eq!(Partial::All.blocks(12), Ok(0..12));
+        assert_eq!(Partial::Last(0).blocks(2), Ok(2..2));
+        assert_eq!(Partial::Last(1).blocks(2), Ok(1..2));
+        assert_eq!(Partial::Range(0, 1).blocks(2), Ok(0..1));
+        assert_eq!(Partial::Range(1, 1).blocks(2), Ok(1..1));
+        let error = Partial::Last(13).blocks(12).expect_err("only 12");
+        assert_eq!(
+            error.to_string(),
+            "`tuner.partial` asks for 13 blocks of a model that has 12; expected at most 12"
+        );
+        assert_eq!(Partial::Range(0, 3).blocks(2), Err(TooManyBlocks { wanted: 3, depth: 2 }));
+    }
+}

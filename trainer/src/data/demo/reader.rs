@@ -1,0 +1,70 @@
+//! The demo as a data set like any other: its pictures are drawn where others are read from a disk.
+
+use super::{DemoSet, DemoSplit};
+use crate::data::decode::RgbImage;
+use crate::data::error::DataError;
+use crate::data::source::{DataSet, ImageReader, Split};
+use std::sync::Arc;
+
+/// The demo's training and test pictures for `seed`, with their classes.
+pub fn demo_data_set(seed: u64) -> DataSet {
+    let set = Arc::new(DemoSet::new(seed));
+    let split = |which| {
+        let reader = Reader { set: Arc::clone(&set), split: which };
+        Split::from_parts(set.labels(which).to_vec(), Box::new(reader))
+    };
+    DataSet { class_names: set.class_names(), train: split(DemoSplit::Train), test: split(DemoSplit::Test) }
+}
+
+struct Reader {
+    set: Arc<DemoSet>,
+    split: DemoSplit,
+}
+
+impl ImageReader for Reader {
+    /// The seed is part of the name, so that the fingerprints of two seeds differ.
+    fn name(&self, index: usize) -> String {
+        let split = match self.split {
+            DemoSplit::Train => "train",
+            DemoSplit::Test => "test",
+        };
+        format!("demo/seed-{}/{split}/{index}", self.set.seed)
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        self.set.draw(self.split, index).ok_or_else(|| {
+            let count = self.set.labels(self.split).len();
+            let reason = format!("the demo has {count} such pictures; expected an index below that");
+            DataError::unreadable(self.name(index), std::io::Error::new(std::io::ErrorKind::NotFound, reason))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_set_reads_what_the_demo_draws() {
+        let (data, demo) = (demo_data_set(6), DemoSet::new(6));
+        assert_eq!(data.class_names, demo.class_names());
+        for (split, which) in [(&data.train, DemoSplit::Train), (&data.test, DemoSplit::Test)] {
+            assert_eq!(split.labels(), demo.labels(which));
+            for index in [0, 1, split.len() - 1] {
+                assert_eq!(split.read(index).unwrap(), demo.draw(which, index).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_beyond_the_end_is_an_error_with_its_name() {
+        let data = demo_data_set(6);
+        let error = data.test.read(1200).unwrap_err();
+        assert!(error.is_image_failure());
+        assert_eq!(
+            error.to_string(),
+            "image `demo/seed-6/test/1200`: cannot be read (the demo has 1200 such pictures; \
+             expected an index below that)"
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! What is asked of the loader, what it hands out, and the chunks in between.
+
+use super::BadImages;
+use crate::data::error::DataError;
+use crate::data::source::Split;
+use bytes::BytesMut;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A sample at a position of the global order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Position in the epoch; random draws are keyed by it.
+    pub position: u64,
+    /// Index in the split.
+    pub sample: u64,
+}
+
+/// What one batch is to hold; may be nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The epoch; random draws are keyed by it.
+    pub epoch: u64,
+    /// The samples, in the order of the batch.
+    pub items: Vec<Item>,
+}
+
+/// A batch on its way to the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The epoch that was asked for.
+    pub epoch: u64,
+    /// Pictures one after the other, each channel by channel: `len * 3 * size * size` bytes.
+    pub images: Vec<u8>,
+    /// Their classes.
+    pub labels: Vec<i64>,
+    /// Their indices in the split.
+    pub samples: Vec<u64>,
+    /// Their positions in the epoch.
+    pub positions: Vec<u64>,
+    /// What was asked for and is not here.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Batch {
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// An image that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its index in the split.
+    pub sample: u64,
+    /// Its position in the epoch.
+    pub position: u64,
+    /// Its path, or its place in a file.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A worker takes at most this many items at a time, so that the last ones of a batch are shared.
+const MAX_CHUNK: usize = 32;
+
+/// Chunks of a batch for each worker: enough to even out slow pictures.
+const CHUNKS_PER_WORKER: usize = 4;
+
+/// Some items of a batch, and the part of its pixels that is theirs.
+pub(super) struct Chunk {
+    pub(super) epoch: u64,
+    pub(super) items: Arc<[Item]>,
+    pub(super) range: Range<usize>,
+    pub(super) pixels: BytesMut,
+    /// Items that failed, by their index in the batch.
+    pub(super) failures: Vec<(usize, DataError)>,
+}
+
+/// A batch that is being made, or is complete and not yet taken.
+pub(super) struct Open {
+    /// Chunks that nobody works at; the first one is the last element.
+    pub(super) waiting: Vec<Chunk>,
+    filled: Vec<Chunk>,
+    chunks: usize,
+    pub(super) result: Option<Result<Batch, DataError>>,
+}
+
+impl Open {
+    pub(super) fn new(request: Request, bytes: usize, workers: usize) -> Self {
+        if request.items.is_empty() {
+            let batch = Batch { epoch: request.epoch, ..Batch::default() };
+            return Self { waiting: Vec::new(), filled: Vec::new(), chunks: 0, result: Some(Ok(batch)) };
+        }
+        let items: Arc<[Item]> = request.items.into();
+        let size = items.len().div_ceil(workers.max(1) * CHUNKS_PER_WORKER).clamp(1, MAX_CHUNK);
+        let mut pixels = BytesMut::zeroed(items.len() * bytes);
+        let mut waiting = Vec::new();
+        for start in (0..items.len()).step_by(size) {
+            let range = start..(start + size).min(items.len());
+            let part = pixels.split_to(range.len() * bytes);
+            let (items, failures) = (items.clone(), Vec::new());
+            waiting.push(Chunk { epoch: request.epoch, items, range, pixels: part, failures });
+        }
+        waiting.reverse();
+        Self { chunks: waiting.len(), waiting, filled: Vec::new(), result: None }
+    }
+
+    pub(super) fn failed(error: DataError) -> Self {
+        Self { waiting: Vec::new(), filled: Vec::new(), chunks: 0, result: Some(Err(error)) }
+    }
+
+    /// Takes a filled chunk; true when it was the last one.
+    pub(super) fn give_back(&mut self, chunk: Chunk) -> bool {
+        self.filled.push(chunk);
+        self.filled.len() == self.chunks
+    }
+
+    pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
+        std::mem::take(&mut self.filled)
+    }
+}
+
+/// Makes a batch of all its chunks.
+pub(super) fn join(
+    mut chunks: Vec<Chunk>,
+    split: &Split,
+    bytes: usize,
+    bad_images: BadImages,
+) -> Result<Batch, DataError> {
+    chunks.sort_unstable_by_key(|chunk| chunk.range.start);
+    let mut failures: Vec<(usize, DataError)> =
+        chunks.iter_mut().flat_map(|chunk| std::mem::take(&mut chunk.failures)).collect();
+    // The first failure of the batch is reported, not the first in time, so that runs agree.
+    let stops = |error: &DataError| bad_images == BadImages::Stop || !error.is_image_failure();
+    if let Some(first) = failures.iter().position(|(_, error)| stops(error)) {
+        return Err(failures.swap_remove(first).1);
+    }
+    let mut chunks = chunks.into_iter();
+    let Some(Chunk { epoch, items, mut pixels, .. }) = chunks.next() else { return Ok(Batch::default()) };
+    for chunk in chunks {
+        // Neighbours of one allocation: nothing is copied.
+        pixels.unsplit(chunk.pixels);
+    }
+    let mut batch = Batch { epoch, images: Vec::from(pixels), ..Batch::default() };
+    let mut failures = failures.into_iter().peekable();
+    for (index, item) in items.iter().enumerate() {
+        if let Some((_, error)) = failures.next_if(|(failed, _)| *failed == index) {
+            batch.skipped.push(skipped(*item, &error));
+            continue;
+        }
+        let kept = batch.labels.len();
+        if kept != index {
+            batch.images.copy_within(index * bytes..(index + 1) * bytes, kept * bytes);
+        }
+        batch.labels.push(split.labels().get(item.sample as usize).copied().map_or(-1, i64::from));
+        batch.samples.push(item.sample);
+        batch.positions.push(item.position);
+    }
+    batch.images.truncate(batch.labels.len() * bytes);
+    Ok(batch)
+}
+
+fn skipped(item: Item, error: &DataError) -> Skipped {
+    let (path, reason) = match error {
+        DataError::Image { name, fault } => (name.clone(), fault.to_string()),
+        error => (String::new(), error.to_string()),
+    };
+    Skipped { sample: item.sample, position: item.position, path, reason }
+}

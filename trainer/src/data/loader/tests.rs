@@ -1,0 +1,205 @@
+//! The loader over small made-up images: order, failures, panics, ends.
+
+use super::*;
+use crate::data::decode::{DecodeError, RgbImage};
+use crate::data::resize::Filter;
+use crate::data::source::ImageReader;
+use crate::data::transform::{TestView, TrainView};
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+/// Images of one level each, which is their index; some fail.
+struct Levels {
+    bad: Vec<usize>,
+    panics: Option<usize>,
+    pause: Duration,
+    reads: Arc<AtomicUsize>,
+}
+
+impl ImageReader for Levels {
+    fn name(&self, index: usize) -> String {
+        format!("level {index}")
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        // Later ones are faster, so that chunks are finished out of order.
+        std::thread::sleep(self.pause * (7 - index as u32 % 7));
+        assert!(self.panics != Some(index), "a made-up defect");
+        if self.bad.contains(&index) {
+            return Err(DataError::undecodable(self.name(index), DecodeError::Empty));
+        }
+        Ok(RgbImage { width: 4, height: 4, pixels: vec![index as u8; 48] })
+    }
+}
+
+fn levels() -> Levels {
+    Levels { bad: Vec::new(), panics: None, pause: Duration::ZERO, reads: Arc::default() }
+}
+
+fn split(levels: Levels) -> Arc<Split> {
+    Arc::new(Split::from_parts((0..100).map(|i| i % 10).collect(), Box::new(levels)))
+}
+
+const VIEW: View = View::Test(TestView { size: 2, resize: 2, filter: Filter::Bilinear });
+
+fn options(workers: usize, prefetch: usize, bad_images: BadImages) -> LoaderOptions {
+    LoaderOptions { workers, prefetch, bad_images }
+}
+
+fn request(samples: std::ops::Range<u64>) -> Request {
+    Request { epoch: 3, items: samples.map(|sample| Item { position: 1000 + sample, sample }).collect() }
+}
+
+fn start(levels: Levels, requests: Vec<Request>, options: LoaderOptions) -> Loader {
+    Loader::start(split(levels), VIEW, requests.into_iter(), options).expect("threads")
+}
+
+fn check(batch: &Batch, samples: &[u64]) {
+    assert_eq!(batch.samples, samples);
+    assert_eq!(batch.positions, samples.iter().map(|sample| 1000 + sample).collect::<Vec<_>>());
+    assert_eq!(batch.labels, samples.iter().map(|sample| (sample % 10) as i64).collect::<Vec<_>>());
+    assert_eq!(batch.images, samples.iter().flat_map(|&sample| [sample as u8; 12]).collect::<Vec<_>>());
+}
+
+#[test]
+fn batches_come_in_the_order_of_their_requests() {
+    for (workers, prefetch) in [(1, 1), (1, 4), (3, 1), (4, 2), (5, 9)] {
+        let ranges = [0..17, 17..17, 17..18, 18..80, 3..3, 90..100];
+        let slow = Levels { pause: Duration::from_micros(100), ..levels() };
+        let mut loader = start(
+            slow,
+            ranges.iter().cloned().map(request).collect(),
+            options(workers, prefetch, BadImages::Stop),
+        );
+        for range in ranges {
+            let batch = loader.next().expect("a batch").expect("no error");
+            assert_eq!(batch.epoch, 3);
+            check(&batch, &range.collect::<Vec<_>>());
+        }
+        assert!(loader.next().is_none());
+        assert!(loader.next().is_none());
+    }
+}
+
+#[test]
+fn no_request_is_the_end() {
+    assert!(start(levels(), vec![], options(3, 2, BadImages::Stop)).next().is_none());
+}
+
+#[test]
+fn the_first_bad_image_of_the_order_stops() {
+    let bad = Levels { bad: vec![13, 21, 8], pause: Duration::from_micros(200), ..levels() };
+    let mut loader =
+        start(bad, vec![request(0..5), request(5..30), request(30..40)], options(4, 3, BadImages::Stop));
+    check(&loader.next().expect("a batch").expect("no error"), &[0, 1, 2, 3, 4]);
+    let error = loader.next().expect("a batch").expect_err("an error");
+    assert_eq!(
+        error.to_string(),
+        "image `level 8`: the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image"
+    );
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn bad_images_are_skipped_and_named() {
+    let bad = Levels { bad: vec![0, 3, 4, 9], ..levels() };
+    let mut loader = start(bad, vec![request(0..10), request(3..5)], options(2, 2, BadImages::Skip));
+    let batch = loader.next().expect("a batch").expect("no error");
+    check(&batch, &[1, 2, 5, 6, 7, 8]);
+    let skipped: Vec<_> =
+        batch.skipped.iter().map(|skipped| (skipped.sample, skipped.path.as_str())).collect();
+    assert_eq!(skipped, [(0, "level 0"), (3, "level 3"), (4, "level 4"), (9, "level 9")]);
+    assert!(batch.skipped[0].reason.starts_with("the file is empty"));
+    let batch = loader.next().expect("a batch").expect("no error");
+    assert!(batch.is_empty() && batch.images.is_empty() && batch.skipped.len() == 2);
+}
+
+#[test]
+fn a_panic_is_an_error_also_when_bad_images_are_skipped() {
+    let panics = Levels { panics: Some(6), ..levels() };
+    let mut loader = start(panics, vec![request(0..10)], options(2, 2, BadImages::Skip));
+    let error = loader.next().expect("a batch").expect_err("an error");
+    assert!(
+        matches!(&error, DataError::Panicked { name, message } if name == "sample 6" && message == "a made-up defect")
+    );
+}
+
+#[test]
+fn a_panic_of_the_order_is_an_error() {
+    let requests = (0..3u64).map(|i| if i == 1 { panic!("no order") } else { request(0..2) });
+    let mut loader =
+        Loader::start(split(levels()), VIEW, requests, options(2, 1, BadImages::Stop)).expect("threads");
+    assert!(loader.next().expect("a batch").is_ok());
+    assert!(matches!(loader.next(), Some(Err(DataError::Panicked { message, .. })) if message == "no order"));
+}
+
+#[test]
+fn a_sample_outside_the_split_is_an_error() {
+    let mut loader = start(levels(), vec![request(98..101)], options(1, 1, BadImages::Skip));
+    let error = loader.next().expect("a batch").expect_err("an error");
+    assert_eq!(error.to_string(), "sample 100 was asked for, but the split has 100");
+}
+
+#[test]
+fn prefetch_bounds_what_is_read_ahead() {
+    let counted = levels();
+    let reads = counted.reads.clone();
+    let requests = (0..).map(|i: u64| request(i % 10 * 10..i % 10 * 10 + 10));
+    let mut loader =
+        Loader::start(split(counted), VIEW, requests, options(3, 4, BadImages::Stop)).expect("threads");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(reads.load(Ordering::Relaxed), 40);
+    assert!(loader.next().expect("a batch").is_ok());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(reads.load(Ordering::Relaxed), 50);
+}
+
+#[test]
+fn dropping_ends_the_threads_promptly() {
+    let slow = Levels { pause: Duration::from_millis(5), ..levels() };
+    let reads = slow.reads.clone();
+    let requests = std::iter::repeat_with(|| request(0..100));
+    let loader = Loader::start(split(slow), VIEW, requests, options(4, 8, BadImages::Stop)).expect("threads");
+    std::thread::sleep(Duration::from_millis(50));
+    let begin = Instant::now();
+    drop(loader);
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    let after = reads.load(Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(reads.load(Ordering::Relaxed), after, "threads still read");
+}
+
+/// Law 6: a sample's pixels do not depend on threads or on its neighbours.
+#[test]
+fn train_views_do_not_depend_on_threads_or_batches() {
+    struct Noise;
+    impl ImageReader for Noise {
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+            let pixels =
+                (0..48 * 40 * 3).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 9) as u8 ^ index as u8);
+            Ok(RgbImage { width: 48, height: 40, pixels: pixels.collect() })
+        }
+    }
+    let run = |workers, batch: usize| {
+        let view = View::Train(TrainView { size: 16, filter: Filter::Bilinear, seed: 5 });
+        let split = Arc::new(Split::from_parts(vec![0; 60], Box::new(Noise)));
+        let items: Vec<Item> = (0..60).map(|i| Item { position: i, sample: i * 7 % 60 }).collect();
+        let requests: Vec<Request> =
+            items.chunks(batch).map(|items| Request { epoch: 2, items: items.to_vec() }).collect();
+        let mut loader =
+            Loader::start(split, view, requests.into_iter(), options(workers, 3, BadImages::Stop))
+                .expect("threads");
+        let mut all = Vec::new();
+        while let Some(batch) = loader.next() {
+            all.extend(batch.expect("no error").images);
+        }
+        all
+    };
+    let one = run(1, 60);
+    assert_eq!(one.len(), 60 * 3 * 256);
+    assert!(run(4, 7) == one && run(3, 1) == one && run(2, 32) == one);
+}

@@ -1,0 +1,213 @@
+//! List files: one `path label` a line, over a folder or a tar file of images.
+
+use super::names::Names;
+use super::tar::{Place, TarFile, TarIndex};
+use super::{DataSet, DataSpec, ImageReader, Split, below, read_class_names, read_text};
+use crate::data::decode::{RgbImage, decode};
+use crate::data::error::DataError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Without class names, labels may go up to this many times the number of images: a slip in one label must
+/// not make thousands of empty classes.
+const MOST_EMPTY: u64 = 100;
+
+/// Opens a data set of list files.
+pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
+    let list = |path: &Option<PathBuf>, key: &str| match path {
+        Some(path) => read_list(&below(&spec.root, path)),
+        None => Err(DataError::Setting(format!("list files need `{key}`, the list of `path label` lines"))),
+    };
+    let train = list(&spec.train_list, "data.train_list")?;
+    let test = list(&spec.test_list, "data.test_list")?;
+    let class_names = match &spec.class_names {
+        Some(path) => read_class_names(&below(&spec.root, path))?,
+        None => numbered_classes(&train)?,
+    };
+    for list in [&train, &test] {
+        list.check_labels(class_names.len())?;
+    }
+    let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
+    let images = Images::open(root)?;
+    Ok(DataSet { class_names, train: train.into_split(&images)?, test: test.into_split(&images)? })
+}
+
+/// Names for the classes of a list: their numbers.
+fn numbered_classes(train: &List) -> Result<Vec<String>, DataError> {
+    let largest = train.labels.iter().max().copied().unwrap_or(0);
+    if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
+        let reason = format!(
+            "the largest label {largest} leaves most classes empty; name the classes in `data.class_names`"
+        );
+        return Err(DataError::content("list", &train.path, reason));
+    }
+    Ok((0..=largest).map(|class| class.to_string()).collect())
+}
+
+/// The lines of a list file.
+pub(super) struct List {
+    path: PathBuf,
+    names: Names,
+    labels: Vec<u32>,
+    /// Line of each entry, counted from 1: empty lines are passed over.
+    lines: Vec<u32>,
+}
+
+/// Reads a list. The label is the last field of a line, so paths may contain spaces.
+pub(super) fn read_list(path: &Path) -> Result<List, DataError> {
+    let text = read_text("list", path)?;
+    let mut list = List { path: path.into(), names: Names::default(), labels: Vec::new(), lines: Vec::new() };
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        let wrong = |reason: String| DataError::line(path, index + 1, reason);
+        let Some((name, label)) = line.rsplit_once(char::is_whitespace) else {
+            return Err(wrong(format!("expected `path label`, found `{}`", shortened(line))));
+        };
+        let label = label.parse().map_err(|_| {
+            wrong(format!(
+                "expected a label (0, 1, 2, ...) at the end of the line, found `{}`",
+                shortened(label)
+            ))
+        })?;
+        list.names.push(name.trim_end());
+        list.labels.push(label);
+        list.lines.push(index as u32 + 1);
+    }
+    if list.labels.is_empty() {
+        return Err(DataError::content("list", path, "the file is empty; expected `path label` lines"));
+    }
+    list.names.shrink();
+    list.labels.shrink_to_fit();
+    Ok(list)
+}
+
+/// A line as it is shown in a message.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl List {
+    fn line(&self, index: usize) -> usize {
+        self.lines.get(index).map_or(0, |&line| line as usize)
+    }
+
+    /// Every label must be the number of a class.
+    pub(super) fn check_labels(&self, classes: usize) -> Result<(), DataError> {
+        match self.labels.iter().position(|&label| label as usize >= classes) {
+            Some(index) => {
+                let label = self.labels[index];
+                let reason = format!(
+                    "label {label} is outside the {classes} classes (0 to {})",
+                    classes.saturating_sub(1)
+                );
+                Err(DataError::line(&self.path, self.line(index), reason))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Joins the list with where its images are.
+    pub(super) fn into_split(self, images: &Images) -> Result<Split, DataError> {
+        let reader: Box<dyn ImageReader> = match images {
+            Images::Folder(root) => {
+                Box::new(FolderReader { root: root.clone(), list: self.path, names: self.names })
+            }
+            Images::Tar(tar) => {
+                let mut places = Vec::with_capacity(self.names.len());
+                for index in 0..self.names.len() {
+                    let name = self.names.get(index);
+                    places.push(tar.find(name).ok_or_else(|| {
+                        let reason = format!("`{name}` is not in `{}`", tar.path().display());
+                        DataError::line(&self.path, self.line(index), reason)
+                    })?);
+                }
+                Box::new(TarReader { tar: tar.file(), names: self.names, places })
+            }
+        };
+        Ok(Split::from_parts(self.labels, reader))
+    }
+}
+
+/// Where the images of lists are.
+pub(super) enum Images {
+    Folder(PathBuf),
+    Tar(TarIndex),
+}
+
+impl Images {
+    /// A folder, or a file that must be a tar file.
+    pub(super) fn open(path: PathBuf) -> Result<Self, DataError> {
+        if path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        Ok(Self::Tar(TarIndex::open(&path)?))
+    }
+}
+
+/// Image files below a folder.
+struct FolderReader {
+    root: PathBuf,
+    list: PathBuf,
+    names: Names,
+}
+
+impl ImageReader for FolderReader {
+    fn name(&self, index: usize) -> String {
+        self.names.get(index).to_owned()
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        read_file(&self.root, self.names.get(index))
+    }
+
+    fn verify(&self, len: usize) -> Result<(), DataError> {
+        verify_files(&self.root, &self.names, len, &format!("list `{}`", self.list.display()))
+    }
+}
+
+/// Reads and decodes a file.
+pub(super) fn read_file(root: &Path, name: &str) -> Result<RgbImage, DataError> {
+    let bytes =
+        std::fs::read(root.join(name)).map_err(|error| DataError::unreadable(name.to_owned(), error))?;
+    decode(&bytes).map_err(|error| DataError::undecodable(name.to_owned(), error))
+}
+
+/// Looks for every file.
+pub(super) fn verify_files(root: &Path, names: &Names, len: usize, origin: &str) -> Result<(), DataError> {
+    let missing = |index: &usize| !root.join(names.get(*index)).is_file();
+    let Some(first) = (0..len.min(names.len())).find(missing) else { return Ok(()) };
+    let count = (first..len.min(names.len())).filter(missing).count();
+    let reason = format!(
+        "{count} images of {origin} are not there; the first is number {first}, `{}`",
+        names.get(first)
+    );
+    Err(DataError::content("image folder", root, reason))
+}
+
+/// Images within a tar file.
+struct TarReader {
+    tar: Arc<TarFile>,
+    names: Names,
+    places: Vec<Place>,
+}
+
+impl ImageReader for TarReader {
+    fn name(&self, index: usize) -> String {
+        self.names.get(index).to_owned()
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        let name = || self.names.get(index).to_owned();
+        self.tar
+            .with_bytes(self.places[index], |bytes| {
+                decode(bytes).map_err(|error| DataError::undecodable(name(), error))
+            })
+            .map_err(|error| DataError::unreadable(name(), error))?
+    }
+}

@@ -1,0 +1,321 @@
+//! The run folder: chosen, created, locked, and never shared by two runs.
+//!
+//! A folder that holds a run is never written over. What makes it hold one is a file that a run leaves behind
+//! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
+
+use super::RunError;
+use launcher::protocol::{layout, write_atomically};
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Files and folders of which each one says that a run is, or was, here.
+pub const MARKS: [&str; 6] = [
+    layout::CONFIG,
+    layout::METRICS,
+    layout::STATUS,
+    layout::CHECKPOINTS,
+    layout::FINAL_WEIGHTS,
+    layout::RESULT,
+];
+
+/// Folder in which runs without `--output` get theirs.
+pub const DEFAULT_PARENT: &str = "runs";
+
+/// How many numbered names are tried for a run without `--output`.
+const MOST_TRIES: u32 = 9_999;
+/// How many differing settings a refusal lists.
+const MOST_DIFFERENCES: usize = 3;
+/// Length from which a setting's value is cut in a refusal.
+const LONGEST_VALUE: usize = 40;
+/// No lock file written by this program is longer.
+const LONGEST_HOLDER: u64 = 200;
+
+/// Where a run is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The folder given with `--output`.
+    Named(PathBuf),
+    /// `<parent>/<data>-<model>-<method>-seed<seed>`, with `-2`, `-3`, ... if that exists.
+    Default {
+        /// Usually [`DEFAULT_PARENT`].
+        parent: PathBuf,
+        /// Name of the data preset.
+        data: String,
+        /// Name of the model preset.
+        model: String,
+        /// Name of the method preset.
+        method: String,
+        /// The seed.
+        seed: u64,
+    },
+}
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// From nothing, in a folder without a run.
+    Fresh,
+}
+
+/// A run folder that this process alone writes, as long as the value lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Whether this value created the folder, so that [`RunFolder::abandon`] may remove it.
+    created: bool,
+    /// The lock; the system releases it when the file is closed, also when the process is killed.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes that there.
+    ///
+    /// A named folder that holds a run is refused; without a name, the next free one is taken.
+    pub fn create(place: &Place, config_toml: &str, start: Start) -> Result<Self, RunError> {
+        let Start::Fresh = start;
+        let folder = match place {
+            Place::Named(path) => Self::occupy(path, config_toml)?,
+            Place::Default { .. } => Self::occupy_next(&place.first_choice(), config_toml)?,
+        };
+        let logs = folder.logs();
+        fs::create_dir_all(&logs).map_err(|error| RunError::io("create", "the log folder", &logs, error))?;
+        let config = folder.config();
+        write_atomically(&config, config_toml.as_bytes())
+            .map_err(|error| RunError::io("write", "the configuration", &config, error))?;
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.toml`
+    pub fn config(&self) -> PathBuf {
+        self.path.join(layout::CONFIG)
+    }
+
+    /// `metrics.jsonl`
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join(layout::METRICS)
+    }
+
+    /// `checkpoints/`
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(layout::CHECKPOINTS)
+    }
+
+    /// `final.safetensors`
+    pub fn final_weights(&self) -> PathBuf {
+        self.path.join(layout::FINAL_WEIGHTS)
+    }
+
+    /// `result.json`
+    pub fn result(&self) -> PathBuf {
+        self.path.join(layout::RESULT)
+    }
+
+    /// `logs/`
+    pub fn logs(&self) -> PathBuf {
+        self.path.join(layout::LOGS)
+    }
+
+    /// Takes back what [`RunFolder::create`] made, for a run that is refused before its first step: the same command
+    /// can then be given again, corrected, with the same `--output`. Logs stay if there are any. A folder in which
+    /// anything was achieved stays as it is.
+    pub fn abandon(self) {
+        let has_metrics = fs::metadata(self.metrics()).is_ok_and(|file| file.len() > 0);
+        if has_metrics
+            || [self.checkpoints(), self.final_weights(), self.result()].iter().any(|path| path.exists())
+        {
+            return;
+        }
+        // Whatever cannot be removed stays, and the next run's refusal tells.
+        for file in [self.metrics(), self.path.join(layout::STATUS), self.config()] {
+            let _ = fs::remove_file(file);
+        }
+        let _ = fs::remove_dir(self.logs());
+        if self.created && is_vacant(&self.path) && !self.logs().exists() {
+            let _ = fs::remove_file(self.path.join(layout::LOCK));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
+    /// Locks the folder `path`, which is created if it does not exist, unless it holds a run.
+    fn occupy(path: &Path, config_toml: &str) -> Result<Self, RunError> {
+        let created = !path.exists();
+        fs::create_dir_all(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => RunError::NotAFolder { path: path.to_path_buf() },
+            _ => RunError::io("create", "the run folder", path, error),
+        })?;
+        let lock = lock(path)?;
+        // Looked at only under the lock, so that of two runs that start at once only one finds the folder free.
+        let files: Vec<&str> = MARKS.into_iter().filter(|name| path.join(name).exists()).collect();
+        if files.is_empty() {
+            return Ok(Self { path: path.to_path_buf(), created, _lock: lock });
+        }
+        let (state, remedy) = describe(path, &files, config_toml)?;
+        Err(RunError::Occupied { folder: path.to_path_buf(), state, files, remedy })
+    }
+
+    fn occupy_next(first: &Path, config_toml: &str) -> Result<Self, RunError> {
+        for number in 1..=MOST_TRIES {
+            let path = if number == 1 { first.to_path_buf() } else { numbered(first, number) };
+            if path.exists() && !is_vacant(&path) {
+                continue;
+            }
+            match Self::occupy(&path, config_toml) {
+                Err(RunError::Occupied { .. } | RunError::Locked { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(RunError::NamesUsedUp { first: first.to_path_buf(), tries: MOST_TRIES - 1 })
+    }
+}
+
+impl Place {
+    fn first_choice(&self) -> PathBuf {
+        match self {
+            Self::Named(path) => path.clone(),
+            Self::Default { parent, data, model, method, seed } => {
+                parent.join(format!("{}-{}-{}-seed{seed}", plain(data), plain(model), plain(method)))
+            }
+        }
+    }
+}
+
+/// A preset's name as a part of a folder's name. A preset can be a path; its file's name is what is told of it.
+fn plain(name: &str) -> String {
+    let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".toml");
+    let plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.' | '@');
+    stem.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect()
+}
+
+fn numbered(first: &Path, number: u32) -> PathBuf {
+    let mut name = first.as_os_str().to_owned();
+    name.push(format!("-{number}"));
+    name.into()
+}
+
+/// Whether nothing but what an abandoned run leaves is there.
+fn is_vacant(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            entry
+                .is_ok_and(|entry| [layout::LOCK, layout::LOGS].iter().any(|name| entry.file_name() == *name))
+        })
+    })
+}
+
+/// Takes the lock of the folder, or says who has it.
+fn lock(folder: &Path) -> Result<File, RunError> {
+    let path = folder.join(layout::LOCK);
+    let fail = |operation, error| RunError::io(operation, "the lock", &path, error);
+    let mut options = File::options();
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| fail("create", error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let named = file.take(LONGEST_HOLDER).read_to_string(&mut holder).is_ok_and(|length| length > 0);
+            let holder = if named { holder.trim_end().to_owned() } else { "another process".into() };
+            return Err(RunError::Locked { folder: folder.to_path_buf(), holder });
+        }
+        Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
+            tracing::warn!(
+                "the file system of `{}` knows no locks: make sure that no other job writes this folder",
+                folder.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => return Err(fail("take", error)),
+    }
+    let host =
+        fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "an unknown machine".into());
+    let holder = format!("process {} on {}\n", std::process::id(), host.trim());
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(holder.as_bytes()))
+        .map_err(|error| fail("write", error))?;
+    Ok(file)
+}
+
+/// Some network file systems are mounted without locks. Training must go on there.
+fn knows_no_locks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(nix::libc::ENOLCK)
+}
+
+/// Which run is in the folder, and what a person can do who wants to start another.
+fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &'static str), RunError> {
+    const ANOTHER: &str = "choose another --output";
+    const START_AGAIN: &str = "choose another --output, or remove that folder to start again";
+    if files.contains(&layout::RESULT) {
+        return Ok(("a finished run".into(), ANOTHER));
+    }
+    if !files.contains(&layout::CONFIG) {
+        return Ok(("parts of a run".into(), ANOTHER));
+    }
+    let ours = settings(config_toml).map_err(|reason| RunError::Content {
+        what: "resolved configuration for",
+        path: path.to_path_buf(),
+        line: None,
+        reason,
+    })?;
+    let theirs = fs::read_to_string(path.join(layout::CONFIG))
+        .map_err(|error| error.to_string())
+        .and_then(|text| settings(&text));
+    let Ok(theirs) = theirs else {
+        return Ok(("an unfinished run whose configuration cannot be read".into(), ANOTHER));
+    };
+    let differences = differences(&theirs, &ours);
+    if differences.is_empty() {
+        return Ok(("an unfinished run of this configuration".into(), START_AGAIN));
+    }
+    let more = differences.len().saturating_sub(MOST_DIFFERENCES);
+    let listed = differences[..differences.len() - more].join(", ");
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    Ok((format!("an unfinished run of another configuration: {listed}{more}"), ANOTHER))
+}
+
+/// Every setting by its dotted key. Comments, which tell origins, are no settings.
+fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
+    fn collect(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(table) => collect(&key, table, into),
+                value => drop(into.insert(key, value.to_string())),
+            }
+        }
+    }
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let mut into = BTreeMap::new();
+    collect("", &table, &mut into);
+    Ok(into)
+}
+
+fn differences(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> Vec<String> {
+    let shown = |value: Option<&String>| match value {
+        None => "not set".to_owned(),
+        Some(value) if value.chars().count() > LONGEST_VALUE => {
+            value.chars().take(LONGEST_VALUE).chain("...".chars()).collect()
+        }
+        Some(value) => value.clone(),
+    };
+    let keys: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    keys.into_iter()
+        .filter(|key| theirs.get(*key) != ours.get(*key))
+        .map(|key| format!("{key} is {} there and {} here", shown(theirs.get(key)), shown(ours.get(key))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

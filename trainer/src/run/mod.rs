@@ -1,0 +1,29 @@
+//! A run as people and other programs see it: its folder and the files in it, its figures, its progress on the
+//! terminal, its log files, and the signals that ask it to stop.
+//!
+//! Nothing here knows of tensors, models or ranks' communication. Rank 0 alone writes the folder ([`RunFolder`],
+//! [`MetricsWriter`], [`RunResult`]) and talks to the terminal ([`Reporter`]); every rank has a log of its own
+//! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
+
+mod counts;
+mod error;
+mod folder;
+mod json;
+mod logging;
+mod metrics;
+mod progress;
+mod result;
+mod signals;
+mod summary;
+mod table;
+
+pub use counts::{ClassCounts, CountsError, first_maximum};
+pub use error::RunError;
+pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
+pub use logging::{Logging, LoggingError};
+pub use metrics::{EpochRecord, EvalRecord, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
+pub use progress::{Output, Plan, Reporter};
+pub use result::{ClassResult, RunResult};
+pub use signals::{Request, Signals};
+pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
+pub use table::{Look, comparison_table, print_comparison, print_result, result_table};

@@ -1,0 +1,419 @@
+//! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere. Rank 0 only.
+//!
+//! Talk goes to standard error, so that standard output holds results and nothing else. A terminal that is gone
+//! never stops a run.
+
+use super::{EpochRecord, StepRecord, Summary};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the figures beside the bar change: often enough to look alive, too seldom to cost anything.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a line about steps is printed when nothing else is asked for.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// What the bar looks like; no colours.
+const TEMPLATE: &str = "{bar:24} {pos}/{len}  {msg}  {eta} left";
+
+/// The bar on the terminal, around which others must write.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A bar that is drawn again and again.
+    Bar,
+    /// A line from time to time.
+    Lines,
+    /// Nothing; warnings still come.
+    Quiet,
+}
+
+impl Output {
+    /// What fits standard error. `--json` changes nothing here: its data go to standard output.
+    pub fn choose(quiet: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal.is_empty() || terminal == "dumb");
+        Self::fitting(quiet, io::stderr().is_terminal() && !dumb)
+    }
+
+    const fn fitting(quiet: bool, terminal: bool) -> Self {
+        match (quiet, terminal) {
+            (true, _) => Self::Quiet,
+            (false, true) => Self::Bar,
+            (false, false) => Self::Lines,
+        }
+    }
+}
+
+/// What a run intends to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Epochs of the whole run.
+    pub epochs: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Steps that were done before this process began.
+    pub steps_done: u64,
+    /// Lines come every so many steps; 0: every ten seconds.
+    pub steps_per_line: u64,
+}
+
+/// Shows the progress of one run.
+pub struct Reporter {
+    output: Output,
+    plan: Plan,
+    out: Box<dyn Write + Send>,
+    bar: Option<ProgressBar>,
+    /// The line being put together. Its memory is used again.
+    line: String,
+    begun: Instant,
+    shown: Instant,
+}
+
+impl Reporter {
+    /// Shows progress on standard error.
+    pub fn new(output: Output, plan: Plan) -> Self {
+        let bar = (output == Output::Bar).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(plan.steps), ProgressDrawTarget::stderr());
+            bar.set_style(
+                ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            bar.set_position(plan.steps_done);
+            bar.reset_eta();
+            bar
+        });
+        set_bar(bar.clone());
+        Self::onto(output, plan, Box::new(io::stderr()), bar)
+    }
+
+    fn onto(output: Output, plan: Plan, out: Box<dyn Write + Send>, bar: Option<ProgressBar>) -> Self {
+        let now = Instant::now();
+        Self { output, plan, out, bar, line: String::new(), begun: now, shown: now }
+    }
+
+    /// A step is done.
+    pub fn step(&mut self, step: &StepRecord) {
+        match (self.output, &self.bar) {
+            (Output::Bar, Some(bar)) => {
+                bar.set_position(step.step);
+                if self.shown.elapsed() >= BAR_INTERVAL || step.step == self.plan.steps_done + 1 {
+                    self.shown = Instant::now();
+                    self.line.clear();
+                    self.write_figures(step);
+                    if let Some(bar) = &self.bar {
+                        bar.set_message(self.line.clone());
+                    }
+                }
+            }
+            (Output::Lines, _) if self.is_line_due(step.step) => {
+                self.shown = Instant::now();
+                self.write_step_line(step);
+                self.print();
+            }
+            _ => {}
+        }
+    }
+
+    /// Part of a longer work that makes no steps, such as an evaluation, is done.
+    pub fn progress(&mut self, work: &str, done: u64, all: u64) {
+        if self.shown.elapsed() < if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL } {
+            return;
+        }
+        self.shown = Instant::now();
+        let done = done.min(all);
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{work}: {done} of {all}")),
+            None => self.say(&format!("{work}: {done} of {all}")),
+        }
+    }
+
+    /// An epoch is done.
+    pub fn epoch(&mut self, epoch: &EpochRecord) {
+        let rate = epoch.samples as f64 / epoch.seconds.max(f64::MIN_POSITIVE);
+        self.say(&format!(
+            "epoch {}/{} done: loss {:.4}, {} images in {:.1} s, {rate:.0} img/s",
+            epoch.epoch + 1,
+            self.plan.epochs,
+            epoch.loss,
+            epoch.samples,
+            epoch.seconds,
+        ));
+    }
+
+    /// An evaluation is done.
+    pub fn evaluation(&mut self, split: &str, summary: &Summary) {
+        let mut text = format!("{split}: {} of {} right", summary.correct, summary.total);
+        let figures = [
+            ("overall", summary.accuracy),
+            ("many", summary.many),
+            ("medium", summary.medium),
+            ("few", summary.few),
+        ];
+        for (name, value) in figures {
+            if let Some(value) = value {
+                let _ = write!(text, ", {name} {value:.2} %");
+            }
+        }
+        self.say(&text);
+    }
+
+    /// A sentence for the person, above the bar if there is one.
+    pub fn say(&mut self, sentence: &str) {
+        if self.output == Output::Quiet {
+            return;
+        }
+        self.line.clear();
+        self.line.push_str(sentence);
+        self.line.push('\n');
+        self.print();
+    }
+
+    /// Nothing more will come: the bar is taken away. The same happens at the end of the reporter's life.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            set_bar(None);
+            bar.finish_and_clear();
+        }
+    }
+
+    fn is_line_due(&self, step: u64) -> bool {
+        // The first line comes at once: it tells that the run has got as far as its first step.
+        let first = step == self.plan.steps_done + 1;
+        let due = match self.plan.steps_per_line {
+            0 => self.shown.elapsed() >= LINE_INTERVAL,
+            steps => step.is_multiple_of(steps),
+        };
+        first || due
+    }
+
+    fn write_step_line(&mut self, step: &StepRecord) {
+        self.line.clear();
+        let _ = write!(
+            self.line,
+            "epoch {}/{}  step {}/{}  ",
+            step.epoch + 1,
+            self.plan.epochs,
+            step.step,
+            self.plan.steps
+        );
+        self.write_figures(step);
+        let done = step.step.saturating_sub(self.plan.steps_done);
+        let left = self.plan.steps.saturating_sub(step.step);
+        // One step, which includes every start-up, says nothing about the others.
+        if done > 1 && left > 0 {
+            let seconds = self.begun.elapsed().as_secs_f64() / done as f64 * left as f64;
+            self.line.push_str("  ");
+            write_duration(&mut self.line, seconds as u64);
+            self.line.push_str(" left");
+        }
+        self.line.push('\n');
+    }
+
+    fn write_figures(&mut self, step: &StepRecord) {
+        let _ = write!(
+            self.line,
+            "loss {:.4}  lr {:.3e}  {:.0} img/s",
+            step.loss, step.learning_rate, step.images_per_second
+        );
+    }
+
+    fn print(&mut self) {
+        beside_bar(|| {
+            // A terminal that is gone is no reason to stop training.
+            let _ = self.out.write_all(self.line.as_bytes()).and_then(|()| self.out.flush());
+        });
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Runs `write`, which writes to the terminal, while the bar is out of the way.
+pub(super) fn beside_bar(write: impl FnOnce()) {
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+fn set_bar(bar: Option<ProgressBar>) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+}
+
+fn write_duration(line: &mut String, seconds: u64) {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let _ = if hours > 0 {
+        write!(line, "{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        write!(line, "{minutes}:{seconds:02}")
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Terminal {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn plan(steps_per_line: u64) -> Plan {
+        Plan { epochs: 2, steps: 20, steps_done: 0, steps_per_line }
+    }
+
+    fn step(step: u64) -> StepRecord {
+        StepRecord {
+            epoch: (step - 1) / 10,
+            step,
+            loss: 1.0 / step as f64,
+            learning_rate: 0.01,
+            samples: 128,
+            images_per_second: 250.4,
+            data_wait: 0.0,
+            finite: true,
+        }
+    }
+
+    #[test]
+    fn lines_every_so_many_steps() {
+        let terminal = Terminal::default();
+        let mut reporter = Reporter::onto(Output::Lines, plan(5), Box::new(terminal.clone()), None);
+        (1..=20).for_each(|number| reporter.step(&step(number)));
+        let expected = [
+            "epoch 1/2  step 1/20  loss 1.0000  lr 1.000e-2  250 img/s",
+            "epoch 1/2  step 5/20  loss 0.2000  lr 1.000e-2  250 img/s  0:00 left",
+            "epoch 1/2  step 10/20  loss 0.1000  lr 1.000e-2  250 img/s  0:00 left",
+            "epoch 2/2  step 15/20  loss 0.0667  lr 1.000e-2  250 img/s  0:00 left",
+            "epoch 2/2  step 20/20  loss 0.0500  lr 1.000e-2  250 img/s",
+        ];
+        assert_eq!(terminal.text().lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn lines_every_so_often() {
+        let terminal = Terminal::default();
+        let mut reporter = Reporter::onto(Output::Lines, plan(0), Box::new(terminal.clone()), None);
+        (1..=5).for_each(|number| reporter.step(&step(number)));
+        assert_eq!(terminal.text().lines().count(), 1, "{}", terminal.text());
+        reporter.shown -= LINE_INTERVAL;
+        reporter.begun -= Duration::from_mins(10);
+        (6..=9).for_each(|number| reporter.step(&step(number)));
+        let text = terminal.text();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.ends_with("step 6/20  loss 0.1667  lr 1.000e-2  250 img/s  23:20 left\n"), "{text}");
+    }
+
+    #[test]
+    fn a_resumed_run_counts_its_own_steps_only() {
+        let terminal = Terminal::default();
+        let plan = Plan { steps_done: 10, ..plan(5) };
+        let mut reporter = Reporter::onto(Output::Lines, plan, Box::new(terminal.clone()), None);
+        reporter.begun -= Duration::from_secs(10);
+        (11..=15).for_each(|number| reporter.step(&step(number)));
+        let text = terminal.text();
+        assert!(text.starts_with("epoch 2/2  step 11/20  "), "{text}");
+        assert!(text.ends_with("0:10 left\n"), "{text}");
+    }
+
+    #[test]
+    fn epochs_and_evaluations() {
+        let terminal = Terminal::default();
+        let mut reporter = Reporter::onto(Output::Lines, plan(0), Box::new(terminal.clone()), None);
+        reporter.epoch(&EpochRecord { epoch: 0, step: 10, loss: 1.5, samples: 1280, seconds: 5.0 });
+        let summary =
+            Summary { accuracy: Some(81.5), few: Some(0.0), correct: 163, total: 200, ..Summary::default() };
+        reporter.evaluation("test", &summary);
+        reporter.say("resumed from step 10");
+        assert_eq!(
+            terminal.text(),
+            "epoch 1/2 done: loss 1.5000, 1280 images in 5.0 s, 256 img/s\n\
+             test: 163 of 200 right, overall 81.50 %, few 0.00 %\nresumed from step 10\n"
+        );
+    }
+
+    #[test]
+    fn quiet_says_nothing() {
+        let terminal = Terminal::default();
+        let mut reporter = Reporter::onto(Output::Quiet, plan(1), Box::new(terminal.clone()), None);
+        reporter.step(&step(1));
+        reporter.epoch(&EpochRecord { epoch: 0, step: 10, loss: 1.5, samples: 1280, seconds: 0.0 });
+        reporter.evaluation("test", &Summary::default());
+        reporter.say("hello");
+        assert_eq!(terminal.text(), "");
+    }
+
+    #[test]
+    fn a_terminal_that_is_gone_stops_nothing() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let mut reporter = Reporter::onto(Output::Lines, plan(1), Box::new(Gone), None);
+        reporter.step(&step(1));
+        reporter.say("hello");
+    }
+
+    #[test]
+    fn the_bar_follows_the_steps_and_goes_away() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+        let bar = ProgressBar::with_draw_target(Some(20), ProgressDrawTarget::hidden());
+        let mut reporter =
+            Reporter::onto(Output::Bar, plan(0), Box::new(Terminal::default()), Some(bar.clone()));
+        (1..=7).for_each(|number| reporter.step(&step(number)));
+        assert_eq!(bar.position(), 7);
+        assert_eq!(bar.message(), "loss 1.0000  lr 1.000e-2  250 img/s");
+        reporter.shown -= BAR_INTERVAL;
+        reporter.step(&step(8));
+        assert_eq!(bar.message(), "loss 0.1250  lr 1.000e-2  250 img/s");
+        drop(reporter);
+        assert!(bar.is_finished());
+    }
+
+    #[test]
+    fn what_fits_the_terminal() {
+        assert_eq!(Output::fitting(true, true), Output::Quiet);
+        assert_eq!(Output::fitting(false, true), Output::Bar);
+        assert_eq!(Output::fitting(false, false), Output::Lines);
+    }
+
+    #[test]
+    fn durations() {
+        let shown = |seconds| {
+            let mut line = String::new();
+            write_duration(&mut line, seconds);
+            line
+        };
+        assert_eq!(
+            [0, 59, 61, 3599, 3600, 90_061].map(shown),
+            ["0:00", "0:59", "1:01", "59:59", "1:00:00", "25:01:01"]
+        );
+    }
+}

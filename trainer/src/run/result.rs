@@ -1,0 +1,230 @@
+//! `result.json`: the figures of a finished run, and what they were obtained with.
+
+use super::{ClassCounts, CountsError, RunError, Summary, json, percent};
+use launcher::protocol::{layout, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const WHAT: &str = "the result";
+
+/// Everything `result.json` holds. Figures are percent, and null where undefined.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Name of the data preset.
+    pub data: String,
+    /// Name of the model preset.
+    pub model: String,
+    /// Name of the method preset.
+    pub method: String,
+    /// The seed of all random draws.
+    pub seed: u64,
+    /// Number of ranks.
+    pub world_size: usize,
+    /// `cpu`, or the name of the GPU.
+    pub device: String,
+    /// Arithmetic of the frozen backbone and of the steps, e.g. `fp32`.
+    pub precision: String,
+    /// How images were resized, e.g. `bilinear`.
+    pub filter: String,
+    /// Fingerprint of the frozen weights.
+    pub weights_fingerprint: String,
+    /// Fingerprint of the frozen tensors as they were used, after the run.
+    pub frozen_fingerprint: String,
+    /// Accuracy and its companions.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Number of scalars that were trained.
+    pub trainable_parameters: u64,
+    /// Training images a second over the whole world; null when nothing was trained.
+    pub images_per_second: Option<f64>,
+    /// Seconds the whole run took.
+    pub seconds: f64,
+    /// Images that could not be read and were left out, of training and test together.
+    pub bad_images: u64,
+    /// The classes, in label order.
+    pub per_class: Vec<ClassResult>,
+    /// The predicted class of each test image, in the order of the test set; only when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Vec<i64>>,
+}
+
+/// One class in [`RunResult::per_class`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassResult {
+    /// Its name.
+    pub name: String,
+    /// Its training images.
+    pub train_count: u64,
+    /// Its test images.
+    pub test_count: u64,
+    /// Those of them that were recognised.
+    pub correct: u64,
+    /// The same in percent; null without a test image.
+    pub accuracy: Option<f64>,
+}
+
+impl ClassResult {
+    /// The rows of all classes.
+    pub fn of_all(
+        names: &[String],
+        train_counts: &[u64],
+        counts: &ClassCounts,
+    ) -> Result<Vec<Self>, CountsError> {
+        for found in [names.len(), train_counts.len()] {
+            if found != counts.classes() {
+                return Err(CountsError::Classes { expected: counts.classes(), found });
+            }
+        }
+        let tested = counts.total().iter().zip(counts.correct());
+        let rows = names.iter().zip(train_counts).zip(tested).map(|((name, train), (total, correct))| {
+            let (test_count, correct) = (total.unsigned_abs(), correct.unsigned_abs());
+            let accuracy = percent(correct, test_count);
+            Self { name: name.clone(), train_count: *train, test_count, correct, accuracy }
+        });
+        Ok(rows.collect())
+    }
+}
+
+impl RunResult {
+    /// Replaces `result.json` in `run_folder` as a whole.
+    pub fn write(&self, run_folder: &Path) -> Result<(), RunError> {
+        let path = run_folder.join(layout::RESULT);
+        self.to_json()
+            .and_then(|text| write_atomically(&path, &text))
+            .map_err(|error| RunError::io("write", WHAT, &path, error))
+    }
+
+    /// The text of `result.json`, a line per field and per class.
+    pub fn to_json(&self) -> std::io::Result<Vec<u8>> {
+        json::to_lines(self)
+    }
+
+    /// Reads `result.json` in `run_folder`.
+    pub fn read(run_folder: &Path) -> Result<Self, RunError> {
+        let path = run_folder.join(layout::RESULT);
+        let text = std::fs::read(&path).map_err(|error| RunError::io("read", WHAT, &path, error))?;
+        serde_json::from_slice(&text).map_err(|error| RunError::Content {
+            what: "result",
+            path,
+            line: Some(error.line()),
+            reason: error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A small run of three classes, one of them without a test image.
+    pub(crate) fn example() -> RunResult {
+        let mut counts = ClassCounts::new(3);
+        counts.add(&[0, 0, 2, 0, 2], &[0, 0, 2, 2, 2]).unwrap();
+        let (names, train) = (["cat", "dog", "elk"].map(String::from), [500, 50, 5]);
+        RunResult {
+            data: "demo".into(),
+            model: "demo".into(),
+            method: "lift".into(),
+            seed: 7,
+            world_size: 2,
+            device: "cpu".into(),
+            precision: "fp32".into(),
+            filter: "bilinear".into(),
+            weights_fingerprint: "0123abcd".into(),
+            frozen_fingerprint: "4567cdef".into(),
+            summary: Summary::new(&counts, &train).unwrap(),
+            trainable_parameters: 1_622_528,
+            images_per_second: Some(1234.5),
+            seconds: 61.25,
+            bad_images: 0,
+            per_class: ClassResult::of_all(&names, &train, &counts).unwrap(),
+            predictions: Some(vec![0, 0, 2, 0, 2]),
+        }
+    }
+
+    #[test]
+    fn is_written_as_the_contract_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let result = example();
+        result.write(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("result.json")).unwrap();
+        let expected = r#"{
+  "data": "demo",
+  "model": "demo",
+  "method": "lift",
+  "seed": 7,
+  "world_size": 2,
+  "device": "cpu",
+  "precision": "fp32",
+  "filter": "bilinear",
+  "weights_fingerprint": "0123abcd",
+  "frozen_fingerprint": "4567cdef",
+  "accuracy": 80.0,
+  "many": 100.0,
+  "medium": null,
+  "few": 66.66666666666667,
+  "macro_f1": 80.0,
+  "mean_class_accuracy": 83.33333333333334,
+  "worst_class": 66.66666666666667,
+  "harmonic_mean": 80.0,
+  "geometric_mean": GEOMETRIC,
+  "correct": 4,
+  "total": 5,
+  "trainable_parameters": 1622528,
+  "images_per_second": 1234.5,
+  "seconds": 61.25,
+  "bad_images": 0,
+  "per_class": [
+    {"name": "cat", "train_count": 500, "test_count": 2, "correct": 2, "accuracy": 100.0},
+    {"name": "dog", "train_count": 50, "test_count": 0, "correct": 0, "accuracy": null},
+    {"name": "elk", "train_count": 5, "test_count": 3, "correct": 2, "accuracy": 66.66666666666667}
+  ],
+  "predictions": [0,0,2,0,2]
+}
+"#;
+        // The last digit of a power is not the same on every machine.
+        let geometric = result.summary.geometric_mean.unwrap();
+        assert!((geometric - 81.649_658_092_772_6).abs() < 1e-12, "{geometric}");
+        assert_eq!(text, expected.replace("GEOMETRIC", &geometric.to_string()));
+        assert_eq!(RunResult::read(folder.path()).unwrap(), result);
+    }
+
+    #[test]
+    fn predictions_are_there_only_when_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let result = RunResult { predictions: None, images_per_second: None, ..example() };
+        result.write(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("result.json")).unwrap();
+        assert!(!text.contains("predictions"), "{text}");
+        assert_eq!(RunResult::read(folder.path()).unwrap(), result);
+    }
+
+    #[test]
+    fn names_of_another_data_set_are_refused() {
+        let counts = ClassCounts::new(2);
+        let names = ["a".to_owned()];
+        let error = ClassResult::of_all(&names, &[1, 1], &counts).unwrap_err();
+        assert_eq!(error, CountsError::Classes { expected: 2, found: 1 });
+        assert!(ClassResult::of_all(&["a".into(), "b".into()], &[1], &counts).is_err());
+    }
+
+    #[test]
+    fn refusals_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        let message = RunResult::read(folder.path()).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("cannot read the result `{}`: No such file or directory (os error 2)", path.display())
+        );
+        std::fs::write(&path, "{\n\"data\": 3}").unwrap();
+        let message = RunResult::read(folder.path()).unwrap_err().to_string();
+        assert!(
+            message.starts_with(&format!("result `{}`, line 2: invalid type", path.display())),
+            "{message}"
+        );
+        let gone = folder.path().join("gone");
+        let message = example().write(&gone).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("cannot write the result `{}/result.json`", gone.display())));
+    }
+}

@@ -1,0 +1,206 @@
+//! Requests to stop, as signals: from the person (INT) or from the scheduler (TERM, USR1, USR2).
+//!
+//! A handler only sets flags; the training loop looks at them between steps, where all ranks agree on what to do. A
+//! person who presses Ctrl-C again does not want to wait for that, and the process ends at once.
+
+use launcher::protocol::Outcome;
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::fmt;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// The first signal from the scheduler; 0 before it.
+static PREEMPTED_BY: AtomicI32 = AtomicI32::new(0);
+/// How often the person pressed Ctrl-C.
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+/// Added to the number of a signal that means [`Request::Stop`], in [`Request::code`].
+const STOP: i32 = 1000;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Save, end, and stay ended: the person's wish (INT).
+    Stop(Signal),
+    /// Save and end such that the run can be resumed: the scheduler's wish (TERM, USR1, USR2).
+    Preempt(Signal),
+}
+
+/// The handlers are in place.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Signals;
+
+impl Signals {
+    /// Puts the handlers in place, for the whole process and for good. To do it again does no harm.
+    pub fn install() -> Result<Self, Errno> {
+        // System calls under way go on after the handler: reading files and MPI know nothing of our signals.
+        let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2] {
+            // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics and `_exit`.
+            unsafe { sigaction(signal, &action)? };
+        }
+        Ok(Self)
+    }
+
+    /// What was asked for since the handlers are in place. The person's wish goes before the scheduler's.
+    pub fn requested(&self) -> Option<Request> {
+        if INTERRUPTS.load(Ordering::Relaxed) > 0 {
+            return Some(Request::Stop(Signal::SIGINT));
+        }
+        Signal::try_from(PREEMPTED_BY.load(Ordering::Relaxed)).ok().map(Request::Preempt)
+    }
+}
+
+impl Request {
+    /// How a run ends that does as it was asked.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Stop(_) => Outcome::Interrupted,
+            Self::Preempt(_) => Outcome::Preempted,
+        }
+    }
+
+    /// The signal.
+    pub const fn signal(self) -> Signal {
+        match self {
+            Self::Stop(signal) | Self::Preempt(signal) => signal,
+        }
+    }
+
+    /// A positive number for a maximum over the ranks, of which not all may have had the signal: the person's wish is
+    /// greater than the scheduler's, and 0 stands for no request.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::Stop(signal) => STOP + signal as i32,
+            Self::Preempt(signal) => signal as i32,
+        }
+    }
+
+    /// The request of a [`Request::code`]; none for 0 and for any other number.
+    pub fn from_code(code: i32) -> Option<Self> {
+        match code.checked_sub(STOP).map(Signal::try_from) {
+            Some(Ok(signal)) => Some(Self::Stop(signal)),
+            _ => Signal::try_from(code).ok().map(Self::Preempt),
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.signal().as_str())
+    }
+}
+
+extern "C" fn on_signal(signal: c_int) {
+    if signal == Signal::SIGINT as c_int {
+        if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
+            // SAFETY: `_exit` may be called from a handler. Nothing of this process is of use any more.
+            unsafe { libc::_exit(c_int::from(Outcome::INTERRUPTED)) };
+        }
+    } else {
+        let _ = PREEMPTED_BY.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{kill, raise};
+    use nix::unistd::Pid;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// Flags are of the process, so every test that sends signals has a process of its own: this test program
+    /// again, with the name of a scene in the environment.
+    const SCENE: &str = "LIFT_TEST_SIGNALS_SCENE";
+
+    fn play(scene: &str) -> Child {
+        let name = module_path!().split_once("::").unwrap().1.to_owned() + "::scenes";
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+            .env(SCENE, scene)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// What the child process does. Without a scene, nothing.
+    #[test]
+    fn scenes() {
+        let Ok(scene) = std::env::var(SCENE) else { return };
+        let signals = Signals::install().unwrap();
+        Signals::install().unwrap();
+        assert_eq!(signals.requested(), None);
+        if scene == "waits" {
+            println!("\nready");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            std::process::exit(3);
+        }
+        for name in scene.split(',') {
+            raise(name.parse().unwrap()).unwrap();
+        }
+        let request = signals.requested().unwrap();
+        println!("\nrequest {request} {}", request.outcome().exit_code());
+        std::process::exit(0);
+    }
+
+    fn told(scene: &str) -> String {
+        let output = play(scene).wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find(|line| line.starts_with("request")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_signal_is_a_request() {
+        assert_eq!(told("SIGINT"), "request SIGINT 130");
+        assert_eq!(told("SIGTERM"), "request SIGTERM 75");
+        assert_eq!(told("SIGUSR1"), "request SIGUSR1 75");
+        assert_eq!(told("SIGUSR2"), "request SIGUSR2 75");
+    }
+
+    #[test]
+    fn the_first_of_the_scheduler_counts_and_the_person_goes_before_it() {
+        assert_eq!(told("SIGUSR1,SIGTERM,SIGTERM,SIGTERM"), "request SIGUSR1 75");
+        assert_eq!(told("SIGTERM,SIGINT,SIGUSR2"), "request SIGINT 130");
+    }
+
+    #[test]
+    fn the_second_interrupt_ends_the_process_at_once() {
+        let mut child = play("waits");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "ready"));
+        let pid = Pid::from_raw(child.id() as i32);
+        kill(pid, Signal::SIGTERM).unwrap();
+        kill(pid, Signal::SIGINT).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(child.try_wait().unwrap().is_none(), "one of each is a request, not the end");
+        kill(pid, Signal::SIGINT).unwrap();
+        let asked = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn codes_come_back_and_order_wishes() {
+        let requests = [
+            Request::Preempt(Signal::SIGUSR1),
+            Request::Preempt(Signal::SIGTERM),
+            Request::Stop(Signal::SIGINT),
+        ];
+        for request in requests {
+            assert!(request.code() > 0);
+            assert_eq!(Request::from_code(request.code()), Some(request));
+        }
+        assert!(requests[0].code() < requests[2].code() && requests[1].code() < requests[2].code());
+        for code in [0, -1, 500, 1000, 2000, i32::MIN, i32::MAX] {
+            assert_eq!(Request::from_code(code), None, "{code}");
+        }
+    }
+}

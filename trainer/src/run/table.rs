@@ -1,0 +1,263 @@
+//! Results as tables for people: one run in full, or several methods side by side.
+
+use super::{RunResult, json};
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use std::io::{self, IsTerminal, Write};
+
+/// How a table is drawn. Boldness says nothing that the words do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Lines around the header.
+    lines: bool,
+    /// Bold headers.
+    bold: bool,
+}
+
+impl Look {
+    /// Text and spaces only: for files and pipes.
+    pub const PLAIN: Self = Self { lines: false, bold: false };
+
+    /// What standard output can show. `NO_COLOR` (any value but the empty one) turns boldness off.
+    pub fn of_stdout() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let dumb = variable("TERM").is_none_or(|terminal| terminal == "dumb");
+        Self::of(std::io::stdout().is_terminal() && !dumb, variable("NO_COLOR").is_some())
+    }
+
+    const fn of(terminal: bool, no_color: bool) -> Self {
+        Self { lines: terminal, bold: terminal && !no_color }
+    }
+}
+
+/// Prints one run to standard output: a table, or with `as_json` the text of `result.json`.
+pub fn print_result(result: &RunResult, as_json: bool) -> io::Result<()> {
+    print(&if as_json { result.to_json()? } else { result_table(result, Look::of_stdout()).into_bytes() })
+}
+
+/// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
+pub fn print_comparison(results: &[RunResult], as_json: bool) -> io::Result<()> {
+    print(&if as_json {
+        json::list(results)?
+    } else {
+        comparison_table(results, Look::of_stdout()).into_bytes()
+    })
+}
+
+/// A reader that has read enough (`| head`) is no failure.
+fn print(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// The figures of one run, one a line.
+pub fn result_table(result: &RunResult, look: Look) -> String {
+    let summary = &result.summary;
+    let title = format!(
+        "{} on {} with {}, seed {}, {}",
+        result.method,
+        result.data,
+        result.model,
+        result.seed,
+        ranks(result.world_size)
+    );
+    let with_unit = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2} %"));
+    let mut rows = vec![
+        ("overall", with_unit(summary.accuracy)),
+        ("many (> 100 training images)", with_unit(summary.many)),
+        ("medium (20 to 100)", with_unit(summary.medium)),
+        ("few (< 20)", with_unit(summary.few)),
+        ("mean of the classes", with_unit(summary.mean_class_accuracy)),
+        ("worst class", with_unit(summary.worst_class)),
+        ("macro F1", with_unit(summary.macro_f1)),
+        ("recognised test images", format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
+        ("trainable parameters", grouped(result.trainable_parameters)),
+        (
+            "training images a second",
+            result.images_per_second.map_or_else(|| "-".into(), |rate| format!("{rate:.1}")),
+        ),
+        ("seconds", format!("{:.1}", result.seconds)),
+    ];
+    if result.bad_images > 0 {
+        rows.push(("unreadable images left out", grouped(result.bad_images)));
+    }
+    let mut table = Table::new();
+    for (name, value) in rows {
+        table.add_row([name, value.as_str()]);
+    }
+    format!("{title}\n{}", drawn(&mut table, &[], look))
+}
+
+/// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
+pub fn comparison_table(results: &[RunResult], look: Look) -> String {
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.is_shown(results)).collect();
+    let mut table = Table::new();
+    for result in results {
+        table.add_row(columns.iter().map(|column| (column.value)(result)));
+    }
+    drawn(&mut table, &columns.iter().map(|column| column.header).collect::<Vec<_>>(), look)
+}
+
+struct Column {
+    header: &'static str,
+    /// Whether it is left out when all runs agree in it.
+    only_if_different: bool,
+    value: fn(&RunResult) -> String,
+}
+
+impl Column {
+    fn is_shown(&self, results: &[RunResult]) -> bool {
+        let differs = || results.windows(2).any(|pair| (self.value)(&pair[0]) != (self.value)(&pair[1]));
+        !self.only_if_different || differs()
+    }
+}
+
+const COLUMNS: [Column; 11] = [
+    Column { header: "method", only_if_different: false, value: |result| result.method.clone() },
+    Column { header: "data", only_if_different: true, value: |result| result.data.clone() },
+    Column { header: "model", only_if_different: true, value: |result| result.model.clone() },
+    Column { header: "seed", only_if_different: true, value: |result| result.seed.to_string() },
+    Column { header: "ranks", only_if_different: true, value: |result| result.world_size.to_string() },
+    Column { header: "overall", only_if_different: false, value: |result| percent(result.summary.accuracy) },
+    Column { header: "many", only_if_different: false, value: |result| percent(result.summary.many) },
+    Column { header: "medium", only_if_different: false, value: |result| percent(result.summary.medium) },
+    Column { header: "few", only_if_different: false, value: |result| percent(result.summary.few) },
+    Column {
+        header: "trainable parameters",
+        only_if_different: false,
+        value: |result| grouped(result.trainable_parameters),
+    },
+    Column { header: "seconds", only_if_different: false, value: |result| format!("{:.1}", result.seconds) },
+];
+
+/// Columns that hold words; all others hold numbers and are aligned to the right.
+const WORDS: [&str; 3] = ["method", "data", "model"];
+
+fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
+    // Lines above and below only: a line between any two rows of figures would make them harder to compare.
+    let line = LineStyle::none().fill('\u{2500}').junction('\u{2500}');
+    let lines = TableStyle::new().top_border(line).header_separator(line).bottom_border(line);
+    table.load_style(if look.lines { lines } else { TableStyle::new() });
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.force_no_tty();
+    if look.bold {
+        table.enforce_styling();
+    }
+    if !headers.is_empty() {
+        let bold = |cell: Cell| if look.bold { cell.add_attribute(Attribute::Bold) } else { cell };
+        table.set_header(headers.iter().map(|header| bold(Cell::new(header))).collect::<Vec<_>>());
+    }
+    table.discover_columns();
+    for (at, column) in table.column_iter_mut().enumerate() {
+        let words = headers.get(at).map_or(at == 0, |header| WORDS.contains(header));
+        column.set_cell_alignment(if words { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_padding((if at == 0 { 0 } else { 2 }, 0));
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
+/// Two decimals, as papers print them; a dash where there is no figure.
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.2}"))
+}
+
+fn ranks(world_size: usize) -> String {
+    if world_size == 1 { "1 rank".into() } else { format!("{world_size} ranks") }
+}
+
+/// A number with a comma between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::result::tests::example;
+    use super::*;
+
+    fn lines(text: &str) -> Vec<&str> {
+        text.lines().collect()
+    }
+
+    #[test]
+    fn one_run_plain() {
+        let mut result = example();
+        let expected = [
+            "lift on demo with demo, seed 7, 2 ranks",
+            "overall                         80.00 %",
+            "many (> 100 training images)   100.00 %",
+            "medium (20 to 100)                    -",
+            "few (< 20)                      66.67 %",
+            "mean of the classes             83.33 %",
+            "worst class                     66.67 %",
+            "macro F1                        80.00 %",
+            "recognised test images           4 of 5",
+            "trainable parameters          1,622,528",
+            "training images a second         1234.5",
+            "seconds                            61.2",
+        ];
+        assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
+        result.bad_images = 3;
+        result.world_size = 1;
+        let text = result_table(&result, Look::PLAIN);
+        assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
+        assert!(text.ends_with("unreadable images left out            3\n"), "{text}");
+    }
+
+    #[test]
+    fn several_methods_plain() {
+        let mut other = example();
+        other.method = "zero_shot".into();
+        other.trainable_parameters = 0;
+        other.seconds = 3.0;
+        other.summary.few = Some(5.0);
+        let expected = [
+            "method     overall    many  medium    few  trainable parameters  seconds",
+            "lift         80.00  100.00       -  66.67             1,622,528     61.2",
+            "zero_shot    80.00  100.00       -   5.00                     0      3.0",
+        ];
+        assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
+        assert_eq!(lines(&comparison_table(&[], Look::PLAIN)).len(), 1);
+    }
+
+    #[test]
+    fn what_differs_gets_a_column() {
+        let mut other = example();
+        other.world_size = 1;
+        other.data = "cifar100_ir100".into();
+        let expected = [
+            "method  data            ranks  overall    many  medium    few  trainable parameters  seconds",
+            "lift    demo                2    80.00  100.00       -  66.67             1,622,528     61.2",
+            "lift    cifar100_ir100      1    80.00  100.00       -  66.67             1,622,528     61.2",
+        ];
+        assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
+    }
+
+    #[test]
+    fn no_color_keeps_the_lines_and_drops_the_boldness() {
+        let bold = comparison_table(&[example()], Look::of(true, false));
+        let lines = comparison_table(&[example()], Look::of(true, true));
+        assert!(bold.contains('\u{1b}') && bold.contains('\u{2500}'), "{bold}");
+        assert!(!lines.contains('\u{1b}') && lines.contains('\u{2500}'), "{lines}");
+        assert_eq!(Look::of(false, false), Look::PLAIN);
+        assert!(comparison_table(&[example()], Look::PLAIN).is_ascii());
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let shown = [0, 7, 999, 1000, 1_622_528, u64::MAX].map(grouped);
+        assert_eq!(shown, ["0", "7", "999", "1,000", "1,622,528", "18,446,744,073,709,551,615"]);
+    }
+}

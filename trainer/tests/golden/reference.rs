@@ -1,0 +1,102 @@
+//! The official run on CIFAR-100-LT, stage by stage: from files to logits.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tch::{Device, Kind, Tensor, no_grad};
+use trainer::data::resize::Filter;
+use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
+use trainer::data::transform::{Scratch, TestView, View};
+use trainer::model::head::rows_from_text;
+use trainer::model::loading::{LoadOptions, load};
+use trainer::model::precision::Precision;
+use trainer::model::text::unit_rows;
+use trainer::model::tokenizer::{Tokenizer, prompt};
+use trainer::model::tuner::TunerKind;
+use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::weights::trained::TrainedFile;
+use trainer::weights::{NamedTensors, normalise};
+
+const PIXELS: ([f64; 3], [f64; 3]) =
+    ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
+
+fn shared(variable: &str, folder: &str) -> Option<PathBuf> {
+    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")).join(folder);
+    let path = std::env::var_os(variable).map_or(beside, PathBuf::from);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("skipped: golden_reference ({variable} not found at {})", path.display());
+    None
+}
+
+/// Greatest difference, which must not be above `limit`.
+fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
+    assert_eq!(found.size(), expected.size(), "{what}: shape");
+    let error = (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs().max().double_value(&[]);
+    eprintln!("{what}: greatest difference {error:.1e}, allowed {limit:.0e}");
+    assert!(error <= limit, "{what}: differs by {error:e}");
+}
+
+fn classes_and_images(root: PathBuf) -> (Vec<String>, Tensor) {
+    let spec = DataSpec { root, layout: DataLayout::Auto, imbalance: Some(100.0), ..DataSpec::default() };
+    let data = DataSet::open(&spec).unwrap();
+    let view = View::Test(TestView::lift(32, Filter::Bilinear));
+    let mut bytes = vec![0u8; 16 * view.bytes()];
+    let mut scratch = Scratch::default();
+    for (i, out) in bytes.chunks_exact_mut(view.bytes()).enumerate() {
+        view.apply(&data.test.read(i).unwrap(), 0, 0, &mut scratch, out);
+    }
+    (data.class_names, Tensor::from_slice(&bytes).view([16, 3, 32, 32]))
+}
+
+#[test]
+fn golden_reference_stage_by_stage() {
+    let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones")) else {
+        return;
+    };
+    tch::set_num_threads(1);
+    let official = backbones.join("official_lift_seed0");
+    let reference: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(official.join("reference_tensors.safetensors")).unwrap().into_iter().collect();
+    let (names, bytes) = classes_and_images(data.join("cifar100"));
+    let (tensors, layout) = normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
+    let options = LoadOptions { precision: Precision::FP32, device: Device::Cpu, trained: 0..0, resolution: 32 };
+    let backbone = load(&tensors, layout, &options).unwrap();
+
+    let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
+    let ids = Tensor::from_slice(&Tokenizer::clip().unwrap().tokenize(&texts, 77).unwrap()).view([100, 77]);
+    assert_eq!(ids, reference["prompt_tokens"], "prompt tokens");
+    let text = no_grad(|| unit_rows(&backbone.text.as_ref().unwrap().features(&ids)));
+    close("text features", &text, &reference["text_features"], 1e-5);
+    let head = rows_from_text(&text, backbone.vision.projection.as_ref().unwrap());
+    close("initial head", &head, &reference["initial_head"], 1e-5);
+
+    let spec = ModelSpec {
+        tuner: TunerKind::AdaptFormer { dim: 8, layers: 0..4 },
+        head: HeadKind::Cosine { scale: 25.0 },
+        classes: 100,
+        seed: 0,
+        pixels: PIXELS,
+        precision: Precision::FP32,
+        device: Device::Cpu,
+    };
+    let model = Model::build(backbone, spec).unwrap();
+    let inputs = model.pixels().forward(&bytes);
+    close("normalised test inputs", &inputs, &reference["test_inputs"], 1e-6);
+    same_pixels(&bytes, &reference["test_inputs"]);
+    let checkpoint = TrainedFile::read(&official.join("checkpoint.pth.tar")).unwrap();
+    checkpoint.load_into(model.trainables(), None).unwrap();
+    no_grad(|| {
+        close("features without tuner", &model.frozen_features(&bytes), &reference["features_without_tuner"], 1e-5);
+        close("features", &model.features(&bytes), &reference["features"], 1e-5);
+        close("logits", &model.logits(&bytes), &reference["logits"], 1e-5);
+    });
+}
+
+/// The reference's pixels, recovered from its normalised inputs, are ours to the last level.
+fn same_pixels(bytes: &Tensor, inputs: &Tensor) {
+    let (mean, std) = PIXELS;
+    let tensor = |values: [f64; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);
+    let recovered = ((inputs.to_kind(Kind::Double) * tensor(std) + tensor(mean)) * 255.0).round();
+    assert_eq!(recovered.to_kind(Kind::Uint8), *bytes, "test pixels");
+}
