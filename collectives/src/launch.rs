@@ -15,8 +15,7 @@ pub struct Expectation {
 }
 
 const MPIRUN_HINT: &str = "start the program with the mpirun of the MPI library it was built with, or unset the variable to run on one rank";
-const SRUN_HINT: &str =
-    "start it with `srun --mpi=pmix` (or mpirun inside the allocation); to run on one rank, ask Slurm for one task";
+const SRUN_HINT: &str = "start it with `srun --mpi=pmix` (or mpirun inside the allocation); to run on one rank, ask Slurm for one task";
 
 /// Reads the size of the world from the variables of Open MPI, PMI, `PMIx` and Slurm.
 ///

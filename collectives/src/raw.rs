@@ -90,7 +90,14 @@ impl Comm {
                 };
                 let chunk = data.add(start * element.size()).cast::<c_void>();
                 let datatype = element.datatype();
-                ffi::MPI_Allreduce(collectives_mpi_in_place(), chunk, length, datatype, operation, self.handle)
+                ffi::MPI_Allreduce(
+                    collectives_mpi_in_place(),
+                    chunk,
+                    length,
+                    datatype,
+                    operation,
+                    self.handle,
+                )
             };
             self.check("all_reduce", code)?;
         }

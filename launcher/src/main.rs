@@ -8,7 +8,11 @@ use std::process::ExitCode;
 
 /// Starts LIFT training on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "lift", version, after_help = "Examples:\n  lift run -n 2\n  lift run -n 4 -- train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE")]
+#[command(
+    name = "lift",
+    version,
+    after_help = "Examples:\n  lift run -n 2\n  lift run -n 4 -- train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Verb,

@@ -58,7 +58,8 @@ pub fn mpirun(ranks: usize) -> Command {
 /// Runs a command to its end; one that hangs is killed and fails the test.
 pub fn run(command: &mut Command) -> Output {
     let start = Instant::now();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
     let status = loop {
         if let Some(status) = child.try_wait().expect("the command can be waited for") {

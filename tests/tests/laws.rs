@@ -29,7 +29,8 @@ fn law_1_losses_do_not_depend_on_the_number_of_ranks() {
     }
     let alone = losses(&run(1));
     assert!(alone.len() >= 20, "{} steps", alone.len());
-    let samples: Vec<u64> = metrics(&run(1), "step").iter().map(|row| row["samples"].as_u64().unwrap()).collect();
+    let samples: Vec<u64> =
+        metrics(&run(1), "step").iter().map(|row| row["samples"].as_u64().unwrap()).collect();
     assert!(samples.contains(&96) && samples.iter().any(|&n| n < 96), "the last batch is short: {samples:?}");
     within(&losses(&run(2)), &alone, 1e-5);
     within(&losses(&run(3)), &alone, 1e-5);

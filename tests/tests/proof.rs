@@ -36,13 +36,19 @@ impl Official {
 fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
     let Some(official) = Official::find("official checkpoint") else { return };
     let folder = tempfile::tempdir().unwrap();
-    for (ranks, file) in [(1, "checkpoint.safetensors"), (2, "checkpoint.pth.tar"), (3, "checkpoint.safetensors")] {
+    for (ranks, file) in
+        [(1, "checkpoint.safetensors"), (2, "checkpoint.pth.tar"), (3, "checkpoint.safetensors")]
+    {
         let output = folder.path().join(format!("{ranks}"));
         let predictions = folder.path().join(format!("predictions-{ranks}.txt"));
         let mut command = official.eval(ranks, "lift", &official.checkpoint(file), &output);
         succeed(command.arg("--predictions").arg(&predictions));
         let result = json(&output.join("result.json"));
-        assert_eq!((result["correct"].as_u64(), result["total"].as_u64()), (Some(3061), Some(10000)), "{file}");
+        assert_eq!(
+            (result["correct"].as_u64(), result["total"].as_u64()),
+            (Some(3061), Some(10000)),
+            "{file}"
+        );
         compare_predictions(&official, &predictions);
         assert_eq!(result["predictions"].as_array().map(Vec::len), Some(10000));
     }
@@ -106,12 +112,18 @@ fn a_truncated_archive_and_a_pickle_with_code_are_refused() {
     let whole = std::fs::read(official.checkpoint("checkpoint.pth.tar")).unwrap();
     let cut = folder.path().join("cut.pth.tar");
     std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
-    let hostile = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/checkpoint/hostile/os-system/checkpoint.pth.tar");
+    let hostile = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/checkpoint/hostile/os-system/checkpoint.pth.tar");
     for file in [cut, hostile] {
         let output = folder.path().join("run");
         let refused = run(official.eval(2, "lift", &file, &output).current_dir(folder.path()));
         assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-        assert_eq!(stderr(&refused).matches("error:").count(), 1, "rank 0 alone speaks: {}", stderr(&refused));
+        assert_eq!(
+            stderr(&refused).matches("error:").count(),
+            1,
+            "rank 0 alone speaks: {}",
+            stderr(&refused)
+        );
         assert!(!folder.path().join("PWNED").exists());
     }
 }

@@ -51,7 +51,13 @@ fn an_unknown_preset_names_the_nearest_one() {
 
 #[test]
 fn a_missing_weights_file_is_named() {
-    let said = refused(trainer(2).args(["train", "-m", "tiny_clip", "--set", "model.weights=/nowhere/clip.safetensors"]));
+    let said = refused(trainer(2).args([
+        "train",
+        "-m",
+        "tiny_clip",
+        "--set",
+        "model.weights=/nowhere/clip.safetensors",
+    ]));
     assert!(said.contains("/nowhere/clip.safetensors"), "{said}");
 }
 
@@ -130,7 +136,10 @@ fn an_existing_run_is_not_mixed_with_another() {
     let folder = tempfile::tempdir().unwrap();
     let train = |seed: &str| {
         let mut command = trainer(1);
-        command.args(["train", "--set", "train.epochs=0", "--set", seed]).arg("--output").arg(folder.path().join("run"));
+        command
+            .args(["train", "--set", "train.epochs=0", "--set", seed])
+            .arg("--output")
+            .arg(folder.path().join("run"));
         command
     };
     let first = run(&mut train("train.seed=1"));

@@ -40,7 +40,8 @@ struct Tower {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let output = std::env::args().nth(1).map_or_else(|| PathBuf::from("assets/demo_clip.safetensors"), PathBuf::from);
+    let output =
+        std::env::args().nth(1).map_or_else(|| PathBuf::from("assets/demo_clip.safetensors"), PathBuf::from);
     tch::set_num_threads(1);
     let tokenizer = trainer::demo::tokenizer();
     let vocabulary = tokenizer.vocabulary() as i64;
@@ -73,7 +74,10 @@ struct Batch {
 }
 
 impl Batch {
-    fn draw(step: u64, tokenizer: &trainer::model::tokenizer::Tokenizer) -> Result<Self, Box<dyn std::error::Error>> {
+    fn draw(
+        step: u64,
+        tokenizer: &trainer::model::tokenizer::Tokenizer,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let examples: Vec<_> = (0..BATCH).map(|i| pretraining_example(SEED, step * BATCH + i)).collect();
         let pixels: Vec<u8> = examples.iter().flat_map(|e| e.image.pixels.iter().copied()).collect();
         let side = SIDE as i64;
@@ -90,20 +94,24 @@ impl Batch {
 
     /// Row-wise shares: every caption of a picture's composition is right, in equal parts.
     fn targets(&self) -> Tensor {
-        let same = self.compositions.view([-1, 1]).eq_tensor(&self.compositions.view([1, -1])).to_kind(Kind::Float);
+        let same =
+            self.compositions.view([-1, 1]).eq_tensor(&self.compositions.view([1, -1])).to_kind(Kind::Float);
         &same / same.sum_dim_intlist([1i64].as_slice(), true, Kind::Float)
     }
 }
 
 fn contrastive_loss(backbone: &Backbone, pixels: &PixelNorm, batch: &Batch) -> Tensor {
-    let Backbone { vision, text: Some(text), .. } = backbone else { unreachable!("the layout has two towers") };
+    let Backbone { vision, text: Some(text), .. } = backbone else {
+        unreachable!("the layout has two towers")
+    };
     let features = vision.features(&pixels.forward(&batch.images), &[]);
     let projection = vision.projection.as_ref().map(|p| features.matmul(p));
     let image = unit_rows(&projection.unwrap_or(features));
     let caption = unit_rows(&text.features(&batch.ids));
     let logits = image.matmul(&caption.transpose(0, 1)) * text.scale();
     let targets = batch.targets();
-    let one_way = |logits: &Tensor| -(logits.log_softmax(1, Kind::Float) * &targets).sum(Kind::Float) / BATCH as f64;
+    let one_way =
+        |logits: &Tensor| -(logits.log_softmax(1, Kind::Float) * &targets).sum(Kind::Float) / BATCH as f64;
     (one_way(&logits) + one_way(&logits.transpose(0, 1))) / 2.0
 }
 

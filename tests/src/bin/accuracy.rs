@@ -69,14 +69,16 @@ const MARKS: [&str; 2] = ["<!-- table: make accuracy -->", "<!-- end of table --
 
 fn main() -> ExitCode {
     let name = "accuracy";
-    let (Some(data), Some(backbones)) = (shared(name, "LIFT_DATA", "data"), shared(name, "LIFT_BACKBONES", "backbones"))
+    let (Some(data), Some(backbones)) =
+        (shared(name, "LIFT_DATA", "data"), shared(name, "LIFT_BACKBONES", "backbones"))
     else {
         return ExitCode::from(2);
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let runs = root.join("runs/accuracy");
     let mut table = vec![
-        "| run | seeds | overall | many | medium | few | loss, epoch 1 | loss, epoch 10 | seconds a run |".to_owned(),
+        "| run | seeds | overall | many | medium | few | loss, epoch 1 | loss, epoch 10 | seconds a run |"
+            .to_owned(),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
     ];
     let mut apart = Vec::new();
@@ -125,7 +127,9 @@ fn train(official: &Official, seed: u64, run: &Path, data: &Path, backbones: &Pa
     command.arg(trainer).args(["train", "-d", "cifar100_ir100", "-m", "tiny_clip"]).args(official.arguments);
     command.args(["--set", &format!("train.seed={seed}")]);
     command.arg("--set").arg(format!("data.root={}", data.join("cifar100").display()));
-    command.arg("--set").arg(format!("model.weights={}", backbones.join("tiny-clip/model.safetensors").display()));
+    command
+        .arg("--set")
+        .arg(format!("model.weights={}", backbones.join("tiny-clip/model.safetensors").display()));
     let status = command.arg("--output").arg(run).status().expect("mpirun starts");
     assert!(status.success(), "{} with seed {seed} ended with {status}", official.name);
 }
@@ -146,7 +150,8 @@ fn rows(official: &Official, found: &[Figures], apart: &mut Vec<String>) -> [Str
     for (i, name) in names.iter().enumerate() {
         let values: Vec<f64> = found.iter().map(|figures| figures.values[i]).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt();
+        let spread =
+            (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt();
         ours += &if i < 4 { format!(" {mean:.2} ± {spread:.2} |") } else { format!(" {mean:.3} |") };
         if !((mean - expected[i]).abs() <= limits[i]) {
             apart.push(format!("{}: {name} is {mean:.3}, officially {:.3}", official.name, expected[i]));

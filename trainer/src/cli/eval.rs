@@ -47,7 +47,10 @@ fn of_run(context: &Context<'_>, run: &Path) -> Result<(Resolved, Rank, PathBuf)
     let resolved = agreed(&control, || {
         let path = run.join(layout::CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::input(format!("cannot read `{}`: {error}; --run needs the folder of a run", path.display()))
+            Failure::input(format!(
+                "cannot read `{}`: {error}; --run needs the folder of a run",
+                path.display()
+            ))
         })?;
         Resolved::from_run_folder(&text).map_err(Failure::input)
     })?;

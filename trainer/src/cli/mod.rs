@@ -21,6 +21,7 @@ use std::process::ExitCode;
 /// Runs the program. The exit code is decided here and nowhere else;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
+    abort_on_panic();
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let arguments = match Arguments::try_parse() {
@@ -33,6 +34,18 @@ pub fn main() -> ExitCode {
         _ => return over_ranks(&arguments, &cuda),
     };
     outcome::exit(result)
+}
+
+/// A panic of the main thread ends the process at once: unwinding would end MPI on this rank alone and leave the
+/// others waiting for ever, while a dead rank ends the job. Panics of loader threads become errors there.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if std::thread::current().name() == Some("main") {
+            std::process::abort();
+        }
+    }));
 }
 
 /// What every command over ranks has at hand.

@@ -28,7 +28,8 @@ pub(super) fn run(arguments: &OrderOf) -> Result<(), Failure> {
     let order = sources::open_order(&config, data.train.labels(), data.class_names.len())?;
     let (epoch, batch, world) = (arguments.epoch, config.train.batch_size, arguments.world);
     if batch < world {
-        let message = format!("train.batch_size is {batch}, less than --world {world}; raise one or lower the other");
+        let message =
+            format!("train.batch_size is {batch}, less than --world {world}; raise one or lower the other");
         return Err(Failure::input(message));
     }
     let len = order.len(epoch);

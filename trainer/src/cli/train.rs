@@ -62,7 +62,13 @@ pub(super) fn greet(context: &Context<'_>, resolved: &Resolved, rank: &Rank) {
     }
     let (names, ranks) = (&resolved.names, rank.world_size());
     let plural = if ranks == 1 { "" } else { "s" };
-    eprintln!("{} on {} with {}, {ranks} rank{plural} ({})", names.method, names.data, names.model, rank.group.backend());
+    eprintln!(
+        "{} on {} with {}, {ranks} rank{plural} ({})",
+        names.method,
+        names.data,
+        names.model,
+        rank.group.backend()
+    );
     eprintln!("computing on {}; presets: {}", rank.placement, resolved.presets);
 }
 

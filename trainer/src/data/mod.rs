@@ -6,10 +6,10 @@
 //! that on worker threads, in the order asked for.
 
 pub mod decode;
+pub mod demo;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
-pub mod demo;
 pub mod loader;
 pub mod order;
 pub mod resize;

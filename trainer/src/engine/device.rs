@@ -21,7 +21,9 @@ pub enum Wish {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The job has GPUs, but libtorch cannot use them.
-    #[error("this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU all the same")]
+    #[error(
+        "this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU all the same"
+    )]
     Unusable {
         /// How we know of the GPUs.
         allotted: String,
@@ -29,7 +31,9 @@ pub enum DeviceError {
         reason: String,
     },
     /// CUDA was asked for.
-    #[error("train.device=cuda, but CUDA cannot be used: {reason}. Install the CUDA set with `LIFT_CUDA=1 make setup`, or set train.device=cpu")]
+    #[error(
+        "train.device=cuda, but CUDA cannot be used: {reason}. Install the CUDA set with `LIFT_CUDA=1 make setup`, or set train.device=cpu"
+    )]
     NoCuda {
         /// What stands in the way.
         reason: String,
@@ -39,7 +43,8 @@ pub enum DeviceError {
 /// Opens libtorch's CUDA part if it lies beside the CPU part. Call it first in `main`, before any use of
 /// libtorch. The answer says why not, for [`choose`].
 pub fn open_cuda() -> Result<(), String> {
-    let beside = loaded_library("libtorch_cpu.so").and_then(|path| Some(path.parent()?.join("libtorch_cuda.so")));
+    let beside =
+        loaded_library("libtorch_cpu.so").and_then(|path| Some(path.parent()?.join("libtorch_cuda.so")));
     let Some(path) = beside.filter(|path| path.exists()) else {
         return Err("libtorch here has no CUDA part (libtorch_cuda.so)".to_owned());
     };
@@ -68,17 +73,23 @@ pub fn choose(wish: Wish, local_rank: usize, cuda: &Result<(), String>) -> Resul
 
 /// Names the variable that says that a scheduler gave this job GPUs.
 fn allotted_gpus(get: impl Fn(&str) -> Option<String>) -> Option<String> {
-    ["SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"].into_iter().find_map(|name| {
-        let value = get(name)?;
-        let none = matches!(value.trim(), "" | "-1" | "NoDevFiles" | "none" | "void") || (name == "SLURM_GPUS_ON_NODE" && value.trim() == "0");
-        (!none).then(|| format!("{name}={value}"))
-    })
+    ["SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"].into_iter().find_map(
+        |name| {
+            let value = get(name)?;
+            let none = matches!(value.trim(), "" | "-1" | "NoDevFiles" | "none" | "void")
+                || (name == "SLURM_GPUS_ON_NODE" && value.trim() == "0");
+            (!none).then(|| format!("{name}={value}"))
+        },
+    )
 }
 
 /// The file that a loaded library was read from.
 fn loaded_library(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..])).find(|path| path.ends_with(name))?;
+    let path = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| &line[at..]))
+        .find(|path| path.ends_with(name))?;
     Some(PathBuf::from(path))
 }
 
@@ -101,7 +112,9 @@ mod tests {
 
     #[test]
     fn gpus_are_allotted_when_a_scheduler_says_so() {
-        let with = |name: &'static str, value: &'static str| allotted_gpus(move |n| (n == name).then(|| value.to_owned()));
+        let with = |name: &'static str, value: &'static str| {
+            allotted_gpus(move |n| (n == name).then(|| value.to_owned()))
+        };
         assert_eq!(with("SLURM_STEP_GPUS", "0,1").as_deref(), Some("SLURM_STEP_GPUS=0,1"));
         assert_eq!(with("SLURM_GPUS_ON_NODE", "0"), None);
         assert_eq!(with("CUDA_VISIBLE_DEVICES", ""), None);

@@ -42,9 +42,11 @@ impl Evaluation {
         let own = agreed(&rank.control, || self.own_part(model, rank, reporter))?;
         let mut counts = ClassCounts::new(self.classes);
         let parts = rank.control.all_gather(bytemuck::cast_slice(&own))?;
-        let predictions = parts.iter().flat_map(|part| part.as_chunks().0).map(|&bytes| i64::from_ne_bytes(bytes));
+        let predictions =
+            parts.iter().flat_map(|part| part.as_chunks().0).map(|&bytes| i64::from_ne_bytes(bytes));
         let predictions = predictions.collect();
-        let labels: Vec<i64> = self.split.labels()[self.own_range(rank)].iter().map(|&l| i64::from(l)).collect();
+        let labels: Vec<i64> =
+            self.split.labels()[self.own_range(rank)].iter().map(|&l| i64::from(l)).collect();
         counts.add(&own, &labels).map_err(Failure::run)?;
         rank.control.all_reduce(counts.flat_mut(), ReduceOp::Sum)?;
         Ok(Evaluated { counts, predictions, seconds: start.elapsed().as_secs_f64() })

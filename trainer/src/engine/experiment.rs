@@ -12,8 +12,8 @@ use crate::config::{Accumulation as AccumulationName, Resolved, Schedule as Sche
 use crate::data::loader::BadImages;
 use crate::data::order::shard::steps_per_epoch;
 use crate::run::{
-    ClassResult, EvalRecord, Logging, MetricsWriter, Output, Place, Plan as ProgressPlan, Record, Reporter, RunFolder,
-    RunResult, Signals, Start, Summary,
+    ClassResult, EvalRecord, Logging, MetricsWriter, Output, Place, Plan as ProgressPlan, Record, Reporter,
+    RunFolder, RunResult, Signals, Start, Summary,
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status};
@@ -198,7 +198,12 @@ impl Experiment<'_> {
     }
 
     /// Rank 0's files of a finished run.
-    fn write(&self, session: &Session, result: &RunResult, folder: Option<&RunFolder>) -> Result<(), Failure> {
+    fn write(
+        &self,
+        session: &Session,
+        result: &RunResult,
+        folder: Option<&RunFolder>,
+    ) -> Result<(), Failure> {
         let Some(folder) = folder else { return Ok(()) };
         let names = &self.resolved.names;
         let metadata = [
@@ -207,10 +212,12 @@ impl Experiment<'_> {
             ("method", names.method.clone()),
             (FINGERPRINT_KEY, session.weights_fingerprint.clone()),
         ];
-        let metadata: HashMap<String, String> = metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let kind = session.model.precision().parameters;
         let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        trained::write(&folder.final_weights(), session.model.trainables(), kind, metadata).map_err(Failure::run)?;
+        trained::write(&folder.final_weights(), session.model.trainables(), kind, metadata)
+            .map_err(Failure::run)?;
         if let (Some(path), Some(classes)) = (self.predictions, &result.predictions) {
             write_predictions(path, classes)?;
         }
@@ -246,7 +253,8 @@ pub fn summarise(evaluated: &Evaluated, session: &Session) -> Result<Summary, Fa
 fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {
     let text: String = classes.iter().map(|class| format!("{class}\n")).collect();
     let written = launcher::protocol::write_atomically(path, text.as_bytes());
-    written.map_err(|error| Failure::run(format!("cannot write the predictions `{}`: {error}", path.display())))
+    written
+        .map_err(|error| Failure::run(format!("cannot write the predictions `{}`: {error}", path.display())))
 }
 
 fn accumulation(session: &Session) -> Accumulation {

@@ -3,6 +3,7 @@
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use collectives::{Control, ProcessGroup, World, host};
+use std::sync::Once;
 use tch::Device;
 
 /// One rank of a run.
@@ -23,15 +24,24 @@ pub struct Rank {
 
 impl Rank {
     /// Chooses device and threads. Call it before libtorch is first used.
-    pub fn open(world: &World, wish: Wish, threads: usize, cuda: &Result<(), String>) -> Result<Self, Failure> {
+    pub fn open(
+        world: &World,
+        wish: Wish,
+        threads: usize,
+        cuda: &Result<(), String>,
+    ) -> Result<Self, Failure> {
         let control = world.control().map_err(Failure::run)?;
         let share = agreed(&control, || {
-            host::share_cores(world.local_size()).map_err(|e| Failure::run(format!("cannot read or set the cores of this process: {e}")))
+            host::share_cores(world.local_size())
+                .map_err(|e| Failure::run(format!("cannot read or set the cores of this process: {e}")))
         })?;
         let threads = if threads > 0 { threads } else { share.threads };
         tch::set_num_threads(threads as i32);
-        tch::set_num_interop_threads(1);
-        let device = agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
+        // libtorch takes this once in the life of a process, which may make several runs.
+        static INTEROP: Once = Once::new();
+        INTEROP.call_once(|| tch::set_num_interop_threads(1));
+        let device =
+            agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
         let group = world.process_group().map_err(Failure::run)?;
         let mut placement = match device {
             Device::Cpu => format!("CPU, {threads} thread{} a rank", if threads == 1 { "" } else { "s" }),

@@ -29,7 +29,8 @@ pub struct LearningRate {
 impl LearningRate {
     /// The rate of a step, both numbers counted from 0 over the run.
     pub fn at(&self, epoch: u64, step: u64) -> f64 {
-        let cosine = |done: u64, all: u64| self.base * 0.5 * (1.0 + (PI * done as f64 / all.max(1) as f64).cos());
+        let cosine =
+            |done: u64, all: u64| self.base * 0.5 * (1.0 + (PI * done as f64 / all.max(1) as f64).cos());
         match self.schedule {
             Schedule::CosinePerEpoch => cosine(epoch, self.epochs),
             Schedule::CosinePerStep => cosine(step, self.steps),

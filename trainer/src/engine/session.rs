@@ -48,14 +48,25 @@ impl Session {
     /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
     pub fn open(resolved: &Resolved, rank: &Rank) -> Result<Self, Failure> {
         let config = resolved.config.clone();
-        same_everywhere(rank, "configuration", &resolved.hash(), "start all ranks with the same arguments and files")?;
+        same_everywhere(
+            rank,
+            "configuration",
+            &resolved.hash(),
+            "start all ranks with the same arguments and files",
+        )?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
-        same_everywhere(rank, "data set", &data.fingerprint(), "data.root has to hold the same files on every host")?;
+        same_everywhere(
+            rank,
+            "data set",
+            &data.fingerprint(),
+            "data.root has to hold the same files on every host",
+        )?;
         agreed(&rank.control, || fits(&config, rank))?;
         let DataSet { class_names, train, test } = data;
         let (train, test) = (Arc::new(train), Arc::new(test));
         let classes = class_names.len();
-        let order = agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
+        let order =
+            agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
         let (tensors, layout) = agreed(&rank.control, || sources::open_weights(&config))?;
         let fingerprint = fingerprint(rank, &tensors)?;
         let tuner = agreed(&rank.control, || tuner(&config, &tensors, layout, classes))?;
@@ -97,7 +108,8 @@ impl Session {
 
     /// The view of training images.
     pub fn train_view(&self) -> View {
-        let (size, filter, seed) = (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
+        let (size, filter, seed) =
+            (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
         View::Train(TrainView { size, filter, seed })
     }
 }
@@ -155,7 +167,12 @@ fn fingerprint(rank: &Rank, tensors: &NamedTensors) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-pub(crate) fn tuner(config: &Config, tensors: &NamedTensors, layout: Layout, classes: usize) -> Result<TunerKind, Failure> {
+pub(crate) fn tuner(
+    config: &Config,
+    tensors: &NamedTensors,
+    layout: Layout,
+    classes: usize,
+) -> Result<TunerKind, Failure> {
     let depth = vision_layers(tensors, layout);
     let layers = config.tuner.partial.blocks(depth).map_err(Failure::input)?;
     Ok(match config.tuner.kind {
@@ -193,7 +210,11 @@ impl Start<'_> {
         let text = backbone.text.take();
         let init = config.head.init.resolve(text.is_some());
         let zero_shot = config.head.kind == HeadKind::ZeroShot;
-        let text = if zero_shot || init == HeadInit::Text { Some(self.class_features(text.as_ref())?) } else { None };
+        let text = if zero_shot || init == HeadInit::Text {
+            Some(self.class_features(text.as_ref())?)
+        } else {
+            None
+        };
         let head = match &text {
             Some((features, scale)) if zero_shot => {
                 model::HeadKind::ZeroShot { text: features.shallow_clone(), scale: scale.shallow_clone() }
@@ -233,7 +254,8 @@ impl Start<'_> {
     /// Unit text features of the classes, and the factor on cosines.
     fn class_features(&self, text: Option<&TextTower>) -> Result<(Tensor, Tensor), Failure> {
         let tower = text.ok_or_else(|| {
-            Failure::input("the weights have no text tower; use head.init=class_mean, or a CLIP model").on_all_ranks()
+            Failure::input("the weights have no text tower; use head.init=class_mean, or a CLIP model")
+                .on_all_ranks()
         })?;
         let ids = agreed(&self.rank.control, || {
             let tokenizer = sources::tokenizer(self.config)?;
@@ -253,7 +275,8 @@ impl Start<'_> {
         agreed(&rank.control, || {
             let mut loader = loader.start(Arc::clone(self.train), requests)?;
             while let Some(batch) = loader.next() {
-                let part = to_device(&batch.map_err(Failure::run)?, i64::from(config.model.resolution), rank.device);
+                let part =
+                    to_device(&batch.map_err(Failure::run)?, i64::from(config.model.resolution), rank.device);
                 means.add(model, &part.bytes, &part.labels);
             }
             Ok(())

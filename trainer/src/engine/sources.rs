@@ -58,7 +58,11 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
         NamedTensors::open(path).map_err(Failure::input)?
     };
     let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
-    let expected = if config.model.kind == ModelKind::Vit { weights::Layout::TimmVit } else { weights::Layout::OpenAiClip };
+    let expected = if config.model.kind == ModelKind::Vit {
+        weights::Layout::TimmVit
+    } else {
+        weights::Layout::OpenAiClip
+    };
     if layout == expected {
         return Ok((tensors, layout));
     }
@@ -71,7 +75,11 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
 
 /// The tokenizer that goes with the text tower.
 pub fn tokenizer(config: &Config) -> Result<Tokenizer, Failure> {
-    if config.model.kind == ModelKind::Demo { Ok(demo::tokenizer()) } else { Tokenizer::clip().map_err(Failure::run) }
+    if config.model.kind == ModelKind::Demo {
+        Ok(demo::tokenizer())
+    } else {
+        Tokenizer::clip().map_err(Failure::run)
+    }
 }
 
 /// The filter of every resize.

@@ -146,7 +146,14 @@ impl<'a> Stepper<'a> {
                 }
             }
         }
-        let known = [normaliser, divisor, samples as f64, notice.skipped as f64, flag(notice.failed), flag(notice.stop)];
+        let known = [
+            normaliser,
+            divisor,
+            samples as f64,
+            notice.skipped as f64,
+            flag(notice.failed),
+            flag(notice.stop),
+        ];
         let known = Tensor::from_slice(&known).to_device(device);
         scalars.narrow(0, row::NORMALISER, known.numel() as i64).copy_(&known);
         scalars

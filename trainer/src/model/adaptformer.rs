@@ -25,7 +25,8 @@ impl AdaptFormer {
     pub fn specs(prefix: &str, width: i64, dim: i64) -> Vec<ParameterSpec> {
         // Kaiming normal with the slope sqrt(5) that the official code passes: variance 1 / (3 width).
         let std = 1.0 / (3.0 * width as f64).sqrt();
-        let spec = |name: &str, shape: &[i64], init| ParameterSpec::new(format!("{prefix}.{name}"), shape, init);
+        let spec =
+            |name: &str, shape: &[i64], init| ParameterSpec::new(format!("{prefix}.{name}"), shape, init);
         vec![
             spec("scale", &[1], Init::Ones),
             spec("ln.weight", &[width], Init::Ones),
@@ -38,7 +39,11 @@ impl AdaptFormer {
     }
 
     /// The module over the tensors named in [`specs`](Self::specs).
-    pub fn new(prefix: &str, trainables: &Trainables, precision: Precision) -> Result<Self, UnknownParameter> {
+    pub fn new(
+        prefix: &str,
+        trainables: &Trainables,
+        precision: Precision,
+    ) -> Result<Self, UnknownParameter> {
         let get = |name: &str| trainables.get(&format!("{prefix}.{name}"));
         Ok(Self {
             norm: LayerNorm::new(get("ln.weight")?, get("ln.bias")?, NORM_EPS),

@@ -37,7 +37,9 @@ impl Head {
     /// `[n, width] -> [n, classes]`, in the kind of the features.
     pub fn forward(&self, features: &Tensor) -> Tensor {
         match self {
-            Self::Cosine { weight, scale } => unit_rows(features).linear(&unit_rows(weight), None::<Tensor>) * *scale,
+            Self::Cosine { weight, scale } => {
+                unit_rows(features).linear(&unit_rows(weight), None::<Tensor>) * *scale
+            }
             Self::ZeroShot { projection, text, scale } => {
                 unit_rows(&features.matmul(projection)).matmul(&text.transpose(0, 1)) * scale
             }

@@ -96,11 +96,16 @@ fn ignorable(name: &str, layout: Layout) -> bool {
 }
 
 fn count_blocks(tensors: &NamedTensors, prefix: &str) -> usize {
-    let numbers = tensors.names().filter_map(|name| name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next());
+    let numbers =
+        tensors.names().filter_map(|name| name.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next());
     numbers.filter_map(|n| n.parse::<usize>().ok()).max().map_or(0, |last| last + 1)
 }
 
-fn vision_shape(tensors: &NamedTensors, layout: Layout, resolution: i64) -> Result<VisionShape, WeightsError> {
+fn vision_shape(
+    tensors: &NamedTensors,
+    layout: Layout,
+    resolution: i64,
+) -> Result<VisionShape, WeightsError> {
     let family = family(layout);
     let patches = tensors.get(family.patches)?.size();
     let [width, 3, patch, side] = patches[..] else {
@@ -141,7 +146,8 @@ fn load_vision(
     for i in 0..shape.layers {
         let weights = if options.trained.contains(&i) { kind } else { options.precision.compute };
         let prefix = format!("{}.{i}", family.blocks);
-        let block = BlockPlan { family, width, weights, precision: options.precision, attention: Attention::Full };
+        let block =
+            BlockPlan { family, width, weights, precision: options.precision, attention: Attention::Full };
         blocks.push(block.load(reader, &prefix)?);
     }
     let norm = if layout == Layout::OpenAiClip { "visual.ln_post" } else { "norm" };

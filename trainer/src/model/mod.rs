@@ -67,7 +67,9 @@ pub enum ModelError {
     #[error(transparent)]
     Unknown(#[from] UnknownParameter),
     /// Zero-shot needs the joint space of image and text.
-    #[error("zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method")]
+    #[error(
+        "zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method"
+    )]
     NoTextTower,
 }
 

@@ -156,7 +156,8 @@ fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
         }
         Init::UnitRows => {
             let mut random = keyed(seed, &spec.name);
-            let values = Uniform::new(-1.0f64, 1.0).map(|u| u.sample_iter(&mut random).take(spec.numel() as usize).collect::<Vec<_>>());
+            let values = Uniform::new(-1.0f64, 1.0)
+                .map(|u| u.sample_iter(&mut random).take(spec.numel() as usize).collect::<Vec<_>>());
             let rows = Tensor::from_slice(&values.unwrap_or_default()).view(spec.shape.as_slice());
             let lengths = rows.norm_scalaropt_dim(2, [-1i64].as_slice(), true).clamp_min(f64::MIN_POSITIVE);
             tensor.copy_(&(rows / lengths));

@@ -67,9 +67,8 @@ pub struct PixelNorm {
 impl PixelNorm {
     /// From three values each, red, green, blue, in the scale 0..1.
     pub fn new(mean: [f64; 3], std: [f64; 3], kind: Kind, device: tch::Device) -> Self {
-        let tensor = |values: [f64; 3]| {
-            Tensor::from_slice(&values).to_kind(kind).to_device(device).view([1, 3, 1, 1])
-        };
+        let tensor =
+            |values: [f64; 3]| Tensor::from_slice(&values).to_kind(kind).to_device(device).view([1, 3, 1, 1]);
         Self { mean: tensor(mean), std: tensor(std) }
     }
 

@@ -15,7 +15,9 @@ pub enum WeightsError {
     #[error(transparent)]
     Open(#[from] MapError),
     /// Not a layout that we know.
-    #[error("{file}: holds neither OpenAI's, nor Hugging Face's CLIP, nor a timm ViT; found tensors such as {found}")]
+    #[error(
+        "{file}: holds neither OpenAI's, nor Hugging Face's CLIP, nor a timm ViT; found tensors such as {found}"
+    )]
     Layout {
         /// The file.
         file: String,

@@ -34,7 +34,9 @@ pub enum TrainedError {
         mismatch: MismatchError,
     },
     /// Trained on another backbone.
-    #[error("{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}; use the weights it was trained on")]
+    #[error(
+        "{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}; use the weights it was trained on"
+    )]
     Backbone {
         /// The file.
         file: String,
@@ -82,7 +84,8 @@ impl TrainedFile {
         }
         let mapped = MappedWeights::open(path)?;
         let host = |(name, raw): (&str, super::safetensors_map::RawTensor<'_>)| {
-            let tensor = HostTensor { dtype: raw.dtype, shape: raw.shape.to_vec(), bytes: raw.bytes.to_vec() };
+            let tensor =
+                HostTensor { dtype: raw.dtype, shape: raw.shape.to_vec(), bytes: raw.bytes.to_vec() };
             (name.to_owned(), tensor)
         };
         let tensors = mapped.tensors().map(host).collect();
@@ -91,9 +94,9 @@ impl TrainedFile {
 
     /// Puts the values into `trainables`, all or none: every name and every shape has to match.
     pub fn load_into(&self, trainables: &Trainables, fingerprint: Option<&str>) -> Result<(), TrainedError> {
-        let shapes = trainables.shapes().map(|(name, shape)| {
-            (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>())
-        });
+        let shapes = trainables
+            .shapes()
+            .map(|(name, shape)| (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>()));
         let mismatch = |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch };
         match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
         if let (Some(expected), Some(found)) = (&self.backbone, fingerprint)
@@ -113,11 +116,15 @@ impl TrainedFile {
 
     fn tensor(&self, name: &str, host: &HostTensor) -> Result<Tensor, TrainedError> {
         let shape: Vec<i64> = host.shape.iter().map(|&n| n as i64).collect();
-        match kind_of(host.dtype).filter(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double)) {
+        match kind_of(host.dtype)
+            .filter(|kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double))
+        {
             Some(kind) => Ok(Tensor::from_data_size(&host.bytes, &shape, kind)),
-            None => {
-                Err(TrainedError::Kind { file: self.file.clone(), tensor: name.to_owned(), found: host.dtype })
-            }
+            None => Err(TrainedError::Kind {
+                file: self.file.clone(),
+                tensor: name.to_owned(),
+                found: host.dtype,
+            }),
         }
     }
 }
@@ -147,9 +154,9 @@ pub fn write(
             (name, tensor.size().iter().map(|&n| n as usize).collect(), bytes)
         })
         .collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view))
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
     launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))

@@ -21,7 +21,8 @@ pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
 /// The case's backbone, with blocks `trained` kept ready for training.
 pub fn backbone(case: &Case, precision: Precision, trained: std::ops::Range<usize>) -> Backbone {
     let (tensors, layout) = normalise(case.weights()).unwrap();
-    let expected = if case.manifest["weights"]["kind"] == "clip-vit" { Layout::OpenAiClip } else { Layout::TimmVit };
+    let expected =
+        if case.manifest["weights"]["kind"] == "clip-vit" { Layout::OpenAiClip } else { Layout::TimmVit };
     assert_eq!(layout, expected, "{}", case.name);
     let options = LoadOptions { precision, device: Device::Cpu, trained, resolution: 32 };
     load(&tensors, layout, &options).unwrap()

@@ -9,11 +9,15 @@ fn covered(group: &str, name: &str) -> bool {
     match group {
         "backbone" => !name.contains("-rn"),
         "tokenizer" => true,
-        "peft/clip-vit" | "peft/in21k-vit" | "peft/plus-clip-vit" | "peft/plus-in21k-vit" => name.starts_with("adaptformer"),
+        "peft/clip-vit" | "peft/in21k-vit" | "peft/plus-clip-vit" | "peft/plus-in21k-vit" => {
+            name.starts_with("adaptformer")
+        }
         "losses" => matches!(name.split('-').nth(1), Some("LA" | "CE")),
         "classifiers" => name.contains("CosineClassifier"),
         "init" => name == "lift-clip-vit-text-default" || name.ends_with("vit-class_mean"),
-        "train" => ["adaptformer", "plus-adaptformer", "full", "classifier-only-clip"].iter().any(|p| name.starts_with(p)),
+        "train" => ["adaptformer", "plus-adaptformer", "full", "classifier-only-clip"]
+            .iter()
+            .any(|p| name.starts_with(p)),
         "samplers" => !name.contains("ReSampler"),
         "eval" => !name.contains("-tte-"),
         "images" => !name.starts_with("plus-mda"),

@@ -35,7 +35,8 @@ fn golden_peft_adaptformer() {
 
 /// The tuner that the names and shapes of the case's parameters describe.
 pub fn tuner_of(case: &Case) -> TunerKind {
-    let names: Vec<String> = case.manifest["trainable"].as_object().unwrap().keys().map(|n| lift_name(n)).collect();
+    let names: Vec<String> =
+        case.manifest["trainable"].as_object().unwrap().keys().map(|n| lift_name(n)).collect();
     let layers = |prefix: &str| -> Option<Range<usize>> {
         let numbers: Vec<usize> =
             names.iter().filter_map(|n| n.strip_prefix(prefix)?.split('.').next()?.parse().ok()).collect();

@@ -51,16 +51,22 @@ fn classes_and_images(root: PathBuf) -> (Vec<String>, Tensor) {
 
 #[test]
 fn golden_reference_stage_by_stage() {
-    let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones")) else {
+    let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones"))
+    else {
         return;
     };
     tch::set_num_threads(1);
     let official = backbones.join("official_lift_seed0");
     let reference: BTreeMap<String, Tensor> =
-        Tensor::read_safetensors(official.join("reference_tensors.safetensors")).unwrap().into_iter().collect();
+        Tensor::read_safetensors(official.join("reference_tensors.safetensors"))
+            .unwrap()
+            .into_iter()
+            .collect();
     let (names, bytes) = classes_and_images(data.join("cifar100"));
-    let (tensors, layout) = normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
-    let options = LoadOptions { precision: Precision::FP32, device: Device::Cpu, trained: 0..0, resolution: 32 };
+    let (tensors, layout) =
+        normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
+    let options =
+        LoadOptions { precision: Precision::FP32, device: Device::Cpu, trained: 0..0, resolution: 32 };
     let backbone = load(&tensors, layout, &options).unwrap();
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
@@ -87,7 +93,12 @@ fn golden_reference_stage_by_stage() {
     let checkpoint = TrainedFile::read(&official.join("checkpoint.pth.tar")).unwrap();
     checkpoint.load_into(model.trainables(), None).unwrap();
     no_grad(|| {
-        close("features without tuner", &model.frozen_features(&bytes), &reference["features_without_tuner"], 1e-5);
+        close(
+            "features without tuner",
+            &model.frozen_features(&bytes),
+            &reference["features_without_tuner"],
+            1e-5,
+        );
         close("features", &model.features(&bytes), &reference["features"], 1e-5);
         close("logits", &model.logits(&bytes), &reference["logits"], 1e-5);
     });

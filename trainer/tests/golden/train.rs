@@ -56,7 +56,8 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     };
     let order = case.input("order").to_kind(Kind::Int64);
     let steps = (order.size()[1] as u64).div_ceil(plan.batch as u64) * plan.epochs;
-    let rate = LearningRate { schedule: Schedule::CosinePerEpoch, base: number("lr"), epochs: plan.epochs, steps };
+    let rate =
+        LearningRate { schedule: Schedule::CosinePerEpoch, base: number("lr"), epochs: plan.epochs, steps };
     let (mut losses, mut rates) = (Vec::new(), Vec::new());
     for epoch in 0..plan.epochs {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
@@ -92,7 +93,11 @@ fn compare_losses(case: &Case, plan: &Plan, losses: &[f64], tolerance: &str) {
     let limit = limits["atol"].as_f64().unwrap() + limits["rtol"].as_f64().unwrap() * greatest;
     for (step, (found, expected)) in losses.iter().zip(&expected).enumerate() {
         let error = (found - expected).abs();
-        assert!(error <= limit, "{} loss of step {step} ({tolerance}): {found}, expected {expected}", case.name);
+        assert!(
+            error <= limit,
+            "{} loss of step {step} ({tolerance}): {found}, expected {expected}",
+            case.name
+        );
     }
 }
 
@@ -101,7 +106,8 @@ fn compare_states(case: &Case, model: &trainer::model::Model, stepper: &Stepper<
     let mut momentum = std::collections::BTreeMap::new();
     for (name, tensor) in model.trainables().iter() {
         let n = tensor.numel() as i64;
-        momentum.insert(name.to_owned(), stepper.momentum().narrow(0, offset, n).view(tensor.size().as_slice()));
+        momentum
+            .insert(name.to_owned(), stepper.momentum().narrow(0, offset, n).view(tensor.size().as_slice()));
         offset += n;
     }
     for output in case.manifest["outputs"].as_object().unwrap().keys() {

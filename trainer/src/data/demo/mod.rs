@@ -130,13 +130,18 @@ pub struct PretrainingExample {
 
 /// The endless set of captioned drawings: example `index` for `seed`.
 pub fn pretraining_example(seed: u64, index: u64) -> PretrainingExample {
-    static COMPOSITIONS: std::sync::LazyLock<Vec<Composition>> =
-        std::sync::LazyLock::new(pretraining_compositions);
-    let mut draws = Draws::new(seed, Stream::Pretraining, 0, index);
-    let composition = draws.one_of(&COMPOSITIONS);
+    let (composition, mut draws) = pretraining_subject(seed, index);
     let caption = caption::caption(composition, &mut draws);
     let image = picture::picture(composition, &picture::PRETRAINING, &mut draws);
     PretrainingExample { image, caption, composition }
+}
+
+/// What example `index` shows, and the draws for the rest of it.
+fn pretraining_subject(seed: u64, index: u64) -> (Composition, Draws) {
+    static SUBJECTS: std::sync::LazyLock<Vec<Composition>> =
+        std::sync::LazyLock::new(pretraining_compositions);
+    let mut draws = Draws::new(seed, Stream::Pretraining, 0, index);
+    (draws.one_of(&SUBJECTS), draws)
 }
 
 #[cfg(test)]
