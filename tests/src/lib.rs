@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest time that any command of a test may take before it counts as hanging.
-pub const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A binary of this build: beside the test binary's own folder.
 pub fn binary(name: &str) -> PathBuf {

@@ -1,5 +1,7 @@
 //! The laws of docs/architecture.md over real ranks. Each test carries the number of its law.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::path::Path;
 use tests::{json, losses, metrics, succeed, trainer};

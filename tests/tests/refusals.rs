@@ -1,5 +1,7 @@
 //! Bad input: one clear error that names the thing and the remedy, on rank 0 only, exit 2, every rank ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Command;
 use tests::{run, stderr, trainer};

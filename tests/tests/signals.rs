@@ -1,5 +1,7 @@
 //! Ctrl-C ends all ranks within five seconds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::trainer;

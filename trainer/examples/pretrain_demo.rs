@@ -6,7 +6,7 @@
 //! each picture has to find the captions of its composition among those of the batch, and each caption its
 //! pictures. A later run with the same seed, steps and thread count gives the same file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -225,7 +225,7 @@ impl Specs {
 
 /// Half precision: what CLIP's own files have, and half the size.
 fn write(path: &std::path::Path, parameters: &Trainables) -> Result<(), Box<dyn std::error::Error>> {
-    let metadata = HashMap::from([
+    let metadata = BTreeMap::from([
         ("made_by".to_owned(), "cargo run --release --example pretrain_demo".to_owned()),
         ("seed".to_owned(), SEED.to_string()),
         ("steps".to_owned(), STEPS.to_string()),

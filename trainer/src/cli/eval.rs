@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.
 pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Failure> {
-    let (resolved, rank, weights) = match &arguments.run {
-        Some(run) => of_run(context, run)?,
-        None => {
-            let (resolved, rank) = context.open(&arguments.select)?;
-            (resolved, rank, arguments.weights.clone().unwrap_or_default())
-        }
+    let (resolved, rank, weights) = if let Some(run) = &arguments.run {
+        of_run(context, run)?
+    } else {
+        let (resolved, rank) = context.open(&arguments.select)?;
+        (resolved, rank, arguments.weights.clone().unwrap_or_default())
     };
     greet(context, &resolved, &rank);
     let place = place(arguments, &resolved);

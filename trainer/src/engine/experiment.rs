@@ -17,7 +17,7 @@ use crate::run::{
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -212,7 +212,7 @@ impl Experiment<'_> {
             ("method", names.method.clone()),
             (FINGERPRINT_KEY, session.weights_fingerprint.clone()),
         ];
-        let metadata: HashMap<String, String> =
+        let metadata: BTreeMap<String, String> =
             metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let kind = session.model.precision().parameters;
         let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
@@ -251,7 +251,8 @@ pub fn summarise(evaluated: &Evaluated, session: &Session) -> Result<Summary, Fa
 }
 
 fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {
-    let text: String = classes.iter().map(|class| format!("{class}\n")).collect();
+    let lines: Vec<String> = classes.iter().map(ToString::to_string).collect();
+    let text = lines.join("\n") + "\n";
     let written = launcher::protocol::write_atomically(path, text.as_bytes());
     written
         .map_err(|error| Failure::run(format!("cannot write the predictions `{}`: {error}", path.display())))

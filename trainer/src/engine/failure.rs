@@ -29,6 +29,7 @@ impl Failure {
     }
 
     /// The same failure, known to happen on every rank alike.
+    #[must_use]
     pub fn on_all_ranks(self) -> Self {
         Self { common: true, ..self }
     }

@@ -2,9 +2,13 @@
 
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
-use collectives::{Control, ProcessGroup, World, host};
+use collectives::host::{self, CoreShare};
+use collectives::{Control, ProcessGroup, World};
 use std::sync::Once;
 use tch::Device;
+
+/// libtorch takes this number once in the life of a process, which may make several runs.
+static INTEROP: Once = Once::new();
 
 /// One rank of a run.
 pub struct Rank {
@@ -37,19 +41,11 @@ impl Rank {
         })?;
         let threads = if threads > 0 { threads } else { share.threads };
         tch::set_num_threads(threads as i32);
-        // libtorch takes this once in the life of a process, which may make several runs.
-        static INTEROP: Once = Once::new();
         INTEROP.call_once(|| tch::set_num_interop_threads(1));
         let device =
             agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
         let group = world.process_group().map_err(Failure::run)?;
-        let mut placement = match device {
-            Device::Cpu => format!("CPU, {threads} thread{} a rank", if threads == 1 { "" } else { "s" }),
-            other => format!("{other:?}"),
-        };
-        if share.allowed > share.bound {
-            placement += &format!(" (binding widened from {} to {} cores)", share.bound, share.allowed);
-        }
+        let placement = placement(device, threads, &share);
         Ok(Self { group, control, device, threads, placement, local_size: world.local_size() })
     }
 
@@ -66,5 +62,20 @@ impl Rank {
     /// Whether this rank talks to the terminal and writes the run folder.
     pub fn leads(&self) -> bool {
         self.number() == 0
+    }
+}
+
+/// What a person should know about where a rank computes.
+fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
+    let widened = if share.allowed > share.bound {
+        format!(" (binding widened from {} to {} cores)", share.bound, share.allowed)
+    } else {
+        String::new()
+    };
+    match device {
+        Device::Cpu => {
+            format!("CPU, {threads} thread{} a rank{widened}", if threads == 1 { "" } else { "s" })
+        }
+        gpu => format!("{gpu:?}{widened}"),
     }
 }

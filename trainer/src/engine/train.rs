@@ -104,7 +104,7 @@ impl Training<'_> {
             if epoch + 1 < self.plan.epochs
                 && let Some(evaluation) = at_epoch_end(epoch, done.steps, self.reporter)?
             {
-                self.append(Record::Eval(evaluation))?;
+                self.append(&Record::Eval(evaluation))?;
             }
         }
         done.elapsed = start.elapsed();
@@ -158,12 +158,12 @@ impl Training<'_> {
             finite: outcome.finite,
         };
         self.reporter.step(&record);
-        self.append(Record::Step(record))
+        self.append(&Record::Step(record))
     }
 
-    fn append(&mut self, record: Record) -> Result<(), Failure> {
+    fn append(&mut self, record: &Record) -> Result<(), Failure> {
         let Some(metrics) = self.metrics.as_deref_mut() else { return Ok(()) };
-        metrics.append(&record).map_err(Failure::run)
+        metrics.append(record).map_err(Failure::run)
     }
 
     /// Ends the run, on all ranks alike, where going on makes no sense.
@@ -210,7 +210,7 @@ impl Training<'_> {
         let seconds = elapsed.as_secs_f64();
         let record = EpochRecord { epoch, step: done.steps, loss, samples: totals.samples, seconds };
         self.reporter.epoch(&record);
-        self.append(Record::Epoch(record))
+        self.append(&Record::Epoch(record))
     }
 }
 

@@ -8,7 +8,7 @@ use super::torch_archive::{CheckpointError, read_checkpoint};
 use crate::model::trainables::Trainables;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,7 @@ pub enum TrainedError {
         /// The file.
         file: String,
         /// The differences.
-        mismatch: MismatchError,
+        mismatch: Box<MismatchError>,
     },
     /// Trained on another backbone.
     #[error(
@@ -97,7 +97,8 @@ impl TrainedFile {
         let shapes = trainables
             .shapes()
             .map(|(name, shape)| (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>()));
-        let mismatch = |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch };
+        let mismatch =
+            |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch: Box::new(mismatch) };
         match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
         if let (Some(expected), Some(found)) = (&self.backbone, fingerprint)
             && expected != found
@@ -141,7 +142,7 @@ pub fn write(
     path: &Path,
     trainables: &Trainables,
     kind: Kind,
-    metadata: HashMap<String, String>,
+    metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainedError> {
     let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
     let dtype = dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
@@ -158,7 +159,8 @@ pub fn write(
         .iter()
         .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
+    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
+        .map_err(|e| failed(e.to_string()))?;
     launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
 }
 

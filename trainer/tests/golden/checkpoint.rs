@@ -44,14 +44,13 @@ fn golden_checkpoint_hostile() {
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
         let result = TrainedFile::read(&path).and_then(|file| file.load_into(model.trainables(), None));
-        match hostile.manifest["expect"].as_str().unwrap() {
-            "load" => result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name)),
-            _ => {
-                let error = result.expect_err(&hostile.name).to_string();
-                eprintln!("{}: {}", hostile.name, error.lines().next().unwrap_or_default());
-                assert!(error.contains("checkpoint.pth.tar"), "{}: the file is named: {error}", hostile.name);
-                assert_eq!(before, model.trainables().flat(), "{}: nothing is loaded in part", hostile.name);
-            }
+        if hostile.manifest["expect"] == "load" {
+            result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name));
+        } else {
+            let error = result.expect_err(&hostile.name).to_string();
+            eprintln!("{}: {}", hostile.name, error.lines().next().unwrap_or_default());
+            assert!(error.contains("checkpoint.pth.tar"), "{}: the file is named: {error}", hostile.name);
+            assert_eq!(before, model.trainables().flat(), "{}: nothing is loaded in part", hostile.name);
         }
         for folder in [Path::new("."), &hostile.folder()] {
             assert!(!folder.join("PWNED").exists(), "{} was run", hostile.name);

@@ -8,7 +8,6 @@ use std::path::Path;
 fn covered(group: &str, name: &str) -> bool {
     match group {
         "backbone" => !name.contains("-rn"),
-        "tokenizer" => true,
         "peft/clip-vit" | "peft/in21k-vit" | "peft/plus-clip-vit" | "peft/plus-in21k-vit" => {
             name.starts_with("adaptformer")
         }
@@ -22,7 +21,7 @@ fn covered(group: &str, name: &str) -> bool {
         "eval" => !name.contains("-tte-"),
         "images" => !name.starts_with("plus-mda"),
         "checkpoint" => name == "lift-clip-vit-adaptformer",
-        "checkpoint/hostile" => true,
+        "tokenizer" | "checkpoint/hostile" => true,
         _ => false,
     }
 }

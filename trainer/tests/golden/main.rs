@@ -3,6 +3,8 @@
 //! The cases lie in `LIFT_FIXTURES` (default `../shared/fixtures` beside the repository); a few of each kind
 //! are kept in `tests/fixtures`. A case that exists is compared; a folder without a case is a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod backbone;
 mod case;
 mod checkpoint;
