@@ -19,7 +19,7 @@ fn covered(group: &str, name: &str) -> bool {
             .any(|p| name.starts_with(p)),
         "samplers" => !name.contains("ReSampler"),
         "eval" => !name.contains("-tte-"),
-        "images" => !name.starts_with("plus-mda"),
+        "images" | "images/golden" => !name.starts_with("plus-mda"),
         "checkpoint" => name == "lift-clip-vit-adaptformer",
         "tokenizer" | "checkpoint/hostile" => true,
         _ => false,
