@@ -51,14 +51,16 @@ fn law_1_losses_do_not_depend_on_micro_batches() {
 fn law_1_and_4_a_rank_without_a_sample_takes_part() {
     let folder = tempfile::tempdir().unwrap();
     let (one, three) = (folder.path().join("one"), folder.path().join("three"));
-    // The rest of the epoch is one sample, so that two of three ranks have none in the last step.
+    // The rest of the epoch is one or two samples, so that some of three ranks have none in the last step.
     let total = train_samples(&folder.path().join("probe"));
-    let batch = (40..80).find(|batch| total % batch == 1).expect("some batch leaves one sample");
+    let batch =
+        (40..80).find(|batch| matches!(total % batch, 1 | 2)).expect("some batch leaves one or two samples");
+    let rest = total % batch;
     let batch = format!("train.batch_size={batch}");
     let extra = ["--set", &batch, "--method", "classifier", "--set", "train.epochs=1"];
     demo_run(1, &one, &extra);
     demo_run(3, &three, &extra);
-    assert_eq!(metrics(&three, "step").last().unwrap()["samples"], 1);
+    assert_eq!(metrics(&three, "step").last().unwrap()["samples"], rest);
     within(&losses(&three), &losses(&one), 1e-5);
 }
 

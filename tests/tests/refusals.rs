@@ -15,8 +15,12 @@ fn refused(command: &mut Command) -> String {
     said
 }
 
-/// `train` with a list data set under `root`.
+/// `train` with a list data set under `root`, into its folder `run`.
 fn train_lists(ranks: usize, root: &Path) -> Command {
+    train_lists_into(ranks, root, "run")
+}
+
+fn train_lists_into(ranks: usize, root: &Path, run: &str) -> Command {
     let mut command = trainer(ranks);
     let own = root.join("own.toml");
     std::fs::write(
@@ -25,13 +29,13 @@ fn train_lists(ranks: usize, root: &Path) -> Command {
     )
     .unwrap();
     command.args(["train", "-m", "demo", "--set", "train.epochs=0"]).arg("-d").arg(own);
-    command.arg("--output").arg(root.join("run"));
+    command.arg("--output").arg(root.join(run));
     command
 }
 
 /// A list data set of two classes with good pictures.
 fn lists(root: &Path) {
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basn2c16.png");
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
     std::fs::copy(&picture, root.join("a b.png")).unwrap_or_else(|e| panic!("{}: {e}", picture.display()));
     std::fs::write(root.join("train.txt"), "a b.png 0\na b.png 1\n").unwrap();
     std::fs::write(root.join("test.txt"), "a b.png 1\n").unwrap();
@@ -121,9 +125,8 @@ fn broken_training_images_are_counted_up_to_a_limit() {
     std::fs::write(root.join("bad.png"), b"not a picture").unwrap();
     std::fs::write(root.join("train.txt"), "a b.png 0\nbad.png 1\na b.png 1\n").unwrap();
     let train = |limit: &str, name: &str| {
-        let mut command = train_lists(2, root);
-        command.args(["--set", "train.epochs=1", "--set", "train.batch_size=3", "--set", limit]);
-        run(command.arg("--output").arg(root.join(name)))
+        let mut command = train_lists_into(2, root, name);
+        run(command.args(["--set", "train.epochs=1", "--set", "train.batch_size=3", "--set", limit]))
     };
     let within = train("data.max_bad_images=1", "within");
     assert!(within.status.success(), "{}", stderr(&within));

@@ -118,7 +118,7 @@ fn training_settings_that_would_change_nothing() {
     );
     assert_eq!(
         refusal(&demo("lift", &["eval.every_epochs=11"])),
-        idle("eval.every_epochs=11", "train.epochs = 10", "configs/base.toml")
+        idle("eval.every_epochs=11", "train.epochs = 5", "configs/data/demo.toml")
     );
     resolved(&demo("lift", &["train.batch_size=64", "train.micro_batch_size=64", "eval.every_epochs=10"]));
 }

@@ -81,7 +81,7 @@ fn differences_name_key_values_and_origins() {
         lines,
         [
             "`names.method`: \"lift\" -> \"full\"",
-            "`train.epochs`: 10 (from configs/base.toml) -> 3 (from --set train.epochs=3)",
+            "`train.epochs`: 5 (from configs/data/demo.toml) -> 3 (from --set train.epochs=3)",
             "`tuner.kind`: \"adaptformer\" (from configs/method/lift.toml) -> \"full\" (from \
              configs/method/full.toml)",
         ]
@@ -92,7 +92,7 @@ fn differences_name_key_values_and_origins() {
 #[test]
 fn a_hash_follows_values_and_not_origins() {
     let hash = |method: &str, set: &[&str]| resolved(&demo(method, set)).hash();
-    assert_eq!(hash("lift", &[]), hash("lift", &["train.epochs=10"]));
+    assert_eq!(hash("lift", &[]), hash("lift", &["train.epochs=5"]));
     assert_eq!(hash("lift", &[]).len(), 64);
     let sets: [&[&str]; 5] = [
         &[],
