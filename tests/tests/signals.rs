@@ -26,6 +26,30 @@ fn long_run(ranks: usize, output: &std::path::Path) -> Child {
     command.spawn().expect("the trainer starts")
 }
 
+/// A run on rank 0 alone that evaluates for a long time.
+fn long_evaluation(output: &std::path::Path) -> Child {
+    let mut command: Command = trainer(1);
+    command.args(["train", "--set", "train.epochs=0", "--set", "eval.batch_size=1"]);
+    command.args(["--set", "train.precision=fp64", "--set", "train.threads=1"]).arg("--output").arg(output);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the trainer starts")
+}
+
+#[test]
+fn ctrl_c_ends_an_evaluation_within_five_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut child = long_evaluation(&output);
+    let start = Instant::now();
+    while !std::fs::read_to_string(output.join("status.json")).is_ok_and(|text| text.contains("evaluating")) {
+        assert!(start.elapsed() < Duration::from_mins(2), "evaluation begins");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+    assert_eq!(wait(&mut child, Duration::from_secs(5)), Some(130));
+    assert!(!output.join("result.json").exists());
+}
+
 fn steps_made(output: &std::path::Path) -> bool {
     std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
 }

@@ -24,7 +24,6 @@ pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Fa
     let mut experiment = Experiment {
         resolved: &resolved,
         rank: &rank,
-        signals: context.signals,
         logging: context.logging,
         place,
         weights: Some(&weights),

@@ -33,9 +33,8 @@ pub(super) fn once(
     greet(context, &resolved, &rank);
     let place = Some(output.map_or_else(|| default_place(&resolved), |path| Place::Named(path.to_owned())));
     let output = talk(context.talk, &rank);
-    let (signals, logging) = (context.signals, context.logging);
-    let (resolved, rank) = (&resolved, &rank);
-    Experiment { resolved, rank, signals, logging, place, weights: None, predictions, output }.run()
+    let (resolved, rank, logging) = (&resolved, &rank, context.logging);
+    Experiment { resolved, rank, logging, place, weights: None, predictions, output }.run()
 }
 
 /// Only rank 0 shows progress.

@@ -64,6 +64,7 @@ impl Evaluation {
         let mut loader = self.loader.start(Arc::clone(&self.split), requests)?;
         let mut predictions = Vec::with_capacity(self.own_range(rank).len());
         while let Some(batch) = loader.next() {
+            rank.check_requests()?;
             let batch = batch.map_err(Failure::run)?;
             let part = to_device(&batch, model.vision().shape.resolution, model.device());
             let best = no_grad(|| model.logits(&part.bytes).argmax(1, false));

@@ -13,7 +13,7 @@ use crate::data::loader::BadImages;
 use crate::data::order::shard::steps_per_epoch;
 use crate::run::{
     ClassResult, EvalRecord, Logging, MetricsWriter, Output, Place, Plan as ProgressPlan, Record, Reporter,
-    RunFolder, RunResult, Signals, Start, Summary,
+    RunFolder, RunResult, Start, Summary,
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status};
@@ -29,8 +29,6 @@ pub struct Experiment<'a> {
     pub resolved: &'a Resolved,
     /// This process.
     pub rank: &'a Rank,
-    /// Set by signals.
-    pub signals: &'a Signals,
     /// This rank's log.
     pub logging: &'a Logging,
     /// Where the run folder is to be; nowhere for an evaluation that only prints.
@@ -149,7 +147,6 @@ impl Experiment<'_> {
             max_steps: config.train.max_steps,
             max_bad_images: config.data.max_bad_images,
             loss: &|epoch| session.loss(epoch),
-            signals: self.signals,
             metrics: record.metrics.as_mut(),
             reporter,
         };

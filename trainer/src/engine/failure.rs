@@ -1,5 +1,6 @@
 //! How a run ends that does not end well.
 
+use crate::run::Request;
 use collectives::{CollectiveError, Control};
 use launcher::protocol::Outcome;
 use std::fmt::Display;
@@ -26,6 +27,11 @@ impl Failure {
     /// A failure of the run itself.
     pub fn run(error: impl Display) -> Self {
         Self { outcome: Outcome::Failed, message: error.to_string(), common: false }
+    }
+
+    /// A request to stop, met where no result can be given any more.
+    pub fn stopped(request: Request) -> Self {
+        Self { outcome: request.outcome(), message: format!("stopped on request ({request})"), common: false }
     }
 
     /// The same failure, known to happen on every rank alike.

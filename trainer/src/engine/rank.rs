@@ -2,6 +2,7 @@
 
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
+use crate::run::Signals;
 use collectives::host::{self, CoreShare};
 use collectives::{Control, ProcessGroup, World};
 use std::sync::Once;
@@ -22,8 +23,8 @@ pub struct Rank {
     pub threads: usize,
     /// What a person should know about where the run computes.
     pub placement: String,
-    /// Ranks on this host.
-    pub local_size: usize,
+    /// Requests to stop.
+    pub signals: Signals,
 }
 
 impl Rank {
@@ -33,6 +34,7 @@ impl Rank {
         wish: Wish,
         threads: usize,
         cuda: &Result<(), String>,
+        signals: Signals,
     ) -> Result<Self, Failure> {
         let control = world.control().map_err(Failure::run)?;
         let share = agreed(&control, || {
@@ -46,7 +48,12 @@ impl Rank {
             agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
         let group = world.process_group().map_err(Failure::run)?;
         let placement = placement(device, threads, &share);
-        Ok(Self { group, control, device, threads, placement, local_size: world.local_size() })
+        Ok(Self { group, control, device, threads, placement, signals })
+    }
+
+    /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
+    pub fn check_requests(&self) -> Result<(), Failure> {
+        self.signals.requested().map_or(Ok(()), |request| Err(Failure::stopped(request)))
     }
 
     /// This process's number.

@@ -275,6 +275,7 @@ impl Start<'_> {
         agreed(&rank.control, || {
             let mut loader = loader.start(Arc::clone(self.train), requests)?;
             while let Some(batch) = loader.next() {
+                rank.check_requests()?;
                 let part =
                     to_device(&batch.map_err(Failure::run)?, i64::from(config.model.resolution), rank.device);
                 means.add(model, &part.bytes, &part.labels);

@@ -9,7 +9,7 @@ use crate::data::loader::{Batch, Loader};
 use crate::data::{DataError, loader};
 use crate::model::Model;
 use crate::model::loss::Loss;
-use crate::run::{EpochRecord, EvalRecord, MetricsWriter, Record, Reporter, Request, Signals, StepRecord};
+use crate::run::{EpochRecord, EvalRecord, MetricsWriter, Record, Reporter, Request, StepRecord};
 use collectives::ReduceOp;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,6 @@ pub struct Training<'a> {
     pub max_bad_images: u64,
     /// The objective of an epoch.
     pub loss: &'a dyn Fn(u64) -> Loss,
-    /// Set by signals.
-    pub signals: &'a Signals,
     /// Rank 0's file of metrics.
     pub metrics: Option<&'a mut MetricsWriter>,
     /// Rank 0's terminal.
@@ -120,7 +118,7 @@ impl Training<'_> {
         batch: Option<Result<Batch, DataError>>,
         rate: f64,
     ) -> Result<(StepOutcome, Option<String>), Failure> {
-        let mut notice = Notice { stop: self.signals.requested().is_some(), ..Notice::default() };
+        let mut notice = Notice { stop: self.rank.signals.requested().is_some(), ..Notice::default() };
         let (parts, problem) = match batch {
             Some(Ok(batch)) => {
                 notice.skipped = batch.skipped.len() as u64;
@@ -187,7 +185,7 @@ impl Training<'_> {
 
     /// What the ranks were asked to do: the greatest wish of any of them.
     fn common_request(&self) -> Result<Option<Request>, Failure> {
-        let mut code = [self.signals.requested().map_or(0, |request| i64::from(request.code()))];
+        let mut code = [self.rank.signals.requested().map_or(0, |request| i64::from(request.code()))];
         self.rank.control.all_reduce(&mut code, ReduceOp::Max)?;
         Ok(i32::try_from(code[0]).ok().and_then(Request::from_code))
     }

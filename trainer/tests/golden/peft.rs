@@ -94,3 +94,22 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         }
     }
 }
+
+#[test]
+fn golden_peft_in_bf16_is_near_fp32() {
+    for case in cases("peft/clip-vit", |name| name == "adaptformer") {
+        let results = [Precision::FP32, Precision::BF16].map(|precision| {
+            let model = model(&case, precision);
+            let loss = Loss::logit_adjusted(&case.class_counts(), 1.0, precision.parameters, Device::Cpu);
+            let result = loss.forward(&model.logits(&case.input("image_u8")), &case.input("label"));
+            result.sum.backward();
+            (result.sum.double_value(&[]), model.trainables().gradient())
+        });
+        let [(single, gradient), (half, half_gradient)] = results;
+        assert!((single - half).abs() < 0.03 * single.abs(), "{}: loss {half}, in fp32 {single}", case.name);
+        assert_ne!(single, half, "bf16 was really used");
+        let cosine = gradient.dot(&half_gradient) / (gradient.norm() * half_gradient.norm());
+        let cosine = cosine.double_value(&[]);
+        assert!(cosine > 0.99, "{}: cosine of gradients {cosine}", case.name);
+    }
+}
