@@ -1,7 +1,8 @@
 //! Requests to stop, as signals: from the person (INT) or from the scheduler (TERM, USR1, USR2).
 //!
 //! A handler only sets flags; the training loop looks at them between steps, where all ranks agree on what to do. A
-//! person who presses Ctrl-C again does not want to wait for that, and the process ends at once.
+//! person who presses Ctrl-C again does not want to wait for that, and the process ends at once; it also ends when
+//! a step takes longer than a few seconds after the first.
 
 use launcher::protocol::Outcome;
 use nix::errno::Errno;
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 static PREEMPTED_BY: AtomicI32 = AtomicI32::new(0);
 /// How often the person pressed Ctrl-C.
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+
+/// Seconds after the person's first Ctrl-C at which the process ends even in the middle of a long step.
+const PATIENCE_SECONDS: u32 = 4;
 
 /// Added to the number of a signal that means [`Request::Stop`], in [`Request::code`].
 const STOP: i32 = 1000;
@@ -37,8 +41,8 @@ impl Signals {
     pub fn install() -> Result<Self, Errno> {
         // System calls under way go on after the handler: reading files and MPI know nothing of our signals.
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2] {
-            // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics and `_exit`.
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
+            // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
             unsafe { sigaction(signal, &action)? };
         }
         Ok(Self)
@@ -94,11 +98,14 @@ impl fmt::Display for Request {
 }
 
 extern "C" fn on_signal(signal: c_int) {
-    if signal == Signal::SIGINT as c_int {
-        if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
-            // SAFETY: `_exit` may be called from a handler. Nothing of this process is of use any more.
-            unsafe { libc::_exit(c_int::from(Outcome::INTERRUPTED)) };
-        }
+    let interrupt = signal == Signal::SIGINT as c_int;
+    let late = signal == Signal::SIGALRM as c_int;
+    if late || (interrupt && INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0) {
+        // SAFETY: `_exit` may be called from a handler. Nothing of this process is of use any more.
+        unsafe { libc::_exit(c_int::from(Outcome::INTERRUPTED)) };
+    } else if interrupt {
+        // SAFETY: `alarm` may be called from a handler.
+        unsafe { libc::alarm(PATIENCE_SECONDS) };
     } else {
         let _ = PREEMPTED_BY.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     }
