@@ -178,3 +178,17 @@ fn wrong_arguments_are_said_once() {
     let said = refused(trainer(3).args(["train", "--sed", "x"]));
     assert!(said.contains("--sed"), "{said}");
 }
+
+#[test]
+fn weights_of_another_model_are_refused() {
+    let weights = |model: &str, file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/weights").join(file);
+        let mut command = trainer(2);
+        command.args(["train", "-m", model, "--set", "train.epochs=0"]);
+        refused(command.arg("--set").arg(format!("model.weights={}", path.display())))
+    };
+    let shape = weights("clip_vit_b16", "clip_vit.openai.safetensors");
+    assert!(shape.contains("should have shape [785, 128], found [17, 128]"), "{shape}");
+    let layout = weights("in21k_vit_b16", "clip_vit.openai.safetensors");
+    assert!(layout.contains("needs a ViT in timm's layout"), "{layout}");
+}

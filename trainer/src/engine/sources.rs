@@ -67,7 +67,7 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
         return Ok((tensors, layout));
     }
     Err(Failure::input(format!(
-        "{} holds {layout:?}, but model.kind is `{}`, which needs {expected:?}; choose another -m or another file",
+        "{} holds {layout}, but model.kind is `{}`, which needs {expected}; choose another -m or another file",
         tensors.file(),
         config.model.kind
     )))

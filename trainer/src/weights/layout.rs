@@ -13,6 +13,15 @@ pub enum Layout {
     TimmVit,
 }
 
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OpenAiClip => "a CLIP with text and image tower",
+            Self::TimmVit => "a ViT in timm's layout",
+        })
+    }
+}
+
 /// Recognises the layout; Hugging Face's CLIP is renamed to OpenAI's on the way.
 pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, Layout), WeightsError> {
     if tensors.contains("visual.conv1.weight") && tensors.contains("visual.class_embedding") {
