@@ -7,6 +7,8 @@ use crate::engine::session::{precision, tuner};
 use crate::engine::sources;
 use crate::model::loading::{LoadOptions, load};
 use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write};
 
 /// What was found to be in order.
 #[derive(Debug, Serialize)]
@@ -67,14 +69,14 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
 
 fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
-    if talk.json {
-        println!("{value:#}");
-        return Ok(());
+    let mut text = if talk.json { format!("{value:#}\n") } else { "ready to train\n".to_owned() };
+    for (name, value) in value.as_object().into_iter().flatten().filter(|_| !talk.json) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "  {:<20} {value}", name.replace('_', " "));
     }
-    println!("ready to train");
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        println!("  {:<20} {text}", name.replace('_', " "));
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use super::arguments::{Demo, Select, Train};
 use super::train;
 use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
-use crate::run::{Look, RunResult, comparison_table};
+use crate::run::{RunResult, print_comparison};
 use launcher::protocol::Outcome;
 
 const NAME: &str = "demo";
@@ -38,10 +38,5 @@ fn print(context: &Context<'_>, results: &[RunResult]) -> Result<(), Failure> {
     if context.world.rank() != 0 {
         return Ok(());
     }
-    if context.talk.json {
-        println!("{}", serde_json::to_string_pretty(results).map_err(Failure::run)?);
-    } else {
-        println!("{}", comparison_table(results, Look::of_stdout()));
-    }
-    Ok(())
+    print_comparison(results, context.talk.json).map_err(Failure::run)
 }

@@ -6,7 +6,7 @@ use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
-use crate::run::{DEFAULT_PARENT, Look, Output, Place, RunResult, result_table};
+use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result};
 use launcher::protocol::Outcome;
 use std::path::{Path, PathBuf};
 
@@ -76,14 +76,10 @@ pub(super) fn print(context: &Context<'_>, result: &RunResult, folder: Option<&P
     if context.world.rank() != 0 {
         return Ok(());
     }
-    if context.talk.json {
-        let text = result.to_json().map_err(Failure::run)?;
-        println!("{}", String::from_utf8_lossy(&text).trim_end());
-        return Ok(());
-    }
-    println!("{}", result_table(result, Look::of_stdout()));
-    if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
-        println!("run folder: {}", folder.display());
+    print_result(result, context.talk.json).map_err(Failure::run)?;
+    let said = context.talk.json || context.talk.quiet;
+    if let Some(folder) = folder.filter(|folder| !said && !folder.as_os_str().is_empty()) {
+        eprintln!("run folder: {}", folder.display());
     }
     Ok(())
 }
