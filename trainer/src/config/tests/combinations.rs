@@ -120,7 +120,7 @@ fn training_settings_that_would_change_nothing() {
         refusal(&demo("lift", &["eval.every_epochs=11"])),
         idle("eval.every_epochs=11", "train.epochs = 5", "configs/data/demo.toml")
     );
-    resolved(&demo("lift", &["train.batch_size=64", "train.micro_batch_size=64", "eval.every_epochs=10"]));
+    resolved(&demo("lift", &["train.batch_size=64", "train.micro_batch_size=64", "eval.every_epochs=5"]));
 }
 
 #[test]
