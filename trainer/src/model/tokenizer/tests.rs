@@ -41,7 +41,7 @@ fn texts_of(list: &Json) -> Vec<String> {
 
 /// All rows, also those that `ftfy` repairs before (`plain` 0).
 #[test]
-fn texts_have_the_official_ids() {
+fn golden_texts_have_the_official_ids() {
     let case = Case::open("texts");
     let (ids, lengths) = (case.ids("token_ids"), case.ids("length"));
     let (plain, too_long) = (case.bytes("plain"), case.bytes("too_long"));
@@ -72,7 +72,7 @@ fn texts_have_the_official_ids() {
 }
 
 #[test]
-fn prompts_have_the_official_ids() {
+fn golden_prompts_have_the_official_ids() {
     let case = Case::open("prompts");
     let template = case.manifest["config"]["template"].as_str().expect("a template");
     let names = texts_of(&case.manifest["config"]["classnames"]);

@@ -89,12 +89,12 @@ fn check_contents(case: &Path) {
 }
 
 #[test]
-fn an_official_checkpoint_is_read() {
+fn golden_kept_checkpoint_is_read() {
     check_contents(&own_fixture(GOOD));
 }
 
 #[test]
-fn all_official_checkpoints_are_read() {
+fn golden_all_checkpoints_are_read() {
     let Some(fixtures) = shared("all_official_checkpoints_are_read", "LIFT_FIXTURES", "fixtures") else {
         return;
     };

@@ -67,7 +67,7 @@ fn folder(test: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn the_official_samplers_facts_hold() {
+fn golden_samplers_facts_hold() {
     let Some(folder) = folder("the_official_samplers_facts_hold") else { return };
     let mut checked = 0;
     for case in std::fs::read_dir(folder).expect("the folder can be listed") {
