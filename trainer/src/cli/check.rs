@@ -3,9 +3,9 @@
 use super::arguments::{Select, Talk};
 use crate::data::source::counts;
 use crate::engine::failure::Failure;
-use crate::engine::session::{precision, tuner};
+use crate::engine::session::{load_options, tuner};
 use crate::engine::sources;
-use crate::model::loading::{LoadOptions, load};
+use crate::model::loading::load;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
@@ -41,12 +41,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     sources::open_order(config, data.train.labels(), classes)?;
     let (tensors, layout) = sources::open_weights(config)?;
     let tuner = tuner(config, &tensors, layout, classes)?;
-    let options = LoadOptions {
-        precision: precision(config),
-        device: tch::Device::Cpu,
-        trained: tuner.trained_blocks(),
-        resolution: i64::from(config.model.resolution),
-    };
+    let options = load_options(config, &tuner, tch::Device::Cpu);
     let backbone = load(&tensors, layout, &options).map_err(Failure::input)?;
     let per_class = counts(data.train.labels(), classes);
     let checked = Checked {

@@ -10,7 +10,6 @@ use super::step::{Accumulation, Stepper};
 use super::train::{Trained, Training};
 use crate::config::{Accumulation as AccumulationName, Resolved, Schedule as ScheduleName};
 use crate::data::loader::BadImages;
-use crate::data::order::shard::steps_per_epoch;
 use crate::run::{
     ClassResult, EvalRecord, Logging, MetricsWriter, Output, Place, Plan as ProgressPlan, Record, Reporter,
     RunFolder, RunResult, Start, Summary,
@@ -94,7 +93,7 @@ impl Experiment<'_> {
         folder: Option<&RunFolder>,
         record: &mut Recorder,
     ) -> Result<Work, Failure> {
-        let mut reporter = Reporter::new(self.output, progress_plan(session));
+        let mut reporter = Reporter::new(self.output, progress_plan(session, self.rank));
         let trained = self.train(session, record, &mut reporter)?;
         if let Some(request) = trained.stopped {
             return Ok(Work::Stopped(request.outcome()));
@@ -126,13 +125,7 @@ impl Experiment<'_> {
             return Ok(Trained::default());
         }
         record.phase(Phase::Training)?;
-        let plan = Plan {
-            order: Arc::clone(&session.order),
-            batch_size: config.train.batch_size,
-            epochs: config.train.epochs,
-            world: rank.world_size() as u64,
-            rank: rank.number() as u64,
-        };
+        let plan = plan(session, rank);
         let policy = if config.data.max_bad_images > 0 { BadImages::Skip } else { BadImages::Stop };
         let loader = session.loader(session.train_view(), policy, rank);
         let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), plan.requests()))?;
@@ -275,10 +268,21 @@ fn learning_rate(session: &Session, plan: &Plan) -> LearningRate {
     LearningRate { schedule, base: train.learning_rate, epochs: train.epochs, steps: plan.total_steps() }
 }
 
-fn progress_plan(session: &Session) -> ProgressPlan {
+/// The steps of the run, and this rank's part of them.
+fn plan(session: &Session, rank: &Rank) -> Plan {
     let train = &session.config.train;
-    let order = &session.order;
-    let all: u64 = (0..train.epochs).map(|epoch| steps_per_epoch(order.len(epoch), train.batch_size)).sum();
+    Plan {
+        order: Arc::clone(&session.order),
+        batch_size: train.batch_size,
+        epochs: train.epochs,
+        world: rank.world_size() as u64,
+        rank: rank.number() as u64,
+    }
+}
+
+fn progress_plan(session: &Session, rank: &Rank) -> ProgressPlan {
+    let train = &session.config.train;
+    let all = plan(session, rank).total_steps();
     let steps = if train.max_steps > 0 { all.min(train.max_steps) } else { all };
     ProgressPlan { epochs: train.epochs, steps, steps_done: 0, steps_per_line: 0 }
 }

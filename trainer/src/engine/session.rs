@@ -22,7 +22,7 @@ use crate::model::tuner::TunerKind;
 use crate::model::{self, Model, ModelSpec};
 use crate::weights::{Layout, NamedTensors};
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::sources;
 
@@ -71,7 +71,7 @@ impl Session {
         let fingerprint = fingerprint(rank, &tensors)?;
         let tuner = agreed(&rank.control, || tuner(&config, &tensors, layout, classes))?;
         let backbone = agreed(&rank.control, || {
-            load(&tensors, layout, &load_options(&config, &tuner, rank)).map_err(Failure::input)
+            load(&tensors, layout, &load_options(&config, &tuner, rank.device)).map_err(Failure::input)
         })?;
         let start = Start { config: &config, rank, class_names: &class_names, train: &train };
         let model = start.model(backbone, tuner)?;
@@ -152,7 +152,7 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn precision(config: &Config) -> Precision {
+fn precision(config: &Config) -> Precision {
     match config.train.precision {
         PrecisionName::Fp32 => Precision::FP32,
         PrecisionName::Bf16 => Precision::BF16,
@@ -187,10 +187,11 @@ pub(crate) fn tuner(
     })
 }
 
-fn load_options(config: &Config, tuner: &TunerKind, rank: &Rank) -> LoadOptions {
+/// How the backbone is loaded for this configuration and tuner.
+pub(crate) fn load_options(config: &Config, tuner: &TunerKind, device: Device) -> LoadOptions {
     LoadOptions {
         precision: precision(config),
-        device: rank.device,
+        device,
         trained: tuner.trained_blocks(),
         resolution: i64::from(config.model.resolution),
     }
