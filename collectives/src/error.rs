@@ -4,12 +4,14 @@
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
     /// MPI answered with an error code.
-    #[error("rank {rank}: MPI's {operation} failed: {message}")]
+    #[error("rank {rank}: MPI's {operation} failed after step {step}: {message}")]
     Mpi {
         /// Rank on which the call failed.
         rank: usize,
         /// Name of the collective.
         operation: &'static str,
+        /// Steps done before it.
+        step: u64,
         /// MPI's own text for its code.
         message: String,
     },

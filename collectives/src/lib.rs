@@ -8,6 +8,7 @@
 //!
 //! Every return code is checked. Nothing here knows what is trained.
 
+mod activity;
 mod control;
 mod error;
 pub mod host;
@@ -16,6 +17,7 @@ mod process_group;
 mod raw;
 mod world;
 
+pub use activity::{Activity, Entered, Moment};
 pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
 pub use launch::{Expectation, expected_world};

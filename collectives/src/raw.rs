@@ -1,5 +1,6 @@
 //! The edge to MPI's C interface: one function for each call, each with its return code checked.
 
+use crate::activity::{Activity, Entered};
 use crate::error::CollectiveError;
 use crate::process_group::ReduceOp;
 use mpi::ffi;
@@ -45,17 +46,22 @@ impl Element {
 }
 
 /// A communicator with this process's place in it. Errors come back as codes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Comm {
     handle: ffi::MPI_Comm,
     pub(crate) rank: usize,
     pub(crate) size: usize,
+    activity: Activity,
 }
 
 impl Comm {
     /// Wraps a live communicator; its errors are returned instead of ending the process.
-    pub(crate) fn new(handle: ffi::MPI_Comm, rank: usize, size: usize) -> Result<Self, CollectiveError> {
-        let comm = Self { handle, rank, size };
+    pub(crate) fn new(
+        handle: ffi::MPI_Comm,
+        (rank, size): (usize, usize),
+        activity: Activity,
+    ) -> Result<Self, CollectiveError> {
+        let comm = Self { handle, rank, size, activity };
         // SAFETY: `handle` is a live communicator of an initialised MPI.
         let code = unsafe { collectives_mpi_errors_return(handle) };
         comm.check("set_errhandler", code)?;
@@ -66,7 +72,12 @@ impl Comm {
         if code == 0 {
             return Ok(());
         }
-        Err(CollectiveError::Mpi { rank: self.rank, operation, message: error_text(code) })
+        let step = self.activity.now().0.step;
+        Err(CollectiveError::Mpi { rank: self.rank, operation, step, message: error_text(code) })
+    }
+
+    fn enter(&self, operation: &'static str) -> Entered {
+        self.activity.enter_collective(operation)
     }
 
     /// Sums (or takes the extreme of) `count` elements at `data` over all ranks, in place.
@@ -80,6 +91,7 @@ impl Comm {
         element: Element,
         op: ReduceOp,
     ) -> Result<(), CollectiveError> {
+        let _entered = self.enter("all_reduce");
         for (start, length) in chunks(count) {
             // SAFETY: the caller's range holds `count` elements, and the chunk lies inside it.
             let code = unsafe {
@@ -115,6 +127,7 @@ impl Comm {
         element: Element,
         root: usize,
     ) -> Result<(), CollectiveError> {
+        let _entered = self.enter("broadcast");
         for (start, length) in chunks(count) {
             // SAFETY: the caller's range holds `count` elements, and the chunk lies inside it.
             let code = unsafe {
@@ -137,6 +150,7 @@ impl Comm {
         count: usize,
         element: Element,
     ) -> Result<(), CollectiveError> {
+        let _entered = self.enter("all_gather");
         let length = self.single_count("all_gather", count)?;
         // SAFETY: the caller's ranges have the sizes that the call reads and writes.
         let code = unsafe {
@@ -183,6 +197,7 @@ impl Comm {
         count: usize,
         element: Element,
     ) -> Result<(), CollectiveError> {
+        let _entered = self.enter("reduce_scatter");
         let length = self.single_count("reduce_scatter", count)?;
         // SAFETY: the caller's ranges have the sizes that the call reads and writes.
         let code = unsafe {
@@ -194,6 +209,7 @@ impl Comm {
     }
 
     pub(crate) fn barrier(&self) -> Result<(), CollectiveError> {
+        let _entered = self.enter("barrier");
         // SAFETY: the communicator is alive.
         let code = unsafe { ffi::MPI_Barrier(self.handle) };
         self.check("barrier", code)

@@ -1,5 +1,6 @@
 //! The start and the end of the world of ranks.
 
+use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::LaunchError;
 use crate::launch::expected_world;
@@ -19,6 +20,7 @@ pub struct World {
     size: usize,
     local_rank: usize,
     local_size: usize,
+    activity: Activity,
 }
 
 impl World {
@@ -26,7 +28,7 @@ impl World {
     ///
     /// Refuses a world of one rank where the launcher's variables speak of more.
     pub fn start() -> Result<Self, LaunchError> {
-        let threading = mpi::Threading::Funneled;
+        let threading = mpi::Threading::Multiple;
         let (universe, _) = mpi::initialize_with_threading(threading).ok_or(LaunchError::MpiInit)?;
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
@@ -44,7 +46,8 @@ impl World {
         let host = world.split_shared(rank as i32);
         let (local_rank, local_size) = (host.rank() as usize, host.size() as usize);
         let (tensors, control) = (world.duplicate(), world.duplicate());
-        Ok(Self { tensors, control, _universe: universe, rank, size, local_rank, local_size })
+        let activity = Activity::default();
+        Ok(Self { tensors, control, _universe: universe, rank, size, local_rank, local_size, activity })
     }
 
     /// This process's number, `0..size`.
@@ -67,16 +70,25 @@ impl World {
         self.local_size
     }
 
+    /// What this process is doing; every collective names itself there.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
     /// The tensor plane: [`Solo`] for one rank, else MPI.
     pub fn process_group(&self) -> Result<Box<dyn ProcessGroup>, LaunchError> {
         if self.size == 1 {
             return Ok(Box::new(Solo));
         }
-        Ok(Box::new(MpiGroup::new(Comm::new(self.tensors.as_raw(), self.rank, self.size)?)))
+        Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?)))
     }
 
     /// The control plane.
     pub fn control(&self) -> Result<Control, LaunchError> {
-        Ok(Control::new(Comm::new(self.control.as_raw(), self.rank, self.size)?))
+        Ok(Control::new(self.comm(&self.control)?))
+    }
+
+    fn comm(&self, on: &SimpleCommunicator) -> Result<Comm, LaunchError> {
+        Ok(Comm::new(on.as_raw(), (self.rank, self.size), self.activity.clone())?)
     }
 }
