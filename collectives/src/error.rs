@@ -27,6 +27,14 @@ pub enum CollectiveError {
         /// What it was given.
         found: String,
     },
+    /// The thread that makes collective calls beside the main thread is gone.
+    #[error("rank {rank}: the thread that makes {operation} ended before its time")]
+    Thread {
+        /// Rank on which it ended.
+        rank: usize,
+        /// Name of the collective.
+        operation: &'static str,
+    },
     /// Bytes of another rank that cannot be understood.
     #[error("rank {rank}: {operation} received bytes that are not {expected}")]
     Message {
@@ -59,6 +67,17 @@ pub enum LaunchError {
         /// What to do about it.
         hint: String,
     },
+    /// MPI was built for calls from one thread only.
+    #[error(
+        "this MPI library allows the thread level {found}, and calls from several threads are needed; use one built with MPI_THREAD_MULTIPLE"
+    )]
+    Threading {
+        /// What it allows.
+        found: String,
+    },
+    /// The system gives no further thread.
+    #[error("cannot start the thread for collectives: {0}")]
+    Thread(std::io::Error),
     /// A collective failed during start-up.
     #[error(transparent)]
     Collective(#[from] CollectiveError),

@@ -45,6 +45,9 @@ impl Element {
     }
 }
 
+// SAFETY: MPI is initialised for calls from several threads, and each communicator is used by one thread only.
+unsafe impl Send for Comm {}
+
 /// A communicator with this process's place in it. Errors come back as codes.
 #[derive(Clone)]
 pub(crate) struct Comm {
@@ -66,6 +69,16 @@ impl Comm {
         let code = unsafe { collectives_mpi_errors_return(handle) };
         comm.check("set_errhandler", code)?;
         Ok(comm)
+    }
+
+    /// Where its calls name themselves.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// The same communicator for a thread beside the one whose activity is watched.
+    pub(crate) fn unannounced(self) -> Self {
+        Self { activity: Activity::default(), ..self }
     }
 
     fn check(&self, operation: &'static str, code: c_int) -> Result<(), CollectiveError> {

@@ -14,6 +14,7 @@ use mpi::traits::AsRaw;
 pub struct World {
     // Fields drop in this order: the communicators before MPI itself.
     tensors: SimpleCommunicator,
+    beside: SimpleCommunicator,
     control: SimpleCommunicator,
     _universe: Universe,
     rank: usize,
@@ -29,7 +30,10 @@ impl World {
     /// Refuses a world of one rank where the launcher's variables speak of more.
     pub fn start() -> Result<Self, LaunchError> {
         let threading = mpi::Threading::Multiple;
-        let (universe, _) = mpi::initialize_with_threading(threading).ok_or(LaunchError::MpiInit)?;
+        let (universe, provided) = mpi::initialize_with_threading(threading).ok_or(LaunchError::MpiInit)?;
+        if provided < threading {
+            return Err(LaunchError::Threading { found: format!("{provided:?}") });
+        }
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
         if let Some(expected) = expected_world(|name| std::env::var(name).ok())
@@ -45,9 +49,19 @@ impl World {
         }
         let host = world.split_shared(rank as i32);
         let (local_rank, local_size) = (host.rank() as usize, host.size() as usize);
-        let (tensors, control) = (world.duplicate(), world.duplicate());
+        let (tensors, beside, control) = (world.duplicate(), world.duplicate(), world.duplicate());
         let activity = Activity::default();
-        Ok(Self { tensors, control, _universe: universe, rank, size, local_rank, local_size, activity })
+        Ok(Self {
+            tensors,
+            beside,
+            control,
+            _universe: universe,
+            rank,
+            size,
+            local_rank,
+            local_size,
+            activity,
+        })
     }
 
     /// This process's number, `0..size`.
@@ -80,7 +94,8 @@ impl World {
         if self.size == 1 {
             return Ok(Box::new(Solo));
         }
-        Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?)))
+        let group = MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.beside)?);
+        Ok(Box::new(group.map_err(LaunchError::Thread)?))
     }
 
     /// The control plane.

@@ -160,6 +160,7 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
         device: Device::Cpu,
         trained: 0..IMAGE.layers as usize,
         resolution: SIDE as i64,
+        part: None,
     };
     Ok(load(&named, Layout::OpenAiClip, &options)?)
 }
@@ -231,6 +232,8 @@ fn write(path: &std::path::Path, parameters: &Trainables) -> Result<(), Box<dyn 
         ("steps".to_owned(), STEPS.to_string()),
         ("batch".to_owned(), BATCH.to_string()),
     ]);
-    trainer::weights::trained::write(path, parameters, Kind::Half, metadata)?;
+    let tensors: Vec<_> =
+        parameters.iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+    trainer::weights::trained::write(path, &tensors, Kind::Half, metadata)?;
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! The tensor plane: collectives in place on contiguous tensors.
 
 mod mpi;
+mod pending;
+mod side;
 mod solo;
 
 pub use self::mpi::MpiGroup;
+pub use pending::Pending;
 pub use solo::Solo;
 
 use crate::error::CollectiveError;
@@ -22,7 +25,8 @@ pub enum ReduceOp {
 
 /// Ranks that exchange tensors. All ranks make the same calls in the same order.
 ///
-/// Tensors are contiguous, of kind float, double or int64, and of the same shape on every rank. A call
+/// Tensors are contiguous, of kind float, double, int64 or (where nothing is added up) uint8, and of the same shape
+/// on every rank. A call
 /// returns when its result may be used by the next operation on the tensor's device.
 pub trait ProcessGroup {
     /// This process's number, `0..size`.
@@ -33,6 +37,11 @@ pub trait ProcessGroup {
     fn backend(&self) -> &'static str;
     /// Combines `tensor` over all ranks; every rank gets the result in place.
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError>;
+    /// Starts [`all_reduce`](Self::all_reduce) beside what this rank computes. Started collectives run in the order
+    /// in which they were started, which has to be the same on all ranks.
+    fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError>;
+    /// Starts [`all_gather`](Self::all_gather), likewise.
+    fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError>;
     /// Copies rank `root`'s `tensor` to all ranks, in place.
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError>;
     /// Lays `input` (n elements) of every rank one behind the other in `output` (size x n elements).

@@ -2,7 +2,8 @@
 //!
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
-use super::{ProcessGroup, ReduceOp};
+use super::side::Side;
+use super::{Pending, ProcessGroup, ReduceOp};
 use crate::error::CollectiveError;
 use crate::raw::{Comm, Element};
 use tch::{Device, Kind, Tensor};
@@ -10,11 +11,16 @@ use tch::{Device, Kind, Tensor};
 /// The process group of ranks that MPI joins.
 pub struct MpiGroup {
     comm: Comm,
+    /// For the calls of the thread beside.
+    beside: Comm,
+    side: Side,
 }
 
 impl MpiGroup {
-    pub(crate) fn new(comm: Comm) -> Self {
-        Self { comm }
+    /// Two communicators of the same ranks: one for this thread, one for the thread beside.
+    pub(crate) fn new(comm: Comm, beside: Comm) -> std::io::Result<Self> {
+        let side = Side::start(comm.rank, comm.activity().clone())?;
+        Ok(Self { comm, beside: beside.unannounced(), side })
     }
 
     fn element(&self, operation: &'static str, tensor: &Tensor) -> Result<Element, CollectiveError> {
@@ -31,8 +37,16 @@ impl MpiGroup {
             Kind::Float => Ok(Element::F32),
             Kind::Double => Ok(Element::F64),
             Kind::Int64 => Ok(Element::I64),
-            other => Err(refuse("kind Float, Double or Int64", format!("{other:?}"))),
+            Kind::Uint8 => Ok(Element::U8),
+            other => Err(refuse("kind Float, Double, Int64 or Uint8", format!("{other:?}"))),
         }
+    }
+
+    fn gatherable(&self, input: &Tensor, output: &Tensor) -> Result<Element, CollectiveError> {
+        let element = self.element("all_gather", input)?;
+        self.element("all_gather", output)?;
+        self.parts("all_gather", output, input)?;
+        Ok(element)
     }
 
     fn parts(&self, operation: &'static str, whole: &Tensor, part: &Tensor) -> Result<(), CollectiveError> {
@@ -59,6 +73,22 @@ fn on_host<T>(tensor: &mut Tensor, work: impl FnOnce(&mut Tensor) -> T) -> T {
     result
 }
 
+fn reduce(comm: &Comm, tensor: &mut Tensor, element: Element, op: ReduceOp) -> Result<(), CollectiveError> {
+    on_host(tensor, |host| {
+        // SAFETY: a contiguous host tensor of `numel` elements, which nothing else uses during the call.
+        unsafe { comm.all_reduce(bytes(host), host.numel(), element, op) }
+    })
+}
+
+/// `output` holds as many elements as all ranks' inputs together.
+fn gather(comm: &Comm, input: &Tensor, output: &mut Tensor, element: Element) -> Result<(), CollectiveError> {
+    let source = input.to_device(Device::Cpu);
+    on_host(output, |host| {
+        // SAFETY: contiguous host tensors; the caller checked that `host` holds size x numel elements.
+        unsafe { comm.all_gather(bytes(&source), bytes(host), source.numel(), element) }
+    })
+}
+
 fn bytes(tensor: &Tensor) -> *mut u8 {
     tensor.data_ptr().cast()
 }
@@ -78,10 +108,19 @@ impl ProcessGroup for MpiGroup {
 
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError> {
         let element = self.element("all_reduce", tensor)?;
-        on_host(tensor, |host| {
-            // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
-            unsafe { self.comm.all_reduce(bytes(host), host.numel(), element, op) }
-        })
+        reduce(&self.comm, tensor, element, op)
+    }
+
+    fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError> {
+        let element = self.element("all_reduce", tensor)?;
+        let (comm, mut tensor) = (self.beside.clone(), tensor.shallow_clone());
+        Ok(self.side.submit("all_reduce", Box::new(move || reduce(&comm, &mut tensor, element, op))))
+    }
+
+    fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
+        let element = self.gatherable(input, output)?;
+        let (comm, input, mut output) = (self.beside.clone(), input.shallow_clone(), output.shallow_clone());
+        Ok(self.side.submit("all_gather", Box::new(move || gather(&comm, &input, &mut output, element))))
     }
 
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError> {
@@ -93,14 +132,8 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
-        let element = self.element("all_gather", input)?;
-        self.element("all_gather", output)?;
-        self.parts("all_gather", output, input)?;
-        let source = input.to_device(Device::Cpu);
-        on_host(output, |host| {
-            // SAFETY: contiguous host tensors; `parts` checked that `host` holds size x numel elements.
-            unsafe { self.comm.all_gather(bytes(&source), bytes(host), source.numel(), element) }
-        })
+        let element = self.gatherable(input, output)?;
+        gather(&self.comm, input, output, element)
     }
 
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {

@@ -1,6 +1,6 @@
 //! A world of one rank: every collective is the identity.
 
-use super::{ProcessGroup, ReduceOp};
+use super::{Pending, ProcessGroup, ReduceOp};
 use crate::error::CollectiveError;
 use tch::Tensor;
 
@@ -23,6 +23,15 @@ impl ProcessGroup for Solo {
 
     fn all_reduce(&self, _tensor: &mut Tensor, _op: ReduceOp) -> Result<(), CollectiveError> {
         Ok(())
+    }
+
+    fn start_all_reduce(&self, _tensor: &Tensor, _op: ReduceOp) -> Result<Pending, CollectiveError> {
+        Ok(Pending::done())
+    }
+
+    fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
+        self.all_gather(input, &mut output.shallow_clone())?;
+        Ok(Pending::done())
     }
 
     fn broadcast(&self, _tensor: &mut Tensor, _root: usize) -> Result<(), CollectiveError> {

@@ -74,7 +74,7 @@ impl Context<'_> {
             DeviceWish::Cuda => Wish::Cuda,
             DeviceWish::Cpu => Wish::Cpu,
         };
-        Rank::open(self.world, wish, config.train.threads as usize, self.cuda, *self.signals)
+        Rank::open(self.world, wish, config.train.compute_threads(), self.cuda, *self.signals)
     }
 }
 

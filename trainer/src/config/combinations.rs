@@ -4,7 +4,10 @@
 
 use super::error::ConfigError;
 use super::layers::{Entry, setting};
-use super::{Config, HeadInit, HeadKind, Layout, LossKind, ModelKind, Sampler, TunerKind};
+use super::{
+    Config, Determinism, HeadInit, HeadKind, HeadPlacement, Layout, LossKind, ModelKind, NonFinite, Sampler,
+    TunerKind,
+};
 use std::collections::BTreeMap;
 
 /// Refuses the first combination that cannot be meant.
@@ -20,7 +23,7 @@ pub(super) fn check(config: &Config, entries: &BTreeMap<String, Entry>) -> Resul
 }
 
 /// Keys of training that mean nothing when nothing is trained.
-const TRAINING: [&str; 16] = [
+const TRAINING: [&str; 31] = [
     "data.sampler",
     "data.samples_per_class",
     "data.repeat_threshold",
@@ -37,6 +40,21 @@ const TRAINING: [&str; 16] = [
     "loss.tau",
     "loss.prior",
     "eval.every_epochs",
+    "train.determinism",
+    "train.virtual_shards",
+    "train.non_finite",
+    "train.max_non_finite",
+    "head.placement",
+    "checkpoint.every_steps",
+    "checkpoint.every_seconds",
+    "checkpoint.keep",
+    "checkpoint.best",
+    "checkpoint.max_failures",
+    "distributed.stall_seconds",
+    "distributed.overlap",
+    "distributed.bucket_megabytes",
+    "distributed.wire",
+    "distributed.check_every_steps",
 ];
 
 struct Checks<'a> {
@@ -67,6 +85,11 @@ impl Checks<'_> {
             let why = "zero-shot classification trains nothing";
             let remedy = "set `train.epochs` to 0, or choose another method";
             return Err(self.conflict("train.epochs", "head.kind", why, remedy));
+        }
+        if train.determinism == Determinism::AnyWorld && head.placement == HeadPlacement::Sharded {
+            let why = "divided classes are added up in an order that depends on the number of ranks";
+            let remedy = "set `head.placement` to replicated, or `train.determinism` to same_world";
+            return Err(self.conflict("head.placement", "train.determinism", why, remedy));
         }
         if head.kind == HeadKind::Cosine && head.init == HeadInit::Text && no_text {
             let why = "this model has no text tower";
@@ -145,6 +168,12 @@ impl Checks<'_> {
         self.idle_unless(head.kind == HeadKind::Cosine, &TRAINING, "head.kind")?;
         let micro_cuts = train.micro_batch_size <= train.batch_size;
         self.idle_unless(micro_cuts, &["train.micro_batch_size"], "train.batch_size")?;
+        let any_world = train.determinism == Determinism::AnyWorld;
+        self.idle_unless(any_world, &["train.virtual_shards"], "train.determinism")?;
+        let buckets = ["distributed.overlap", "distributed.bucket_megabytes", "distributed.wire"];
+        self.idle_unless(!any_world, &buckets, "train.determinism")?;
+        let goes_on = train.non_finite != NonFinite::Stop;
+        self.idle_unless(goes_on, &["train.max_non_finite"], "train.non_finite")?;
         let tests_before_the_end = train.epochs == 0 || eval.every_epochs <= train.epochs;
         self.idle_unless(tests_before_the_end, &["eval.every_epochs"], "train.epochs")
     }

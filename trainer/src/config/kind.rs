@@ -75,6 +75,20 @@ impl Kind for f64 {
     }
 }
 
+impl Kind for bool {
+    fn expected() -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn write(&self) -> Value {
+        Value::Boolean(*self)
+    }
+}
+
 impl Kind for [f64; 3] {
     fn expected() -> String {
         "a list of 3 finite numbers".to_owned()

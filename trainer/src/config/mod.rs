@@ -30,13 +30,15 @@ pub use origin::{Origin, PresetKind};
 pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Difference, Names, Resolved};
 pub use section::{Key, Section};
+pub use sections::backbone::{Backbone, BackbonePlacement};
+pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
-pub use sections::distributed::Distributed;
+pub use sections::distributed::{Backend, Distributed, Wire};
 pub use sections::eval::Eval;
-pub use sections::head::{Head, HeadInit, HeadKind};
+pub use sections::head::{Head, HeadInit, HeadKind, HeadPlacement};
 pub use sections::loss::{Loss, LossKind, Prior};
 pub use sections::model::{Filter, Model, ModelKind};
-pub use sections::train::{Accumulation, DeviceWish, Precision, Schedule, Train};
+pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
 pub use sections::tuner::{Partial, TooManyBlocks, Tuner, TunerKind, auto_adapter_dim};
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,8 @@ pub struct Config {
     pub train: Train,
     /// Backbone.
     pub model: Model,
+    /// Where the backbone is.
+    pub backbone: Backbone,
     /// What is trained beside the head.
     pub tuner: Tuner,
     /// Classifier.
@@ -72,6 +76,8 @@ pub struct Config {
     pub loss: Loss,
     /// Testing.
     pub eval: Eval,
+    /// What is saved on the way.
+    pub checkpoint: Checkpoint,
     /// Several ranks.
     pub distributed: Distributed,
 }
@@ -95,14 +101,16 @@ impl Config {
 }
 
 /// All sections, in the order of [`Config`].
-pub const SECTIONS: [&Section; 8] = [
+pub const SECTIONS: [&Section; 10] = [
     &Data::SECTION,
     &Train::SECTION,
     &Model::SECTION,
+    &Backbone::SECTION,
     &Tuner::SECTION,
     &Head::SECTION,
     &Loss::SECTION,
     &Eval::SECTION,
+    &Checkpoint::SECTION,
     &Distributed::SECTION,
 ];
 

@@ -15,6 +15,8 @@ const MAX_THREADS: u32 = 1024;
 const MAX_IMAGES: u64 = 1 << 20;
 /// Epochs or steps of a run, so that their product with a batch stays far from overflow.
 const MAX_COUNT: u64 = 1 << 40;
+/// A batch cut into more shards cannot be meant.
+const MAX_SHARDS: u64 = 1 << 16;
 /// Ten years: above this no clock can be set.
 const MAX_SECONDS: u64 = 315_360_000;
 
@@ -50,8 +52,9 @@ fn data(config: &Config) -> [Range; 6] {
     ]
 }
 
-fn train(config: &Config) -> [Range; 9] {
+fn train(config: &Config) -> [Range; 11] {
     let train = &config.train;
+    let shards = train.virtual_shards.is_power_of_two() && train.virtual_shards <= MAX_SHARDS;
     [
         ("train.epochs", train.epochs <= MAX_COUNT, "at most 2^40"),
         ("train.batch_size", (1..=MAX_IMAGES).contains(&train.batch_size), "from 1 to 1048576"),
@@ -61,13 +64,16 @@ fn train(config: &Config) -> [Range; 9] {
         ("train.weight_decay", train.weight_decay >= 0.0, "at least 0"),
         ("train.max_steps", train.max_steps <= MAX_COUNT, "at most 2^40"),
         ("train.threads", train.threads <= MAX_THREADS, "at most 1024"),
+        ("train.virtual_shards", shards, "a power of two, at most 65536"),
+        ("train.max_non_finite", train.max_non_finite <= MAX_COUNT, "at most 2^40"),
         ("train.log_every", train.log_every >= 1, "at least 1"),
     ]
 }
 
-fn rest(config: &Config) -> [Range; 8] {
-    let Config { model, tuner, head, loss, eval, distributed, .. } = config;
+fn rest(config: &Config) -> [Range; 15] {
+    let Config { model, tuner, head, loss, eval, checkpoint, distributed, .. } = config;
     let one_place = head.prompt.matches("{}").count() == 1;
+    let buckets = distributed.bucket_megabytes > 0.0 && distributed.bucket_megabytes <= 1e6;
     let seconds = (1..=MAX_SECONDS).contains(&distributed.timeout_seconds);
     [
         ("model.resolution", (1..=MAX_RESOLUTION).contains(&model.resolution), "from 1 to 4096"),
@@ -77,6 +83,17 @@ fn rest(config: &Config) -> [Range; 8] {
         ("head.prompt", one_place, "a sentence with one {} for the class name"),
         ("loss.tau", loss.tau >= 0.0, "at least 0"),
         ("eval.batch_size", (1..=MAX_IMAGES).contains(&eval.batch_size), "from 1 to 1048576"),
+        ("checkpoint.every_steps", checkpoint.every_steps <= MAX_COUNT, "at most 2^40"),
+        ("checkpoint.every_seconds", (0.0..=1e8).contains(&checkpoint.every_seconds), "from 0 to 100000000"),
+        ("checkpoint.keep", (1..=1000).contains(&checkpoint.keep), "from 1 to 1000"),
+        ("checkpoint.max_failures", (1..=1000).contains(&checkpoint.max_failures), "from 1 to 1000"),
         ("distributed.timeout_seconds", seconds, "from 1 to 315360000"),
+        (
+            "distributed.stall_seconds",
+            (0.1..=1e8).contains(&distributed.stall_seconds),
+            "from 0.1 to 100000000",
+        ),
+        ("distributed.check_every_steps", distributed.check_every_steps <= MAX_COUNT, "at most 2^40"),
+        ("distributed.bucket_megabytes", buckets, "above 0 and at most 1000000"),
     ]
 }

@@ -1,20 +1,24 @@
 //! Evaluation: every image of the list once, whatever the number of ranks (law 2).
 
-use super::failure::{Failure, agreed};
-use super::feed::{list_requests, to_device};
+use super::classifier::Classifier;
+use super::failure::Failure;
+use super::feed::ListPlan;
 use super::loading::LoaderPlan;
+use super::pass::Pass;
 use super::rank::Rank;
-use crate::data::order::shard::eval_slice;
+use super::walk::Walk;
 use crate::data::source::Split;
-use crate::model::Model;
 use crate::run::{ClassCounts, Reporter};
 use collectives::ReduceOp;
 use std::sync::Arc;
 use std::time::Instant;
-use tch::no_grad;
 
 /// What to evaluate, and how.
-pub struct Evaluation {
+pub struct Evaluation<'a> {
+    /// The way through the model.
+    pub pass: Pass<'a>,
+    /// From features to classes.
+    pub classifier: Classifier,
     /// The list.
     pub split: Arc<Split>,
     /// Number of classes.
@@ -35,42 +39,45 @@ pub struct Evaluated {
     pub seconds: f64,
 }
 
-impl Evaluation {
+impl Evaluation<'_> {
     /// Evaluates the list over all ranks.
-    pub fn run(&self, model: &Model, rank: &Rank, reporter: &mut Reporter) -> Result<Evaluated, Failure> {
+    pub fn run(&self, rank: &Rank, reporter: &mut Reporter) -> Result<Evaluated, Failure> {
         let start = Instant::now();
-        let own = agreed(&rank.control, || self.own_part(model, rank, reporter))?;
+        let plan = ListPlan {
+            len: self.split.len() as u64,
+            batch_size: self.batch_size,
+            parts: rank.world_size() as u64,
+        };
+        let own = self.own_part(plan, rank, reporter)?;
         let mut counts = ClassCounts::new(self.classes);
         let parts = rank.control.all_gather(bytemuck::cast_slice(&own))?;
         let predictions =
             parts.iter().flat_map(|part| part.as_chunks().0).map(|&bytes| i64::from_ne_bytes(bytes));
         let predictions = predictions.collect();
-        let labels: Vec<i64> =
-            self.split.labels()[self.own_range(rank)].iter().map(|&l| i64::from(l)).collect();
+        let range = plan.samples(rank.number() as u64);
+        let labels = &self.split.labels()[range.start as usize..range.end as usize];
+        let labels: Vec<i64> = labels.iter().map(|&label| i64::from(label)).collect();
         counts.add(&own, &labels).map_err(Failure::run)?;
         rank.control.all_reduce(counts.flat_mut(), ReduceOp::Sum)?;
         Ok(Evaluated { counts, predictions, seconds: start.elapsed().as_secs_f64() })
     }
 
-    fn own_range(&self, rank: &Rank) -> std::ops::Range<usize> {
-        let range = eval_slice(self.split.len() as u64, rank.world_size() as u64, rank.number() as u64);
-        range.start as usize..range.end as usize
-    }
-
     /// Predictions of this rank's contiguous part of the list.
-    fn own_part(&self, model: &Model, rank: &Rank, reporter: &mut Reporter) -> Result<Vec<i64>, Failure> {
-        let (len, world) = (self.split.len() as u64, rank.world_size() as u64);
-        let requests = list_requests(len, world, rank.number() as u64, self.batch_size);
-        let mut loader = self.loader.start(Arc::clone(&self.split), requests)?;
-        let mut predictions = Vec::with_capacity(self.own_range(rank).len());
-        while let Some(batch) = loader.next() {
-            rank.check_requests()?;
-            let batch = batch.map_err(Failure::run)?;
-            let part = to_device(&batch, model.vision().shape.resolution, model.device());
-            let best = no_grad(|| model.logits(&part.bytes).argmax(1, false));
-            predictions.extend(Vec::<i64>::try_from(best).map_err(Failure::run)?);
-            reporter.progress("evaluating", predictions.len() as u64 * world, len);
-        }
+    fn own_part(&self, plan: ListPlan, rank: &Rank, reporter: &mut Reporter) -> Result<Vec<i64>, Failure> {
+        let model = self.pass.model();
+        let side = model.vision().shape.resolution;
+        let walk = Walk { rank, plan, split: &self.split, loader: self.loader, side };
+        let mut predictions = Vec::new();
+        walk.through(Some(rank.number() as u64), |part| {
+            let features = self.pass.features(part.map(|part| &part.bytes), true)?;
+            if let Some(best) = self.classifier.predict(model, features.as_ref())? {
+                let mut classes = vec![0i64; best.numel()];
+                best.to_device(tch::Device::Cpu).copy_data(&mut classes, best.numel());
+                predictions.extend(classes);
+            }
+            reporter.progress("evaluating", (predictions.len() as u64 * plan.parts).min(plan.len), plan.len);
+            Ok(())
+        })?;
         Ok(predictions)
     }
 }

@@ -5,10 +5,12 @@ use super::failure::{Failure, agreed};
 use super::feed::Plan;
 use super::rank::Rank;
 use super::schedule::{LearningRate, Schedule};
-use super::session::Session;
-use super::step::{Accumulation, Stepper};
+use super::session::{Session, shard_tree};
+use super::step::{Accumulation, Parts, Reduction, Stepper};
+use super::sync::SyncOptions;
 use super::train::{Trained, Training};
-use crate::config::{Accumulation as AccumulationName, Resolved, Schedule as ScheduleName};
+use super::whole::whole_tensors;
+use crate::config::{Accumulation as AccumulationName, Config, Resolved, Schedule as ScheduleName, Wire};
 use crate::data::loader::BadImages;
 use crate::run::{
     ClassResult, EvalRecord, Logging, MetricsWriter, Output, Place, Plan as ProgressPlan, Record, Reporter,
@@ -18,9 +20,10 @@ use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// What to run, and where it goes.
 pub struct Experiment<'a> {
@@ -99,7 +102,7 @@ impl Experiment<'_> {
             return Ok(Work::Stopped(request.outcome()));
         }
         record.phase(Phase::Evaluating)?;
-        let evaluated = evaluation(session, self.rank).run(&session.model, self.rank, &mut reporter)?;
+        let evaluated = evaluation(session, self.rank).run(self.rank, &mut reporter)?;
         let summary = summarise(&evaluated, session)?;
         let done = EvalRecord {
             epoch: if trained.steps > 0 { session.config.train.epochs } else { 0 },
@@ -110,7 +113,9 @@ impl Experiment<'_> {
         };
         record.evaluation(done)?;
         let result = self.result(session, &trained, evaluated, summary, start)?;
-        agreed(&self.rank.control, || self.write(session, &result, folder))?;
+        let trainables = session.model.trainables();
+        let tensors = whole_tensors(trainables, &trainables.flat(), self.rank.group.as_ref())?;
+        agreed(&self.rank.control, || self.write(session, &tensors, &result, folder))?;
         Ok(Work::Done(Box::new(result)))
     }
 
@@ -125,18 +130,28 @@ impl Experiment<'_> {
             return Ok(Trained::default());
         }
         record.phase(Phase::Training)?;
-        let plan = plan(session, rank);
+        let plan = session.plan(rank);
         let policy = if config.data.max_bad_images > 0 { BadImages::Skip } else { BadImages::Stop };
         let loader = session.loader(session.train_view(), policy, rank);
-        let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), plan.requests()))?;
+        let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), plan.requests(0, 0)))?;
         let optimiser = (config.train.momentum, config.train.weight_decay);
-        let (model, group) = (&session.model, rank.group.as_ref());
-        let mut stepper = Stepper::new(model, session.loss(0), group, accumulation(session), optimiser);
+        let model = &session.model;
+        let most = config.train.batch_size.div_ceil(plan.shards).min(config.train.micro_batch_size);
+        let classifier = session.classifier(rank, most);
+        let mut stepper = Stepper::new(Parts {
+            pass: session.pass(),
+            classifier: &classifier,
+            loss: session.loss(0),
+            group: Rc::clone(&rank.group),
+            reduction: reduction(config, rank),
+            accumulation: accumulation(session),
+            optimiser,
+        });
         let mut training = Training {
             rank,
             rate: learning_rate(session, &plan),
             plan,
-            micro_batch_size: config.train.micro_batch_size,
+            check_every: config.distributed.check_every_steps,
             max_steps: config.train.max_steps,
             max_bad_images: config.data.max_bad_images,
             loss: &|epoch| session.loss(epoch),
@@ -148,7 +163,7 @@ impl Experiment<'_> {
             if every == 0 || (epoch + 1) % every != 0 {
                 return Ok(None);
             }
-            let evaluated = evaluation(session, rank).run(model, rank, reporter)?;
+            let evaluated = evaluation(session, rank).run(rank, reporter)?;
             let summary = summarise(&evaluated, session)?;
             let (split, seconds) = ("test".to_owned(), evaluated.seconds);
             Ok(Some(EvalRecord { epoch: epoch + 1, step, split, summary, seconds }))
@@ -164,6 +179,9 @@ impl Experiment<'_> {
         start: Instant,
     ) -> Result<RunResult, Failure> {
         let (config, names) = (&session.config, &self.resolved.names);
+        let frozen_fingerprint = session.pass().frozen_fingerprint()?;
+        let count = |shape: &Vec<i64>| shape.iter().product::<i64>() as u64;
+        let trainable_parameters = session.model.trainables().shapes().map(|(_, shape)| count(&shape)).sum();
         let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts);
         let speed = trained.samples as f64 / trained.elapsed.as_secs_f64();
         Ok(RunResult {
@@ -176,9 +194,9 @@ impl Experiment<'_> {
             precision: config.train.precision.to_string(),
             filter: config.model.filter.to_string(),
             weights_fingerprint: session.weights_fingerprint.clone(),
-            frozen_fingerprint: session.model.frozen_fingerprint(),
+            frozen_fingerprint,
             summary,
-            trainable_parameters: session.model.trainables().count() as u64,
+            trainable_parameters,
             images_per_second: (trained.steps > 0).then_some(speed),
             seconds: start.elapsed().as_secs_f64(),
             bad_images: trained.bad_images,
@@ -191,6 +209,7 @@ impl Experiment<'_> {
     fn write(
         &self,
         session: &Session,
+        tensors: &[(String, Tensor)],
         result: &RunResult,
         folder: Option<&RunFolder>,
     ) -> Result<(), Failure> {
@@ -206,8 +225,7 @@ impl Experiment<'_> {
             metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let kind = session.model.precision().parameters;
         let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        trained::write(&folder.final_weights(), session.model.trainables(), kind, metadata)
-            .map_err(Failure::run)?;
+        trained::write(&folder.final_weights(), tensors, kind, metadata).map_err(Failure::run)?;
         if let (Some(path), Some(classes)) = (self.predictions, &result.predictions) {
             write_predictions(path, classes)?;
         }
@@ -226,8 +244,10 @@ fn load(file: &Path, session: &Session, backbone: Option<&str>) -> Result<(), Fa
 }
 
 /// The evaluation of the test set that a session's configuration describes.
-pub fn evaluation(session: &Session, rank: &Rank) -> Evaluation {
+pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
     Evaluation {
+        pass: session.pass(),
+        classifier: session.classifier(rank, session.config.eval.batch_size),
         loader: session.loader(session.test_view(), BadImages::Stop, rank),
         split: Arc::clone(&session.test),
         classes: session.class_names.len(),
@@ -268,21 +288,25 @@ fn learning_rate(session: &Session, plan: &Plan) -> LearningRate {
     LearningRate { schedule, base: train.learning_rate, epochs: train.epochs, steps: plan.total_steps() }
 }
 
-/// The steps of the run, and this rank's part of them.
-fn plan(session: &Session, rank: &Rank) -> Plan {
-    let train = &session.config.train;
-    Plan {
-        order: Arc::clone(&session.order),
-        batch_size: train.batch_size,
-        epochs: train.epochs,
-        world: rank.world_size() as u64,
-        rank: rank.number() as u64,
+/// How gradients of ranks become one.
+fn reduction(config: &Config, rank: &Rank) -> Reduction {
+    if let Some(tree) = shard_tree(config, rank) {
+        return Reduction::FixedTree(tree);
     }
+    let options = &config.distributed;
+    Reduction::Buckets(SyncOptions {
+        bucket_bytes: (options.bucket_megabytes * 1e6) as usize,
+        overlap: options.overlap,
+        wire: match options.wire {
+            Wire::Fp32 => None,
+            Wire::Bf16 => Some(Kind::BFloat16),
+        },
+    })
 }
 
 fn progress_plan(session: &Session, rank: &Rank) -> ProgressPlan {
     let train = &session.config.train;
-    let all = plan(session, rank).total_steps();
+    let all = session.plan(rank).total_steps();
     let steps = if train.max_steps > 0 { all.min(train.max_steps) } else { all };
     ProgressPlan { epochs: train.epochs, steps, steps_done: 0, steps_per_line: 0 }
 }

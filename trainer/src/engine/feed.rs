@@ -3,10 +3,11 @@
 use crate::data::loader::{Batch, Item, Request};
 use crate::data::order::Order;
 use crate::data::order::shard::{eval_slice, step_slice, steps_per_epoch};
+use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-use super::step::MicroBatch;
+use super::step::{MicroBatch, Work};
 
 /// The steps of a run, and this rank's part of each.
 #[derive(Debug, Clone)]
@@ -17,10 +18,14 @@ pub struct Plan {
     pub batch_size: u64,
     /// Epochs of the run.
     pub epochs: u64,
-    /// Number of ranks.
-    pub world: u64,
-    /// This rank.
-    pub rank: u64,
+    /// Samples that go through the model at once, on a rank.
+    pub micro_batch_size: u64,
+    /// Number of parts into which a global batch is cut: of ranks, or of the shards that ranks share out.
+    pub shards: u64,
+    /// This rank's parts.
+    pub own: Range<u64>,
+    /// The most parts that a rank has.
+    pub most: u64,
 }
 
 impl Plan {
@@ -34,18 +39,44 @@ impl Plan {
         (0..self.epochs).map(|epoch| self.steps(epoch)).sum()
     }
 
-    /// This rank's requests, step by step, from the first epoch to the last. A step in which this rank has
-    /// no sample is an empty request.
-    pub fn requests(&self) -> impl Iterator<Item = Request> + Send + 'static + use<> {
+    /// This rank's requests, step by step, from step `from` of epoch `epoch` to the last epoch. A step in which this
+    /// rank has no sample is an empty request.
+    pub fn requests(&self, epoch: u64, from: u64) -> impl Iterator<Item = Request> + Send + 'static + use<> {
         let plan = self.clone();
-        (0..plan.epochs).flat_map(move |epoch| {
+        (epoch..plan.epochs).flat_map(move |at| {
             let plan = plan.clone();
-            (0..plan.steps(epoch)).map(move |step| plan.request(epoch, step))
+            let first = if at == epoch { from } else { 0 };
+            (first..plan.steps(at)).map(move |step| plan.request(at, step))
         })
     }
 
+    /// A loaded batch as the step's work; nothing where it could not be loaded.
+    pub fn work(&self, epoch: u64, step: u64, batch: Option<&Batch>, side: i64, device: Device) -> Work {
+        let parts = |shard| {
+            let positions = self.slice(epoch, step, shard);
+            let range = batch.map_or(0..0, |batch| {
+                let at = |end| batch.positions.partition_point(|&position| position < end);
+                at(positions.start)..at(positions.end)
+            });
+            (range, positions)
+        };
+        let whole = batch.map(|batch| to_device(batch, side, device));
+        let cut = |range: Range<usize>| {
+            whole.as_ref().map(|whole| micro_batches(whole, &range, self.micro_batch_size))
+        };
+        let shards = self.own.clone().map(|shard| cut(parts(shard).0).unwrap_or_default()).collect();
+        let longest = self.slice(epoch, step, 0);
+        let passes = (longest.end - longest.start).div_ceil(self.micro_batch_size).max(1);
+        Work { shards, passes: (self.most as usize, passes as usize) }
+    }
+
+    fn slice(&self, epoch: u64, step: u64, shard: u64) -> Range<u64> {
+        step_slice(self.order.len(epoch), self.batch_size, step, self.shards, shard)
+    }
+
     fn request(&self, epoch: u64, step: u64) -> Request {
-        let positions = step_slice(self.order.len(epoch), self.batch_size, step, self.world, self.rank);
+        let slice = |shard| self.slice(epoch, step, shard);
+        let positions = slice(self.own.start).start..slice(self.own.end - 1).end;
         let mut samples = Vec::with_capacity((positions.end - positions.start) as usize);
         self.order.fill(epoch, positions.clone(), &mut samples);
         let items = positions.zip(samples).map(|(position, sample)| Item { position, sample }).collect();
@@ -53,19 +84,43 @@ impl Plan {
     }
 }
 
-/// This rank's part of a list of `len` samples, in batches, in the list's own order.
-pub fn list_requests(
-    len: u64,
-    world: u64,
-    rank: u64,
-    batch_size: u64,
-) -> impl Iterator<Item = Request> + Send + 'static {
-    let own = eval_slice(len, world, rank);
-    let end = own.end;
-    own.step_by(batch_size.max(1) as usize).map(move |start| {
-        let items = (start..(start + batch_size).min(end)).map(|i| Item { position: i, sample: i }).collect();
-        Request { epoch: 0, items }
-    })
+/// A list in fixed batches, of which ranks take contiguous runs: a batch is the same whatever the number of ranks.
+#[derive(Debug, Clone, Copy)]
+pub struct ListPlan {
+    /// Samples of the list.
+    pub len: u64,
+    /// Samples at once.
+    pub batch_size: u64,
+    /// Number of parts.
+    pub parts: u64,
+}
+
+impl ListPlan {
+    /// The batches of a part.
+    fn batches(&self, part: u64) -> Range<u64> {
+        eval_slice(self.len.div_ceil(self.batch_size), self.parts, part)
+    }
+
+    /// The samples of a part.
+    pub fn samples(&self, part: u64) -> Range<u64> {
+        let batches = self.batches(part);
+        (batches.start * self.batch_size).min(self.len)..(batches.end * self.batch_size).min(self.len)
+    }
+
+    /// The most batches that a part has.
+    pub fn most(&self) -> u64 {
+        self.len.div_ceil(self.batch_size).div_ceil(self.parts)
+    }
+
+    /// The requests of a part, in the list's own order.
+    pub fn requests(self, part: u64) -> impl Iterator<Item = Request> + Send + 'static {
+        self.batches(part).map(move |batch| {
+            let start = batch * self.batch_size;
+            let end = (start + self.batch_size).min(self.len);
+            let items = (start..end).map(|i| Item { position: i, sample: i }).collect();
+            Request { epoch: 0, items }
+        })
+    }
 }
 
 /// A batch on the device.
@@ -77,11 +132,38 @@ pub fn to_device(batch: &Batch, side: i64, device: Device) -> MicroBatch {
     }
 }
 
-/// Cuts a batch into parts of at most `size` samples.
-pub fn micro_batches(whole: MicroBatch, size: u64) -> Vec<MicroBatch> {
-    if whole.labels.numel() as u64 <= size {
-        return vec![whole];
+/// Cuts a range of a batch into parts of at most `size` samples.
+fn micro_batches(whole: &MicroBatch, range: &Range<usize>, size: u64) -> Vec<MicroBatch> {
+    let part = |start: usize| {
+        let length = (range.end - start).min(size as usize) as i64;
+        let narrow = |tensor: &Tensor| tensor.narrow(0, start as i64, length);
+        MicroBatch { bytes: narrow(&whole.bytes), labels: narrow(&whole.labels) }
+    };
+    range.clone().step_by(size as usize).map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The parts of a list tile it in whole batches, and no part has more batches than are planned for all.
+        #[test]
+        fn law_2_parts_tile_the_list(len in 0_u64..3000, batch_size in 1_u64..200, parts in 1_u64..20) {
+            let plan = ListPlan { len, batch_size, parts };
+            let mut next = 0;
+            for part in 0..parts {
+                let samples = plan.samples(part);
+                prop_assert_eq!(samples.start, next);
+                let asked: Vec<u64> =
+                    plan.requests(part).flat_map(|r| r.items).map(|item| item.sample).collect();
+                prop_assert!(asked.iter().copied().eq(samples.clone()));
+                prop_assert!(plan.requests(part).count() as u64 <= plan.most());
+                prop_assert!(samples.start % batch_size == 0 || samples.is_empty());
+                next = samples.end;
+            }
+            prop_assert_eq!(next, len);
+        }
     }
-    let (bytes, labels) = (whole.bytes.split(size as i64, 0), whole.labels.split(size as i64, 0));
-    bytes.into_iter().zip(labels).map(|(bytes, labels)| MicroBatch { bytes, labels }).collect()
 }

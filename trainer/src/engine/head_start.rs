@@ -1,6 +1,9 @@
 //! First values of the classifier, computed by all ranks together.
 
-use crate::model::Model;
+use super::failure::Failure;
+use super::pass::Pass;
+use super::tree::ShardTree;
+use super::walk::Walk;
 use crate::model::head::{rows_from_means, rows_from_text};
 use crate::model::text::{TextTower, unit_rows};
 use crate::model::tokenizer::{TokenizeError, Tokenizer, prompt};
@@ -50,37 +53,56 @@ pub fn text_rows(text: &Tensor, projection: &Tensor) -> Tensor {
     no_grad(|| rows_from_text(text, projection))
 }
 
-/// Sums of frozen features by class, to be reduced over ranks.
-pub struct ClassMeans {
-    sums: Tensor,
-    counts: Tensor,
+/// Unit mean features of the classes over all training images, or the first class that has none.
+///
+/// `shards` are parts of the list, of which each rank takes some; with a tree they are added up in its order.
+pub fn class_means(
+    walk: &Walk<'_>,
+    pass: &Pass<'_>,
+    classes: i64,
+    tree: Option<ShardTree>,
+) -> Result<Result<Tensor, i64>, Failure> {
+    let group = walk.rank.group.as_ref();
+    let own =
+        tree.map_or(group.rank() as u64..group.rank() as u64 + 1, |tree| tree.of_rank(group.rank() as u64));
+    let mut parts = Vec::new();
+    for number in 0..tree.map_or(1, |tree| tree.most()) {
+        let shard = Some(own.start + number).filter(|shard| own.contains(shard));
+        let sums = sums_of(walk, pass, classes, shard)?;
+        parts.extend(shard.map(|_| sums));
+    }
+    let all = match tree {
+        Some(tree) => tree.sum(parts, group)?,
+        None => {
+            let mut sums = parts.swap_remove(0);
+            group.all_reduce(&mut sums, ReduceOp::Sum)?;
+            sums
+        }
+    };
+    let width = all.size()[1] - 1;
+    let (sums, counts) = (all.narrow(1, 0, width), all.select(1, width));
+    let empty = counts.eq(0.0);
+    if empty.any().int64_value(&[]) != 0 {
+        return Ok(Err(empty.to_kind(Kind::Int).argmax(0, false).int64_value(&[])));
+    }
+    Ok(Ok(no_grad(|| rows_from_means(&sums, &counts))))
 }
 
-impl ClassMeans {
-    /// Nothing seen yet.
-    pub fn new(model: &Model, classes: i64) -> Self {
-        let options = (Kind::Double, model.device());
-        let width = model.vision().shape.width;
-        Self { sums: Tensor::zeros([classes, width], options), counts: Tensor::zeros([classes], options) }
-    }
-
-    /// Adds the images `bytes` of classes `labels`.
-    pub fn add(&mut self, model: &Model, bytes: &Tensor, labels: &Tensor) {
-        no_grad(|| {
-            let features = model.frozen_features(bytes).to_kind(Kind::Double);
-            let _ = self.sums.index_add_(0, labels, &features);
-            let _ = self.counts.index_add_(0, labels, &labels.ones_like().to_kind(Kind::Double));
-        });
-    }
-
-    /// Unit rows over all ranks' images, or the first class that has none.
-    pub fn rows(mut self, group: &dyn ProcessGroup) -> Result<Result<Tensor, i64>, CollectiveError> {
-        group.all_reduce(&mut self.sums, ReduceOp::Sum)?;
-        group.all_reduce(&mut self.counts, ReduceOp::Sum)?;
-        let empty = self.counts.eq(0.0);
-        if empty.any().int64_value(&[]) != 0 {
-            return Ok(Err(empty.to_kind(Kind::Int).argmax(0, false).int64_value(&[])));
+/// Sums of frozen features by class, and in the last column the number of images: `[classes, width + 1]`.
+fn sums_of(walk: &Walk<'_>, pass: &Pass<'_>, classes: i64, shard: Option<u64>) -> Result<Tensor, Failure> {
+    let model = pass.model();
+    let width = model.vision().shape.width;
+    let mut sums = Tensor::zeros([classes, width + 1], (Kind::Double, model.device()));
+    walk.through(shard, |part| {
+        let features = pass.features(part.map(|part| &part.bytes), false)?;
+        if let Some((features, part)) = features.zip(part) {
+            no_grad(|| {
+                let features = features.to_kind(Kind::Double);
+                let one = features.narrow(1, 0, 1).ones_like();
+                let _ = sums.index_add_(0, &part.labels, &Tensor::cat(&[features, one], 1));
+            });
         }
-        Ok(Ok(no_grad(|| rows_from_means(&self.sums, &self.counts))))
-    }
+        Ok(())
+    })?;
+    Ok(sums)
 }

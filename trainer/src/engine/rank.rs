@@ -5,6 +5,7 @@ use super::failure::{Failure, agreed};
 use crate::run::Signals;
 use collectives::host::{self, CoreShare};
 use collectives::{Control, ProcessGroup, World};
+use std::rc::Rc;
 use std::sync::Once;
 use tch::Device;
 
@@ -14,13 +15,15 @@ static INTEROP: Once = Once::new();
 /// One rank of a run.
 pub struct Rank {
     /// The tensor plane.
-    pub group: Box<dyn ProcessGroup>,
+    pub group: Rc<dyn ProcessGroup>,
     /// The control plane.
     pub control: Control,
     /// Where this rank computes.
     pub device: Device,
     /// Threads of libtorch.
     pub threads: usize,
+    /// Ranks on this host.
+    pub local_size: usize,
     /// What a person should know about where the run computes.
     pub placement: String,
     /// Requests to stop.
@@ -46,14 +49,23 @@ impl Rank {
         INTEROP.call_once(|| tch::set_num_interop_threads(1));
         let device =
             agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
-        let group = world.process_group().map_err(Failure::run)?;
+        let group = Rc::from(world.process_group().map_err(Failure::run)?);
         let placement = placement(device, threads, &share);
-        Ok(Self { group, control, device, threads, placement, signals })
+        let local_size = world.local_size();
+        Ok(Self { group, control, device, threads, local_size, placement, signals })
     }
 
     /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
     pub fn check_requests(&self) -> Result<(), Failure> {
         self.signals.requested().map_or(Ok(()), |request| Err(Failure::stopped(request)))
+    }
+
+    /// The ranks of this host.
+    pub fn node_group(&self) -> Result<Rc<dyn ProcessGroup>, Failure> {
+        if self.local_size == self.world_size() {
+            return Ok(Rc::clone(&self.group));
+        }
+        Err(Failure::run("several hosts"))
     }
 
     /// This process's number.

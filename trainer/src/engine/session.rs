@@ -1,26 +1,33 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
+use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
-use super::feed::{list_requests, to_device};
-use super::head_start::{ClassMeans, class_tokens, text_features, text_rows};
+use super::feed::{ListPlan, Plan};
+use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::pass::Pass;
+use super::placement::{Placement, Sizes};
 use super::rank::Rank;
+use super::shards::Shards;
+use super::tree::ShardTree;
+use super::walk::Walk;
 use crate::config::{
-    Accumulation, Config, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior, Resolved,
-    TunerKind as TunerName, auto_adapter_dim,
+    Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
+    Resolved, TunerKind as TunerName, auto_adapter_dim,
 };
 use crate::data::loader::{BadImages, LoaderOptions};
 use crate::data::order::Order;
 use crate::data::source::{DataSet, Split, counts};
 use crate::data::transform::{TestView, TrainView, View};
-use crate::model::head::HEAD_WEIGHT;
-use crate::model::loading::{Backbone, LoadOptions, load, vision_layers};
+use crate::model::head::{Classes, HEAD_WEIGHT};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_layers, vision_width};
 use crate::model::loss::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tuner::TunerKind;
 use crate::model::{self, Model, ModelSpec};
 use crate::weights::{Layout, NamedTensors};
+use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
@@ -38,10 +45,14 @@ pub struct Session {
     pub test: Arc<Split>,
     /// The model with its first values.
     pub model: Model,
+    /// The ranks that hold its blocks in parts.
+    pub shards: Option<Shards>,
     /// The order of training samples.
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
+    /// What was decided where the configuration leaves it open, for people.
+    pub notes: Vec<String>,
 }
 
 impl Session {
@@ -70,17 +81,55 @@ impl Session {
         let (tensors, layout) = agreed(&rank.control, || sources::open_weights(&config))?;
         let fingerprint = fingerprint(rank, &tensors)?;
         let tuner = agreed(&rank.control, || tuner(&config, &tensors, layout, classes))?;
-        let backbone = agreed(&rank.control, || {
-            load(&tensors, layout, &load_options(&config, &tuner, rank.device)).map_err(Failure::input)
-        })?;
+        let frozen = vision_layers(&tensors, layout) - tuner.trained_blocks().len();
+        let sizes = sizes(&config, &tensors, layout, frozen, classes)?;
+        let placement = Placement::choose(&config, rank, sizes)?;
+        let options = LoadOptions { part: placement.part(), ..load_options(&config, &tuner, rank.device) };
+        let backbone = agreed(&rank.control, || load(&tensors, layout, &options).map_err(Failure::input))?;
+        if backbone.slices.is_none() && placement.backbone.is_some() {
+            let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
+            return Err(Failure::input(message).on_all_ranks());
+        }
+        let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let start = Start { config: &config, rank, class_names: &class_names, train: &train };
-        let model = start.model(backbone, tuner)?;
-        Ok(Self { config, class_names, train, test, model, order, weights_fingerprint: fingerprint })
+        let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
+        let (weights_fingerprint, notes) = (fingerprint, placement.notes);
+        Ok(Self { config, class_names, train, test, model, shards, order, weights_fingerprint, notes })
     }
 
     /// Training images of each class.
     pub fn train_counts(&self) -> Vec<u64> {
         counts(self.train.labels(), self.class_names.len())
+    }
+
+    /// The way through the model.
+    pub fn pass(&self) -> Pass<'_> {
+        Pass::new(&self.model, self.shards.as_ref())
+    }
+
+    /// From features to losses and classes, for at most `most` samples of a rank at once.
+    pub fn classifier(&self, rank: &Rank, most: u64) -> Classifier {
+        if self.model.classes_are_divided() {
+            Classifier::Divided { group: Rc::clone(&rank.group), most: most as i64 }
+        } else {
+            Classifier::Whole
+        }
+    }
+
+    /// The steps of the run, and this rank's part of them.
+    pub fn plan(&self, rank: &Rank) -> Plan {
+        let train = &self.config.train;
+        let (world, number) = (rank.world_size() as u64, rank.number() as u64);
+        let tree = shard_tree(&self.config, rank);
+        Plan {
+            order: Arc::clone(&self.order),
+            batch_size: train.batch_size,
+            epochs: train.epochs,
+            micro_batch_size: train.micro_batch_size,
+            shards: tree.map_or(world, |_| train.virtual_shards),
+            own: tree.map_or(number..number + 1, |tree| tree.of_rank(number)),
+            most: tree.map_or(1, |tree| tree.most()),
+        }
     }
 
     /// A loader's set-up on this rank.
@@ -98,7 +147,8 @@ impl Session {
                 self.train_counts().into_iter().map(|n| n as f64).collect()
             }
         };
-        Loss::logit_adjusted(&prior, self.config.loss.tau, kind, device)
+        let loss = Loss::logit_adjusted(&prior, self.config.loss.tau, kind, device);
+        loss.of_classes(&self.model.classes())
     }
 
     /// The view of test images.
@@ -112,6 +162,27 @@ impl Session {
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
         View::Train(TrainView { size, filter, seed })
     }
+}
+
+/// The tree in which the shards of a batch are added, under `any_world`.
+pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
+    let any_world = config.train.determinism == Determinism::AnyWorld;
+    any_world.then(|| ShardTree::new(config.train.virtual_shards, rank.world_size() as u64))
+}
+
+/// What decides where backbone and classifier are.
+fn sizes(
+    config: &Config,
+    tensors: &NamedTensors,
+    layout: Layout,
+    frozen: usize,
+    classes: usize,
+) -> Result<Sizes, Failure> {
+    let width = vision_width(tensors, layout).map_err(|e| Failure::input(e).on_all_ranks())?;
+    let precision = precision(config);
+    let blocks = frozen as u64 * block_elements(width) * precision.compute.elt_size_in_bytes() as u64;
+    let element = precision.parameters.elt_size_in_bytes() as u64;
+    Ok(Sizes { blocks, classes: classes as i64, width, element })
 }
 
 fn loader_plan(config: &Config, view: View, bad_images: BadImages, rank: &Rank) -> LoaderPlan {
@@ -142,6 +213,12 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     if batch < world {
         return Err(Failure::input(format!(
             "train.batch_size is {batch}, less than the {world} ranks; raise it or start fewer ranks"
+        )));
+    }
+    let shards = config.train.virtual_shards;
+    if config.train.determinism == Determinism::AnyWorld && shards < world {
+        return Err(Failure::input(format!(
+            "train.virtual_shards is {shards}, less than the {world} ranks that are to share them out; raise it"
         )));
     }
     if config.train.accumulation == Accumulation::Official && world > 1 {
@@ -194,6 +271,7 @@ pub(crate) fn load_options(config: &Config, tuner: &TunerKind, device: Device) -
         device,
         trained: tuner.trained_blocks(),
         resolution: i64::from(config.model.resolution),
+        part: None,
     }
 }
 
@@ -206,7 +284,13 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn model(&self, mut backbone: Backbone, tuner: TunerKind) -> Result<Model, Failure> {
+    fn model(
+        &self,
+        mut backbone: Backbone,
+        tuner: TunerKind,
+        classes: Classes,
+        shards: Option<&Shards>,
+    ) -> Result<Model, Failure> {
         let config = self.config;
         let text = backbone.text.take();
         let init = config.head.init.resolve(text.is_some());
@@ -225,14 +309,14 @@ impl Start<'_> {
         let spec = ModelSpec {
             tuner,
             head,
-            classes: self.class_names.len() as i64,
+            classes,
             seed: config.train.seed,
             pixels: (config.model.mean, config.model.std),
             precision: precision(config),
             device: self.rank.device,
         };
         let model = agreed(&self.rank.control, || Model::build(backbone, spec).map_err(Failure::input))?;
-        if !zero_shot && let Some(rows) = self.head_rows(init, text, &model)? {
+        if !zero_shot && let Some(rows) = self.head_rows(init, text, &model, shards)? {
             model.trainables().set(HEAD_WEIGHT, &rows).map_err(Failure::run)?;
         }
         Ok(model)
@@ -244,10 +328,11 @@ impl Start<'_> {
         init: HeadInit,
         text: Option<(Tensor, Tensor)>,
         model: &Model,
+        shards: Option<&Shards>,
     ) -> Result<Option<Tensor>, Failure> {
         Ok(match (init, text, &model.vision().projection) {
             (HeadInit::Text, Some((features, _)), Some(projection)) => Some(text_rows(&features, projection)),
-            (HeadInit::ClassMean, ..) => Some(self.class_means(model)?),
+            (HeadInit::ClassMean, ..) => Some(self.class_means(model, shards)?),
             _ => None,
         })
     }
@@ -267,23 +352,19 @@ impl Start<'_> {
     }
 
     /// Unit mean features of the classes over all training images, each in the view of tests.
-    fn class_means(&self, model: &Model) -> Result<Tensor, Failure> {
+    fn class_means(&self, model: &Model, shards: Option<&Shards>) -> Result<Tensor, Failure> {
         let (config, rank) = (self.config, self.rank);
-        let (len, world) = (self.train.len() as u64, rank.world_size() as u64);
-        let requests = list_requests(len, world, rank.number() as u64, config.eval.batch_size);
+        let tree = shard_tree(config, rank);
+        let plan = ListPlan {
+            len: self.train.len() as u64,
+            batch_size: config.eval.batch_size,
+            parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
+        };
         let loader = loader_plan(config, test_view(config), BadImages::Stop, rank);
-        let mut means = ClassMeans::new(model, self.class_names.len() as i64);
-        agreed(&rank.control, || {
-            let mut loader = loader.start(Arc::clone(self.train), requests)?;
-            while let Some(batch) = loader.next() {
-                rank.check_requests()?;
-                let part =
-                    to_device(&batch.map_err(Failure::run)?, i64::from(config.model.resolution), rank.device);
-                means.add(model, &part.bytes, &part.labels);
-            }
-            Ok(())
-        })?;
-        means.rows(rank.group.as_ref())?.map_err(|class| {
+        let side = i64::from(config.model.resolution);
+        let walk = Walk { rank, plan, split: self.train, loader, side };
+        let classes = self.class_names.len() as i64;
+        class_means(&walk, &Pass::new(model, shards), classes, tree)?.map_err(|class| {
             let name = &self.class_names[class as usize];
             let remedy = "use head.init=text or head.init=random";
             let message = format!("class {class} (`{name}`) has no training image to start from; {remedy}");

@@ -1,9 +1,13 @@
 //! One optimiser step over a global batch, on one rank.
 
+use super::classifier::Classifier;
+use super::pass::Pass;
 use super::sgd::Sgd;
-use crate::model::Model;
+use super::sync::{GradientSync, SyncOptions};
+use super::tree::ShardTree;
 use crate::model::loss::Loss;
-use collectives::{CollectiveError, ProcessGroup, ReduceOp};
+use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 /// Samples that go through the model at once.
@@ -13,6 +17,22 @@ pub struct MicroBatch {
     pub bytes: Tensor,
     /// Classes, `[n]`, int64.
     pub labels: Tensor,
+}
+
+/// A rank's part of a global batch.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// The micro-batches of each of the rank's shards.
+    pub shards: Vec<Vec<MicroBatch>>,
+    /// Shards and micro-batches of a shard, as many as any rank has: each rank makes as many passes.
+    pub passes: (usize, usize),
+}
+
+impl Work {
+    /// One shard, of a rank that nobody else waits for.
+    pub fn alone(parts: Vec<MicroBatch>) -> Self {
+        Self { passes: (1, parts.len().max(1)), shards: vec![parts] }
+    }
 }
 
 /// How the gradients of micro-batches become the gradient of a step.
@@ -26,6 +46,15 @@ pub enum Accumulation {
         /// Micro-batches of a full batch.
         micro_batches: u64,
     },
+}
+
+/// How gradients of ranks become one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reduction {
+    /// Reduced in buckets, beside the backward pass.
+    Buckets(SyncOptions),
+    /// Added in one fixed tree over the shards of the batch, which ranks share out among them.
+    FixedTree(ShardTree),
 }
 
 /// What a rank tells the others at a step, beside its gradient.
@@ -54,6 +83,8 @@ pub struct StepOutcome {
     pub failed: bool,
     /// Some rank was asked to stop.
     pub stop: bool,
+    /// Loss of this rank's own samples is finite.
+    pub own_finite: bool,
 }
 
 /// The row of scalars that travels beside the gradient, in double precision.
@@ -68,26 +99,50 @@ mod row {
     pub const WIDTH: usize = 7;
 }
 
+/// What a model in training consists of on this rank.
+pub struct Parts<'a> {
+    /// The way through the model.
+    pub pass: Pass<'a>,
+    /// From features to losses.
+    pub classifier: &'a Classifier,
+    /// The objective.
+    pub loss: Loss,
+    /// All ranks.
+    pub group: Rc<dyn ProcessGroup>,
+    /// How their gradients become one.
+    pub reduction: Reduction,
+    /// How micro-batches add up.
+    pub accumulation: Accumulation,
+    /// Momentum and weight decay.
+    pub optimiser: (f64, f64),
+}
+
 /// A model in training on this rank.
 pub struct Stepper<'a> {
-    model: &'a Model,
-    loss: Loss,
-    group: &'a dyn ProcessGroup,
-    accumulation: Accumulation,
+    parts: Parts<'a>,
+    sync: GradientSync,
+    row: Option<(Tensor, Pending)>,
     sgd: Sgd,
 }
 
 impl<'a> Stepper<'a> {
     /// A stepper whose momentum starts at zero.
-    pub fn new(
-        model: &'a Model,
-        loss: Loss,
-        group: &'a dyn ProcessGroup,
-        accumulation: Accumulation,
-        (momentum, weight_decay): (f64, f64),
-    ) -> Self {
-        let sgd = Sgd::new(&model.trainables().flat(), momentum, weight_decay);
-        Self { model, loss, group, accumulation, sgd }
+    pub fn new(parts: Parts<'a>) -> Self {
+        let model = parts.pass.model();
+        let trainables = model.trainables();
+        let (momentum, weight_decay) = parts.optimiser;
+        let sgd = Sgd::new(&trainables.flat(), momentum, weight_decay);
+        let mut units = trainables.units();
+        if parts.classifier.is_collective() {
+            // A rank's own classes are complete without the others.
+            units.retain(|(unit, _)| *unit < model.vision().blocks.len());
+        }
+        let options = match parts.reduction {
+            Reduction::Buckets(options) => options,
+            Reduction::FixedTree(_) => SyncOptions { bucket_bytes: 1, overlap: false, wire: None },
+        };
+        let sync = GradientSync::new(Rc::clone(&parts.group), trainables.gradient(), &units, options);
+        Self { parts, sync, row: None, sgd }
     }
 
     /// Backward over this rank's part, one reduction of exactly the trainable gradients, and the update.
@@ -95,29 +150,33 @@ impl<'a> Stepper<'a> {
     /// A rank without samples, or one that failed, takes part with zeros (law 4).
     pub fn step(
         &mut self,
-        parts: &[MicroBatch],
+        work: &Work,
         notice: Notice,
         learning_rate: f64,
     ) -> Result<StepOutcome, CollectiveError> {
-        let mut gradient = self.model.trainables().gradient();
-        let _ = gradient.zero_();
-        let mut scalars = self.backward(parts, notice);
-        self.group.all_reduce(&mut scalars, ReduceOp::Sum)?;
-        self.group.all_reduce(&mut gradient, ReduceOp::Sum)?;
+        let (scalars, own_finite) = match self.parts.reduction {
+            Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
+            Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
+        };
         // The division stays on the device: no wait for the host before the update is queued.
+        let mut gradient = self.parts.pass.model().trainables().gradient();
         let divisor = scalars.get(row::DIVISOR).clamp_min(f64::MIN_POSITIVE).to_kind(gradient.kind());
         let _ = gradient.g_div_(&divisor);
-        let finite = gradient.sum(Kind::Double).isfinite();
-        let outcome = outcome(&scalars, &finite);
+        let mut finite = gradient.sum(Kind::Double).isfinite().to_kind(Kind::Double).view([1]);
+        if self.parts.classifier.is_collective() {
+            self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
+        }
+        let outcome = outcome(&scalars, &finite, &own_finite);
         if !outcome.failed && outcome.finite && outcome.samples > 0 {
-            self.sgd.step(&mut self.model.trainables().flat(), &gradient, learning_rate);
+            let mut flat = self.parts.pass.model().trainables().flat();
+            self.sgd.step(&mut flat, &gradient, learning_rate);
         }
         Ok(outcome)
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
     pub fn set_loss(&mut self, loss: Loss) {
-        self.loss = loss;
+        self.parts.loss = loss;
     }
 
     /// The optimiser's momentum, laid out as the flat buffer.
@@ -125,38 +184,120 @@ impl<'a> Stepper<'a> {
         self.sgd.buffer()
     }
 
-    /// Adds this rank's gradient to the flat buffer; gives its row of scalars.
-    fn backward(&self, parts: &[MicroBatch], notice: Notice) -> Tensor {
-        let device = self.model.device();
-        let scalars = Tensor::zeros([row::WIDTH as i64], (Kind::Double, device));
-        let (mut normaliser, mut divisor, mut samples) = (0.0, 0.0, 0);
-        for part in parts.iter().filter(|part| part.labels.numel() > 0) {
-            let result = self.loss.forward(&self.model.logits(&part.bytes), &part.labels);
-            let _ = scalars.get(row::LOSS).g_add_(&result.sum.detach());
-            normaliser += result.normaliser;
-            samples += part.labels.numel();
-            match self.accumulation {
-                Accumulation::Exact => {
-                    divisor = normaliser;
-                    result.sum.backward();
-                }
-                Accumulation::Official { micro_batches } => {
-                    divisor = micro_batches as f64;
-                    (result.sum / result.normaliser).backward();
-                }
+    fn reduce_in_buckets(
+        &mut self,
+        work: &Work,
+        notice: Notice,
+    ) -> Result<(Tensor, Tensor), CollectiveError> {
+        let mut own = RowOf::new(self.parts.pass.model().device());
+        let _ = self.parts.pass.model().trainables().gradient().zero_();
+        let passes = work.passes.1.max(1);
+        for number in 0..passes {
+            let part = work.shards.first().and_then(|parts| parts.get(number));
+            self.pass(part, &mut own, Some(notice).filter(|_| number + 1 == passes))?;
+        }
+        self.sync.finish()?;
+        let (scalars, pending) = self.row.take().unwrap_or_else(|| (own.close(notice), Pending::done()));
+        pending.wait()?;
+        Ok((scalars, own.finite()))
+    }
+
+    fn reduce_in_tree(
+        &mut self,
+        work: &Work,
+        notice: Notice,
+        tree: ShardTree,
+    ) -> Result<(Tensor, Tensor), CollectiveError> {
+        let (model, group) = (self.parts.pass.model(), Rc::clone(&self.parts.group));
+        let mut gradient = model.trainables().gradient();
+        let own = tree.of_rank(group.rank() as u64);
+        let (mut rows, mut gradients) = (Vec::new(), Vec::new());
+        let mut finite = Tensor::from(true);
+        for shard in 0..work.passes.0.max(tree.most() as usize) {
+            let mut row = RowOf::new(model.device());
+            let _ = gradient.zero_();
+            for number in 0..work.passes.1.max(1) {
+                let part = work.shards.get(shard).and_then(|parts| parts.get(number));
+                self.pass(part, &mut row, None)?;
+            }
+            if (shard as u64) < own.end - own.start {
+                finite = finite.logical_and(&row.finite());
+                // What the rank itself has to say is said once.
+                rows.push(row.close(if shard == 0 { notice } else { Notice::default() }));
+                gradients.push(gradient.copy());
             }
         }
+        let sum = tree.sum(gradients, group.as_ref())?;
+        gradient.copy_(&sum);
+        Ok((tree.sum(rows, group.as_ref())?, finite))
+    }
+
+    /// One micro-batch forward and backward, adding to the gradient and to `row`. With the last one of a step comes
+    /// the notice: then the row and the gradients travel as they are completed.
+    fn pass(
+        &mut self,
+        part: Option<&MicroBatch>,
+        row: &mut RowOf,
+        last: Option<Notice>,
+    ) -> Result<(), CollectiveError> {
+        let Parts { pass, classifier, loss, group, accumulation, .. } = &self.parts;
+        let part = part.filter(|part| part.labels.numel() > 0);
+        let model = pass.model();
+        let tape = pass.forward(part.map(|part| &part.bytes))?;
+        let samples = tape.features().zip(part.map(|part| &part.labels));
+        let mean = matches!(accumulation, Accumulation::Official { .. });
+        if let Some(found) = classifier.loss(model, samples, loss, mean)? {
+            row.add(&found.sum, found.normaliser, part.map_or(0, |part| part.labels.numel()), *accumulation);
+        }
+        let sync = &mut self.sync;
+        if let Some(notice) = last {
+            let scalars = row.close(notice);
+            let pending = group.start_all_reduce(&scalars, ReduceOp::Sum)?;
+            self.row = Some((scalars, pending));
+            sync.unit_done(model.vision().blocks.len())?;
+        }
+        pass.backward(tape, &mut |unit| if last.is_some() { sync.unit_done(unit) } else { Ok(()) })
+    }
+}
+
+/// A row of scalars in the making.
+struct RowOf {
+    loss: Tensor,
+    normaliser: f64,
+    divisor: f64,
+    samples: usize,
+}
+
+impl RowOf {
+    fn new(device: tch::Device) -> Self {
+        let loss = Tensor::zeros([1], (Kind::Double, device));
+        Self { loss, normaliser: 0.0, divisor: 0.0, samples: 0 }
+    }
+
+    fn add(&mut self, sum: &Tensor, normaliser: f64, samples: usize, accumulation: Accumulation) {
+        let _ = self.loss.g_add_(&sum.to_kind(Kind::Double).view([1]));
+        self.normaliser += normaliser;
+        self.samples += samples;
+        self.divisor = match accumulation {
+            Accumulation::Exact => self.normaliser,
+            Accumulation::Official { micro_batches } => micro_batches as f64,
+        };
+    }
+
+    fn finite(&self) -> Tensor {
+        self.loss.isfinite().view([])
+    }
+
+    fn close(&self, notice: Notice) -> Tensor {
         let known = [
-            normaliser,
-            divisor,
-            samples as f64,
+            self.normaliser,
+            self.divisor,
+            self.samples as f64,
             notice.skipped as f64,
             flag(notice.failed),
             flag(notice.stop),
         ];
-        let known = Tensor::from_slice(&known).to_device(device);
-        scalars.narrow(0, row::NORMALISER, known.numel() as i64).copy_(&known);
-        scalars
+        Tensor::cat(&[self.loss.shallow_clone(), Tensor::from_slice(&known).to_device(self.loss.device())], 0)
     }
 }
 
@@ -165,10 +306,11 @@ fn flag(set: bool) -> f64 {
 }
 
 /// Reads the row: the one place of a step where the host waits for the device.
-fn outcome(scalars: &Tensor, gradient_finite: &Tensor) -> StepOutcome {
-    let all = Tensor::cat(&[scalars.shallow_clone(), gradient_finite.to_kind(Kind::Double).view([1])], 0);
-    let mut values = [0.0; row::WIDTH + 1];
-    all.to_device(tch::Device::Cpu).copy_data(&mut values, row::WIDTH + 1);
+fn outcome(scalars: &Tensor, gradient_finite: &Tensor, own_finite: &Tensor) -> StepOutcome {
+    let own_finite = own_finite.to_kind(Kind::Double).view([1]);
+    let all = Tensor::cat(&[scalars.shallow_clone(), gradient_finite.shallow_clone(), own_finite], 0);
+    let mut values = [0.0; row::WIDTH + 2];
+    all.to_device(tch::Device::Cpu).copy_data(&mut values, row::WIDTH + 2);
     let at = |index: i64| values[index as usize];
     let loss = at(row::LOSS) / at(row::NORMALISER);
     let samples = at(row::SAMPLES) as u64;
@@ -179,5 +321,6 @@ fn outcome(scalars: &Tensor, gradient_finite: &Tensor) -> StepOutcome {
         finite: (loss.is_finite() || samples == 0) && values[row::WIDTH] > 0.0,
         failed: at(row::FAILED) > 0.0,
         stop: at(row::STOP) > 0.0,
+        own_finite: values[row::WIDTH + 1] > 0.0,
     }
 }

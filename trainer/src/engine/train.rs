@@ -1,7 +1,8 @@
 //! Training: one visible loop.
 
+use super::agreement::check_agreement;
 use super::failure::Failure;
-use super::feed::{Plan, micro_batches, to_device};
+use super::feed::Plan;
 use super::rank::Rank;
 use super::schedule::LearningRate;
 use super::step::{Notice, StepOutcome, Stepper};
@@ -21,10 +22,10 @@ pub struct Training<'a> {
     pub plan: Plan,
     /// Learning rates.
     pub rate: LearningRate,
-    /// Samples that go through the model at once, on a rank.
-    pub micro_batch_size: u64,
     /// Steps after which to stop; 0 for none.
     pub max_steps: u64,
+    /// Steps between two comparisons of the trained tensors over ranks; 0 for none.
+    pub check_every: u64,
     /// Broken images that may be left out, over the whole run.
     pub max_bad_images: u64,
     /// The objective of an epoch.
@@ -74,12 +75,12 @@ impl Training<'_> {
         'run: for epoch in 0..self.plan.epochs {
             stepper.set_loss((self.loss)(epoch));
             let (epoch_start, mut totals) = (Instant::now(), EpochTotals::default());
-            for _ in 0..self.plan.steps(epoch) {
+            for in_epoch in 0..self.plan.steps(epoch) {
                 let step_start = Instant::now();
                 let batch = loader.next();
                 let data_wait = step_start.elapsed();
                 let rate = self.rate.at(epoch, done.steps);
-                let (outcome, problem) = self.step(model, stepper, batch, rate)?;
+                let (outcome, problem) = self.step(model, stepper, (epoch, in_epoch), batch, rate)?;
                 if outcome.failed {
                     return Err(self.common_failure(problem.as_deref())?);
                 }
@@ -89,6 +90,9 @@ impl Training<'_> {
                 totals.add(&outcome);
                 self.record(epoch, &done, &outcome, rate, step_start.elapsed(), data_wait)?;
                 self.check(epoch, &done, &outcome)?;
+                if self.check_every > 0 && done.steps % self.check_every == 0 {
+                    check_agreement(model.trainables(), self.rank, done.steps)?;
+                }
                 if outcome.stop {
                     done.stopped = self.common_request()?;
                     break 'run;
@@ -115,24 +119,24 @@ impl Training<'_> {
         &self,
         model: &Model,
         stepper: &mut Stepper<'_>,
+        (epoch, in_epoch): (u64, u64),
         batch: Option<Result<Batch, DataError>>,
         rate: f64,
     ) -> Result<(StepOutcome, Option<String>), Failure> {
         let mut notice = Notice { stop: self.rank.signals.requested().is_some(), ..Notice::default() };
-        let (parts, problem) = match batch {
-            Some(Ok(batch)) => {
-                notice.skipped = batch.skipped.len() as u64;
-                for loader::Skipped { path, reason, .. } in &batch.skipped {
-                    tracing::warn!("image left out: {path}: {reason}");
-                }
-                let side = model.vision().shape.resolution;
-                (micro_batches(to_device(&batch, side, model.device()), self.micro_batch_size), None)
-            }
-            Some(Err(error)) => (Vec::new(), Some(error.to_string())),
-            None => (Vec::new(), Some("the loader ended before the epoch did".to_owned())),
+        let (batch, problem) = match batch {
+            Some(Ok(batch)) => (Some(batch), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            None => (None, Some("the loader ended before the epoch did".to_owned())),
         };
+        for loader::Skipped { path, reason, .. } in batch.iter().flat_map(|batch| &batch.skipped) {
+            notice.skipped += 1;
+            tracing::warn!("image left out: {path}: {reason}");
+        }
         notice.failed = problem.is_some();
-        Ok((stepper.step(&parts, notice, rate)?, problem))
+        let side = model.vision().shape.resolution;
+        let work = self.plan.work(epoch, in_epoch, batch.as_ref(), side, model.device());
+        Ok((stepper.step(&work, notice, rate)?, problem))
     }
 
     fn record(

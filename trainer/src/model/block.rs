@@ -2,6 +2,7 @@
 
 use super::adaptformer::AdaptFormer;
 use super::layers::{Activation, LayerNorm, Linear};
+use super::precision::Precision;
 use tch::Tensor;
 
 /// Width of an attention head in CLIP and in timm's ViT.
@@ -107,6 +108,27 @@ impl Block {
             // AdaptFormer sits beside the MLP and reads what the MLP's norm reads.
             Some(module) => out + module.forward(&x),
             None => out,
+        }
+    }
+
+    /// A block of its twelve tensors, in the order of [`tensors`](Self::tensors).
+    pub fn from_tensors(
+        tensors: [Tensor; 12],
+        eps: f64,
+        activation: Activation,
+        attention: Attention,
+        precision: Precision,
+    ) -> Self {
+        let [w1, b1, qkv_w, qkv_b, proj_w, proj_b, w2, b2, fc1_w, fc1_b, fc2_w, fc2_b] = tensors;
+        Self {
+            norm1: LayerNorm::new(w1, b1, eps),
+            qkv: Linear::new(qkv_w, qkv_b, precision),
+            proj: Linear::new(proj_w, proj_b, precision),
+            norm2: LayerNorm::new(w2, b2, eps),
+            fc1: Linear::new(fc1_w, fc1_b, precision),
+            fc2: Linear::new(fc2_w, fc2_b, precision),
+            activation,
+            attention,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Classifiers over image features.
 
 use super::text::unit_rows;
-use super::trainables::{Init, ParameterSpec};
+use super::trainables::{Init, ParameterSpec, Rows};
+use std::ops::Range;
 use tch::Tensor;
 
 /// What turns features into one logit a class.
@@ -25,13 +26,40 @@ pub enum Head {
     },
 }
 
+/// The classes, and those of them that the head of this process holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classes {
+    /// Number of classes.
+    pub total: i64,
+    /// Those of this process.
+    pub own: Range<i64>,
+}
+
+impl Classes {
+    /// All on this process.
+    pub fn all(total: i64) -> Self {
+        Self { total, own: 0..total }
+    }
+
+    /// Whether other processes hold some of them.
+    pub fn are_divided(&self) -> bool {
+        self.own != (0..self.total)
+    }
+}
+
 /// Name of the cosine head's weight, as in official checkpoints.
 pub const HEAD_WEIGHT: &str = "head.weight";
 
 impl Head {
-    /// The cosine head's trainable tensor.
-    pub fn cosine_spec(classes: i64, width: i64) -> ParameterSpec {
-        ParameterSpec::new(HEAD_WEIGHT.to_owned(), &[classes, width], Init::UnitRows)
+    /// The cosine head's trainable tensor: a row for each of this process's classes.
+    pub fn cosine_spec(classes: &Classes, width: i64) -> ParameterSpec {
+        let own = &classes.own;
+        let spec = ParameterSpec::new(HEAD_WEIGHT.to_owned(), &[own.end - own.start, width], Init::UnitRows);
+        if classes.are_divided() {
+            spec.of_rows(Rows { first: own.start, total: classes.total })
+        } else {
+            spec
+        }
     }
 
     /// `[n, width] -> [n, classes]`, in the kind of the features.

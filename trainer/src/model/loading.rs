@@ -1,13 +1,16 @@
 //! Towers from weights. Every size is read off the tensors, in the way that OpenAI's loader does it.
 
 use super::block::{Attention, Block, BlockNames, HEAD_WIDTH};
-use super::layers::{Activation, LayerNorm, Linear};
+use super::layers::{Activation, LayerNorm};
 use super::precision::Precision;
+use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
 use super::vision::{Stem, VisionShape, VisionTower};
+use crate::weights::safetensors_map::MappedWeights;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
 use std::ops::Range;
-use tch::{Device, Kind};
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
 
 /// What to load, and how.
 #[derive(Debug, Clone)]
@@ -20,9 +23,11 @@ pub struct LoadOptions {
     pub trained: Range<usize>,
     /// Side of the images, which has to match the positions.
     pub resolution: i64,
+    /// The part of each frozen block that this process keeps; `None` keeps all of them.
+    pub part: Option<Part>,
 }
 
-/// A whole backbone.
+/// A backbone; whole, or with parts of its image tower's blocks.
 #[derive(Debug)]
 pub struct Backbone {
     /// Image tower.
@@ -31,6 +36,10 @@ pub struct Backbone {
     pub text: Option<TextTower>,
     /// Names of the blocks' tensors.
     pub names: BlockNames,
+    /// The parts of blocks, where this process does not keep whole ones.
+    pub slices: Option<Slices>,
+    /// What tensors that were not copied out of their file view.
+    pub mapping: Option<Arc<MappedWeights>>,
 }
 
 /// Prefixes and constants in which the layouts differ.
@@ -66,6 +75,16 @@ pub fn vision_layers(tensors: &NamedTensors, layout: Layout) -> usize {
     count_blocks(tensors, family(layout).blocks)
 }
 
+/// Width of the image tower, for decisions before anything is loaded.
+pub fn vision_width(tensors: &NamedTensors, layout: Layout) -> Result<i64, WeightsError> {
+    Ok(tensors.get(family(layout).patches)?.size().first().copied().unwrap_or(0))
+}
+
+/// Numbers in a block of that width.
+pub fn block_elements(width: i64) -> u64 {
+    (12 * width * width + 13 * width) as u64
+}
+
 fn family(layout: Layout) -> &'static Family {
     match layout {
         Layout::OpenAiClip => &CLIP,
@@ -77,13 +96,18 @@ fn family(layout: Layout) -> &'static Family {
 pub fn load(tensors: &NamedTensors, layout: Layout, options: &LoadOptions) -> Result<Backbone, WeightsError> {
     let mut reader = Reader::new(tensors, options.device);
     let shape = vision_shape(tensors, layout, options.resolution)?;
-    let vision = load_vision(&mut reader, layout, shape, options)?;
+    if options.part.is_some() {
+        // What stays views no file then, so that its pages can go.
+        reader = reader.copying();
+    }
+    let (vision, slices) = load_vision(&mut reader, layout, shape, options)?;
     let text = match layout {
         Layout::OpenAiClip => Some(load_text(&mut reader, tensors, shape.joint, options)?),
         Layout::TimmVit => None,
     };
     reader.finish(|name| ignorable(name, layout))?;
-    Ok(Backbone { vision, text, names: family(layout).names })
+    let mapping = options.part.is_none().then(|| tensors.mapping()).flatten();
+    Ok(Backbone { vision, text, names: family(layout).names, slices, mapping })
 }
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
@@ -138,25 +162,50 @@ fn load_vision(
     layout: Layout,
     shape: VisionShape,
     options: &LoadOptions,
-) -> Result<VisionTower, WeightsError> {
+) -> Result<(VisionTower, Option<Slices>), WeightsError> {
     let family = family(layout);
     let (width, kind) = (shape.width, options.precision.parameters);
     let stem = load_stem(reader, layout, shape, options)?;
-    let mut blocks = Vec::with_capacity(shape.layers);
-    for i in 0..shape.layers {
-        let weights = if options.trained.contains(&i) { kind } else { options.precision.compute };
-        let prefix = format!("{}.{i}", family.blocks);
-        let block =
-            BlockPlan { family, width, weights, precision: options.precision, attention: Attention::Full };
-        blocks.push(block.load(reader, &prefix)?);
-    }
+    let (blocks, slices) = load_blocks(reader, family, shape, options)?;
     let norm = if layout == Layout::OpenAiClip { "visual.ln_post" } else { "norm" };
     let norm = load_norm(reader, norm, width, family.eps, kind)?;
     let projection = match layout {
         Layout::OpenAiClip => Some(reader.take("visual.proj", &[width, shape.joint], kind)?),
         Layout::TimmVit => None,
     };
-    Ok(VisionTower { shape, stem, blocks, norm, projection })
+    Ok((VisionTower { shape, stem, blocks, norm, projection }, slices))
+}
+
+/// The blocks; those that are not trained as this process's parts, if `options` say so.
+fn load_blocks(
+    reader: &mut Reader<'_>,
+    family: &'static Family,
+    shape: VisionShape,
+    options: &LoadOptions,
+) -> Result<(Vec<Block>, Option<Slices>), WeightsError> {
+    let LoadOptions { precision, trained, .. } = options;
+    let (width, attention) = (shape.width, Attention::Full);
+    let frozen = BlockPlan { family, width, weights: precision.compute, precision: *precision, attention };
+    let whole = BlockPlan { weights: precision.parameters, ..frozen };
+    let part = options.part.filter(|_| trained.len() < shape.layers);
+    let layout = part.map(|part| BlockLayout::new(&frozen.shapes(), part));
+    let mut slices = layout.map(|layout| Slices::new(layout, options.device));
+    let mut blocks = Vec::with_capacity(shape.layers);
+    for i in 0..shape.layers {
+        let prefix = format!("{}.{i}", family.blocks);
+        blocks.push(match &mut slices {
+            _ if trained.contains(&i) => {
+                slices.iter_mut().for_each(Slices::push_whole);
+                whole.load(reader, &prefix)?
+            }
+            Some(slices) => {
+                let tensors = slices.push(&frozen.in_file(reader, &prefix)?);
+                frozen.assemble(tensors)
+            }
+            None => frozen.load(reader, &prefix)?,
+        });
+    }
+    Ok((blocks, slices))
 }
 
 fn load_stem(
@@ -220,6 +269,7 @@ fn load_text(
 }
 
 /// What a block is built from.
+#[derive(Clone, Copy)]
 struct BlockPlan {
     family: &'static Family,
     width: i64,
@@ -230,23 +280,35 @@ struct BlockPlan {
 
 impl BlockPlan {
     fn load(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Block, WeightsError> {
-        let (w, precision, fields) = (self.width, self.precision, self.family.names.fields());
-        let name = |i: usize| format!("{prefix}.{}", fields[i]);
-        let norm_kind = precision.parameters;
-        let hidden = 4 * w;
-        let mut norm = |i| -> Result<LayerNorm, WeightsError> {
-            let weight = reader.take(&name(i), &[w], norm_kind)?;
-            Ok(LayerNorm::new(weight, reader.take(&name(i + 1), &[w], norm_kind)?, self.family.eps))
+        let fields = self.family.names.fields().into_iter().zip(self.shapes());
+        let read = |(field, (shape, kind)): (&str, (Vec<i64>, Kind))| {
+            reader.take(&format!("{prefix}.{field}"), &shape, kind)
         };
-        let (norm1, norm2) = (norm(0)?, norm(6)?);
-        let mut linear = |i, out: i64, input: i64| -> Result<Linear, WeightsError> {
-            let weight = reader.take(&name(i), &[out, input], self.weights)?;
-            Ok(Linear::new(weight, reader.take(&name(i + 1), &[out], self.weights)?, precision))
-        };
-        let (qkv, proj) = (linear(2, 3 * w, w)?, linear(4, w, w)?);
-        let (fc1, fc2) = (linear(8, hidden, w)?, linear(10, w, hidden)?);
-        let (activation, attention) = (self.family.activation, self.attention);
-        Ok(Block { norm1, qkv, proj, norm2, fc1, fc2, activation, attention })
+        Ok(self.assemble(fields.map(read).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// The block's tensors as they lie in the file, of which a part is to be kept.
+    fn in_file(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Vec<Tensor>, WeightsError> {
+        let fields = self.family.names.fields().into_iter().zip(self.shapes());
+        let view =
+            |(field, (shape, _)): (&str, (Vec<i64>, Kind))| reader.view(&format!("{prefix}.{field}"), &shape);
+        fields.map(view).collect()
+    }
+
+    /// Shapes and kinds of the twelve tensors: norms are kept in the kind of parameters.
+    fn shapes(&self) -> Vec<(Vec<i64>, Kind)> {
+        let (w, hidden) = (self.width, 4 * self.width);
+        let norm = || [(vec![w], self.precision.parameters), (vec![w], self.precision.parameters)];
+        let linear = |out, input| [(vec![out, input], self.weights), (vec![out], self.weights)];
+        [norm(), linear(3 * w, w), linear(w, w), norm(), linear(hidden, w), linear(w, hidden)].concat()
+    }
+
+    /// # Panics
+    /// If there are not twelve tensors, as many as [`shapes`](Self::shapes) has.
+    fn assemble(&self, tensors: Vec<Tensor>) -> Block {
+        let tensors: [Tensor; 12] = tensors.try_into().expect("a block has twelve tensors");
+        let Self { family, attention, precision, .. } = *self;
+        Block::from_tensors(tensors, family.eps, family.activation, attention, precision)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Losses. Each gives the sum over its samples and its own normaliser, so that the mean over a global
 //! batch is exact however the batch is divided.
 
+use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
 
 /// A loss over some of the samples of a global batch.
@@ -37,11 +38,26 @@ impl Loss {
 
     /// `logits`: `[n, classes]`; `labels`: `[n]`, int64. The normaliser is the number of samples.
     pub fn forward(&self, logits: &Tensor, labels: &Tensor) -> LossSum {
-        let adjusted = match self {
+        let sum = self.adjust(logits).cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0);
+        LossSum { sum, normaliser: labels.numel() as f64 }
+    }
+
+    /// The logits whose cross entropy the loss is: `[n, classes]`.
+    pub fn adjust(&self, logits: &Tensor) -> Tensor {
+        match self {
             Self::CrossEntropy => logits.shallow_clone(),
             Self::LogitAdjusted { adjustment } => logits + adjustment,
-        };
-        let sum = adjusted.cross_entropy_loss(labels, None::<Tensor>, Reduction::Sum, -100, 0.0);
-        LossSum { sum, normaliser: labels.numel() as f64 }
+        }
+    }
+
+    /// The same loss for logits of a range of the classes only, to be joined with those of the others.
+    #[must_use]
+    pub fn of_classes(&self, classes: &Range<i64>) -> Self {
+        match self {
+            Self::CrossEntropy => Self::CrossEntropy,
+            Self::LogitAdjusted { adjustment } => Self::LogitAdjusted {
+                adjustment: adjustment.narrow(0, classes.start, classes.end - classes.start),
+            },
+        }
     }
 }

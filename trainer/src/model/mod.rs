@@ -7,18 +7,23 @@ pub mod layers;
 pub mod loading;
 pub mod loss;
 pub mod precision;
+pub mod slices;
 pub mod text;
 pub mod tokenizer;
 pub mod trainables;
 pub mod tuner;
 pub mod vision;
 
-use crate::weights::fingerprint;
+use crate::weights::TensorsFingerprint;
+use crate::weights::safetensors_map::MappedWeights;
 use adaptformer::AdaptFormer;
 use block::BlockNames;
-use head::{HEAD_WEIGHT, Head};
+use head::{Classes, HEAD_WEIGHT, Head};
 use loading::Backbone;
 use precision::Precision;
+use slices::Slices;
+use std::ops::Range;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 use trainables::{Trainables, UnknownParameter};
 use tuner::TunerKind;
@@ -48,8 +53,8 @@ pub struct ModelSpec {
     pub tuner: TunerKind,
     /// The classifier.
     pub head: HeadKind,
-    /// Number of classes.
-    pub classes: i64,
+    /// The classes.
+    pub classes: Classes,
     /// Seed of the first values.
     pub seed: u64,
     /// Mean and standard deviation of the pixels.
@@ -82,16 +87,22 @@ pub struct Model {
     pixels: PixelNorm,
     trainables: Trainables,
     precision: Precision,
+    first_tuned: usize,
+    slices: Option<Slices>,
+    classes: Classes,
+    /// What the tower's tensors may view.
+    _mapping: Option<Arc<MappedWeights>>,
 }
 
 impl Model {
     /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
-        let Backbone { mut vision, names, .. } = backbone;
+        let Backbone { mut vision, names, slices, mapping, .. } = backbone;
         let precision = spec.precision;
         let mut specs = spec.tuner.specs(&vision, names);
         if matches!(spec.head, HeadKind::Cosine { .. }) {
-            specs.push(Head::cosine_spec(spec.classes, vision.shape.width));
+            let head = Head::cosine_spec(&spec.classes, vision.shape.width);
+            specs.push(head.in_unit(vision.blocks.len()));
         }
         let trainables = Trainables::new(specs, precision.parameters, spec.device, spec.seed);
         let adaptformers = spec.tuner.attach(&mut vision, names, &trainables, precision)?;
@@ -104,7 +115,55 @@ impl Model {
         };
         let (mean, std) = spec.pixels;
         let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
-        Ok(Self { vision, adaptformers, head, pixels, trainables, precision })
+        let tuned = spec.tuner.tuned_blocks();
+        let first_tuned = if tuned.is_empty() { vision.blocks.len() } else { tuned.start };
+        Ok(Self {
+            vision,
+            adaptformers,
+            head,
+            pixels,
+            trainables,
+            precision,
+            first_tuned,
+            slices,
+            classes: spec.classes,
+            _mapping: mapping,
+        })
+    }
+
+    /// Bytes `[n, 3, side, side]` to the hidden state before the first block.
+    pub fn stem(&self, bytes: &Tensor) -> Tensor {
+        self.vision.stem.forward(&self.pixels.forward(bytes))
+    }
+
+    /// Hidden state before block `index` to the one after it, with or without the module beside it.
+    pub fn block(&self, index: usize, x: &Tensor, tuned: bool) -> Tensor {
+        self.vision.block(index, x, if tuned { &self.adaptformers } else { &[] })
+    }
+
+    /// The first block with something trainable in it or beside it; the number of blocks if there is none.
+    pub fn first_tuned(&self) -> usize {
+        self.first_tuned
+    }
+
+    /// The parts of blocks that this process holds, if it does not hold whole ones.
+    pub fn slices(&self) -> Option<&Slices> {
+        self.slices.as_ref()
+    }
+
+    /// Classes that the head of this process holds.
+    pub fn classes(&self) -> Range<i64> {
+        self.classes.own.clone()
+    }
+
+    /// Whether other processes hold some of the classes.
+    pub fn classes_are_divided(&self) -> bool {
+        self.classes.are_divided()
+    }
+
+    /// The classifier.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuner included.
@@ -133,12 +192,24 @@ impl Model {
     }
 
     /// Fingerprint of the image tower's frozen tensors: the same before and after training (law 5).
-    pub fn frozen_fingerprint(&self) -> String {
-        let blocks = self.vision.blocks.iter().flat_map(|block| block.tensors(BlockNames::OpenAi));
-        let stem = [("patches", &self.vision.stem.patches), ("positions", &self.vision.stem.positions)];
-        let norm = [("norm.weight", &self.vision.norm.weight), ("norm.bias", &self.vision.norm.bias)];
-        let all = stem.into_iter().chain(blocks).chain(norm);
-        fingerprint(all.filter(|(_, tensor)| !tensor.requires_grad()))
+    ///
+    /// `make_whole` is called before each block, whose weights have to be in place when it returns.
+    pub fn frozen_fingerprint<E>(
+        &self,
+        mut make_whole: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<String, E> {
+        let mut all = TensorsFingerprint::default();
+        let mut add = |tensors: &[(&str, &Tensor)]| {
+            let frozen = tensors.iter().filter(|(_, tensor)| !tensor.requires_grad());
+            frozen.for_each(|(name, tensor)| all.add(name, tensor));
+        };
+        add(&[("patches", &self.vision.stem.patches), ("positions", &self.vision.stem.positions)]);
+        for (index, block) in self.vision.blocks.iter().enumerate() {
+            make_whole(index)?;
+            add(&block.tensors(BlockNames::OpenAi));
+        }
+        add(&[("norm.weight", &self.vision.norm.weight), ("norm.bias", &self.vision.norm.bias)]);
+        Ok(all.finish())
     }
 
     /// The image tower.

@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// How a trainable tensor starts (the official code's rules).
@@ -36,12 +37,37 @@ pub struct ParameterSpec {
     pub shape: Vec<i64>,
     /// First values.
     pub init: Init,
+    /// The block it belongs to; the head counts as the block after the last.
+    pub unit: usize,
+    /// The rows of a larger tensor that this process holds; nothing if it holds all.
+    pub rows: Option<Rows>,
+}
+
+/// Some rows of a tensor whose other rows are held by other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    /// The first one.
+    pub first: i64,
+    /// Rows of the whole tensor.
+    pub total: i64,
 }
 
 impl ParameterSpec {
     /// A spec from its parts.
     pub fn new(name: String, shape: &[i64], init: Init) -> Self {
-        Self { name, shape: shape.to_vec(), init }
+        Self { name, shape: shape.to_vec(), init, unit: 0, rows: None }
+    }
+
+    /// The same tensor, of block `unit`.
+    #[must_use]
+    pub fn in_unit(self, unit: usize) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// The same tensor, whose rows are some of a larger one's.
+    #[must_use]
+    pub fn of_rows(self, rows: Rows) -> Self {
+        Self { rows: Some(rows), ..self }
     }
 
     fn numel(&self) -> i64 {
@@ -58,6 +84,8 @@ pub struct UnknownParameter(String);
 struct Parameter {
     name: String,
     shape: Vec<i64>,
+    unit: usize,
+    rows: Option<Rows>,
     tensor: Tensor,
 }
 
@@ -84,7 +112,8 @@ impl Trainables {
             no_grad(|| initialise(&mut tensor, &spec, seed));
             let tensor = tensor.set_requires_grad(true);
             bind_gradient(&tensor, &gradient.narrow(0, offset, numel).view(spec.shape.as_slice()));
-            parameters.push(Parameter { name: spec.name, shape: spec.shape, tensor });
+            let ParameterSpec { name, shape, unit, rows, .. } = spec;
+            parameters.push(Parameter { name, shape, unit, rows, tensor });
             offset += numel;
         }
         Self { flat, gradient, parameters }
@@ -116,16 +145,71 @@ impl Trainables {
         self.parameters.iter().map(|p| (p.name.as_str(), &p.tensor))
     }
 
-    /// Name and shape, in the order of the flat buffer.
-    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[i64])> {
-        self.parameters.iter().map(|p| (p.name.as_str(), p.shape.as_slice()))
+    /// Name and shape, in the order of the flat buffer. Of a tensor that several processes hold together, the shape
+    /// is the whole one's.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i64>)> {
+        self.parameters.iter().map(|p| (p.name.as_str(), p.whole_shape()))
     }
 
-    /// Overwrites one tensor with `values` of the same shape.
+    /// Name, place in the flat buffer, own shape, and the rows held where others hold the rest.
+    pub fn layout(&self) -> impl Iterator<Item = (&str, Range<i64>, &[i64], Option<Rows>)> {
+        let mut end = 0;
+        self.parameters.iter().map(move |p| {
+            let start = end;
+            end += p.tensor.numel() as i64;
+            (p.name.as_str(), start..end, p.shape.as_slice(), p.rows)
+        })
+    }
+
+    /// The ranges of the flat buffer that belong to one block each, in the order of the flat buffer.
+    pub fn units(&self) -> Vec<(usize, Range<i64>)> {
+        let mut units: Vec<(usize, Range<i64>)> = Vec::new();
+        let mut end = 0;
+        for parameter in &self.parameters {
+            let start = end;
+            end += parameter.tensor.numel() as i64;
+            match units.last_mut() {
+                Some((unit, range)) if *unit == parameter.unit => range.end = end,
+                _ => units.push((parameter.unit, start..end)),
+            }
+        }
+        units
+    }
+
+    /// Overwrites one tensor with `values` of the same shape, or of the whole tensor's where this process holds only
+    /// some rows.
     pub fn set(&self, name: &str, values: &Tensor) -> Result<(), UnknownParameter> {
-        let mut tensor = self.get(name)?;
-        no_grad(|| tensor.copy_(values));
+        let found = self.parameters.iter().find(|p| p.name == name);
+        let parameter = found.ok_or_else(|| UnknownParameter(name.to_owned()))?;
+        no_grad(|| parameter.tensor.shallow_clone().copy_(&parameter.own_rows(values)));
         Ok(())
+    }
+
+    /// Overwrites part of `flat`, a tensor laid out as the flat buffer, like [`set`](Self::set).
+    pub fn set_in(&self, flat: &Tensor, name: &str, values: &Tensor) -> Result<(), UnknownParameter> {
+        let mut layout = self.layout().zip(&self.parameters);
+        let found = layout.find(|((other, ..), _)| *other == name);
+        let ((_, range, shape, _), parameter) = found.ok_or_else(|| UnknownParameter(name.to_owned()))?;
+        let place = flat.narrow(0, range.start, range.end - range.start).view(shape);
+        no_grad(|| place.shallow_clone().copy_(&parameter.own_rows(values)));
+        Ok(())
+    }
+}
+
+impl Parameter {
+    fn whole_shape(&self) -> Vec<i64> {
+        let mut shape = self.shape.clone();
+        if let (Some(rows), Some(first)) = (self.rows, shape.first_mut()) {
+            *first = rows.total;
+        }
+        shape
+    }
+
+    fn own_rows(&self, values: &Tensor) -> Tensor {
+        match self.rows {
+            Some(rows) if values.size() != self.shape => values.narrow(0, rows.first, self.shape[0]),
+            _ => values.shallow_clone(),
+        }
     }
 }
 
@@ -141,6 +225,9 @@ fn bind_gradient(tensor: &Tensor, gradient: &Tensor) {
     tensor.grad().set_data(gradient);
 }
 
+/// Words of the generator that a uniform number in double precision takes.
+const WORDS_OF_A_DRAW: u128 = 2;
+
 fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
     let _ = match &spec.init {
         Init::Zeros => tensor.zero_(),
@@ -155,7 +242,10 @@ fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
             fill(tensor, draws)
         }
         Init::UnitRows => {
+            let first = spec.rows.map_or(0, |rows| rows.first);
             let mut random = keyed(seed, &spec.name);
+            let width = spec.numel() / spec.shape.first().copied().unwrap_or(1).max(1);
+            random.set_word_pos((first * width) as u128 * WORDS_OF_A_DRAW);
             let values = Uniform::new(-1.0f64, 1.0)
                 .map(|u| u.sample_iter(&mut random).take(spec.numel() as usize).collect::<Vec<_>>());
             let rows = Tensor::from_slice(&values.unwrap_or_default()).view(spec.shape.as_slice());
@@ -202,6 +292,31 @@ mod tests {
         let _ = trainables.flat().fill_(0.25);
         assert_eq!(head.double_value(&[3, 2]), 0.25);
         assert_eq!(trainables.count(), 18);
+    }
+
+    #[test]
+    fn law_6_some_rows_start_as_they_do_in_the_whole() {
+        let rows = |first, count| {
+            let spec = ParameterSpec::new("head.weight".into(), &[count, 3], Init::UnitRows).in_unit(4);
+            let spec = spec.of_rows(Rows { first, total: 5 });
+            Trainables::new(vec![spec], Kind::Float, Device::Cpu, 7)
+        };
+        let (some, all) = (rows(2, 3), rows(0, 5));
+        assert_eq!(some.flat().view([3, 3]), all.flat().view([5, 3]).narrow(0, 2, 3));
+        let values = Tensor::arange(15, (Kind::Float, Device::Cpu)).view([5, 3]);
+        some.set("head.weight", &values).unwrap();
+        assert_eq!(some.get("head.weight").unwrap(), values.narrow(0, 2, 3));
+        assert_eq!(some.shapes().next(), Some(("head.weight", vec![5, 3])));
+    }
+
+    #[test]
+    fn units_are_ranges_of_the_flat_buffer() {
+        let mut specs = specs();
+        specs.insert(1, ParameterSpec::new("a.bias".into(), &[2], Init::Zeros));
+        specs[2].unit = 5;
+        let trainables = Trainables::new(specs, Kind::Float, Device::Cpu, 7);
+        assert_eq!(trainables.units(), [(0, 0..8), (5, 8..20)]);
+        assert_eq!(trainables.layout().nth(2).unwrap().1, 8..20);
     }
 
     #[test]

@@ -33,9 +33,10 @@ impl TunerKind {
             Self::None => Vec::new(),
             Self::AdaptFormer { dim, layers } => {
                 let width = tower.shape.width;
-                layers.clone().flat_map(|i| AdaptFormer::specs(&adaptformer_prefix(i), width, *dim)).collect()
+                let specs = |i| AdaptFormer::specs(&adaptformer_prefix(i), width, *dim);
+                in_units(layers, specs)
             }
-            Self::Full { layers } => layers.clone().flat_map(|i| full_specs(tower, names, i)).collect(),
+            Self::Full { layers } => in_units(layers, |i| full_specs(tower, names, i)),
         }
     }
 
@@ -44,6 +45,14 @@ impl TunerKind {
         match self {
             Self::Full { layers } => layers.clone(),
             _ => 0..0,
+        }
+    }
+
+    /// Blocks that have something trainable in them or beside them.
+    pub fn tuned_blocks(&self) -> Range<usize> {
+        match self {
+            Self::None => 0..0,
+            Self::AdaptFormer { layers, .. } | Self::Full { layers } => layers.clone(),
         }
     }
 
@@ -73,6 +82,10 @@ impl TunerKind {
             }
         }
     }
+}
+
+fn in_units(layers: &Range<usize>, specs: impl Fn(usize) -> Vec<ParameterSpec>) -> Vec<ParameterSpec> {
+    layers.clone().flat_map(|i| specs(i).into_iter().map(move |spec| spec.in_unit(i))).collect()
 }
 
 fn adaptformer_prefix(layer: usize) -> String {

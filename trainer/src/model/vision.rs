@@ -40,7 +40,7 @@ pub struct Stem {
 
 impl Stem {
     /// `[images, 3, side, side] -> [images, 1 + patches, width]`.
-    fn forward(&self, images: &Tensor) -> Tensor {
+    pub fn forward(&self, images: &Tensor) -> Tensor {
         let side = self.patches.size()[2];
         let none: Option<&Tensor> = None;
         let bias = self.bias.as_ref().or(none);
@@ -98,12 +98,18 @@ impl VisionTower {
     ///
     /// `tuner[i]` is the module beside block `i`; an empty slice is the frozen tower.
     pub fn features(&self, images: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
-        let mut x = self.stem.forward(images);
-        let last = self.blocks.len().saturating_sub(1);
-        for (i, block) in self.blocks.iter().enumerate() {
-            let rows = if i == last { Rows::First } else { Rows::All };
-            x = block.forward(&x, rows, tuner.get(i).and_then(Option::as_ref));
-        }
+        let start = self.stem.forward(images);
+        self.finish(&(0..self.blocks.len()).fold(start, |x, i| self.block(i, &x, tuner)))
+    }
+
+    /// Hidden state before block `index` to the one after it; the last block gives the class token alone.
+    pub fn block(&self, index: usize, x: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
+        let rows = if index + 1 == self.blocks.len() { Rows::First } else { Rows::All };
+        self.blocks[index].forward(x, rows, tuner.get(index).and_then(Option::as_ref))
+    }
+
+    /// Hidden state after the last block to class tokens `[n, width]`.
+    pub fn finish(&self, x: &Tensor) -> Tensor {
         self.norm.forward(&x.select(1, 0))
     }
 

@@ -140,6 +140,11 @@ impl NamedTensors {
             .ok_or_else(|| WeightsError::Missing { file: self.file(), tensor: name.to_owned() })
     }
 
+    /// The file's mapping, for those who keep tensors that view it; nothing for tensors in memory.
+    pub fn mapping(&self) -> Option<Arc<MappedWeights>> {
+        self.mapping.clone()
+    }
+
     /// SHA-256 over names, element types, shapes and numbers of all tensors.
     pub fn fingerprint(&self) -> String {
         if let Some(mapping) = &self.mapping {
@@ -162,12 +167,24 @@ pub struct Reader<'a> {
     tensors: &'a NamedTensors,
     device: Device,
     read: BTreeSet<String>,
+    copies: bool,
 }
 
 impl<'a> Reader<'a> {
     /// A reader that brings tensors to `device`.
     pub fn new(tensors: &'a NamedTensors, device: Device) -> Self {
-        Self { tensors, device, read: BTreeSet::new() }
+        Self { tensors, device, read: BTreeSet::new(), copies: false }
+    }
+
+    /// The same reader, handing out tensors that view no mapping.
+    #[must_use]
+    pub fn copying(self) -> Self {
+        Self { copies: true, ..self }
+    }
+
+    /// The tensor of that name and shape, as it lies in memory or in its mapping.
+    pub fn view(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
+        self.checked(name, shape, "")
     }
 
     /// The tensor of that name and shape, in `kind` on the reader's device.
@@ -183,6 +200,13 @@ impl<'a> Reader<'a> {
         kind: Kind,
         why: &str,
     ) -> Result<Tensor, WeightsError> {
+        let copies = self.copies;
+        let tensor = self.checked(name, shape, why)?;
+        let taken = tensor.to_kind(kind).to_device(self.device);
+        Ok(if copies && taken.data_ptr() == tensor.data_ptr() { taken.copy() } else { taken })
+    }
+
+    fn checked(&mut self, name: &str, shape: &[i64], why: &str) -> Result<Tensor, WeightsError> {
         let tensor = self.tensors.get(name)?;
         if tensor.size() != shape {
             return Err(WeightsError::Shape {
@@ -194,7 +218,7 @@ impl<'a> Reader<'a> {
             });
         }
         self.read.insert(name.to_owned());
-        Ok(tensor.to_kind(kind).to_device(self.device))
+        Ok(tensor.shallow_clone())
     }
 
     /// The tensor in the kind of the file.
@@ -241,16 +265,30 @@ pub fn kind_of(dtype: DType) -> Option<Kind> {
 }
 
 /// SHA-256 over named tensors, in the order in which they come.
-pub fn fingerprint<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> String {
-    let mut all = Fingerprint::default();
-    for (name, tensor) in tensors {
+fn fingerprint<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> String {
+    let mut all = TensorsFingerprint::default();
+    tensors.for_each(|(name, tensor)| all.add(name, tensor));
+    all.finish()
+}
+
+/// SHA-256 over named tensors that are added one after the other.
+#[derive(Default)]
+pub struct TensorsFingerprint(Fingerprint);
+
+impl TensorsFingerprint {
+    /// Adds a tensor: its name, element type, shape and numbers.
+    pub fn add(&mut self, name: &str, tensor: &Tensor) {
         let host = tensor.detach().to_device(Device::Cpu).contiguous();
         let mut bytes = vec![0; host.numel() * host.kind().elt_size_in_bytes()];
         host.copy_data_u8(&mut bytes, host.numel());
         let shape: Vec<usize> = host.size().iter().map(|&n| n as usize).collect();
-        all.add(name, dtype_of(host.kind()), &shape, &bytes);
+        self.0.add(name, dtype_of(host.kind()), &shape, &bytes);
     }
-    all.finish()
+
+    /// The hash of all that was added.
+    pub fn finish(self) -> String {
+        self.0.finish()
+    }
 }
 
 fn dtype_of(kind: Kind) -> DType {

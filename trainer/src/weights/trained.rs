@@ -137,31 +137,43 @@ fn looks_like_safetensors(path: &Path) -> bool {
     read.is_ok() && start[8] == b'{'
 }
 
-/// Writes the trainable tensors under their names, in `kind`, beside and then in place.
+/// Writes tensors under their names, in `kind`, beside and then in place.
 pub fn write(
     path: &Path,
-    trainables: &Trainables,
+    tensors: &[(String, Tensor)],
     kind: Kind,
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainedError> {
     let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
     let dtype = dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
-    let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = trainables
+    let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, tensor)| {
             let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
             let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
             tensor.copy_data_u8(&mut bytes, tensor.numel());
-            (name, tensor.size().iter().map(|&n| n as usize).collect(), bytes)
+            (name.as_str(), tensor.size().iter().map(|&n| n as usize).collect(), bytes)
         })
         .collect();
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
-    let bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
+    let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
         .map_err(|e| failed(e.to_string()))?;
+    sort_header(&mut bytes).ok_or_else(|| failed("its header is not JSON".to_owned()))?;
     launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
+}
+
+/// Puts the keys of a file's header in order: the same tensors and metadata give the same bytes.
+fn sort_header(file: &mut [u8]) -> Option<()> {
+    let (length, rest) = file.split_first_chunk_mut::<8>()?;
+    let header = rest.get_mut(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let text = serde_json::to_vec(&sorted).ok()?;
+    header.get_mut(..text.len())?.copy_from_slice(&text);
+    header[text.len()..].fill(b' ');
+    Some(())
 }
 
 fn dtype_of(kind: Kind) -> Option<Dtype> {

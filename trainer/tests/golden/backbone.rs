@@ -24,7 +24,7 @@ pub fn backbone(case: &Case, precision: Precision, trained: std::ops::Range<usiz
     let expected =
         if case.manifest["weights"]["kind"] == "clip-vit" { Layout::OpenAiClip } else { Layout::TimmVit };
     assert_eq!(layout, expected, "{}", case.name);
-    let options = LoadOptions { precision, device: Device::Cpu, trained, resolution: 32 };
+    let options = LoadOptions { precision, device: Device::Cpu, trained, resolution: 32, part: None };
     load(&tensors, layout, &options).unwrap()
 }
 

@@ -4,6 +4,7 @@ use crate::backbone::{backbone, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
 use std::ops::Range;
 use tch::Device;
+use trainer::model::head::Classes;
 use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 use trainer::model::tuner::TunerKind;
@@ -59,7 +60,7 @@ pub fn model(case: &Case, precision: Precision) -> Model {
     let spec = ModelSpec {
         tuner,
         head: HeadKind::Cosine { scale },
-        classes: 10,
+        classes: Classes::all(10),
         seed: 0,
         pixels: pixel_constants(case),
         precision,

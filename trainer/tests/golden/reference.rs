@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use trainer::data::resize::Filter;
 use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
 use trainer::data::transform::{Scratch, TestView, View};
+use trainer::model::head::Classes;
 use trainer::model::head::rows_from_text;
 use trainer::model::loading::{LoadOptions, load};
 use trainer::model::precision::Precision;
@@ -65,8 +66,13 @@ fn golden_reference_stage_by_stage() {
     let (names, bytes) = classes_and_images(data.join("cifar100"));
     let (tensors, layout) =
         normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
-    let options =
-        LoadOptions { precision: Precision::FP32, device: Device::Cpu, trained: 0..0, resolution: 32 };
+    let options = LoadOptions {
+        precision: Precision::FP32,
+        device: Device::Cpu,
+        trained: 0..0,
+        resolution: 32,
+        part: None,
+    };
     let backbone = load(&tensors, layout, &options).unwrap();
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
@@ -80,7 +86,7 @@ fn golden_reference_stage_by_stage() {
     let spec = ModelSpec {
         tuner: TunerKind::AdaptFormer { dim: 8, layers: 0..4 },
         head: HeadKind::Cosine { scale: 25.0 },
-        classes: 100,
+        classes: Classes::all(100),
         seed: 0,
         pixels: PIXELS,
         precision: Precision::FP32,

@@ -3,9 +3,13 @@
 use crate::case::{Case, PRECISIONS, cases};
 use crate::peft::{lift_name, model};
 use collectives::Solo;
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor, no_grad};
+use trainer::engine::classifier::Classifier;
+use trainer::engine::pass::Pass;
 use trainer::engine::schedule::{LearningRate, Schedule};
-use trainer::engine::step::{Accumulation, MicroBatch, Notice, Stepper};
+use trainer::engine::step::{Accumulation, MicroBatch, Notice, Parts, Reduction, Stepper, Work};
+use trainer::engine::sync::SyncOptions;
 use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 
@@ -48,7 +52,11 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let number = |name: &str| case.config()[name].as_f64().unwrap();
     let accumulation = Accumulation::Official { micro_batches: (plan.batch / plan.micro) as u64 };
     let optimiser = (number("momentum"), number("weight_decay"));
-    let mut stepper = Stepper::new(&model, loss, &Solo, accumulation, optimiser);
+    let reduction = Reduction::Buckets(SyncOptions { bucket_bytes: 1 << 20, overlap: true, wire: None });
+    let (pass, group) = (Pass::new(&model, None), Rc::new(Solo));
+    let classifier = &Classifier::Whole;
+    let mut stepper =
+        Stepper::new(Parts { pass, classifier, loss, group, reduction, accumulation, optimiser });
     let (images, labels) = (case.input("image_u8"), case.input("label"));
     let micro_batch = |ids: Tensor| MicroBatch {
         bytes: images.index_select(0, &ids),
@@ -63,7 +71,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
             let parts: Vec<MicroBatch> = ids.split(plan.micro, 0).into_iter().map(micro_batch).collect();
             let rate = rate.at(epoch, rates.len() as u64);
-            losses.push(stepper.step(&parts, Notice::default(), rate).unwrap().loss);
+            losses.push(stepper.step(&Work::alone(parts), Notice::default(), rate).unwrap().loss);
             rates.push(rate);
         }
     }

@@ -13,6 +13,8 @@ section! {
         pub init: HeadInit,
         /// Sentence around a class name, with one `{}` for it. Takes effect where text features are used.
         pub prompt: String,
+        /// Whether each rank holds all classes or its share of them. Takes effect with `head.kind = "cosine"`.
+        pub placement: HeadPlacement,
     }
 }
 
@@ -49,5 +51,17 @@ impl HeadInit {
             Self::Auto => Self::ClassMean,
             other => other,
         }
+    }
+}
+
+words! {
+    /// Whether each rank holds all classes or its share of them.
+    pub enum HeadPlacement {
+        /// Whichever sends fewer bytes a step.
+        Auto = "auto",
+        /// Every rank holds all classes.
+        Replicated = "replicated",
+        /// Each rank holds its share of the classes, and sees the features of all samples.
+        Sharded = "sharded",
     }
 }

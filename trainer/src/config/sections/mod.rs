@@ -1,5 +1,7 @@
 //! The sections, one a file: every key of the configuration, with its type and what it means.
 
+pub mod backbone;
+pub mod checkpoint;
 pub mod data;
 pub mod distributed;
 pub mod eval;

@@ -32,10 +32,33 @@ section! {
         pub max_steps: u64,
         /// How the gradients of micro-batches become the gradient of a step.
         pub accumulation: Accumulation,
-        /// Threads of each rank that compute; 0 is the rank's share of the cores.
+        /// How far the values of a run are those of another run with the same settings. See docs/architecture.md,
+        /// "Determinism".
+        pub determinism: Determinism,
+        /// Shards into which each global batch is cut under `train.determinism = "any_world"`: a power of two, and at
+        /// least the number of ranks. Another number gives other roundings.
+        pub virtual_shards: u64,
+        /// What a loss or gradient that is not finite does.
+        pub non_finite: NonFinite,
+        /// Steps with a loss or gradient that is not finite which a run may skip or roll back. Takes effect with
+        /// `train.non_finite` `skip` or `rollback`.
+        pub max_non_finite: u64,
+        /// Threads of each rank that compute; 0 is the rank's share of the cores, or one thread under
+        /// `train.determinism = "any_world"`, so that it does not depend on the number of ranks.
         pub threads: u32,
         /// Steps between two lines on the terminal.
         pub log_every: u64,
+    }
+}
+
+impl Train {
+    /// Threads of each rank that compute; 0 is the rank's share of the cores.
+    #[must_use]
+    pub fn compute_threads(&self) -> usize {
+        match self.threads {
+            0 if self.determinism == Determinism::AnyWorld => 1,
+            threads => threads as usize,
+        }
     }
 }
 
@@ -83,5 +106,29 @@ words! {
         /// The means of the micro-batches over the number that a full batch has, as LIFT's published code
         /// does.
         Official = "official",
+    }
+}
+
+words! {
+    /// How far the values of a run are those of another run with the same settings.
+    pub enum Determinism {
+        /// Within rounding: whatever is fastest.
+        Fast = "fast",
+        /// To the bit on the same number of ranks.
+        SameWorld = "same_world",
+        /// To the bit on any number of ranks: the shards of a batch are added in one fixed tree.
+        AnyWorld = "any_world",
+    }
+}
+
+words! {
+    /// What a loss or gradient that is not finite does.
+    pub enum NonFinite {
+        /// Ends the run.
+        Stop = "stop",
+        /// Leaves the step out.
+        Skip = "skip",
+        /// Goes back to the last checkpoint and leaves the step out.
+        Rollback = "rollback",
     }
 }

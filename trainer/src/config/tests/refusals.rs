@@ -39,7 +39,7 @@ fn unknown_keys() {
     assert_eq!(text("loss.gamma=3"), "unknown key `loss.gamma`; the keys of `loss` are kind, tau, prior");
     assert_eq!(
         text("frobnicate=3"),
-        "unknown key `frobnicate`; the sections are data, train, model, tuner, head, loss, eval, distributed"
+        "unknown key `frobnicate`; the sections are data, train, model, backbone, tuner, head, loss, eval, checkpoint, distributed"
     );
     assert_eq!(
         text("tuner={kind=\"none\"}"),
@@ -49,7 +49,7 @@ fn unknown_keys() {
     assert_eq!(text("train.epochs"), "`--set train.epochs` has no value: expected section.key=value");
     assert_eq!(
         text("=3"),
-        "unknown key ``; the sections are data, train, model, tuner, head, loss, eval, distributed"
+        "unknown key ``; the sections are data, train, model, backbone, tuner, head, loss, eval, checkpoint, distributed"
     );
 }
 

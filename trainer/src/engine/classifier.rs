@@ -1,0 +1,189 @@
+//! From features to loss and to predicted classes: on every rank alone, or with the classes divided over ranks.
+//!
+//! With divided classes the features of all ranks are gathered, each rank computes the logits of its own classes for
+//! all of them, and the softmax needs two small reductions: the greatest logit, and the sum of exponentials beside
+//! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
+//! the gradient of a rank's classes is complete on that rank and never travels.
+
+use super::pass::backward_from;
+use crate::model::Model;
+use crate::model::loss::Loss;
+use collectives::{CollectiveError, ProcessGroup, ReduceOp};
+use std::rc::Rc;
+use tch::{Kind, Tensor, no_grad};
+
+/// Label of a row that holds no sample.
+const NO_SAMPLE: i64 = -1;
+
+/// How a rank's samples meet all classes.
+pub enum Classifier {
+    /// Every rank has all classes.
+    Whole,
+    /// Each rank has some of the classes, and sees the samples of all ranks.
+    Divided {
+        /// The ranks.
+        group: Rc<dyn ProcessGroup>,
+        /// The most samples that a rank brings at once.
+        most: i64,
+    },
+}
+
+/// The loss of one rank's samples.
+pub struct SampleLoss {
+    /// Sum over the samples, without a graph.
+    pub sum: Tensor,
+    /// What sums over all parts of a batch are divided by.
+    pub normaliser: f64,
+}
+
+impl Classifier {
+    /// Whether each rank has to call it as often as the others.
+    pub fn is_collective(&self) -> bool {
+        matches!(self, Self::Divided { .. })
+    }
+
+    /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features,
+    /// whose gradient autograd leaves at them. With `mean` the gradient is that of the mean over these samples.
+    ///
+    /// A rank without samples brings nothing and gets nothing.
+    pub fn loss(
+        &self,
+        model: &Model,
+        samples: Option<(&Tensor, &Tensor)>,
+        loss: &Loss,
+        mean: bool,
+    ) -> Result<Option<SampleLoss>, CollectiveError> {
+        match self {
+            Self::Whole => Ok(samples.map(|(features, labels)| {
+                let found = loss.forward(&model.classify(features), labels);
+                let root = if mean { &found.sum / found.normaliser } else { found.sum.shallow_clone() };
+                root.backward();
+                SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
+            })),
+            Self::Divided { group, most } => {
+                Division { model, group: group.as_ref(), most: *most }.loss(samples, loss)
+            }
+        }
+    }
+
+    /// The predicted classes of `features`, `[n]`: the class with the greatest logit, the first of equal ones.
+    pub fn predict(
+        &self,
+        model: &Model,
+        features: Option<&Tensor>,
+    ) -> Result<Option<Tensor>, CollectiveError> {
+        no_grad(|| match self {
+            Self::Whole => Ok(features.map(|features| model.classify(features).argmax(1, false))),
+            Self::Divided { group, most } => {
+                Division { model, group: group.as_ref(), most: *most }.predict(features)
+            }
+        })
+    }
+}
+
+/// One call with the classes divided.
+struct Division<'a> {
+    model: &'a Model,
+    group: &'a dyn ProcessGroup,
+    most: i64,
+}
+
+impl Division<'_> {
+    fn loss(
+        &self,
+        samples: Option<(&Tensor, &Tensor)>,
+        loss: &Loss,
+    ) -> Result<Option<SampleLoss>, CollectiveError> {
+        let all = self.gather(samples.map(|(features, _)| features))?.set_requires_grad(true);
+        let labels = self.gather_labels(samples.map(|(_, labels)| labels))?;
+        let logits = loss.adjust(&self.model.classify(&all));
+        let own = self.model.classes();
+        let (losses, gradient) =
+            no_grad(|| self.softmax(&logits.detach(), &(labels.shallow_clone() - own.start), &labels))?;
+        backward_from(&logits, &gradient);
+        let mut back = self.rows(1, &all);
+        self.group.reduce_scatter(&all.grad(), &mut back)?;
+        Ok(samples.map(|(features, labels)| {
+            let n = labels.numel() as i64;
+            // The features' own graph ends at them: their gradient is put where autograd would have left it.
+            if features.requires_grad() {
+                backward_from(features, &back.narrow(0, 0, n));
+            }
+            let own = losses.narrow(0, self.group.rank() as i64 * self.most, n);
+            SampleLoss { sum: own.sum(own.kind()), normaliser: n as f64 }
+        }))
+    }
+
+    /// Losses of all rows `[rows]`, and the gradient of their sum with respect to this rank's logits.
+    ///
+    /// `local` is the label counted from this rank's first class.
+    fn softmax(
+        &self,
+        logits: &Tensor,
+        local: &Tensor,
+        labels: &Tensor,
+    ) -> Result<(Tensor, Tensor), CollectiveError> {
+        let classes = logits.size()[1];
+        let mut greatest = logits.amax([1i64].as_slice(), true);
+        self.group.all_reduce(&mut greatest, ReduceOp::Max)?;
+        let exponentials = (logits - &greatest).exp();
+        let here = local.ge(0).logical_and(&local.lt(classes));
+        let place = local.clamp(0, classes - 1).unsqueeze(1);
+        let zero = greatest.zeros_like().squeeze_dim(1);
+        let of_label = logits.gather(1, &place, false).squeeze_dim(1).where_self(&here, &zero);
+        let sums = exponentials.sum_dim_intlist([1i64].as_slice(), false, exponentials.kind());
+        let mut pair = Tensor::stack(&[sums, of_label], 0);
+        self.group.all_reduce(&mut pair, ReduceOp::Sum)?;
+        let (sums, of_label) = (pair.get(0), pair.get(1));
+        let sampled = labels.ne(NO_SAMPLE);
+        let losses = (sums.log() + greatest.squeeze_dim(1) - of_label).where_self(&sampled, &zero);
+        let mut gradient = exponentials / sums.unsqueeze(1);
+        let _ = gradient.scatter_add_(1, &place, &-here.to_kind(gradient.kind()).unsqueeze(1));
+        let gradient = gradient * sampled.to_kind(losses.kind()).unsqueeze(1);
+        Ok((losses, gradient))
+    }
+
+    fn predict(&self, features: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
+        let logits = self.model.classify(&self.gather(features)?);
+        let (value, class) = logits.max_dim(1, false);
+        let class = class + self.model.classes().start;
+        let (world, rows) = (self.group.size() as i64, value.numel() as i64);
+        let mut values = Tensor::zeros([world, rows], (value.kind(), value.device()));
+        let mut classes = Tensor::zeros([world, rows], (class.kind(), class.device()));
+        self.group.all_gather(&value, &mut values)?;
+        self.group.all_gather(&class, &mut classes)?;
+        let best = values.argmax(0, true);
+        let best = classes.gather(0, &best, false).squeeze_dim(0);
+        let start = self.group.rank() as i64 * self.most;
+        Ok(features.map(|features| best.narrow(0, start, features.size()[0])))
+    }
+
+    /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.
+    fn gather(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
+        let like = self.model.trainables().flat();
+        let width = self.model.vision().shape.width;
+        let sent = Tensor::zeros([self.most, width], (like.kind(), like.device()));
+        if let Some(own) = own {
+            sent.narrow(0, 0, own.size()[0]).copy_(&own.detach());
+        }
+        let mut all = self.rows(self.group.size() as i64, &sent);
+        self.group.all_gather(&sent, &mut all)?;
+        Ok(all)
+    }
+
+    fn gather_labels(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
+        let device = self.model.device();
+        let sent = Tensor::full([self.most], NO_SAMPLE, (Kind::Int64, device));
+        if let Some(own) = own {
+            sent.narrow(0, 0, own.numel() as i64).copy_(own);
+        }
+        let mut all = Tensor::zeros([self.group.size() as i64 * self.most], (Kind::Int64, device));
+        self.group.all_gather(&sent, &mut all)?;
+        Ok(all)
+    }
+
+    /// Room for `times` the most rows of one rank, like those of `rows`.
+    fn rows(&self, times: i64, rows: &Tensor) -> Tensor {
+        Tensor::zeros([times * self.most, rows.size()[1]], (rows.kind(), rows.device()))
+    }
+}

@@ -1,0 +1,84 @@
+//! Blocks of the backbone that the ranks hold in parts, and that become whole when they are needed.
+//!
+//! The parts of a block are gathered one block ahead, while the block before is computed. What autograd keeps of a
+//! block views its place in the ring; before the block's backward pass the place is filled with the same weights
+//! again, so no weight is kept.
+
+use crate::model::slices::{RING, Slices};
+use collectives::{CollectiveError, Pending, ProcessGroup};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tch::Tensor;
+
+/// The ranks that hold one backbone together, and what is in the places of this one.
+pub struct Shards {
+    group: Rc<dyn ProcessGroup>,
+    places: RefCell<[Place; RING]>,
+}
+
+#[derive(Default)]
+struct Place {
+    /// The block whose weights are there.
+    holds: Option<usize>,
+    /// The block whose weights are on their way there.
+    coming: Option<(usize, Pending)>,
+}
+
+impl Shards {
+    /// Blocks in parts over the ranks of `group`.
+    pub fn new(group: Rc<dyn ProcessGroup>) -> Self {
+        Self { group, places: RefCell::default() }
+    }
+
+    /// Returns when `block` is whole; `next`, which is needed after it, is on its way then.
+    ///
+    /// All ranks of the group make the same calls in the same order.
+    pub fn make_whole(
+        &self,
+        slices: &Slices,
+        block: usize,
+        next: Option<usize>,
+    ) -> Result<(), CollectiveError> {
+        let mut places = self.places.borrow_mut();
+        let place = slices.place_of(block);
+        if let Some(part) = slices.part(block) {
+            self.fetch(&mut places[place], slices.place(place), block, part)?;
+            places[place].arrive()?;
+        }
+        let next = next.filter(|&next| slices.place_of(next) != place || slices.part(block).is_none());
+        if let Some((next, part)) = next.and_then(|next| Some((next, slices.part(next)?))) {
+            let place = slices.place_of(next);
+            self.fetch(&mut places[place], slices.place(place), next, part)?;
+        }
+        Ok(())
+    }
+
+    /// Starts to gather `block` into a place, unless it is there or on its way.
+    fn fetch(
+        &self,
+        place: &mut Place,
+        whole: &Tensor,
+        block: usize,
+        part: &Tensor,
+    ) -> Result<(), CollectiveError> {
+        let coming = place.coming.as_ref().map(|(block, _)| *block);
+        if coming == Some(block) || (coming.is_none() && place.holds == Some(block)) {
+            return Ok(());
+        }
+        place.arrive()?;
+        place.holds = None;
+        place.coming = Some((block, self.group.start_all_gather(part, whole)?));
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Waits for what is on its way.
+    fn arrive(&mut self) -> Result<(), CollectiveError> {
+        if let Some((block, pending)) = self.coming.take() {
+            pending.wait()?;
+            self.holds = Some(block);
+        }
+        Ok(())
+    }
+}

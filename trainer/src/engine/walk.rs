@@ -1,0 +1,55 @@
+//! All samples of a list through the model, once, by all ranks together.
+
+use super::failure::{Failure, agreed};
+use super::feed::{ListPlan, to_device};
+use super::loading::LoaderPlan;
+use super::rank::Rank;
+use super::step::MicroBatch;
+use crate::data::loader::{Batch, Loader};
+use crate::data::source::Split;
+use collectives::CollectiveError;
+use std::sync::Arc;
+
+/// A list to walk through.
+pub struct Walk<'a> {
+    /// This process.
+    pub rank: &'a Rank,
+    /// Which batches there are, and how they are shared out.
+    pub plan: ListPlan,
+    /// The list.
+    pub split: &'a Arc<Split>,
+    /// How its images are loaded.
+    pub loader: LoaderPlan,
+    /// Side of an image.
+    pub side: i64,
+}
+
+impl Walk<'_> {
+    /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
+    /// where this rank has no part, or where it could not go on. What stood in the way of any rank ends the walk of all, at its end.
+    pub fn through(
+        &self,
+        part: Option<u64>,
+        mut each: impl FnMut(Option<&MicroBatch>) -> Result<(), CollectiveError>,
+    ) -> Result<(), Failure> {
+        let rank = self.rank;
+        let requests = part.into_iter().flat_map(|part| self.plan.requests(part)).collect::<Vec<_>>();
+        let start = || self.loader.start(Arc::clone(self.split), requests.into_iter());
+        let mut loader = agreed(&rank.control, start)?;
+        let mut problem = None;
+        for _ in 0..self.plan.most() {
+            let batch = if problem.is_none() { self.next(&mut loader) } else { Ok(None) };
+            let batch = batch.unwrap_or_else(|failure| {
+                problem = Some(failure);
+                None
+            });
+            each(batch.map(|batch| to_device(&batch, self.side, rank.device)).as_ref())?;
+        }
+        agreed(&rank.control, || problem.map_or(Ok(()), Err))
+    }
+
+    fn next(&self, loader: &mut Loader) -> Result<Option<Batch>, Failure> {
+        self.rank.check_requests()?;
+        loader.next().transpose().map_err(Failure::run)
+    }
+}

@@ -1,0 +1,42 @@
+//! Tensors laid out as the flat buffer, whole again where ranks hold some rows each.
+
+use crate::data::order::shard::eval_slice;
+use crate::model::trainables::{Rows, Trainables};
+use collectives::{CollectiveError, ProcessGroup};
+use tch::Tensor;
+
+/// Name and values of each trainable tensor, as `flat` has them; all ranks together.
+pub fn whole_tensors(
+    trainables: &Trainables,
+    flat: &Tensor,
+    group: &dyn ProcessGroup,
+) -> Result<Vec<(String, Tensor)>, CollectiveError> {
+    let mut tensors = Vec::new();
+    for (name, range, shape, rows) in trainables.layout() {
+        let own = flat.narrow(0, range.start, range.end - range.start).view(shape);
+        let whole = match rows {
+            None => own,
+            Some(rows) => join(&own, rows, group)?,
+        };
+        tensors.push((name.to_owned(), whole));
+    }
+    Ok(tensors)
+}
+
+/// Each rank sends its rows to all, one after the other.
+fn join(own: &Tensor, rows: Rows, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
+    let mut parts = Vec::with_capacity(group.size());
+    for root in 0..group.size() {
+        let range = eval_slice(rows.total as u64, group.size() as u64, root as u64);
+        let mut shape = own.size();
+        shape[0] = (range.end - range.start) as i64;
+        let mut part = if root == group.rank() {
+            own.detach().copy()
+        } else {
+            Tensor::zeros(shape.as_slice(), (own.kind(), own.device()))
+        };
+        group.broadcast(&mut part, root)?;
+        parts.push(part);
+    }
+    Ok(Tensor::cat(&parts, 0))
+}

@@ -1,0 +1,190 @@
+//! Blocks of which this process holds one part of several.
+//!
+//! The weights of a block lie one behind the other in one run of bytes, which is cut into equal parts, one a
+//! process. Whoever runs a block first gathers its parts into one of the places of a small ring; the block's
+//! tensors are views of that place, so nothing is copied to use them, and what autograd keeps of them is valid again
+//! once the place is filled with the same block.
+
+use super::block::Block;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Which part of each block this process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its number, `0..count`.
+    pub index: usize,
+    /// Number of parts.
+    pub count: usize,
+}
+
+/// Places for whole blocks: one in use, one being filled.
+pub const RING: usize = 2;
+
+/// Tensors of a block start at multiples of this many bytes.
+const ALIGNMENT: usize = 64;
+/// Parts are multiples of the largest element.
+const LARGEST_ELEMENT: usize = 8;
+
+/// One of the twelve tensors of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Field {
+    bytes: Range<usize>,
+    shape: Vec<i64>,
+    kind: Kind,
+}
+
+/// Where the tensors of a block lie in its run of bytes. All blocks of a tower have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockLayout {
+    fields: Vec<Field>,
+    part: Part,
+    part_bytes: usize,
+}
+
+impl BlockLayout {
+    /// For tensors of these shapes and kinds, in the order of [`Block::from_tensors`].
+    pub fn new(tensors: &[(Vec<i64>, Kind)], part: Part) -> Self {
+        let mut end = 0;
+        let mut fields = Vec::with_capacity(tensors.len());
+        for (shape, kind) in tensors {
+            let start = usize::next_multiple_of(end, ALIGNMENT);
+            end = start + shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
+            fields.push(Field { bytes: start..end, shape: shape.clone(), kind: *kind });
+        }
+        let part_bytes = end.div_ceil(part.count).next_multiple_of(LARGEST_ELEMENT);
+        Self { fields, part, part_bytes }
+    }
+
+    /// Bytes of a part.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
+    }
+
+    /// Bytes of a whole block, as its parts make it.
+    pub fn whole_bytes(&self) -> usize {
+        self.part_bytes * self.part.count
+    }
+
+    /// This process's part of a block, from its tensors. Only the part's numbers are read and converted.
+    fn cut(&self, tensors: &[Tensor], device: Device) -> Tensor {
+        let own = self.part.index * self.part_bytes..(self.part.index + 1) * self.part_bytes;
+        let part = Tensor::zeros([self.part_bytes as i64], (Kind::Uint8, device));
+        for (field, tensor) in self.fields.iter().zip(tensors) {
+            let (start, end) = (field.bytes.start.max(own.start), field.bytes.end.min(own.end));
+            if start >= end {
+                continue;
+            }
+            let element = field.kind.elt_size_in_bytes();
+            let count = ((end - start) / element) as i64;
+            let numbers =
+                tensor.reshape([-1]).narrow(0, ((start - field.bytes.start) / element) as i64, count);
+            let place = part.narrow(0, (start - own.start) as i64, (end - start) as i64);
+            place.view_dtype(field.kind).copy_(&numbers);
+        }
+        part
+    }
+
+    /// The tensors of a block in the bytes of a place.
+    fn views(&self, place: &Tensor) -> Vec<Tensor> {
+        let view = |field: &Field| {
+            let bytes = place.narrow(0, field.bytes.start as i64, field.bytes.len() as i64);
+            bytes.view_dtype(field.kind).view(field.shape.as_slice())
+        };
+        self.fields.iter().map(view).collect()
+    }
+}
+
+/// The parts of all blocks that are not trained, and the places where they become whole.
+#[derive(Debug)]
+pub struct Slices {
+    layout: BlockLayout,
+    device: Device,
+    /// By block; nothing for a block that is trained and therefore whole on every process.
+    parts: Vec<Option<Tensor>>,
+    places: [Tensor; RING],
+}
+
+impl Slices {
+    /// Nothing cut yet.
+    pub fn new(layout: BlockLayout, device: Device) -> Self {
+        let place = || Tensor::zeros([layout.whole_bytes() as i64], (Kind::Uint8, device));
+        Self { places: [place(), place()], layout, device, parts: Vec::new() }
+    }
+
+    /// The next block is trained, and so no part of this.
+    pub fn push_whole(&mut self) {
+        self.parts.push(None);
+    }
+
+    /// Keeps this process's part of the next block, and gives tensors that view the block's place.
+    pub fn push(&mut self, tensors: &[Tensor]) -> Vec<Tensor> {
+        let place = self.place_of(self.parts.len());
+        self.parts.push(Some(self.layout.cut(tensors, self.device)));
+        self.layout.views(&self.places[place])
+    }
+
+    /// This process's part of a block; nothing if the block is whole.
+    pub fn part(&self, block: usize) -> Option<&Tensor> {
+        self.parts.get(block)?.as_ref()
+    }
+
+    /// The number of the place where a block becomes whole: neighbours have different ones.
+    pub fn place_of(&self, block: usize) -> usize {
+        block % RING
+    }
+
+    /// The bytes of a place.
+    pub fn place(&self, number: usize) -> &Tensor {
+        &self.places[number]
+    }
+
+    /// Bytes that this process holds for good, places included.
+    pub fn resident_bytes(&self) -> usize {
+        self.parts.iter().flatten().count() * self.layout.part_bytes + RING * self.layout.whole_bytes()
+    }
+}
+
+/// Bytes that the whole blocks take.
+pub fn whole_bytes(blocks: &[Block]) -> usize {
+    let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    let of_block = |block: &Block| {
+        let tensors = block.tensors(super::block::BlockNames::OpenAi);
+        tensors.into_iter().map(|(_, tensor)| bytes(tensor)).sum::<usize>()
+    };
+    blocks.iter().map(of_block).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensors() -> Vec<Tensor> {
+        let numbers = |n: i64, kind| Tensor::arange(n, (Kind::Float, Device::Cpu)).to_kind(kind) + 1.0;
+        vec![numbers(35, Kind::Float).view([5, 7]), numbers(9, Kind::BFloat16), numbers(1, Kind::Double)]
+    }
+
+    #[test]
+    fn the_parts_of_all_processes_make_the_whole() {
+        let tensors = tensors();
+        let shapes: Vec<_> = tensors.iter().map(|t| (t.size(), t.kind())).collect();
+        for count in [1, 2, 3, 4, 7] {
+            let parts: Vec<Tensor> = (0..count)
+                .map(|index| BlockLayout::new(&shapes, Part { index, count }).cut(&tensors, Device::Cpu))
+                .collect();
+            let whole = Tensor::cat(&parts, 0);
+            let layout = BlockLayout::new(&shapes, Part { index: 0, count });
+            assert_eq!(whole.numel(), layout.whole_bytes());
+            assert_eq!(layout.views(&whole), tensors, "{count} parts");
+        }
+    }
+
+    #[test]
+    fn a_part_is_read_in_the_kind_it_is_kept_in() {
+        let halves = Tensor::from_slice(&[0.5f32, 1.5, -2.0, 4.0]).to_kind(Kind::Half);
+        let shapes = [(vec![4], Kind::Float)];
+        let layout = BlockLayout::new(&shapes, Part { index: 1, count: 2 });
+        let part = layout.cut(&[halves], Device::Cpu).view_dtype(Kind::Float);
+        assert_eq!(Vec::<f32>::try_from(part).unwrap(), [-2.0, 4.0]);
+    }
+}
