@@ -27,6 +27,8 @@ pub struct Moment {
     pub waits_for_others: bool,
     /// Collective calls made so far: of ranks that are stuck, those with the fewest hold up the others.
     pub calls: u64,
+    /// Bytes that this rank has sent for tensors so far: what a ring algorithm sends.
+    pub bytes: u64,
     /// How long nothing may change in this phase before the rank counts as stuck.
     pub patience: Duration,
 }
@@ -39,6 +41,7 @@ impl Default for Activity {
             operation: "starting",
             waits_for_others: false,
             calls: 0,
+            bytes: 0,
             patience: Duration::MAX,
         };
         Self(Arc::new(Mutex::new(State { moment, since: Instant::now() })))
@@ -59,6 +62,11 @@ impl Activity {
     /// So many steps are done.
     pub fn set_step(&self, step: u64) {
         self.change(|moment| moment.step = step);
+    }
+
+    /// So many bytes of tensors were sent.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.change(|moment| moment.bytes += bytes);
     }
 
     /// Names what is done from here until the returned value is dropped.

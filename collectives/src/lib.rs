@@ -21,5 +21,5 @@ pub use activity::{Activity, Entered, Moment};
 pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
 pub use launch::{Expectation, expected_world};
-pub use process_group::{MpiGroup, Pending, ProcessGroup, ReduceOp, Solo};
+pub use process_group::{MpiGroup, Pending, ProcessGroup, ReduceOp, Solo, Traffic};
 pub use world::World;

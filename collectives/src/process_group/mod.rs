@@ -51,3 +51,26 @@ pub trait ProcessGroup {
     /// Returns when every rank has called it.
     fn barrier(&self) -> Result<(), CollectiveError>;
 }
+
+/// Bytes that each of `size` ranks sends for one collective by the ring algorithms, the best that can be done: of an
+/// all-reduce every byte goes out twice, of a gather or scatter once, but for the rank's own part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// Of a tensor of so many bytes, the same size on every rank.
+    AllReduce(usize),
+    /// Of a whole of so many bytes.
+    GatherOrScatter(usize),
+    /// Of a tensor of so many bytes.
+    Broadcast(usize),
+}
+
+impl Traffic {
+    /// The bytes, for a world of `size` ranks.
+    pub fn bytes(self, size: usize) -> u64 {
+        let others = |whole: usize| (whole as u64) * (size as u64 - 1) / size as u64;
+        match self {
+            Self::AllReduce(whole) => 2 * others(whole),
+            Self::GatherOrScatter(whole) | Self::Broadcast(whole) => others(whole),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
 use super::side::Side;
-use super::{Pending, ProcessGroup, ReduceOp};
+use super::{Pending, ProcessGroup, ReduceOp, Traffic};
 use crate::error::CollectiveError;
 use crate::raw::{Comm, Element};
 use tch::{Device, Kind, Tensor};
@@ -40,6 +40,10 @@ impl MpiGroup {
             Kind::Uint8 => Ok(Element::U8),
             other => Err(refuse("kind Float, Double, Int64 or Uint8", format!("{other:?}"))),
         }
+    }
+
+    fn count(&self, traffic: Traffic) {
+        self.comm.activity().add_bytes(traffic.bytes(self.comm.size));
     }
 
     fn gatherable(&self, input: &Tensor, output: &Tensor) -> Result<Element, CollectiveError> {
@@ -89,6 +93,10 @@ fn gather(comm: &Comm, input: &Tensor, output: &mut Tensor, element: Element) ->
     })
 }
 
+fn size_of(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
+}
+
 fn bytes(tensor: &Tensor) -> *mut u8 {
     tensor.data_ptr().cast()
 }
@@ -108,23 +116,27 @@ impl ProcessGroup for MpiGroup {
 
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError> {
         let element = self.element("all_reduce", tensor)?;
+        self.count(Traffic::AllReduce(size_of(tensor)));
         reduce(&self.comm, tensor, element, op)
     }
 
     fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError> {
         let element = self.element("all_reduce", tensor)?;
+        self.count(Traffic::AllReduce(size_of(tensor)));
         let (comm, mut tensor) = (self.beside.clone(), tensor.shallow_clone());
         Ok(self.side.submit("all_reduce", Box::new(move || reduce(&comm, &mut tensor, element, op))))
     }
 
     fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
         let element = self.gatherable(input, output)?;
+        self.count(Traffic::GatherOrScatter(size_of(output)));
         let (comm, input, mut output) = (self.beside.clone(), input.shallow_clone(), output.shallow_clone());
         Ok(self.side.submit("all_gather", Box::new(move || gather(&comm, &input, &mut output, element))))
     }
 
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError> {
         let element = self.element("broadcast", tensor)?;
+        self.count(Traffic::Broadcast(size_of(tensor)));
         on_host(tensor, |host| {
             // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
             unsafe { self.comm.broadcast(bytes(host), host.numel(), element, root) }
@@ -133,6 +145,7 @@ impl ProcessGroup for MpiGroup {
 
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
         let element = self.gatherable(input, output)?;
+        self.count(Traffic::GatherOrScatter(size_of(output)));
         gather(&self.comm, input, output, element)
     }
 
@@ -140,6 +153,7 @@ impl ProcessGroup for MpiGroup {
         let element = self.element("reduce_scatter", output)?;
         self.element("reduce_scatter", input)?;
         self.parts("reduce_scatter", input, output)?;
+        self.count(Traffic::GatherOrScatter(size_of(input)));
         let source = input.to_device(Device::Cpu);
         on_host(output, |host| {
             // SAFETY: contiguous host tensors; `parts` checked that `source` holds size x numel elements.

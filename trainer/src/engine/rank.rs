@@ -4,7 +4,7 @@ use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use crate::run::Signals;
 use collectives::host::{self, CoreShare};
-use collectives::{Control, ProcessGroup, World};
+use collectives::{Activity, Control, ProcessGroup, World};
 use std::rc::Rc;
 use std::sync::Once;
 use tch::Device;
@@ -22,6 +22,8 @@ pub struct Rank {
     pub device: Device,
     /// Threads of libtorch.
     pub threads: usize,
+    /// What this rank is doing, for its watchers.
+    pub activity: Activity,
     /// Ranks on this host.
     pub local_size: usize,
     /// What a person should know about where the run computes.
@@ -52,7 +54,8 @@ impl Rank {
         let group = Rc::from(world.process_group().map_err(Failure::run)?);
         let placement = placement(device, threads, &share);
         let local_size = world.local_size();
-        Ok(Self { group, control, device, threads, local_size, placement, signals })
+        let activity = world.activity().clone();
+        Ok(Self { group, control, activity, device, threads, local_size, placement, signals })
     }
 
     /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.

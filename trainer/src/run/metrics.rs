@@ -51,6 +51,9 @@ pub struct StepRecord {
     pub data_wait: f64,
     /// Whether loss and gradients were finite; if not, the step changed nothing.
     pub finite: bool,
+    /// Bytes that rank 0 sent for tensors in this step.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// An evaluation.

@@ -294,6 +294,7 @@ mod tests {
             images_per_second: 250.4,
             data_wait: 0.0,
             finite: true,
+            bytes: 0,
         }
     }
 
