@@ -104,7 +104,7 @@ pub enum CheckpointError {
         /// The latest that is there.
         newest: u64,
     },
-    /// The thread that writes checkpoints could not be started or ended by a panic.
+    /// The thread that writes checkpoints could not be started, or panicked.
     #[error("the thread that writes checkpoints {reason}")]
     Thread {
         /// What happened.

@@ -8,6 +8,7 @@ use super::{CheckpointError, Snapshot, Store, TensorBytes, Written};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -151,7 +152,7 @@ impl<S> Writer<S> {
         match self.thread.take().map(JoinHandle::join) {
             None | Some(Ok(None)) => Ok(()),
             Some(Ok(Some(error))) => Err(error),
-            Some(Err(_)) => Err(CheckpointError::Thread { reason: "ended by a panic".into() }),
+            Some(Err(_)) => Err(panicked()),
         }
     }
 
@@ -168,6 +169,10 @@ impl<S> Writer<S> {
         self.shared.arrival.notify_all();
         drop(surplus);
     }
+}
+
+fn panicked() -> CheckpointError {
+    CheckpointError::Thread { reason: "panicked".into() }
 }
 
 impl<S> Drop for Writer<S> {
@@ -230,7 +235,10 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
             let told = |error: &CheckpointError, pause| {
                 self.desk().events.push(Event::Retried { step, error: error.clone(), pause });
             };
-            let event = match patiently(&options.pauses, told, || store.write(&snapshot, metric)) {
+            let write = || patiently(&options.pauses, told, || store.write(&snapshot, metric));
+            // Whoever waits for an event is to get one, whatever the state's own code does.
+            let outcome = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(panicked()));
+            let event = match outcome {
                 Ok(written) => {
                     (failures, last) = (0, None);
                     Event::Written(written)

@@ -40,6 +40,23 @@ fn whichever_call_fails_the_older_ones_stay_and_the_next_write_succeeds() {
     assert!(failed > 15, "{failed}");
 }
 
+/// A power loss cannot be played here, so the order that survives one is held instead.
+#[test]
+fn everything_is_forced_to_disk_before_it_gets_its_name_and_before_anything_older_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    store_with(folder.path(), retention(1, true), &[(10, Some(0.1))]);
+    let disk = Disk::default();
+    let mut store = Store::with(folder.path(), retention(1, true), disk.clone()).unwrap();
+    store.write(&snapshot(20, 0), Some(0.2)).unwrap();
+    let mut calls = disk.faults().names();
+    calls.retain(|name| !["list", "open", "read"].contains(name));
+    let files = "create write write write write fsync create write fsync create write fsync";
+    let best = "create write fsync rename fsync";
+    let removal = "rename fsync unlink unlink unlink rmdir";
+    // The first `mkdir` finds the folder of checkpoints there.
+    assert_eq!(calls.join(" "), format!("mkdir mkdir {files} fsync rename fsync {best} {removal}"));
+}
+
 #[test]
 fn a_load_waits_for_errors_that_pass_before_it_takes_an_older_one() {
     let folder = tempfile::tempdir().unwrap();

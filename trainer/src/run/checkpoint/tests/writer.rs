@@ -98,6 +98,25 @@ fn errors_that_pass_are_waited_for_and_errors_that_stay_are_counted() {
 }
 
 #[test]
+fn a_panic_in_the_state_is_a_failure_like_others() {
+    #[derive(Deserialize)]
+    struct Wild(bool);
+    impl Serialize for Wild {
+        fn serialize<T: serde::Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
+            assert!(!self.0, "wild");
+            serializer.serialize_bool(self.0)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_with(folder.path(), retention(1, false), &[]);
+    let mut writer = Writer::start(store, options()).unwrap();
+    writer.submit_must_keep(Snapshot { step: 1, tensors: vec![], state: Wild(true) }, None);
+    writer.submit_must_keep(Snapshot { step: 2, tensors: vec![], state: Wild(false) }, None);
+    writer.finish().unwrap();
+    assert_eq!(short(&writer.events()), ["f1:1", "w2"]);
+}
+
+#[test]
 fn a_writer_that_is_dropped_writes_what_it_was_given() {
     let folder = tempfile::tempdir().unwrap();
     let writer = writer(folder.path(), None);
