@@ -1,10 +1,11 @@
-//! A run as people and other programs see it: its folder and the files in it, its figures, its progress on the
-//! terminal, its log files, and the signals that ask it to stop.
+//! A run as people and other programs see it: its folder and the files in it, its checkpoints, its figures, its
+//! progress on the terminal, its log files, and the signals that ask it to stop.
 //!
 //! Nothing here knows of tensors, models or ranks' communication. Rank 0 alone writes the folder ([`RunFolder`],
 //! [`MetricsWriter`], [`RunResult`]) and talks to the terminal ([`Reporter`]); every rank has a log of its own
 //! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
 
+pub mod checkpoint;
 mod counts;
 mod error;
 mod folder;

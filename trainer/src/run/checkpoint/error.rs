@@ -1,0 +1,145 @@
+//! What can go wrong with checkpoints.
+
+use nix::libc;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Errors of the system that pass by themselves on the file systems of clusters: a signal, a server that restarts, a
+/// client that was cut off and comes back.
+const TRANSIENT: [i32; 8] = [
+    libc::EINTR,
+    libc::EAGAIN,
+    libc::ESTALE,
+    libc::EIO,
+    libc::ENOLCK,
+    libc::ETIMEDOUT,
+    libc::ENOTCONN,
+    libc::ESHUTDOWN,
+];
+
+/// A checkpoint that cannot be written or read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The system refuses something.
+    #[error("cannot {operation} `{}`: {source}", path.display())]
+    Io {
+        /// `create`, `write`, `read`, ...
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// The disk, or this user's share of it, is full.
+    #[error(
+        "no room for checkpoint `{}`: it needs {needed} bytes and {} there ({source}); free some space or set a \
+         smaller checkpoint.keep; older checkpoints were kept",
+        path.display(), free.map_or_else(|| "the system does not say how many are free".into(), |free| format!("{free} are free"))
+    )]
+    NoRoom {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Bytes of its files.
+        needed: u64,
+        /// Bytes free on that file system for this user, without the user's quota. None if unknown.
+        free: Option<u64>,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// There is no such checkpoint.
+    #[error("`{}` does not exist; expected the folder of a checkpoint", path.display())]
+    Absent {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A checkpoint, or a part of it, is not what was written.
+    #[error("checkpoint `{}` is damaged: {reason}; use an older one", path.display())]
+    Damaged {
+        /// The checkpoint's folder, or the file to blame.
+        path: PathBuf,
+        /// Expected and found.
+        reason: String,
+    },
+    /// A whole checkpoint of a program with another format or another state.
+    #[error("checkpoint `{}` is of another version of this program: {reason}", path.display())]
+    Version {
+        /// The checkpoint's folder, or the file to blame.
+        path: PathBuf,
+        /// Expected and found.
+        reason: String,
+    },
+    /// There are checkpoints, but not one can be used.
+    #[error(
+        "none of the {} checkpoints in `{}` can be used: {}",
+        skipped.len(), folder.display(),
+        skipped.iter().map(|(_, reason)| reason.as_str()).collect::<Vec<_>>().join("; ")
+    )]
+    NoneUsable {
+        /// Where they are.
+        folder: PathBuf,
+        /// Each with the reason, the newest first.
+        skipped: Vec<(PathBuf, String)>,
+    },
+    /// A snapshot that could not be read back.
+    #[error("the snapshot of step {step} cannot be written: {reason}")]
+    Snapshot {
+        /// Its step.
+        step: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is a checkpoint of a later step, which would be taken for newer than the one to be written.
+    #[error(
+        "cannot write checkpoint {step} into `{}`: it holds one of the later step {newest}; discard those after the \
+         step to go on from first",
+        folder.display()
+    )]
+    OutOfOrder {
+        /// Where they are.
+        folder: PathBuf,
+        /// The step to be written.
+        step: u64,
+        /// The latest that is there.
+        newest: u64,
+    },
+    /// The thread that writes checkpoints could not be started, or panicked.
+    #[error("the thread that writes checkpoints {reason}")]
+    Thread {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl CheckpointError {
+    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_path_buf(), source: Arc::new(source) }
+    }
+
+    pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// Whether the same call may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                source.kind() == io::ErrorKind::TimedOut
+                    || source.raw_os_error().is_some_and(|code| TRANSIENT.contains(&code))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the disk or the user's share of it is full.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}

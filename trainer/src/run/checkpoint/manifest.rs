@@ -1,0 +1,77 @@
+//! `manifest.json`: what a checkpoint consists of.
+
+use super::{CheckpointError, sealed};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The manifest's name.
+pub(super) const MANIFEST: &str = "manifest.json";
+/// The name of the file with the tensors.
+pub(super) const TENSORS: &str = "tensors.safetensors";
+/// The name of the file with everything else.
+pub(super) const STATE: &str = "state.json";
+
+/// The only format so far.
+const FORMAT: u32 = 1;
+
+/// What a checkpoint consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    format: u32,
+    /// Steps done.
+    pub(super) step: u64,
+    /// How good it is, if that is known. Kept here too, so that the best one is known without `best.json`.
+    pub(super) metric: Option<f64>,
+    /// The other files.
+    pub(super) files: BTreeMap<String, Entry>,
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) size: u64,
+    pub(super) sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+impl Manifest {
+    pub(super) fn new(step: u64, metric: Option<f64>, tensors: Entry, state: Entry) -> Self {
+        let files = BTreeMap::from([(TENSORS.to_owned(), tensors), (STATE.to_owned(), state)]);
+        Self { format: FORMAT, step, metric, files }
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, CheckpointError> {
+        sealed::seal(self)
+            .map_err(|error| CheckpointError::Snapshot { step: self.step, reason: error.to_string() })
+    }
+
+    pub(super) fn decode(text: &[u8], path: &Path) -> Result<Self, CheckpointError> {
+        let damaged = |reason: String| CheckpointError::damaged(path, reason);
+        let Version { format } = sealed::open(text).map_err(damaged)?;
+        if format != FORMAT {
+            let reason = format!("expected format {FORMAT}, found {format}");
+            return Err(CheckpointError::Version { path: path.to_path_buf(), reason });
+        }
+        let manifest: Self = sealed::open(text).map_err(damaged)?;
+        if !manifest.files.keys().map(String::as_str).eq([STATE, TENSORS]) {
+            let found = manifest.files.keys().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>();
+            return Err(damaged(format!(
+                "expected the files {STATE} and {TENSORS}, found {}",
+                found.join(", ")
+            )));
+        }
+        Ok(manifest)
+    }
+
+    /// The entry of [`TENSORS`] or [`STATE`].
+    pub(super) fn entry(&self, name: &str, path: &Path) -> Result<&Entry, CheckpointError> {
+        self.files.get(name).ok_or_else(|| CheckpointError::damaged(path, format!("it does not list {name}")))
+    }
+}

@@ -1,0 +1,97 @@
+//! Names in the folder of checkpoints: the checkpoints, and what a writer that died left beside them.
+
+use launcher::protocol::layout;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Which of the generations is best, for people and other programs.
+pub(super) const BEST: &str = "best.json";
+
+/// What a hidden name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Being written.
+    Temporary,
+    /// A whole one that another of the same step is about to replace.
+    Replaced,
+    /// Being removed.
+    Removed,
+}
+
+/// A hidden file or folder of a writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leftover {
+    /// The name it had or was to get.
+    pub(super) of: String,
+    pub(super) kind: Kind,
+    pid: u32,
+}
+
+/// The step of a checkpoint's folder, if `name` is exactly what the step is called.
+pub(super) fn step_of(name: &OsStr) -> Option<u64> {
+    let name = name.to_str()?;
+    let step = name.parse().ok()?;
+    (layout::checkpoint(step) == name).then_some(step)
+}
+
+/// The hidden place beside `folder/of`.
+pub(super) fn beside(folder: &Path, of: &str, kind: Kind) -> PathBuf {
+    folder.join(format!(".{of}.{}-{}", word(kind), std::process::id()))
+}
+
+impl Leftover {
+    pub(super) fn of_name(name: &OsStr) -> Option<Self> {
+        let (rest, pid) = name.to_str()?.strip_prefix('.')?.rsplit_once('-')?;
+        let (of, word_found) = rest.rsplit_once('.')?;
+        let kind = [Kind::Temporary, Kind::Replaced, Kind::Removed]
+            .into_iter()
+            .find(|kind| word(*kind) == word_found)?;
+        let ours = of == BEST || step_of(OsStr::new(of)).is_some();
+        ours.then_some(Self { of: of.to_owned(), kind, pid: pid.parse().ok()? })
+    }
+
+    /// Whether another process of this program with that number runs on this machine. The lock of the run folder already
+    /// says that no other process writes here; this protects a folder that is used without it.
+    pub(super) fn is_in_use(&self) -> bool {
+        let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+        self.pid != std::process::id()
+            && program(&self.pid.to_string()).is_some_and(|it| Some(it) == program("self"))
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Temporary => "tmp",
+        Kind::Replaced => "old",
+        Kind::Removed => "del",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_name_of_a_step_is_a_checkpoint() {
+        assert_eq!(step_of(OsStr::new("00000420")), Some(420));
+        assert_eq!(step_of(OsStr::new("123456789")), Some(123_456_789));
+        for other in ["420", "+0000420", "000000420", "0000042a", "best.json", ".00000420.tmp-7", ""] {
+            assert_eq!(step_of(OsStr::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn hidden_names_are_recognised_and_no_others() {
+        for kind in [Kind::Temporary, Kind::Replaced, Kind::Removed] {
+            let path = beside(Path::new("runs"), "00000420", kind);
+            let leftover = Leftover::of_name(path.file_name().unwrap()).unwrap();
+            assert_eq!(leftover, Leftover { of: "00000420".into(), kind, pid: std::process::id() });
+            assert!(!leftover.is_in_use());
+        }
+        for other in
+            ["00000420", ".00000420.tmp-x", ".420.tmp-7", ".nfs0001", ".mine.tmp-7", ".00000420.bak-7"]
+        {
+            assert_eq!(Leftover::of_name(OsStr::new(other)), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Patience with errors that pass.
+
+use super::CheckpointError;
+use std::time::Duration;
+
+/// Pauses before a load is tried again.
+pub(super) const LOAD_PAUSES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+
+/// Does `attempt` until it succeeds, fails for good, or every pause was made.
+pub(super) fn patiently<T>(
+    pauses: &[Duration],
+    mut told: impl FnMut(&CheckpointError, Duration),
+    mut attempt: impl FnMut() -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
+    for pause in pauses {
+        match attempt() {
+            Err(error) if error.is_transient() => {
+                told(&error, *pause);
+                std::thread::sleep(*pause);
+            }
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}

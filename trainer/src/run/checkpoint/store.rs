@@ -1,0 +1,384 @@
+//! Writing checkpoints, keeping the right ones, and clearing up after writers that died.
+
+use super::disk::{Disk, Told};
+#[cfg(any(test, feature = "faults"))]
+use super::faults::Planted;
+use super::manifest::{Entry, MANIFEST, Manifest, STATE, TENSORS};
+use super::names::{BEST, Kind, Leftover, beside, step_of};
+use super::sealed::hex;
+use super::{Best, CheckpointError, Found, Reader, Snapshot, TensorBytes, sealed, tensors};
+use launcher::protocol::layout;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Which checkpoints stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest ones that are whole.
+    pub keep: NonZeroUsize,
+    /// Also the one with the highest metric, recorded in `best.json`.
+    pub best: bool,
+}
+
+/// A checkpoint that is on disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Written {
+    /// Its step.
+    pub step: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Seconds it took, with the removal of older ones.
+    pub seconds: f64,
+}
+
+/// A folder of checkpoints that this process alone writes. The lock of the run folder sees to that.
+#[derive(Debug)]
+pub struct Store {
+    reader: Reader,
+    retention: Retention,
+    /// Checkpoints that were written or verified by this value, with their metrics: they are not read again in full.
+    known: BTreeMap<u64, Option<f64>>,
+}
+
+/// A snapshot as the files it becomes.
+struct Files<'a> {
+    header: Vec<u8>,
+    tensors: Vec<&'a TensorBytes>,
+    state: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Store {
+    /// Takes over `folder`, which the first write creates, and removes what writers that died left there.
+    pub fn open(folder: &Path, retention: Retention) -> Result<Self, CheckpointError> {
+        Self::with(folder, retention, Disk::new())
+    }
+
+    pub(super) fn with(folder: &Path, retention: Retention, disk: Disk) -> Result<Self, CheckpointError> {
+        let store = Self { reader: Reader::with(folder, disk), retention, known: BTreeMap::new() };
+        store.clear_up()?;
+        Ok(store)
+    }
+
+    /// What is there, for reading.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// See [`Reader::generations`].
+    pub fn generations(&self) -> Result<Vec<u64>, CheckpointError> {
+        self.reader.generations()
+    }
+
+    /// See [`Reader::load`].
+    pub fn load<S: DeserializeOwned>(&self, step: u64) -> Result<Snapshot<S>, CheckpointError> {
+        self.reader.load(step)
+    }
+
+    /// See [`Reader::load_path`].
+    pub fn load_path<S: DeserializeOwned>(&self, path: &Path) -> Result<Snapshot<S>, CheckpointError> {
+        self.reader.load_path(path)
+    }
+
+    /// See [`Reader::newest`].
+    pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<Found<S>>, CheckpointError> {
+        self.reader.newest()
+    }
+
+    /// See [`Reader::best`].
+    pub fn best(&self) -> Result<Option<Best>, CheckpointError> {
+        self.reader.best()
+    }
+
+    /// Writes a checkpoint; when this returns it survives the end of the process and of the machine. Then older ones
+    /// go, as [`Retention`] says. A checkpoint of the same step is replaced. On an error no older one is lost.
+    ///
+    /// `metric` (higher is better) makes it a candidate for the best one; one that is not finite counts as none.
+    pub fn write<S: Serialize + DeserializeOwned>(
+        &mut self,
+        snapshot: &Snapshot<S>,
+        metric: Option<f64>,
+    ) -> Result<Written, CheckpointError> {
+        let start = Instant::now();
+        let step = snapshot.step;
+        let metric = metric.filter(|metric| metric.is_finite());
+        #[cfg(any(test, feature = "faults"))]
+        let stale = self.stale_copy(snapshot);
+        #[cfg(any(test, feature = "faults"))]
+        let snapshot = stale.as_ref().unwrap_or(snapshot);
+        let files = Files::new(snapshot, metric)?;
+        self.create_folder()?;
+        self.clear_up()?;
+        if let Some(newest) = self.generations()?.last().filter(|newest| **newest > step) {
+            let folder = self.reader.folder().to_path_buf();
+            return Err(CheckpointError::OutOfOrder { folder, step, newest: *newest });
+        }
+        #[cfg(any(test, feature = "faults"))]
+        if self.disk().plays(Planted::EarlyPrune) {
+            self.remove(&self.generations()?)?;
+        }
+        self.write_beside(step, &files)?;
+        self.known.remove(&step);
+        self.publish(step)?;
+        self.known.insert(step, metric);
+        // The checkpoint is safe. What fails from here on is told, and done with the next one.
+        if let Err(error) = self.settle() {
+            tracing::warn!("checkpoint {step} is written, but clearing up after it failed: {error}");
+        }
+        Ok(Written { step, bytes: files.size(), seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Removes every checkpoint of a later step: a run that goes on from `step` makes them anew. To be called before
+    /// anything else of the run (its metrics) is taken back to that step.
+    pub fn discard_after(&mut self, step: u64) -> Result<(), CheckpointError> {
+        let mut later = self.generations()?;
+        later.retain(|other| *other > step);
+        later.reverse();
+        self.remove(&later)?;
+        self.settle()
+    }
+
+    fn disk(&self) -> &Disk {
+        &self.reader.disk
+    }
+
+    fn create_folder(&self) -> Result<(), CheckpointError> {
+        let folder = self.reader.folder();
+        match self.disk().create_folder(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => {
+                outcome.told("create", folder)?;
+                let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+                self.disk().sync_folder(parent.unwrap_or(Path::new("."))).told("sync", folder)
+            }
+        }
+    }
+
+    /// Writes the checkpoint beside its place, where nobody takes it for one.
+    fn write_beside(&self, step: u64, files: &Files) -> Result<(), CheckpointError> {
+        let place = self.temporary(step);
+        let written = self.disk().create_folder(&place).told("create", &place).and_then(|()| {
+            let content: [(&str, Vec<&[u8]>); 3] = [
+                (TENSORS, files.tensor_parts()),
+                (STATE, vec![&files.state]),
+                (MANIFEST, vec![&files.manifest]),
+            ];
+            for (name, parts) in content {
+                let path = place.join(name);
+                self.disk().write_file(&path, parts).told("write", &path)?;
+            }
+            self.disk().sync_folder(&place).told("sync", &place)
+        });
+        written.map_err(|error| self.after_failure(error, step, &place, files.size()))
+    }
+
+    #[cfg(any(test, feature = "faults"))]
+    fn temporary(&self, step: u64) -> std::path::PathBuf {
+        if self.disk().plays(Planted::TornPublish) {
+            return self.reader.path(step);
+        }
+        beside(self.reader.folder(), &layout::checkpoint(step), Kind::Temporary)
+    }
+
+    #[cfg(not(any(test, feature = "faults")))]
+    fn temporary(&self, step: u64) -> std::path::PathBuf {
+        beside(self.reader.folder(), &layout::checkpoint(step), Kind::Temporary)
+    }
+
+    /// Removes what was written so far, and says for a full disk how much room there should have been.
+    fn after_failure(&self, error: CheckpointError, step: u64, place: &Path, needed: u64) -> CheckpointError {
+        // If this fails as well, the next write or the next start tries again.
+        let _ = self.disk().remove(place);
+        match error {
+            CheckpointError::Io { ref source, .. } if error.is_no_room() => CheckpointError::NoRoom {
+                path: self.reader.path(step),
+                needed,
+                free: Disk::free(self.reader.folder()).ok(),
+                source: source.clone(),
+            },
+            error => error,
+        }
+    }
+
+    /// Gives the checkpoint its name. One that has the name already steps aside first, and comes back on a failure (or,
+    /// if the process ends here, when the folder is opened next).
+    fn publish(&self, step: u64) -> Result<(), CheckpointError> {
+        let (name, path) = (layout::checkpoint(step), self.reader.path(step));
+        let (temporary, aside) = (self.temporary(step), beside(self.reader.folder(), &name, Kind::Replaced));
+        let replaces = temporary != path && path.symlink_metadata().is_ok();
+        if replaces {
+            self.disk().rename(&path, &aside).told("replace", &path)?;
+        }
+        if let Err(error) = self.disk().rename(&temporary, &path) {
+            if replaces {
+                // If this fails as well, the next write or the next start tries again.
+                let _ = self.disk().rename(&aside, &path);
+            }
+            let _ = self.disk().remove(&temporary);
+            return Err(CheckpointError::io("create", &path, error));
+        }
+        self.disk().sync_folder(self.reader.folder()).told("sync", &path)?;
+        if replaces && let Err(error) = self.disk().remove(&aside) {
+            tracing::warn!("cannot remove `{}`: {error}", aside.display());
+        }
+        Ok(())
+    }
+
+    /// Brings `best.json` up to date and removes what [`Retention`] does not keep. A checkpoint that is not whole does not
+    /// count among the kept, and goes when it is older than all of those.
+    fn settle(&mut self) -> Result<(), CheckpointError> {
+        let steps = self.generations()?;
+        let whole: Vec<u64> = steps.iter().copied().filter(|step| self.is_whole(*step)).collect();
+        let best = if self.retention.best {
+            Best::of(whole.iter().map(|step| (*step, self.known.get(step).copied().flatten())))
+        } else {
+            None
+        };
+        self.record_best(best)?;
+        let Some(oldest) = whole.iter().rev().nth(self.retention.keep.get() - 1) else { return Ok(()) };
+        let is_best = |step: u64| best.is_some_and(|best| best.step == step);
+        let old: Vec<u64> = steps.into_iter().filter(|step| step < oldest && !is_best(*step)).collect();
+        self.remove(&old)
+    }
+
+    fn record_best(&self, best: Option<Best>) -> Result<(), CheckpointError> {
+        let path = self.reader.folder().join(BEST);
+        if self.reader.recorded_best() == best && (best.is_some() || path.symlink_metadata().is_err()) {
+            return Ok(());
+        }
+        let Some(best) = best else { return self.disk().remove(&path).told("remove", &path) };
+        let text = sealed::seal(&best).map_err(io::Error::from).told("write", &path)?;
+        let place = beside(self.reader.folder(), BEST, Kind::Temporary);
+        self.disk()
+            .write_file(&place, [text.as_slice()])
+            .and_then(|()| self.disk().rename(&place, &path))
+            .and_then(|()| self.disk().sync_folder(self.reader.folder()))
+            .told("write", &path)
+    }
+
+    /// Whether a checkpoint can be relied on: all of it is read the first time, and its sizes are looked at later.
+    fn is_whole(&mut self, step: u64) -> bool {
+        let verified = self.known.contains_key(&step);
+        match if verified { self.reader.glance(step) } else { self.reader.verify(step) } {
+            Ok(manifest) => {
+                self.known.insert(step, manifest.metric);
+                true
+            }
+            Err(error) => {
+                self.known.remove(&step);
+                tracing::warn!("{error}");
+                false
+            }
+        }
+    }
+
+    /// Removes checkpoints: first all lose their names, for good, and then their files.
+    fn remove(&mut self, steps: &[u64]) -> Result<(), CheckpointError> {
+        let mut hidden = Vec::new();
+        for step in steps {
+            let path = self.reader.path(*step);
+            let place = beside(self.reader.folder(), &layout::checkpoint(*step), Kind::Removed);
+            self.known.remove(step);
+            self.disk().rename(&path, &place).told("remove", &path)?;
+            hidden.push(place);
+        }
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        self.disk().sync_folder(self.reader.folder()).told("sync", self.reader.folder())?;
+        hidden.iter().try_for_each(|place| self.disk().remove(place).told("remove", place))
+    }
+
+    /// Removes what writers left that died, or failed, on their way. A checkpoint that had stepped aside for a new one
+    /// that never came gets its name back.
+    fn clear_up(&self) -> Result<(), CheckpointError> {
+        let folder = self.reader.folder();
+        let names = self.reader.names()?;
+        for name in &names {
+            let Some(leftover) = Leftover::of_name(name).filter(|leftover| !leftover.is_in_use()) else {
+                continue;
+            };
+            let path = folder.join(name);
+            let alone = !names.iter().any(|name| name == OsStr::new(&leftover.of));
+            if leftover.kind == Kind::Replaced && alone && step_of(OsStr::new(&leftover.of)).is_some() {
+                let original = folder.join(&leftover.of);
+                self.disk().rename(&path, &original).told("bring back", &original)?;
+                self.disk().sync_folder(folder).told("sync", folder)?;
+            } else if let Err(error) = self.disk().remove(&path) {
+                tracing::warn!("cannot remove `{}`, which a writer left that died: {error}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshot with one stale bit, if that bug is to be played.
+    #[cfg(any(test, feature = "faults"))]
+    fn stale_copy<S: Serialize + DeserializeOwned>(&self, snapshot: &Snapshot<S>) -> Option<Snapshot<S>> {
+        if !self.disk().plays(Planted::UnsyncedByte) {
+            return None;
+        }
+        let state = serde_json::from_value(serde_json::to_value(&snapshot.state).ok()?).ok()?;
+        let mut tensors = snapshot.tensors.clone();
+        let byte = tensors.iter_mut().rev().find_map(|tensor| tensor.bytes.first_mut())?;
+        *byte ^= 1;
+        Some(Snapshot { step: snapshot.step, tensors, state })
+    }
+}
+
+impl<'a> Files<'a> {
+    fn new<S: Serialize + DeserializeOwned>(
+        snapshot: &'a Snapshot<S>,
+        metric: Option<f64>,
+    ) -> Result<Self, CheckpointError> {
+        let step = snapshot.step;
+        let refuse = |reason| CheckpointError::Snapshot { step, reason };
+        let (header, tensors) = tensors::encode(&snapshot.tensors).map_err(refuse)?;
+        let state = encode_state(&snapshot.state).map_err(refuse)?;
+        let mut files = Self { header, tensors, state, manifest: Vec::new() };
+        let tensors = entry(files.tensor_parts());
+        files.manifest = Manifest::new(step, metric, tensors, entry([files.state.as_slice()])).encode()?;
+        Ok(files)
+    }
+
+    fn tensor_parts(&self) -> Vec<&[u8]> {
+        let tensors = self.tensors.iter().map(|tensor| tensor.bytes.as_slice());
+        std::iter::once(self.header.as_slice()).chain(tensors).collect()
+    }
+
+    fn size(&self) -> u64 {
+        let parts = self.tensor_parts();
+        let bytes =
+            parts.iter().map(|part| part.len()).sum::<usize>() + self.state.len() + self.manifest.len();
+        bytes as u64
+    }
+}
+
+fn entry<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Entry {
+    let (mut sum, mut size) = (Sha256::new(), 0);
+    for part in parts {
+        sum.update(part);
+        size += part.len() as u64;
+    }
+    Entry { size, sha256: hex(&sum.finalize()) }
+}
+
+/// The state as text, which must give the same state again: a number that JSON does not know would be found only when
+/// the run is to go on.
+fn encode_state<S: Serialize + DeserializeOwned>(state: &S) -> Result<Vec<u8>, String> {
+    let text = serde_json::to_vec(state).map_err(|error| format!("its state is no JSON: {error}"))?;
+    let again = serde_json::from_slice::<S>(&text)
+        .and_then(|state| serde_json::to_vec(&state))
+        .map_err(|error| format!("its state cannot be read back: {error}"))?;
+    if again == text {
+        return Ok(text);
+    }
+    // A NaN in an optional field becomes an absent one, for example.
+    Err("its state is another one after it was written and read".into())
+}

@@ -1,0 +1,261 @@
+//! Checkpoints written by a thread of its own, so that a step of training never waits for a disk.
+//!
+//! One snapshot is being written and at most one more waits, besides those that must be kept. The thread that trains
+//! takes the lock for a few instructions only, and no memory of a snapshot is freed or allocated under it.
+
+use super::retry::patiently;
+use super::{CheckpointError, Snapshot, Store, TensorBytes, Written};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Sets of buffers that are held for [`Writer::recycle`]: one being filled while one waits and one is written is all
+/// that can be in use.
+const MOST_USED: usize = 2;
+
+/// How failures are met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// After this many checkpoints in a row that could not be written, [`Event::Failed`] says that the writer gave up.
+    pub max_failures: u32,
+    /// Pauses before a checkpoint is tried again after an error that may pass.
+    pub pauses: Vec<Duration>,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let pauses = [100, 400, 1_600, 5_000].map(Duration::from_millis).to_vec();
+        Self { max_failures: 3, pauses }
+    }
+}
+
+/// What happened in the thread since it was asked last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A checkpoint is safe.
+    Written(Written),
+    /// A checkpoint could not be written; the older ones are still there.
+    Failed {
+        /// Its step.
+        step: u64,
+        /// Why.
+        error: CheckpointError,
+        /// Failures since the last success, with this one.
+        in_a_row: u32,
+        /// Whether that is as many as were allowed: the run is to end. Later snapshots are still tried.
+        gave_up: bool,
+    },
+    /// An error that may pass; the same checkpoint is tried again.
+    Retried {
+        /// Its step.
+        step: u64,
+        /// The error.
+        error: CheckpointError,
+        /// Time until the next try.
+        pause: Duration,
+    },
+    /// A snapshot that waited was never written, because a newer one came.
+    Replaced {
+        /// Its step.
+        step: u64,
+        /// The step of the newer one.
+        by: u64,
+    },
+}
+
+/// The thread that writes checkpoints.
+///
+/// When it is dropped it writes what was submitted and ends; [`Writer::finish`] does the same and tells the outcome.
+#[derive(Debug)]
+pub struct Writer<S> {
+    shared: Arc<Shared<S>>,
+    thread: Option<JoinHandle<Option<CheckpointError>>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    desk: Mutex<Desk<S>>,
+    /// Told when a snapshot arrives or the desk is closed.
+    arrival: Condvar,
+}
+
+/// Everything that both threads touch.
+#[derive(Debug)]
+struct Desk<S> {
+    waiting: VecDeque<Job<S>>,
+    /// Whether one is being written.
+    busy: bool,
+    closed: bool,
+    events: Vec<Event>,
+    /// Buffers to be used again.
+    used: Vec<Vec<TensorBytes>>,
+}
+
+#[derive(Debug)]
+struct Job<S> {
+    snapshot: Snapshot<S>,
+    metric: Option<f64>,
+    must_keep: bool,
+}
+
+impl<S: Serialize + DeserializeOwned + Send + 'static> Writer<S> {
+    /// Starts the thread.
+    pub fn start(store: Store, options: WriterOptions) -> Result<Self, CheckpointError> {
+        let shared = Arc::new(Shared { desk: Mutex::new(Desk::new()), arrival: Condvar::new() });
+        let theirs = Arc::clone(&shared);
+        let thread = Builder::new()
+            .name("checkpoints".into())
+            .spawn(move || theirs.work(store, &options))
+            .map_err(|error| CheckpointError::Thread { reason: format!("cannot be started: {error}") })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+}
+
+impl<S> Writer<S> {
+    /// Hands a snapshot over and returns at once. If one waits already, the newer replaces it.
+    pub fn submit(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
+        self.add(Job { snapshot, metric, must_keep: false });
+    }
+
+    /// Hands over a snapshot that no newer one may replace, such as the last one before the run is stopped.
+    pub fn submit_must_keep(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
+        self.add(Job { snapshot, metric, must_keep: true });
+    }
+
+    /// What happened since the last call, in order. Never waits for a disk.
+    pub fn events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.shared.desk().events)
+    }
+
+    /// Tensors of a snapshot that is done with, to be filled anew instead of allocating others. They have the names,
+    /// shapes and bytes of that snapshot, in the order submitted.
+    pub fn recycle(&self) -> Option<Vec<TensorBytes>> {
+        self.shared.desk().used.pop()
+    }
+
+    /// Whether nothing waits and nothing is being written.
+    pub fn is_idle(&self) -> bool {
+        let desk = self.shared.desk();
+        desk.waiting.is_empty() && !desk.busy
+    }
+
+    /// Waits until everything submitted was written or has failed, and ends the thread. An error is that of the last
+    /// snapshot. [`Writer::events`] still tells all.
+    pub fn finish(&mut self) -> Result<(), CheckpointError> {
+        self.shared.desk().closed = true;
+        self.shared.arrival.notify_all();
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(error))) => Err(error),
+            Some(Err(_)) => Err(panicked()),
+        }
+    }
+
+    fn add(&self, job: Job<S>) {
+        let mut desk = self.shared.desk();
+        let by = job.snapshot.step;
+        let replaced = desk.waiting.pop_back_if(|last| !last.must_keep);
+        desk.waiting.push_back(job);
+        let surplus = replaced.and_then(|Job { snapshot, .. }| {
+            desk.events.push(Event::Replaced { step: snapshot.step, by });
+            desk.keep_used(snapshot.tensors)
+        });
+        drop(desk);
+        self.shared.arrival.notify_all();
+        drop(surplus);
+    }
+}
+
+fn panicked() -> CheckpointError {
+    CheckpointError::Thread { reason: "panicked".into() }
+}
+
+impl<S> Drop for Writer<S> {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+impl<S> Desk<S> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), busy: false, closed: false, events: Vec::new(), used: Vec::new() }
+    }
+
+    /// Holds buffers for [`Writer::recycle`]. If there are enough, the oldest come back, to be freed outside the lock.
+    fn keep_used(&mut self, tensors: Vec<TensorBytes>) -> Option<Vec<TensorBytes>> {
+        self.used.push(tensors);
+        (self.used.len() > MOST_USED).then(|| self.used.remove(0))
+    }
+}
+
+impl<S> Shared<S> {
+    fn desk(&self) -> MutexGuard<'_, Desk<S>> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next snapshot; none when the desk is closed and empty.
+    fn next(&self) -> Option<Job<S>> {
+        let mut desk = self.desk();
+        loop {
+            if let Some(job) = desk.waiting.pop_front() {
+                desk.busy = true;
+                return Some(job);
+            }
+            if desk.closed {
+                return None;
+            }
+            desk = self.arrival.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, snapshot: Snapshot<S>, event: Event) {
+        let mut desk = self.desk();
+        desk.busy = false;
+        desk.events.push(event);
+        let surplus = desk.keep_used(snapshot.tensors);
+        drop(desk);
+        drop(surplus);
+    }
+}
+
+impl<S: Serialize + DeserializeOwned> Shared<S> {
+    /// The life of the thread. Returns the error of the last snapshot, if it failed.
+    fn work(&self, mut store: Store, options: &WriterOptions) -> Option<CheckpointError> {
+        let mut failures = 0;
+        let mut last = None;
+        while let Some(Job { snapshot, metric, .. }) = self.next() {
+            let step = snapshot.step;
+            let told = |error: &CheckpointError, pause| {
+                self.desk().events.push(Event::Retried { step, error: error.clone(), pause });
+            };
+            let write = || patiently(&options.pauses, told, || store.write(&snapshot, metric));
+            // Whoever waits for an event is to get one, whatever the state's own code does.
+            let outcome = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(panicked()));
+            let event = match outcome {
+                Ok(written) => {
+                    (failures, last) = (0, None);
+                    Event::Written(written)
+                }
+                Err(error) => {
+                    failures += 1;
+                    last = Some(error.clone());
+                    Event::Failed {
+                        step,
+                        error,
+                        in_a_row: failures,
+                        gave_up: failures >= options.max_failures,
+                    }
+                }
+            };
+            self.done(snapshot, event);
+        }
+        last
+    }
+}
