@@ -51,7 +51,7 @@ impl Plan {
     }
 
     /// A loaded batch as the step's work; nothing where it could not be loaded.
-    pub fn work(&self, epoch: u64, step: u64, batch: Option<&Batch>, side: i64, device: Device) -> Work {
+    pub fn work(&self, (epoch, step): (u64, u64), batch: Option<&Batch>, side: i64, device: Device) -> Work {
         let parts = |shard| {
             let positions = self.slice(epoch, step, shard);
             let range = batch.map_or(0..0, |batch| {

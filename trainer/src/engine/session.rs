@@ -51,13 +51,17 @@ pub struct Session {
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
+    /// Fingerprint of the data set's lists.
+    pub data_fingerprint: String,
     /// What was decided where the configuration leaves it open, for people.
     pub notes: Vec<String>,
 }
 
 impl Session {
     /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
-    pub fn open(resolved: &Resolved, rank: &Rank) -> Result<Self, Failure> {
+    ///
+    /// A run that goes on from a checkpoint needs no first values of the head, which `restored` leaves out.
+    pub fn open(resolved: &Resolved, rank: &Rank, restored: bool) -> Result<Self, Failure> {
         let config = resolved.config.clone();
         same_everywhere(
             rank,
@@ -66,10 +70,11 @@ impl Session {
             "start all ranks with the same arguments and files",
         )?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
+        let data_fingerprint = data.fingerprint();
         same_everywhere(
             rank,
             "data set",
-            &data.fingerprint(),
+            &data_fingerprint,
             "data.root has to hold the same files on every host",
         )?;
         agreed(&rank.control, || fits(&config, rank))?;
@@ -91,10 +96,21 @@ impl Session {
             return Err(Failure::input(message).on_all_ranks());
         }
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
-        let start = Start { config: &config, rank, class_names: &class_names, train: &train };
+        let start = Start { config: &config, rank, class_names: &class_names, train: &train, restored };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
         let (weights_fingerprint, notes) = (fingerprint, placement.notes);
-        Ok(Self { config, class_names, train, test, model, shards, order, weights_fingerprint, notes })
+        Ok(Self {
+            config,
+            class_names,
+            train,
+            test,
+            model,
+            shards,
+            order,
+            weights_fingerprint,
+            data_fingerprint,
+            notes,
+        })
     }
 
     /// Training images of each class.
@@ -281,6 +297,7 @@ struct Start<'a> {
     rank: &'a Rank,
     class_names: &'a [String],
     train: &'a Arc<Split>,
+    restored: bool,
 }
 
 impl Start<'_> {
@@ -293,7 +310,7 @@ impl Start<'_> {
     ) -> Result<Model, Failure> {
         let config = self.config;
         let text = backbone.text.take();
-        let init = config.head.init.resolve(text.is_some());
+        let init = if self.restored { HeadInit::Random } else { config.head.init.resolve(text.is_some()) };
         let zero_shot = config.head.kind == HeadKind::ZeroShot;
         let text = if zero_shot || init == HeadInit::Text {
             Some(self.class_features(text.as_ref())?)

@@ -66,6 +66,8 @@ pub struct Notice {
     pub failed: bool,
     /// This rank was asked to stop.
     pub stop: bool,
+    /// A checkpoint is due after this step.
+    pub save: bool,
 }
 
 /// What all ranks know after a step.
@@ -83,6 +85,8 @@ pub struct StepOutcome {
     pub failed: bool,
     /// Some rank was asked to stop.
     pub stop: bool,
+    /// A checkpoint is due after this step.
+    pub save: bool,
     /// Loss of this rank's own samples is finite.
     pub own_finite: bool,
 }
@@ -96,7 +100,8 @@ mod row {
     pub const SKIPPED: i64 = 4;
     pub const FAILED: i64 = 5;
     pub const STOP: i64 = 6;
-    pub const WIDTH: usize = 7;
+    pub const SAVE: i64 = 7;
+    pub const WIDTH: usize = 8;
 }
 
 /// What a model in training consists of on this rank.
@@ -147,12 +152,13 @@ impl<'a> Stepper<'a> {
 
     /// Backward over this rank's part, one reduction of exactly the trainable gradients, and the update.
     ///
-    /// A rank without samples, or one that failed, takes part with zeros (law 4).
+    /// A rank without samples, or one that failed, takes part with zeros (law 4). Without `apply` nothing is updated.
     pub fn step(
         &mut self,
         work: &Work,
         notice: Notice,
         learning_rate: f64,
+        apply: bool,
     ) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
@@ -167,7 +173,7 @@ impl<'a> Stepper<'a> {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
         }
         let outcome = outcome(&scalars, &finite, &own_finite);
-        if !outcome.failed && outcome.finite && outcome.samples > 0 {
+        if apply && !outcome.failed && outcome.finite && outcome.samples > 0 {
             let mut flat = self.parts.pass.model().trainables().flat();
             self.sgd.step(&mut flat, &gradient, learning_rate);
         }
@@ -296,6 +302,7 @@ impl RowOf {
             notice.skipped as f64,
             flag(notice.failed),
             flag(notice.stop),
+            flag(notice.save),
         ];
         Tensor::cat(&[self.loss.shallow_clone(), Tensor::from_slice(&known).to_device(self.loss.device())], 0)
     }
@@ -321,6 +328,7 @@ fn outcome(scalars: &Tensor, gradient_finite: &Tensor, own_finite: &Tensor) -> S
         finite: (loss.is_finite() || samples == 0) && values[row::WIDTH] > 0.0,
         failed: at(row::FAILED) > 0.0,
         stop: at(row::STOP) > 0.0,
+        save: at(row::SAVE) > 0.0,
         own_finite: values[row::WIDTH + 1] > 0.0,
     }
 }

@@ -3,15 +3,19 @@
 use super::agreement::check_agreement;
 use super::failure::Failure;
 use super::feed::Plan;
+use super::progress::{EpochTotals, Progress};
 use super::rank::Rank;
+use super::recorder::Recorder;
+use super::saving::Saver;
 use super::schedule::LearningRate;
 use super::step::{Notice, StepOutcome, Stepper};
-use crate::data::loader::{Batch, Loader};
-use crate::data::{DataError, loader};
+use crate::config::NonFinite;
+use crate::data::loader::{Batch, Loader, Skipped};
 use crate::model::Model;
 use crate::model::loss::Loss;
-use crate::run::{EpochRecord, EvalRecord, MetricsWriter, Record, Reporter, Request, StepRecord};
-use collectives::ReduceOp;
+use crate::run::{EpochRecord, EvalRecord, Record, Reporter, Request, StepRecord};
+use collectives::{ReduceOp, StepClock};
+use launcher::protocol::Outcome;
 use std::time::{Duration, Instant};
 
 /// What the loop needs beside the model.
@@ -28,163 +32,298 @@ pub struct Training<'a> {
     pub check_every: u64,
     /// Broken images that may be left out, over the whole run.
     pub max_bad_images: u64,
+    /// What a step does that is not finite, and how many such steps a run may have.
+    pub non_finite: (NonFinite, u64),
     /// The objective of an epoch.
     pub loss: &'a dyn Fn(u64) -> Loss,
-    /// Rank 0's file of metrics.
-    pub metrics: Option<&'a mut MetricsWriter>,
+    /// Checkpoints.
+    pub saver: &'a mut Saver<'a>,
+    /// Rank 0's files.
+    pub recorder: &'a mut Recorder,
     /// Rank 0's terminal.
     pub reporter: &'a mut Reporter,
+    /// How long a step may take before the rank counts as stuck.
+    pub clock: StepClock,
 }
 
-/// How training went.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Trained {
-    /// Steps made.
-    pub steps: u64,
-    /// Samples seen.
-    pub samples: u64,
-    /// Broken images left out.
-    pub bad_images: u64,
-    /// Time in the loop.
-    pub elapsed: Duration,
-    /// What some rank was asked to do, if that ended the run.
-    pub stopped: Option<Request>,
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every step is made.
+    Complete,
+    /// Some rank was asked to stop; everything is saved.
+    Stopped(Request),
+    /// A step was not finite, and the run goes back to its last checkpoint.
+    Rollback,
 }
 
-/// Means over the steps of an epoch.
-#[derive(Default)]
-struct EpochTotals {
-    losses: f64,
-    steps: u64,
-    samples: u64,
+/// An evaluation after an epoch, by all ranks; nothing where none is wanted.
+pub type AtEpochEnd<'a> = dyn FnMut(u64, u64, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
+
+/// A step under way.
+struct Made {
+    outcome: StepOutcome,
+    rate: f64,
+    elapsed: Duration,
+    data_wait: Duration,
+    bytes: u64,
 }
 
 impl Training<'_> {
-    /// Trains to the end, or to the step at which a rank was asked to stop or could not go on.
-    ///
-    /// `at_epoch_end` runs on all ranks after each epoch but the last, and may evaluate.
+    /// Trains from `progress` to the end, or to the step at which a rank was asked to stop or could not go on.
     pub fn run(
         &mut self,
         model: &Model,
         stepper: &mut Stepper<'_>,
         mut loader: Loader,
-        mut at_epoch_end: impl FnMut(u64, u64, &mut Reporter) -> Result<Option<EvalRecord>, Failure>,
-    ) -> Result<Trained, Failure> {
-        let start = Instant::now();
-        let mut done = Trained::default();
-        'run: for epoch in 0..self.plan.epochs {
-            stepper.set_loss((self.loss)(epoch));
-            let (epoch_start, mut totals) = (Instant::now(), EpochTotals::default());
-            for in_epoch in 0..self.plan.steps(epoch) {
-                let step_start = Instant::now();
-                let batch = loader.next();
-                let data_wait = step_start.elapsed();
-                let rate = self.rate.at(epoch, done.steps);
-                let (outcome, problem) = self.step(model, stepper, (epoch, in_epoch), batch, rate)?;
-                if outcome.failed {
-                    return Err(self.common_failure(problem.as_deref())?);
-                }
-                done.steps += 1;
-                done.samples += outcome.samples;
-                done.bad_images += outcome.skipped;
-                totals.add(&outcome);
-                self.record(epoch, &done, &outcome, rate, step_start.elapsed(), data_wait)?;
-                self.check(epoch, &done, &outcome)?;
-                if self.check_every > 0 && done.steps % self.check_every == 0 {
-                    check_agreement(model.trainables(), self.rank, done.steps)?;
-                }
-                if outcome.stop {
-                    done.stopped = self.common_request()?;
-                    break 'run;
-                }
-                if self.max_steps > 0 && done.steps >= self.max_steps {
-                    self.close_epoch(epoch, &done, &totals, epoch_start.elapsed())?;
-                    break 'run;
-                }
-            }
-            self.close_epoch(epoch, &done, &totals, epoch_start.elapsed())?;
-            if epoch + 1 < self.plan.epochs
-                && let Some(evaluation) = at_epoch_end(epoch, done.steps, self.reporter)?
+        progress: &mut Progress,
+        at_epoch_end: &mut AtEpochEnd<'_>,
+    ) -> Result<End, Failure> {
+        while progress.epoch < self.plan.epochs && !self.has_all_steps(progress) {
+            if progress.evaluation_due
+                && let Some(request) = self.evaluate(model, stepper, progress, at_epoch_end)?
             {
-                self.append(&Record::Eval(evaluation))?;
+                return Ok(End::Stopped(request));
             }
+            stepper.set_loss((self.loss)(progress.epoch));
+            while progress.in_epoch < self.plan.steps(progress.epoch) && !self.has_all_steps(progress) {
+                if let Some(end) = self.step(model, stepper, &mut loader, progress)? {
+                    return Ok(end);
+                }
+            }
+            self.close_epoch(progress)?;
         }
-        done.elapsed = start.elapsed();
         self.reporter.finish();
-        Ok(done)
+        Ok(End::Complete)
     }
 
-    /// One step; what stands in this rank's way comes back beside the common outcome.
+    fn has_all_steps(&self, progress: &Progress) -> bool {
+        self.max_steps > 0 && progress.steps >= self.max_steps
+    }
+
+    /// One step, and what follows from it; the end of the loop, if that is one.
     fn step(
-        &self,
+        &mut self,
         model: &Model,
         stepper: &mut Stepper<'_>,
-        (epoch, in_epoch): (u64, u64),
-        batch: Option<Result<Batch, DataError>>,
-        rate: f64,
-    ) -> Result<(StepOutcome, Option<String>), Failure> {
-        let mut notice = Notice { stop: self.rank.signals.requested().is_some(), ..Notice::default() };
+        loader: &mut Loader,
+        progress: &mut Progress,
+    ) -> Result<Option<End>, Failure> {
+        let start = Instant::now();
+        let bytes = self.rank.activity.now().0.bytes;
+        let batch = {
+            let _entered = self.rank.activity.enter("waiting for images");
+            loader.next()
+        };
+        let data_wait = start.elapsed();
         let (batch, problem) = match batch {
-            Some(Ok(batch)) => (Some(batch), None),
+            Some(Ok(batch)) => (Some(batch), self.saver.problem()),
             Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, Some("the loader ended before the epoch did".to_owned())),
         };
-        for loader::Skipped { path, reason, .. } in batch.iter().flat_map(|batch| &batch.skipped) {
-            notice.skipped += 1;
+        let notice = self.notice(progress, batch.as_ref(), problem.is_some());
+        let (epoch, in_epoch) = (progress.epoch, progress.in_epoch);
+        let work = self.plan.work(
+            (epoch, in_epoch),
+            batch.as_ref().filter(|_| problem.is_none()),
+            model.vision().shape.resolution,
+            model.device(),
+        );
+        let rate = self.rate.at(epoch, progress.steps);
+        let apply = !progress.left_out.contains(&(progress.steps + 1));
+        let outcome = {
+            let _entered = self.rank.activity.enter("step");
+            stepper.step(&work, notice, rate, apply)?
+        };
+        if outcome.failed {
+            return Err(self.common_failure(problem.as_deref())?);
+        }
+        let bytes = self.rank.activity.now().0.bytes - bytes;
+        let made = Made { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
+        if !outcome.finite && apply {
+            return self.meet_non_finite(progress, &made, batch.as_ref());
+        }
+        self.advance(progress, &made)?;
+        self.follow_up(model, stepper, progress, &outcome)
+    }
+
+    fn notice(&self, progress: &Progress, batch: Option<&Batch>, failed: bool) -> Notice {
+        let mut skipped = 0;
+        for Skipped { path, reason, .. } in batch.iter().flat_map(|batch| &batch.skipped) {
+            skipped += 1;
             tracing::warn!("image left out: {path}: {reason}");
         }
-        notice.failed = problem.is_some();
-        let side = model.vision().shape.resolution;
-        let work = self.plan.work(epoch, in_epoch, batch.as_ref(), side, model.device());
-        Ok((stepper.step(&work, notice, rate)?, problem))
+        let stop = self.rank.signals.requested().is_some();
+        Notice { skipped, failed, stop, save: self.saver.is_due_after(progress.steps + 1) }
     }
 
-    fn record(
-        &mut self,
-        epoch: u64,
-        done: &Trained,
-        outcome: &StepOutcome,
-        learning_rate: f64,
-        elapsed: Duration,
-        data_wait: Duration,
-    ) -> Result<(), Failure> {
-        let images_per_second = outcome.samples as f64 / elapsed.as_secs_f64().max(1e-9);
+    /// Counts a step and writes its line.
+    fn advance(&mut self, progress: &mut Progress, made: &Made) -> Result<(), Failure> {
+        let Made { outcome, rate, elapsed, data_wait, bytes } = made;
+        let seconds = elapsed.as_secs_f64();
+        progress.steps += 1;
+        progress.in_epoch += 1;
+        progress.samples += outcome.samples;
+        progress.bad_images += outcome.skipped;
+        progress.seconds += seconds;
+        progress.totals.seconds += seconds;
+        if outcome.samples > 0 && outcome.finite {
+            progress.totals.add(outcome.loss, outcome.samples);
+        }
+        self.rank.activity.set_step(progress.steps);
+        self.rank.activity.set_patience(self.clock.record(*elapsed));
         let record = StepRecord {
-            epoch,
-            step: done.steps,
+            epoch: progress.epoch,
+            step: progress.steps,
             loss: outcome.loss,
-            learning_rate,
+            learning_rate: *rate,
             samples: outcome.samples,
-            images_per_second,
+            images_per_second: outcome.samples as f64 / seconds.max(1e-9),
             data_wait: data_wait.as_secs_f64(),
             finite: outcome.finite,
+            bytes: *bytes,
         };
         self.reporter.step(&record);
-        self.append(&Record::Step(record))
+        self.recorder.append(&Record::Step(record))?;
+        self.recorder.step(progress.epoch, progress.steps)
     }
 
-    fn append(&mut self, record: &Record) -> Result<(), Failure> {
-        let Some(metrics) = self.metrics.as_deref_mut() else { return Ok(()) };
-        metrics.append(record).map_err(Failure::run)
-    }
-
-    /// Ends the run, on all ranks alike, where going on makes no sense.
-    fn check(&self, epoch: u64, done: &Trained, outcome: &StepOutcome) -> Result<(), Failure> {
-        if !outcome.finite {
-            let message = format!(
-                "the loss or its gradient is not finite at step {} (epoch {epoch}, loss {}); try a lower train.learning_rate, or train.precision=fp32",
-                done.steps, outcome.loss
-            );
-            return Err(Failure::run(message).on_all_ranks());
-        }
-        if done.bad_images > self.max_bad_images {
+    /// What comes after a step: limits, comparison of ranks, checkpoint, the wish to stop.
+    fn follow_up(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &Progress,
+        outcome: &StepOutcome,
+    ) -> Result<Option<End>, Failure> {
+        if progress.bad_images > self.max_bad_images {
             let message = format!(
                 "{} images could not be read, more than data.max_bad_images={} allows; the logs name them",
-                done.bad_images, self.max_bad_images
+                progress.bad_images, self.max_bad_images
             );
             return Err(Failure::run(message).on_all_ranks());
         }
-        Ok(())
+        if self.check_every > 0 && progress.steps.is_multiple_of(self.check_every) {
+            check_agreement(model.trainables(), self.rank, progress.steps)?;
+        }
+        if outcome.stop
+            && let Some(request) = self.common_request()?
+        {
+            self.save_and_wait(model, stepper, progress)?;
+            return Ok(Some(End::Stopped(request)));
+        }
+        if outcome.save {
+            self.save(model, stepper, progress, None)?;
+        }
+        Ok(None)
+    }
+
+    /// A step whose loss or gradient is not finite changed nothing. Who was at fault is told, and the policy followed.
+    fn meet_non_finite(
+        &mut self,
+        progress: &mut Progress,
+        made: &Made,
+        batch: Option<&Batch>,
+    ) -> Result<Option<End>, Failure> {
+        let (policy, most) = self.non_finite;
+        let step = progress.steps + 1;
+        let what = format!(
+            "the loss or its gradient is not finite at step {step} (epoch {}, loss {}): {}",
+            progress.epoch,
+            made.outcome.loss,
+            self.blame(&made.outcome, batch)?
+        );
+        progress.non_finite += 1;
+        if policy == NonFinite::Stop {
+            let remedy = "try a lower train.learning_rate or train.precision=fp32, or set train.non_finite";
+            self.advance(progress, made)?;
+            return Err(Failure::run(format!("{what}; {remedy}")).on_all_ranks());
+        }
+        if progress.non_finite > most {
+            self.advance(progress, made)?;
+            let message = format!("{what}; more than train.max_non_finite={most} such steps");
+            return Err(Failure::run(message).on_all_ranks());
+        }
+        if policy == NonFinite::Rollback {
+            tracing::warn!("{what}; going back to the last checkpoint");
+            progress.left_out.insert(step);
+            return Ok(Some(End::Rollback));
+        }
+        tracing::warn!("{what}; the step is left out");
+        self.advance(progress, made)?;
+        Ok(None)
+    }
+
+    /// Ranks whose own loss is not finite, with some of their samples; all ranks together.
+    fn blame(&self, outcome: &StepOutcome, batch: Option<&Batch>) -> Result<String, Failure> {
+        const MOST_SAMPLES: usize = 8;
+        let samples = batch.map_or(&[][..], |batch| &batch.samples);
+        let shown: Vec<String> = samples.iter().take(MOST_SAMPLES).map(u64::to_string).collect();
+        let more = if samples.len() > MOST_SAMPLES { ", ..." } else { "" };
+        let own = if outcome.own_finite { String::new() } else { format!("{}{more}", shown.join(", ")) };
+        let all = self.rank.control.all_gather(own.as_bytes())?;
+        let blamed: Vec<String> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, samples)| !samples.is_empty())
+            .map(|(rank, samples)| format!("rank {rank}, samples {}", String::from_utf8_lossy(samples)))
+            .collect();
+        Ok(if blamed.is_empty() {
+            "every rank's loss is finite, their gradient is not".to_owned()
+        } else {
+            blamed.join("; ")
+        })
+    }
+
+    /// The evaluation that is due. If the ranks are asked to stop meanwhile, they save, and it is due on resume.
+    fn evaluate(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &mut Progress,
+        at_epoch_end: &mut AtEpochEnd<'_>,
+    ) -> Result<Option<Request>, Failure> {
+        match at_epoch_end(progress.epoch - 1, progress.steps, self.reporter) {
+            Ok(None) => progress.evaluation_due = false,
+            Ok(Some((record, metric))) => {
+                progress.evaluation_due = false;
+                self.recorder.append(&Record::Eval(record))?;
+                if metric.is_some() {
+                    self.save(model, stepper, progress, metric)?;
+                }
+            }
+            Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
+                self.save_and_wait(model, stepper, progress)?;
+                return self.common_request();
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(None)
+    }
+
+    fn save(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &Progress,
+        metric: Option<f64>,
+    ) -> Result<(), Failure> {
+        let _entered = self.rank.activity.enter("checkpoint");
+        let keep = (metric.is_some(), metric);
+        self.saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, keep)
+    }
+
+    /// Saves, and returns on every rank when it is on disk or could not be.
+    pub fn save_and_wait(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let _entered = self.rank.activity.enter("checkpoint");
+        let (saver, keep) = (&mut *self.saver, (true, None));
+        saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, keep)?;
+        super::failure::agreed(&self.rank.control, || saver.finish())
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.
@@ -201,27 +340,18 @@ impl Training<'_> {
         Ok(Failure::run(format!("rank {rank}: {text}")).on_all_ranks())
     }
 
-    fn close_epoch(
-        &mut self,
-        epoch: u64,
-        done: &Trained,
-        totals: &EpochTotals,
-        elapsed: Duration,
-    ) -> Result<(), Failure> {
-        let loss = totals.losses / totals.steps.max(1) as f64;
-        let seconds = elapsed.as_secs_f64();
-        let record = EpochRecord { epoch, step: done.steps, loss, samples: totals.samples, seconds };
+    fn close_epoch(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let totals = std::mem::take(&mut progress.totals);
+        let EpochTotals { samples, seconds, .. } = totals;
+        let (epoch, step, loss) = (progress.epoch, progress.steps, totals.mean_loss());
+        let record = EpochRecord { epoch, step, loss, samples, seconds };
         self.reporter.epoch(&record);
-        self.append(&Record::Epoch(record))
-    }
-}
-
-impl EpochTotals {
-    fn add(&mut self, outcome: &StepOutcome) {
-        if outcome.samples > 0 {
-            self.losses += outcome.loss;
-            self.steps += 1;
-            self.samples += outcome.samples;
+        self.recorder.append(&Record::Epoch(record))?;
+        if progress.in_epoch == self.plan.steps(progress.epoch) {
+            progress.epoch += 1;
+            progress.in_epoch = 0;
+            progress.evaluation_due = progress.epoch < self.plan.epochs;
         }
+        Ok(())
     }
 }

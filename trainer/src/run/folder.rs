@@ -58,6 +58,8 @@ pub enum Place {
 pub enum Start {
     /// From nothing, in a folder without a run.
     Fresh,
+    /// From nothing, in place of a run that was stopped before its first checkpoint.
+    Again,
 }
 
 /// A run folder that this process alone writes, as long as the value lives.
@@ -75,17 +77,46 @@ impl RunFolder {
     ///
     /// A named folder that holds a run is refused; without a name, the next free one is taken.
     pub fn create(place: &Place, config_toml: &str, start: Start) -> Result<Self, RunError> {
-        let Start::Fresh = start;
         let folder = match place {
+            Place::Named(path) if start == Start::Again => Self::clear(path)?,
             Place::Named(path) => Self::occupy(path, config_toml)?,
             Place::Default { .. } => Self::occupy_next(&place.first_choice(), config_toml)?,
         };
-        let logs = folder.logs();
-        fs::create_dir_all(&logs).map_err(|error| RunError::io("create", "the log folder", &logs, error))?;
-        let config = folder.config();
-        write_atomically(&config, config_toml.as_bytes())
-            .map_err(|error| RunError::io("write", "the configuration", &config, error))?;
+        folder.prepare(config_toml)?;
         Ok(folder)
+    }
+
+    fn prepare(&self, config_toml: &str) -> Result<(), RunError> {
+        let logs = self.logs();
+        fs::create_dir_all(&logs).map_err(|error| RunError::io("create", "the log folder", &logs, error))?;
+        let config = self.config();
+        write_atomically(&config, config_toml.as_bytes())
+            .map_err(|error| RunError::io("write", "the configuration", &config, error))
+    }
+
+    /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
+    /// begins with the first `position` bytes of that run's metrics.
+    pub fn resume(place: &Place, run: &Path, config_toml: &str, position: u64) -> Result<Self, RunError> {
+        match place {
+            Place::Named(path) if !same_folder(path, run) => {
+                let folder = Self::create(place, config_toml, Start::Fresh)?;
+                folder.copy_metrics(&run.join(layout::METRICS), position)?;
+                Ok(folder)
+            }
+            _ => {
+                let folder = Self { path: run.to_path_buf(), created: false, _lock: lock(run)? };
+                folder.prepare(config_toml)?;
+                Ok(folder)
+            }
+        }
+    }
+
+    fn copy_metrics(&self, from: &Path, position: u64) -> Result<(), RunError> {
+        let read = |error| RunError::io("read", "the metrics", from, error);
+        let mut lines = Vec::new();
+        File::open(from).and_then(|file| file.take(position).read_to_end(&mut lines)).map_err(read)?;
+        let path = self.metrics();
+        fs::write(&path, &lines).map_err(|error| RunError::io("write", "the metrics", &path, error))
     }
 
     /// The folder.
@@ -161,6 +192,22 @@ impl RunFolder {
         Err(RunError::Occupied { folder: path.to_path_buf(), state, files, remedy })
     }
 
+    /// Locks the folder `path` and removes what an unfinished run without checkpoints left there.
+    fn clear(path: &Path) -> Result<Self, RunError> {
+        let created = !path.exists();
+        fs::create_dir_all(path).map_err(|error| RunError::io("create", "the run folder", path, error))?;
+        let folder = Self { path: path.to_path_buf(), created, _lock: lock(path)? };
+        for file in [folder.metrics(), path.join(layout::STATUS)] {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(RunError::io("remove", "a file of the last start", &file, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(folder)
+    }
+
     fn occupy_next(first: &Path, config_toml: &str) -> Result<Self, RunError> {
         for number in 1..=MOST_TRIES {
             let path = if number == 1 { first.to_path_buf() } else { numbered(first, number) };
@@ -177,6 +224,19 @@ impl RunFolder {
 }
 
 impl Place {
+    /// The folder of the last run there, if there is any.
+    pub fn latest(&self) -> Option<PathBuf> {
+        let holds_a_run = |path: &PathBuf| MARKS.iter().any(|name| path.join(name).exists());
+        match self {
+            Self::Named(path) => Some(path.clone()).filter(holds_a_run),
+            Self::Default { .. } => {
+                let first = self.first_choice();
+                let numbers = (1..=MOST_TRIES).map(|n| if n == 1 { first.clone() } else { numbered(&first, n) });
+                numbers.take_while(|path| path.exists()).filter(holds_a_run).last()
+            }
+        }
+    }
+
     fn first_choice(&self) -> PathBuf {
         match self {
             Self::Named(path) => path.clone(),
@@ -192,6 +252,13 @@ fn plain(name: &str) -> String {
     let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".toml");
     let plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.' | '@');
     stem.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect()
+}
+
+fn same_folder(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
 }
 
 fn numbered(first: &Path, number: u32) -> PathBuf {
@@ -256,7 +323,7 @@ fn knows_no_locks(error: &io::Error) -> bool {
 /// Which run is in the folder, and what a person can do who wants to start another.
 fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &'static str), RunError> {
     const ANOTHER: &str = "choose another --output";
-    const START_AGAIN: &str = "choose another --output, or remove that folder to start again";
+    const START_AGAIN: &str = "go on with it (--resume auto), or choose another --output";
     if files.contains(&layout::RESULT) {
         return Ok(("a finished run".into(), ANOTHER));
     }

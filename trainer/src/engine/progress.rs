@@ -1,0 +1,73 @@
+//! How far a run is: everything about it that is not a tensor.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Where a run stands between two steps. With the trained tensors and the momentum it is all that a run is (law 7).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The epoch at hand, from 0; the number of epochs when all are done.
+    pub epoch: u64,
+    /// Steps done in it.
+    pub in_epoch: u64,
+    /// Steps done over the whole run.
+    pub steps: u64,
+    /// Samples seen.
+    pub samples: u64,
+    /// Broken images left out.
+    pub bad_images: u64,
+    /// Steps that were skipped or rolled back because something was not finite.
+    pub non_finite: u64,
+    /// Steps that are not to be made, because they were rolled back.
+    pub left_out: BTreeSet<u64>,
+    /// The evaluation that follows the last epoch is still to be made.
+    pub evaluation_due: bool,
+    /// Means over the steps of the epoch.
+    pub totals: EpochTotals,
+    /// Seconds in the training loop.
+    pub seconds: f64,
+}
+
+/// Means over the steps of an epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochTotals {
+    /// Sum of the steps' losses.
+    pub losses: f64,
+    /// Steps with a loss.
+    pub steps: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl EpochTotals {
+    /// Counts a step whose loss is finite.
+    pub fn add(&mut self, loss: f64, samples: u64) {
+        self.losses += loss;
+        self.steps += 1;
+        self.samples += samples;
+    }
+
+    /// Mean loss of a step; 0 without one.
+    pub fn mean_loss(&self) -> f64 {
+        self.losses / self.steps.max(1) as f64
+    }
+}
+
+/// What a checkpoint holds beside the tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// How far the run is.
+    pub progress: Progress,
+    /// Length of `metrics.jsonl`.
+    pub metrics_position: u64,
+    /// The resolved configuration, as in `config.toml`.
+    pub config: String,
+    /// Fingerprint of the backbone, which is not in the checkpoint.
+    pub backbone_fingerprint: String,
+    /// Fingerprint of the data set's lists.
+    pub data_fingerprint: String,
+    /// Ranks that wrote it; any number can go on from it.
+    pub world_size: usize,
+}

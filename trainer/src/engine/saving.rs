@@ -1,0 +1,199 @@
+//! Checkpoints of a run under way: when they are due, and what goes into them.
+
+use super::failure::Failure;
+use super::progress::{Progress, RunState};
+use super::rank::Rank;
+use super::recorder::Recorder;
+use super::whole::whole_tensors;
+use crate::config::Config;
+use crate::model::trainables::Trainables;
+use crate::run::RunFolder;
+use crate::run::checkpoint::{Dtype, Event, Retention, Snapshot, Store, TensorBytes, Writer, WriterOptions};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+/// Before a trained tensor's name, that of its momentum.
+pub const MOMENTUM: &str = "momentum.";
+
+/// What stays the same over all checkpoints of a run.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The resolved configuration, as in `config.toml`.
+    pub config: String,
+    /// Fingerprint of the backbone.
+    pub backbone: String,
+    /// Fingerprint of the data set's lists.
+    pub data: String,
+}
+
+/// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
+pub struct Saver<'a> {
+    rank: &'a Rank,
+    identity: Identity,
+    writer: Option<Writer<RunState>>,
+    every_steps: u64,
+    every: Duration,
+    last: Instant,
+    inside: Duration,
+    gave_up: Option<String>,
+}
+
+impl<'a> Saver<'a> {
+    /// For the run in `folder`, which rank 0 alone has.
+    pub fn start(
+        config: &Config,
+        rank: &'a Rank,
+        identity: Identity,
+        folder: Option<&RunFolder>,
+        resumed_at: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let checkpoint = &config.checkpoint;
+        let writer = folder.map(|folder| writer(config, folder, resumed_at)).transpose()?;
+        Ok(Self {
+            rank,
+            identity,
+            writer,
+            every_steps: checkpoint.every_steps,
+            every: Duration::from_secs_f64(checkpoint.every_seconds),
+            last: Instant::now(),
+            inside: Duration::ZERO,
+            gave_up: None,
+        })
+    }
+
+    /// Whether a checkpoint is to follow step number `step`: rank 0's word, which travels with the step.
+    pub fn is_due_after(&self, step: u64) -> bool {
+        let by_steps = self.every_steps > 0 && step.is_multiple_of(self.every_steps);
+        let by_time = !self.every.is_zero() && self.last.elapsed() >= self.every;
+        self.writer.is_some() && (by_steps || by_time)
+    }
+
+    /// Whether checkpoints are made on the way.
+    pub fn is_regular(&self) -> bool {
+        self.every_steps > 0 || !self.every.is_zero()
+    }
+
+    /// Takes a snapshot and has it written; all ranks together. With `must_keep` no later one takes its place while it
+    /// waits.
+    pub fn save(
+        &mut self,
+        trainables: &Trainables,
+        momentum: &Tensor,
+        progress: &Progress,
+        recorder: &mut Recorder,
+        (must_keep, metric): (bool, Option<f64>),
+    ) -> Result<(), Failure> {
+        let start = Instant::now();
+        let divided = trainables.layout().any(|(.., rows)| rows.is_some());
+        if self.writer.is_none() && !divided {
+            return Ok(());
+        }
+        let group = self.rank.group.as_ref();
+        let values = whole_tensors(trainables, &trainables.flat(), group)?;
+        let momenta = whole_tensors(trainables, momentum, group)?;
+        if let Some(writer) = &self.writer {
+            let used = writer.recycle().unwrap_or_default();
+            let momenta = momenta.iter().map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor));
+            let values = values.iter().map(|(name, tensor)| (name.clone(), tensor));
+            let tensors = host_bytes(values.chain(momenta), used)?;
+            let snapshot =
+                Snapshot { step: progress.steps, tensors, state: self.state(progress, recorder)? };
+            if must_keep {
+                writer.submit_must_keep(snapshot, metric);
+            } else {
+                writer.submit(snapshot, metric);
+            }
+        }
+        self.last = Instant::now();
+        self.inside += start.elapsed();
+        Ok(())
+    }
+
+    /// What stands in the way of going on: too many checkpoints could not be written.
+    pub fn problem(&mut self) -> Option<String> {
+        for event in self.writer.iter().flat_map(Writer::events) {
+            match event {
+                Event::Written(written) => {
+                    tracing::info!(step = written.step, bytes = written.bytes, "checkpoint written");
+                }
+                Event::Failed { step, error, in_a_row, gave_up } => {
+                    tracing::warn!("the checkpoint after step {step} was not written: {error}");
+                    if gave_up {
+                        self.gave_up = Some(format!(
+                            "{in_a_row} checkpoints in a row could not be written, as many as checkpoint.max_failures allows; the last: {error}"
+                        ));
+                    }
+                }
+                Event::Retried { step, error, pause } => {
+                    tracing::warn!("the checkpoint after step {step} is tried again in {pause:?}: {error}");
+                }
+                Event::Replaced { step, by } => {
+                    tracing::debug!("the checkpoint after step {step} gave way to that after step {by}");
+                }
+            }
+        }
+        self.gave_up.take()
+    }
+
+    /// Returns when everything submitted is written, or could not be.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let result = writer.finish().map_err(Failure::run);
+        let problem = self.problem();
+        self.writer = None;
+        result?;
+        problem.map_or(Ok(()), |problem| Err(Failure::run(problem)))
+    }
+
+    /// Seconds that the training loop spent on checkpoints.
+    pub fn seconds(&self) -> f64 {
+        self.inside.as_secs_f64()
+    }
+
+    fn state(&self, progress: &Progress, recorder: &mut Recorder) -> Result<RunState, Failure> {
+        let Identity { config, backbone, data } = self.identity.clone();
+        Ok(RunState {
+            progress: progress.clone(),
+            metrics_position: recorder.secure_metrics()?,
+            config,
+            backbone_fingerprint: backbone,
+            data_fingerprint: data,
+            world_size: self.rank.world_size(),
+        })
+    }
+}
+
+fn writer(config: &Config, folder: &RunFolder, resumed_at: Option<u64>) -> Result<Writer<RunState>, Failure> {
+    let checkpoint = &config.checkpoint;
+    let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
+    let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
+    let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
+    // What lies after the point from which a run goes on belongs to a past that did not happen.
+    store.discard_after(resumed_at.unwrap_or(0)).map_err(Failure::input)?;
+    let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
+    Writer::start(store, options).map_err(Failure::run)
+}
+
+/// Copies tensors to host memory, into the buffers of a checkpoint that was written where there are any.
+fn host_bytes<'a>(
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+    used: Vec<TensorBytes>,
+) -> Result<Vec<TensorBytes>, Failure> {
+    let mut used = used.into_iter();
+    tensors
+        .map(|(name, tensor)| {
+            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+            let dtype = match tensor.kind() {
+                Kind::Double => Dtype::F64,
+                Kind::Float => Dtype::F32,
+                other => return Err(Failure::run(format!("tensors of kind {other:?} are not saved"))),
+            };
+            let mut bytes = used.next().map(|tensor| tensor.bytes).unwrap_or_default();
+            bytes.resize(tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
+            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            Ok(TensorBytes { name, dtype, shape, bytes })
+        })
+        .collect()
+}

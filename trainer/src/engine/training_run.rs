@@ -1,0 +1,290 @@
+//! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
+
+use super::evaluate::{Evaluated, Evaluation};
+use super::failure::{Failure, agreed};
+use super::feed::Plan;
+use super::progress::{Progress, RunState};
+use super::rank::Rank;
+use super::recorder::Recorder;
+use super::experiment::Restored;
+use super::resume::restore;
+use super::saving::{Identity, Saver};
+use super::schedule::{LearningRate, Schedule};
+use super::session::{Session, shard_tree};
+use super::step::{Accumulation, Parts, Reduction, Stepper};
+use super::sync::SyncOptions;
+use super::train::{End, Training};
+use crate::config::{
+    Accumulation as AccumulationName, BestMetric, Config, NonFinite, Schedule as ScheduleName, Wire,
+};
+use crate::data::loader::{BadImages, Loader};
+use crate::run::checkpoint::Reader;
+use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary};
+use launcher::protocol::{Outcome, Phase};
+use std::rc::Rc;
+use std::sync::Arc;
+use tch::Kind;
+
+/// What trains.
+#[derive(Clone, Copy)]
+pub struct TrainingRun<'a> {
+    /// Data and model.
+    pub session: &'a Session,
+    /// This process.
+    pub rank: &'a Rank,
+    /// How progress is shown.
+    pub output: Output,
+    /// Rank 0's run folder.
+    pub folder: Option<&'a RunFolder>,
+}
+
+/// How far training came, and how it ended.
+pub struct Trained {
+    /// How far it came.
+    pub progress: Progress,
+    /// How it ended.
+    pub end: Finish,
+}
+
+/// How a training run ended.
+pub enum Finish {
+    /// With the evaluation of the test set.
+    Evaluated(Evaluated),
+    /// On request.
+    Stopped(Request),
+}
+
+impl TrainingRun<'_> {
+    /// Evaluates the start, or what was loaded.
+    pub fn evaluate_only(self, record: &mut Recorder) -> Result<Trained, Failure> {
+        let mut reporter = Reporter::new(self.output, progress_plan(self, 0));
+        let evaluated = self.evaluate(record, &mut reporter)?;
+        Ok(Trained { progress: Progress::default(), end: Finish::Evaluated(evaluated) })
+    }
+
+    /// Trains from the start or from `restored`, and evaluates.
+    pub fn train(
+        self,
+        configuration: String,
+        record: &mut Recorder,
+        restored: Option<Restored>,
+    ) -> Result<Trained, Failure> {
+        let (session, rank) = (self.session, self.rank);
+        let (config, plan) = (&session.config, session.plan(rank));
+        let most = config.train.batch_size.div_ceil(plan.shards).min(config.train.micro_batch_size);
+        let classifier = session.classifier(rank, most);
+        let mut stepper = Stepper::new(Parts {
+            pass: session.pass(),
+            classifier: &classifier,
+            loss: session.loss(0),
+            group: Rc::clone(&rank.group),
+            reduction: reduction(config, rank),
+            accumulation: accumulation(config),
+            optimiser: (config.train.momentum, config.train.weight_decay),
+        });
+        let mut progress = Progress::default();
+        if let Some(Restored { state, tensors }) = restored {
+            restore(session, stepper.momentum(), &state, tensors.as_deref(), rank)?;
+            progress = state.progress;
+        }
+        let mut reporter = Reporter::new(self.output, progress_plan(self, progress.steps));
+        let identity = Identity {
+            config: configuration,
+            backbone: session.weights_fingerprint.clone(),
+            data: session.data_fingerprint.clone(),
+        };
+        loop {
+            let resumed_at = progress.steps;
+            let mut saver = agreed(&rank.control, || {
+                Saver::start(config, rank, identity.clone(), self.folder, resumed_at)
+            })?;
+            record.phase(Phase::Training)?;
+            let end = self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
+            match end {
+                TrainEnd::Rollback => {
+                    agreed(&rank.control, || saver.finish())?;
+                    progress = self.roll_back(&stepper, &progress, record)?;
+                }
+                TrainEnd::Finished(end) => {
+                    tracing::info!("{:.3} s of {:.1} s went into checkpoints", saver.seconds(), progress.seconds);
+                    agreed(&rank.control, || saver.finish())?;
+                    return Ok(Trained { progress, end });
+                }
+            }
+        }
+    }
+
+    /// One stretch of training, up to the end, a stop or a rollback.
+    fn train_on(
+        self,
+        plan: &Plan,
+        stepper: &mut Stepper<'_>,
+        progress: &mut Progress,
+        saver: &mut Saver<'_>,
+        (record, reporter): (&mut Recorder, &mut Reporter),
+    ) -> Result<TrainEnd, Failure> {
+        let (session, rank) = (self.session, self.rank);
+        let (config, model) = (&session.config, &session.model);
+        let loader = self.loader(plan, progress)?;
+        let mut training = Training {
+            rank,
+            plan: plan.clone(),
+            rate: learning_rate(config, plan),
+            max_steps: config.train.max_steps,
+            check_every: config.distributed.check_every_steps,
+            max_bad_images: config.data.max_bad_images,
+            non_finite: (config.train.non_finite, config.train.max_non_finite),
+            loss: &|epoch| session.loss(epoch),
+            saver,
+            recorder: record,
+            reporter,
+            clock: rank.step_clock(config),
+        };
+        if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
+            training.save(model, stepper, progress, None)?;
+        }
+        let every = config.eval.every_epochs;
+        let end = training.run(model, stepper, loader, progress, &mut |epoch, step, reporter| {
+            if every == 0 || (epoch + 1) % every != 0 {
+                return Ok(None);
+            }
+            rank.begin("evaluating");
+            let evaluated = evaluation(session, rank).run(rank, reporter)?;
+            rank.begin("training");
+            let summary = summarise(&evaluated, session)?;
+            let (split, seconds) = ("test".to_owned(), evaluated.seconds);
+            let metric = best_metric(config.checkpoint.best, &summary);
+            Ok(Some((EvalRecord { epoch: epoch + 1, step, split, summary, seconds }, metric)))
+        })?;
+        match end {
+            End::Rollback => return Ok(TrainEnd::Rollback),
+            End::Stopped(request) => return Ok(TrainEnd::Finished(Finish::Stopped(request))),
+            End::Complete => {}
+        }
+        if training.saver.is_regular() {
+            training.save(model, stepper, progress, None)?;
+        }
+        match self.evaluate(training.recorder, training.reporter) {
+            Ok(evaluated) => Ok(TrainEnd::Finished(Finish::Evaluated(evaluated))),
+            Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
+                training.save_and_wait(model, stepper, progress)?;
+                let request = training.common_request()?;
+                request.map(|request| TrainEnd::Finished(Finish::Stopped(request))).ok_or(failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn evaluate(self, record: &mut Recorder, reporter: &mut Reporter) -> Result<Evaluated, Failure> {
+        record.phase(Phase::Evaluating)?;
+        self.rank.begin("evaluating");
+        evaluation(self.session, self.rank).run(self.rank, reporter)
+    }
+
+    fn loader(self, plan: &Plan, progress: &Progress) -> Result<Loader, Failure> {
+        let (session, rank) = (self.session, self.rank);
+        let skips = session.config.data.max_bad_images > 0;
+        let policy = if skips { BadImages::Skip } else { BadImages::Stop };
+        let loader = session.loader(session.train_view(), policy, rank);
+        let requests = plan.requests(progress.epoch, progress.in_epoch);
+        agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))
+    }
+
+    /// Puts the last checkpoint's values back, on every rank.
+    fn roll_back(
+        self,
+        stepper: &Stepper<'_>,
+        now: &Progress,
+        record: &mut Recorder,
+    ) -> Result<Progress, Failure> {
+        let control = &self.rank.control;
+        let found = agreed(control, || {
+            let Some(folder) = self.folder else { return Ok(None) };
+            let found = Reader::new(&folder.checkpoints()).newest::<RunState>().map_err(Failure::run)?;
+            found.map(Some).ok_or_else(|| Failure::run("there is no checkpoint to go back to"))
+        })?;
+        let state = found.as_ref().map(|found| serde_json::to_vec(&found.snapshot.state));
+        let bytes = control.broadcast(state.transpose().map_err(Failure::run)?.unwrap_or_default(), 0)?;
+        let state: RunState = serde_json::from_slice(&bytes).map_err(Failure::run)?;
+        let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
+        restore(self.session, stepper.momentum(), &state, tensors, self.rank)?;
+        agreed(control, || record.cut_metrics(state.metrics_position))?;
+        let (non_finite, left_out) = (now.non_finite, now.left_out.clone());
+        Ok(Progress { non_finite, left_out, ..state.progress })
+    }
+}
+
+enum TrainEnd {
+    Rollback,
+    Finished(Finish),
+}
+
+/// The evaluation of the test set that a session's configuration describes.
+pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
+    Evaluation {
+        pass: session.pass(),
+        classifier: session.classifier(rank, session.config.eval.batch_size),
+        loader: session.loader(session.test_view(), BadImages::Stop, rank),
+        split: Arc::clone(&session.test),
+        classes: session.class_names.len(),
+        batch_size: session.config.eval.batch_size,
+    }
+}
+
+/// Percentages from counts.
+pub fn summarise(evaluated: &Evaluated, session: &Session) -> Result<Summary, Failure> {
+    Summary::new(&evaluated.counts, &session.train_counts()).map_err(Failure::run)
+}
+
+fn best_metric(which: BestMetric, summary: &Summary) -> Option<f64> {
+    match which {
+        BestMetric::None => None,
+        BestMetric::Accuracy => summary.accuracy,
+        BestMetric::MeanClassAccuracy => summary.mean_class_accuracy,
+        BestMetric::Few => summary.few,
+        BestMetric::MacroF1 => summary.macro_f1,
+    }
+}
+
+fn accumulation(config: &Config) -> Accumulation {
+    let train = &config.train;
+    match train.accumulation {
+        AccumulationName::Exact => Accumulation::Exact,
+        AccumulationName::Official => {
+            Accumulation::Official { micro_batches: train.batch_size.div_ceil(train.micro_batch_size) }
+        }
+    }
+}
+
+fn learning_rate(config: &Config, plan: &Plan) -> LearningRate {
+    let train = &config.train;
+    let schedule = match train.schedule {
+        ScheduleName::CosinePerEpoch => Schedule::CosinePerEpoch,
+        ScheduleName::CosinePerStep => Schedule::CosinePerStep,
+        ScheduleName::Constant => Schedule::Constant,
+    };
+    LearningRate { schedule, base: train.learning_rate, epochs: train.epochs, steps: plan.total_steps() }
+}
+
+/// How gradients of ranks become one.
+fn reduction(config: &Config, rank: &Rank) -> Reduction {
+    if let Some(tree) = shard_tree(config, rank) {
+        return Reduction::FixedTree(tree);
+    }
+    let options = &config.distributed;
+    Reduction::Buckets(SyncOptions {
+        bucket_bytes: (options.bucket_megabytes * 1e6) as usize,
+        overlap: options.overlap,
+        wire: match options.wire {
+            Wire::Fp32 => None,
+            Wire::Bf16 => Some(Kind::BFloat16),
+        },
+    })
+}
+
+fn progress_plan(run: TrainingRun<'_>, steps_done: u64) -> ProgressPlan {
+    let train = &run.session.config.train;
+    let all = run.session.plan(run.rank).total_steps();
+    let steps = if train.max_steps > 0 { all.min(train.max_steps) } else { all };
+    ProgressPlan { epochs: train.epochs, steps, steps_done, steps_per_line: 0 }
+}
