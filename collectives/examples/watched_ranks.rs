@@ -7,10 +7,11 @@
 //! The first argument says what happens, the second to which rank. Each rank says `ready RANK PID` when it is
 //! watched, and `verdict on RANK: ...` when it hears one.
 
-use collectives::liveness::{Liveness, LivenessOptions};
+use collectives::liveness::{Liveness, LivenessOptions, Verdict};
 use collectives::{Activity, Control, ReduceOp, World};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::error::Error;
+use std::io::Write;
 use std::time::Duration;
 
 const USAGE: &str = "watched_ranks wait|stuck|wrong|finish|quit|stagger RANK [SILENCE_MS [PATIENCE_MS]]";
@@ -31,11 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if scenario == "stagger" {
         std::thread::sleep(Duration::from_millis(300 * rank as u64));
     }
-    let on_verdict = Box::new(move |verdict: &_| eprintln!("verdict on {rank}: {verdict}"));
+    let on_verdict = Box::new(move |verdict: &Verdict| say(&format!("verdict on {rank}: {verdict}\n")));
     let silence = Duration::from_millis(silence);
     let liveness =
         Liveness::start(&control, activity, LivenessOptions { silence, on_verdict, ..Default::default() })?;
-    eprintln!("ready {rank} {}", std::process::id());
+    say(&format!("ready {rank} {}\n", std::process::id()));
 
     activity.begin("training", Duration::from_millis(patience));
     activity.set_step(17);
@@ -60,6 +61,11 @@ fn play(scenario: &str, chosen: bool, control: &Control, activity: &Activity) ->
         control.barrier()?;
     }
     Ok(())
+}
+
+/// In one piece, for the lines of several ranks go to one place.
+fn say(line: &str) {
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn works_for_ever(activity: &Activity) {

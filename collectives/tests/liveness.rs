@@ -39,7 +39,7 @@ fn example() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
     let path = profile.join("examples/watched_ranks");
-    assert!(path.exists(), "{} is missing: run `cargo build --release --examples` first", path.display());
+    assert!(path.exists(), "{} is missing: run `make build` (or `make test`) first", path.display());
     path
 }
 
@@ -125,7 +125,9 @@ impl Ended {
         assert!(said.contains(start), "no {start:?} in\n{said}");
         assert!(*after <= limit, "after {after:?}, limit {limit:?}\n{said}");
         for (rank, pid) in &self.pids {
-            let gone = || !Path::new(&format!("/proc/{pid}")).exists();
+            // One that ended may wait for its parent, which ended as well, to take note.
+            let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            let gone = || stat().map_or(true, |stat| stat.contains(") Z "));
             let waited = Instant::now();
             while !gone() && waited.elapsed() < Duration::from_secs(2) {
                 std::thread::sleep(Duration::from_millis(10));
@@ -215,7 +217,7 @@ fn a_short_stop_is_forgiven_on_both_sides() {
         }
         std::thread::sleep(Duration::from_millis(pause));
     }
-    assert!(job.child.try_wait().unwrap().is_none(), "the job goes on");
+    assert!(job.child.try_wait().unwrap().is_none(), "the job is over");
     let killed = job.send(1, Signal::SIGKILL);
     let ended = job.end(killed);
     ended.named("rank 1 on ", DEATH);

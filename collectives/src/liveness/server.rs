@@ -99,10 +99,12 @@ impl Server {
             let server = self.clone();
             tokio::spawn(async move {
                 match timeout(PROOF, server.admit(stream)).await {
-                    Ok(Ok(Some((rank, stream)))) => {
+                    Ok(Ok((rank, stream))) => {
                         drop(server.events.send(Event::Joined(rank, stream)).await);
                     }
-                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) if is_departure(&error) => {
+                        tracing::debug!("liveness: {from} left: {error}")
+                    }
                     Ok(Err(error)) => server.complain(&from, &error),
                     Err(_) => server.complain(&from, &format!("no proof within {} s", PROOF.as_secs())),
                 }
@@ -111,14 +113,13 @@ impl Server {
         }
     }
 
-    /// The rank that knocks; `None` for one that found a better way and left.
-    async fn admit(&self, mut stream: TcpStream) -> io::Result<Option<(usize, TcpStream)>> {
+    /// The rank that knocks.
+    async fn admit(&self, mut stream: TcpStream) -> io::Result<(usize, TcpStream)> {
         stream.set_nodelay(true)?;
         self.token.ask(&mut stream).await?;
         match read_frame(&mut stream).await {
-            Ok(Frame::Hello { rank }) if (1..self.size).contains(&rank) => Ok(Some((rank, stream))),
+            Ok(Frame::Hello { rank }) if (1..self.size).contains(&rank) => Ok((rank, stream)),
             Ok(frame) => Err(io::Error::other(format!("expected a rank of this job, found {frame:?}"))),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -132,4 +133,10 @@ impl Server {
             }
         }
     }
+}
+
+/// The other side closed: a rank that reached us at several addresses keeps one connection.
+fn is_departure(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }

@@ -56,7 +56,8 @@ pub(super) struct Watch {
     ended: bool,
     /// When this rank said goodbye.
     leaving: Option<Instant>,
-    beat: Instant,
+    /// When this loop last ran; it does at every heartbeat.
+    ran: Instant,
     /// Since when this process runs without a gap.
     awake: Instant,
 }
@@ -77,8 +78,8 @@ impl Watch {
             (rank, Peer { link: None, standing, heard: now, lost: false, left: false })
         };
         let peers = if rank == 0 { (1..size).map(peer).collect() } else { BTreeMap::from([peer(0)]) };
-        let (armed, ended, leaving, beat, awake) = (false, false, None, now, now);
-        Self { rank, activity, ending, peers, sender, events, commands, armed, ended, leaving, beat, awake }
+        let (armed, ended, leaving, ran, awake) = (false, false, None, now, now);
+        Self { rank, activity, ending, peers, sender, events, commands, armed, ended, leaving, ran, awake }
     }
 
     /// Where connections report.
@@ -123,6 +124,7 @@ impl Watch {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.notice_gap();
         match event {
             Event::Joined(rank, stream) => {
                 if self.peers.get(&rank).is_some_and(|peer| peer.link.is_none() && !peer.left && !peer.lost) {
@@ -163,12 +165,7 @@ impl Watch {
     }
 
     fn on_tick(&mut self) {
-        let now = Instant::now();
-        if now.duration_since(self.beat) > GAP {
-            self.awake = now;
-            self.peers.values_mut().for_each(|peer| peer.heard = now);
-        }
-        self.beat = now;
+        self.notice_gap();
         let standing = self.standing();
         // A rank that has left is silent; rank 0 goes on for those who have not.
         if self.leaving.is_none() || self.rank == 0 {
@@ -180,6 +177,16 @@ impl Watch {
             // Names of functions take longer than a heartbeat may.
             let _ = std::thread::Builder::new().spawn(move || ending.write_stack(&standing));
         }
+    }
+
+    /// Before anything that a gap makes stale is looked at.
+    fn notice_gap(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.ran) > GAP {
+            self.awake = now;
+            self.peers.values_mut().for_each(|peer| peer.heard = now);
+        }
+        self.ran = now;
     }
 
     /// What this rank does. It counts from the last gap at the earliest, since a stopped process makes no progress.
@@ -215,6 +222,7 @@ impl Watch {
         if !self.armed || self.ended || (self.leaving.is_some() && self.rank != 0) {
             return;
         }
+        self.notice_gap();
         let own = self.standing();
         let Some(found) = judge(&self.views(&own)) else { return };
         let standing = self.peers.get(&found.rank).map_or(own, |peer| peer.standing.clone());
