@@ -38,7 +38,7 @@ setup: ## find or install Rust, MPI, libclang, libtorch; quick if nothing is mis
 	@:
 
 build: setup ## target/release/lift-trainer and target/release/lift
-	$(CARGO) build $(ALL)
+	$(CARGO) build $(ALL) --lib --bins --examples
 
 test: check run-tests ## all that CI does: format, lints, docs, licences, build, tests
 

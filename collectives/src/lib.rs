@@ -4,6 +4,7 @@
 //!   gives the two planes:
 //! - [`ProcessGroup`]: collectives in place on tensors ([`Solo`], [`MpiGroup`]);
 //! - [`Control`]: agreements and small objects, on a communicator of its own.
+//! - [`liveness`]: tells dead and stuck ranks, also while a collective hangs;
 //! - [`host`]: how the ranks of one machine share its cores.
 //!
 //! Every return code is checked. Nothing here knows what is trained.
@@ -13,6 +14,7 @@ mod control;
 mod error;
 pub mod host;
 mod launch;
+pub mod liveness;
 mod process_group;
 mod raw;
 mod world;

@@ -1,0 +1,218 @@
+//! Who holds up the others: decided from what the ranks last said, without clocks or sockets.
+
+use super::verdict::{Standing, Trouble};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A rank that takes part, as its watcher sees it.
+#[derive(Debug, Clone)]
+pub(super) struct View<'a> {
+    pub(super) rank: usize,
+    pub(super) standing: &'a Standing,
+    /// How long ago it was last heard.
+    pub(super) unheard: Duration,
+    /// How long it may be unheard.
+    pub(super) silence: Duration,
+    /// Its connection is gone.
+    pub(super) lost: bool,
+}
+
+/// The trouble of one rank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) rank: usize,
+    pub(super) kind: Trouble,
+    pub(super) since: Duration,
+    pub(super) reason: Option<String>,
+}
+
+/// The dead before the silent, the silent before the stuck: the former explain the latter.
+pub(super) fn judge(views: &[View]) -> Option<Finding> {
+    let absent = |view: &View, kind| Finding { rank: view.rank, kind, since: view.unheard, reason: None };
+    let dead = views.iter().find(|view| view.lost).map(|view| absent(view, Trouble::Dead));
+    let silent = || {
+        let longest = views.iter().filter(|view| view.unheard > view.silence).max_by_key(|view| view.unheard);
+        longest.map(|view| absent(view, Trouble::Silent))
+    };
+    dead.or_else(silent).or_else(|| stuck(views))
+}
+
+fn stuck(views: &[View]) -> Option<Finding> {
+    let working = views.iter().filter(|view| !view.standing.waits_for_others);
+    let still = working.clone().filter(|view| view.standing.stands_still());
+    if let Some(culprit) = still.max_by_key(|view| view.standing.idle) {
+        return Some(found(culprit, waiting_for(culprit, views)));
+    }
+    // While one rank works within its patience, the others rightly wait for it.
+    if working.count() > 0 {
+        return None;
+    }
+    deadlock(views)
+}
+
+/// Every rank waits. That is normal for the length of a collective, and nobody's patience counts but the longest: a
+/// rank without a limit has none to offer, for it waits as well.
+fn deadlock(views: &[View]) -> Option<Finding> {
+    let limits = views.iter().map(|view| view.standing.patience).filter(|&limit| limit < Duration::MAX);
+    let limit = limits.max()?;
+    if views.iter().any(|view| view.standing.idle <= limit) {
+        return None;
+    }
+    let (fewest, most) = (calls(views).min()?, calls(views).max()?);
+    if fewest < most {
+        let behind = views.iter().find(|view| view.standing.calls == fewest)?;
+        let ahead = views.iter().find(|view| view.standing.calls == most)?;
+        let reason = format!(
+            "all ranks wait, and this one made {fewest} collective calls where rank {} made {most} and is in {}",
+            ahead.rank, ahead.standing.operation
+        );
+        return Some(found(behind, Some(reason)));
+    }
+    let odd = odd_one(views)?;
+    if let Some(other) = views.iter().find(|view| view.standing.operation != odd.standing.operation) {
+        let (own, theirs) = (&odd.standing.operation, &other.standing.operation);
+        let reason = format!(
+            "all ranks wait, and this one's call number {fewest} is {own} where rank {}'s is {theirs}",
+            other.rank
+        );
+        return Some(found(odd, Some(reason)));
+    }
+    let reason =
+        "all ranks wait in the same call: the network between them fails, or their sizes differ".to_owned();
+    Some(found(odd, Some(reason)))
+}
+
+fn calls<'a>(views: &'a [View]) -> impl Iterator<Item = u64> + 'a {
+    views.iter().map(|view| view.standing.calls)
+}
+
+/// Of the ranks in the rarest operation the one that has stood still for longest; the higher rank in a tie.
+fn odd_one<'a, 'b>(views: &'a [View<'b>]) -> Option<&'a View<'b>> {
+    let mut users = BTreeMap::<&str, usize>::new();
+    for view in views {
+        *users.entry(&view.standing.operation).or_default() += 1;
+    }
+    let rarest = users.values().copied().min()?;
+    if users.len() == 1 {
+        return views.iter().max_by_key(|view| view.standing.idle);
+    }
+    views.iter().rev().find(|view| users[view.standing.operation.as_str()] == rarest)
+}
+
+fn waiting_for(culprit: &View, views: &[View]) -> Option<String> {
+    let others = || views.iter().filter(|view| view.rank != culprit.rank);
+    let waiting = others().filter(|view| view.standing.waits_for_others).count();
+    let first = others().find(|view| view.standing.waits_for_others)?;
+    let operation = &first.standing.operation;
+    Some(match (waiting, others().count()) {
+        (waiting, all) if waiting == all && all > 1 => format!("the others wait for it in {operation}"),
+        (1, _) => format!("rank {} waits for it in {operation}", first.rank),
+        (waiting, _) => format!("{waiting} others wait for it, rank {} in {operation}", first.rank),
+    })
+}
+
+fn found(view: &View, reason: Option<String>) -> Finding {
+    Finding { rank: view.rank, kind: Trouble::Stuck, since: view.standing.idle, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 10;
+
+    fn working(idle: u64) -> Standing {
+        Standing {
+            step: 3,
+            phase: "training".into(),
+            operation: "forward".into(),
+            waits_for_others: false,
+            calls: 5,
+            idle: Duration::from_secs(idle),
+            patience: Duration::from_secs(LIMIT),
+        }
+    }
+
+    fn waiting(operation: &str, calls: u64, idle: u64) -> Standing {
+        Standing { operation: operation.into(), waits_for_others: true, calls, ..working(idle) }
+    }
+
+    fn views(standings: &[Standing]) -> Vec<View<'_>> {
+        let silence = Duration::from_secs(5);
+        let view = |(rank, standing)| View { rank, standing, unheard: Duration::ZERO, silence, lost: false };
+        standings.iter().enumerate().map(view).collect()
+    }
+
+    fn stuck_rank(standings: &[Standing]) -> Option<(usize, String)> {
+        judge(&views(standings)).map(|found| {
+            assert_eq!(found.kind, Trouble::Stuck);
+            (found.rank, found.reason.unwrap_or_default())
+        })
+    }
+
+    #[test]
+    fn a_dead_rank_explains_silent_and_stuck_ones() {
+        let standings = [working(99), working(0), working(0)];
+        let mut views = views(&standings);
+        views[1].unheard = Duration::from_secs(6);
+        assert_eq!(judge(&views).map(|found| (found.rank, found.kind)), Some((1, Trouble::Silent)));
+        views[2].lost = true;
+        assert_eq!(judge(&views).map(|found| (found.rank, found.kind)), Some((2, Trouble::Dead)));
+    }
+
+    #[test]
+    fn the_rank_that_does_not_wait_is_the_stuck_one() {
+        let (rank, reason) =
+            stuck_rank(&[waiting("all_reduce", 6, 30), working(12), waiting("all_reduce", 6, 20)]).unwrap();
+        assert_eq!((rank, reason.as_str()), (1, "the others wait for it in all_reduce"));
+        let (rank, reason) = stuck_rank(&[working(1), working(12), waiting("all_reduce", 6, 20)]).unwrap();
+        assert_eq!((rank, reason.as_str()), (1, "rank 2 waits for it in all_reduce"));
+        assert_eq!(stuck_rank(&[working(12)]), Some((0, String::new())));
+    }
+
+    #[test]
+    fn waiting_for_a_busy_rank_is_no_fault() {
+        assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), working(9), waiting("barrier", 6, 99)]), None);
+        let unlimited = Standing { patience: Duration::MAX, ..working(9999) };
+        assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), unlimited]), None);
+    }
+
+    #[test]
+    fn a_collective_that_has_just_begun_is_no_deadlock() {
+        assert_eq!(stuck_rank(&[waiting("all_reduce", 6, 99), waiting("all_reduce", 6, 1)]), None);
+        let unlimited = Standing { patience: Duration::MAX, ..waiting("barrier", 6, 9999) };
+        assert_eq!(stuck_rank(&[unlimited.clone(), unlimited]), None);
+    }
+
+    #[test]
+    fn of_waiting_ranks_the_one_with_fewest_calls_is_named() {
+        let behind = waiting("barrier", 5, 12);
+        let (rank, reason) =
+            stuck_rank(&[waiting("all_reduce", 6, 12), behind, waiting("all_reduce", 6, 12)]).unwrap();
+        assert_eq!(rank, 1);
+        assert_eq!(
+            reason,
+            "all ranks wait, and this one made 5 collective calls where rank 0 made 6 and is in all_reduce"
+        );
+    }
+
+    #[test]
+    fn of_ranks_with_as_many_calls_the_odd_operation_is_named() {
+        let odd = waiting("barrier", 6, 12);
+        let (rank, reason) =
+            stuck_rank(&[waiting("all_reduce", 6, 12), odd, waiting("all_reduce", 6, 12)]).unwrap();
+        assert_eq!(rank, 1);
+        assert_eq!(
+            reason,
+            "all ranks wait, and this one's call number 6 is barrier where rank 0's is all_reduce"
+        );
+        let (rank, _) = stuck_rank(&[waiting("all_reduce", 6, 12), waiting("barrier", 6, 12)]).unwrap();
+        assert_eq!(rank, 1);
+    }
+
+    #[test]
+    fn a_hanging_call_that_all_make_is_said_to_be_one() {
+        let (_, reason) = stuck_rank(&[waiting("all_reduce", 6, 12), waiting("all_reduce", 6, 13)]).unwrap();
+        assert!(reason.contains("same call"), "{reason}");
+    }
+}

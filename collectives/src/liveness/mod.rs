@@ -1,0 +1,238 @@
+#![doc = include_str!("README.md")]
+
+mod client;
+mod ending;
+mod handshake;
+mod identity;
+mod judge;
+mod link;
+mod protocol;
+mod server;
+mod stack;
+mod step_clock;
+mod verdict;
+mod watch;
+
+pub use step_clock::StepClock;
+pub use verdict::{Standing, Trouble, Verdict};
+
+use crate::activity::Activity;
+use crate::control::Control;
+use crate::error::CollectiveError;
+use ending::Ending;
+use identity::{Identity, own_thread};
+use server::{Endpoint, Server, listen};
+use std::net::TcpListener as StdListener;
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fmt, io};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use watch::{Command, Watch};
+
+/// What is adjustable.
+pub struct LivenessOptions {
+    /// How long a rank may be unheard before it counts as stopped or unreachable. Heartbeats come four times a second.
+    pub silence: Duration,
+    /// How long the ranks try to reach rank 0 at the start.
+    pub connect: Duration,
+    /// How long rank 0, when it is done, goes on watching ranks that are not.
+    pub farewell: Duration,
+    /// Exit code of every rank after a verdict.
+    pub exit_code: i32,
+    /// Called on every rank when a verdict is known, on a thread of its own. It has somewhat more than a second:
+    /// then the process ends.
+    pub on_verdict: Box<dyn Fn(&Verdict) + Send + Sync>,
+}
+
+impl Default for LivenessOptions {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        let (silence, connect, farewell) = (seconds(5), seconds(10), seconds(30));
+        Self { silence, connect, farewell, exit_code: 1, on_verdict: Box::new(|_| ()) }
+    }
+}
+
+impl fmt::Debug for LivenessOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("LivenessOptions");
+        f.field("silence", &self.silence).field("connect", &self.connect).field("farewell", &self.farewell);
+        f.field("exit_code", &self.exit_code).finish_non_exhaustive()
+    }
+}
+
+/// The channel could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LivenessError {
+    /// On this rank or another; all ranks get the same.
+    #[error(
+        "rank {rank} cannot watch or be watched: {problem}; TCP connections to rank 0's host have to be possible"
+    )]
+    Start {
+        /// The first rank with a problem.
+        rank: usize,
+        /// Its problem.
+        problem: String,
+    },
+    /// A collective failed while the ranks met.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
+}
+
+/// This rank is watched, and watches. Dropped without [`goodbye`](Self::goodbye) it counts as dead.
+#[derive(Debug)]
+pub struct Liveness {
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Liveness {
+    /// Connects all ranks; every rank calls it, from the thread that trains: its stack is the one that is written
+    /// if this rank is stuck.
+    pub fn start(
+        control: &Control,
+        activity: &Activity,
+        options: LivenessOptions,
+    ) -> Result<Self, LivenessError> {
+        let (own, listening) = agreed(control, prepare(control))?;
+        let meeting = Meeting::arrange(control, &own, listening)?;
+        let (rank, thread, connect) = (control.rank(), own_thread(), options.connect);
+        let identities = meeting.identities.clone();
+        let ending = Arc::new(Ending { rank, identities, options, thread, written: Mutex::new(None) });
+        let (sender, commands) = mpsc::unbounded_channel();
+        let watch = Watch::new(control.size(), activity.clone(), ending, commands);
+        let (tell, ready) = std_mpsc::channel();
+        let work = move || run(meeting, watch, (rank, connect), &tell);
+        let thread = std::thread::Builder::new().name("liveness".into()).spawn(work);
+        let connected = thread.map(|thread| {
+            let lost = |_| Err(io::Error::other("the watching thread ended"));
+            (thread, ready.recv().unwrap_or_else(lost))
+        });
+        let (thread, result) =
+            connected.map_or_else(|error| (None, Err(error)), |(t, result)| (Some(t), result));
+        let mut liveness = Self { commands: Some(sender), thread };
+        if let Err(error) = agreed(control, result) {
+            liveness.end(Some(Command::Goodbye));
+            return Err(error);
+        }
+        liveness.tell(Command::Arm);
+        Ok(liveness)
+    }
+
+    /// Ends the watch of this rank, whose work is done. Rank 0 waits here for the others, and watches them meanwhile.
+    pub fn goodbye(mut self) {
+        self.end(Some(Command::Goodbye));
+    }
+
+    fn tell(&self, command: Command) {
+        // A thread that has ended needs no telling.
+        let _ = self.commands.as_ref().map(|commands| commands.send(command));
+    }
+
+    fn end(&mut self, command: Option<Command>) {
+        if let Some(command) = command {
+            self.tell(command);
+        }
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Liveness {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+type Listening = Option<(Vec<StdListener>, Endpoint)>;
+
+/// What each rank does before the ranks meet.
+fn prepare(control: &Control) -> io::Result<(Identity, Listening)> {
+    stack::install()?;
+    let own = Identity::own()?;
+    let first_of_many = control.rank() == 0 && control.size() > 1;
+    let listening = first_of_many.then(|| listen(&own.host)).transpose()?;
+    Ok((own, listening))
+}
+
+/// A result of this rank, or the failure of the first rank that has one.
+fn agreed<T>(control: &Control, result: io::Result<T>) -> Result<T, LivenessError> {
+    let problem = result.as_ref().err().map(ToString::to_string);
+    match (control.agree(problem.as_deref())?, result) {
+        (None, Ok(value)) => Ok(value),
+        (Some((rank, problem)), _) => Err(LivenessError::Start { rank, problem }),
+        (None, Err(error)) => Err(LivenessError::Start { rank: control.rank(), problem: error.to_string() }),
+    }
+}
+
+/// What the ranks know of each other before they connect.
+struct Meeting {
+    identities: Vec<Identity>,
+    /// None for a single rank.
+    endpoint: Option<Endpoint>,
+    /// Rank 0's.
+    listeners: Vec<StdListener>,
+}
+
+impl Meeting {
+    fn arrange(control: &Control, own: &Identity, listening: Listening) -> Result<Self, CollectiveError> {
+        let unclear = |expected| {
+            let rank = control.rank();
+            move |_| CollectiveError::Message { rank, operation: "liveness", expected }
+        };
+        let (listeners, endpoint) = listening.map_or((Vec::new(), None), |(l, endpoint)| (l, Some(endpoint)));
+        let own = serde_json::to_vec(own).map_err(unclear("a process"))?;
+        let endpoint = serde_json::to_vec(&endpoint).map_err(unclear("an address"))?;
+        let all = control.all_gather(&own)?;
+        let endpoint = control.broadcast(endpoint, 0)?;
+        let identities = all.iter().map(|bytes| serde_json::from_slice(bytes));
+        let identities = identities.collect::<Result<_, _>>().map_err(unclear("a process"))?;
+        let endpoint = serde_json::from_slice(&endpoint).map_err(unclear("an address"))?;
+        Ok(Self { identities, endpoint, listeners })
+    }
+}
+
+/// The watching thread. It never calls MPI.
+fn run(
+    meeting: Meeting,
+    watch: Watch,
+    (rank, connect): (usize, Duration),
+    ready: &std_mpsc::Sender<io::Result<()>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    runtime.block_on(async {
+        match prepare_watch(meeting, watch, (rank, connect)).await {
+            Ok(watch) => {
+                let _ = ready.send(Ok(()));
+                watch.run().await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+    // A look-up of a name may still be under way, and nobody waits for it.
+    runtime.shutdown_background();
+}
+
+async fn prepare_watch(
+    meeting: Meeting,
+    mut watch: Watch,
+    (rank, connect): (usize, Duration),
+) -> io::Result<Watch> {
+    let Some(endpoint) = meeting.endpoint else { return Ok(watch) };
+    if rank > 0 {
+        watch.join(0, client::connect(&endpoint, rank, connect).await?);
+        return Ok(watch);
+    }
+    tracing::debug!("liveness: listening on {:?}", endpoint.addresses);
+    let server = Server::new(endpoint.token, meeting.identities.len(), watch.events());
+    for listener in meeting.listeners {
+        tokio::spawn(server.clone().accept(TcpListener::from_std(listener)?));
+    }
+    Ok(watch)
+}

@@ -1,0 +1,124 @@
+//! Frames between the ranks: a length of four bytes (little endian) and as many bytes of JSON.
+
+use super::verdict::{Standing, Verdict};
+use serde::{Deserialize, Serialize};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Longest frame. The longest of ours is a verdict, some hundred bytes.
+pub(super) const MAX_FRAME: usize = 8192;
+
+/// What one side tells the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Frame {
+    /// A rank names itself; the first frame of a connection.
+    Hello { rank: usize },
+    /// Rank 0 takes the connection as that rank's.
+    Welcome,
+    /// The sender lives, and this is what it does.
+    Beat(Standing),
+    /// The job ends, and why.
+    Verdict(Box<Verdict>),
+    /// The sender ends as it should: that it closes the connection is no death.
+    Goodbye,
+}
+
+impl Frame {
+    pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 4];
+        serde_json::to_writer(&mut bytes, self)?;
+        let length = bytes.len() - 4;
+        if length > MAX_FRAME {
+            return Err(io::Error::other(format!("a frame of {length} bytes, more than {MAX_FRAME}")));
+        }
+        bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+        Ok(bytes)
+    }
+
+    fn decode(json: &[u8]) -> io::Result<Self> {
+        Ok(serde_json::from_slice(json)?)
+    }
+}
+
+pub(super) async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
+    to.write_all(&frame.encode()?).await
+}
+
+/// Reads one frame; memory is taken only for lengths that are allowed.
+pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
+    let length = from.read_u32_le().await? as usize;
+    if length > MAX_FRAME {
+        let text = format!("a frame of {length} bytes, expected at most {MAX_FRAME}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut json = vec![0; length];
+    from.read_exact(&mut json).await?;
+    Frame::decode(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::liveness::verdict::Trouble;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn read(bytes: &[u8]) -> io::Result<Frame> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut bytes = bytes;
+        runtime.block_on(read_frame(&mut bytes))
+    }
+
+    fn verdict(step: u64, text: &str, patience: Duration) -> Verdict {
+        let standing = Standing {
+            step,
+            phase: text.to_owned(),
+            operation: "all_reduce".into(),
+            waits_for_others: true,
+            calls: step,
+            idle: Duration::from_millis(step % 1000),
+            patience,
+        };
+        let (host, reason) = (text.to_owned(), Some(text.to_owned()));
+        Verdict { rank: 3, host, pid: 4711, kind: Trouble::Stuck, standing, since: Duration::ZERO, reason }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+            let mut framed = (bytes.len() as u32).to_le_bytes().to_vec();
+            framed.extend(&bytes);
+            let _ = read(&framed);
+        }
+
+        #[test]
+        fn a_damaged_frame_is_a_frame_or_an_error(at in 0usize..200, value: u8) {
+            let mut bytes = Frame::Verdict(verdict(7, "n1", Duration::MAX).into()).encode().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = value;
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn frames_arrive_as_they_were_sent(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
+            let verdict = verdict(step, &text, Duration::from_secs(seconds.into()));
+            let beat = Frame::Beat(verdict.standing.clone());
+            for frame in [Frame::Hello { rank }, Frame::Welcome, beat, Frame::Verdict(verdict.into()), Frame::Goodbye] {
+                prop_assert_eq!(&read(&frame.encode().unwrap()).unwrap(), &frame);
+            }
+        }
+    }
+
+    #[test]
+    fn no_limit_travels() {
+        let frame = Frame::Beat(verdict(1, "x", Duration::MAX).standing);
+        assert_eq!(read(&frame.encode().unwrap()).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_huge_frame_is_refused_by_its_length_alone() {
+        let refusal = read(&u32::MAX.to_le_bytes()).unwrap_err();
+        assert_eq!(refusal.to_string(), "a frame of 4294967295 bytes, expected at most 8192");
+    }
+}

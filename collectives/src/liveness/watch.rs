@@ -1,0 +1,265 @@
+//! The loop that each rank runs beside its work: tells what this rank does, hears what others do, and judges.
+//!
+//! Rank 0 watches all ranks, itself among them; each other rank watches rank 0.
+
+use super::ending::Ending;
+use super::judge::{Finding, View, judge};
+use super::link::{Event, Link};
+use super::protocol::Frame;
+use super::verdict::{Standing, Verdict};
+use crate::activity::{Activity, Moment};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// Time between two signs of life.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+/// After a gap of this length between its own heartbeats a rank was itself stopped, and nothing it knows is fresh.
+const GAP: Duration = Duration::from_secs(1);
+/// How long a rank waits for rank 0 to take note of its goodbye.
+const ACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// How long the last frames may take to leave.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// What the main thread asks for. A closed channel is an end without a goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    /// All ranks are connected: judge from here on.
+    Arm,
+    /// This rank has done its work.
+    Goodbye,
+}
+
+#[derive(Debug)]
+struct Peer {
+    link: Option<Link>,
+    standing: Standing,
+    heard: Instant,
+    lost: bool,
+    left: bool,
+}
+
+/// One rank's side of the channel.
+pub(super) struct Watch {
+    rank: usize,
+    activity: Activity,
+    ending: Arc<Ending>,
+    peers: BTreeMap<usize, Peer>,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    armed: bool,
+    /// A verdict is being carried out.
+    ended: bool,
+    /// When this rank said goodbye.
+    leaving: Option<Instant>,
+    /// When this loop last ran; it does at every heartbeat.
+    ran: Instant,
+    /// Since when this process runs without a gap.
+    awake: Instant,
+}
+
+impl Watch {
+    /// Rank 0 watches `1..size`, another rank watches rank 0.
+    pub(super) fn new(
+        size: usize,
+        activity: Activity,
+        ending: Arc<Ending>,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        let (rank, now) = (ending.rank, Instant::now());
+        let (sender, events) = mpsc::channel(1024);
+        let (unknown, _) = Activity::default().now();
+        let peer = |rank| {
+            let standing = Standing::new(unknown, Duration::ZERO);
+            (rank, Peer { link: None, standing, heard: now, lost: false, left: false })
+        };
+        let peers = if rank == 0 { (1..size).map(peer).collect() } else { BTreeMap::from([peer(0)]) };
+        let (armed, ended, leaving, ran, awake) = (false, false, None, now, now);
+        Self { rank, activity, ending, peers, sender, events, commands, armed, ended, leaving, ran, awake }
+    }
+
+    /// Where connections report.
+    pub(super) fn events(&self) -> mpsc::Sender<Event> {
+        self.sender.clone()
+    }
+
+    /// A connection to a peer is there.
+    pub(super) fn join(&mut self, rank: usize, stream: TcpStream) {
+        let link = Link::new(stream, rank, self.sender.clone());
+        if self.rank == 0 {
+            link.send(Frame::Welcome);
+        }
+        if let Some(peer) = self.peers.get_mut(&rank) {
+            (peer.link, peer.heard) = (Some(link), Instant::now());
+        }
+    }
+
+    /// Runs until the goodbyes are said, or the main thread lets go without one.
+    pub(super) async fn run(mut self) {
+        let mut ticks = interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.done() {
+            tokio::select! {
+                Some(event) = self.events.recv() => self.on_event(event),
+                command = self.commands.recv(), if self.leaving.is_none() => match command {
+                    Some(Command::Arm) => self.armed = true,
+                    Some(Command::Goodbye) => self.leave(),
+                    None if self.ended => std::future::pending().await,
+                    None => return,
+                },
+                _ = ticks.tick() => self.on_tick(),
+            }
+            self.look();
+        }
+        for peer in self.peers.into_values() {
+            if let Some(link) = peer.link {
+                link.send(Frame::Goodbye);
+                link.close(FLUSH).await;
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        self.notice_gap();
+        match event {
+            Event::Joined(rank, stream) => {
+                if self.peers.get(&rank).is_some_and(|peer| peer.link.is_none() && !peer.left && !peer.lost) {
+                    self.join(rank, stream);
+                } else {
+                    tracing::warn!("liveness: turned away a second connection of rank {rank}");
+                }
+            }
+            Event::Frame(rank, frame) => self.on_frame(rank, frame),
+            Event::Lost(rank, error) => {
+                let Some(peer) = self.peers.get_mut(&rank).filter(|peer| !peer.left) else { return };
+                peer.lost = true;
+                tracing::debug!("liveness: lost rank {rank}: {error}");
+            }
+        }
+    }
+
+    fn on_frame(&mut self, rank: usize, frame: Frame) {
+        let Some(peer) = self.peers.get_mut(&rank) else { return };
+        peer.heard = Instant::now();
+        match frame {
+            Frame::Beat(standing) => peer.standing = standing,
+            Frame::Verdict(verdict) if self.rank != 0 => self.end(*verdict),
+            Frame::Goodbye => {
+                peer.left = true;
+                match (&peer.link, self.leaving) {
+                    (Some(link), _) if self.rank == 0 => link.send(Frame::Goodbye),
+                    (_, None) => {
+                        tracing::warn!("liveness: rank {rank} has left, and nobody watches from here on");
+                    }
+                    _ => {}
+                }
+            }
+            Frame::Hello { .. } | Frame::Welcome | Frame::Verdict(_) => {
+                tracing::warn!("liveness: rank {rank} sent what only rank 0 or a new rank sends: {frame:?}");
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.notice_gap();
+        let standing = self.standing();
+        // A rank that has left is silent; rank 0 goes on for those who have not.
+        if self.leaving.is_none() || self.rank == 0 {
+            let links = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.link.as_ref());
+            links.for_each(|link| link.send(Frame::Beat(standing.clone())));
+        }
+        if self.leaving.is_none() && !standing.waits_for_others && standing.stands_still() {
+            let ending = self.ending.clone();
+            // Names of functions take longer than a heartbeat may.
+            let _ = std::thread::Builder::new().spawn(move || ending.write_stack(&standing));
+        }
+    }
+
+    /// Before anything that a gap makes stale is looked at.
+    fn notice_gap(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.ran) > GAP {
+            self.awake = now;
+            self.peers.values_mut().for_each(|peer| peer.heard = now);
+        }
+        self.ran = now;
+    }
+
+    /// What this rank does. It counts from the last gap at the earliest, since a stopped process makes no progress.
+    fn standing(&self) -> Standing {
+        let (moment, idle): (Moment, _) = self.activity.now();
+        Standing::new(moment, idle.min(self.awake.elapsed()))
+    }
+
+    fn leave(&mut self) {
+        self.leaving = Some(Instant::now());
+        if self.rank != 0 {
+            self.peers
+                .values()
+                .filter_map(|peer| peer.link.as_ref())
+                .for_each(|link| link.send(Frame::Goodbye));
+        }
+    }
+
+    /// This rank has left, and so has everybody whom it has to wait for.
+    fn done(&self) -> bool {
+        let Some(since) = self.leaving.filter(|_| !self.ended) else { return false };
+        let mut staying = self.peers.values().filter(|peer| peer.link.is_some() && !peer.left && !peer.lost);
+        let limit = if self.rank == 0 { self.ending.options.farewell } else { ACKNOWLEDGED };
+        let late = since.elapsed() > limit;
+        if late && self.rank == 0 && staying.clone().count() > 0 {
+            tracing::warn!("liveness: some ranks go on {} s after rank 0, unwatched", limit.as_secs_f64());
+        }
+        late || staying.next().is_none()
+    }
+
+    /// Judges those who have not left.
+    fn look(&mut self) {
+        if !self.armed || self.ended || (self.leaving.is_some() && self.rank != 0) {
+            return;
+        }
+        self.notice_gap();
+        let own = self.standing();
+        let Some(found) = judge(&self.views(&own)) else { return };
+        let standing = self.peers.get(&found.rank).map_or(own, |peer| peer.standing.clone());
+        let Some(verdict) = self.verdict(found, standing) else { return };
+        if self.rank == 0 {
+            let links = self.peers.values().filter_map(|peer| peer.link.as_ref());
+            links.for_each(|link| link.send(Frame::Verdict(verdict.clone().into())));
+        }
+        self.end(verdict);
+    }
+
+    fn views<'a>(&'a self, own: &'a Standing) -> Vec<View<'a>> {
+        let silence = self.ending.options.silence;
+        let present = self.peers.iter().filter(|(_, peer)| !peer.left);
+        let mut views: Vec<_> = present
+            .map(|(&rank, peer)| {
+                let unheard = peer.heard.elapsed();
+                View { rank, standing: &peer.standing, unheard, silence, lost: peer.lost }
+            })
+            .collect();
+        if self.rank == 0 && self.leaving.is_none() {
+            views.insert(0, View { rank: 0, standing: own, unheard: Duration::ZERO, silence, lost: false });
+        }
+        views
+    }
+
+    fn verdict(&self, found: Finding, standing: Standing) -> Option<Verdict> {
+        let Finding { rank, kind, since, reason } = found;
+        let identity = self.ending.identities.get(rank)?;
+        let (host, pid) = (identity.host.clone(), identity.pid);
+        Some(Verdict { rank, host, pid, kind, standing, since, reason })
+    }
+
+    fn end(&mut self, verdict: Verdict) {
+        if !self.ended {
+            self.ended = true;
+            self.ending.begin(verdict);
+        }
+    }
+}
