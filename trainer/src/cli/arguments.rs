@@ -74,6 +74,13 @@ pub struct Train {
     /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+    /// Go on from a checkpoint: `auto` from the newest of the run folder, if there is one; a run folder; the folder of
+    /// a checkpoint; or `never` [default: auto in a restarted job, else never]
+    #[arg(long, value_name = "auto|PATH|never")]
+    pub resume: Option<String>,
+    /// A key whose value may differ from that of the run to go on with
+    #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
+    pub allow_changed: Vec<String>,
     /// Write the predicted class of each test image, one a line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,

@@ -5,6 +5,7 @@ use super::arguments::{Demo, Select, Train};
 use super::train;
 use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
+use crate::engine::resume::Wish;
 use crate::run::{RunResult, print_comparison};
 use launcher::protocol::Outcome;
 
@@ -13,7 +14,7 @@ const NAME: &str = "demo";
 /// What `lift-trainer` alone does: LIFT on the embedded demo.
 pub(super) fn embedded(context: &Context<'_>) -> Result<Outcome, Failure> {
     let select = select("lift", &[]);
-    train::run(context, &Train { select, output: None, predictions: None })
+    train::run(context, &Train { select, output: None, resume: None, allow_changed: Vec::new(), predictions: None })
 }
 
 /// Trains each method, and prints one table.
@@ -21,8 +22,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Demo) -> Result<Outcome, Fa
     let mut results = Vec::new();
     for method in &arguments.methods {
         let output = arguments.output.as_ref().map(|folder| folder.join(method));
-        match train::once(context, &select(method, &arguments.set), output.as_deref(), None)? {
+        match train::once(context, &select(method, &arguments.set), output.as_deref(), Wish::never(), None)? {
             Ended::Done(result, _) => results.push(*result),
+            Ended::Finished(_) => {}
             Ended::Stopped(outcome) => return Ok(outcome),
         }
     }

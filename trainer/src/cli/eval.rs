@@ -7,6 +7,7 @@ use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
+use crate::engine::resume::Wish;
 use crate::run::{DEFAULT_PARENT, Place};
 use launcher::protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Fa
         rank: &rank,
         logging: context.logging,
         place,
+        resume: Wish::never(),
         weights: Some(&weights),
         predictions: arguments.predictions.as_deref(),
         output: talk(context.talk, &rank),
@@ -35,6 +37,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Fa
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
+        Ended::Finished(_) => Ok(Outcome::Done),
         Ended::Stopped(outcome) => Ok(outcome),
     }
 }

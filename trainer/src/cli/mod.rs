@@ -74,7 +74,8 @@ impl Context<'_> {
             DeviceWish::Cuda => Wish::Cuda,
             DeviceWish::Cpu => Wish::Cpu,
         };
-        Rank::open(self.world, wish, config.train.compute_threads(), self.cuda, *self.signals)
+        let threads = config.train.compute_threads();
+        Rank::open(self.world, wish, threads, self.cuda, *self.signals, &config.distributed)
     }
 }
 

@@ -6,20 +6,47 @@ use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
+use crate::engine::resume::{Resume, Wish};
 use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result};
-use launcher::protocol::Outcome;
+use launcher::protocol::{Outcome, environment};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.
 pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
-    match once(context, &arguments.select, arguments.output.as_deref(), predictions)? {
+    let wish = Wish { from: resume(arguments.resume.as_deref()), allow_changed: arguments.allow_changed.clone() };
+    match once(context, &arguments.select, arguments.output.as_deref(), wish, predictions)? {
         Ended::Done(result, folder) => {
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
+        Ended::Finished(folder) => {
+            if context.world.rank() == 0 {
+                let result = RunResult::read(&folder).map_err(Failure::run)?;
+                eprintln!("the run was finished before");
+                print(context, &result, Some(&folder))?;
+            }
+            Ok(Outcome::Done)
+        }
         Ended::Stopped(outcome) => Ok(outcome),
     }
+}
+
+/// What `--resume` says; without it a job that was started again goes on.
+fn resume(flag: Option<&str>) -> Resume {
+    match flag {
+        Some("never") => Resume::Never,
+        Some("auto") => Resume::Auto,
+        Some(path) => Resume::From(PathBuf::from(path)),
+        None if is_restarted() => Resume::Auto,
+        None => Resume::Never,
+    }
+}
+
+/// Whether a launcher or Slurm says that this job was started before.
+fn is_restarted() -> bool {
+    let count = |name: &str| std::env::var(name).ok()?.trim().parse::<u64>().ok();
+    [environment::RESTART_COUNT, "SLURM_RESTART_COUNT"].into_iter().filter_map(count).any(|count| count > 0)
 }
 
 /// One run from its selection to its end.
@@ -27,6 +54,7 @@ pub(super) fn once(
     context: &Context<'_>,
     select: &Select,
     output: Option<&Path>,
+    resume: Wish,
     predictions: Option<&Path>,
 ) -> Result<Ended, Failure> {
     let (resolved, rank) = context.open(select)?;
@@ -34,7 +62,7 @@ pub(super) fn once(
     let place = Some(output.map_or_else(|| default_place(&resolved), |path| Place::Named(path.to_owned())));
     let output = talk(context.talk, &rank);
     let (resolved, rank, logging) = (&resolved, &rank, context.logging);
-    Experiment { resolved, rank, logging, place, weights: None, predictions, output }.run()
+    Experiment { resolved, rank, logging, place, resume, weights: None, predictions, output }.run()
 }
 
 /// Only rank 0 shows progress.

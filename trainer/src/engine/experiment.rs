@@ -75,6 +75,9 @@ impl Experiment<'_> {
             agreed(&self.rank.control, || load(file, &session, backbone))?;
         }
         let folder = self.open_folder(found.as_ref())?;
+        if let Some(folder) = &folder {
+            self.rank.set_run_folder(folder.path());
+        }
         let mut record =
             Recorder::open(folder.as_ref(), self.rank, state.as_ref().map(|state| state.metrics_position))?;
         let restored = state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });

@@ -4,7 +4,13 @@ use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use crate::run::Signals;
 use collectives::host::{self, CoreShare};
+use crate::config::Distributed;
+use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, Control, ProcessGroup, World};
+use launcher::protocol::{Outcome, Status};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::rc::Rc;
 use std::sync::Once;
 use tch::Device;
@@ -30,7 +36,18 @@ pub struct Rank {
     pub placement: String,
     /// Requests to stop.
     pub signals: Signals,
+    timeout: Duration,
+    run_folder: RunFolderSlot,
+    liveness: Option<Liveness>,
 }
+
+/// Where the run folder is, once there is one; for the thread that reports a dead or stuck rank.
+type RunFolderSlot = Arc<Mutex<Option<PathBuf>>>;
+
+/// A stopped process is noticed after this time at the latest.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+/// Steps as long as this many others count as stuck.
+const STALL_FACTOR: u32 = 5;
 
 impl Rank {
     /// Chooses device and threads. Call it before libtorch is first used.
@@ -40,6 +57,7 @@ impl Rank {
         threads: usize,
         cuda: &Result<(), String>,
         signals: Signals,
+        options: &Distributed,
     ) -> Result<Self, Failure> {
         let control = world.control().map_err(Failure::run)?;
         let share = agreed(&control, || {
@@ -55,7 +73,52 @@ impl Rank {
         let placement = placement(device, threads, &share);
         let local_size = world.local_size();
         let activity = world.activity().clone();
-        Ok(Self { group, control, activity, device, threads, local_size, placement, signals })
+        let timeout = Duration::from_secs(options.timeout_seconds);
+        activity.begin("starting", timeout);
+        let run_folder = RunFolderSlot::default();
+        let watch = LivenessOptions {
+            silence: timeout.min(LONGEST_SILENCE),
+            exit_code: i32::from(Outcome::FAILED),
+            on_verdict: report_to(world.rank(), Arc::clone(&run_folder)),
+            ..LivenessOptions::default()
+        };
+        let liveness = Some(Liveness::start(&control, &activity, watch).map_err(Failure::run)?);
+        Ok(Self {
+            group,
+            control,
+            activity,
+            device,
+            threads,
+            local_size,
+            placement,
+            signals,
+            timeout,
+            run_folder,
+            liveness,
+        })
+    }
+
+    /// A part of the run begins, in which a rank may stand still for the configured time.
+    pub fn begin(&self, phase: &'static str) {
+        self.activity.begin(phase, self.timeout);
+    }
+
+    /// Tells the watchers how long a step may take, after one that took `elapsed`.
+    pub fn step_took(&self, elapsed: Duration, clock: &mut StepClock) {
+        clock.record(elapsed);
+        if let Some(patience) = clock.patience() {
+            self.activity.set_patience(patience.min(self.timeout));
+        }
+    }
+
+    /// How long steps are, for [`step_took`](Self::step_took).
+    pub fn step_clock(stall_seconds: f64) -> StepClock {
+        StepClock::new(Duration::from_secs_f64(stall_seconds), STALL_FACTOR)
+    }
+
+    /// Where to leave word if a rank dies.
+    pub fn set_run_folder(&self, folder: &Path) {
+        *self.run_folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
     }
 
     /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
@@ -100,4 +163,33 @@ fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
         }
         gpu => format!("{gpu:?}{widened}"),
     }
+}
+
+impl Drop for Rank {
+    /// The ranks part in order; a process that ends without this counts as dead.
+    fn drop(&mut self) {
+        if let Some(liveness) = self.liveness.take() {
+            liveness.goodbye();
+        }
+    }
+}
+
+/// What a rank does when it learns that a rank is dead or stuck: one of them says it, and leaves word in the run folder.
+fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Send + Sync> {
+    Box::new(move |verdict| {
+        let speaker = usize::from(verdict.rank == 0);
+        if own != speaker && (own, verdict.rank) != (0, 0) {
+            return;
+        }
+        eprintln!("error: {verdict}");
+        let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(folder) = folder else { return };
+        let written = Status::read(&folder).and_then(|mut status| {
+            status.end(Outcome::Failed, Some(verdict.to_string()));
+            status.write(&folder)
+        });
+        if let Err(error) = written {
+            tracing::error!("{error}");
+        }
+    })
 }

@@ -14,12 +14,13 @@ use crate::data::loader::{Batch, Loader, Skipped};
 use crate::model::Model;
 use crate::model::loss::Loss;
 use crate::run::{EpochRecord, EvalRecord, Record, Reporter, Request, StepRecord};
-use collectives::{ReduceOp, StepClock};
+use collectives::ReduceOp;
+use collectives::liveness::StepClock;
 use launcher::protocol::Outcome;
 use std::time::{Duration, Instant};
 
 /// What the loop needs beside the model.
-pub struct Training<'a> {
+pub struct Training<'a, 'b> {
     /// This process.
     pub rank: &'a Rank,
     /// Steps and slices.
@@ -37,7 +38,7 @@ pub struct Training<'a> {
     /// The objective of an epoch.
     pub loss: &'a dyn Fn(u64) -> Loss,
     /// Checkpoints.
-    pub saver: &'a mut Saver<'a>,
+    pub saver: &'a mut Saver<'b>,
     /// Rank 0's files.
     pub recorder: &'a mut Recorder,
     /// Rank 0's terminal.
@@ -69,7 +70,7 @@ struct Made {
     bytes: u64,
 }
 
-impl Training<'_> {
+impl Training<'_, '_> {
     /// Trains from `progress` to the end, or to the step at which a rank was asked to stop or could not go on.
     pub fn run(
         &mut self,
@@ -171,7 +172,7 @@ impl Training<'_> {
             progress.totals.add(outcome.loss, outcome.samples);
         }
         self.rank.activity.set_step(progress.steps);
-        self.rank.activity.set_patience(self.clock.record(*elapsed));
+        self.rank.step_took(*elapsed, &mut self.clock);
         let record = StepRecord {
             epoch: progress.epoch,
             step: progress.steps,
@@ -301,7 +302,8 @@ impl Training<'_> {
         Ok(None)
     }
 
-    fn save(
+    /// Takes a snapshot, which is written in the background; one with a metric is not replaced by a later one.
+    pub fn save(
         &mut self,
         model: &Model,
         stepper: &Stepper<'_>,
@@ -320,6 +322,7 @@ impl Training<'_> {
         stepper: &Stepper<'_>,
         progress: &Progress,
     ) -> Result<(), Failure> {
+        self.rank.begin("saving");
         let _entered = self.rank.activity.enter("checkpoint");
         let (saver, keep) = (&mut *self.saver, (true, None));
         saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, keep)?;
@@ -327,7 +330,7 @@ impl Training<'_> {
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.
-    fn common_request(&self) -> Result<Option<Request>, Failure> {
+    pub fn common_request(&self) -> Result<Option<Request>, Failure> {
         let mut code = [self.rank.signals.requested().map_or(0, |request| i64::from(request.code()))];
         self.rank.control.all_reduce(&mut code, ReduceOp::Max)?;
         Ok(i32::try_from(code[0]).ok().and_then(Request::from_code))

@@ -99,6 +99,7 @@ impl TrainingRun<'_> {
                 Saver::start(config, rank, identity.clone(), self.folder, resumed_at)
             })?;
             record.phase(Phase::Training)?;
+            rank.begin("training");
             let end = self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
             match end {
                 TrainEnd::Rollback => {
@@ -138,7 +139,7 @@ impl TrainingRun<'_> {
             saver,
             recorder: record,
             reporter,
-            clock: rank.step_clock(config),
+            clock: Rank::step_clock(config.distributed.stall_seconds),
         };
         if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
             training.save(model, stepper, progress, None)?;
