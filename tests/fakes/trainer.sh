@@ -26,22 +26,26 @@ done
 ((count > 0)) && resume=auto
 [[ -z ${FAKE_REFUSE:-} ]] || { echo "error: the fake refuses its input" >&2; exit 2; }
 [[ -n $run ]] || { echo "error: the fake needs --output" >&2; exit 2; }
-mkdir -p "$run/logs" "$run/checkpoints" "$run/sync/$count"
-log() { printf '%s INFO rank=%s: %s\n' "$(date -u +%FT%T.%3NZ)" "$rank" "$*" >> "$run/logs/rank-$rank.log"; }
+# A signal to all processes of a rank also ends the commands it has just started; so few are, and these again.
+insist() { until "$@" 2> /dev/null; do :; done; }
+now() { local TZ=UTC micro=${EPOCHREALTIME#*.}; printf -v time '%(%FT%T)T.%sZ' "${EPOCHREALTIME%.*}" "${micro:0:3}"; }
+log() { now; echo "$time INFO rank=$rank: $*" >> "$run/logs/rank-$rank.log"; }
 
+time=''
 parent() { local stat; read -r stat < "/proc/$$/stat"; stat=${stat##*) }; read -r _ parent _ <<< "$stat"; }
 parent; first_parent=$parent
 
 status() { # phase outcome message
     ((rank == 0)) || return 0
+    now
     local quote='"' outcome=null message=null
     [[ $2 == null ]] || outcome=$quote$2$quote
     [[ $3 == null ]] || message=$quote$3$quote
     printf '{\n  "phase": "%s",\n  "step": %d,\n  "epoch": 0,\n  "time": "%s",\n  "pid": %d,\n  "world_size": %d,\n  "outcome": %s,\n  "message": %s\n}\n' \
-        "$1" "$step" "$(date -u +%FT%T.%3NZ)" $$ "$size" "$outcome" "$message" > "$run/.status"
-    mv "$run/.status" "$run/status.json"
+        "$1" "$step" "$time" $$ "$size" "$outcome" "$message" > "$run/.status"
+    insist mv "$run/.status" "$run/status.json"
 }
-save() { ((rank == 0)) && mkdir -p "$run/checkpoints/$(printf %08d "$step")"; return 0; }
+save() { ((rank == 0)) && insist mkdir -p "$run/checkpoints/$(printf %08d "$step")"; return 0; }
 
 wish=''
 if [[ -z ${FAKE_DEAF:-} ]]; then
@@ -54,7 +58,7 @@ fi
 # Waits until every rank has come as far: what an all-reduce does. A lost peer makes it wait for ever.
 together() { # what
     local other seen
-    echo "$1" > "$run/sync/$count/.$rank" && mv "$run/sync/$count/.$rank" "$run/sync/$count/$rank"
+    echo "$1" > "$run/sync/$count/$rank"
     for ((other = 0; other < size; other++)); do
         while :; do
             seen=-1
@@ -67,10 +71,11 @@ together() { # what
 tick() {
     parent
     [[ $parent == "$first_parent" ]] || exit 1
-    sleep "${1:-0.02}" & wait $!
+    { sleep "${1:-0.02}" & wait $!; } 2> /dev/null
 }
 
 step=0
+insist mkdir -p "$run/logs" "$run/checkpoints" "$run/sync/$count"
 if [[ $resume == auto ]]; then
     for folder in "$run"/checkpoints/*; do [[ -d $folder ]] && step=$((10#${folder##*/})); done
 fi
@@ -98,7 +103,9 @@ while ((step < ${FAKE_STEPS:-20})); do
     ((step % ${FAKE_SAVE_EVERY:-1} == 0)) && save
     if [[ -n $agreed ]]; then
         save
-        status "$([[ $agreed == preempted ]] && echo preempted || echo failed)" "$agreed" "stopped on request after step $step"
+        phase=failed
+        [[ $agreed != preempted ]] || phase=preempted
+        status $phase "$agreed" "stopped on request after step $step"
         log "stopped on request after step $step"
         [[ $agreed == preempted ]] && exit 75
         exit 130
