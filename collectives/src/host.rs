@@ -22,18 +22,46 @@ pub struct CoreShare {
 
 /// Widens a binding that `mpirun` made, and divides the cores over the ranks of this host.
 ///
-/// A binding that Slurm made is left alone: those are the cores that the job paid for.
+/// A binding that Slurm made is left alone: those are the cores that the job paid for. So is one that `mpirun`
+/// was asked for by name.
 pub fn share_cores(local_size: usize) -> nix::Result<CoreShare> {
     let bound = count(&sched_getaffinity(Pid::from_raw(0))?);
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
-    if by_mpirun {
+    let asked_for =
+        BINDING_POLICIES.iter().any(|name| std::env::var_os(name).is_some_and(|kind| kind != "none"));
+    if by_mpirun && !asked_for {
         widen()?;
     }
     let allowed = count(&sched_getaffinity(Pid::from_raw(0))?);
     let cores = cpu_quota(Path::new("/sys/fs/cgroup")).map_or(allowed, |quota| quota.min(allowed));
-    // Slurm binds each task to its own cores: then nothing is left to divide.
-    let sharing = if by_mpirun || !bound_by_slurm() { local_size.max(1) } else { 1 };
+    let sharing = if by_mpirun && asked_for {
+        ranks_on(allowed, online_cores(), local_size)
+    } else if by_mpirun || !bound_by_slurm() {
+        local_size.max(1)
+    } else {
+        // Slurm binds each task to its own cores: then nothing is left to divide.
+        1
+    };
     Ok(CoreShare { bound, allowed, threads: (cores / sharing).max(1) })
+}
+
+/// How `mpirun` says that a binding was asked for: Open MPI up to 4, and from 5 on.
+const BINDING_POLICIES: [&str; 2] =
+    ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy"];
+
+/// Ranks that share `allowed` of `all` cores, when `local_size` ranks are spread evenly over them.
+fn ranks_on(allowed: usize, all: usize, local_size: usize) -> usize {
+    (local_size * allowed).div_ceil(all.max(1)).max(1)
+}
+
+/// Cores that are switched on, whoever may use them: `0-3,8-11`.
+fn online_cores() -> usize {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let ranges = text.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(last.parse::<usize>().ok()?.saturating_sub(first.parse().ok()?) + 1)
+    });
+    ranges.sum()
 }
 
 fn bound_by_slurm() -> bool {
@@ -65,6 +93,14 @@ fn cpu_quota(cgroup: &Path) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_bound_to_a_processor_share_its_cores_alone() {
+        assert_eq!(ranks_on(32, 64, 8), 4);
+        assert_eq!(ranks_on(1, 64, 8), 1);
+        assert_eq!(ranks_on(64, 64, 8), 8);
+        assert_eq!(ranks_on(32, 64, 1), 1);
+    }
 
     #[test]
     fn a_quota_is_rounded_up_to_whole_cores() {

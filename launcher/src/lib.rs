@@ -1,6 +1,8 @@
-//! The launcher's library: what trainer and launcher say to each other, and how ranks are started here.
+//! The launcher's library: what trainer and launcher say to each other, and how ranks are started and watched.
 //!
 //! Links neither libtorch nor MPI, so `lift` runs on a login node.
 
-pub mod local;
+pub mod arguments;
 pub mod protocol;
+pub mod run;
+pub mod tail;

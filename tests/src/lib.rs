@@ -1,5 +1,7 @@
 //! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
 
+pub mod launched;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -21,8 +21,30 @@ pub const LIBTORCH: &str = "LIBTORCH";
 /// Which messages go to the log files: a level (`debug`) or directives (`trainer=debug,info`).
 pub const LOG: &str = "LIFT_LOG";
 
+/// The trainer that the launcher starts, in place of the `lift-trainer` beside it.
+pub const TRAINER: &str = "LIFT_TRAINER";
+
+/// How often the run was started before: absent or 0 at first. From 1 on, `--resume auto` is the trainer's default.
+pub const RESTART_COUNT: &str = "LIFT_RESTART_COUNT";
+
+/// Process number of the `lift run` that started the ranks. Where it is set, a rank ends when the process that
+/// started it is gone: see [`orphan`](super::orphan).
+pub const LAUNCHER_PID: &str = "LIFT_LAUNCHER_PID";
+
+/// The program that reaches other hosts, in place of `ssh`: for `mpirun`, and for asking whether a host answers.
+pub const SSH: &str = "LIFT_SSH";
+
+/// How often a batch job is put back into Slurm's queue at most.
+pub const MAX_RESTARTS: &str = "LIFT_MAX_RESTARTS";
+
+/// Ranks on each node of a batch job; absent: one per GPU, or what `--ntasks-per-node` says, or one.
+pub const RANKS_PER_NODE: &str = "LIFT_RANKS_PER_NODE";
+
+/// Image with the trainer for a batch job.
+pub const CONTAINER: &str = "LIFT_CONTAINER";
+
 /// Every variable with one sentence about it, for `--help` and the documentation.
-pub const ALL: [(&str, &str); 7] = [
+pub const ALL: [(&str, &str); 14] = [
     (CONFIGS, "folder of configuration presets that replaces the built-in ones"),
     (FIXTURES, "folder of golden fixtures for the tests"),
     (DATA, "folder of data sets for tests and `make accuracy`"),
@@ -30,6 +52,13 @@ pub const ALL: [(&str, &str); 7] = [
     (CUDA, "1 or 0: `make setup` with or without the CUDA libraries of libtorch"),
     (LIBTORCH, "folder of the libtorch to build with"),
     (LOG, "which messages go to the log files, e.g. debug or trainer=debug,info"),
+    (TRAINER, "the trainer to start, in place of the lift-trainer beside lift"),
+    (RESTART_COUNT, "set by the launcher: how often the run was started before"),
+    (LAUNCHER_PID, "set by `lift run`: its process number"),
+    (SSH, "the program that reaches other hosts, in place of ssh"),
+    (MAX_RESTARTS, "how often a batch job is put back into the queue at most"),
+    (RANKS_PER_NODE, "ranks on each node of a batch job"),
+    (CONTAINER, "image with the trainer for a batch job"),
 ];
 
 #[cfg(test)]
@@ -48,7 +77,14 @@ mod tests {
                 "LIFT_BACKBONES",
                 "LIFT_CUDA",
                 "LIBTORCH",
-                "LIFT_LOG"
+                "LIFT_LOG",
+                "LIFT_TRAINER",
+                "LIFT_RESTART_COUNT",
+                "LIFT_LAUNCHER_PID",
+                "LIFT_SSH",
+                "LIFT_MAX_RESTARTS",
+                "LIFT_RANKS_PER_NODE",
+                "LIFT_CONTAINER"
             ]
         );
     }

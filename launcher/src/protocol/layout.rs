@@ -21,6 +21,9 @@ pub const RESULT: &str = "result.json";
 /// Folder of log files, one per rank.
 pub const LOGS: &str = "logs";
 
+/// Which Slurm job writes the folder, if `lift submit` sent it.
+pub const JOB: &str = "job.json";
+
 /// Held by the process that writes the folder; its content names that process.
 pub const LOCK: &str = "run.lock";
 

@@ -8,6 +8,7 @@
 mod atomic;
 pub mod environment;
 pub mod layout;
+pub mod orphan;
 mod outcome;
 mod status;
 mod timestamp;

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     abort_on_panic();
+    launcher::protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let arguments = match Arguments::try_parse() {

@@ -1,0 +1,109 @@
+//! Which rank failed first, from what `mpirun` and the ranks say.
+
+use serde::Serialize;
+
+/// Longest line that is looked at; a longer one is no message of ours.
+const LONGEST_LINE: usize = 4096;
+
+/// A rank that failed, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedRank {
+    /// Its number.
+    pub rank: usize,
+    /// What is known of its end, e.g. `signal 9 (Killed)`.
+    pub how: Option<String>,
+}
+
+/// Looks through a stream for the first rank that failed. It changes nothing of what passes.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    line: Vec<u8>,
+    found: Option<FailedRank>,
+}
+
+impl Scanner {
+    /// Looks at what has come now; the bytes may end in the middle of a line.
+    pub fn look(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_of_line();
+            } else if self.line.len() < LONGEST_LINE {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    /// The first that failed.
+    pub fn found(mut self) -> Option<FailedRank> {
+        self.end_of_line();
+        self.found
+    }
+
+    fn end_of_line(&mut self) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).trim().to_owned();
+        match &mut self.found {
+            None => self.found = failed_rank(&line),
+            Some(failed) if failed.how.is_none() => {
+                // mpirun's message goes on in the next line.
+                failed.how = line.strip_prefix("Exit code:").map(|code| format!("exit code {}", code.trim()));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// A line of Open MPI 4 or 5, or of a trainer that could not agree with the others.
+fn failed_rank(line: &str) -> Option<FailedRank> {
+    let number = |text: &str| text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
+    if let Some((_, rest)) = line.split_once(" noticed that process rank ") {
+        let how = rest.split_once(" exited on ").map(|(_, how)| how.trim_end_matches('.').to_owned());
+        return Some(FailedRank { rank: number(rest)?, how });
+    }
+    if let Some(name) = line.strip_prefix("Process name:") {
+        return Some(FailedRank { rank: number(name.trim().rsplit_once(',')?.1)?, how: None });
+    }
+    if let Some((_, rest)) = line.split_once("MPI_ABORT was invoked on rank ") {
+        return Some(FailedRank { rank: number(rest)?, how: Some("MPI_Abort".to_owned()) });
+    }
+    let (rank, message) = line.strip_prefix("rank ")?.split_once(": error: ")?;
+    Some(FailedRank { rank: rank.parse().ok()?, how: Some(message.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Option<(usize, Option<String>)> {
+        let mut scanner = Scanner::default();
+        for piece in text.as_bytes().chunks(7) {
+            scanner.look(piece);
+        }
+        scanner.found().map(|failed| (failed.rank, failed.how))
+    }
+
+    #[test]
+    fn messages_of_both_open_mpis_are_understood() {
+        let killed =
+            "--\nmpirun noticed that process rank 11 with PID 0 on node vm exited on signal 9 (Killed).\n--";
+        assert_eq!(found(killed), Some((11, Some("signal 9 (Killed)".into()))));
+        let exited =
+            "The first process to do so was:\n\n  Process name: [[23759,1],3]\n  Exit code:    7\n---\n";
+        assert_eq!(found(exited), Some((3, Some("exit code 7".into()))));
+        let five = "   Process name: [prterun-n1-8@1,12]\n   Exit code:    3";
+        assert_eq!(found(five), Some((12, Some("exit code 3".into()))));
+        let abort = "MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD";
+        assert_eq!(found(abort), Some((2, Some("MPI_Abort".into()))));
+    }
+
+    #[test]
+    fn the_first_to_speak_counts() {
+        let text = "rank 1: error: no space left\nmpirun noticed that process rank 0 with PID 0 on node vm exited on signal 9.\n";
+        assert_eq!(found(text), Some((1, Some("no space left".into()))));
+    }
+
+    #[test]
+    fn ordinary_lines_say_nothing() {
+        assert_eq!(found("epoch 1/5  step 1/125\rrank 3 of 4 is up\nprocess rank\n[a,1]\n"), None);
+        assert_eq!(found(&"x".repeat(100_000)), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! The hosts that ranks run on.
+
+use crate::protocol::environment;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Seconds that a host has for its answer.
+const PATIENCE_SECONDS: u32 = 10;
+
+/// A host and the number of ranks it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name, as `ssh` knows it.
+    pub name: String,
+    /// Ranks it takes.
+    pub slots: usize,
+}
+
+/// Hosts that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum HostsError {
+    /// A host without a name, or with a number of ranks that is none.
+    #[error("`{found}` in {place} is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`")]
+    Entry {
+        /// What stands there.
+        found: String,
+        /// Where.
+        place: String,
+    },
+    /// A line of a host file that has more than a name and slots.
+    #[error("`{found}` in line {line} of `{}` is not a host; expected e.g. `node1 slots=4`", path.display())]
+    Line {
+        /// What stands there.
+        found: String,
+        /// Counted from 1.
+        line: usize,
+        /// The file.
+        path: PathBuf,
+    },
+    /// One host twice.
+    #[error("host `{0}` is named twice; give its ranks as one number")]
+    Twice(String),
+    /// No host at all.
+    #[error("{0} names no host")]
+    None(String),
+    /// The file cannot be read.
+    #[error("cannot read the host file `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// `a:4,b:4`
+pub fn parse_list(text: &str) -> Result<Vec<Host>, HostsError> {
+    let bad = |entry: &str| HostsError::Entry { found: entry.to_owned(), place: "--hosts".to_owned() };
+    let one = |entry: &str| {
+        let (name, slots) = entry.rsplit_once(':').map_or((entry, "1"), |(name, slots)| (name, slots));
+        host(name, slots).ok_or_else(|| bad(entry))
+    };
+    let hosts = text.split(',').filter(|entry| !entry.trim().is_empty()).map(|entry| one(entry.trim()));
+    checked(hosts.collect::<Result<_, _>>()?, "--hosts")
+}
+
+/// Lines of `NAME`, `NAME slots=N` or `NAME:N`; `#` begins a comment.
+pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| HostsError::Read { path: path.to_owned(), source })?;
+    let mut hosts = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            let bad = || HostsError::Line { found: line.to_owned(), line: number + 1, path: path.to_owned() };
+            hosts.push(file_line(line).ok_or_else(bad)?);
+        }
+    }
+    checked(hosts, &format!("the host file `{}`", path.display()))
+}
+
+fn file_line(line: &str) -> Option<Host> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?;
+    let slots = match words.next() {
+        Some(word) => word.strip_prefix("slots=")?,
+        None => {
+            return name.rsplit_once(':').map_or_else(|| host(name, "1"), |(name, slots)| host(name, slots));
+        }
+    };
+    // `max_slots` is all that mpirun knows beyond this; it says nothing here.
+    words
+        .all(|word| word.starts_with("max_slots=") || word.starts_with("max-slots="))
+        .then(|| host(name, slots))?
+}
+
+fn host(name: &str, slots: &str) -> Option<Host> {
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let slots = slots.parse().ok().filter(|slots| *slots > 0)?;
+    (letters && !name.is_empty() && !name.starts_with('-')).then(|| Host { name: name.to_owned(), slots })
+}
+
+fn checked(hosts: Vec<Host>, place: &str) -> Result<Vec<Host>, HostsError> {
+    for (index, host) in hosts.iter().enumerate() {
+        if hosts[..index].iter().any(|other| other.name == host.name) {
+            return Err(HostsError::Twice(host.name.clone()));
+        }
+    }
+    if hosts.is_empty() { Err(HostsError::None(place.to_owned())) } else { Ok(hosts) }
+}
+
+/// Ranks that all of them take.
+pub fn slots(hosts: &[Host]) -> usize {
+    hosts.iter().map(|host| host.slots).sum()
+}
+
+/// Splits hosts into those that answer and those that do not; all are asked at the same time.
+pub fn present(hosts: &[Host]) -> (Vec<Host>, Vec<Host>) {
+    let answers: Vec<bool> = std::thread::scope(|scope| {
+        let asked: Vec<_> = hosts.iter().map(|host| scope.spawn(|| answers(&host.name))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap_or(false)).collect()
+    });
+    let (mut here, mut gone) = (Vec::new(), Vec::new());
+    for (host, answered) in hosts.iter().zip(answers) {
+        if answered { &mut here } else { &mut gone }.push(host.clone());
+    }
+    (here, gone)
+}
+
+/// What reaches other hosts.
+pub fn ssh() -> OsString {
+    std::env::var_os(environment::SSH).filter(|program| !program.is_empty()).unwrap_or_else(|| "ssh".into())
+}
+
+fn answers(name: &str) -> bool {
+    let this = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name == "localhost" || name == "127.0.0.1" || name == this.trim() {
+        return true;
+    }
+    let program = ssh();
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", &PATIENCE_SECONDS.to_string()]).arg(&program);
+    if Path::new(&program).file_name().is_some_and(|file| file == "ssh") {
+        command.args(["-x", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]);
+    }
+    command.args([name, "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(hosts: &[Host]) -> String {
+        hosts.iter().map(|host| format!("{}={} ", host.name, host.slots)).collect()
+    }
+
+    #[test]
+    fn lists_and_files_say_the_same() {
+        assert_eq!(shown(&parse_list("a:4, b.net:2,c").unwrap()), "a=4 b.net=2 c=1 ");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# ours\na slots=4\n\nb.net slots=2 max_slots=8 # two\nc\nd:3\n")
+            .unwrap();
+        assert_eq!(shown(&read_file(file.path()).unwrap()), "a=4 b.net=2 c=1 d=3 ");
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused_by_name() {
+        for (text, message) in [
+            ("a:0", "`a:0` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
+            ("a:x", "`a:x` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
+            ("-o:1", "`-o:1` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
+            (":4", "`:4` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
+            ("a:1,a:2", "host `a` is named twice; give its ranks as one number"),
+            (" ,", "--hosts names no host"),
+        ] {
+            assert_eq!(parse_list(text).unwrap_err().to_string(), message);
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a\nb cores=4\n").unwrap();
+        let message = read_file(file.path()).unwrap_err().to_string();
+        assert!(message.starts_with("`b cores=4` in line 2 of `"), "{message}");
+    }
+
+    #[test]
+    fn this_machine_answers_without_being_asked() {
+        let hosts = parse_list("localhost:2").unwrap();
+        assert_eq!(present(&hosts), (hosts, Vec::new()));
+    }
+}

@@ -1,0 +1,144 @@
+//! `lift run`: ranks on this machine or on hosts, watched from start to end, and started again where that helps.
+
+mod attempt;
+mod command;
+mod first_failure;
+pub mod hosts;
+mod plan;
+mod processes;
+mod report;
+mod restart;
+mod signals;
+
+pub use command::Bind;
+pub use plan::{Options, Plan};
+
+use crate::protocol::Outcome;
+use attempt::{End, attempt};
+use hosts::Host;
+use nix::sys::prctl::set_child_subreaper;
+use report::Report;
+use restart::{Next, Restarts, Why};
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Why ranks could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no trainer.
+    #[error("{} does not exist; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
+    NoTrainer(PathBuf),
+    /// The trainer cannot be started.
+    #[error("cannot start {program}: {source}")]
+    Trainer {
+        /// What was tried.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// `mpirun` cannot be started.
+    #[error("cannot start {program}: {source}; load your MPI module, or run `make setup`")]
+    NoMpirun {
+        /// What was tried.
+        program: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refused a call that always works.
+    #[error("cannot watch the ranks: {0}")]
+    Watch(io::Error),
+    /// The hosts are not understood.
+    #[error(transparent)]
+    Hosts(#[from] hosts::HostsError),
+    /// Options that do not fit.
+    #[error("{0}")]
+    Options(String),
+    /// A folder cannot be created.
+    #[error("cannot create the folder `{}`: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Runs to the end, restarts included.
+pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
+    signals::record().map_err(|errno| RunError::Watch(errno.into()))?;
+    // What loses its parent comes to this process, and can be ended by it.
+    set_child_subreaper(true).map_err(|errno| RunError::Watch(errno.into()))?;
+    let report = Report { json: plan.json };
+    let mut restarts = Restarts::new(plan.restarts, plan.pause);
+    loop {
+        let end = start(plan, report, restarts.made())?;
+        let asked = asked();
+        let outcome = asked.filter(|_| end.outcome == Outcome::Failed).unwrap_or(end.outcome);
+        let next = if asked.is_some() { Next::Stop(Why::Ended) } else { restarts.after(outcome, end.step) };
+        match next {
+            Next::Stop(why) => {
+                report.finish(outcome, end.step, restarts.made(), why);
+                return Ok(outcome);
+            }
+            Next::Restart(pause) => {
+                report.restart(restarts.made(), plan.restarts, pause, end.step);
+                if let Some(outcome) = rest(pause) {
+                    report.finish(outcome, end.step, restarts.made() - 1, Why::Ended);
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+}
+
+/// What someone asked this process for, as the outcome it leads to.
+fn asked() -> Option<Outcome> {
+    let wishes = signals::wishes();
+    match (wishes.interrupts, wishes.preemptions) {
+        (0, 0) => None,
+        (0, _) => Some(Outcome::Preempted),
+        _ => Some(Outcome::Interrupted),
+    }
+}
+
+/// Waits, unless someone asks for the end.
+fn rest(pause: Duration) -> Option<Outcome> {
+    let start = Instant::now();
+    while start.elapsed() < pause && asked().is_none() {
+        std::thread::sleep(Duration::from_millis(20).min(pause));
+    }
+    asked()
+}
+
+fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
+    let run = plan.run.as_deref();
+    let Some((hosts, ranks)) = choose_hosts(plan, report) else {
+        let message = Some("too few hosts answer".to_owned());
+        let step = 0;
+        let end = End { outcome: Outcome::Failed, code: 1, step, rank: None, message };
+        report.end(&end, None, None);
+        return Ok(end);
+    };
+    let start = plan.start(hosts, ranks, restarts);
+    if let Some(folder) = &start.streams {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| RunError::Folder { path: folder.clone(), source })?;
+    }
+    report.start(ranks, restarts, run);
+    let end = attempt(&start, run, plan.json)?;
+    report.end(&end, start.streams.as_deref(), run);
+    Ok(end)
+}
+
+/// The hosts of this start, and the ranks on them; none where fewer ranks are left than the person wants.
+fn choose_hosts(plan: &Plan, report: Report) -> Option<(Vec<Host>, usize)> {
+    let Some(least) = plan.elastic else { return Some((plan.hosts.clone(), plan.ranks)) };
+    let (here, gone) = hosts::present(&plan.hosts);
+    let ranks = hosts::slots(&here).min(plan.ranks);
+    if !gone.is_empty() {
+        let names: Vec<String> = gone.into_iter().map(|host| host.name).collect();
+        report.hosts_gone(&names, ranks);
+    }
+    (ranks >= least).then_some((here, ranks))
+}

@@ -1,0 +1,116 @@
+//! What `lift run` says: sentences for a person, or a line of JSON for each event.
+
+use super::attempt::End;
+use super::restart::Why;
+use crate::protocol::{Outcome, Timestamp};
+use crate::tail::{last_lines, logs_of_rank};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// Lines of a failed rank's log that are shown.
+const LINES: usize = 15;
+
+/// Where events go.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// JSON on standard output, in place of sentences on standard error.
+    pub json: bool,
+}
+
+impl Report {
+    /// Ranks are about to start.
+    pub fn start(self, ranks: usize, restarts: u32, run: Option<&Path>) {
+        self.event(&json!({"event": "start", "ranks": ranks, "restarts": restarts, "run": run}));
+    }
+
+    /// Hosts that did not answer, and what that means.
+    pub fn hosts_gone(self, gone: &[String], ranks_left: usize) {
+        self.event(&json!({"event": "hosts_gone", "hosts": gone, "ranks_left": ranks_left}));
+        self.say(&format!("{} does not answer; {ranks_left} ranks are left", gone.join(", ")));
+    }
+
+    /// The ranks have ended.
+    pub fn end(self, end: &End, streams: Option<&Path>, run: Option<&Path>) {
+        self.event(&json!({
+            "event": "end", "outcome": end.outcome, "code": end.code, "step": end.step,
+            "rank": end.rank.as_ref().map(|failed| failed.rank),
+            "how": end.rank.as_ref().and_then(|failed| failed.how.as_ref()), "message": end.message,
+        }));
+        if end.outcome == Outcome::Failed {
+            self.failed(end, streams, run);
+        }
+    }
+
+    /// Which rank failed first, and the last that is known of it.
+    fn failed(self, end: &End, streams: Option<&Path>, run: Option<&Path>) {
+        let how = end.rank.as_ref().and_then(|failed| failed.how.clone());
+        let how = how.or_else(|| end.message.clone()).unwrap_or_else(|| code_in_words(end.code));
+        match &end.rank {
+            Some(failed) => self.say(&format!("rank {} failed first: {how}", failed.rank)),
+            None => self.say(&format!("failed: {how}")),
+        }
+        let rank = end.rank.as_ref().map_or(0, |failed| failed.rank);
+        if let Some(log) = logs_of_rank(rank, streams, run).first()
+            && let Ok(lines) = last_lines(log, LINES)
+        {
+            self.say(&format!("last lines of {}:", log.display()));
+            for line in lines {
+                self.quote(&line);
+            }
+        }
+    }
+
+    /// Another start follows.
+    pub fn restart(self, number: u32, limit: u32, pause: Duration, step: u64) {
+        let seconds = pause.as_secs_f64();
+        self.event(
+            &json!({"event": "restart", "number": number, "of": limit, "seconds": seconds, "step": step}),
+        );
+        self.say(&format!(
+            "restart {number} of {limit} in {seconds} s, from step {step} or the checkpoint before it"
+        ));
+    }
+
+    /// No other start follows. `restarts` have been made.
+    pub fn finish(self, outcome: Outcome, step: u64, restarts: u32, why: Why) {
+        let reason = (why != Why::Ended).then(|| why.to_string());
+        self.event(&json!({
+            "event": "finish", "outcome": outcome, "code": outcome.exit_code(), "step": step,
+            "restarts": restarts, "reason": reason,
+        }));
+        if let Some(reason) = reason {
+            self.say(&reason);
+        }
+    }
+
+    fn say(self, sentence: &str) {
+        if !self.json {
+            // Nobody can be told that the terminal is gone.
+            let _ = writeln!(std::io::stderr(), "lift: {sentence}");
+        }
+    }
+
+    fn quote(self, line: &str) {
+        if !self.json {
+            let _ = writeln!(std::io::stderr(), "    {line}");
+        }
+    }
+
+    fn event(self, event: &Value) {
+        if self.json {
+            let mut event = event.clone();
+            event["time"] = json!(Timestamp::now().to_string());
+            let _ = writeln!(std::io::stdout(), "{event}");
+        }
+    }
+}
+
+fn code_in_words(code: i32) -> String {
+    match code - 128 {
+        signal @ 1..=64 => nix::sys::signal::Signal::try_from(signal)
+            .map_or_else(|_| format!("signal {signal}"), |name| format!("ended by {name}")),
+        _ => format!("exit code {code}"),
+    }
+}

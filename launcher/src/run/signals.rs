@@ -1,0 +1,40 @@
+//! Signals that arrived, for the waiting loop to look at.
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+static PREEMPTIONS: AtomicU32 = AtomicU32::new(0);
+
+/// How often each wish was uttered since [`record`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// INT: the person wants it to end.
+    pub interrupts: u32,
+    /// TERM, HUP, USR1, USR2: something else wants it to save and end.
+    pub preemptions: u32,
+}
+
+extern "C" fn note(signal: i32) {
+    let wish = if signal == Signal::SIGINT as i32 { &INTERRUPTS } else { &PREEMPTIONS };
+    wish.fetch_add(1, Ordering::SeqCst);
+}
+
+/// From now on signals are counted and do nothing else. One that was ignored before (`nohup`) stays ignored.
+pub fn record() -> nix::Result<()> {
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+        // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
+        let before = unsafe { sigaction(signal, &action)? };
+        if matches!(before.handler(), SigHandler::SigIgn) {
+            // SAFETY: this is the disposition that the process was started with.
+            unsafe { sigaction(signal, &before)? };
+        }
+    }
+    Ok(())
+}
+
+/// What was wished for so far.
+pub fn wishes() -> Wishes {
+    Wishes { interrupts: INTERRUPTS.load(Ordering::SeqCst), preemptions: PREEMPTIONS.load(Ordering::SeqCst) }
+}

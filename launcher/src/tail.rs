@@ -1,0 +1,80 @@
+//! The end of a log file.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// No more than this is read of a file to find its last lines.
+const MOST: u64 = 64 * 1024;
+
+/// The last `count` lines of a file, without what a progress bar drew over.
+pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().map(|line| line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(""));
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// The files that hold what a rank said, the most telling first: its standard error as `mpirun` wrote it below
+/// `streams`, and its own log in the run folder. Only those that exist and are not empty.
+pub fn logs_of_rank(rank: usize, streams: Option<&Path>, run: Option<&Path>) -> Vec<PathBuf> {
+    let mut files = streams.map(|folder| stream_files(folder, rank)).unwrap_or_default();
+    files.extend(
+        run.map(|run| run.join(crate::protocol::layout::LOGS).join(crate::protocol::layout::rank_log(rank))),
+    );
+    files.retain(|path| path.metadata().is_ok_and(|data| data.len() > 0));
+    files
+}
+
+/// `FOLDER/<job>/rank.<number with leading zeros>/{stderr,stdout}`
+fn stream_files(folder: &Path, rank: usize) -> Vec<PathBuf> {
+    let entries =
+        |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_rank = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix("rank.")?.parse().ok());
+        name == Some(rank)
+    };
+    let folders = entries(folder).flat_map(|job| entries(&job).collect::<Vec<_>>()).filter(of_rank);
+    folders.flat_map(|rank| [rank.join("stderr"), rank.join("stdout")]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_what_was_seen_last() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\n\ntwo\n10 %\r50 %\r100 %\r\nlast").unwrap();
+        assert_eq!(last_lines(file.path(), 3).unwrap(), ["two", "100 %", "last"]);
+        assert_eq!(last_lines(file.path(), 99).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_long_file_is_not_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "line\n".repeat(100_000)).unwrap();
+        assert_eq!(last_lines(file.path(), 2).unwrap(), ["line", "line"]);
+    }
+
+    #[test]
+    fn logs_of_a_rank_are_found_with_leading_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let (streams, run) = (folder.path().join("streams"), folder.path().join("run"));
+        for (path, text) in [("1/rank.03/stderr", "bad"), ("1/rank.03/stdout", ""), ("1/rank.13/stderr", "x")]
+        {
+            let path = streams.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        std::fs::create_dir_all(run.join("logs")).unwrap();
+        std::fs::write(run.join("logs/rank-3.log"), "log").unwrap();
+        let found = logs_of_rank(3, Some(&streams), Some(&run));
+        assert_eq!(found, [streams.join("1/rank.03/stderr"), run.join("logs/rank-3.log")]);
+    }
+}

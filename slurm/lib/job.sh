@@ -1,0 +1,237 @@
+# shellcheck shell=bash
+# What every batch script of LIFT does, from the trainer's arguments to the decision about a requeue. Sourced by the
+# scripts in slurm/, and part of what `lift render` prints. slurm/README.md says what it means for a person.
+#
+# Read from the environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTARTS,
+# LIFT_HANG_SECONDS. Given to the ranks: LIFT_RESTART_COUNT.
+
+lift_say() { printf 'lift: %s\n' "$*" >&2; }
+lift_die() { local code=$1; shift; lift_say "$*"; exit "$code"; }
+
+# The whole job.
+lift_job() { # [--] arguments of lift-trainer
+    [[ ${1:-} != -- ]] || shift
+    export LIFT_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
+    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_OFFSET=0
+    local LIFT_SAVE='' LIFT_ENDED='' LIFT_CODE=0
+    # A handler only sets a flag: with more in it, bash loses the second of two signals that come at once.
+    trap 'LIFT_SAVE=1' USR1 USR2
+    trap 'LIFT_ENDED=1' TERM
+    lift_arguments
+    lift_trainer
+    lift_launcher
+    lift_watch
+    lift_decide
+}
+
+# Names the sub-command and the run folder, so that a restart finds both, and asks for the newest checkpoint then.
+lift_arguments() {
+    local list=("${LIFT_ARGUMENTS[@]}") argument verb='' trains=1 name index
+    LIFT_ARGUMENTS=()
+    for argument in "${list[@]}"; do
+        LIFT_ARGUMENTS+=("${argument//%a/${SLURM_ARRAY_TASK_ID:-%a}}")
+        [[ $argument == -* || -n $verb ]] || verb=$argument
+        [[ $argument != --help && $argument != --version ]] || trains=''
+    done
+    [[ -z $verb || $verb == train ]] || trains=''
+    [[ -n $trains ]] || return 0
+    [[ -n $verb ]] || LIFT_ARGUMENTS+=(train)
+    list=("${LIFT_ARGUMENTS[@]}") LIFT_ARGUMENTS=()
+    for ((index = 0; index < ${#list[@]}; index++)); do
+        argument=${list[index]}
+        case $argument in
+            --output | -o) LIFT_RUN=${list[index + 1]:-} ;;
+            --output=*) LIFT_RUN=${argument#*=} ;;
+            -o?*) LIFT_RUN=${argument#-o} LIFT_RUN=${LIFT_RUN#=} ;;
+        esac
+        if ((LIFT_RESTART_COUNT > 0)); then
+            case $argument in
+                --resume) index=$((index + 1)); continue ;;
+                --resume=*) continue ;;
+            esac
+        fi
+        LIFT_ARGUMENTS+=("$argument")
+    done
+    if [[ -z $LIFT_RUN ]]; then
+        name=$SLURM_JOB_ID
+        [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || name=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+        LIFT_RUN=runs/slurm-$name
+        LIFT_ARGUMENTS+=(--output "$LIFT_RUN")
+    fi
+    ((LIFT_RESTART_COUNT == 0)) || LIFT_ARGUMENTS+=(--resume auto)
+    mkdir -p "$LIFT_RUN/logs" || lift_die 2 "cannot create $LIFT_RUN/logs; name another folder with --output"
+}
+
+# The trainer, on this file system or in an image.
+lift_trainer() {
+    local apptainer
+    if [[ -n ${LIFT_CONTAINER:-} ]]; then
+        [[ -e $LIFT_CONTAINER || $LIFT_CONTAINER == *://* ]] ||
+            lift_die 2 "the image $LIFT_CONTAINER does not exist; name yours in LIFT_CONTAINER"
+        apptainer=$(command -v apptainer || command -v singularity) ||
+            lift_die 2 "neither apptainer nor singularity is on PATH; load its module before sbatch"
+        LIFT_COMMAND=("$apptainer" exec --bind "$PWD" --pwd "$PWD")
+        [[ -z ${SLURM_GPUS_ON_NODE:-} ]] || LIFT_COMMAND+=(--nv)
+        LIFT_COMMAND+=("$LIFT_CONTAINER" "${LIFT_TRAINER:-lift-trainer}")
+        return
+    fi
+    : "${LIFT_TRAINER:=$SLURM_SUBMIT_DIR/target/release/lift-trainer}"
+    [[ -x $LIFT_TRAINER ]] ||
+        lift_die 2 "$LIFT_TRAINER does not exist or is no program; build it with \`make build\` and call sbatch in the repository, or name yours in LIFT_TRAINER"
+    LIFT_COMMAND=("$LIFT_TRAINER")
+}
+
+# Fewest CPUs that the job has on a node: `4(x2),8`.
+lift_cpus() {
+    local counts=${SLURM_JOB_CPUS_PER_NODE:-${SLURM_CPUS_ON_NODE:-1}}
+    tr ',' '\n' <<< "$counts" | sed 's/(.*//' | sort -n | head -n 1
+}
+
+# srun where it can start MPI ranks, else mpirun. One rank per GPU, or as many as the job has tasks.
+lift_launcher() {
+    local nodes=${SLURM_JOB_NUM_NODES:-${SLURM_NNODES:-1}} gpus=${SLURM_GPUS_ON_NODE:-0} per_node ranks cpus
+    per_node=${LIFT_RANKS_PER_NODE:-${SLURM_NTASKS_PER_NODE:-}}
+    if [[ -z $per_node ]] && ((gpus > 0 && ${SLURM_NTASKS:-$nodes} == nodes)); then per_node=$gpus; fi
+    ranks=${SLURM_NTASKS:-$nodes}
+    [[ -z $per_node ]] || ranks=$((nodes * per_node))
+    if srun --mpi=list 2>&1 | grep -q pmix; then
+        LIFT_LAUNCH=(srun "--nodes=$nodes" "--ntasks=$ranks" --mpi=pmix --kill-on-bad-exit=1)
+        if [[ -n $per_node ]]; then
+            LIFT_LAUNCH+=("--ntasks-per-node=$per_node")
+            cpus=$(lift_cpus)
+            if [[ -n ${SLURM_CPUS_PER_TASK:-} ]]; then LIFT_LAUNCH+=("--cpus-per-task=$SLURM_CPUS_PER_TASK")
+            elif ((cpus >= per_node)); then LIFT_LAUNCH+=("--cpus-per-task=$((cpus / per_node))")
+            else
+                lift_say "note: $per_node ranks share the $cpus CPUs that the job has on a node; ask for more with --cpus-per-task"
+                LIFT_LAUNCH+=(--overcommit)
+            fi
+        fi
+        # Each rank sees all GPUs of its node and takes the one of its number: NCCL has to see its neighbours'.
+        ((gpus == 0)) || LIFT_LAUNCH+=(--gpu-bind=none)
+    else
+        command -v mpirun > /dev/null || lift_die 2 "srun --mpi=list names no pmix, and there is no mpirun on PATH; load your MPI module before sbatch"
+        lift_say "note: srun --mpi=list names no pmix here; starting the ranks with mpirun"
+        # Between the TERM that ranks get when Slurm ends a job and their KILL, mpirun leaves a second by itself.
+        export OMPI_MCA_odls_base_sigkill_timeout=10 PRTE_MCA_odls_base_sigkill_timeout=10
+        LIFT_LAUNCH=(mpirun -n "$ranks" --bind-to none)
+        [[ -z $per_node ]] || LIFT_LAUNCH+=(--map-by "ppr:$per_node:node")
+    fi
+    lift_say "start $LIFT_RESTART_COUNT of job ${SLURM_JOB_ID}: $ranks ranks on $nodes nodes${LIFT_RUN:+, run folder $LIFT_RUN}"
+}
+
+lift_status() { cat "${LIFT_RUN:-/nonexistent}/status.json" 2> /dev/null; }
+# A field of status.json, which has one on each line.
+lift_field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p" <<< "$2"; }
+# Where the job's output goes, which holds what srun says about ranks.
+lift_output() { scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/^ *StdErr=//p' | head -n 1; }
+
+# Starts the ranks, asks them to save when Slurm says that the time is nearly up, and waits for their end.
+lift_watch() {
+    local ranks sent='' file
+    LIFT_BEFORE=$(lift_status)
+    file=$(lift_output)
+    [[ ! -f $file ]] || LIFT_OFFSET=$(wc -c < "$file")
+    "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" < /dev/null &
+    ranks=$!
+    # A signal that comes between two waits is seen a second later at most.
+    while kill -0 "$ranks" 2> /dev/null; do
+        if [[ -n $LIFT_SAVE && -z $sent ]]; then
+            sent=1
+            lift_say "asking the ranks to save and end"
+            # srun and mpirun pass USR2 on to all ranks. TERM they would not: it ends the ranks at once.
+            kill -USR2 "$ranks"
+        fi
+        [[ -n $sent ]] || lift_hangs || { lift_say "ending the ranks"; kill -TERM "$ranks"; sent=1; }
+        sleep 1 &
+        wait $!
+    done
+    wait "$ranks"
+    LIFT_CODE=$?
+}
+
+# False when status.json has been silent for LIFT_HANG_SECONDS; without that, ranks watch each other alone.
+lift_hangs() {
+    local file=$LIFT_RUN/status.json age
+    [[ ${LIFT_HANG_SECONDS:-0} -gt 0 && -e $file ]] || return 0
+    age=$(($(date +%s) - $(stat -c %Y "$file")))
+    ((SECONDS < LIFT_HANG_SECONDS || age < LIFT_HANG_SECONDS)) && return 0
+    lift_say "$file has not changed for $age s (LIFT_HANG_SECONDS=$LIFT_HANG_SECONDS)"
+    return 1
+}
+
+# The exit code of the ranks is a hint (srun may turn 75 into 143); what status.json says counts.
+lift_decide() {
+    local after outcome='' message
+    after=$(lift_status)
+    if [[ $after != "$LIFT_BEFORE" ]]; then
+        outcome=$(lift_field outcome "$after")
+        [[ $outcome != null || $LIFT_CODE -ne 0 ]] || outcome=failed
+    fi
+    if [[ -z $outcome || $outcome == null ]]; then
+        case $LIFT_CODE in
+            0) outcome='done' ;; 2) outcome=wrong_input ;; 75) outcome=preempted ;; 130) outcome=interrupted ;;
+            *) outcome=failed ;;
+        esac
+    fi
+    case $outcome in
+        'done') exit 0 ;;
+        wrong_input) lift_die 2 "wrong input: nothing to try again" ;;
+        interrupted) lift_die 130 "interrupted on request: not put back into the queue" ;;
+        preempted) lift_preempted "$after" ;;
+    esac
+    message=$(lift_field message "$after")
+    [[ $message != null ]] || message=''
+    lift_failed "$after" "$message"
+}
+
+lift_preempted() { # status
+    lift_say "saved and stopped after step $(lift_field step "$1")"
+    # After TERM the job is Slurm's: cancelled, requeued, or out of time. Putting it back would undo a scancel.
+    [[ -z $LIFT_ENDED ]] || lift_die 75 "Slurm ends this job; it decides whether to start it again"
+    lift_requeue
+    exit 75
+}
+
+lift_failed() { # status, message
+    local step before
+    step=$(lift_field step "$1") before=$(lift_field step "$LIFT_BEFORE")
+    lift_say "failed (exit code $LIFT_CODE of ${LIFT_LAUNCH[0]})${2:+: $2}"
+    lift_last_words
+    [[ -z $LIFT_ENDED ]] || lift_die 1 "Slurm ends this job; it decides whether to start it again"
+    if ((${step:-0} > ${before:-0})); then lift_requeue
+    else lift_say "not put back into the queue: no step was gained (still at step ${step:-0})"; fi
+    exit 1
+}
+
+# The last lines of the rank that srun or mpirun names first, else of rank 0.
+lift_last_words() {
+    local file rank log
+    file=$(lift_output)
+    rank=$(tail -c "+$((LIFT_OFFSET + 1))" "$file" 2> /dev/null | sed -n \
+        -e '/: Terminated$/d' -e 's/^srun: error: [^:]*: tasks\{0,1\} \([0-9]*\)[-,0-9]*: .*/\1/p' \
+        -e 's/.* noticed that process rank \([0-9]*\) .*/\1/p' -e 's/^ *Process name: .*,\([0-9]*\)\]$/\1/p' | head -n 1)
+    log=$LIFT_RUN/logs/rank-${rank:-0}.log
+    [[ -z $rank ]] || lift_say "rank $rank failed first"
+    [[ -s $log ]] || return 0
+    lift_say "last lines of $log:"
+    tail -n 15 "$log" | sed 's/^/    /' >&2
+}
+
+# Puts the job back into the queue; comes back only if that cannot be.
+lift_requeue() {
+    local job=$SLURM_JOB_ID most=${LIFT_MAX_RESTARTS:-10}
+    # The number of one task of an array may be that of the whole array.
+    [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    if ((LIFT_RESTART_COUNT >= most)); then
+        lift_say "not put back into the queue: it was started again $LIFT_RESTART_COUNT times (LIFT_MAX_RESTARTS=$most)"
+        return
+    fi
+    lift_say "putting job $job back into the queue (restart $((LIFT_RESTART_COUNT + 1)) of at most $most)"
+    scontrol requeue "$job" || {
+        lift_say "scontrol cannot requeue it (see above); go on with: sbatch ... -- ${LIFT_ARGUMENTS[*]} --resume auto"
+        return
+    }
+    # Slurm takes the script away now.
+    sleep 120 &
+    wait $!
+}

@@ -1,0 +1,268 @@
+//! `lift run` over real processes: restarts, signals, hosts that are gone, and nothing left behind.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use launcher::protocol::{Outcome, Phase, Status};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tests::launched::{code, lift, processes_of, signal, starts, wait_for, wait_for_step};
+use tests::{run, stderr};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn lift_run(ranks: usize, options: &[&str], output: &Path) -> Command {
+    let mut command = lift();
+    command.args(["run", "-n", &ranks.to_string(), "--restart-pause", "0.05"]).args(options);
+    command.args(["--", "train", "--output"]).arg(output);
+    command.env("FAKE_STEP_SECONDS", "0.01");
+    command
+}
+
+/// In a process group of its own, as a terminal would start it, for minutes.
+fn long(ranks: usize, options: &[&str], output: &Path) -> Child {
+    let mut command = lift_run(ranks, options, output);
+    command.env("FAKE_STEPS", "5000").stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().unwrap()
+}
+
+fn nothing_left(folder: &Path) {
+    wait_for("no process is left", Duration::from_secs(5), || processes_of(folder).is_empty());
+}
+
+#[test]
+fn a_run_that_fails_twice_is_started_until_it_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift_run(2, &["--restarts", "3", "--json"], &output);
+    let ended = run(command.env("FAKE_FAIL", "1 3 KILL 2").env("FAKE_STEPS", "10"));
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    let told: Vec<Value> = String::from_utf8_lossy(&ended.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("every line is JSON"))
+        .collect();
+    let names: Vec<&str> = told.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let once = ["start", "end", "restart"];
+    assert_eq!(names, [&once[..], &once[..], &["start", "end", "finish"][..]].concat());
+    assert_eq!(told[1]["rank"], 1);
+    assert_eq!(told[1]["how"], "signal 9 (Killed)");
+    assert_eq!(told[8]["restarts"], 2);
+    let line = format!("train --output {}", output.display());
+    let expected =
+        [format!("0 {line}"), format!("1 {line} --resume auto"), format!("2 {line} --resume auto")];
+    assert_eq!(starts(&output), expected);
+    assert_eq!(Status::read(&output).unwrap().step, 10);
+    nothing_left(folder.path());
+}
+
+#[test]
+fn two_restarts_without_a_step_are_the_last_and_the_failing_ranks_log_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let ended = run(lift_run(1, &["--restarts", "9"], &output).env("FAKE_FAIL", "0 0 7 99"));
+    assert_eq!(ended.status.code(), Some(1));
+    let said = stderr(&ended);
+    assert_eq!(starts(&output).len(), 3, "{said}");
+    assert!(said.contains("2 restarts in a row gained no step (still at step 0)"), "{said}");
+    assert!(said.contains("lift: failed: rank 0 failed in step 0"), "{said}");
+    assert!(said.contains("rank=0: failing as told: 7"), "{said}");
+}
+
+#[test]
+fn the_rank_that_failed_first_is_named_with_its_last_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let (output, logs) = (folder.path().join("run"), folder.path().join("streams"));
+    let options = ["--logs", logs.to_str().unwrap()];
+    let ended = run(lift_run(2, &options, &output).env("FAKE_FAIL", "1 2 7 9"));
+    let said = stderr(&ended);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(said.contains("lift: rank 1 failed first: exit code 7"), "{said}");
+    assert!(said.contains("/rank.1/stderr:\n    the fake fails on rank 1"), "{said}");
+    assert!(said.contains("not started again; --restarts N would"), "{said}");
+}
+
+#[test]
+fn wrong_input_is_not_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let ended = run(lift_run(2, &["--restarts", "9"], &output).env("FAKE_REFUSE", "1"));
+    assert_eq!(ended.status.code(), Some(2));
+    assert_eq!(stderr(&ended).matches("the fake refuses").count(), 2, "each of two ranks, once");
+}
+
+#[test]
+fn ctrl_c_at_the_terminal_saves_and_ends() {
+    for ranks in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut child = long(ranks, &["--restarts", "9"], &output);
+        wait_for_step(&output, 2);
+        signal("INT", &format!("-{}", child.id()));
+        assert_eq!(code(&mut child, Duration::from_secs(8)), Some(130), "{ranks} ranks");
+        assert_eq!(Status::read(&output).unwrap().outcome, Some(Outcome::Interrupted));
+        assert_eq!(starts(&output).len(), 1);
+        nothing_left(folder.path());
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_ends_ranks_that_do_not_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift_run(2, &["--restarts", "9"], &output);
+    command.env("FAKE_STEPS", "5000").env("FAKE_DEAF", "1").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_for_step(&output, 2);
+    for _ in 0..2 {
+        signal("INT", &child.id().to_string());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(code(&mut child, Duration::from_secs(3)), Some(130));
+    nothing_left(folder.path());
+}
+
+#[test]
+fn term_and_usr1_save_all_ranks_and_end_with_75() {
+    for (ranks, name) in [(1, "TERM"), (2, "TERM"), (2, "USR1"), (2, "HUP")] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut child = long(ranks, &["--restarts", "9"], &output);
+        wait_for_step(&output, 2);
+        signal(name, &child.id().to_string());
+        assert_eq!(code(&mut child, SOON), Some(75), "{name} on {ranks} ranks");
+        let status = Status::read(&output).unwrap();
+        assert_eq!((status.phase, starts(&output).len()), (Phase::Preempted, 1));
+        nothing_left(folder.path());
+    }
+}
+
+#[test]
+fn ranks_that_are_preempted_behind_the_launchers_back_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift_run(1, &["--restarts", "2"], &output);
+    let mut child = command.env("FAKE_STEPS", "60").stdout(Stdio::null()).spawn().unwrap();
+    wait_for_step(&output, 3);
+    signal("USR1", &Status::read(&output).unwrap().pid.to_string());
+    assert_eq!(code(&mut child, SOON), Some(0));
+    assert_eq!(starts(&output).len(), 2);
+}
+
+#[test]
+fn kill_9_of_lift_leaves_no_process() {
+    for ranks in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut child = long(ranks, &[], &output);
+        wait_for_step(&output, 2);
+        signal("KILL", &child.id().to_string());
+        child.wait().unwrap();
+        nothing_left(folder.path());
+    }
+}
+
+#[test]
+fn a_nohup_survives_the_end_of_its_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = Command::new("nohup");
+    let inner = lift_run(1, &[], &output);
+    command.arg(inner.get_program()).args(inner.get_args()).stdout(Stdio::null()).stderr(Stdio::null());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command.spawn().unwrap();
+    wait_for_step(&output, 2);
+    signal("HUP", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(0));
+}
+
+/// A stand-in for ssh that runs commands here, unless a file says that the host is gone.
+fn reach(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("reach");
+    let gone = folder.join("gone");
+    let text = format!(
+        "#!/bin/sh\nhost=$1; shift\n[ -e '{}'-$host ] && exit 255\nexec sh -c \"$*\"\n",
+        gone.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let reach = reach(folder.path());
+    std::fs::write(folder.path().join("gone-two"), "").unwrap();
+    let hosts = ["--hosts", "one:2,two:2", "--restarts", "1", "--elastic"];
+    let elastic = |least: &str| {
+        let mut command = lift();
+        command
+            .arg("run")
+            .args(hosts)
+            .args([least, "--restart-pause", "0.05", "--", "train", "--output"])
+            .arg(&output);
+        run(command.env("LIFT_SSH", &reach).env("FAKE_STEP_SECONDS", "0.01"))
+    };
+    let ended = elastic("3");
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("too few hosts answer"), "{}", stderr(&ended));
+    let ended = elastic("2");
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("lift: two does not answer; 2 ranks are left"), "{}", stderr(&ended));
+    assert_eq!(Status::read(&output).unwrap().world_size, 2);
+    std::fs::remove_file(folder.path().join("gone-two")).unwrap();
+    std::fs::remove_dir_all(&output).unwrap();
+    let ended = elastic("2");
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    assert_eq!(Status::read(&output).unwrap().world_size, 4);
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for (options, sentence) in [
+        (
+            vec!["-n", "5", "--hosts", "a:2,b:2"],
+            "-n 5 is more than the 4 ranks that the hosts take; raise their numbers, e.g. --hosts a:5",
+        ),
+        (
+            vec!["--elastic", "1"],
+            "--elastic goes on with the hosts that are left; it needs --hosts or --hostfile with two or more",
+        ),
+        (
+            vec!["--hosts", "a:2,b:2", "--elastic", "1"],
+            "--elastic needs --restarts: a host that is lost ends the ranks, and a restart goes on without it",
+        ),
+        (
+            vec!["-n", "2", "--gpus", "0"],
+            "--gpus 0 names 1 device for 2 ranks on a host; each rank needs its own",
+        ),
+        (
+            vec!["--gpus", "0", "--gpus-per-rank", "0"],
+            "--gpus has no effect with --gpus-per-rank 0; leave one of them out",
+        ),
+        (
+            vec!["--restarts", "1", "--", "eval", "--run", "x"],
+            "--restarts is for training: `lift-trainer train`, or nothing for the embedded demo",
+        ),
+        (
+            vec!["--restarts", "1", "--", "train", "--resume", "never"],
+            "--restarts resumes the run, which --resume never forbids; leave one of them out",
+        ),
+    ] {
+        let ended =
+            run(lift().current_dir(folder.path()).env_remove("SLURM_JOB_ID").arg("run").args(&options));
+        assert_eq!((ended.status.code(), stderr(&ended)), (Some(2), format!("error: {sentence}\n")));
+    }
+    let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
+    assert_eq!(
+        (ended.status.code(), stderr(&ended)),
+        (Some(2), "error: /nowhere/lift-trainer does not exist; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
+    );
+}
