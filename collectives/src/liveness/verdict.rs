@@ -26,7 +26,7 @@ pub struct Standing {
 
 impl Standing {
     pub(super) fn new(moment: Moment, idle: Duration) -> Self {
-        let Moment { step, phase, operation, waits_for_others, calls, patience } = moment;
+        let Moment { step, phase, operation, waits_for_others, calls, patience, .. } = moment;
         let (phase, operation) = (phase.to_owned(), operation.to_owned());
         Self { step, phase, operation, waits_for_others, calls, idle, patience }
     }

@@ -14,7 +14,10 @@ const NAME: &str = "demo";
 /// What `lift-trainer` alone does: LIFT on the embedded demo.
 pub(super) fn embedded(context: &Context<'_>) -> Result<Outcome, Failure> {
     let select = select("lift", &[]);
-    train::run(context, &Train { select, output: None, resume: None, allow_changed: Vec::new(), predictions: None })
+    train::run(
+        context,
+        &Train { select, output: None, resume: None, allow_changed: Vec::new(), predictions: None },
+    )
 }
 
 /// Trains each method, and prints one table.

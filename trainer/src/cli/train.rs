@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Trains, evaluates, and prints the result.
 pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
-    let wish = Wish { from: resume(arguments.resume.as_deref()), allow_changed: arguments.allow_changed.clone() };
+    let wish =
+        Wish { from: resume(arguments.resume.as_deref()), allow_changed: arguments.allow_changed.clone() };
     match once(context, &arguments.select, arguments.output.as_deref(), wish, predictions)? {
         Ended::Done(result, folder) => {
             print(context, &result, Some(&folder))?;

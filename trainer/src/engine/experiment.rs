@@ -80,7 +80,8 @@ impl Experiment<'_> {
         }
         let mut record =
             Recorder::open(folder.as_ref(), self.rank, state.as_ref().map(|state| state.metrics_position))?;
-        let restored = state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
+        let restored =
+            state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
         let result = self.work(&session, start, folder.as_ref(), &mut record, restored);
         let (outcome, message) = match &result {
             Ok(Work::Done(_)) => (Outcome::Done, None),

@@ -2,17 +2,17 @@
 
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
+use crate::config::Distributed;
 use crate::run::Signals;
 use collectives::host::{self, CoreShare};
-use crate::config::Distributed;
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, Control, ProcessGroup, World};
 use launcher::protocol::{Outcome, Status};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use std::rc::Rc;
 use std::sync::Once;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tch::Device;
 
 /// libtorch takes this number once in the life of a process, which may make several runs.

@@ -104,7 +104,9 @@ impl Wish {
                 None if self.from == Resume::Auto => return Ok(Decision::Fresh),
                 None => {
                     let folder = reader.folder().display();
-                    return Err(Failure::input(format!("`{folder}` holds no checkpoint; --resume needs one")));
+                    return Err(Failure::input(format!(
+                        "`{folder}` holds no checkpoint; --resume needs one"
+                    )));
                 }
             },
         };
@@ -142,7 +144,10 @@ fn from_path(path: &Path) -> Result<(Reader, PathBuf, Option<PathBuf>), Failure>
         return Ok((Reader::new(&within), path.to_owned(), None));
     }
     let whole = path.canonicalize().map_err(|error| {
-        Failure::input(format!("cannot read `{}`: {error}; --resume needs a run folder, or the folder of one of its checkpoints", path.display()))
+        Failure::input(format!(
+            "cannot read `{}`: {error}; --resume needs a run folder, or the folder of one of its checkpoints",
+            path.display()
+        ))
     })?;
     let parents = whole.parent().and_then(|folder| Some((folder.to_owned(), folder.parent()?.to_owned())));
     match parents {
@@ -228,7 +233,11 @@ fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Resu
             expected += 1;
             let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
             match found.get(name.as_str()) {
-                None => return Err(Failure::input(format!("the checkpoint has no tensor `{name}`; it is of another method or model"))),
+                None => {
+                    return Err(Failure::input(format!(
+                        "the checkpoint has no tensor `{name}`; it is of another method or model"
+                    )));
+                }
                 Some(tensor) if tensor.shape != shape => {
                     let found = &tensor.shape;
                     return Err(Failure::input(format!(

@@ -46,7 +46,7 @@ impl<'a> Saver<'a> {
         rank: &'a Rank,
         identity: Identity,
         folder: Option<&RunFolder>,
-        resumed_at: Option<u64>,
+        resumed_at: u64,
     ) -> Result<Self, Failure> {
         let checkpoint = &config.checkpoint;
         let writer = folder.map(|folder| writer(config, folder, resumed_at)).transpose()?;
@@ -97,8 +97,7 @@ impl<'a> Saver<'a> {
             let momenta = momenta.iter().map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor));
             let values = values.iter().map(|(name, tensor)| (name.clone(), tensor));
             let tensors = host_bytes(values.chain(momenta), used)?;
-            let snapshot =
-                Snapshot { step: progress.steps, tensors, state: self.state(progress, recorder)? };
+            let snapshot = Snapshot { step: progress.steps, tensors, state: self.state(progress, recorder)? };
             if must_keep {
                 writer.submit_must_keep(snapshot, metric);
             } else {
@@ -164,13 +163,13 @@ impl<'a> Saver<'a> {
     }
 }
 
-fn writer(config: &Config, folder: &RunFolder, resumed_at: Option<u64>) -> Result<Writer<RunState>, Failure> {
+fn writer(config: &Config, folder: &RunFolder, resumed_at: u64) -> Result<Writer<RunState>, Failure> {
     let checkpoint = &config.checkpoint;
     let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
     let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
     let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
     // What lies after the point from which a run goes on belongs to a past that did not happen.
-    store.discard_after(resumed_at.unwrap_or(0)).map_err(Failure::input)?;
+    store.discard_after(resumed_at).map_err(Failure::input)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
     Writer::start(store, options).map_err(Failure::run)
 }

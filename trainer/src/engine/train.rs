@@ -59,7 +59,8 @@ pub enum End {
 }
 
 /// An evaluation after an epoch, by all ranks; nothing where none is wanted.
-pub type AtEpochEnd<'a> = dyn FnMut(u64, u64, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
+pub type AtEpochEnd<'a> =
+    dyn FnMut(u64, u64, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
 
 /// A step under way.
 struct Made {

@@ -1,12 +1,12 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
 use super::evaluate::{Evaluated, Evaluation};
+use super::experiment::Restored;
 use super::failure::{Failure, agreed};
 use super::feed::Plan;
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
-use super::experiment::Restored;
 use super::resume::restore;
 use super::saving::{Identity, Saver};
 use super::schedule::{LearningRate, Schedule};
@@ -100,14 +100,19 @@ impl TrainingRun<'_> {
             })?;
             record.phase(Phase::Training)?;
             rank.begin("training");
-            let end = self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
+            let end =
+                self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
             match end {
                 TrainEnd::Rollback => {
                     agreed(&rank.control, || saver.finish())?;
                     progress = self.roll_back(&stepper, &progress, record)?;
                 }
                 TrainEnd::Finished(end) => {
-                    tracing::info!("{:.3} s of {:.1} s went into checkpoints", saver.seconds(), progress.seconds);
+                    tracing::info!(
+                        "{:.3} s of {:.1} s went into checkpoints",
+                        saver.seconds(),
+                        progress.seconds
+                    );
                     agreed(&rank.control, || saver.finish())?;
                     return Ok(Trained { progress, end });
                 }

@@ -231,7 +231,8 @@ impl Place {
             Self::Named(path) => Some(path.clone()).filter(holds_a_run),
             Self::Default { .. } => {
                 let first = self.first_choice();
-                let numbers = (1..=MOST_TRIES).map(|n| if n == 1 { first.clone() } else { numbered(&first, n) });
+                let numbers =
+                    (1..=MOST_TRIES).map(|n| if n == 1 { first.clone() } else { numbered(&first, n) });
                 numbers.take_while(|path| path.exists()).filter(holds_a_run).last()
             }
         }

@@ -13,7 +13,7 @@ fn step(step: u64) -> Record {
         images_per_second: 250.0,
         data_wait: 0.125,
         finite: true,
-            bytes: 0,
+        bytes: 0,
     })
 }
 
