@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io::Write;
 use std::time::Duration;
 
-const USAGE: &str = "watched_ranks wait|stuck|wrong|finish|quit|stagger RANK [SILENCE_MS [PATIENCE_MS]]";
+const USAGE: &str = "watched_ranks wait|slow|stuck|wrong|finish|quit|stagger RANK [SILENCE_MS [PATIENCE_MS]]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,14 +47,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn play(scenario: &str, chosen: bool, control: &Control, activity: &Activity) -> Result<(), Box<dyn Error>> {
     match (scenario, chosen) {
-        ("wait", true) => works_for_ever(activity),
+        ("wait", true) => loop {
+            works(activity);
+        },
         ("stuck", true) => dozes_in_a_loop(),
         ("wrong", true) => control.barrier()?,
+        ("slow", true) => (0..150).for_each(|_| works(activity)),
         ("wait" | "stuck" | "wrong", false) => control.all_reduce(&mut vec![1; 1 << 16], ReduceOp::Sum)?,
         ("finish", _) => std::thread::sleep(Duration::from_millis(1500 * control.rank() as u64)),
         // Ends as it should not: without a goodbye.
         ("quit", true) => std::process::exit(7),
-        ("stagger" | "quit", _) => {}
+        ("slow" | "stagger" | "quit", _) => {}
         _ => return Err(USAGE.into()),
     }
     if scenario != "finish" {
@@ -68,11 +71,9 @@ fn say(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-fn works_for_ever(activity: &Activity) {
-    loop {
-        let _forward = activity.enter("forward");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn works(activity: &Activity) {
+    let _forward = activity.enter("forward");
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 #[inline(never)]

@@ -217,7 +217,7 @@ fn a_short_stop_is_forgiven_on_both_sides() {
         }
         std::thread::sleep(Duration::from_millis(pause));
     }
-    assert!(job.child.try_wait().unwrap().is_none(), "the job is over");
+    assert_eq!(job.child.try_wait().unwrap(), None, "the job is over");
     let killed = job.send(1, Signal::SIGKILL);
     let ended = job.end(killed);
     ended.named("rank 1 on ", DEATH);
@@ -266,6 +266,12 @@ fn a_single_rank_watches_itself() {
 #[test]
 fn ranks_that_finish_seconds_apart_end_without_a_verdict() {
     let job = Job::start(mpirun(3, None), 3, &["finish", "0", "1500", "10000"]);
+    job.end(Instant::now()).ended_well();
+}
+
+#[test]
+fn waiting_for_a_slow_rank_is_no_fault() {
+    let job = Job::start(mpirun(3, None), 3, &["slow", "1", "2000", "1000"]);
     job.end(Instant::now()).ended_well();
 }
 

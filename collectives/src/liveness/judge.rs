@@ -26,18 +26,24 @@ pub(super) struct Finding {
     pub(super) reason: Option<String>,
 }
 
-/// The dead before the silent, the silent before the stuck: the former explain the latter.
-pub(super) fn judge(views: &[View]) -> Option<Finding> {
-    let absent = |view: &View, kind| Finding { rank: view.rank, kind, since: view.unheard, reason: None };
-    let dead = views.iter().find(|view| view.lost).map(|view| absent(view, Trouble::Dead));
-    let silent = || {
-        let longest = views.iter().filter(|view| view.unheard > view.silence).max_by_key(|view| view.unheard);
-        longest.map(|view| absent(view, Trouble::Silent))
-    };
-    dead.or_else(silent).or_else(|| stuck(views))
+/// The trouble that all ranks' standings tell: the dead before the silent, the silent before the stuck, since the former
+/// explain the latter.
+///
+/// `together` is for how long all ranks have been seen waiting, and the same ranks. Their own words may each be a
+/// heartbeat old: just after a long wait some still seem to wait while others have gone on, or even left.
+pub(super) fn judge(views: &[View], together: Duration) -> Option<Finding> {
+    absent(views).or_else(|| stuck(views, together))
 }
 
-fn stuck(views: &[View]) -> Option<Finding> {
+/// Ranks that are not heard any more. Who sees only some ranks can tell no more than that.
+pub(super) fn absent(views: &[View]) -> Option<Finding> {
+    let found = |view: &View, kind| Finding { rank: view.rank, kind, since: view.unheard, reason: None };
+    let dead = views.iter().find(|view| view.lost).map(|view| found(view, Trouble::Dead));
+    let silent = views.iter().filter(|view| view.unheard > view.silence).max_by_key(|view| view.unheard);
+    dead.or_else(|| silent.map(|view| found(view, Trouble::Silent)))
+}
+
+fn stuck(views: &[View], together: Duration) -> Option<Finding> {
     let working = views.iter().filter(|view| !view.standing.waits_for_others);
     let still = working.clone().filter(|view| view.standing.stands_still());
     if let Some(culprit) = still.max_by_key(|view| view.standing.idle) {
@@ -47,15 +53,15 @@ fn stuck(views: &[View]) -> Option<Finding> {
     if working.count() > 0 {
         return None;
     }
-    deadlock(views)
+    deadlock(views, together)
 }
 
 /// Every rank waits. That is normal for the length of a collective, and nobody's patience counts but the longest: a
 /// rank without a limit has none to offer, for it waits as well.
-fn deadlock(views: &[View]) -> Option<Finding> {
+fn deadlock(views: &[View], together: Duration) -> Option<Finding> {
     let limits = views.iter().map(|view| view.standing.patience).filter(|&limit| limit < Duration::MAX);
     let limit = limits.max()?;
-    if views.iter().any(|view| view.standing.idle <= limit) {
+    if together <= limit || views.iter().any(|view| view.standing.idle <= limit) {
         return None;
     }
     let (fewest, most) = (calls(views).min()?, calls(views).max()?);
@@ -144,7 +150,7 @@ mod tests {
     }
 
     fn stuck_rank(standings: &[Standing]) -> Option<(usize, String)> {
-        judge(&views(standings)).map(|found| {
+        judge(&views(standings), Duration::from_secs(11)).map(|found| {
             assert_eq!(found.kind, Trouble::Stuck);
             (found.rank, found.reason.unwrap_or_default())
         })
@@ -155,9 +161,15 @@ mod tests {
         let standings = [working(99), working(0), working(0)];
         let mut views = views(&standings);
         views[1].unheard = Duration::from_secs(6);
-        assert_eq!(judge(&views).map(|found| (found.rank, found.kind)), Some((1, Trouble::Silent)));
+        assert_eq!(
+            judge(&views, Duration::ZERO).map(|found| (found.rank, found.kind)),
+            Some((1, Trouble::Silent))
+        );
         views[2].lost = true;
-        assert_eq!(judge(&views).map(|found| (found.rank, found.kind)), Some((2, Trouble::Dead)));
+        assert_eq!(
+            judge(&views, Duration::ZERO).map(|found| (found.rank, found.kind)),
+            Some((2, Trouble::Dead))
+        );
     }
 
     #[test]
@@ -182,6 +194,12 @@ mod tests {
         assert_eq!(stuck_rank(&[waiting("all_reduce", 6, 99), waiting("all_reduce", 6, 1)]), None);
         let unlimited = Standing { patience: Duration::MAX, ..waiting("barrier", 6, 9999) };
         assert_eq!(stuck_rank(&[unlimited.clone(), unlimited]), None);
+    }
+
+    #[test]
+    fn the_end_of_a_long_wait_is_no_deadlock() {
+        let standings = [waiting("barrier", 6, 99), waiting("barrier", 6, 99)];
+        assert_eq!(judge(&views(&standings), Duration::from_millis(1)), None);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Server {
                         drop(server.events.send(Event::Joined(rank, stream)).await);
                     }
                     Ok(Err(error)) if is_departure(&error) => {
-                        tracing::debug!("liveness: {from} left: {error}")
+                        tracing::debug!("liveness: {from} left: {error}");
                     }
                     Ok(Err(error)) => server.complain(&from, &error),
                     Err(_) => server.complain(&from, &format!("no proof within {} s", PROOF.as_secs())),

@@ -3,7 +3,7 @@
 //! Rank 0 watches all ranks, itself among them; each other rank watches rank 0.
 
 use super::ending::Ending;
-use super::judge::{Finding, View, judge};
+use super::judge::{Finding, View, absent, judge};
 use super::link::{Event, Link};
 use super::protocol::Frame;
 use super::verdict::{Standing, Verdict};
@@ -58,6 +58,8 @@ pub(super) struct Watch {
     leaving: Option<Instant>,
     /// When this loop last ran; it does at every heartbeat.
     ran: Instant,
+    /// When a rank was last seen working, or leaving.
+    moved: Instant,
     /// Since when this process runs without a gap.
     awake: Instant,
 }
@@ -78,8 +80,22 @@ impl Watch {
             (rank, Peer { link: None, standing, heard: now, lost: false, left: false })
         };
         let peers = if rank == 0 { (1..size).map(peer).collect() } else { BTreeMap::from([peer(0)]) };
-        let (armed, ended, leaving, ran, awake) = (false, false, None, now, now);
-        Self { rank, activity, ending, peers, sender, events, commands, armed, ended, leaving, ran, awake }
+        let (armed, ended, leaving, ran, moved, awake) = (false, false, None, now, now, now);
+        Self {
+            rank,
+            activity,
+            ending,
+            peers,
+            sender,
+            events,
+            commands,
+            armed,
+            ended,
+            leaving,
+            ran,
+            moved,
+            awake,
+        }
     }
 
     /// Where connections report.
@@ -150,6 +166,7 @@ impl Watch {
             Frame::Verdict(verdict) if self.rank != 0 => self.end(*verdict),
             Frame::Goodbye => {
                 peer.left = true;
+                self.moved = Instant::now();
                 match (&peer.link, self.leaving) {
                     (Some(link), _) if self.rank == 0 => link.send(Frame::Goodbye),
                     (_, None) => {
@@ -183,7 +200,7 @@ impl Watch {
     fn notice_gap(&mut self) {
         let now = Instant::now();
         if now.duration_since(self.ran) > GAP {
-            self.awake = now;
+            (self.awake, self.moved) = (now, now);
             self.peers.values_mut().for_each(|peer| peer.heard = now);
         }
         self.ran = now;
@@ -197,6 +214,7 @@ impl Watch {
 
     fn leave(&mut self) {
         self.leaving = Some(Instant::now());
+        self.moved = Instant::now();
         if self.rank != 0 {
             self.peers
                 .values()
@@ -224,7 +242,13 @@ impl Watch {
         }
         self.notice_gap();
         let own = self.standing();
-        let Some(found) = judge(&self.views(&own)) else { return };
+        let views = self.views(&own);
+        let works = views.iter().any(|view| !view.standing.waits_for_others);
+        let found = if self.rank == 0 { judge(&views, self.moved.elapsed()) } else { absent(&views) };
+        if works {
+            self.moved = Instant::now();
+        }
+        let Some(found) = found else { return };
         let standing = self.peers.get(&found.rank).map_or(own, |peer| peer.standing.clone());
         let Some(verdict) = self.verdict(found, standing) else { return };
         if self.rank == 0 {
