@@ -86,9 +86,9 @@ impl Rank {
         Ok(Self {
             group,
             control,
-            activity,
             device,
             threads,
+            activity,
             local_size,
             placement,
             signals,
