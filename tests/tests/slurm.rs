@@ -9,7 +9,7 @@ use tests::cluster::{Bench, real};
 use tests::launched::{signal, starts, wait_for, wait_for_step};
 use tests::{binary, stderr};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const TWO_BY_TWO: [&str; 2] = ["--nodes=2", "--ntasks-per-node=2"];
 
 fn completed() -> (String, String) {
@@ -267,4 +267,23 @@ fn lift_submits_watches_and_cancels() {
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("neither a job that `lift submit` sent from here nor a run folder"));
+}
+
+#[test]
+fn shell_scripts_are_clean() {
+    let root = tests::launched::repository();
+    let scripts =
+        ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch", "slurm/lib/job.sh"];
+    let ours = ["tests/slurm/with-slurm.sh", "tests/fakes/trainer.sh"];
+    let Ok(output) = std::process::Command::new("shellcheck")
+        .arg("-x")
+        .args(scripts)
+        .args(ours)
+        .current_dir(root)
+        .output()
+    else {
+        eprintln!("skipped: shell_scripts_are_clean (shellcheck is not installed)");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
