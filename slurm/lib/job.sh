@@ -20,6 +20,7 @@ lift_job() { # [--] arguments of lift-trainer
     lift_arguments
     lift_trainer
     lift_launcher
+    lift_step_number
     lift_watch
     lift_decide
 }
@@ -117,6 +118,16 @@ lift_launcher() {
         [[ -z $per_node ]] || LIFT_LAUNCH+=(--map-by "ppr:$per_node:node")
     fi
     lift_say "start $LIFT_RESTART_COUNT of job ${SLURM_JOB_ID}: $ranks ranks on $nodes nodes${LIFT_RUN:+, run folder $LIFT_RUN}"
+}
+
+# A node that died leaves the PMIx folder of its step behind, and a step of the same number cannot start there: Slurm
+# counts steps from 0 again after a requeue. So each start uses a number of its own.
+lift_step_number() {
+    local number
+    [[ ${LIFT_LAUNCH[0]} == srun ]] || return 0
+    for ((number = 0; number < LIFT_RESTART_COUNT; number++)); do
+        srun --mpi=none --nodes=1 --ntasks=1 true < /dev/null
+    done
 }
 
 lift_status() { cat "${LIFT_RUN:-/nonexistent}/status.json" 2> /dev/null; }

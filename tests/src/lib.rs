@@ -1,5 +1,6 @@
 //! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
 
+pub mod cluster;
 pub mod launched;
 
 use serde_json::Value;
