@@ -2,9 +2,9 @@
 
 use crate::activity::Activity;
 use crate::control::Control;
-use crate::error::LaunchError;
+use crate::error::{CollectiveError, LaunchError};
 use crate::launch::expected_world;
-use crate::process_group::{MpiGroup, ProcessGroup, Solo};
+use crate::process_group::{MpiGroup, NcclGroup, NcclOptions, ProcessGroup, Solo};
 use crate::raw::Comm;
 use mpi::environment::Universe;
 use mpi::topology::{Communicator, SimpleCommunicator};
@@ -81,6 +81,16 @@ impl World {
             return Ok(Box::new(Solo));
         }
         Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?)))
+    }
+
+    /// The tensor plane over NCCL, for ranks with a GPU each; see [`NcclGroup`]. All ranks call it, and either
+    /// all get a group or all get the same error.
+    pub fn nccl_group(
+        &self,
+        control: &Control,
+        options: NcclOptions,
+    ) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        Ok(Box::new(NcclGroup::start(control, &self.activity, options)?))
     }
 
     /// The control plane.

@@ -2,9 +2,11 @@
 //!
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
+use super::tensors::Asked;
 use super::{ProcessGroup, ReduceOp};
 use crate::error::CollectiveError;
 use crate::raw::{Comm, Element};
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The process group of ranks that MPI joins.
@@ -17,34 +19,8 @@ impl MpiGroup {
         Self { comm }
     }
 
-    fn element(&self, operation: &'static str, tensor: &Tensor) -> Result<Element, CollectiveError> {
-        let refuse = |expected: &str, found: String| CollectiveError::Tensor {
-            rank: self.comm.rank,
-            operation,
-            expected: expected.to_owned(),
-            found,
-        };
-        if !tensor.is_contiguous() {
-            return Err(refuse("a contiguous tensor", format!("one with strides {:?}", tensor.stride())));
-        }
-        match tensor.kind() {
-            Kind::Float => Ok(Element::F32),
-            Kind::Double => Ok(Element::F64),
-            Kind::Int64 => Ok(Element::I64),
-            other => Err(refuse("kind Float, Double or Int64", format!("{other:?}"))),
-        }
-    }
-
-    fn parts(&self, operation: &'static str, whole: &Tensor, part: &Tensor) -> Result<(), CollectiveError> {
-        if whole.numel() == part.numel() * self.comm.size && whole.kind() == part.kind() {
-            return Ok(());
-        }
-        Err(CollectiveError::Tensor {
-            rank: self.comm.rank,
-            operation,
-            expected: format!("{} parts of {} elements of {:?}", self.comm.size, part.numel(), part.kind()),
-            found: format!("{} elements of {:?}", whole.numel(), whole.kind()),
-        })
+    fn asked(&self, operation: &'static str) -> Asked {
+        Asked { rank: self.comm.world_rank, operation }
     }
 }
 
@@ -77,7 +53,14 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError> {
-        let element = self.element("all_reduce", tensor)?;
+        let element = self.asked("all_reduce").element(tensor)?;
+        if element == Element::BF16 {
+            // MPI has no such type: accumulated in float, rounded once.
+            let mut wide = tensor.to_kind(Kind::Float);
+            self.all_reduce(&mut wide, op)?;
+            tensor.copy_(&wide);
+            return Ok(());
+        }
         on_host(tensor, |host| {
             // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
             unsafe { self.comm.all_reduce(bytes(host), host.numel(), element, op) }
@@ -85,7 +68,7 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError> {
-        let element = self.element("broadcast", tensor)?;
+        let element = self.asked("broadcast").element(tensor)?;
         on_host(tensor, |host| {
             // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
             unsafe { self.comm.broadcast(bytes(host), host.numel(), element, root) }
@@ -93,9 +76,10 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
-        let element = self.element("all_gather", input)?;
-        self.element("all_gather", output)?;
-        self.parts("all_gather", output, input)?;
+        let asked = self.asked("all_gather");
+        let element = asked.element(input)?;
+        asked.element(output)?;
+        asked.parts(self.comm.size, output, input)?;
         let source = input.to_device(Device::Cpu);
         on_host(output, |host| {
             // SAFETY: contiguous host tensors; `parts` checked that `host` holds size x numel elements.
@@ -104,9 +88,16 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
-        let element = self.element("reduce_scatter", output)?;
-        self.element("reduce_scatter", input)?;
-        self.parts("reduce_scatter", input, output)?;
+        let asked = self.asked("reduce_scatter");
+        let element = asked.element(output)?;
+        asked.element(input)?;
+        asked.parts(self.comm.size, input, output)?;
+        if element == Element::BF16 {
+            let mut wide = output.to_kind(Kind::Float);
+            self.reduce_scatter(&input.to_kind(Kind::Float), &mut wide)?;
+            output.copy_(&wide);
+            return Ok(());
+        }
         let source = input.to_device(Device::Cpu);
         on_host(output, |host| {
             // SAFETY: contiguous host tensors; `parts` checked that `source` holds size x numel elements.
@@ -116,5 +107,13 @@ impl ProcessGroup for MpiGroup {
 
     fn barrier(&self) -> Result<(), CollectiveError> {
         self.comm.barrier()
+    }
+
+    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
+        self.comm.barrier_within(patience)
+    }
+
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        Ok(Box::new(Self::new(self.comm.split(color, key)?)))
     }
 }

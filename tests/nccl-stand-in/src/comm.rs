@@ -66,8 +66,7 @@ impl Comm {
     /// Starts to join; the outcome is the communicator's state.
     pub(crate) fn start(path: PathBuf, rank: usize, size: usize, blocking: bool) -> Arc<Self> {
         let comm = Self::new(rank, size, blocking);
-        let joining = comm.clone();
-        comm.in_background(move || {
+        comm.in_background(move |joining| {
             let hangs = fault::at_init() == Some(Kind::InitHang);
             if hangs {
                 wait(|| false, || joining.is_aborted());
@@ -92,11 +91,11 @@ impl Comm {
     }
 
     /// Runs work on a thread of its own, which counts as busy.
-    fn in_background(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn in_background(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
         self.busy.fetch_add(1, Ordering::AcqRel);
         let comm = self.clone();
         std::thread::spawn(move || {
-            work();
+            work(&comm);
             comm.busy.fetch_sub(1, Ordering::AcqRel);
         });
     }
@@ -143,8 +142,7 @@ impl Comm {
     /// Starts a division by color; `made` gets the new communicator's handle when it is known, or stays.
     pub(crate) fn split(self: &Arc<Self>, color: i64, key: i64, made: &'static AtomicPtr<Arc<Self>>) {
         self.state.store(IN_PROGRESS, Ordering::Release);
-        let parent = self.clone();
-        self.in_background(move || {
+        self.in_background(move |parent| {
             if let Some((path, rank, size)) = parent.members(color, key) {
                 let child = Self::start(path, rank, size, parent.blocking);
                 if !wait(|| child.state() != IN_PROGRESS, || parent.is_aborted()) {

@@ -4,8 +4,12 @@ use crate::board::{Board, CHUNK, wait};
 use crate::comm::{Comm, INVALID_USAGE, REMOTE_ERROR};
 use crate::fault::Kind as Fault;
 use crate::reduce::{DataType, Op, reduce};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long after its start a call is done that `late_error` is about.
+const LATE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
@@ -33,7 +37,8 @@ struct Aborted;
 
 impl Call {
     /// Runs the call, in the thread of its stream.
-    pub(crate) fn run(self, comm: &Comm, fault: Option<Fault>, number: u64) {
+    pub(crate) fn run(self, comm: &Arc<Comm>, fault: Option<Fault>, number: u64) {
+        let begin = Instant::now();
         match fault {
             Some(Fault::Slow(time)) => std::thread::sleep(time),
             Some(Fault::Hang | Fault::AbortHang) => return never(comm),
@@ -48,6 +53,13 @@ impl Call {
             let mut rounds = Rounds { comm, board, round: &mut round, signature: self.signature() };
             // An aborted call leaves its buffers in any state, as NCCL does.
             let _ = self.exchange(&mut rounds);
+        }
+        if fault == Some(Fault::LateError) {
+            let text = format!("stand-in: told to fail after call {number}");
+            comm.in_background(move |comm| {
+                wait(|| false, || comm.is_aborted() || begin.elapsed() > LATE);
+                comm.fail(REMOTE_ERROR, &text);
+            });
         }
     }
 

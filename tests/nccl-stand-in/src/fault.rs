@@ -9,6 +9,7 @@ pub(crate) enum Kind {
     Slow(Duration),
     Hang,
     AsyncError,
+    LateError,
     AbortHang,
     InitFail,
     InitHang,
@@ -55,6 +56,7 @@ fn parse(text: &str, slow: &str) -> Result<Fault, String> {
         }
         "hang" => Kind::Hang,
         "async_error" => Kind::AsyncError,
+        "late_error" => Kind::LateError,
         "abort_hang" => Kind::AbortHang,
         "init_fail" => Kind::InitFail,
         "init_hang" => Kind::InitHang,
@@ -88,7 +90,9 @@ impl Fault {
         let hit = match self.kind {
             Kind::InitFail | Kind::InitHang => false,
             Kind::Slow(_) => self.call.is_none_or(|call| call == number),
-            Kind::Hang | Kind::AsyncError | Kind::AbortHang => self.call.unwrap_or(1) == number,
+            Kind::Hang | Kind::AsyncError | Kind::LateError | Kind::AbortHang => {
+                self.call.unwrap_or(1) == number
+            }
         };
         hit.then_some(self.kind)
     }

@@ -16,6 +16,7 @@
 //! | `slow` | the call takes `NCCL_STAND_IN_SLOW_MS` (100) longer; every call if none is named |
 //! | `hang` | the call is never done |
 //! | `async_error` | from the call on `ncclCommGetAsyncError` answers an error, and the call is never done |
+//! | `late_error` | the call is done, and `ncclCommGetAsyncError` answers an error a moment later |
 //! | `abort_hang` | as `hang`, and `ncclCommAbort` does not return |
 //! | `init_fail` | making a communicator fails |
 //! | `init_hang` | making a communicator is never done |
