@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Every fault has ended by then, the start of the ranks included.
@@ -14,27 +14,25 @@ fn build_folder() -> PathBuf {
     test.ancestors().nth(2).expect("tests lie in PROFILE/deps").to_owned()
 }
 
-/// The stand-in of this build. Cargo builds it only when it is asked for, so it is asked for here.
-fn stand_in() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| {
+/// A file of this build. Cargo builds neither the stand-in nor the example for a single test, so they are asked for.
+fn built(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "nccl-stand-in"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "-p", "nccl-stand-in", "-p", "collectives", "--lib"]);
+        cargo.args(["--example", "group_check"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         if build_folder().ends_with("release") {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo starts").success(), "the stand-in does not build");
-        let file = build_folder().join("libnccl_stand_in.so");
-        assert!(file.exists(), "{} is missing", file.display());
-        file
-    })
+        assert!(cargo.status().expect("cargo starts").success(), "stand-in and example do not build");
+    });
+    let file = build_folder().join(name);
+    assert!(file.exists(), "{} is missing", file.display());
+    file
 }
 
-/// Ranks take all cores: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static MACHINE: Mutex<()> = Mutex::new(());
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Ranks that compute take all cores; those that wait for the end of a fault do so side by side.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 fn mpirun(ranks: usize) -> Command {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.mpi/bin/mpirun");
@@ -59,10 +57,14 @@ struct Said {
 /// `group_check` on so many ranks with variables set. The ranks carry a mark, by which those that outlive the
 /// run are found.
 fn group_check(ranks: usize, arguments: [&str; 2], variables: &[(&str, &str)]) -> Said {
-    let _alone = alone();
+    let (_alone, _shared) = if arguments[1] == "check" {
+        (Some(MACHINE.write().unwrap_or_else(PoisonError::into_inner)), None)
+    } else {
+        (None, Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+    };
     let mark = format!("{}-{:?}", std::process::id(), Instant::now());
     let mut command = mpirun(ranks);
-    command.arg(build_folder().join("examples/group_check")).args(arguments);
+    command.arg(built("examples/group_check")).args(arguments);
     command.env("GROUP_CHECK_MARK", &mark).envs(variables.iter().copied());
     let begin = Instant::now();
     let output = command.output().expect("mpirun starts");
@@ -96,7 +98,7 @@ fn processes_with(mark: &str) -> Vec<PathBuf> {
 }
 
 fn with_stand_in(ranks: usize, mode: &str, variables: &[(&str, &str)]) -> Said {
-    let file = stand_in().display().to_string();
+    let file = built("libnccl_stand_in.so").display().to_string();
     let mut all = vec![("NCCL_RS_LIBRARY", file.as_str()), ("NCCL_RS_CUDART", file.as_str())];
     all.extend_from_slice(variables);
     group_check(ranks, ["nccl", mode], &all)
@@ -104,7 +106,10 @@ fn with_stand_in(ranks: usize, mode: &str, variables: &[(&str, &str)]) -> Said {
 
 /// A fault of the stand-in under two or more ranks, which has to end by itself and in time.
 fn fault(ranks: usize, mode: &str, fault: &str) -> Said {
-    let said = with_stand_in(ranks, mode, &[("NCCL_STAND_IN_FAULT", fault)]);
+    // Where ending takes a while, the others wait to be ended by it.
+    let linger = if fault.starts_with("abort_hang") || mode == "stuck" { "6" } else { "1" };
+    let variables = [("NCCL_STAND_IN_FAULT", fault), ("GROUP_CHECK_LINGER", linger)];
+    let said = with_stand_in(ranks, mode, &variables);
     assert!(!said.output.status.success(), "{}", said.stdout);
     assert!(said.time < PATIENCE, "{fault} took {:?}: {}", said.time, said.stderr);
     said

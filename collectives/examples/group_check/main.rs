@@ -1,18 +1,21 @@
 //! Checks a process group on real ranks, or drives it into a fault: the program behind `tests/process_groups.rs`.
 //!
 //!     mpirun -n 4 target/release/examples/group_check mpi check
-//!     mpirun -n 4 target/release/examples/group_check nccl check|fault|stuck
+//!     mpirun -n 4 target/release/examples/group_check nccl check|fault|stuck|barrier
 //!
 //! With the stand-in, `NCCL_RS_LIBRARY` and `NCCL_RS_CUDART` name `libnccl_stand_in.so`.
 
 mod oracle;
 
 use collectives::{CollectiveError, Control, NcclOptions, ProcessGroup, ReduceOp, World};
+use std::io::Write;
 use std::process::exit;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
+/// For faults. What has to succeed gets more: the machine may have fewer cores than ranks.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const LONG_TIMEOUT: Duration = Duration::from_mins(1);
 /// Exit codes of a fault that was answered by an error, and of a process that was ended from outside.
 const FAILED: i32 = 3;
 const STUCK: i32 = 4;
@@ -28,7 +31,7 @@ fn main() {
     let control = world.control().unwrap_or_else(|error| panic!("{error}"));
     let group = match backend.as_str() {
         "mpi" => world.process_group().map_err(|error| error.to_string()),
-        _ => world.nccl_group(&control, options()).map_err(|error| error.to_string()),
+        _ => world.nccl_group(&control, options(mode == "check")).map_err(|error| error.to_string()),
     };
     let group = group.unwrap_or_else(|error| leave(&error));
     let outcome = match mode.as_str() {
@@ -41,22 +44,27 @@ fn main() {
     }
 }
 
-fn options() -> NcclOptions {
-    let told = |what: &'static str| move |text: &str| eprintln!("{what}: {text}");
+/// One write for a line: those of several ranks must not mix.
+fn say(what: &str, text: &str) {
+    let _ = std::io::stderr().write_all(format!("{what}: {text}\n").as_bytes());
+}
+
+fn options(patient: bool) -> NcclOptions {
     let on_stuck = |text: &str| {
-        eprintln!("stuck: {text}");
+        say("stuck", text);
         // SAFETY: ends the process without running anything else of it.
         unsafe { nix::libc::_exit(STUCK) }
     };
-    let device = Device::Cpu;
-    let (on_failure, on_stuck) = (Box::new(told("failure")), Box::new(on_stuck));
-    NcclOptions { device, timeout: TIMEOUT, on_failure, on_stuck }
+    let timeout = if patient { LONG_TIMEOUT } else { TIMEOUT };
+    let (on_failure, on_stuck) = (Box::new(|text: &str| say("failure", text)), Box::new(on_stuck));
+    NcclOptions { device: Device::Cpu, timeout, on_failure, on_stuck }
 }
 
-/// Says the error, leaves the other ranks a moment to say theirs, and ends without MPI.
+/// Says the error, leaves the other ranks time to say theirs, and ends without MPI.
 fn leave(error: &str) -> ! {
-    eprintln!("error: {error}");
-    std::thread::sleep(Duration::from_secs(1));
+    say("error", error);
+    let seconds = std::env::var("GROUP_CHECK_LINGER").ok().and_then(|text| text.parse().ok());
+    std::thread::sleep(Duration::from_secs(seconds.unwrap_or(1)));
     exit(FAILED)
 }
 
@@ -79,7 +87,7 @@ fn check(control: &Control, group: &dyn ProcessGroup) -> Result<(), CollectiveEr
     drop((node, pair));
     refusals(group);
     group.barrier()?;
-    group.barrier_within(TIMEOUT)?;
+    group.barrier_within(LONG_TIMEOUT)?;
     control.barrier()?;
     if rank == 0 {
         println!("{} on {size} ranks: {compared} results are right", group.backend());

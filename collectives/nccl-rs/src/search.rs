@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -106,7 +107,9 @@ fn open_named(wanted: Wanted, path: PathBuf) -> Result<Opened, Error> {
 
 fn load(path: &Path, mode: i32) -> Result<Library, String> {
     // SAFETY: loading runs the library's initialisers; those of NCCL and CUDA are fit to run at any time.
-    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | mode) }.map_err(|error| error.to_string())
+    let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | mode) };
+    // The loader's own words are the source of what libloading says.
+    opened.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
 /// Folders to look into when the loader knows nothing, in this order, each once.
@@ -211,7 +214,9 @@ mod tests {
             surroundings(|name| (name == "NCCL_RS_TEST_UNSET").then(|| OsString::from("/etc/hosts")));
         let text = open(ABSENT, &around).map(|found| found.path).unwrap_err().to_string();
         assert!(
-            text.starts_with("NCCL_RS_TEST_UNSET names /etc/hosts, which does not load as NCCL: "),
+            text.starts_with(
+                "NCCL_RS_TEST_UNSET names /etc/hosts, which does not load as NCCL: /etc/hosts: "
+            ),
             "{text}"
         );
     }
