@@ -106,8 +106,8 @@ fn with_stand_in(ranks: usize, mode: &str, variables: &[(&str, &str)]) -> Said {
 
 /// A fault of the stand-in under two or more ranks, which has to end by itself and in time.
 fn fault(ranks: usize, mode: &str, fault: &str) -> Said {
-    // Where ending takes a while, the others wait to be ended by it.
-    let linger = if fault.starts_with("abort_hang") || mode == "stuck" { "6" } else { "1" };
+    // Time for the slowest rank to say its own error, or to be ended from outside, before the first one leaves.
+    let linger = if fault.starts_with("abort_hang") || mode == "stuck" { "6" } else { "3" };
     let variables = [("NCCL_STAND_IN_FAULT", fault), ("GROUP_CHECK_LINGER", linger)];
     let said = with_stand_in(ranks, mode, &variables);
     assert!(!said.output.status.success(), "{}", said.stdout);

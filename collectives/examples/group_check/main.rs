@@ -64,7 +64,7 @@ fn options(patient: bool) -> NcclOptions {
 fn leave(error: &str) -> ! {
     say("error", error);
     let seconds = std::env::var("GROUP_CHECK_LINGER").ok().and_then(|text| text.parse().ok());
-    std::thread::sleep(Duration::from_secs(seconds.unwrap_or(1)));
+    std::thread::sleep(Duration::from_secs(seconds.unwrap_or(2)));
     exit(FAILED)
 }
 

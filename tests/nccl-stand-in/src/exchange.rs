@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long after its start a call is done that `late_error` is about.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
