@@ -3,7 +3,7 @@
 use super::SlurmError;
 use super::controller::{ask, state};
 use super::record::find;
-use crate::protocol::Status;
+use crate::protocol::{Status, layout};
 use std::time::{Duration, Instant};
 
 /// Time between two looks.
@@ -21,7 +21,13 @@ pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError>
     let job = record.job.as_str();
     let mut saved = false;
     if let Some(grace) = grace.filter(|_| state(job).state == "RUNNING") {
-        // Signals go to the ranks alone; the batch script, which would put the job back, is ended below.
+        // The batch script would put a job back into the queue whose ranks have saved.
+        let mark = found.run.join(layout::LOGS).join(layout::CANCELLED);
+        std::fs::write(&mark, "").map_err(|source| SlurmError::File {
+            operation: "write",
+            path: mark,
+            source,
+        })?;
         ask("scancel", &["--signal=USR2", job], None)?;
         let start = Instant::now();
         while start.elapsed() < grace && !saved {
