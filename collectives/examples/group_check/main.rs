@@ -112,7 +112,7 @@ fn refusals(group: &dyn ProcessGroup) {
     };
     assert_eq!(
         text(Tensor::zeros([2], (Kind::Int, Device::Cpu))),
-        format!("rank {rank}: all_reduce needs kind Float, Double, Int64 or BFloat16, found Int")
+        format!("rank {rank}: all_reduce needs kind Float, Double, Int64, BFloat16 or Uint8, found Int")
     );
     assert_eq!(
         text(Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)).tr()),
