@@ -10,9 +10,9 @@ use std::time::Duration;
 /// A moment to wait for in a start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// So long after the start, before anything may be there.
+    /// So long after the start: processes begin, and data and backbone are read.
     StartUp(Duration),
-    /// Backbone and head are being built, for so long.
+    /// The run folder is this start's, for so long, and training has not begun.
     Init(Duration),
     /// So many steps were made by this start, and so long ago.
     Training(u64, Duration),
@@ -27,9 +27,9 @@ pub enum Moment {
 /// What a run was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum At {
-    /// Its processes started.
+    /// It started, up to the opening of the run folder.
     StartUp,
-    /// It built the model.
+    /// From there to the first step.
     Init,
     /// It made steps.
     Training,
@@ -72,9 +72,9 @@ impl At {
 impl Moment {
     /// Any moment.
     pub fn draw(draw: &mut Draw) -> Self {
-        match draw.weighted(&[(10, 0), (8, 1), (30, 2), (30, 3), (14, 4), (8, 5)]) {
-            0 => Self::StartUp(draw.milliseconds(400)),
-            1 => Self::Init(draw.milliseconds(60)),
+        match draw.weighted(&[(12, 0), (8, 1), (28, 2), (26, 3), (14, 4), (12, 5)]) {
+            0 => Self::StartUp(draw.milliseconds(900)),
+            1 => Self::Init(draw.milliseconds(3)),
             2 => Self::training(draw),
             3 => Self::Checkpoint(draw.below(3)),
             4 => Self::Evaluating(draw.milliseconds(40)),

@@ -109,7 +109,9 @@ impl Tally {
             for count in row {
                 let _ = write!(text, "{:>12}", if count == 0 { "-".to_owned() } else { count.to_string() });
             }
-            let _ = writeln!(text, "{:>21.2} s", worst.as_secs_f64());
+            let worst =
+                if worst.is_zero() { "-".to_owned() } else { format!("{:.2} s", worst.as_secs_f64()) };
+            let _ = writeln!(text, "{worst:>23}");
         }
         let (hits, misses) = (self.hits(), self.misses());
         let share = 100.0 * hits as f64 / (hits + misses).max(1) as f64;

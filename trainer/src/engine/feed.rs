@@ -49,7 +49,7 @@ impl Plan {
             (first..plan.steps(at)).map(move |step| {
                 let request = plan.request(at, step);
                 #[cfg(feature = "faults")]
-                let request = lossy(request, from > 0 && (at, step) == (epoch, from));
+                let request = lossy(request, plan.own.start == 0 && from > 0 && (at, step) == (epoch, from));
                 request
             })
         })
@@ -91,8 +91,8 @@ impl Plan {
 
 /// The planted bug of a sample that is lost where a run goes on.
 #[cfg(feature = "faults")]
-fn lossy(mut request: Request, first_of_resumed: bool) -> Request {
-    if first_of_resumed && crate::run::checkpoint::Planted::LostSample.is_played() {
+fn lossy(mut request: Request, here: bool) -> Request {
+    if here && crate::run::checkpoint::Planted::LostSample.is_played() {
         request.items.pop();
     }
     request

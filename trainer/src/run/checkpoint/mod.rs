@@ -34,10 +34,10 @@ mod tensors;
 mod writer;
 
 pub use error::CheckpointError;
-#[cfg(any(test, feature = "faults"))]
-pub use faults::{FAULT, FAULT_LOG, PLANTED};
 #[cfg(feature = "faults")]
 pub(crate) use faults::Planted;
+#[cfg(any(test, feature = "faults"))]
+pub use faults::{FAULT, FAULT_LOG, PLANTED};
 pub use reader::{Best, Found, Reader};
 pub use safetensors::Dtype;
 pub use store::{Retention, Store, Written};
