@@ -23,7 +23,7 @@ struct Arguments {
     /// Begin no new run after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
-    /// Play a bug that must be found: lost_sample, unsynced_byte, stale_momentum.
+    /// Play a bug that must be found: `lost_sample`, `unsynced_byte`, `stale_momentum`.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
     /// Keep all run folders.

@@ -119,3 +119,46 @@ fn comparable(text: &str) -> serde_json::Result<Value> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(steps: impl IntoIterator<Item = u64>) -> Expected {
+        let line = |step| serde_json::json!({"kind": "step", "step": step, "samples": 12, "loss": 0.5});
+        Expected {
+            weights: vec![1],
+            lines: steps.into_iter().map(line).collect(),
+            result: serde_json::json!({"correct": 7}),
+        }
+    }
+
+    #[test]
+    fn equal_runs_do_not_differ() {
+        let differences = run(1..=STEPS).compare(&run(1..=STEPS));
+        assert!(differences.told.is_empty() && !differences.corrupt);
+    }
+
+    #[test]
+    fn lost_and_repeated_steps_and_samples_are_counted() {
+        let expected = run(1..=STEPS);
+        let lost = expected.compare(&run((1..=STEPS).filter(|&step| step != 5)));
+        assert_eq!((lost.lost, lost.repeated, lost.told.len()), (12, 0, 1));
+        let repeated = expected.compare(&run((1..=STEPS).chain([5])));
+        assert_eq!((repeated.lost, repeated.repeated, repeated.told.len()), (0, 12, 1));
+        let mut short = run(1..=STEPS);
+        short.lines[3]["samples"] = 11.into();
+        assert_eq!(expected.compare(&short).lost, 1);
+    }
+
+    #[test]
+    fn other_weights_and_counts_are_silent_corruption() {
+        let expected = run(1..=STEPS);
+        let other = Expected { weights: vec![2], ..run(1..=STEPS) };
+        assert!(expected.compare(&other).corrupt);
+        let other = Expected { result: serde_json::json!({"correct": 8}), ..run(1..=STEPS) };
+        let differences = expected.compare(&other);
+        assert!(differences.corrupt);
+        assert_eq!(differences.told, ["result.json differs in correct: 8 correct, expected 7"]);
+    }
+}

@@ -1,5 +1,6 @@
 //! A small data set of real JPEG files in a long tail, with lists.
 
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ impl DataSet {
                     let name = format!("{split}/{class}-{number}.jpg");
                     let salt = if split == "train" { 0 } else { 1000 };
                     fs::write(root.join(&name), picture(class, number + salt)?)?;
-                    list += &format!("{name} {class}\n");
+                    let _ = writeln!(list, "{name} {class}");
                 }
             }
             fs::write(root.join(format!("{split}.txt")), list)?;

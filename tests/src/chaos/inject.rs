@@ -6,7 +6,7 @@ use super::fault::{Burst, Fault, Injury, To};
 use super::job::{Job, checkpoints};
 use super::moment::At;
 use super::plan::Event;
-use super::process::Process;
+use super::process::{self, Process};
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use nix::sys::signal::Signal;
 use std::fs;
@@ -14,7 +14,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// How long a run that goes on may take to say from what.
-const SAYS_WITHIN: Duration = Duration::from_secs(60);
+const SAYS_WITHIN: Duration = Duration::from_mins(1);
 
 impl Case<'_> {
     /// Puts a fault into effect on the job under way.
@@ -24,24 +24,23 @@ impl Case<'_> {
         let kind = Some(fault.kind());
         match fault {
             Fault::KillRank(number) => {
-                pick(&known, *number).iter().for_each(|process| process.send(Signal::SIGKILL));
+                process::send(pick(&known, *number), Signal::SIGKILL);
                 self.see_to_its_end(kind)
             }
             Fault::KillLauncher => {
-                let launcher = known.iter().find(|process| process.rank.is_none());
-                launcher.iter().for_each(|process| process.send(Signal::SIGKILL));
+                process::send(known.iter().filter(|process| process.rank.is_none()), Signal::SIGKILL);
                 self.see_to_its_end(kind)
             }
             Fault::KillAll => {
-                known.iter().for_each(|process| process.send(Signal::SIGKILL));
+                process::send(&known, Signal::SIGKILL);
                 self.see_to_its_end(kind)
             }
             Fault::Freeze(number) => self.freeze(&known, *number, kind),
             Fault::Pause(number, pause) => {
-                let paused = pick(&known, *number).cloned();
-                paused.iter().for_each(|process| process.send(Signal::SIGSTOP));
+                let paused = pick(&known, *number);
+                process::send(paused, Signal::SIGSTOP);
                 std::thread::sleep(*pause);
-                paused.iter().for_each(|process| process.send(Signal::SIGCONT));
+                process::send(paused, Signal::SIGCONT);
                 self.must_go_on = true;
                 Ok(())
             }
@@ -56,7 +55,7 @@ impl Case<'_> {
     /// The others must notice, name the rank, and end it.
     fn freeze(&mut self, known: &[Process], number: u64, kind: Option<usize>) -> io::Result<()> {
         let Some(frozen) = pick(known, number) else { return self.see_to_its_end(None) };
-        frozen.send(Signal::SIGSTOP);
+        process::send([frozen], Signal::SIGSTOP);
         if let Some(job) = self.wait_for_its_end(kind)? {
             let name = format!("rank {}", frozen.rank.unwrap_or(0));
             let success = job.exit().is_some_and(|exit| exit.success());
@@ -98,7 +97,7 @@ impl Case<'_> {
         (injury, number, many): (Injury, u64, u64),
         kind: Option<usize>,
     ) -> io::Result<()> {
-        known.iter().for_each(|process| process.send(Signal::SIGKILL));
+        process::send(known, Signal::SIGKILL);
         self.see_to_its_end(kind)?;
         if !self.tally.is_sound() || self.run.join(layout::RESULT).exists() {
             return Ok(());
@@ -173,7 +172,7 @@ impl Case<'_> {
             }
         };
         for &signal in &burst.signals {
-            to.iter().for_each(|process| process.send(signal));
+            process::send(to.iter().copied(), signal);
         }
         let Some(job) = self.wait_for_its_end(kind)? else { return Ok(()) };
         // Before the ranks listen, a signal ends them; and mpirun gives them a second after TERM.
@@ -210,9 +209,7 @@ impl Case<'_> {
         let success = job.exit().is_some_and(|exit| exit.success());
         let struck = if text.starts_with("fail") { reached(text, &calls) } else { !success };
         self.tally.strike(event.fault.kind(), if struck { At::Checkpoint } else { At::Gone });
-        // A single rank that is killed, and that no launcher watches, has nobody who could say so.
-        let mute = event.world.bare && !text.starts_with("fail");
-        if !success && !mute && !job.said().contains("rror") {
+        if !success && text.starts_with("fail") && !job.said().contains("rror") {
             self.problem(&format!("LIFT_FAULT={text} ended it without a word: {}", last_words(&job)));
         }
         Ok(())

@@ -221,7 +221,7 @@ impl Job {
             if left.is_empty() {
                 break;
             }
-            left.iter().for_each(|process| process.send(Signal::SIGKILL));
+            process::send(&left, Signal::SIGKILL);
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -1,5 +1,4 @@
-//! Real runs on real ranks, faults drawn from a seed, and the question whether each run is, in the end, the one that
-//! nothing disturbed: the same weights to the bit, every step and every sample once, the same counts.
+#![doc = include_str!("README.md")]
 
 mod case;
 mod compare;

@@ -107,12 +107,12 @@ impl Moment {
                 there && until_later(job, after)
             }
             Self::Training(steps, after) => {
-                let there = until(job, limit, |job| trains(job));
+                let there = until(job, limit, trains);
                 let first = job.steps().unwrap_or(0);
                 there && until(job, limit, |job| made(job, first + steps)) && until_later(job, after)
             }
             Self::Checkpoint(others) => {
-                let there = until(job, limit, |job| trains(job));
+                let there = until(job, limit, trains);
                 let mut seen = std::collections::BTreeSet::new();
                 there
                     && until(job, limit, |job| {
@@ -120,8 +120,8 @@ impl Moment {
                         seen.len() as u64 > others
                     })
             }
-            Self::Evaluating(after) => until(job, limit, |job| evaluates(job)) && until_later(job, after),
-            Self::Results => until(job, limit, |job| writes_results(job)),
+            Self::Evaluating(after) => until(job, limit, evaluates) && until_later(job, after),
+            Self::Results => until(job, limit, writes_results),
         }
     }
 }

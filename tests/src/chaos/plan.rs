@@ -90,3 +90,29 @@ fn order(events: &mut [Event], draw: &mut Draw) {
         *place = event;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_plan_and_every_kind_comes_up() {
+        let means = Means { mounts: true, calls: true };
+        let mut kinds = std::collections::BTreeSet::new();
+        for case in 0..100 {
+            let plan = Plan::draw(3, case, means);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(3, case, means)));
+            kinds.extend(plan.events.iter().map(|event| event.fault.kind()));
+            let orders: Vec<u8> = plan.events.iter().filter_map(|event| event.moment.order()).collect();
+            assert!(orders.is_sorted(), "{plan:?}");
+        }
+        assert_eq!(kinds.len(), crate::chaos::KINDS.len());
+    }
+
+    #[test]
+    fn what_is_not_possible_here_is_not_drawn() {
+        let means = Means { mounts: false, calls: false };
+        let unwanted = |fault: &Fault| matches!(fault, Fault::FullDisk(_) | Fault::Call(_));
+        assert!(!(0..200).any(|case| Plan::draw(0, case, means).any(unwanted)));
+    }
+}

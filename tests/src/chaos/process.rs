@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,10 +16,10 @@ pub struct Process {
     pub rank: Option<usize>,
 }
 
-impl Process {
-    /// Sends a signal. One that is gone by now gets none.
-    pub fn send(&self, signal: Signal) {
-        let _ = kill(Pid::from_raw(self.pid as i32), signal);
+/// Sends a signal to these. Those that are gone by now get none.
+pub fn send<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) {
+    for process in processes {
+        let _ = kill(Pid::from_raw(process.pid as i32), signal);
     }
 }
 
@@ -66,7 +67,7 @@ pub fn stacks(processes: &[Process]) -> String {
             |error| format!("no stack: gdb: {error}"),
             |output| String::from_utf8_lossy(&output.stdout).into_owned(),
         );
-        text += &format!("--- process {pid}, rank {rank:?}\n{stack}\n");
+        let _ = writeln!(text, "--- process {pid}, rank {rank:?}\n{stack}");
     }
     text
 }
