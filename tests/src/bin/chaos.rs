@@ -1,9 +1,10 @@
 //! `make chaos`: faults on real runs. See [`tests::chaos`].
 
 use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests::chaos::{Options, play};
+use tests::chaos::{Options, interrupt, is_interrupted, play};
 
 /// Kills, stops, starves and damages real runs, resumes them, and compares them with undisturbed ones.
 #[derive(Debug, Parser)]
@@ -34,8 +35,22 @@ struct Arguments {
     json: bool,
 }
 
+/// Ctrl-C ends the harness in order: no mounted disk and no folder stays. The runs get it from the terminal as well.
+fn mind_interrupts() -> nix::Result<()> {
+    let mut asked = SigSet::empty();
+    asked.add(Signal::SIGINT);
+    asked.add(Signal::SIGTERM);
+    asked.thread_block()?;
+    std::thread::spawn(move || asked.wait().map(|_| interrupt()));
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(error) = mind_interrupts() {
+        eprintln!("error: signals cannot be waited for: {error}");
+        return ExitCode::from(2);
+    }
     let options = Options {
         seed: arguments.seed,
         faults: arguments.faults,
@@ -59,6 +74,9 @@ fn main() -> ExitCode {
     } else {
         print!("{}", tally.table());
         println!("{:.0} s, seed {}", begun.elapsed().as_secs_f64(), options.seed);
+    }
+    if is_interrupted() {
+        return ExitCode::from(130);
     }
     if tally.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

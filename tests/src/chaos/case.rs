@@ -112,6 +112,9 @@ impl<'a> Case<'a> {
 
     /// Starts the run once more.
     pub(super) fn start(&mut self, world: World, mut environment: Vec<(&str, String)>) -> io::Result<Job> {
+        if super::is_interrupted() {
+            return Err(io::Error::other("interrupted"));
+        }
         let faulty = !environment.is_empty();
         if let Some(bug) = &self.shop.planted {
             environment.push(("LIFT_PLANTED", bug.clone()));

@@ -64,6 +64,18 @@ impl Default for Options {
     }
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Begins nothing more, here and in any other thread; what was mounted and written is taken back.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Plays runs with faults until there were enough of them.
 pub fn play(options: &Options) -> io::Result<Tally> {
     let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?;
@@ -99,7 +111,7 @@ struct Player<'a> {
 
 impl Player<'_> {
     fn work(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if self.options.only.is_some_and(|only| only != number) {
                 return;
@@ -125,6 +137,10 @@ impl Player<'_> {
     }
 
     fn add(&self, number: u64, mut tally: Tally, folder: Option<PathBuf>) {
+        if is_interrupted() {
+            // The ranks may have been told as well; that a run was cut short is no problem of it.
+            tally.problems.clear();
+        }
         let sound = tally.is_sound();
         let planted = self.options.planted.as_ref();
         let bug = planted.map(|bug| format!(" --planted {bug}")).unwrap_or_default();
