@@ -1,7 +1,34 @@
-//! Compiles the constants that MPI defines as macros and `mpi::ffi` therefore lacks.
+//! Compiles what Rust cannot say: constants that MPI defines as macros, and one question to libtorch's C++.
+
+use std::path::PathBuf;
+
 fn main() {
     let compiler = std::env::var("MPICC").unwrap_or_else(|_| "mpicc".to_owned());
     println!("cargo:rerun-if-env-changed=MPICC");
     println!("cargo:rerun-if-changed=shim/mpi_constants.c");
     cc::Build::new().compiler(compiler).file("shim/mpi_constants.c").compile("mpi_constants");
+
+    println!("cargo:rerun-if-changed=shim/current_stream.cpp");
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(libtorch_include())
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file("shim/current_stream.cpp")
+        .compile("current_stream");
+}
+
+/// Headers of the libtorch that torch-sys found.
+fn libtorch_include() -> PathBuf {
+    let root = std::env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let beside = || {
+        let lib = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
+        lib.and_then(|lib| Some(lib.parent()?.to_owned()))
+    };
+    root.or_else(beside).unwrap_or_default().join("include")
 }

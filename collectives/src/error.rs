@@ -1,7 +1,9 @@
 //! What can go wrong between ranks.
 
+use std::time::Duration;
+
 /// A collective call that did not succeed on this rank.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CollectiveError {
     /// MPI answered with an error code.
     #[error("rank {rank}: MPI's {operation} failed after step {step}: {message}")]
@@ -15,6 +17,55 @@ pub enum CollectiveError {
         /// MPI's own text for its code.
         message: String,
     },
+    /// NCCL, or CUDA below it, answered with an error.
+    #[error("rank {rank}: NCCL's {operation} failed after step {step}: {message}")]
+    Nccl {
+        /// Rank on which the call failed.
+        rank: usize,
+        /// Name of the collective.
+        operation: &'static str,
+        /// Steps done before it.
+        step: u64,
+        /// The call that failed, and the library's own text.
+        message: String,
+    },
+    /// The other ranks did not come.
+    #[error(
+        "rank {rank}: {operation} was not done within {:.1} s after step {step}: another rank is dead or stuck, or makes other calls",
+        patience.as_secs_f64()
+    )]
+    TimedOut {
+        /// Rank on which the call was made.
+        rank: usize,
+        /// Name of the collective.
+        operation: &'static str,
+        /// Steps done before it.
+        step: u64,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// NCCL cannot be used by one of the ranks.
+    #[error("rank {rank}: NCCL cannot be used: {message}")]
+    Unavailable {
+        /// The first rank that cannot.
+        rank: usize,
+        /// Why.
+        message: String,
+    },
+    /// Two ranks were given one GPU, which NCCL cannot take.
+    #[error(
+        "ranks {first} and {second} share one GPU ({gpu} on {host}), but NCCL needs one for each rank: start one rank per GPU; under Slurm use --gpus-per-node with --gpu-bind=none and as many tasks per node"
+    )]
+    SameGpu {
+        /// A rank on it.
+        first: usize,
+        /// Another rank on it.
+        second: usize,
+        /// Name of the host.
+        host: String,
+        /// Name of the GPU.
+        gpu: String,
+    },
     /// A tensor that the operation cannot take.
     #[error("rank {rank}: {operation} needs {expected}, found {found}")]
     Tensor {
@@ -27,8 +78,8 @@ pub enum CollectiveError {
         /// What it was given.
         found: String,
     },
-    /// The thread that makes collective calls beside the main thread is gone.
-    #[error("rank {rank}: the thread that makes {operation} ended before its time")]
+    /// The thread that makes collective calls beside the main thread is gone, or cannot be started.
+    #[error("rank {rank}: there is no thread to make {operation} beside the computation; see ulimit -u")]
     Thread {
         /// Rank on which it ended.
         rank: usize,
@@ -75,9 +126,6 @@ pub enum LaunchError {
         /// What it allows.
         found: String,
     },
-    /// The system gives no further thread.
-    #[error("cannot start the thread for collectives: {0}")]
-    Thread(std::io::Error),
     /// A collective failed during start-up.
     #[error(transparent)]
     Collective(#[from] CollectiveError),

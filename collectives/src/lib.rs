@@ -2,7 +2,7 @@
 //!
 //! - [`World`] starts MPI once, checks that the launcher and MPI agree about the number of ranks, and
 //!   gives the two planes:
-//! - [`ProcessGroup`]: collectives in place on tensors ([`Solo`], [`MpiGroup`]);
+//! - [`ProcessGroup`]: collectives in place on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
 //! - [`Control`]: agreements and small objects, on a communicator of its own.
 //! - [`liveness`]: tells dead and stuck ranks, also while a collective hangs;
 //! - [`host`]: how the ranks of one machine share its cores.
@@ -23,5 +23,7 @@ pub use activity::{Activity, Entered, Moment};
 pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
 pub use launch::{Expectation, expected_world};
-pub use process_group::{MpiGroup, Pending, ProcessGroup, ReduceOp, Solo, Traffic};
+pub use process_group::{
+    Callback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, ReduceOp, Solo, Traffic,
+};
 pub use world::World;

@@ -5,6 +5,8 @@ use crate::error::CollectiveError;
 use crate::process_group::ReduceOp;
 use mpi::ffi;
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 unsafe extern "C" {
     fn collectives_mpi_in_place() -> *mut c_void;
@@ -14,6 +16,9 @@ unsafe extern "C" {
 /// Largest number of elements of one MPI call: counts are 32-bit.
 const MAX_COUNT: usize = 1 << 30;
 
+/// Pause between two questions whether a barrier with a time limit is done.
+const BARRIER_POLL: Duration = Duration::from_micros(100);
+
 /// Element types that travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
@@ -21,6 +26,8 @@ pub(crate) enum Element {
     F64,
     I64,
     U8,
+    /// Travels over MPI as it is, but is not reduced there: MPI has no such type.
+    BF16,
 }
 
 impl Element {
@@ -28,6 +35,7 @@ impl Element {
         match self {
             Self::F32 => 4,
             Self::F64 | Self::I64 => 8,
+            Self::BF16 => 2,
             Self::U8 => 1,
         }
     }
@@ -40,6 +48,7 @@ impl Element {
                 Self::F64 => ffi::RSMPI_DOUBLE,
                 Self::I64 => ffi::RSMPI_INT64_T,
                 Self::U8 => ffi::RSMPI_UINT8_T,
+                Self::BF16 => ffi::RSMPI_UINT16_T,
             }
         }
     }
@@ -54,6 +63,8 @@ pub(crate) struct Comm {
     handle: ffi::MPI_Comm,
     pub(crate) rank: usize,
     pub(crate) size: usize,
+    /// This process's number among all, for messages.
+    pub(crate) world_rank: usize,
     activity: Activity,
 }
 
@@ -64,11 +75,14 @@ impl Comm {
         (rank, size): (usize, usize),
         activity: Activity,
     ) -> Result<Self, CollectiveError> {
-        let comm = Self { handle, rank, size, activity };
+        Self { handle, rank, size, world_rank: rank, activity }.returning_errors()
+    }
+
+    fn returning_errors(self) -> Result<Self, CollectiveError> {
         // SAFETY: `handle` is a live communicator of an initialised MPI.
-        let code = unsafe { collectives_mpi_errors_return(handle) };
-        comm.check("set_errhandler", code)?;
-        Ok(comm)
+        let code = unsafe { collectives_mpi_errors_return(self.handle) };
+        self.check("set_errhandler", code)?;
+        Ok(self)
     }
 
     /// Where its calls name themselves.
@@ -86,7 +100,7 @@ impl Comm {
             return Ok(());
         }
         let step = self.activity.now().0.step;
-        Err(CollectiveError::Mpi { rank: self.rank, operation, step, message: error_text(code) })
+        Err(CollectiveError::Mpi { rank: self.world_rank, operation, step, message: error_text(code) })
     }
 
     fn enter(&self, operation: &'static str) -> Entered {
@@ -165,6 +179,10 @@ impl Comm {
     ) -> Result<(), CollectiveError> {
         let _entered = self.enter("all_gather");
         let length = self.single_count("all_gather", count)?;
+        if count == 0 {
+            // The same on all ranks. Empty vectors share an address, which MPI takes for a mistake.
+            return Ok(());
+        }
         // SAFETY: the caller's ranges have the sizes that the call reads and writes.
         let code = unsafe {
             ffi::MPI_Allgather(
@@ -228,6 +246,61 @@ impl Comm {
         self.check("barrier", code)
     }
 
+    /// Returns when every rank has called it, or with an error when `patience` is over. After the latter
+    /// the communicator is of no use: its barrier is still open.
+    pub(crate) fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
+        let _entered = self.enter("barrier");
+        let begin = Instant::now();
+        let mut request = MaybeUninit::<ffi::MPI_Request>::uninit();
+        // SAFETY: the communicator is alive; the call writes one request.
+        let code = unsafe { ffi::MPI_Ibarrier(self.handle, request.as_mut_ptr()) };
+        self.check("barrier", code)?;
+        loop {
+            let (mut done, mut status): (c_int, _) = (0, MaybeUninit::<ffi::MPI_Status>::uninit());
+            // SAFETY: the request was started above and is not done yet; the status is only written.
+            let code = unsafe { ffi::MPI_Test(request.as_mut_ptr(), &raw mut done, status.as_mut_ptr()) };
+            self.check("barrier", code)?;
+            if done != 0 {
+                return Ok(());
+            }
+            if begin.elapsed() > patience {
+                let (rank, step) = (self.world_rank, self.activity.now().0.step);
+                return Err(CollectiveError::TimedOut { rank, operation: "barrier", step, patience });
+            }
+            std::thread::sleep(BARRIER_POLL);
+        }
+    }
+
+    /// The ranks that give the same `color`, ordered by `key`, as a communicator of their own.
+    ///
+    /// It lives until MPI ends: freeing it is a collective call, which a rank that leaves early because of an
+    /// error would not make.
+    pub(crate) fn split(&self, color: usize, key: usize) -> Result<Self, CollectiveError> {
+        let _entered = self.enter("split");
+        let small = |what, value: usize| {
+            c_int::try_from(value).map_err(|_| CollectiveError::Tensor {
+                rank: self.world_rank,
+                operation: "split",
+                expected: format!("a {what} of at most {}", c_int::MAX),
+                found: value.to_string(),
+            })
+        };
+        let (color, key) = (small("color", color)?, small("key", key)?);
+        let mut handle = MaybeUninit::<ffi::MPI_Comm>::uninit();
+        let (mut rank, mut size): (c_int, c_int) = (0, 0);
+        // SAFETY: the communicator is alive; each call writes one value, and the handle is read only after
+        // the call that writes it has succeeded.
+        let handle = unsafe {
+            self.check("split", ffi::MPI_Comm_split(self.handle, color, key, handle.as_mut_ptr()))?;
+            let handle = handle.assume_init();
+            self.check("split", ffi::MPI_Comm_rank(handle, &raw mut rank))?;
+            self.check("split", ffi::MPI_Comm_size(handle, &raw mut size))?;
+            handle
+        };
+        let (rank, size, world_rank) = (rank as usize, size as usize, self.world_rank);
+        Self { handle, rank, size, world_rank, activity: self.activity.clone() }.returning_errors()
+    }
+
     /// Ends all ranks of the world with `code`. Does not return.
     pub(crate) fn abort(&self, code: i32) -> ! {
         // SAFETY: MPI is initialised; the call ends the process.
@@ -241,7 +314,7 @@ impl Comm {
         }
         let (expected, found) =
             (format!("at most {MAX_COUNT} elements a rank"), format!("{count}; cut the tensor into parts"));
-        Err(CollectiveError::Tensor { rank: self.rank, operation, expected, found })
+        Err(CollectiveError::Tensor { rank: self.world_rank, operation, expected, found })
     }
 }
 

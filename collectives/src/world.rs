@@ -2,13 +2,13 @@
 
 use crate::activity::Activity;
 use crate::control::Control;
-use crate::error::LaunchError;
+use crate::error::{CollectiveError, LaunchError};
 use crate::launch::expected_world;
-use crate::process_group::{MpiGroup, ProcessGroup, Solo};
+use crate::process_group::{MpiGroup, NcclGroup, NcclOptions, ProcessGroup, Solo};
 use crate::raw::Comm;
 use mpi::environment::Universe;
 use mpi::topology::{Communicator, SimpleCommunicator};
-use mpi::traits::AsRaw;
+use mpi::traits::{AsRaw, Root};
 
 /// All ranks of this job. MPI ends when it is dropped, so keep it until the program's last line.
 pub struct World {
@@ -21,6 +21,7 @@ pub struct World {
     size: usize,
     local_rank: usize,
     local_size: usize,
+    node: usize,
     activity: Activity,
 }
 
@@ -49,6 +50,8 @@ impl World {
         }
         let host = world.split_shared(rank as i32);
         let (local_rank, local_size) = (host.rank() as usize, host.size() as usize);
+        let mut node = rank;
+        host.process_at_rank(0).broadcast_into(&mut node);
         let (tensors, beside, control) = (world.duplicate(), world.duplicate(), world.duplicate());
         let activity = Activity::default();
         Ok(Self {
@@ -60,6 +63,7 @@ impl World {
             size,
             local_rank,
             local_size,
+            node,
             activity,
         })
     }
@@ -84,6 +88,11 @@ impl World {
         self.local_size
     }
 
+    /// Number of this host: the number of its first process.
+    pub fn node(&self) -> usize {
+        self.node
+    }
+
     /// What this process is doing; every collective names itself there.
     pub fn activity(&self) -> &Activity {
         &self.activity
@@ -94,8 +103,17 @@ impl World {
         if self.size == 1 {
             return Ok(Box::new(Solo));
         }
-        let group = MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.beside)?);
-        Ok(Box::new(group.map_err(LaunchError::Thread)?))
+        Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.beside)?)))
+    }
+
+    /// The tensor plane over NCCL, for ranks with a GPU each; see [`NcclGroup`]. All ranks call it, and either
+    /// all get a group or all get the same error.
+    pub fn nccl_group(
+        &self,
+        control: &Control,
+        options: NcclOptions,
+    ) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        Ok(Box::new(NcclGroup::start(control, &self.activity, options)?))
     }
 
     /// The control plane.

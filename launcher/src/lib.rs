@@ -5,4 +5,5 @@
 pub mod arguments;
 pub mod protocol;
 pub mod run;
+pub mod slurm;
 pub mod tail;

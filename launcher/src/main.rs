@@ -3,7 +3,10 @@
 use clap::{Parser, Subcommand};
 use launcher::protocol::Outcome;
 use launcher::run::{self, Plan};
+use launcher::slurm::{self, Job, SlurmError};
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Starts LIFT training here, on hosts, or on a cluster.
 #[derive(Debug, Parser)]
@@ -18,6 +21,61 @@ enum Verb {
     /// Start ranks here or on hosts, watch them, and start them again where that helps
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::Options),
+    /// Send a training job to Slurm
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Submit {
+        /// What to ask for
+        #[command(flatten)]
+        job: Job,
+        /// Print the job as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the batch script that `lift submit` would send
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Render(Job),
+    /// Show where jobs and runs stand
+    #[command(
+        after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, also one without a job"
+    )]
+    Status {
+        /// Jobs or run folders [default: the newest jobs]
+        #[arg(value_name = "JOB|RUN")]
+        names: Vec<String>,
+        /// Print a line of JSON for each
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a job for good: asks its ranks to save first
+    #[command(
+        after_help = "Examples:\n  lift cancel 4711           save, then end\n  lift cancel --now 4711     end"
+    )]
+    Cancel {
+        /// The job, or its run folder
+        #[arg(value_name = "JOB|RUN")]
+        name: String,
+        /// Do not wait for a save
+        #[arg(long)]
+        now: bool,
+        /// Seconds that ranks have to save
+        #[arg(long, default_value_t = 60, conflicts_with = "now")]
+        grace: u64,
+    },
+    /// Print what a job printed, or what a rank did
+    #[command(
+        after_help = "Examples:\n  lift logs -f 4711            what the job prints, until it ends\n  lift logs --rank 3 runs/x    what rank 3 did"
+    )]
+    Logs {
+        /// The job or the run folder
+        #[arg(value_name = "JOB|RUN")]
+        name: String,
+        /// Go on until the run ends
+        #[arg(long, short)]
+        follow: bool,
+        /// The log of this rank
+        #[arg(long)]
+        rank: Option<usize>,
+    },
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -32,13 +90,58 @@ two restarts in a row gained no step.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
 
+const SUBMIT_EXAMPLES: &str = "Examples:
+  lift submit --nodes 2 --ranks-per-node 4 --time 1:00:00          the embedded demo on eight ranks
+  lift submit --nodes 4 --gpus-per-node 8 --partition gpu --time 8:00:00 -- train -d inat2018 ... --output runs/inat
+  lift submit --gpus-per-node 1 --array 0-4 -- train -d cifar100_ir100 ... --set train.seed=%a
+
+The job saves before its time is up, goes back into the queue, and goes on from its newest checkpoint.";
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)),
+        Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
+        Verb::Submit { job, json } => {
+            slurm::submit::submit(&job).map(|record| say(slurm::submit::tell(&record, json)))
+        }
+        Verb::Render(job) => render(&job),
+        Verb::Status { names, json } => status(&names, json),
+        Verb::Cancel { name, now, grace } => {
+            let grace = (!now).then(|| Duration::from_secs(grace));
+            slurm::cancel::cancel(&name, grace).map(|sentence| say(writeln!(io::stdout(), "{sentence}")))
+        }
+        Verb::Logs { name, follow, rank } => slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done),
     };
     let outcome = result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         Outcome::WrongInput
     });
     ExitCode::from(outcome.exit_code())
+}
+
+fn render(job: &Job) -> Result<Outcome, SlurmError> {
+    let here = std::env::current_dir().map_err(|source| SlurmError::File {
+        operation: "find",
+        path: ".".into(),
+        source,
+    })?;
+    let script = slurm::render::render(job, &here)?;
+    Ok(say(io::stdout().write_all(script.text.as_bytes())))
+}
+
+fn status(names: &[String], json: bool) -> Result<Outcome, SlurmError> {
+    let rows = slurm::status::rows(names)?;
+    let text = if json {
+        rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect()
+    } else {
+        slurm::status::table(&rows)
+    };
+    Ok(say(io::stdout().write_all(text.as_bytes())))
+}
+
+/// A reader that leaves early is no failure.
+fn say(written: io::Result<()>) -> Outcome {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Outcome::Failed,
+        _ => Outcome::Done,
+    }
 }

@@ -12,7 +12,7 @@ lift_die() { local code=$1; shift; lift_say "$*"; exit "$code"; }
 lift_job() { # [--] arguments of lift-trainer
     [[ ${1:-} != -- ]] || shift
     export LIFT_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
-    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_OFFSET=0
+    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0
     local LIFT_SAVE='' LIFT_ENDED='' LIFT_CODE=0
     # A handler only sets a flag: with more in it, bash loses the second of two signals that come at once.
     trap 'LIFT_SAVE=1' USR1 USR2
@@ -20,6 +20,7 @@ lift_job() { # [--] arguments of lift-trainer
     lift_arguments
     lift_trainer
     lift_launcher
+    lift_step_number
     lift_watch
     lift_decide
 }
@@ -119,16 +120,36 @@ lift_launcher() {
     lift_say "start $LIFT_RESTART_COUNT of job ${SLURM_JOB_ID}: $ranks ranks on $nodes nodes${LIFT_RUN:+, run folder $LIFT_RUN}"
 }
 
+# A node that died leaves the PMIx folder of its step behind, and a step of the same number cannot start there: Slurm
+# counts steps from 0 again after a requeue. So each start uses a number of its own.
+lift_step_number() {
+    local number
+    [[ ${LIFT_LAUNCH[0]} == srun ]] || return 0
+    for ((number = 0; number < LIFT_RESTART_COUNT; number++)); do
+        srun --mpi=none --nodes=1 --ntasks=1 true < /dev/null
+    done
+}
+
 lift_status() { cat "${LIFT_RUN:-/nonexistent}/status.json" 2> /dev/null; }
 # A field of status.json, which has one on each line.
 lift_field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p" <<< "$2"; }
+# Steps done: those of status.json, or those of the newest checkpoint, which may be further.
+lift_step() { # status
+    local folder step
+    step=$(lift_field step "$1")
+    for folder in "$LIFT_RUN"/checkpoints/[0-9]*; do
+        [[ ! ${folder##*/} =~ ^[0-9]+$ ]] || ((10#${folder##*/} <= ${step:-0})) || step=$((10#${folder##*/}))
+    done
+    echo "${step:-0}"
+}
 # Where the job's output goes, which holds what srun says about ranks.
 lift_output() { scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/^ *StdErr=//p' | head -n 1; }
 
 # Starts the ranks, asks them to save when Slurm says that the time is nearly up, and waits for their end.
 lift_watch() {
     local ranks sent='' file
-    LIFT_BEFORE=$(lift_status)
+    LIFT_BEFORE=$(lift_status) LIFT_FROM=$(lift_step "$LIFT_BEFORE")
+    rm -f "$LIFT_RUN/logs/cancelled"
     file=$(lift_output)
     [[ ! -f $file ]] || LIFT_OFFSET=$(wc -c < "$file")
     "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" < /dev/null &
@@ -185,7 +206,7 @@ lift_decide() {
 }
 
 lift_preempted() { # status
-    lift_say "saved and stopped after step $(lift_field step "$1")"
+    lift_say "saved and stopped after step $(lift_step "$1")"
     # After TERM the job is Slurm's: cancelled, requeued, or out of time. Putting it back would undo a scancel.
     [[ -z $LIFT_ENDED ]] || lift_die 75 "Slurm ends this job; it decides whether to start it again"
     lift_requeue
@@ -193,13 +214,13 @@ lift_preempted() { # status
 }
 
 lift_failed() { # status, message
-    local step before
-    step=$(lift_field step "$1") before=$(lift_field step "$LIFT_BEFORE")
+    local step
+    step=$(lift_step "$1")
     lift_say "failed (exit code $LIFT_CODE of ${LIFT_LAUNCH[0]})${2:+: $2}"
     lift_last_words
     [[ -z $LIFT_ENDED ]] || lift_die 1 "Slurm ends this job; it decides whether to start it again"
-    if ((${step:-0} > ${before:-0})); then lift_requeue
-    else lift_say "not put back into the queue: no step was gained (still at step ${step:-0})"; fi
+    if ((step > LIFT_FROM)); then lift_requeue
+    else lift_say "not put back into the queue: no step was gained (still at step $step)"; fi
     exit 1
 }
 
@@ -222,6 +243,10 @@ lift_requeue() {
     local job=$SLURM_JOB_ID most=${LIFT_MAX_RESTARTS:-10}
     # The number of one task of an array may be that of the whole array.
     [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    if [[ -e $LIFT_RUN/logs/cancelled ]]; then
+        lift_say "not put back into the queue: lift cancel ends this job"
+        return
+    fi
     if ((LIFT_RESTART_COUNT >= most)); then
         lift_say "not put back into the queue: it was started again $LIFT_RESTART_COUNT times (LIFT_MAX_RESTARTS=$most)"
         return

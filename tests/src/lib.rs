@@ -1,6 +1,7 @@
 //! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
 
 pub mod chaos;
+pub mod cluster;
 pub mod launched;
 
 use serde_json::Value;

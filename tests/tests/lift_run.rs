@@ -266,3 +266,21 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         (Some(2), "error: /nowhere/lift-trainer does not exist; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
     );
 }
+
+/// The same with the real trainer and MPI: it hears Ctrl-C past mpirun, and ends with its launcher.
+#[test]
+fn the_real_trainer_saves_on_term_and_ends_with_a_killed_lift() {
+    for (name, expected) in [("TERM", Some(75)), ("INT", Some(130)), ("KILL", None)] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut command = lift_run(2, &["--threads", "1"], &output);
+        command.args(["--set", "train.epochs=1000"]).env("LIFT_TRAINER", tests::binary("lift-trainer"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("training", Duration::from_mins(1), || {
+            std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
+        });
+        signal(name, &child.id().to_string());
+        assert_eq!(code(&mut child, SOON), expected, "{name}");
+        nothing_left(folder.path());
+    }
+}

@@ -1,15 +1,19 @@
 //! The tensor plane: collectives in place on contiguous tensors.
 
 mod mpi;
+mod nccl;
 mod pending;
 mod side;
 mod solo;
+mod tensors;
 
 pub use self::mpi::MpiGroup;
+pub use nccl::{Callback, NcclGroup, NcclOptions};
 pub use pending::Pending;
 pub use solo::Solo;
 
 use crate::error::CollectiveError;
+use std::time::Duration;
 use tch::Tensor;
 
 /// How the values of the ranks are combined.
@@ -25,15 +29,17 @@ pub enum ReduceOp {
 
 /// Ranks that exchange tensors. All ranks make the same calls in the same order.
 ///
-/// Tensors are contiguous, of kind float, double, int64 or (where nothing is added up) uint8, and of the same shape
-/// on every rank. A call
-/// returns when its result may be used by the next operation on the tensor's device.
+/// Tensors are contiguous, of kind float, double, int64, bfloat16 or (where nothing is added up) uint8, and of the
+/// same shape on every rank. A call returns when its result may be used by the next operation on the tensor's device.
+///
+/// Sums of bfloat16 over MPI are accumulated in float and rounded once. NCCL rounds at every rank that a sum
+/// passes on its way.
 pub trait ProcessGroup {
     /// This process's number, `0..size`.
     fn rank(&self) -> usize;
     /// Number of processes.
     fn size(&self) -> usize;
-    /// Name for people: `solo`, `mpi`.
+    /// Name for people: `solo`, `mpi`, `nccl`.
     fn backend(&self) -> &'static str;
     /// Combines `tensor` over all ranks; every rank gets the result in place.
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError>;
@@ -50,6 +56,17 @@ pub trait ProcessGroup {
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
     /// Returns when every rank has called it.
     fn barrier(&self) -> Result<(), CollectiveError>;
+    /// Returns when every rank has called it, or with an error that names rank and step when `patience` is
+    /// over. After such an error the group is of no use any more.
+    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError>;
+    /// The ranks that give the same `color`, ordered by `key` and then by rank, as a group of their own.
+    /// All ranks of this group call it.
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError>;
+    /// An error if a call that had returned has failed since, which can happen where results arrive on a
+    /// device later. Every call asks this too.
+    fn check(&self) -> Result<(), CollectiveError> {
+        Ok(())
+    }
 }
 
 /// Bytes that each of `size` ranks sends for one collective by the ring algorithms, the best that can be done: of an

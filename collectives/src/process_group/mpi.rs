@@ -3,9 +3,12 @@
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
 use super::side::Side;
+use super::tensors::{Asked, size_of};
 use super::{Pending, ProcessGroup, ReduceOp, Traffic};
 use crate::error::CollectiveError;
 use crate::raw::{Comm, Element};
+use std::cell::OnceCell;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The process group of ranks that MPI joins.
@@ -13,56 +16,49 @@ pub struct MpiGroup {
     comm: Comm,
     /// For the calls of the thread beside.
     beside: Comm,
-    side: Side,
+    side: OnceCell<Side>,
 }
 
 impl MpiGroup {
     /// Two communicators of the same ranks: one for this thread, one for the thread beside.
-    pub(crate) fn new(comm: Comm, beside: Comm) -> std::io::Result<Self> {
-        let side = Side::start(comm.rank, comm.activity().clone())?;
-        Ok(Self { comm, beside: beside.unannounced(), side })
+    pub(crate) fn new(comm: Comm, beside: Comm) -> Self {
+        Self { comm, beside: beside.unannounced(), side: OnceCell::new() }
     }
 
-    fn element(&self, operation: &'static str, tensor: &Tensor) -> Result<Element, CollectiveError> {
-        let refuse = |expected: &str, found: String| CollectiveError::Tensor {
-            rank: self.comm.rank,
-            operation,
-            expected: expected.to_owned(),
-            found,
-        };
-        if !tensor.is_contiguous() {
-            return Err(refuse("a contiguous tensor", format!("one with strides {:?}", tensor.stride())));
-        }
-        match tensor.kind() {
-            Kind::Float => Ok(Element::F32),
-            Kind::Double => Ok(Element::F64),
-            Kind::Int64 => Ok(Element::I64),
-            Kind::Uint8 => Ok(Element::U8),
-            other => Err(refuse("kind Float, Double, Int64 or Uint8", format!("{other:?}"))),
-        }
+    fn asked(&self, operation: &'static str) -> Asked {
+        Asked { rank: self.comm.world_rank, operation }
+    }
+
+    fn reducible(&self, tensor: &Tensor) -> Result<Element, CollectiveError> {
+        let element = self.asked("all_reduce").element(tensor)?;
+        // MPI has no bfloat16: it travels as float.
+        let widened = if element == Element::BF16 { 2 } else { 1 };
+        self.count(Traffic::AllReduce(size_of(tensor) * widened));
+        Ok(element)
+    }
+
+    fn gatherable(&self, input: &Tensor, output: &Tensor) -> Result<Element, CollectiveError> {
+        let asked = self.asked("all_gather");
+        let element = asked.element(input)?;
+        asked.element(output)?;
+        asked.parts(self.comm.size, output, input)?;
+        self.count(Traffic::GatherOrScatter(size_of(output)));
+        Ok(element)
     }
 
     fn count(&self, traffic: Traffic) {
         self.comm.activity().add_bytes(traffic.bytes(self.comm.size));
     }
 
-    fn gatherable(&self, input: &Tensor, output: &Tensor) -> Result<Element, CollectiveError> {
-        let element = self.element("all_gather", input)?;
-        self.element("all_gather", output)?;
-        self.parts("all_gather", output, input)?;
-        Ok(element)
-    }
-
-    fn parts(&self, operation: &'static str, whole: &Tensor, part: &Tensor) -> Result<(), CollectiveError> {
-        if whole.numel() == part.numel() * self.comm.size && whole.kind() == part.kind() {
-            return Ok(());
+    /// The thread beside, which is started when it is first needed.
+    fn side(&self, operation: &'static str) -> Result<&Side, CollectiveError> {
+        if let Some(side) = self.side.get() {
+            return Ok(side);
         }
-        Err(CollectiveError::Tensor {
-            rank: self.comm.rank,
-            operation,
-            expected: format!("{} parts of {} elements of {:?}", self.comm.size, part.numel(), part.kind()),
-            found: format!("{} elements of {:?}", whole.numel(), whole.kind()),
-        })
+        let rank = self.comm.world_rank;
+        let started = Side::start(rank, self.comm.activity().clone());
+        let side = started.map_err(|_| CollectiveError::Thread { rank, operation })?;
+        Ok(self.side.get_or_init(|| side))
     }
 }
 
@@ -78,6 +74,13 @@ fn on_host<T>(tensor: &mut Tensor, work: impl FnOnce(&mut Tensor) -> T) -> T {
 }
 
 fn reduce(comm: &Comm, tensor: &mut Tensor, element: Element, op: ReduceOp) -> Result<(), CollectiveError> {
+    if element == Element::BF16 {
+        // Accumulated in float, rounded once.
+        let mut wide = tensor.to_kind(Kind::Float);
+        reduce(comm, &mut wide, Element::F32, op)?;
+        tensor.copy_(&wide);
+        return Ok(());
+    }
     on_host(tensor, |host| {
         // SAFETY: a contiguous host tensor of `numel` elements, which nothing else uses during the call.
         unsafe { comm.all_reduce(bytes(host), host.numel(), element, op) }
@@ -91,10 +94,6 @@ fn gather(comm: &Comm, input: &Tensor, output: &mut Tensor, element: Element) ->
         // SAFETY: contiguous host tensors; the caller checked that `host` holds size x numel elements.
         unsafe { comm.all_gather(bytes(&source), bytes(host), source.numel(), element) }
     })
-}
-
-fn size_of(tensor: &Tensor) -> usize {
-    tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
 fn bytes(tensor: &Tensor) -> *mut u8 {
@@ -115,27 +114,26 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError> {
-        let element = self.element("all_reduce", tensor)?;
-        self.count(Traffic::AllReduce(size_of(tensor)));
+        let element = self.reducible(tensor)?;
         reduce(&self.comm, tensor, element, op)
     }
 
     fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError> {
-        let element = self.element("all_reduce", tensor)?;
-        self.count(Traffic::AllReduce(size_of(tensor)));
+        let element = self.reducible(tensor)?;
         let (comm, mut tensor) = (self.beside.clone(), tensor.shallow_clone());
-        Ok(self.side.submit("all_reduce", Box::new(move || reduce(&comm, &mut tensor, element, op))))
+        let work = move || reduce(&comm, &mut tensor, element, op);
+        Ok(self.side("all_reduce")?.submit("all_reduce", Box::new(work)))
     }
 
     fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
         let element = self.gatherable(input, output)?;
-        self.count(Traffic::GatherOrScatter(size_of(output)));
         let (comm, input, mut output) = (self.beside.clone(), input.shallow_clone(), output.shallow_clone());
-        Ok(self.side.submit("all_gather", Box::new(move || gather(&comm, &input, &mut output, element))))
+        let work = move || gather(&comm, &input, &mut output, element);
+        Ok(self.side("all_gather")?.submit("all_gather", Box::new(work)))
     }
 
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError> {
-        let element = self.element("broadcast", tensor)?;
+        let element = self.asked("broadcast").element(tensor)?;
         self.count(Traffic::Broadcast(size_of(tensor)));
         on_host(tensor, |host| {
             // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
@@ -145,14 +143,20 @@ impl ProcessGroup for MpiGroup {
 
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
         let element = self.gatherable(input, output)?;
-        self.count(Traffic::GatherOrScatter(size_of(output)));
         gather(&self.comm, input, output, element)
     }
 
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
-        let element = self.element("reduce_scatter", output)?;
-        self.element("reduce_scatter", input)?;
-        self.parts("reduce_scatter", input, output)?;
+        let asked = self.asked("reduce_scatter");
+        let element = asked.element(output)?;
+        asked.element(input)?;
+        asked.parts(self.comm.size, input, output)?;
+        if element == Element::BF16 {
+            let mut wide = output.to_kind(Kind::Float);
+            self.reduce_scatter(&input.to_kind(Kind::Float), &mut wide)?;
+            output.copy_(&wide);
+            return Ok(());
+        }
         self.count(Traffic::GatherOrScatter(size_of(input)));
         let source = input.to_device(Device::Cpu);
         on_host(output, |host| {
@@ -163,5 +167,14 @@ impl ProcessGroup for MpiGroup {
 
     fn barrier(&self) -> Result<(), CollectiveError> {
         self.comm.barrier()
+    }
+
+    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
+        self.comm.barrier_within(patience)
+    }
+
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        let beside = self.comm.split(color, key)?;
+        Ok(Box::new(Self::new(self.comm.split(color, key)?, beside)))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Pending, ProcessGroup, ReduceOp};
 use crate::error::CollectiveError;
+use std::time::Duration;
 use tch::Tensor;
 
 /// The process group of a run on one rank.
@@ -50,5 +51,13 @@ impl ProcessGroup for Solo {
 
     fn barrier(&self) -> Result<(), CollectiveError> {
         Ok(())
+    }
+
+    fn barrier_within(&self, _patience: Duration) -> Result<(), CollectiveError> {
+        Ok(())
+    }
+
+    fn split(&self, _color: usize, _key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        Ok(Box::new(Self))
     }
 }

@@ -24,6 +24,9 @@ pub const LOGS: &str = "logs";
 /// Which Slurm job writes the folder, if `lift submit` sent it.
 pub const JOB: &str = "job.json";
 
+/// In [`LOGS`]: `lift cancel` ends the job that writes the folder, so its script does not put it back into the queue.
+pub const CANCELLED: &str = "cancelled";
+
 /// Held by the process that writes the folder; its content names that process.
 pub const LOCK: &str = "run.lock";
 

@@ -153,16 +153,17 @@ mod tests {
     use super::*;
 
     fn shown(hosts: &[Host]) -> String {
-        hosts.iter().map(|host| format!("{}={} ", host.name, host.slots)).collect()
+        let words: Vec<String> = hosts.iter().map(|host| format!("{}={}", host.name, host.slots)).collect();
+        words.join(" ")
     }
 
     #[test]
     fn lists_and_files_say_the_same() {
-        assert_eq!(shown(&parse_list("a:4, b.net:2,c").unwrap()), "a=4 b.net=2 c=1 ");
+        assert_eq!(shown(&parse_list("a:4, b.net:2,c").unwrap()), "a=4 b.net=2 c=1");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# ours\na slots=4\n\nb.net slots=2 max_slots=8 # two\nc\nd:3\n")
             .unwrap();
-        assert_eq!(shown(&read_file(file.path()).unwrap()), "a=4 b.net=2 c=1 d=3 ");
+        assert_eq!(shown(&read_file(file.path()).unwrap()), "a=4 b.net=2 c=1 d=3");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod restart;
 mod signals;
 
 pub use command::Bind;
-pub use plan::{Options, Plan};
+pub use plan::{Options, Plan, trainer};
 
 use crate::protocol::Outcome;
 use attempt::{End, attempt};

@@ -24,7 +24,7 @@ pub struct Options {
     /// What to bind each rank to; without, the trainer divides the cores of a host over its ranks
     #[arg(long, value_enum, default_value_t)]
     pub bind: Bind,
-    /// Threads of each rank: sets OMP_NUM_THREADS and train.threads
+    /// Threads of each rank: sets `OMP_NUM_THREADS` and train.threads
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
     /// GPUs of each rank: 1 insists on one (train.device=cuda), 0 computes on the CPU [default: what is there]
@@ -105,7 +105,7 @@ impl Plan {
         let arguments =
             if restarts > 0 { self.start.arguments.resumed() } else { self.start.arguments.clone() };
         let streams = self.start.streams.as_ref().map(|folder| folder.join(format!("start-{restarts}")));
-        Start { arguments, ranks, hosts, restarts, streams, ..self.start.clone() }
+        Start { arguments, ranks, hosts, streams, restarts, ..self.start.clone() }
     }
 }
 

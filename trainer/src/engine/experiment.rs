@@ -13,7 +13,7 @@ use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{ClassResult, EvalRecord, Logging, Output, Place, RunFolder, RunResult, Start, Summary};
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
-use launcher::protocol::Outcome;
+use launcher::protocol::{Outcome, layout};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -75,9 +75,6 @@ impl Experiment<'_> {
             agreed(&self.rank.control, || load(file, &session, backbone))?;
         }
         let folder = self.open_folder(found.as_ref())?;
-        if let Some(folder) = &folder {
-            self.rank.set_run_folder(folder.path());
-        }
         let mut record =
             Recorder::open(folder.as_ref(), self.rank, state.as_ref().map(|state| state.metrics_position))?;
         let restored =
@@ -144,9 +141,11 @@ impl Experiment<'_> {
             };
             leads.then(open).transpose()
         })?;
-        let own = folder.as_ref().map(|folder| folder.logs().display().to_string()).unwrap_or_default();
-        let logs = self.rank.control.broadcast(own.into_bytes(), 0)?;
-        let logs = PathBuf::from(String::from_utf8_lossy(&logs).into_owned());
+        let own = folder.as_ref().map(|folder| folder.path().display().to_string()).unwrap_or_default();
+        let path = self.rank.control.broadcast(own.into_bytes(), 0)?;
+        let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
+        let logs = path.join(layout::LOGS);
+        self.rank.set_run_folder(&path);
         agreed(&self.rank.control, || self.logging.attach(&logs).map_err(Failure::input))?;
         Ok(folder)
     }

@@ -174,7 +174,7 @@ mod tests {
                     plan.requests(part).flat_map(|r| r.items).map(|item| item.sample).collect();
                 prop_assert!(asked.iter().copied().eq(samples.clone()));
                 prop_assert!(plan.requests(part).count() as u64 <= plan.most());
-                prop_assert!(samples.start % batch_size == 0 || samples.is_empty());
+                prop_assert!(samples.start.is_multiple_of(batch_size) || samples.is_empty());
                 next = samples.end;
             }
             prop_assert_eq!(next, len);

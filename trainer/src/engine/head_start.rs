@@ -71,13 +71,12 @@ pub fn class_means(
         let sums = sums_of(walk, pass, classes, shard)?;
         parts.extend(shard.map(|_| sums));
     }
-    let all = match tree {
-        Some(tree) => tree.sum(parts, group)?,
-        None => {
-            let mut sums = parts.swap_remove(0);
-            group.all_reduce(&mut sums, ReduceOp::Sum)?;
-            sums
-        }
+    let all = if let Some(tree) = tree {
+        tree.sum(parts, group)?
+    } else {
+        let mut sums = parts.swap_remove(0);
+        group.all_reduce(&mut sums, ReduceOp::Sum)?;
+        sums
     };
     let width = all.size()[1] - 1;
     let (sums, counts) = (all.narrow(1, 0, width), all.select(1, width));

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod rank;
 pub mod recorder;
 pub mod resume;
+pub mod sameness;
 pub mod saving;
 pub mod schedule;
 pub mod session;

@@ -2,11 +2,11 @@
 
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
-use crate::config::Distributed;
+use crate::config::{Backend, Distributed};
 use crate::run::Signals;
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
-use collectives::{Activity, Control, ProcessGroup, World};
+use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
 use launcher::protocol::{Outcome, Status};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -32,6 +32,8 @@ pub struct Rank {
     pub activity: Activity,
     /// Ranks on this host.
     pub local_size: usize,
+    /// Number of this host: of its first rank.
+    pub node: usize,
     /// What a person should know about where the run computes.
     pub placement: String,
     /// Requests to stop.
@@ -69,11 +71,10 @@ impl Rank {
         INTEROP.call_once(|| tch::set_num_interop_threads(1));
         let device =
             agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
-        let group = Rc::from(world.process_group().map_err(Failure::run)?);
         let placement = placement(device, threads, &share);
         let local_size = world.local_size();
         let activity = world.activity().clone();
-        let timeout = Duration::from_secs(options.timeout_seconds);
+        let (timeout, node) = (Duration::from_secs(options.timeout_seconds), world.node());
         activity.begin("starting", timeout);
         let run_folder = RunFolderSlot::default();
         let watch = LivenessOptions {
@@ -83,13 +84,15 @@ impl Rank {
             ..LivenessOptions::default()
         };
         let liveness = Some(Liveness::start(&control, &activity, watch).map_err(Failure::run)?);
+        let group = Rc::from(group(world, &control, device, options)?);
         Ok(Self {
             group,
             control,
-            activity,
             device,
             threads,
+            activity,
             local_size,
+            node,
             placement,
             signals,
             timeout,
@@ -126,12 +129,12 @@ impl Rank {
         self.signals.requested().map_or(Ok(()), |request| Err(Failure::stopped(request)))
     }
 
-    /// The ranks of this host.
+    /// The ranks of this host, as a group of their own; all ranks call it.
     pub fn node_group(&self) -> Result<Rc<dyn ProcessGroup>, Failure> {
         if self.local_size == self.world_size() {
             return Ok(Rc::clone(&self.group));
         }
-        Err(Failure::run("several hosts"))
+        Ok(Rc::from(self.group.split(self.node, self.number())?))
     }
 
     /// This process's number.
@@ -148,6 +151,41 @@ impl Rank {
     pub fn leads(&self) -> bool {
         self.number() == 0
     }
+}
+
+/// The tensor plane that the configuration names, or that fits the device.
+fn group(
+    world: &World,
+    control: &Control,
+    device: Device,
+    options: &Distributed,
+) -> Result<Box<dyn ProcessGroup>, Failure> {
+    let over_nccl = match options.backend {
+        Backend::Mpi => false,
+        Backend::Nccl => true,
+        Backend::Auto => device.is_cuda() && world.size() > 1,
+    };
+    if !over_nccl {
+        return world.process_group().map_err(Failure::run);
+    }
+    let rank = world.rank();
+    let options = NcclOptions {
+        device,
+        timeout: Duration::from_secs(options.timeout_seconds),
+        on_failure: Box::new(|message| eprintln!("error: {message}")),
+        on_stuck: Box::new(move |message| {
+            eprintln!("error: {message}; rank {rank} cannot be freed and ends");
+            // SAFETY: ends the process at once, as it must be: a thread hangs that no orderly end would pass.
+            unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
+        }),
+    };
+    world.nccl_group(control, options).map_err(|error| match error {
+        // What all ranks have found alike before anything ran.
+        CollectiveError::Unavailable { .. } | CollectiveError::SameGpu { .. } => {
+            Failure::input(error).on_all_ranks()
+        }
+        error => Failure::run(error),
+    })
 }
 
 /// What a person should know about where a rank computes.

@@ -8,6 +8,7 @@ use super::loading::LoaderPlan;
 use super::pass::Pass;
 use super::placement::{Placement, Sizes};
 use super::rank::Rank;
+use super::sameness::{same_configuration, same_data, same_program};
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
@@ -63,20 +64,11 @@ impl Session {
     /// A run that goes on from a checkpoint needs no first values of the head, which `restored` leaves out.
     pub fn open(resolved: &Resolved, rank: &Rank, restored: bool) -> Result<Self, Failure> {
         let config = resolved.config.clone();
-        same_everywhere(
-            rank,
-            "configuration",
-            &resolved.hash(),
-            "start all ranks with the same arguments and files",
-        )?;
+        same_program(rank)?;
+        same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
         let data_fingerprint = data.fingerprint();
-        same_everywhere(
-            rank,
-            "data set",
-            &data_fingerprint,
-            "data.root has to hold the same files on every host",
-        )?;
+        same_data(rank, &data, &data_fingerprint)?;
         agreed(&rank.control, || fits(&config, rank))?;
         let DataSet { class_names, train, test } = data;
         let (train, test) = (Arc::new(train), Arc::new(test));
@@ -209,18 +201,6 @@ fn loader_plan(config: &Config, view: View, bad_images: BadImages, rank: &Rank) 
 
 fn test_view(config: &Config) -> View {
     View::Test(TestView::lift(config.model.resolution, sources::filter(config)))
-}
-
-/// Refuses ranks that were started differently: what rank 0 has is what all must have.
-fn same_everywhere(rank: &Rank, what: &str, own: &str, remedy: &str) -> Result<(), Failure> {
-    let all = rank.control.all_gather(own.as_bytes())?;
-    match all.iter().position(|other| *other != all[0]) {
-        None => Ok(()),
-        Some(other) => {
-            let message = format!("rank {other} has another {what} than rank 0; {remedy}");
-            Err(Failure::input(message).on_all_ranks())
-        }
-    }
 }
 
 /// What has to hold between configuration, data and world before anything is loaded.

@@ -72,6 +72,7 @@ pub struct Notice {
 
 /// What all ranks know after a step.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own about a step")]
 pub struct StepOutcome {
     /// Mean loss over the global batch; NaN if it had no sample.
     pub loss: f64,

@@ -94,7 +94,7 @@ fn nodes(range: Range<u64>) -> Vec<Node> {
 
 /// The parent of two nodes, if they are its two children.
 fn joined(a: Node, b: Node) -> Option<Node> {
-    let siblings = a.size == b.size && a.first % (2 * a.size) == 0 && b.first == a.first + a.size;
+    let siblings = a.size == b.size && a.first.is_multiple_of(2 * a.size) && b.first == a.first + a.size;
     siblings.then_some(Node { first: a.first, size: 2 * a.size })
 }
 

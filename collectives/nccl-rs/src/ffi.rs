@@ -1,0 +1,120 @@
+//! NCCL's and CUDA's C interfaces, as far as they are used: signatures, constants, tables of functions.
+//!
+//! Checked against the headers of NCCL 2.28 and CUDA 13; nothing used here has changed since NCCL 2.14.
+
+use crate::error::Error;
+use crate::search::Opened;
+use std::ffi::{c_char, c_int, c_uint, c_void};
+
+pub(crate) const NCCL_SUCCESS: c_int = 0;
+pub(crate) const NCCL_IN_PROGRESS: c_int = 7;
+pub(crate) const CUDA_SUCCESS: c_int = 0;
+pub(crate) const CUDA_NOT_READY: c_int = 600;
+/// `cudaStreamNonBlocking`: not ordered with the legacy default stream.
+pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;
+/// `cudaEventBlockingSync | cudaEventDisableTiming`: waiters sleep, and recording is cheap.
+pub(crate) const EVENT_FLAGS: c_uint = 1 | 2;
+
+/// `ncclUniqueId`: passed by value.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct RawUniqueId(pub(crate) [u8; 128]);
+
+/// `ncclConfig_t` as of NCCL 2.14, its first version. The struct says its own size and version, and newer
+/// libraries take what it lacks as undefined, so this one serves all.
+#[repr(C)]
+pub(crate) struct Config {
+    size: usize,
+    magic: c_uint,
+    version: c_uint,
+    blocking: c_int,
+    /// Padding then, `cgaClusterSize` now: undefined.
+    undefined: c_int,
+}
+
+impl Config {
+    /// Calls return at once and are asked for their outcome.
+    pub(crate) fn non_blocking() -> Self {
+        let size = size_of::<Self>();
+        Self { size, magic: 0xcafe_beef, version: 21_400, blocking: 0, undefined: c_int::MIN }
+    }
+}
+
+pub(crate) type Comm = *mut c_void;
+pub(crate) type RawStream = *mut c_void;
+pub(crate) type RawEvent = *mut c_void;
+
+macro_rules! table {
+    ($(#[$doc:meta])* $table:ident { $($field:ident = $symbol:literal ($($argument:ty),*) -> $result:ty;)* }) => {
+        $(#[$doc])*
+        pub(crate) struct $table {
+            pub(crate) opened: Opened,
+            $(pub(crate) $field: unsafe extern "C" fn($($argument),*) -> $result,)*
+        }
+
+        impl $table {
+            /// Finds every function, or names the one that is missing.
+            pub(crate) fn load(opened: Opened) -> Result<Self, Error> {
+                Ok(Self {
+                    $($field: opened
+                        .symbol::<unsafe extern "C" fn($($argument),*) -> $result>($symbol)
+                        .ok_or_else(|| missing(&opened, $symbol))?,)*
+                    opened,
+                })
+            }
+        }
+    };
+}
+
+fn missing(opened: &Opened, symbol: &'static str) -> Error {
+    Error::Symbol { library: opened.path.display().to_string(), symbol }
+}
+
+table! {
+    /// NCCL's functions.
+    Nccl {
+        version = "ncclGetVersion" (*mut c_int) -> c_int;
+        unique_id = "ncclGetUniqueId" (*mut RawUniqueId) -> c_int;
+        init_rank_config = "ncclCommInitRankConfig" (*mut Comm, c_int, RawUniqueId, c_int, *mut Config) -> c_int;
+        finalize = "ncclCommFinalize" (Comm) -> c_int;
+        destroy = "ncclCommDestroy" (Comm) -> c_int;
+        abort = "ncclCommAbort" (Comm) -> c_int;
+        async_error = "ncclCommGetAsyncError" (Comm, *mut c_int) -> c_int;
+        error_string = "ncclGetErrorString" (c_int) -> *const c_char;
+        last_error = "ncclGetLastError" (Comm) -> *const c_char;
+        all_reduce = "ncclAllReduce"
+            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
+        all_gather = "ncclAllGather" (*const c_void, *mut c_void, usize, c_int, Comm, RawStream) -> c_int;
+        reduce_scatter = "ncclReduceScatter"
+            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
+        broadcast = "ncclBroadcast"
+            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
+    }
+}
+
+/// `ncclCommSplit`, which exists since NCCL 2.18.
+pub(crate) type Split = unsafe extern "C" fn(Comm, c_int, c_int, *mut Comm, *mut Config) -> c_int;
+
+table! {
+    /// The CUDA runtime's functions.
+    Cuda {
+        get_device = "cudaGetDevice" (*mut c_int) -> c_int;
+        set_device = "cudaSetDevice" (c_int) -> c_int;
+        pci_bus_id = "cudaDeviceGetPCIBusId" (*mut c_char, c_int, c_int) -> c_int;
+        stream_create = "cudaStreamCreateWithFlags" (*mut RawStream, c_uint) -> c_int;
+        stream_destroy = "cudaStreamDestroy" (RawStream) -> c_int;
+        stream_synchronize = "cudaStreamSynchronize" (RawStream) -> c_int;
+        stream_wait_event = "cudaStreamWaitEvent" (RawStream, RawEvent, c_uint) -> c_int;
+        event_create = "cudaEventCreateWithFlags" (*mut RawEvent, c_uint) -> c_int;
+        event_record = "cudaEventRecord" (RawEvent, RawStream) -> c_int;
+        event_query = "cudaEventQuery" (RawEvent) -> c_int;
+        event_synchronize = "cudaEventSynchronize" (RawEvent) -> c_int;
+        event_destroy = "cudaEventDestroy" (RawEvent) -> c_int;
+        error_string = "cudaGetErrorString" (c_int) -> *const c_char;
+    }
+}
+
+/// `cuDeviceGet` of the driver.
+pub(crate) type DriverDevice = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
+/// `cuDeviceGetUuid` of the driver.
+pub(crate) type DriverUuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> c_int;

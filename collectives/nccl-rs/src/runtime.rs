@@ -1,0 +1,233 @@
+//! The few calls of the CUDA runtime that a user of NCCL needs: device, streams, events.
+
+use crate::error::Error;
+use crate::ffi::{self, CUDA_NOT_READY, CUDA_SUCCESS, Cuda};
+use crate::library::read_text;
+use crate::search::{self, Surroundings, Wanted};
+use std::ffi::{c_char, c_int, c_void};
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+const RUNTIME: Wanted = Wanted {
+    library: "the CUDA runtime",
+    variable: "NCCL_RS_CUDART",
+    names: &["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"],
+    wheels: &["cu13", "cu12", "cuda_runtime"],
+    remedy: "install the CUDA toolkit (or the wheel nvidia-cuda-runtime)",
+};
+
+const DRIVER: Wanted = Wanted {
+    library: "the CUDA driver",
+    variable: "NCCL_RS_CUDA_DRIVER",
+    names: &["libcuda.so.1"],
+    wheels: &[],
+    remedy: "install NVIDIA's driver",
+};
+
+/// The CUDA runtime, loaded. Clones share it; it is never unloaded.
+#[derive(Clone)]
+pub struct Runtime(Arc<Cuda>);
+
+impl Runtime {
+    /// Finds and loads the CUDA runtime, by the rules of [`Library::open`](crate::Library::open); the
+    /// variable is `NCCL_RS_CUDART`. One that the process has loaded already is preferred.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self(Arc::new(Cuda::load(search::open(RUNTIME, &Surroundings::present())?)?)))
+    }
+
+    /// The file, or the name by which the loader knew it.
+    pub fn path(&self) -> &Path {
+        &self.0.opened.path
+    }
+
+    /// The calling thread's device.
+    pub fn device(&self) -> Result<i32, Error> {
+        let mut device: c_int = 0;
+        // SAFETY: the call writes one integer.
+        self.0.check("cudaGetDevice", unsafe { (self.0.get_device)(&raw mut device) })?;
+        Ok(device)
+    }
+
+    /// Chooses the calling thread's device: streams, events and communicators are made there.
+    pub fn set_device(&self, device: i32) -> Result<(), Error> {
+        // SAFETY: takes an integer; a wrong one is answered with an error.
+        self.0.check("cudaSetDevice", unsafe { (self.0.set_device)(device) })
+    }
+
+    /// What tells this device from every other: `GPU-` and its UUID as `nvidia-smi` shows it, or the PCI
+    /// address (which is unique on one host only) where the driver does not tell.
+    pub fn device_name(&self, device: i32) -> Result<String, Error> {
+        if let Some(uuid) = self.uuid(device) {
+            return Ok(uuid);
+        }
+        let mut text = [0u8; 64];
+        let length = text.len() as c_int;
+        // SAFETY: the call writes at most `length` bytes, the last one zero.
+        let code = unsafe { (self.0.pci_bus_id)(text.as_mut_ptr().cast::<c_char>(), length, device) };
+        self.0.check("cudaDeviceGetPCIBusId", code)?;
+        // SAFETY: the buffer is longer than what was written, so that it ends with a zero byte.
+        Ok(format!("PCI {}", unsafe { read_text(text.as_ptr().cast()) }))
+    }
+
+    /// The UUID by the driver, or by the runtime where that has the driver's functions too.
+    fn uuid(&self, device: i32) -> Option<String> {
+        let driver = search::open(DRIVER, &Surroundings::present());
+        let mut libraries = std::iter::once(&self.0.opened).chain(driver.as_ref().ok());
+        let (get, uuid) = libraries.find_map(|library| {
+            let get: ffi::DriverDevice = library.symbol("cuDeviceGet")?;
+            let uuid: ffi::DriverUuid = library.symbol("cuDeviceGetUuid")?;
+            Some((get, uuid))
+        })?;
+        let (mut handle, mut bytes) = (0, [0u8; 16]);
+        // SAFETY: both calls write one value of the given type; an error leaves it alone.
+        let codes = unsafe { [get(&raw mut handle, device), uuid(&raw mut bytes, handle)] };
+        (codes == [CUDA_SUCCESS; 2]).then(|| format_uuid(bytes))
+    }
+
+    /// A new stream on the calling thread's device, not ordered with the default stream.
+    pub fn stream(&self) -> Result<Stream, Error> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the call writes one handle.
+        let code = unsafe { (self.0.stream_create)(&raw mut raw, ffi::STREAM_NON_BLOCKING) };
+        self.0.check("cudaStreamCreateWithFlags", code)?;
+        Ok(Stream { cuda: self.0.clone(), raw, owned: true })
+    }
+
+    /// A new event on the calling thread's device.
+    pub fn event(&self) -> Result<Event, Error> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the call writes one handle.
+        let code = unsafe { (self.0.event_create)(&raw mut raw, ffi::EVENT_FLAGS) };
+        self.0.check("cudaEventCreateWithFlags", code)?;
+        Ok(Event { cuda: self.0.clone(), raw })
+    }
+
+    /// Whether the library exports `symbol`.
+    pub fn has_symbol(&self, symbol: &str) -> bool {
+        self.0.opened.symbol::<*const c_void>(symbol).is_some()
+    }
+}
+
+fn format_uuid(bytes: [u8; 16]) -> String {
+    let mut text = String::from("GPU");
+    for (index, byte) in bytes.iter().enumerate() {
+        if [0, 4, 6, 8, 10].contains(&index) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+impl Cuda {
+    fn check(&self, call: &'static str, code: c_int) -> Result<(), Error> {
+        if code == CUDA_SUCCESS {
+            return Ok(());
+        }
+        // SAFETY: answers with null or a text that stays.
+        let message = unsafe { read_text((self.error_string)(code)) };
+        Err(Error::Cuda { call, code, message })
+    }
+}
+
+/// A queue of work of a device: what is put in runs in order.
+pub struct Stream {
+    cuda: Arc<Cuda>,
+    raw: ffi::RawStream,
+    owned: bool,
+}
+
+// SAFETY: CUDA's streams may be used from any thread, also from several at once.
+unsafe impl Send for Stream {}
+// SAFETY: as above.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// Somebody else's stream, which is left alive when this value is dropped.
+    ///
+    /// # Safety
+    /// `raw` is a `cudaStream_t` that outlives the returned value (null is the default stream).
+    pub unsafe fn borrowed(runtime: &Runtime, raw: *mut c_void) -> Self {
+        Self { cuda: runtime.0.clone(), raw, owned: false }
+    }
+
+    /// `cudaStream_t`.
+    pub fn raw(&self) -> *mut c_void {
+        self.raw
+    }
+
+    /// What is put in from here on runs after `event`.
+    pub fn wait(&self, event: &Event) -> Result<(), Error> {
+        // SAFETY: both handles are alive.
+        let code = unsafe { (self.cuda.stream_wait_event)(self.raw, event.raw, 0) };
+        self.cuda.check("cudaStreamWaitEvent", code)
+    }
+
+    /// Blocks the calling thread until the stream is empty.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        // SAFETY: the handle is alive.
+        self.cuda.check("cudaStreamSynchronize", unsafe { (self.cuda.stream_synchronize)(self.raw) })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.owned {
+            // SAFETY: made by this library and used by nobody else any more. CUDA lets queued work run on.
+            unsafe { (self.cuda.stream_destroy)(self.raw) };
+        }
+    }
+}
+
+/// A mark in a stream.
+pub struct Event {
+    cuda: Arc<Cuda>,
+    raw: ffi::RawEvent,
+}
+
+// SAFETY: CUDA's events may be used from any thread, also from several at once.
+unsafe impl Send for Event {}
+// SAFETY: as above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// Marks the present end of `stream`; an earlier mark is forgotten.
+    pub fn record(&self, stream: &Stream) -> Result<(), Error> {
+        // SAFETY: both handles are alive.
+        self.cuda.check("cudaEventRecord", unsafe { (self.cuda.event_record)(self.raw, stream.raw) })
+    }
+
+    /// Whether all work before the mark is done; also true where nothing was marked.
+    pub fn is_done(&self) -> Result<bool, Error> {
+        // SAFETY: the handle is alive.
+        match unsafe { (self.cuda.event_query)(self.raw) } {
+            CUDA_NOT_READY => Ok(false),
+            code => self.cuda.check("cudaEventQuery", code).map(|()| true),
+        }
+    }
+
+    /// Blocks the calling thread until all work before the mark is done.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        // SAFETY: the handle is alive.
+        self.cuda.check("cudaEventSynchronize", unsafe { (self.cuda.event_synchronize)(self.raw) })
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: made by this library and used by nobody else any more; a pending mark is let go.
+        unsafe { (self.cuda.event_destroy)(self.raw) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_reads_as_nvidia_smi_shows_it() {
+        let bytes = std::array::from_fn(|index| index as u8);
+        assert_eq!(format_uuid(bytes), "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f");
+    }
+}

@@ -1,0 +1,54 @@
+//! libtorch's current stream, by the shim in `shim/current_stream.cpp`.
+
+use nccl_rs::{Runtime, Stream};
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+unsafe extern "C" {
+    fn collectives_current_stream(
+        index: c_int,
+        stream: *mut *mut c_void,
+        message: *mut c_char,
+        length: usize,
+    ) -> c_int;
+}
+
+/// The stream on which libtorch puts the calling thread's work for GPU `index`, or libtorch's words.
+pub(super) fn current_stream(runtime: &Runtime, index: usize) -> Result<Stream, String> {
+    let mut raw = std::ptr::null_mut();
+    let mut message = [0u8; 512];
+    let index = c_int::try_from(index).map_err(|_| format!("there is no GPU {index}"))?;
+    // SAFETY: the shim writes one handle, or a text of at most the given length that ends with a zero byte; it
+    // catches every exception.
+    let failed = unsafe {
+        collectives_current_stream(index, &raw mut raw, message.as_mut_ptr().cast(), message.len()) != 0
+    };
+    if failed {
+        let text = CStr::from_bytes_until_nul(&message).unwrap_or(c"unknown error").to_string_lossy();
+        // Later lines are libtorch's backtrace.
+        return Err(text.lines().next().unwrap_or_default().to_owned());
+    }
+    // SAFETY: libtorch's streams live as long as the process.
+    Ok(unsafe { Stream::borrowed(runtime, raw) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_cuda_part_of_libtorch_there_is_no_stream_but_an_error() {
+        if tch::utils::has_cuda() {
+            println!(
+                "skipped: without_the_cuda_part_of_libtorch_there_is_no_stream_but_an_error (it is here)"
+            );
+            return;
+        }
+        let (mut raw, mut message) = (std::ptr::null_mut(), [0u8; 512]);
+        // SAFETY: as in `current_stream`.
+        let code = unsafe {
+            collectives_current_stream(0, &raw mut raw, message.as_mut_ptr().cast(), message.len())
+        };
+        let text = CStr::from_bytes_until_nul(&message).unwrap().to_string_lossy();
+        assert!(code == 1 && text.contains("cuda"), "{code}: {text}");
+    }
+}

@@ -1,0 +1,51 @@
+//! What tensors a collective takes, whatever carries them.
+
+use crate::error::CollectiveError;
+use crate::raw::Element;
+use tch::{Kind, Tensor};
+
+/// Who asks, for messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// This process's number among all.
+    pub(super) rank: usize,
+    pub(super) operation: &'static str,
+}
+
+impl Asked {
+    pub(super) fn refuse(self, expected: impl Into<String>, found: String) -> CollectiveError {
+        let (rank, operation) = (self.rank, self.operation);
+        CollectiveError::Tensor { rank, operation, expected: expected.into(), found }
+    }
+
+    /// The tensor's element, if it is contiguous and of a kind that travels.
+    pub(super) fn element(self, tensor: &Tensor) -> Result<Element, CollectiveError> {
+        if !tensor.is_contiguous() {
+            return Err(self.refuse("a contiguous tensor", format!("one with strides {:?}", tensor.stride())));
+        }
+        match tensor.kind() {
+            Kind::Float => Ok(Element::F32),
+            Kind::Double => Ok(Element::F64),
+            Kind::Int64 => Ok(Element::I64),
+            Kind::BFloat16 => Ok(Element::BF16),
+            Kind::Uint8 => Ok(Element::U8),
+            other => Err(self.refuse("kind Float, Double, Int64, BFloat16 or Uint8", format!("{other:?}"))),
+        }
+    }
+
+    /// Checks that `whole` is as long as a `part` of each of `size` ranks.
+    pub(super) fn parts(self, size: usize, whole: &Tensor, part: &Tensor) -> Result<(), CollectiveError> {
+        if whole.numel() == part.numel() * size && whole.kind() == part.kind() {
+            return Ok(());
+        }
+        Err(self.refuse(
+            format!("{size} parts of {} elements of {:?}", part.numel(), part.kind()),
+            format!("{} elements of {:?}", whole.numel(), whole.kind()),
+        ))
+    }
+}
+
+/// Bytes of a tensor's elements.
+pub(super) fn size_of(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
+}

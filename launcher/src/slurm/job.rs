@@ -1,0 +1,270 @@
+//! What to ask of Slurm, checked before Slurm sees it.
+
+use super::SlurmError;
+use std::ffi::OsString;
+
+/// Options of `lift render` and `lift submit`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Job {
+    /// Nodes
+    #[arg(long, default_value_t = 1)]
+    pub nodes: u32,
+    /// GPUs on each node
+    #[arg(long, default_value_t = 0)]
+    pub gpus_per_node: u32,
+    /// Ranks on each node [default: one per GPU, or one]
+    #[arg(long)]
+    pub ranks_per_node: Option<u32>,
+    /// CPUs of each rank [default: what the cluster gives]
+    #[arg(long)]
+    pub cpus_per_rank: Option<u32>,
+    /// Partition
+    #[arg(long, short)]
+    pub partition: Option<String>,
+    /// Account that pays
+    #[arg(long, short = 'A')]
+    pub account: Option<String>,
+    /// Quality of service
+    #[arg(long)]
+    pub qos: Option<String>,
+    /// Longest time, e.g. 90 (minutes), 8:00:00 or 2-12:00:00; ranks save two minutes before its end
+    #[arg(long, short)]
+    pub time: Option<String>,
+    /// Memory of each node, e.g. 64G
+    #[arg(long)]
+    pub mem: Option<String>,
+    /// Features that the nodes must have
+    #[arg(long, short = 'C')]
+    pub constraint: Option<String>,
+    /// Name of the job
+    #[arg(long, short = 'J', default_value = "lift")]
+    pub job_name: String,
+    /// Tasks of an array, e.g. 0-4 or 1-9%2; %a in the arguments stands for a task's number
+    #[arg(long, value_name = "TASKS")]
+    pub array: Option<String>,
+    /// Image of Apptainer with lift-trainer in it
+    #[arg(long, value_name = "IMAGE")]
+    pub container: Option<String>,
+    /// One more option of sbatch, e.g. --sbatch=--exclusive; may be repeated
+    #[arg(long = "sbatch", value_name = "OPTION", allow_hyphen_values = true)]
+    pub sbatch: Vec<String>,
+    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure that gained steps
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub restarts: u32,
+    /// Arguments of lift-trainer; none trains the embedded demo
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<OsString>,
+}
+
+impl Job {
+    /// Refuses what Slurm would misunderstand, or refuse with less to go by.
+    pub fn check(&self) -> Result<(), SlurmError> {
+        for (option, number) in [
+            ("--nodes", Some(self.nodes)),
+            ("--ranks-per-node", self.ranks_per_node),
+            ("--cpus-per-rank", self.cpus_per_rank),
+        ] {
+            if number == Some(0) {
+                return refuse(format!("{option} 0 asks for nothing; expected 1 or more"));
+            }
+        }
+        if self.gpus_per_node > 0 && self.ranks() > self.gpus_per_node {
+            let (ranks, gpus) = (self.ranks(), self.gpus_per_node);
+            return refuse(format!(
+                "--ranks-per-node {ranks} with --gpus-per-node {gpus}: each rank needs a GPU of its own"
+            ));
+        }
+        self.check_words()?;
+        if let Some(time) = &self.time
+            && seconds(time).is_none()
+        {
+            return refuse(format!(
+                "--time `{time}` is no time of Slurm; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00"
+            ));
+        }
+        if let Some(memory) = self.mem.as_deref().filter(|text| !is_memory(text)) {
+            return refuse(format!("--mem `{memory}` is no amount of memory; expected e.g. 64G"));
+        }
+        if let Some(array) = self.array.as_deref().filter(|text| !is_array(text)) {
+            return refuse(format!(
+                "--array `{array}` is no list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2"
+            ));
+        }
+        match self.sbatch.iter().find(|line| !line.starts_with('-') || line.contains('\n')) {
+            Some(line) => refuse(format!(
+                "--sbatch `{line}` is no option of sbatch; expected e.g. --sbatch=--exclusive"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn check_words(&self) -> Result<(), SlurmError> {
+        for (option, word) in [
+            ("--partition", self.partition.as_ref()),
+            ("--account", self.account.as_ref()),
+            ("--qos", self.qos.as_ref()),
+            ("--constraint", self.constraint.as_ref()),
+            ("--job-name", Some(&self.job_name)),
+        ] {
+            let odd = |word: &&String| {
+                word.is_empty() || word.contains(|letter: char| letter.is_whitespace() || letter == '"')
+            };
+            if let Some(word) = word.filter(odd) {
+                return refuse(format!("{option} `{word}` is no name; expected one word"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ranks on each node.
+    pub fn ranks(&self) -> u32 {
+        self.ranks_per_node.unwrap_or(self.gpus_per_node.max(1))
+    }
+
+    /// How long before the end of its time the ranks are asked to save.
+    pub fn lead_seconds(&self) -> u64 {
+        let quarter = self.time.as_deref().and_then(seconds).flatten().map_or(u64::MAX, |time| time / 4);
+        quarter.clamp(10, 120)
+    }
+}
+
+fn refuse<T>(sentence: String) -> Result<T, SlurmError> {
+    Err(SlurmError::Nonsense(sentence))
+}
+
+/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`. `Some(None)` is without end.
+#[allow(clippy::option_option, reason = "no time, an endless one and one with an end are three things")]
+fn seconds(text: &str) -> Option<Option<u64>> {
+    if ["unlimited", "infinite"].contains(&text.to_ascii_lowercase().as_str()) {
+        return Some(None);
+    }
+    let (days, clock) = match text.split_once('-') {
+        Some((days, clock)) => (Some(days.parse::<u64>().ok()?), clock),
+        None => (None, text),
+    };
+    let parts = clock.split(':').map(|part| {
+        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| part.parse::<u64>().ok()).flatten()
+    });
+    let parts: Vec<u64> = parts.collect::<Option<_>>()?;
+    let clock = match (days, &parts[..]) {
+        (None, [minutes]) => minutes.checked_mul(60)?,
+        (None, [minutes, seconds]) => minutes.checked_mul(60)?.checked_add(*seconds)?,
+        (Some(_), [hours]) => hours.checked_mul(3600)?,
+        (Some(_), [hours, minutes]) => hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?,
+        (_, [hours, minutes, seconds]) => {
+            hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?.checked_add(*seconds)?
+        }
+        _ => return None,
+    };
+    let all = days.unwrap_or(0).checked_mul(86_400)?.checked_add(clock)?;
+    (all > 0).then_some(Some(all))
+}
+
+fn is_memory(text: &str) -> bool {
+    let number = text.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
+    text.len() - number.len() <= 1 && number.parse::<u64>().is_ok()
+}
+
+fn is_array(text: &str) -> bool {
+    let (list, most) = text.split_once('%').map_or((text, None), |(list, most)| (list, Some(most)));
+    let number = |text: &str| text.parse::<u32>().is_ok();
+    let range = |text: &str| {
+        let (range, step) = text.split_once(':').map_or((text, None), |(range, step)| (range, Some(step)));
+        let ends = range
+            .split_once('-')
+            .map_or_else(|| number(range), |(first, last)| number(first) && number(last));
+        ends && step.is_none_or(number)
+    };
+    list.split(',').all(range) && most.is_none_or(|most| number(most) && most != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        Job { nodes: 1, job_name: "lift".into(), ..Job::default() }
+    }
+
+    #[test]
+    fn times_of_slurm_are_understood_and_others_are_not() {
+        for (text, expected) in [
+            ("90", 5400),
+            ("1:30", 90),
+            ("8:00:00", 28_800),
+            ("2-12", 216_000),
+            ("1-0:30", 88_200),
+            ("1-00:00:01", 86_401),
+        ] {
+            assert_eq!(seconds(text), Some(Some(expected)), "{text}");
+        }
+        assert_eq!(seconds("UNLIMITED"), Some(None));
+        for text in [
+            "",
+            "0",
+            "8h",
+            "1:2:3:4",
+            "-5",
+            "1-",
+            "1-2:3:4:5",
+            "1::2",
+            "+1",
+            "99999999999999999999",
+            "9999999999999999999-0",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        for (job, sentence) in [
+            (Job { nodes: 0, ..job() }, "--nodes 0 asks for nothing; expected 1 or more"),
+            (
+                Job { ranks_per_node: Some(0), ..job() },
+                "--ranks-per-node 0 asks for nothing; expected 1 or more",
+            ),
+            (
+                Job { gpus_per_node: 4, ranks_per_node: Some(8), ..job() },
+                "--ranks-per-node 8 with --gpus-per-node 4: each rank needs a GPU of its own",
+            ),
+            (
+                Job { time: Some("8h".into()), ..job() },
+                "--time `8h` is no time of Slurm; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
+            ),
+            (
+                Job { mem: Some("64 GB".into()), ..job() },
+                "--mem `64 GB` is no amount of memory; expected e.g. 64G",
+            ),
+            (
+                Job { array: Some("1..4".into()), ..job() },
+                "--array `1..4` is no list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2",
+            ),
+            (
+                Job { partition: Some("a b".into()), ..job() },
+                "--partition `a b` is no name; expected one word",
+            ),
+            (
+                Job { sbatch: vec!["exclusive".into()], ..job() },
+                "--sbatch `exclusive` is no option of sbatch; expected e.g. --sbatch=--exclusive",
+            ),
+        ] {
+            assert_eq!(job.check().unwrap_err().to_string(), sentence);
+        }
+        let fine = Job {
+            array: Some("0-8:2,11%3".into()),
+            mem: Some("64G".into()),
+            time: Some("90".into()),
+            ..job()
+        };
+        fine.check().unwrap();
+    }
+
+    #[test]
+    fn ranks_have_time_to_save_also_in_a_short_job() {
+        for (time, lead) in [(None, 120), (Some("8:00:00"), 120), (Some("4"), 60), (Some("0:20"), 10)] {
+            assert_eq!(Job { time: time.map(str::to_owned), ..job() }.lead_seconds(), lead);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The batch script: what sbatch is asked for, what is to run, and the library that runs it.
+
+use super::{Job, SlurmError};
+use crate::arguments::TrainerArguments;
+use crate::protocol::{Timestamp, environment, layout};
+use crate::run::trainer;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The library, which the scripts in `slurm/` read from its file.
+const LIBRARY: &str = include_str!("../../../slurm/lib/job.sh");
+
+/// The line after which the library follows.
+pub const LIBRARY_FOLLOWS: &str = "# The rest is slurm/lib/job.sh and its call.\n";
+
+/// A batch script, and where its run goes.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// The script.
+    pub text: String,
+    /// The run folder; for an array the folder of its tasks' folders.
+    pub run: PathBuf,
+}
+
+/// Checks the job and writes its script. Paths that are not absolute are those of `submit_folder`.
+pub fn render(job: &Job, submit_folder: &Path) -> Result<Rendered, SlurmError> {
+    job.check()?;
+    let trainer = match &job.container {
+        Some(_) => std::env::var_os(environment::TRAINER).map(PathBuf::from),
+        None => Some(trainer()?),
+    };
+    rendered(job, submit_folder, trainer.as_deref())
+}
+
+fn rendered(job: &Job, submit_folder: &Path, trainer: Option<&Path>) -> Result<Rendered, SlurmError> {
+    let mut arguments = TrainerArguments::new(job.arguments.clone());
+    if !arguments.train() {
+        let verb = arguments.verb().unwrap_or(OsStr::new("--help")).display();
+        return Err(SlurmError::Nonsense(format!(
+            "a job trains: expected `-- train ...` or no arguments, found `{verb}`"
+        )));
+    }
+    let output = arguments.output().unwrap_or_else(|| default_output(job));
+    if arguments.output().is_none() {
+        let task = if job.array.is_some() { output.join("task-%a") } else { output.clone() };
+        arguments = arguments.with("--output", task);
+    }
+    let run = submit_folder.join(without_task(&output));
+    let mut text = header(job, &run)?;
+    for (name, value) in [
+        (environment::TRAINER, trainer.map(|path| quoted(path.as_os_str())).transpose()?),
+        (
+            environment::CONTAINER,
+            job.container.as_deref().map(|image| quoted(OsStr::new(image))).transpose()?,
+        ),
+        (environment::MAX_RESTARTS, Some(job.restarts.to_string())),
+        (environment::RANKS_PER_NODE, Some(job.ranks().to_string())),
+    ] {
+        if let Some(value) = value {
+            let _ = writeln!(text, "export {name}={value}");
+        }
+    }
+    let words: Vec<String> = arguments.list().iter().map(|word| quoted(word)).collect::<Result<_, _>>()?;
+    let _ = write!(
+        text,
+        "arguments=({})\n\n{LIBRARY_FOLLOWS}{LIBRARY}\nlift_job \"${{arguments[@]}}\"\n",
+        words.join(" ")
+    );
+    Ok(Rendered { text, run })
+}
+
+fn default_output(job: &Job) -> PathBuf {
+    let time = Timestamp::now().to_string();
+    let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
+    PathBuf::from(format!("runs/{}-{digits}-{}", job.job_name, std::process::id()))
+}
+
+/// The part of a path before the first folder that is another for each task.
+fn without_task(path: &Path) -> PathBuf {
+    path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains("%a")).collect()
+}
+
+fn header(job: &Job, run: &Path) -> Result<String, SlurmError> {
+    let name = if job.array.is_some() { "slurm-%A_%a.out" } else { "slurm-%j.out" };
+    let logs = run.join(layout::LOGS);
+    let log = logs.to_str().filter(|log| !log.contains(['"', '\n'])).ok_or_else(|| {
+        SlurmError::Nonsense(format!(
+            "`{}` cannot stand in a batch script; choose a run folder without quotes",
+            run.display()
+        ))
+    })?;
+    // Slurm reads %x in the name of a log as a field, and %% as a percent sign.
+    let log = format!("{}/{name}", log.replace('%', "%%"));
+    let mut lines = vec![
+        format!("--job-name={}", job.job_name),
+        format!("--nodes={}", job.nodes),
+        format!("--ntasks-per-node={}", job.ranks()),
+    ];
+    let mut add =
+        |option: &str, value: Option<String>| lines.extend(value.map(|value| format!("{option}={value}")));
+    add("--gpus-per-node", (job.gpus_per_node > 0).then(|| job.gpus_per_node.to_string()));
+    add("--cpus-per-task", job.cpus_per_rank.map(|cpus| cpus.to_string()));
+    add("--partition", job.partition.clone());
+    add("--account", job.account.clone());
+    add("--qos", job.qos.clone());
+    add("--time", job.time.clone());
+    add("--mem", job.mem.clone());
+    add("--constraint", job.constraint.as_ref().map(|features| format!("\"{features}\"")));
+    add("--array", job.array.clone());
+    add("--output", Some(format!("\"{log}\"")));
+    lines.extend(["--open-mode=append".to_owned(), "--requeue".to_owned()]);
+    lines.push(format!("--signal=B:USR2@{}", job.lead_seconds()));
+    lines.extend(job.sbatch.iter().cloned());
+    Ok(format!("#!/bin/bash\n#SBATCH {}\nset -u\n", lines.join("\n#SBATCH ")))
+}
+
+/// A word for bash.
+fn quoted(word: &OsStr) -> Result<String, SlurmError> {
+    let word = word.to_str().ok_or_else(|| {
+        SlurmError::Nonsense(format!("`{}` is not UTF-8 and cannot stand in a batch script", word.display()))
+    })?;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:@%+".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        Ok(word.to_owned())
+    } else {
+        Ok(format!("'{}'", word.replace('\'', r"'\''")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn job(arguments: &[&str]) -> Job {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        Job { nodes: 1, job_name: "lift".into(), restarts: 10, arguments, ..Job::default() }
+    }
+
+    fn head(job: &Job) -> String {
+        let trainer = Path::new("/home/me/lift/target/release/lift-trainer");
+        let trainer = job.container.is_none().then_some(trainer);
+        let script = rendered(job, Path::new("/home/me/lift"), trainer).unwrap();
+        script.text.split_once(LIBRARY_FOLLOWS).unwrap().0.to_owned()
+    }
+
+    #[test]
+    fn scripts_are_as_expected() {
+        let small = job(&["train", "--output", "runs/x"]);
+        let large = Job {
+            nodes: 4,
+            gpus_per_node: 8,
+            cpus_per_rank: Some(12),
+            partition: Some("gpu".into()),
+            account: Some("vision".into()),
+            qos: Some("long".into()),
+            time: Some("2-00:00:00".into()),
+            mem: Some("480G".into()),
+            constraint: Some("a100&nvlink".into()),
+            job_name: "inat".into(),
+            sbatch: vec!["--exclusive".into(), "--mail-type=END".into()],
+            restarts: 3,
+            ..job(&["train", "-d", "inat2018", "--set", "data.root=/data/i nat", "--output", "/scratch/inat"])
+        };
+        let array = Job {
+            array: Some("0-4%2".into()),
+            container: Some("images/lift.sif".into()),
+            ..job(&["train", "--set", "train.seed=%a", "--output", "runs/seeds/%a"])
+        };
+        for (job, expected) in [
+            (small, include_str!("expected/small.sbatch")),
+            (large, include_str!("expected/large.sbatch")),
+            (array, include_str!("expected/array.sbatch")),
+        ] {
+            assert_eq!(head(&job), expected);
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_folder_gets_one_that_a_restart_finds() {
+        let script = rendered(&job(&[]), Path::new("/home"), None).unwrap();
+        let name = script.run.strip_prefix("/home").unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with("runs/lift-2"), "{name}");
+        assert!(script.text.contains(&format!("arguments=(train --output {name})\n")), "{}", script.text);
+        let array = Job { array: Some("0-1".into()), ..job(&[]) };
+        assert!(rendered(&array, Path::new("/home"), None).unwrap().text.contains("/task-%a)\n"));
+    }
+
+    #[test]
+    fn what_does_not_train_is_no_job() {
+        let message = rendered(&job(&["eval", "--run", "x"]), Path::new("/"), None).unwrap_err().to_string();
+        assert_eq!(message, "a job trains: expected `-- train ...` or no arguments, found `eval`");
+    }
+
+    #[test]
+    fn words_reach_the_trainer_as_they_were_typed() {
+        for word in ["", "a b", "it's", "$HOME", "`ls`", "a\nb", "*", "~", "\\", "\"", "-d", "a=b/c.d:e@f%a"]
+        {
+            let line = format!("printf %s {}", quoted(OsStr::new(word)).unwrap());
+            let output = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}

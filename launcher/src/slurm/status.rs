@@ -1,0 +1,146 @@
+//! `lift status`: where jobs and runs stand.
+
+use super::SlurmError;
+use super::controller::{self, JobState};
+use super::record::{Found, Record, find};
+use crate::protocol::{Phase, Status};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Jobs that are listed when none is named.
+const MOST: usize = 20;
+
+/// One line of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Slurm's number; none for a run that no job of ours writes.
+    pub job: Option<String>,
+    /// What Slurm says.
+    pub slurm: Option<String>,
+    /// What the run is doing; none before it has begun.
+    pub phase: Option<Phase>,
+    /// Steps of the whole run.
+    pub step: Option<u64>,
+    /// The epoch, from 0.
+    pub epoch: Option<u64>,
+    /// Seconds since the run last said something.
+    pub heartbeat_seconds: Option<u64>,
+    /// How often Slurm started the job again.
+    pub restarts: Option<u64>,
+    /// The run folder.
+    pub run: PathBuf,
+    /// What the run says about its end.
+    pub message: Option<String>,
+}
+
+/// The rows of what is named, or of the newest jobs.
+pub fn rows(names: &[String]) -> Result<Vec<Row>, SlurmError> {
+    if names.is_empty() {
+        let records = Record::all().into_iter().take(MOST);
+        return Ok(records
+            .map(|record| row(&Found { run: record.run.clone(), record: Some(record) }))
+            .collect());
+    }
+    names.iter().map(|name| find(name).map(|found| row(&found))).collect()
+}
+
+fn row(found: &Found) -> Row {
+    let status = Status::read(&found.run).ok();
+    let job: Option<JobState> = found.record.as_ref().map(|record| controller::state(&record.job));
+    let status = status.as_ref();
+    Row {
+        job: found.record.as_ref().map(|record| record.job.clone()),
+        restarts: job.as_ref().map(|job| job.restarts),
+        slurm: job.map(|job| job.state),
+        phase: status.map(|status| status.phase),
+        step: status.map(|status| status.step),
+        epoch: status.map(|status| status.epoch),
+        heartbeat_seconds: status.map(|status| status.time.age().as_secs()),
+        run: found.run.clone(),
+        message: status.and_then(|status| status.message.clone()),
+    }
+}
+
+/// The rows as a table for people.
+pub fn table(rows: &[Row]) -> String {
+    let titles =
+        ["job", "slurm", "phase", "step", "epoch", "heartbeat", "restarts", "run"].map(str::to_owned);
+    let lines: Vec<[String; 8]> = std::iter::once(titles).chain(rows.iter().map(cells)).collect();
+    let widths: Vec<usize> = (0..8)
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        text.push_str(padded.collect::<String>().trim_end());
+        text.push('\n');
+        if let Some(message) = index.checked_sub(1).and_then(|row| rows[row].message.as_ref()) {
+            let _ = writeln!(text, "    {message}");
+        }
+    }
+    text
+}
+
+fn cells(row: &Row) -> [String; 8] {
+    let dash = || "-".to_owned();
+    let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
+    let phase = row.phase.map_or_else(dash, |phase| format!("{phase:?}").to_lowercase());
+    let heartbeat = row.heartbeat_seconds.map_or_else(dash, age);
+    [
+        row.job.clone().unwrap_or_else(dash),
+        row.slurm.clone().unwrap_or_else(dash),
+        phase,
+        number(row.step),
+        number(row.epoch),
+        heartbeat,
+        number(row.restarts),
+        row.run.display().to_string(),
+    ]
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7200 => format!("{} min ago", seconds / 60),
+        7200..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lines_up_and_says_why() {
+        let run = Row {
+            job: Some("17".into()),
+            slurm: Some("RUNNING".into()),
+            phase: Some(Phase::Training),
+            step: Some(1200),
+            epoch: Some(3),
+            heartbeat_seconds: Some(4),
+            restarts: Some(1),
+            run: "runs/a".into(),
+            message: None,
+        };
+        let local = Row {
+            job: None,
+            slurm: None,
+            phase: Some(Phase::Failed),
+            heartbeat_seconds: Some(7300),
+            restarts: None,
+            run: "runs/b".into(),
+            message: Some("rank 1 is gone".into()),
+            ..run.clone()
+        };
+        let expected = "\
+job  slurm    phase     step  epoch  heartbeat  restarts  run
+17   RUNNING  training  1200  3      4 s ago    1         runs/a
+-    -        failed    1200  3      2 h ago    -         runs/b
+    rank 1 is gone
+";
+        assert_eq!(table(&[run, local]), expected);
+    }
+}

@@ -1,0 +1,141 @@
+//! The file in shared memory over which the ranks of one communicator exchange data.
+
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Bytes of data that a rank can post at once.
+pub(crate) const CHUNK: usize = 256 << 10;
+const PAGE: usize = 4096;
+const NAME: &str = "nccl-stand-in-";
+
+/// What stands at the start of the file. A new file is all zero.
+#[repr(C)]
+struct Head {
+    /// Number of ranks, set by the first one.
+    size: AtomicU64,
+    /// Ranks that have the file open.
+    joined: AtomicU64,
+}
+
+/// A rank's own lines, apart from those of others.
+#[repr(C, align(256))]
+pub(crate) struct Line {
+    /// The last round in which this rank has posted.
+    pub(crate) posted: AtomicU64,
+    /// The last round that this rank has read.
+    pub(crate) read: AtomicU64,
+    /// What this rank believes the round to be part of.
+    pub(crate) signature: AtomicU64,
+    /// The last division into smaller communicators that this rank has posted its wish for.
+    pub(crate) split_posted: AtomicU64,
+    /// The last division whose wishes this rank has read.
+    pub(crate) split_read: AtomicU64,
+    pub(crate) color: AtomicI64,
+    pub(crate) key: AtomicI64,
+}
+
+pub(crate) struct Board {
+    map: MmapRaw,
+    path: PathBuf,
+    size: usize,
+}
+
+impl Board {
+    /// Opens or creates the file and waits for all ranks. `stop` ends the waiting, answered with `None`.
+    pub(crate) fn join(path: &Path, size: usize, stop: impl Fn() -> bool) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // Every rank sets the same length; the pages come into being when they are used.
+        file.set_len(Self::length(size) as u64)?;
+        let map = MmapOptions::new().len(Self::length(size)).map_raw(&file)?;
+        let board = Self { map, path: path.to_owned(), size };
+        let head = board.head();
+        let said = head.size.compare_exchange(0, size as u64, Ordering::AcqRel, Ordering::Acquire);
+        if said.is_err_and(|other| other != size as u64) {
+            return Err(io::Error::other("ranks do not agree about their number"));
+        }
+        head.joined.fetch_add(1, Ordering::AcqRel);
+        let complete = wait(|| head.joined.load(Ordering::Acquire) >= size as u64, stop);
+        // Everybody has it open, or nobody will use it: the name is not needed any more.
+        let _ = std::fs::remove_file(&board.path);
+        Ok(complete.then_some(board))
+    }
+
+    fn lines_end(size: usize) -> usize {
+        (PAGE + size * size_of::<Line>()).next_multiple_of(PAGE)
+    }
+
+    fn length(size: usize) -> usize {
+        Self::lines_end(size) + size * CHUNK
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[allow(clippy::cast_ptr_alignment, reason = "the map starts at a page")]
+    fn head(&self) -> &Head {
+        // SAFETY: the map is page-aligned, longer than the head, and holds atomics, which any bytes are.
+        unsafe { &*self.map.as_ptr().cast::<Head>() }
+    }
+
+    #[allow(clippy::cast_ptr_alignment, reason = "lines start at the second page and are 256 bytes long")]
+    pub(crate) fn line(&self, rank: usize) -> &Line {
+        debug_assert!(rank < self.size);
+        // SAFETY: lies inside the map, aligned to 256, and holds atomics, which any bytes are.
+        unsafe { &*self.map.as_ptr().add(PAGE).cast::<Line>().add(rank) }
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+        (0..self.size).map(|rank| self.line(rank))
+    }
+
+    /// Where a rank posts its data: `CHUNK` bytes.
+    pub(crate) fn data(&self, rank: usize) -> *mut u8 {
+        debug_assert!(rank < self.size);
+        // SAFETY: lies inside the map.
+        unsafe { self.map.as_mut_ptr().add(Self::lines_end(self.size) + rank * CHUNK) }
+    }
+}
+
+/// Waits until `done`, or until `stop`, which is answered with false.
+pub(crate) fn wait(done: impl Fn() -> bool, stop: impl Fn() -> bool) -> bool {
+    let begin = Instant::now();
+    while !done() {
+        if stop() {
+            return false;
+        }
+        // There may be more ranks than cores: leave them to others after a moment.
+        if begin.elapsed() < Duration::from_micros(200) {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+    true
+}
+
+/// A file name that no other communicator has; short enough for a unique id.
+pub(crate) fn new_path() -> PathBuf {
+    let folder = Path::new("/dev/shm");
+    let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
+    sweep(&folder);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    folder.join(format!("{NAME}{}-{nanos:x}", std::process::id()))
+}
+
+/// Removes files whose makers are gone: they were killed before all ranks had joined.
+fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(NAME)?.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What shall go wrong, and where.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Slow(Duration),
+    Hang,
+    AsyncError,
+    LateError,
+    AbortHang,
+    InitFail,
+    InitHang,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    kind: Kind,
+    rank: Option<usize>,
+    call: Option<u64>,
+}
+
+/// This process's rank in its first communicator.
+static RANK: OnceLock<usize> = OnceLock::new();
+/// Collectives that this process has started.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers the rank that faults are compared with: the first one that is told.
+pub(crate) fn set_rank(rank: usize) {
+    RANK.get_or_init(|| rank);
+}
+
+/// The fault of the environment, or what is wrong with its text.
+pub(crate) fn configured() -> Result<Option<Fault>, String> {
+    static FAULT: OnceLock<Result<Option<Fault>, String>> = OnceLock::new();
+    FAULT
+        .get_or_init(|| {
+            let slow = std::env::var("NCCL_STAND_IN_SLOW_MS").unwrap_or_else(|_| "100".to_owned());
+            match std::env::var("NCCL_STAND_IN_FAULT") {
+                Ok(text) if !text.is_empty() => parse(&text, &slow).map(Some),
+                _ => Ok(None),
+            }
+        })
+        .clone()
+}
+
+fn parse(text: &str, slow: &str) -> Result<Fault, String> {
+    let wrong = || format!("NCCL_STAND_IN_FAULT is {text:?}, expected KIND[:RANK[:CALL]]");
+    let mut fields = text.split(':');
+    let kind = match fields.next().unwrap_or_default() {
+        "slow" => {
+            let millis = slow.parse().map_err(|_| format!("NCCL_STAND_IN_SLOW_MS is {slow:?}"))?;
+            Kind::Slow(Duration::from_millis(millis))
+        }
+        "hang" => Kind::Hang,
+        "async_error" => Kind::AsyncError,
+        "late_error" => Kind::LateError,
+        "abort_hang" => Kind::AbortHang,
+        "init_fail" => Kind::InitFail,
+        "init_hang" => Kind::InitHang,
+        _ => return Err(wrong()),
+    };
+    let rank = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
+    let call = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
+    if fields.next().is_some() { Err(wrong()) } else { Ok(Fault { kind, rank, call }) }
+}
+
+/// The fault, if it is this rank's.
+fn mine() -> Option<Fault> {
+    let fault = configured().ok().flatten()?;
+    let here = fault.rank.is_none_or(|rank| RANK.get() == Some(&rank));
+    here.then_some(fault)
+}
+
+/// What goes wrong while a communicator is made.
+pub(crate) fn at_init() -> Option<Kind> {
+    mine().map(|fault| fault.kind).filter(|kind| matches!(kind, Kind::InitFail | Kind::InitHang))
+}
+
+/// Counts a collective and tells what goes wrong with it, with its number.
+pub(crate) fn at_call() -> (u64, Option<Kind>) {
+    let number = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    (number, mine().and_then(|fault| fault.at(number)))
+}
+
+impl Fault {
+    fn at(self, number: u64) -> Option<Kind> {
+        let hit = match self.kind {
+            Kind::InitFail | Kind::InitHang => false,
+            Kind::Slow(_) => self.call.is_none_or(|call| call == number),
+            Kind::Hang | Kind::AsyncError | Kind::LateError | Kind::AbortHang => {
+                self.call.unwrap_or(1) == number
+            }
+        };
+        hit.then_some(self.kind)
+    }
+}
+
+/// Whether `ncclCommAbort` does not return on this rank.
+pub(crate) fn abort_hangs() -> bool {
+    mine().is_some_and(|fault| fault.kind == Kind::AbortHang)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_name_kind_rank_and_call() {
+        let fault = parse("hang:2:5", "100").unwrap();
+        assert_eq!(fault, Fault { kind: Kind::Hang, rank: Some(2), call: Some(5) });
+        assert_eq!((fault.at(4), fault.at(5), fault.at(6)), (None, Some(Kind::Hang), None));
+        let slow = parse("slow", "30").unwrap();
+        assert_eq!(slow.at(9), Some(Kind::Slow(Duration::from_millis(30))));
+    }
+
+    #[test]
+    fn a_fault_that_does_not_exist_is_refused() {
+        let text = parse("hung:1", "100").unwrap_err();
+        assert_eq!(text, "NCCL_STAND_IN_FAULT is \"hung:1\", expected KIND[:RANK[:CALL]]");
+    }
+}

@@ -1,0 +1,251 @@
+//! The NCCL functions, with the signatures of NCCL 2.28.
+
+use crate::board;
+use crate::comm::{Comm, IN_PROGRESS, INVALID_ARGUMENT, INVALID_USAGE, SUCCESS, SYSTEM_ERROR};
+use crate::comm::{last_error, set_last_error};
+use crate::cuda::stream;
+use crate::exchange::{Call, Operation};
+use crate::fault::{self, Kind};
+use crate::reduce::{DataType, Op};
+use crate::stream::Stream;
+use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// `ncclComm_t`.
+type Handle = *mut Arc<Comm>;
+
+/// `ncclUniqueId`: the path of the board, then zeros.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct UniqueId([u8; 128]);
+
+/// The first fields of `ncclConfig_t`.
+#[repr(C)]
+struct Config {
+    size: usize,
+    magic: c_uint,
+    version: c_uint,
+    blocking: c_int,
+}
+
+const MAGIC: c_uint = 0xcafe_beef;
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclGetVersion(version: *mut c_int) -> c_int {
+    // SAFETY: the program gives a place for one integer.
+    unsafe { version.write(22_809) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
+    let path = board::new_path().into_os_string().into_vec();
+    let mut bytes = [0u8; 128];
+    if path.len() >= bytes.len() {
+        set_last_error("stand-in: the name of the temporary folder is too long");
+        return SYSTEM_ERROR;
+    }
+    bytes[..path.len()].copy_from_slice(&path);
+    // SAFETY: the program gives 128 bytes.
+    unsafe { id.write(UniqueId(bytes)) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommInitRankConfig(
+    comm: *mut Handle,
+    size: c_int,
+    id: UniqueId,
+    rank: c_int,
+    config: *const Config,
+) -> c_int {
+    let refuse = |code, text: &str| {
+        set_last_error(&format!("stand-in: {text}"));
+        code
+    };
+    // SAFETY: null or the program's struct, whose first fields have been the same since NCCL 2.14.
+    let config = unsafe { config.as_ref() };
+    if config.is_some_and(|c| c.magic != MAGIC || c.size < size_of::<Config>() || c.version < 21_400) {
+        return refuse(INVALID_ARGUMENT, "the configuration was not initialised");
+    }
+    if size < 1 || !(0..size).contains(&rank) {
+        return refuse(INVALID_ARGUMENT, "rank and size do not fit");
+    }
+    fault::set_rank(rank as usize);
+    if let Err(text) = fault::configured() {
+        return refuse(INVALID_ARGUMENT, &text);
+    }
+    if fault::at_init() == Some(Kind::InitFail) {
+        return refuse(SYSTEM_ERROR, "told to fail while the communicator is made");
+    }
+    let end = id.0.iter().position(|&byte| byte == 0).unwrap_or(id.0.len());
+    let path = PathBuf::from(OsStr::from_bytes(&id.0[..end]));
+    let blocking = config.is_none_or(|config| config.blocking != 0);
+    let made = Comm::start(path, rank as usize, size as usize, blocking);
+    // SAFETY: the program gives a place for one handle.
+    unsafe { comm.write(Box::into_raw(Box::new(made.clone()))) };
+    if blocking { made.ready() } else { IN_PROGRESS }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommSplit(
+    comm: Handle,
+    color: c_int,
+    key: c_int,
+    made: *mut Handle,
+    _config: *const Config,
+) -> c_int {
+    // SAFETY: the program keeps the place until the parent is not in progress any more; the atomic has the
+    // layout of the pointer that it holds.
+    let (parent, made) = unsafe { (&*comm, &*made.cast::<AtomicPtr<Arc<Comm>>>()) };
+    made.store(std::ptr::null_mut(), Ordering::Release);
+    parent.split(i64::from(color), i64::from(key), made);
+    if parent.blocking { parent.ready() } else { IN_PROGRESS }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommFinalize(comm: Handle) -> c_int {
+    // SAFETY: the program's handle is alive.
+    unsafe { (*comm).drain() };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
+    // SAFETY: made by Box::into_raw, and ended once.
+    let comm = unsafe { Box::from_raw(comm) };
+    comm.drain();
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
+    // SAFETY: made by Box::into_raw, and ended once.
+    let comm = unsafe { Box::from_raw(comm) };
+    comm.abort();
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclCommGetAsyncError(comm: Handle, state: *mut c_int) -> c_int {
+    // SAFETY: the program's handle is alive, and it gives a place for one integer.
+    unsafe { state.write((*comm).state()) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn ncclGetErrorString(code: c_int) -> *const c_char {
+    match code {
+        SUCCESS => c"no error",
+        1 => c"unhandled cuda error",
+        SYSTEM_ERROR => c"unhandled system error",
+        3 => c"internal error",
+        INVALID_ARGUMENT => c"invalid argument",
+        INVALID_USAGE => c"invalid usage",
+        6 => c"remote process exited or there was a network error",
+        IN_PROGRESS => c"NCCL operation in progress",
+        _ => c"unknown result code",
+    }
+    .as_ptr()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn ncclGetLastError(_comm: Handle) -> *const c_char {
+    last_error()
+}
+
+/// Puts a collective into its stream.
+///
+/// # Safety
+/// Handles are alive; the buffers are those of the collective and left alone until it is done.
+unsafe fn enqueue(
+    buffers: (*const c_void, *mut c_void),
+    count: usize,
+    (kind, operation): (c_int, Option<Operation>),
+    comm: Handle,
+    queue: *mut Stream,
+) -> c_int {
+    let (Some(kind), Some(operation)) = (DataType::from_code(kind), operation) else {
+        set_last_error("stand-in: a data type or operation that it does not know");
+        return INVALID_ARGUMENT;
+    };
+    // SAFETY: the caller's promise.
+    let (comm, queue) = unsafe { ((*comm).clone(), stream(queue)) };
+    if comm.board.get().is_none() || comm.is_aborted() {
+        set_last_error("stand-in: the communicator is not ready");
+        return INVALID_USAGE;
+    }
+    let call = Call { operation, kind, count, send: buffers.0.cast(), receive: buffers.1.cast() };
+    let (number, fault) = fault::at_call();
+    comm.busy.fetch_add(1, Ordering::AcqRel);
+    let first = !comm.used.swap(true, Ordering::AcqRel);
+    let answer = if first && !comm.blocking { IN_PROGRESS } else { SUCCESS };
+    queue.push(move || {
+        call.run(&comm, fault, number);
+        comm.busy.fetch_sub(1, Ordering::AcqRel);
+    });
+    answer
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclAllReduce(
+    send: *const c_void,
+    receive: *mut c_void,
+    count: usize,
+    kind: c_int,
+    op: c_int,
+    comm: Handle,
+    stream: *mut Stream,
+) -> c_int {
+    let operation = Op::from_code(op).map(Operation::AllReduce);
+    // SAFETY: the program's promise.
+    unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclAllGather(
+    send: *const c_void,
+    receive: *mut c_void,
+    count: usize,
+    kind: c_int,
+    comm: Handle,
+    stream: *mut Stream,
+) -> c_int {
+    // SAFETY: the program's promise.
+    unsafe { enqueue((send, receive), count, (kind, Some(Operation::AllGather)), comm, stream) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclReduceScatter(
+    send: *const c_void,
+    receive: *mut c_void,
+    count: usize,
+    kind: c_int,
+    op: c_int,
+    comm: Handle,
+    stream: *mut Stream,
+) -> c_int {
+    let operation = Op::from_code(op).map(Operation::ReduceScatter);
+    // SAFETY: the program's promise.
+    unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ncclBroadcast(
+    send: *const c_void,
+    receive: *mut c_void,
+    count: usize,
+    kind: c_int,
+    root: c_int,
+    comm: Handle,
+    stream: *mut Stream,
+) -> c_int {
+    // SAFETY: the program's handle is alive.
+    let size = unsafe { &*comm }.size;
+    let operation = usize::try_from(root).ok().filter(|&root| root < size).map(Operation::Broadcast);
+    // SAFETY: the program's promise.
+    unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
+}

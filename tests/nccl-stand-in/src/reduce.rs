@@ -1,0 +1,132 @@
+//! Combining the ranks' elements, always in the order of ranks.
+
+use half::bf16;
+
+/// `ncclDataType_t`, as far as it is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataType {
+    U8,
+    I64,
+    F32,
+    F64,
+    BF16,
+}
+
+impl DataType {
+    pub(crate) const fn from_code(code: i32) -> Option<Self> {
+        Some(match code {
+            1 => Self::U8,
+            4 => Self::I64,
+            7 => Self::F32,
+            8 => Self::F64,
+            9 => Self::BF16,
+            _ => return None,
+        })
+    }
+
+    pub(crate) const fn size(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::BF16 => 2,
+            Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+}
+
+/// `ncclRedOp_t`, as far as it is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Sum,
+    Max,
+    Min,
+}
+
+impl Op {
+    pub(crate) const fn from_code(code: i32) -> Option<Self> {
+        Some(match code {
+            0 => Self::Sum,
+            2 => Self::Max,
+            3 => Self::Min,
+            _ => return None,
+        })
+    }
+}
+
+/// Combines `count` elements at each of `inputs` into `output`.
+///
+/// # Safety
+/// Every pointer is good for `count` elements of `kind`; `output` is apart from `inputs`.
+pub(crate) unsafe fn reduce(inputs: &[*const u8], output: *mut u8, count: usize, kind: DataType, op: Op) {
+    // SAFETY: the caller's promise, with the type that `kind` names.
+    unsafe {
+        match kind {
+            DataType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, ordered(op, u8::wrapping_add)),
+            DataType::I64 => fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add)),
+            DataType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, ordered(op, |a, b| a + b)),
+            DataType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, ordered(op, |a, b| a + b)),
+            // Summed in f32, rounded once.
+            DataType::BF16 => {
+                fold(inputs, output, count, bf16::to_f32, bf16::from_f32, ordered(op, |a: f32, b| a + b));
+            }
+        }
+    }
+}
+
+/// The combination of two values; of a value and NaN it is the later one, as a comparison is false then.
+fn ordered<T: PartialOrd + Copy>(op: Op, sum: fn(T, T) -> T) -> impl Fn(T, T) -> T {
+    move |a, b| match op {
+        Op::Sum => sum(a, b),
+        Op::Max => {
+            if a > b {
+                a
+            } else {
+                b
+            }
+        }
+        Op::Min => {
+            if a < b {
+                a
+            } else {
+                b
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`reduce`], for elements `E`.
+unsafe fn fold<E: Copy, V: Copy>(
+    inputs: &[*const u8],
+    output: *mut u8,
+    count: usize,
+    widen: fn(E) -> V,
+    narrow: fn(V) -> E,
+    combine: impl Fn(V, V) -> V,
+) {
+    for index in 0..count {
+        // SAFETY: `index` is below `count`; unaligned, since a buffer may start anywhere.
+        unsafe {
+            let at = |input: &*const u8| widen(input.cast::<E>().add(index).read_unaligned());
+            if let Some(value) = inputs.iter().map(at).reduce(&combine) {
+                output.cast::<E>().add(index).write_unaligned(narrow(value));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_summed_in_f32_and_rounded_once() {
+        // 256 + 1 + 1: rounding after each step would stay at 256.
+        let ranks = [256.0f32, 1.0, 1.0].map(|v| [bf16::from_f32(v)]);
+        let inputs = ranks.each_ref().map(|r| r.as_ptr().cast::<u8>());
+        let mut output = [bf16::ZERO];
+        // SAFETY: one element everywhere.
+        unsafe { reduce(&inputs, output.as_mut_ptr().cast(), 1, DataType::BF16, Op::Sum) };
+        assert_eq!(output[0].to_f32(), 258.0);
+    }
+}

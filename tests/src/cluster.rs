@@ -1,0 +1,141 @@
+//! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them.
+
+use crate::binary;
+use crate::launched::{fake_trainer, repository, wait_for};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Set inside a cluster.
+const INSIDE: &str = "LIFT_TEST_INSIDE_SLURM";
+/// `real`: tests that can, use `lift-trainer` on the demo in place of the trainer that only counts.
+const TRAINER: &str = "LIFT_TEST_SLURM_TRAINER";
+/// What `with-slurm.sh` ends with where it cannot run.
+const CANNOT: i32 = 71;
+
+/// Whether this process is inside a cluster. Outside, runs this test again inside one with these options, and says
+/// aloud if that cannot be. So a test begins with `let Some(bench) = Bench::enter(...) else { return };`.
+#[derive(Debug)]
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Enters a cluster with these options of `with-slurm.sh`.
+    pub fn enter(test: &str, options: &[&str]) -> Option<Self> {
+        if std::env::var_os(INSIDE).is_some() {
+            return Some(Self::new());
+        }
+        let mut command = Command::new(repository().join("tests/slurm/with-slurm.sh"));
+        command.args(options).arg("--").arg(std::env::current_exe().expect("a test knows its own path"));
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(INSIDE, "1")
+            .stdin(Stdio::null());
+        // The answer of the test inside is this test's; its own count of tests would be taken for one more.
+        let output = command.output().expect("bash runs");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.code() == Some(CANNOT) {
+            eprintln!("skipped: {test} ({})", said.trim());
+            return None;
+        }
+        assert!(output.status.success() && said.contains("1 passed"), "inside the cluster:\n{said}");
+        None
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        std::os::unix::fs::symlink(repository().join("slurm"), folder.path().join("slurm"))
+            .expect("a link can be made");
+        Self { folder }
+    }
+
+    /// A path below the folder that jobs are submitted from.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command in that folder, with a trainer that goes on for minutes if it is left alone.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
+        command.env("LIFT_TRAINER", if real() { binary("lift-trainer") } else { fake_trainer() });
+        command.env("FAKE_STEPS", "3000").env("XDG_STATE_HOME", self.path("state")).env_remove(INSIDE);
+        command
+    }
+
+    /// The arguments of a training of `steps` steps into this folder.
+    pub fn training(&self, output: &str, steps: u64) -> Vec<String> {
+        let mut words = vec!["train".to_owned(), "--output".to_owned(), output.to_owned()];
+        if real() {
+            words.extend(
+                [
+                    "-d",
+                    "demo",
+                    "-m",
+                    "demo",
+                    "--set",
+                    "checkpoint.every_steps=1",
+                    "--set",
+                    "train.epochs=1000",
+                    "--set",
+                ]
+                .map(str::to_owned),
+            );
+            words.push(format!("train.max_steps={steps}"));
+        }
+        words
+    }
+
+    /// Submits, and gives the job's number.
+    pub fn sbatch(&self, set: impl FnOnce(&mut Command)) -> String {
+        let mut command = self.command("sbatch");
+        command.arg("--parsable");
+        set(&mut command);
+        let output = command.output().expect("sbatch runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What one of Slurm's programs, or of the cluster's, prints.
+    pub fn ask(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.command(program).args(arguments).output().expect("the program runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A field of `scontrol show job`.
+    pub fn field(&self, job: &str, name: &str) -> String {
+        let text = self.ask("scontrol", &["show", "job", "--oneliner", job]);
+        let found = text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a job has ended, and gives its state and exit code.
+    pub fn end(&self, job: &str, limit: Duration) -> (String, String) {
+        wait_for(&format!("the end of job {job}"), limit, || {
+            std::thread::sleep(Duration::from_millis(200));
+            !["PENDING", "RUNNING", "COMPLETING", ""].contains(&self.field(job, "JobState").as_str())
+        });
+        (self.field(job, "JobState"), self.field(job, "ExitCode"))
+    }
+
+    /// What a job of `slurm/lift.sbatch` printed.
+    pub fn output(&self, job: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("lift-{job}.out"))).unwrap_or_default()
+    }
+
+    /// Waits until a job has begun for the `count`th time, and its run has made steps since.
+    pub fn wait_for_start(&self, job: &str, count: usize, limit: Duration) {
+        wait_for(&format!("start {} of job {job}", count - 1), limit, || {
+            std::thread::sleep(Duration::from_millis(200));
+            self.output(job).contains(&format!("lift: start {} of job {job}", count - 1))
+        });
+    }
+}
+
+/// Whether the real trainer is asked for.
+pub fn real() -> bool {
+    std::env::var_os(TRAINER).is_some_and(|kind| kind == "real")
+}

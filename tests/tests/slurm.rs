@@ -1,0 +1,289 @@
+//! Jobs in a real, throw-away Slurm cluster: signals, requeues, dead nodes and ranks, time limits, refusals.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use launcher::protocol::{Phase, Status};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use tests::cluster::{Bench, real};
+use tests::launched::{signal, starts, wait_for, wait_for_step};
+use tests::{binary, stderr};
+
+const SOON: Duration = Duration::from_mins(1);
+const TWO_BY_TWO: [&str; 2] = ["--nodes=2", "--ntasks-per-node=2"];
+
+fn completed() -> (String, String) {
+    ("COMPLETED".into(), "0:0".into())
+}
+
+/// The step that the run stands at.
+fn step(bench: &Bench) -> u64 {
+    Status::read(&bench.path("run")).map_or(0, |status| status.step)
+}
+
+#[test]
+fn a_signal_saves_all_ranks_and_the_job_goes_on_from_there() {
+    let Some(bench) = Bench::enter("a_signal_saves_all_ranks_and_the_job_goes_on_from_there", &[]) else {
+        return;
+    };
+    let run = bench.path("run");
+    let job = bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").arg("--").args(bench.training("run", 60));
+        sbatch.env("FAKE_STEPS", "60");
+    });
+    wait_for_step(&run, 3);
+    bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
+    wait_for("the save", SOON, || Status::read(&run).is_ok_and(|status| status.phase == Phase::Preempted));
+    let saved = step(&bench);
+    assert_eq!(bench.end(&job, SOON), completed(), "{}", bench.output(&job));
+    assert!(saved < 60 && step(&bench) == 60);
+    assert_eq!(Status::read(&run).unwrap().world_size, 4);
+    let output = bench.output(&job);
+    assert!(output.contains("lift: start 1 of job"), "the log of the first start is kept: {output}");
+    assert!(output.contains(&format!("lift: saved and stopped after step {saved}")), "{output}");
+    if !real() {
+        assert_eq!(starts(&run), ["0 train --output run", "1 train --output run --resume auto"]);
+    }
+}
+
+#[test]
+fn a_requeue_by_slurm_and_a_killed_rank_are_survived() {
+    let Some(bench) = Bench::enter("a_requeue_by_slurm_and_a_killed_rank_are_survived", &[]) else { return };
+    let run = bench.path("run");
+    let job = bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000));
+    });
+    wait_for_step(&run, 3);
+    bench.ask("scontrol", &["requeue", &job]);
+    bench.wait_for_start(&job, 2, SOON);
+    let before = step(&bench);
+    wait_for_step(&run, before + 3);
+    // Rank 0 writes its number down; in the cluster's own name space it is another, so the last in line is taken.
+    let name = if real() { "lift-trainer" } else { "fakes/trainer.sh" };
+    let ranks = bench.ask("pgrep", &["-f", &format!("{name} train")]);
+    signal("KILL", ranks.lines().last().unwrap());
+    bench.wait_for_start(&job, 3, SOON);
+    let output = bench.output(&job);
+    assert!(output.contains("failed first\nlift: last lines of run/logs/rank-"), "{output}");
+    assert!(output.contains("(restart 2 of at most 10)"), "{output}");
+    bench.ask("scancel", &[&job]);
+    assert_eq!(
+        bench.end(&job, SOON).0,
+        "CANCELLED",
+        "a cancelled job stays cancelled: {}",
+        bench.output(&job)
+    );
+}
+
+#[test]
+fn a_dead_node_is_waited_for_and_the_run_goes_on() {
+    let Some(bench) = Bench::enter("a_dead_node_is_waited_for_and_the_run_goes_on", &[]) else { return };
+    let run = bench.path("run");
+    let job = bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000));
+    });
+    wait_for_step(&run, 3);
+    bench.ask("slurm-node", &["crash", "n2"]);
+    wait_for("the requeue", SOON, || {
+        std::thread::sleep(Duration::from_millis(200));
+        bench.field(&job, "JobState") == "PENDING"
+    });
+    let before = step(&bench);
+    // The files of the step that died still lie on the node.
+    assert!(bench.command("slurm-node").args(["start", "n2"]).status().unwrap().success());
+    bench.wait_for_start(&job, 2, SOON);
+    wait_for_step(&run, before + 2);
+    assert!(!bench.output(&job).contains("launch failed"), "{}", bench.output(&job));
+    bench.ask("scancel", &[&job]);
+}
+
+#[test]
+fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
+    let Some(bench) = Bench::enter("before_the_time_limit_ranks_save_and_the_job_goes_on", &[]) else {
+        return;
+    };
+    let run = bench.path("run");
+    let job = bench.sbatch(|sbatch| {
+        // Slurm looks every 30 seconds, so the signal comes up to that much earlier.
+        sbatch.args(["--time=1", "--signal=B:USR2@25"]).args(TWO_BY_TWO);
+        sbatch.arg("slurm/lift.sbatch").args(bench.training("run", 3000));
+    });
+    wait_for("the save", Duration::from_secs(80), || {
+        Status::read(&run).is_ok_and(|status| status.phase == Phase::Preempted)
+    });
+    bench.wait_for_start(&job, 2, SOON);
+    assert!(bench.output(&job).contains("lift: asking the ranks to save and end"), "{}", bench.output(&job));
+    bench.ask("scancel", &[&job]);
+}
+
+#[test]
+fn what_cannot_get_better_is_not_tried_again() {
+    let Some(bench) = Bench::enter("what_cannot_get_better_is_not_tried_again", &[]) else { return };
+    let ends = |variable: (&str, &str), line: &str| {
+        let job = bench.sbatch(|sbatch| {
+            sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").env(variable.0, variable.1);
+        });
+        let end = bench.end(&job, SOON);
+        let output = bench.output(&job);
+        assert!(output.contains(line), "{output}");
+        (end, output)
+    };
+    let (end, output) =
+        ends(("FAKE_FAIL", "3 0 7 9"), "not put back into the queue: no step was gained (still at step 0)");
+    assert_eq!(end, ("FAILED".into(), "1:0".into()));
+    assert!(
+        output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
+        "{output}"
+    );
+    let (end, _) = ends(("FAKE_REFUSE", "1"), "lift: wrong input: nothing to try again");
+    assert_eq!(end, ("FAILED".into(), "2:0".into()));
+    let (end, _) = ends(
+        ("LIFT_TRAINER", "/nowhere/trainer"),
+        "lift: /nowhere/trainer does not exist or is no program; build it",
+    );
+    assert_eq!(end, ("FAILED".into(), "2:0".into()));
+    let job = bench.sbatch(|sbatch| {
+        sbatch
+            .args(["slurm/lift.sbatch", "train", "--output", "run"])
+            .env("FAKE_FAIL", "0 4 7 9")
+            .env("LIFT_MAX_RESTARTS", "0");
+    });
+    assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "1:0".into()));
+    assert!(
+        bench.output(&job).contains("started again 0 times (LIFT_MAX_RESTARTS=0)"),
+        "{}",
+        bench.output(&job)
+    );
+}
+
+#[test]
+fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
+    let Some(bench) = Bench::enter("without_pmix_mpirun_starts_the_ranks_and_they_save_as_well", &[]) else {
+        return;
+    };
+    let bin = bench.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let srun = bin.join("srun");
+    std::fs::write(
+        &srun,
+        "#!/bin/sh\n[ \"$1\" = --mpi=list ] && exec echo pmi2\nexec /usr/bin/srun \"$@\"\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&srun, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let run = bench.path("run");
+    let job = bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000)).env("PATH", &path);
+        sbatch.env("LIFT_MAX_RESTARTS", "0");
+    });
+    wait_for_step(&run, 3);
+    bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
+    assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "75:0".into()), "{}", bench.output(&job));
+    let status = Status::read(&run).unwrap();
+    assert_eq!((status.phase, status.world_size), (Phase::Preempted, 4));
+    assert!(bench.output(&job).contains("starting the ranks with mpirun"), "{}", bench.output(&job));
+}
+
+#[test]
+fn sweeps_containers_and_gpus_reach_the_trainer() {
+    let Some(bench) = Bench::enter("sweeps_containers_and_gpus_reach_the_trainer", &["--gpus", "2"]) else {
+        return;
+    };
+    if real() {
+        return;
+    }
+    std::fs::write(bench.path("sweep"), "train --set 'data.root=/a b'\ntrain --set train.seed=%a\n").unwrap();
+    let sweep = bench.sbatch(|sbatch| {
+        sbatch.args(["--array=1-2", "slurm/lift-array.sbatch", "sweep", "--quiet"]).env("FAKE_STEPS", "2");
+    });
+    let apptainer = bench.path("apptainer");
+    let text = "#!/bin/bash\necho \"apptainer $*\"\nwhile [[ $1 != lift.sif ]]; do shift; done\nshift\nexec \"$@\"\n";
+    std::fs::write(&apptainer, text).unwrap();
+    std::fs::set_permissions(&apptainer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(bench.path("lift.sif"), "").unwrap();
+    let path = format!("{}:{}", bench.path("").display(), std::env::var("PATH").unwrap());
+    let image = bench.sbatch(|sbatch| {
+        sbatch.args([
+            "--nodes=2",
+            "--gpus-per-node=2",
+            "slurm/lift-container.sbatch",
+            "train",
+            "--output",
+            "run",
+        ]);
+        sbatch.env("PATH", &path).env("LIFT_CONTAINER", "lift.sif").env("FAKE_STEPS", "2");
+    });
+    assert_eq!(bench.end(&image, SOON), completed(), "{}", bench.output(&image));
+    assert_eq!(Status::read(&bench.path("run")).unwrap().world_size, 4, "one rank per GPU");
+    assert!(bench.output(&image).contains(" --nv lift.sif "), "{}", bench.output(&image));
+    for task in ["1", "2"] {
+        assert_eq!(bench.end(&format!("{sweep}_{task}"), SOON), completed());
+    }
+    let told = |task| starts(&bench.path(&format!("runs/slurm-{sweep}_{task}"))).join("\n");
+    assert_eq!(told("1"), format!("0 train --set data.root=/a b --quiet --output runs/slurm-{sweep}_1"));
+    assert_eq!(told("2"), format!("0 train --set train.seed=2 --quiet --output runs/slurm-{sweep}_2"));
+}
+
+#[test]
+fn lift_submits_watches_and_cancels() {
+    let Some(bench) = Bench::enter("lift_submits_watches_and_cancels", &[]) else { return };
+    let lift = |arguments: &[&str]| bench.command(binary("lift")).args(arguments).output().unwrap();
+    let said = |arguments: &[&str]| {
+        let output = lift(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (option, value, reason) in [
+        ("--partition", "nowhere", "invalid partition"),
+        ("--gpus-per-node", "3", "Invalid generic resource"),
+    ] {
+        let refused = lift(&["submit", option, value]);
+        let message = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{message}");
+        assert!(message.starts_with("error: sbatch refuses: ") && message.contains(reason), "{message}");
+        assert!(message.contains("\nhint: `sinfo"), "{message}");
+    }
+    let training = bench.training("my run", 3000);
+    let mut arguments = vec!["submit", "--nodes", "2", "--ranks-per-node", "2", "--json", "--"];
+    arguments.extend(training.iter().map(String::as_str));
+    let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();
+    let job = record["job"].as_str().unwrap();
+    let run = bench.path("my run");
+    assert_eq!(record["run"].as_str(), run.to_str());
+    wait_for_step(&run, 3);
+    for names in [vec!["status"], vec!["status", job], vec!["status", "my run"]] {
+        let table = said(&names);
+        assert!(table.starts_with("job  slurm    phase "), "{table}");
+        assert!(table.contains(&format!("\n{job}    RUNNING  training ")), "{table}");
+    }
+    let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", job])).unwrap();
+    assert!(row["step"].as_u64().unwrap() >= 3 && row["restarts"] == 0, "{row}");
+    assert!(said(&["logs", job]).contains("lift: start 0 of job"));
+    assert!(said(&["logs", "--rank", "3", "my run"]).contains("rank=3"));
+    let cancelled = said(&["cancel", job]);
+    assert!(cancelled.starts_with(&format!("job {job} cancelled after saving at step ")), "{cancelled}");
+    assert_eq!(bench.end(job, SOON).0, "CANCELLED");
+    assert_eq!(Status::read(&run).unwrap().phase, Phase::Preempted);
+    let unknown = lift(&["status", "nothing"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("neither a job that `lift submit` sent from here nor a run folder"));
+}
+
+#[test]
+fn shell_scripts_are_clean() {
+    let root = tests::launched::repository();
+    let scripts =
+        ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch", "slurm/lib/job.sh"];
+    let ours = ["tests/slurm/with-slurm.sh", "tests/fakes/trainer.sh"];
+    let Ok(output) = std::process::Command::new("shellcheck")
+        .arg("-x")
+        .args(scripts)
+        .args(ours)
+        .current_dir(root)
+        .output()
+    else {
+        eprintln!("skipped: shell_scripts_are_clean (shellcheck is not installed)");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

@@ -1,0 +1,289 @@
+//! Ranks that were started differently, die or hang: one clear message, a non-zero end, nothing left running.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tests::{binary, json, losses, mpirun, run, stderr, succeed, trainer};
+
+/// Two ranks with arguments of their own, and the program of the second.
+fn two_kinds(first: &[&str], second: &[&str], program: &Path) -> Command {
+    let mut command = mpirun(1);
+    command.env("NO_COLOR", "1").arg(binary("lift-trainer")).arg("train").args(first);
+    command.args([":", "-n", "1"]).arg(program).arg("train").args(second);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn refused(command: &mut Command) -> String {
+    let output = run(command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    said
+}
+
+#[test]
+fn another_configuration_on_a_rank_is_named_with_the_first_difference() {
+    let set = |value| ["--set", value, "--set", "train.epochs=0"];
+    let program = binary("lift-trainer");
+    let mut command = two_kinds(&set("train.seed=1"), &set("train.seed=2"), &program);
+    let said = refused(&mut command);
+    assert!(
+        said.contains("rank 1 has another configuration than rank 0: train.seed is 2 there and 1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn another_program_on_a_rank_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    // The program finds its libraries from where it lies.
+    let other = binary("lift-trainer").with_file_name(format!("lift-trainer-other-{}", std::process::id()));
+    let mut bytes = std::fs::read(binary("lift-trainer")).unwrap();
+    bytes.push(0);
+    std::fs::write(&other, bytes).unwrap();
+    let _ = Command::new("chmod").arg("755").arg(&other).status();
+    let output = folder.path().join("run").display().to_string();
+    let arguments = ["--set", "train.epochs=0", "--output", &output];
+    let said = refused(&mut two_kinds(&arguments, &arguments, &other));
+    std::fs::remove_file(&other).unwrap();
+    assert!(said.contains("rank 1 runs another program than rank 0"), "{said}");
+}
+
+#[test]
+fn another_data_set_on_a_rank_is_named_with_the_first_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
+    // The same relative place, other contents, as on hosts with local copies.
+    for (host, label) in [("a", 0), ("b", 1)] {
+        let root = folder.path().join(host);
+        std::fs::create_dir(&root).unwrap();
+        std::fs::copy(&picture, root.join("p.png")).unwrap();
+        std::fs::write(root.join("train.txt"), format!("p.png 0\np.png 1\np.png {label}\n")).unwrap();
+        std::fs::write(root.join("test.txt"), "p.png 1\n").unwrap();
+        std::fs::write(root.join("names.txt"), "x\ny\n").unwrap();
+        let text = "[data]\nlayout = \"lists\"\nroot = \".\"\ntrain_list = \"train.txt\"\ntest_list = \"test.txt\"\nclass_names = \"names.txt\"\n";
+        std::fs::write(root.join("own.toml"), text).unwrap();
+        std::fs::create_dir_all(folder.path().join("mounts")).unwrap();
+    }
+    let link = |host: &str| folder.path().join(host);
+    let script = folder.path().join("rank.sh");
+    // Each rank sees its own copy at the same path.
+    let text = format!(
+        "#!/bin/sh\nmount --bind {}/$1 {}/mounts || exit 77\nshift\nexec {} train \"$@\"\n",
+        folder.path().display(),
+        folder.path().display(),
+        binary("lift-trainer").display()
+    );
+    std::fs::write(&script, text).unwrap();
+    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!(
+            "skipped: another_data_set_on_a_rank_is_named_with_the_first_difference (no mount name spaces here)"
+        );
+        return;
+    }
+    let data = link("mounts").join("own.toml").display().to_string();
+    let mut command = mpirun(1);
+    for (host, more) in [("a", false), ("b", true)] {
+        if more {
+            command.args([":", "-n", "1"]);
+        }
+        command.args(["unshare", "-m", "sh"]).arg(&script).arg(host);
+        command.args(["-d", &data, "-m", "demo", "--set", "train.epochs=0"]);
+    }
+    let said = refused(&mut command);
+    assert!(said.contains("rank 1 has another data set than rank 0"), "{said}");
+    assert!(said.contains("training image 2 p.png of class 1") || said.contains("of class 1"), "{said}");
+}
+
+#[test]
+fn an_unknown_backend_names_the_known_ones() {
+    let said = refused(trainer(2).args(["train", "--set", "distributed.backend=gloo"]));
+    assert!(said.contains("`auto`, `mpi`, `nccl`"), "{said}");
+}
+
+#[test]
+fn nccl_without_a_gpu_says_what_it_needs() {
+    if Path::new("/proc/driver/nvidia/version").exists() {
+        eprintln!("skipped: nccl_without_a_gpu_says_what_it_needs (this machine has a GPU)");
+        return;
+    }
+    let mut command = trainer(2);
+    command.env_remove("NCCL_RS_LIBRARY").args(["train", "--set", "distributed.backend=nccl"]);
+    let said = refused(command.args(["--set", "train.epochs=0"]));
+    assert!(said.contains("NCCL") || said.contains("nccl"), "{said}");
+}
+
+/// A run that goes on for minutes.
+fn long_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
+    let mut command = trainer(ranks);
+    command.args(["train", "-q", "--set", "train.epochs=1000", "--set", "train.threads=1"]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.arg("--output").arg(output).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn steps_made(output: &Path) -> bool {
+    std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
+}
+
+fn after_first_steps(child: &mut Child, output: &Path) {
+    let start = Instant::now();
+    while !steps_made(output) {
+        assert!(start.elapsed() < Duration::from_mins(2), "training begins");
+        assert!(child.try_wait().unwrap().is_none(), "the run goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes of a run, by rank.
+fn ranks_of(output: &Path) -> Vec<(usize, String)> {
+    let found = Command::new("pgrep").args(["-f", &output.display().to_string()]).output().unwrap();
+    let rank = |pid: &str| -> Option<usize> {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let variables = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let text = String::from_utf8_lossy(&variables).into_owned();
+        let rank = text.split('\0').find_map(|line| line.strip_prefix("OMPI_COMM_WORLD_RANK="))?;
+        (name.trim() == "lift-trainer").then(|| rank.parse().ok())?
+    };
+    let pids = String::from_utf8_lossy(&found.stdout).into_owned();
+    let mut ranks: Vec<_> = pids.lines().filter_map(|pid| Some((rank(pid)?, pid.to_owned()))).collect();
+    ranks.sort_unstable();
+    ranks
+}
+
+fn send(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+}
+
+/// Waits for the end within a limit; gives what was said.
+fn ends_within(mut child: Child, limit: Duration, output: &Path) -> String {
+    let start = Instant::now();
+    let mut pipe = child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut pipe, &mut text);
+        text
+    });
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > limit {
+            let _ = Command::new("pkill").args(["-KILL", "-f", &output.display().to_string()]).status();
+            let _ = child.kill();
+            panic!("still running after {limit:?}: {}", reader.join().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(!status.success());
+    assert!(ranks_of(output).is_empty(), "nothing is left running");
+    reader.join().unwrap()
+}
+
+#[test]
+fn a_rank_that_dies_ends_the_job_under_its_name() {
+    for victim in [1, 0] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut child = long_run(3, &output, &[]).spawn().unwrap();
+        after_first_steps(&mut child, &output);
+        send("-KILL", &ranks_of(&output)[victim].1);
+        let said = ends_within(child, Duration::from_secs(10), &output);
+        assert!(said.contains(&format!("rank {victim} on ")) && said.contains("died after step"), "{said}");
+        let status = json(&output.join("status.json"));
+        assert_eq!(status["phase"], "failed", "{status}");
+        assert!(status["message"].as_str().unwrap().contains(&format!("rank {victim}")), "{status}");
+    }
+}
+
+#[test]
+fn a_rank_that_stops_answering_is_named_after_the_time_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut child = long_run(2, &output, &["distributed.timeout_seconds=4"]).spawn().unwrap();
+    after_first_steps(&mut child, &output);
+    send("-STOP", &ranks_of(&output)[1].1);
+    let said = ends_within(child, Duration::from_secs(15), &output);
+    assert!(said.contains("rank 1 on ") && said.contains("has not answered"), "{said}");
+}
+
+/// The environment that puts the stand-in in NCCL's place.
+fn with_stand_in(command: &mut Command) -> &mut Command {
+    let library: PathBuf = binary("libnccl_stand_in.so");
+    command.env("NCCL_RS_LIBRARY", &library).env("NCCL_RS_CUDART", &library)
+}
+
+#[test]
+fn over_the_stand_in_for_nccl_losses_are_those_over_mpi() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = |ranks: usize, backend: &str, name: &str| {
+        let path = folder.path().join(name);
+        let mut command = trainer(ranks);
+        command.args(["train", "-q", "--set", "train.max_steps=20", "--set", "train.threads=1"]);
+        command.arg("--set").arg(format!("distributed.backend={backend}")).arg("--output").arg(&path);
+        succeed(with_stand_in(&mut command));
+        losses(&path)
+    };
+    for ranks in [1, 2, 4, 8] {
+        let expected = demo(ranks, "mpi", &format!("mpi{ranks}"));
+        let found = demo(ranks, "nccl", &format!("nccl{ranks}"));
+        assert_eq!(found.len(), 20);
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() <= 1e-6 * b.abs(), "{ranks} ranks: {a}, over MPI {b}");
+        }
+    }
+}
+
+#[test]
+fn each_fault_of_nccl_ends_the_job_with_rank_operation_and_step() {
+    for fault in ["hang:1:30", "async_error:1:30", "abort_hang:1:30", "init_fail:1", "init_hang:1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let settings = ["distributed.backend=nccl", "distributed.timeout_seconds=5"];
+        let mut command = long_run(2, &output, &settings);
+        let start = Instant::now();
+        let child = with_stand_in(&mut command).env("NCCL_STAND_IN_FAULT", fault).spawn().unwrap();
+        // Fifteen seconds from the fault; the start before it, with other tests beside it, takes its own time.
+        let said = ends_within(child, Duration::from_secs(40), &output);
+        println!("{fault}: ended {:.1} s after the start", start.elapsed().as_secs_f64());
+        assert!(said.contains("rank "), "{fault}: {said}");
+        assert!(said.contains("step"), "{fault}: {said}");
+        let operation = if fault.starts_with("init") { "init" } else { "all_reduce" };
+        assert!(said.contains(operation), "{fault}: {said}");
+    }
+}
+
+#[test]
+fn two_ranks_on_one_gpu_are_refused() {
+    let mut command = trainer(2);
+    command.args(["train", "--set", "train.epochs=0", "--set", "distributed.backend=nccl"]);
+    let said = refused(with_stand_in(&mut command).env("NCCL_STAND_IN_SAME_GPU", "1"));
+    assert!(said.contains("ranks 0 and 1") || (said.contains('0') && said.contains("GPU")), "{said}");
+    assert!(said.contains("--gpu-bind=none"), "{said}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_named_with_rank_and_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |name: &str, policy: &str| {
+        let mut command = trainer(2);
+        command.args(["train", "-q", "--set", "train.learning_rate=1e20", "--set", "train.max_steps=6"]);
+        command.args(["--set", "train.threads=1", "--set"]).arg(format!("train.non_finite={policy}"));
+        run(command.arg("--output").arg(folder.path().join(name)))
+    };
+    for (policy, last) in [
+        ("stop", "set train.non_finite"),
+        ("skip", "more than train.max_non_finite=3"),
+        ("rollback", "more than train.max_non_finite=3"),
+    ] {
+        let output = train(policy, policy);
+        let said = stderr(&output);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("not finite at step 2") && said.contains("rank 0, samples"), "{said}");
+        assert!(said.contains(last), "{policy}: {said}");
+    }
+}

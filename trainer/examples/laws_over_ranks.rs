@@ -1,0 +1,132 @@
+//! Checks laws 2 and 3 over the ranks it is started on, many draws in one start: `laws_over_ranks SEED`.
+//!
+//! Law 3: of random data sets, samplers, batches and points to go on from, what the ranks are given together is what one
+//! process is given. Law 2: of random test sets, the counts over all ranks are those of one process.
+
+use collectives::World;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use trainer::config::{Config, Distributed, Selection};
+use trainer::data::order::{Order, Sampler};
+use trainer::data::source::Split;
+use trainer::engine::device::Wish;
+use trainer::engine::failure::Failure;
+use trainer::engine::feed::Plan;
+use trainer::engine::rank::Rank;
+use trainer::engine::session::Session;
+use trainer::engine::training_run::evaluation;
+use trainer::run::{ClassCounts, Output, Plan as ProgressPlan, Reporter, Signals};
+
+const ORDERS: usize = 300;
+const TEST_SETS: usize = 100;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seed: u64 = std::env::args().nth(1).unwrap_or_default().parse()?;
+    let world = World::start()?;
+    let selection =
+        Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
+    let mut resolved = Config::resolve(&selection)?;
+    resolved.config.train.threads = 1;
+    let options: &Distributed = &resolved.config.distributed;
+    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Signals::install()?, options)?;
+    let mut draws = StdRng::seed_from_u64(seed);
+    for _ in 0..ORDERS {
+        order(&rank, &mut draws)?;
+    }
+    let session = Session::open(&resolved, &rank, false)?;
+    test_sets(&session, &rank, &mut draws)?;
+    if rank.leads() {
+        println!("{ORDERS} orders and {TEST_SETS} test sets are those of one process");
+    }
+    Ok(())
+}
+
+/// One draw: every rank's requests from a random step on, joined step by step, against the order itself.
+fn order(rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
+    let classes = draws.random_range(1..40usize);
+    let samples = draws.random_range(classes..400);
+    let labels: Vec<u32> = (0..samples)
+        .map(|i| if i < classes { i as u32 } else { draws.random_range(0..classes) as u32 })
+        .collect();
+    let (epochs, batch_size) = (draws.random_range(1..4u64), draws.random_range(1..97u64));
+    let sampler = match draws.random_range(0..7) {
+        0 => Sampler::Instance,
+        1 => Sampler::ClassAware { samples_per_class: draws.random_range(1..5) },
+        2 => Sampler::ClassBalanced,
+        3 => Sampler::SquareRoot,
+        4 => Sampler::RepeatFactor { threshold: 0.05 },
+        5 => Sampler::Progressive { epochs },
+        _ => Sampler::NShot { shots: draws.random_range(1..8) },
+    };
+    let order = Arc::new(Order::new(sampler, &labels, classes, draws.random()).map_err(Failure::run)?);
+    let number = rank.number() as u64;
+    let plan = Plan {
+        order: Arc::clone(&order),
+        batch_size,
+        epochs,
+        micro_batch_size: 8,
+        shards: rank.world_size() as u64,
+        own: number..number + 1,
+        most: 1,
+    };
+    let epoch = draws.random_range(0..epochs);
+    let step = draws.random_range(0..plan.steps(epoch).max(1));
+    for (at, request) in plan.requests(epoch, step).enumerate() {
+        let own: Vec<u64> = request.items.iter().flat_map(|item| [item.position, item.sample]).collect();
+        let parts = rank.control.all_gather(bytemuck::cast_slice(&own))?;
+        let numbers =
+            parts.iter().flat_map(|part| part.as_chunks().0).map(|bytes| u64::from_ne_bytes(*bytes));
+        let together: Vec<u64> = numbers.collect();
+        let expected = positions_of_step(&order, &plan, (epoch, step), at as u64);
+        assert_eq!(together, expected, "step {at} after epoch {epoch}, step {step} of {sampler:?}");
+    }
+    Ok(())
+}
+
+/// The positions of the step that is `ahead` steps after another, walked to one by one.
+fn positions_of_step(order: &Order, plan: &Plan, (mut epoch, mut step): (u64, u64), ahead: u64) -> Vec<u64> {
+    for _ in 0..ahead {
+        step += 1;
+        while step >= order.len(epoch).div_ceil(plan.batch_size) {
+            (epoch, step) = (epoch + 1, 0);
+        }
+    }
+    let start = step * plan.batch_size;
+    let end = (start + plan.batch_size).min(order.len(epoch));
+    (start..end).flat_map(|position| [position, order.sample_at(epoch, position)]).collect()
+}
+
+fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
+    let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
+    let mut reporter = Reporter::new(Output::Quiet, plan);
+    let mut evaluation = evaluation(session, rank);
+    let whole = evaluation.run(rank, &mut reporter)?.predictions;
+    for _ in 0..TEST_SETS {
+        let len = draws.random_range(0..session.test.len().min(150));
+        evaluation.batch_size = draws.random_range(1..64);
+        let reader = Arc::clone(&session.test);
+        let labels = session.test.labels()[..len].to_vec();
+        evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(FirstOf(reader))));
+        let found = evaluation.run(rank, &mut reporter)?;
+        let mut expected = ClassCounts::new(session.class_names.len());
+        let labels: Vec<i64> = labels.into_iter().map(i64::from).collect();
+        expected.add(&whole[..len], &labels).map_err(Failure::run)?;
+        assert_eq!(found.predictions, whole[..len], "{len} images");
+        assert_eq!(found.counts, expected, "{len} images");
+    }
+    Ok(())
+}
+
+/// The first images of another list.
+struct FirstOf(Arc<Split>);
+
+impl trainer::data::source::ImageReader for FirstOf {
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+
+    fn read(&self, index: usize) -> Result<trainer::data::decode::RgbImage, trainer::data::DataError> {
+        self.0.read(index)
+    }
+}
