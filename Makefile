@@ -77,9 +77,10 @@ deny: ## licences, sources and advisories of the dependencies
 clean: ## remove what was built (not .venv, .libtorch)
 	rm -rf target
 
-# The trainer that fails on request, for tests. It never takes the place of target/release/lift-trainer.
+# The trainer that fails on request, for tests. It never takes the place of target/release/lift-trainer. The example is
+# built with it because cargo then takes libtorch's binding as it was built for the other programs, not a second one.
 build-faults: setup
-	$(CARGO) build $(ALL) --features trainer/faults --bin lift-trainer-faults
+	$(CARGO) build $(ALL) --features trainer/faults --bin lift-trainer-faults --example watched_ranks
 
 check: setup lint doc deny build build-faults
 
