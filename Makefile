@@ -17,6 +17,11 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 CARGO = $(WITH_TOOLS) cargo
 ALL := --release --workspace --locked
 
+# What `make chaos` does: faults, where chance begins, runs at the same time.
+FAULTS ?= 200
+SEED ?= 0
+JOBS ?= 2
+
 # Setup writes .setup.mk (WITH_TOOLS), and make reads it again if that changed it. Quick if nothing is missing.
 ifeq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
 -include .setup.mk
@@ -28,7 +33,7 @@ ifeq ($(MAKE_RESTARTS),)
 endif
 endif
 
-.PHONY: FORCE help setup build test golden demo accuracy chaos bench gpu-check lint fmt doc deny check fmt-check run-tests clean
+.PHONY: FORCE help setup build test golden demo accuracy chaos bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
 FORCE:
 
 help: ## this list
@@ -51,7 +56,10 @@ demo: build ## train on two ranks what is built in, and compare with one rank
 accuracy: build ## accuracy on real data and backbones (LIFT_DATA, LIFT_BACKBONES)
 	@scripts/accuracy.sh
 
-chaos bench gpu-check: ## not available yet
+chaos: build build-faults ## faults on real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
+	target/release/chaos --faults $(FAULTS) --seed $(SEED) --jobs $(JOBS)
+
+bench gpu-check: ## not available yet
 	@echo "make $@: not available yet" >&2; exit 2
 
 lint: fmt-check ## format and clippy, warnings are errors
@@ -69,7 +77,12 @@ deny: ## licences, sources and advisories of the dependencies
 clean: ## remove what was built (not .venv, .libtorch)
 	rm -rf target
 
-check: setup lint doc deny build
+# The trainer that fails on request, for tests. It never takes the place of target/release/lift-trainer. The example is
+# built with it because cargo then takes libtorch's binding as it was built for the other programs, not a second one.
+build-faults: setup
+	$(CARGO) build $(ALL) --features trainer/faults --bin lift-trainer-faults --example watched_ranks
+
+check: setup lint doc deny build build-faults
 
 fmt-check:
 	$(CARGO) fmt --all -- --check

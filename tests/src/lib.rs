@@ -1,5 +1,6 @@
 //! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
 
+pub mod chaos;
 pub mod cluster;
 pub mod launched;
 
@@ -11,13 +12,19 @@ use std::time::{Duration, Instant};
 /// Longest time that any command of a test may take before it counts as hanging.
 pub const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A binary of this build: beside the test binary's own folder.
+/// A binary of this build: beside the test binary's own folder, or beside the program that asks.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in PROFILE/deps");
-    let path = folder.join(name);
+    let path = beside(name);
     assert!(path.exists(), "{} is missing: run `make build` (or `make test`) first", path.display());
     path
+}
+
+/// The same, whether it is there or not.
+pub fn beside(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let folder = own.parent().expect("programs lie in PROFILE, tests in PROFILE/deps");
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    folder.join(name)
 }
 
 /// Where shared data lies: a variable of the environment, or the folder beside the repository. `None`, said

@@ -46,7 +46,12 @@ impl Plan {
         (epoch..plan.epochs).flat_map(move |at| {
             let plan = plan.clone();
             let first = if at == epoch { from } else { 0 };
-            (first..plan.steps(at)).map(move |step| plan.request(at, step))
+            (first..plan.steps(at)).map(move |step| {
+                let request = plan.request(at, step);
+                #[cfg(feature = "faults")]
+                let request = lossy(request, plan.own.start == 0 && from > 0 && (at, step) == (epoch, from));
+                request
+            })
         })
     }
 
@@ -82,6 +87,15 @@ impl Plan {
         let items = positions.zip(samples).map(|(position, sample)| Item { position, sample }).collect();
         Request { epoch, items }
     }
+}
+
+/// The planted bug of a sample that is lost where a run goes on.
+#[cfg(feature = "faults")]
+fn lossy(mut request: Request, here: bool) -> Request {
+    if here && crate::run::checkpoint::Planted::LostSample.is_played() {
+        request.items.pop();
+    }
+    request
 }
 
 /// A list in fixed batches, of which ranks take contiguous runs: a batch is the same whatever the number of ranks.

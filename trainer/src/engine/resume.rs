@@ -6,6 +6,8 @@ use super::rank::Rank;
 use super::saving::MOMENTUM;
 use super::session::Session;
 use crate::config::{Difference, Resolved};
+#[cfg(feature = "faults")]
+use crate::run::checkpoint::Planted;
 use crate::run::checkpoint::{Dtype, Reader, Retention, Snapshot, Store, TensorBytes};
 use crate::run::{Place, RunFolder};
 use collectives::CollectiveError;
@@ -184,6 +186,10 @@ pub fn restore(
     let flat = trainables.flat();
     for (name, shape) in trainables.shapes() {
         for (prefix, into) in [("", &flat), (MOMENTUM, momentum)] {
+            #[cfg(feature = "faults")]
+            if prefix == MOMENTUM && Planted::StaleMomentum.is_played() {
+                continue;
+            }
             let bytes = names.get(format!("{prefix}{name}").as_str()).copied();
             let value = share(bytes, &shape, into, rank)?;
             trainables.set_in(into, name, &value).map_err(Failure::run)?;

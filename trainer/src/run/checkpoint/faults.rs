@@ -27,6 +27,8 @@ pub const FAULT_LOG: &str = "LIFT_FAULT_LOG";
 /// - `unverified_load`: contents are not compared with their checksums when a checkpoint is loaded.
 /// - `early_prune`: older checkpoints are removed before the new one is written.
 /// - `torn_publish`: the folder gets its name before its files are written.
+/// - `stale_momentum`: a run that goes on begins with the momentum of a run that does not.
+/// - `lost_sample`: the first step of a run that goes on lacks one sample.
 pub const PLANTED: &str = "LIFT_PLANTED";
 
 const ERRNOS: [(&str, i32); 12] = [
@@ -46,11 +48,21 @@ const ERRNOS: [(&str, i32); 12] = [
 
 /// A bug to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Planted {
+pub(crate) enum Planted {
     UnsyncedByte,
     UnverifiedLoad,
     EarlyPrune,
     TornPublish,
+    StaleMomentum,
+    LostSample,
+}
+
+impl Planted {
+    /// Whether the environment asks for this bug; for those outside this room.
+    #[cfg(feature = "faults")]
+    pub(crate) fn is_played(self) -> bool {
+        Faults::of_environment().plays(self)
+    }
 }
 
 /// Which call: the `at`-th of all, or of those called `name`.
@@ -236,6 +248,8 @@ fn planted(text: &str) -> Option<Planted> {
         "unverified_load" => Some(Planted::UnverifiedLoad),
         "early_prune" => Some(Planted::EarlyPrune),
         "torn_publish" => Some(Planted::TornPublish),
+        "stale_momentum" => Some(Planted::StaleMomentum),
+        "lost_sample" => Some(Planted::LostSample),
         _ => None,
     }
 }

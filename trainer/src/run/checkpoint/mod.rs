@@ -34,6 +34,8 @@ mod tensors;
 mod writer;
 
 pub use error::CheckpointError;
+#[cfg(feature = "faults")]
+pub(crate) use faults::Planted;
 #[cfg(any(test, feature = "faults"))]
 pub use faults::{FAULT, FAULT_LOG, PLANTED};
 pub use reader::{Best, Found, Reader};

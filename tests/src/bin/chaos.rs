@@ -1,0 +1,82 @@
+//! `make chaos`: faults on real runs. See [`tests::chaos`].
+
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tests::chaos::{Options, interrupt, is_interrupted, play};
+
+/// Kills, stops, starves and damages real runs, resumes them, and compares them with undisturbed ones.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where chance begins.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Faults that are to meet a living run.
+    #[arg(long, default_value_t = 200)]
+    faults: u64,
+    /// Play this case alone.
+    #[arg(long, value_name = "CASE")]
+    only: Option<u64>,
+    /// Runs at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Begin no new run after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
+    /// Play a bug that must be found: `lost_sample`, `unsynced_byte`, `stale_momentum`.
+    #[arg(long, value_name = "BUG")]
+    planted: Option<String>,
+    /// Keep all run folders.
+    #[arg(long)]
+    keep: bool,
+    /// Counts as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ctrl-C ends the harness in order: no mounted disk and no folder stays. The runs get it from the terminal as well.
+fn mind_interrupts() -> nix::Result<()> {
+    let mut asked = SigSet::empty();
+    asked.add(Signal::SIGINT);
+    asked.add(Signal::SIGTERM);
+    asked.thread_block()?;
+    std::thread::spawn(move || asked.wait().map(|_| interrupt()));
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = mind_interrupts() {
+        eprintln!("error: signals cannot be waited for: {error}");
+        return ExitCode::from(2);
+    }
+    let options = Options {
+        seed: arguments.seed,
+        faults: arguments.faults,
+        only: arguments.only,
+        jobs: arguments.jobs,
+        planted: arguments.planted,
+        keep: arguments.keep,
+        limit: arguments.limit.map(Duration::from_secs),
+        verbose: true,
+    };
+    let begun = Instant::now();
+    let tally = match play(&options) {
+        Ok(tally) => tally,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.json {
+        println!("{:#}", tally.json(options.seed, begun.elapsed().as_secs_f64()));
+    } else {
+        print!("{}", tally.table());
+        println!("{:.0} s, seed {}", begun.elapsed().as_secs_f64(), options.seed);
+    }
+    if is_interrupted() {
+        return ExitCode::from(130);
+    }
+    if tally.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,48 @@
+//! Damage to checkpoints on disk.
+
+use super::draw::Draw;
+use super::fault::Injury;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Files of a checkpoint.
+const FILES: [&str; 3] = ["manifest.json", "state.json", "tensors.safetensors"];
+/// Bytes that a torn write leaves as zeros.
+const SECTOR: usize = 512;
+
+/// Damages a file of the checkpoint in `path`.
+pub fn damage(path: &Path, injury: Injury, number: u64) -> io::Result<()> {
+    let mut draw = Draw::of_case(number, 0);
+    let file = path.join(draw.one_of(&FILES));
+    if injury == Injury::Missing {
+        return fs::remove_file(file);
+    }
+    let sound = fs::read(&file)?;
+    let mut bytes = sound.clone();
+    let at = draw.below(sound.len() as u64) as usize;
+    match injury {
+        Injury::Cut => bytes.truncate(at),
+        Injury::Torn => bytes[at..sound.len().min(at + SECTOR)].fill(0),
+        Injury::Flip | Injury::Missing => {}
+    }
+    if bytes == sound {
+        bytes[at] ^= 1 << draw.below(8);
+    }
+    fs::write(file, bytes)
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

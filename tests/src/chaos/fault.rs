@@ -1,0 +1,173 @@
+//! What can go wrong, and how it is drawn.
+
+use super::draw::Draw;
+use super::moment::Moment;
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9` of one rank.
+    KillRank(u64),
+    /// `kill -9` of `mpirun`.
+    KillLauncher,
+    /// `kill -9` of everything.
+    KillAll,
+    /// One rank is stopped for good.
+    Freeze(u64),
+    /// One rank is stopped for so long; the run must go on.
+    Pause(u64, Duration),
+    /// The disk is full; it has room again after so long, or when the run has ended.
+    FullDisk(Option<Duration>),
+    /// Everything is killed, and then the newest checkpoints, so many of them, are damaged.
+    Damage(Injury, u64, u64),
+    /// An image is gone; the number says which.
+    LostFile(u64),
+    /// Signals that ask to stop, many times.
+    Signals(Burst),
+    /// A call of checkpoint writing kills the process or fails, as `LIFT_FAULT` says.
+    Call(String),
+}
+
+/// Damage to a file of a checkpoint, whose place a number tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injury {
+    /// A bit is flipped.
+    Flip,
+    /// A piece of a page reads as zeros.
+    Torn,
+    /// The end is missing.
+    Cut,
+    /// A file is missing.
+    Missing,
+}
+
+/// Signals in a burst.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// The signals, in order.
+    pub signals: Vec<Signal>,
+    /// To whom.
+    pub to: To,
+}
+
+/// Who gets signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// One rank.
+    Rank(u64),
+    /// All ranks.
+    Ranks,
+    /// `mpirun`, which passes them on.
+    Launcher,
+}
+
+/// Names of all kinds, in the order of the report.
+pub const KINDS: [&str; 10] = [
+    "kill one rank",
+    "kill mpirun",
+    "kill all",
+    "freeze a rank",
+    "pause a rank",
+    "full disk",
+    "damaged checkpoint",
+    "lost image",
+    "signals",
+    "checkpoint call",
+];
+
+/// What is possible here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// File systems can be mounted.
+    pub mounts: bool,
+    /// There is a trainer with the feature `faults`.
+    pub calls: bool,
+}
+
+impl Fault {
+    /// Any fault, and when.
+    pub fn draw(draw: &mut Draw, means: Means) -> (Self, Moment) {
+        let kinds = [
+            (20, 0),
+            (8, 1),
+            (12, 2),
+            (4, 3),
+            (8, 4),
+            (if means.mounts { 9 } else { 0 }, 5),
+            (14, 6),
+            (8, 7),
+            (12, 8),
+            (if means.calls { 12 } else { 0 }, 9),
+        ];
+        let kind = draw.weighted(&kinds);
+        let at = Moment::draw(draw);
+        let training = Moment::training(draw);
+        match kind {
+            0 => (Self::KillRank(draw.below(12)), at),
+            1 => (Self::KillLauncher, at),
+            2 => (Self::KillAll, at),
+            3 => (Self::Freeze(draw.below(12)), training),
+            4 => (Self::Pause(draw.below(12), Duration::from_millis(draw.within(50, 900))), training),
+            5 => {
+                let free = draw.chance(50).then(|| draw.milliseconds(600));
+                (Self::FullDisk(free), at)
+            }
+            6 => {
+                let injury = draw.one_of(&[Injury::Flip, Injury::Torn, Injury::Cut, Injury::Missing]);
+                let many = if draw.chance(15) { u64::MAX } else { draw.within(1, 2) };
+                let at = Moment::Training(draw.within(4, 6), draw.milliseconds(60));
+                (Self::Damage(injury, draw.below(u64::MAX), many), at)
+            }
+            7 => (Self::LostFile(draw.below(1 << 32)), if draw.chance(60) { training } else { at }),
+            8 => (Self::Signals(Burst::draw(draw)), at),
+            _ => (Self::Call(call(draw)), Moment::StartUp(Duration::ZERO)),
+        }
+    }
+
+    /// Its place in [`KINDS`].
+    pub const fn kind(&self) -> usize {
+        match self {
+            Self::KillRank(_) => 0,
+            Self::KillLauncher => 1,
+            Self::KillAll => 2,
+            Self::Freeze(_) => 3,
+            Self::Pause(..) => 4,
+            Self::FullDisk(_) => 5,
+            Self::Damage(..) => 6,
+            Self::LostFile(_) => 7,
+            Self::Signals(_) => 8,
+            Self::Call(_) => 9,
+        }
+    }
+}
+
+impl Burst {
+    fn draw(draw: &mut Draw) -> Self {
+        let count = draw.within(1, 20);
+        let any = [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+        let signals = (0..count).map(|_| draw.one_of(&any)).collect();
+        let to = match draw.below(3) {
+            0 => To::Rank(draw.below(12)),
+            1 => To::Ranks,
+            _ => To::Launcher,
+        };
+        Self { signals, to }
+    }
+}
+
+/// A fault for `LIFT_FAULT`. A checkpoint takes some twenty calls.
+fn call(draw: &mut Draw) -> String {
+    let name = draw.one_of(&["mkdir", "create", "write", "fsync", "rename", "list", "unlink"]);
+    match draw.below(6) {
+        0 | 1 => format!("kill-before:{}", draw.within(1, 90)),
+        2 => format!("kill-after:{}", draw.within(1, 90)),
+        3 => format!("kill-before:{name}@{}", draw.within(1, 6)),
+        4 => format!("tear:{}", draw.within(1, 25)),
+        _ => {
+            let error = draw.one_of(&["EIO", "ENOSPC", "ESTALE", "EACCES"]);
+            format!("fail:{name}@{}:{error}:{}", draw.within(2, 6), draw.within(1, 3))
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One start of the trainer on some ranks: started, watched, killed, and looked after when it is gone.
+
+use super::data::DataSet;
+use super::process::{self, Process};
+use launcher::protocol::{Status, layout};
+use nix::sys::signal::Signal;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Steps of a whole run.
+pub const STEPS: u64 = 24;
+
+/// What a run computes, the same for all its starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Determinism {
+    /// The same on any number of ranks.
+    AnyWorld,
+    /// The same on two ranks.
+    TwoRanks,
+}
+
+/// A start that is to be.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The trainer.
+    pub program: &'a Path,
+    /// The run folder.
+    pub run: &'a Path,
+    /// Where what it says goes, and its temporary files.
+    pub scratch: &'a Path,
+    /// The images.
+    pub data: &'a DataSet,
+    /// What it computes.
+    pub determinism: Determinism,
+    /// Number of ranks.
+    pub ranks: usize,
+    /// Whether a single rank is started without `mpirun`.
+    pub bare: bool,
+    /// Seconds that a rank waits for another.
+    pub patience: u64,
+    /// Variables for it.
+    pub environment: Vec<(&'a str, String)>,
+    /// Number of this start.
+    pub number: usize,
+}
+
+/// A start under way.
+#[derive(Debug)]
+pub struct Job {
+    child: Child,
+    run: PathBuf,
+    log: PathBuf,
+    /// When it began.
+    pub started: Instant,
+    since: SystemTime,
+    /// Number of ranks.
+    pub ranks: usize,
+    bare: bool,
+    pid_before: Option<u32>,
+    known: Vec<Process>,
+    first_step: Option<Duration>,
+    ended: Option<ExitStatus>,
+}
+
+impl Start<'_> {
+    /// Starts it.
+    pub fn spawn(&self) -> io::Result<Job> {
+        let mut command = if self.bare { std::process::Command::new(self.program) } else { self.mpirun() };
+        command.args(["train", "-d", "demo", "-m", "demo", "--resume", "auto", "--quiet"]);
+        for setting in self.settings() {
+            command.args(["--set", &setting]);
+        }
+        command.arg("--output").arg(self.run);
+        command.env("NO_COLOR", "1").env_remove("LIFT_CONFIGS").env_remove("LIFT_LOG");
+        let log = self.scratch.join(format!("start-{}.log", self.number));
+        let out = File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let pid_before = Status::read(self.run).ok().map(|status| status.pid);
+        let (started, since) = (Instant::now(), SystemTime::now());
+        Ok(Job {
+            child: command.spawn()?,
+            run: self.run.to_path_buf(),
+            log,
+            started,
+            since,
+            ranks: self.ranks,
+            bare: self.bare,
+            pid_before,
+            known: Vec::new(),
+            first_step: None,
+            ended: None,
+        })
+    }
+
+    /// What killed ranks leave of Open MPI's own files stays among this run's.
+    fn mpirun(&self) -> std::process::Command {
+        let mut command = crate::mpirun(self.ranks);
+        command.arg(self.program);
+        command.env("TMPDIR", self.scratch).env("OMPI_MCA_btl_vader_backing_directory", self.scratch);
+        command
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let determinism = match self.determinism {
+            Determinism::AnyWorld => &["train.determinism=any_world", "train.virtual_shards=4"][..],
+            Determinism::TwoRanks => &["train.determinism=same_world"][..],
+        };
+        let fixed = [
+            "train.epochs=3",
+            "train.batch_size=12",
+            "train.threads=1",
+            "eval.batch_size=8",
+            "eval.every_epochs=1",
+            "checkpoint.every_steps=2",
+            "checkpoint.keep=3",
+        ];
+        let mut settings: Vec<String> =
+            fixed.iter().chain(determinism).map(|&setting| setting.to_owned()).collect();
+        settings.push(format!("distributed.timeout_seconds={}", self.patience));
+        settings.extend(self.data.settings());
+        settings
+    }
+}
+
+impl Job {
+    /// Whether it still runs; notes the first new step on the way.
+    pub fn runs(&mut self) -> bool {
+        if self.first_step.is_none() && self.started.elapsed() > Duration::from_millis(300) {
+            self.note_first_step();
+        }
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+        }
+        self.ended.is_none()
+    }
+
+    /// How `mpirun`, or the single rank, ended.
+    pub fn exit(&self) -> Option<ExitStatus> {
+        self.ended
+    }
+
+    /// The status, once this start has written one.
+    pub fn status(&self) -> Option<Status> {
+        Status::read(&self.run).ok().filter(|status| Some(status.pid) != self.pid_before)
+    }
+
+    /// Steps in the metrics, once this start has cut them back to where it goes on.
+    pub fn steps(&self) -> Option<u64> {
+        self.status()?;
+        Some(steps_in(&self.run))
+    }
+
+    /// Time from the start to the first step that was new.
+    pub fn first_step(&self) -> Option<Duration> {
+        self.first_step
+    }
+
+    fn note_first_step(&mut self) {
+        // A step's line is written with the checkpoint that follows it; the checkpoint's folder says so first.
+        let newest = newest_checkpoint(&self.run);
+        let new = newest.and_then(|(path, _)| fs::metadata(path.join("manifest.json")).ok());
+        if new.and_then(|file| file.modified().ok()).is_some_and(|time| time > self.since) {
+            self.first_step = Some(self.started.elapsed());
+        }
+    }
+
+    /// The launcher and the ranks that are there by now.
+    pub fn processes(&mut self) -> &[Process] {
+        let launcher = (!self.bare).then_some(self.child.id());
+        let complete = self.known.iter().filter(|process| process.rank.is_some()).count() == self.ranks;
+        if !complete {
+            self.known = process::of_run(&self.run, launcher);
+        }
+        &self.known
+    }
+
+    /// Whether `path` was written by this start.
+    pub fn wrote(&self, path: &Path) -> bool {
+        fs::metadata(path).and_then(|file| file.modified()).is_ok_and(|time| time >= self.since)
+    }
+
+    /// The run folder.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// What it said, and its ranks' logs.
+    pub fn said(&self) -> String {
+        let said = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Waits for the end, for `limit` from now at most, of the launcher and of all ranks.
+    pub fn wait(&mut self, limit: Duration) -> Waited {
+        let start = Instant::now();
+        while self.runs() {
+            if start.elapsed() > limit {
+                return Waited::Hangs;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        while !process::of_run(&self.run, None).is_empty() {
+            if start.elapsed() > limit {
+                return Waited::Left;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Waited::Ended(start.elapsed())
+    }
+
+    /// Ends everything of it by force.
+    pub fn destroy(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for _ in 0..50 {
+            let left = process::of_run(&self.run, None);
+            if left.is_empty() {
+                break;
+            }
+            process::send(&left, Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.runs() {
+            self.destroy();
+        }
+    }
+}
+
+/// How a wait for the end went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Everything is gone, after this time.
+    Ended(Duration),
+    /// The launcher, or the single rank, still runs.
+    Hangs,
+    /// The launcher is gone, and ranks still run.
+    Left,
+}
+
+/// The last step that the metrics tell.
+fn steps_in(run: &Path) -> u64 {
+    let text = fs::read_to_string(run.join(layout::METRICS)).unwrap_or_default();
+    text.matches("\"kind\":\"step\"").count() as u64
+}
+
+/// The checkpoints of a run, the newest last.
+pub fn checkpoints(run: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
+    let mut found: Vec<(PathBuf, u64)> =
+        entries.filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.parse().ok()?))).collect();
+    found.sort_by_key(|&(_, step)| step);
+    found
+}
+
+fn newest_checkpoint(run: &Path) -> Option<(PathBuf, u64)> {
+    checkpoints(run).pop()
+}

@@ -1,0 +1,118 @@
+//! What happens to one run: its faults, in the order of a run, and on how many ranks each start is.
+
+use super::draw::Draw;
+use super::fault::{Fault, Means};
+use super::job::Determinism;
+use super::moment::Moment;
+
+/// Most faults of one run.
+const MOST: u64 = 6;
+/// Most ranks.
+const MOST_RANKS: usize = 4;
+
+/// The faults of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the run computes.
+    pub determinism: Determinism,
+    /// What happens.
+    pub events: Vec<Event>,
+    /// The last start, which nothing disturbs.
+    pub last: World,
+}
+
+/// A fault, when it strikes, and the start that it strikes if none is under way.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// When.
+    pub moment: Moment,
+    /// On what.
+    pub world: World,
+}
+
+/// Number of ranks, and whether a single one does without `mpirun`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct World {
+    /// Number of ranks.
+    pub ranks: usize,
+    /// Without `mpirun`.
+    pub bare: bool,
+}
+
+impl Plan {
+    /// The plan of a case.
+    pub fn draw(seed: u64, case: u64, means: Means) -> Self {
+        let mut draw = Draw::of_case(seed, case);
+        let determinism = if draw.chance(85) { Determinism::AnyWorld } else { Determinism::TwoRanks };
+        let count = draw.within(1, MOST);
+        let mut events: Vec<Event> = (0..count).map(|_| Event::draw(&mut draw, determinism, means)).collect();
+        order(&mut events, &mut draw);
+        Self { determinism, events, last: World::draw(&mut draw, determinism) }
+    }
+
+    /// Whether some fault is of this kind.
+    pub fn any(&self, so: impl Fn(&Fault) -> bool) -> bool {
+        self.events.iter().any(|event| so(&event.fault))
+    }
+}
+
+impl Event {
+    fn draw(draw: &mut Draw, determinism: Determinism, means: Means) -> Self {
+        let (fault, moment) = Fault::draw(draw, means);
+        let mut world = World::draw(draw, determinism);
+        match fault {
+            // Nobody notices that the only rank is stopped.
+            Fault::Freeze(_) if world.ranks == 1 => world = World { ranks: 2, bare: false },
+            Fault::KillLauncher => world.bare = false,
+            _ => {}
+        }
+        Self { fault, moment, world }
+    }
+}
+
+impl World {
+    fn draw(draw: &mut Draw, determinism: Determinism) -> Self {
+        let ranks = draw.weighted(&[(15, 1), (60, 2), (15, 3), (10, MOST_RANKS)]);
+        let ranks = if determinism == Determinism::TwoRanks { 2 } else { ranks };
+        Self { ranks, bare: draw.chance(60) && ranks == 1 }
+    }
+}
+
+/// Sorts by how far in a run a fault strikes. One that strikes at its start may come anywhere.
+fn order(events: &mut [Event], draw: &mut Draw) {
+    let keys: Vec<u8> =
+        events.iter().map(|event| event.moment.order().unwrap_or_else(|| draw.below(3) as u8)).collect();
+    let mut keyed: Vec<(u8, Event)> = keys.into_iter().zip(events.iter().cloned()).collect();
+    keyed.sort_by_key(|&(key, _)| key);
+    for (place, (_, event)) in events.iter_mut().zip(keyed) {
+        *place = event;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_plan_and_every_kind_comes_up() {
+        let means = Means { mounts: true, calls: true };
+        let mut kinds = std::collections::BTreeSet::new();
+        for case in 0..100 {
+            let plan = Plan::draw(3, case, means);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(3, case, means)));
+            kinds.extend(plan.events.iter().map(|event| event.fault.kind()));
+            let orders: Vec<u8> = plan.events.iter().filter_map(|event| event.moment.order()).collect();
+            assert!(orders.is_sorted(), "{plan:?}");
+        }
+        assert_eq!(kinds.len(), crate::chaos::KINDS.len());
+    }
+
+    #[test]
+    fn what_is_not_possible_here_is_not_drawn() {
+        let means = Means { mounts: false, calls: false };
+        let unwanted = |fault: &Fault| matches!(fault, Fault::FullDisk(_) | Fault::Call(_));
+        assert!(!(0..200).any(|case| Plan::draw(0, case, means).any(unwanted)));
+    }
+}

@@ -1,0 +1,73 @@
+//! Processes of a run, found by the run folder in their command lines.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// A process of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its rank; none for the launcher.
+    pub rank: Option<usize>,
+}
+
+/// Sends a signal to these. Those that are gone by now get none.
+pub fn send<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) {
+    for process in processes {
+        let _ = kill(Pid::from_raw(process.pid as i32), signal);
+    }
+}
+
+/// All processes whose command line names `run`, but this one. `launcher` is the one that is no rank.
+pub fn of_run(run: &Path, launcher: Option<u32>) -> Vec<Process> {
+    let run = run.as_os_str().as_encoded_bytes();
+    let own = std::process::id();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| pid != own && names(pid, run))
+        .filter_map(|pid| Some(Process { pid, rank: rank_of(pid, launcher)? }))
+        .collect()
+}
+
+fn names(pid: u32, run: &[u8]) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|&byte| byte == 0).any(|argument| argument == run)
+}
+
+/// None for a process that has just been forked and is nothing yet.
+#[expect(clippy::option_option, reason = "no process, a process without a rank, a rank")]
+fn rank_of(pid: u32, launcher: Option<u32>) -> Option<Option<usize>> {
+    if launcher == Some(pid) {
+        return Some(None);
+    }
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if !name.starts_with("lift-trainer") {
+        return launcher.is_none().then_some(None);
+    }
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let rank = environment.split(|&byte| byte == 0).find_map(|variable| {
+        std::str::from_utf8(variable).ok()?.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse().ok()
+    });
+    Some(Some(rank.unwrap_or(0)))
+}
+
+/// Where the threads of these processes stand.
+pub fn stacks(processes: &[Process]) -> String {
+    let mut text = String::new();
+    for Process { pid, rank } in processes {
+        let output = Command::new("gdb")
+            .args(["-p", &pid.to_string(), "-batch", "-nx", "-ex", "thread apply all bt 24"])
+            .output();
+        let stack = output.map_or_else(
+            |error| format!("no stack: gdb: {error}"),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        );
+        let _ = writeln!(text, "--- process {pid}, rank {rank:?}\n{stack}");
+    }
+    text
+}

@@ -1,0 +1,161 @@
+//! What was counted, for people and for programs.
+
+use super::fault::KINDS;
+use super::moment::At;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Counts and worst times over all cases.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    struck: [[u64; At::ALL.len()]; KINDS.len()],
+    detection: [Duration; KINDS.len()],
+    /// From the start of a run that goes on to its first new checkpoint.
+    pub back: Duration,
+    /// Runs that went through.
+    pub cases: u64,
+    /// Starts of the trainer.
+    pub starts: u64,
+    /// Starts that went on from a checkpoint.
+    pub resumes: u64,
+    /// Starts that did not end in time.
+    pub hangs: u64,
+    /// Starts that left a process behind.
+    pub left: u64,
+    /// Runs that ended as if all were well, with other weights or counts.
+    pub corrupt: u64,
+    /// Samples that were lost.
+    pub lost: u64,
+    /// Samples that were seen twice.
+    pub repeated: u64,
+    /// Sentences about all that is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Tally {
+    /// Nothing but this is wrong.
+    pub fn of_problem(problem: String) -> Self {
+        Self { problems: vec![problem], ..Self::default() }
+    }
+
+    /// A fault of this kind struck, or came too late.
+    pub fn strike(&mut self, kind: usize, at: At) {
+        let column = At::ALL.iter().position(|&phase| phase == at).unwrap_or(At::ALL.len() - 1);
+        self.struck[kind][column] += 1;
+    }
+
+    /// The job ended so long after a fault.
+    pub fn detected(&mut self, kind: usize, after: Duration) {
+        self.detection[kind] = self.detection[kind].max(after);
+    }
+
+    /// Faults that met a living run.
+    pub fn hits(&self) -> u64 {
+        self.struck.iter().flat_map(|row| &row[..At::ALL.len() - 1]).sum()
+    }
+
+    /// Faults that came too late.
+    pub fn misses(&self) -> u64 {
+        self.struck.iter().map(|row| row[At::ALL.len() - 1]).sum()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Faults of a kind that met a living run.
+    pub fn of_kind(&self, name: &str) -> u64 {
+        let row = KINDS.iter().position(|&kind| kind == name).map(|kind| &self.struck[kind]);
+        row.map_or(0, |row| row[..At::ALL.len() - 1].iter().sum())
+    }
+
+    /// Adds what another counted.
+    pub fn add(&mut self, other: Self) {
+        for (own, theirs) in self.struck.as_flattened_mut().iter_mut().zip(other.struck.as_flattened()) {
+            *own += theirs;
+        }
+        for (own, theirs) in self.detection.iter_mut().zip(other.detection) {
+            *own = (*own).max(theirs);
+        }
+        self.back = self.back.max(other.back);
+        let counts = [
+            (&mut self.cases, other.cases),
+            (&mut self.starts, other.starts),
+            (&mut self.resumes, other.resumes),
+            (&mut self.hangs, other.hangs),
+            (&mut self.left, other.left),
+            (&mut self.corrupt, other.corrupt),
+            (&mut self.lost, other.lost),
+            (&mut self.repeated, other.repeated),
+        ];
+        for (own, theirs) in counts {
+            *own += theirs;
+        }
+        self.problems.extend(other.problems);
+    }
+
+    /// The table.
+    pub fn table(&self) -> String {
+        let mut text = format!("{:20}", "faults");
+        for at in At::ALL {
+            let _ = write!(text, "{:>12}", at.name());
+        }
+        text += "   ended after, at worst\n";
+        for (kind, row) in KINDS.iter().zip(self.struck).zip(self.detection).map(|((a, b), c)| (a, (b, c))) {
+            let (row, worst) = row;
+            let _ = write!(text, "{kind:20}");
+            for count in row {
+                let _ = write!(text, "{:>12}", if count == 0 { "-".to_owned() } else { count.to_string() });
+            }
+            let worst =
+                if worst.is_zero() { "-".to_owned() } else { format!("{:.2} s", worst.as_secs_f64()) };
+            let _ = writeln!(text, "{worst:>23}");
+        }
+        let (hits, misses) = (self.hits(), self.misses());
+        let share = 100.0 * hits as f64 / (hits + misses).max(1) as f64;
+        let _ = writeln!(text, "{hits} of {} faults met a living run ({share:.1} %)", hits + misses);
+        let Self { cases, starts, resumes, hangs, left, corrupt, lost, repeated, .. } = self;
+        let _ = writeln!(text, "{cases} runs in {starts} starts, {resumes} of them from a checkpoint");
+        let _ =
+            writeln!(text, "first new checkpoint after a resume: {:.2} s at worst", self.back.as_secs_f64());
+        let _ = writeln!(
+            text,
+            "hangs {hangs}, left behind {left}, silently wrong {corrupt}, samples lost {lost}, repeated {repeated}"
+        );
+        for problem in &self.problems {
+            let _ = writeln!(text, "PROBLEM {problem}");
+        }
+        text
+    }
+
+    /// The same for programs.
+    pub fn json(&self, seed: u64, seconds: f64) -> Value {
+        let kinds = KINDS.iter().zip(self.struck).zip(self.detection).map(|((kind, row), worst)| {
+            let phases = At::ALL.iter().zip(row).map(|(at, count)| (at.name().to_owned(), json!(count)));
+            let fields = json!({
+                "by_phase": Value::Object(phases.collect()),
+                "worst_detection_seconds": worst.as_secs_f64(),
+            });
+            ((*kind).to_owned(), fields)
+        });
+        json!({
+            "seed": seed,
+            "seconds": seconds,
+            "faults": Value::Object(kinds.collect()),
+            "hits": self.hits(),
+            "misses": self.misses(),
+            "runs": self.cases,
+            "starts": self.starts,
+            "resumes": self.resumes,
+            "worst_seconds_to_first_new_checkpoint": self.back.as_secs_f64(),
+            "hangs": self.hangs,
+            "left_behind": self.left,
+            "silent_corruptions": self.corrupt,
+            "samples_lost": self.lost,
+            "samples_repeated": self.repeated,
+            "problems": self.problems,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! What all cases share: programs, images, and what undisturbed runs leave.
+
+use super::compare::Expected;
+use super::data::DataSet;
+use super::disk::SmallDisk;
+use super::fault::Means;
+use super::job::{Determinism, Start, Waited};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a start may take that nothing disturbs, on a machine that is busy with others.
+pub const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Seconds that ranks wait for each other where nothing is to be noticed.
+pub const UNHURRIED: u64 = 60;
+
+/// What all cases share.
+#[derive(Debug)]
+pub struct Workshop {
+    /// Where everything lies.
+    pub folder: PathBuf,
+    /// The trainer.
+    pub program: PathBuf,
+    /// The trainer that can be told to fail.
+    pub faulty: Option<PathBuf>,
+    /// A bug that every disturbed run is played with.
+    pub planted: Option<String>,
+    /// What is possible here.
+    pub means: Means,
+    /// The images.
+    pub data: DataSet,
+    any_world: Expected,
+    two_ranks: Expected,
+}
+
+impl Workshop {
+    /// Writes the images and makes the undisturbed runs.
+    pub fn open(folder: &Path, planted: Option<String>) -> io::Result<Self> {
+        let faulty = Some(crate::beside("lift-trainer-faults")).filter(|path| path.exists());
+        if planted.is_some() && faulty.is_none() {
+            return Err(io::Error::other("a planted bug needs lift-trainer-faults; `make chaos` builds it"));
+        }
+        let mounts = match SmallDisk::mount(&folder.join("trial")) {
+            Ok(disk) => {
+                drop(disk);
+                true
+            }
+            Err(error) => {
+                eprintln!("skipped: chaos on full disks ({error})");
+                false
+            }
+        };
+        if faulty.is_none() {
+            eprintln!("skipped: chaos in checkpoint calls (no lift-trainer-faults; `make chaos` builds it)");
+        }
+        let program = match (&planted, &faulty) {
+            (Some(_), Some(faulty)) => faulty.clone(),
+            _ => crate::binary("lift-trainer"),
+        };
+        let data = DataSet::write(&folder.join("images"))?;
+        let any_world = undisturbed(folder, &program, &data, Determinism::AnyWorld)?;
+        let two_ranks = undisturbed(folder, &program, &data, Determinism::TwoRanks)?;
+        let means = Means { mounts, calls: faulty.is_some() && planted.is_none() };
+        Ok(Self { folder: folder.to_path_buf(), program, faulty, planted, means, data, any_world, two_ranks })
+    }
+
+    /// What a run is to be in the end.
+    pub fn expected(&self, determinism: Determinism) -> &Expected {
+        match determinism {
+            Determinism::AnyWorld => &self.any_world,
+            Determinism::TwoRanks => &self.two_ranks,
+        }
+    }
+}
+
+fn undisturbed(
+    folder: &Path,
+    program: &Path,
+    data: &DataSet,
+    determinism: Determinism,
+) -> io::Result<Expected> {
+    let (ranks, name) = match determinism {
+        Determinism::AnyWorld => (1, "undisturbed-any"),
+        Determinism::TwoRanks => (2, "undisturbed-two"),
+    };
+    let scratch = folder.join(name);
+    fs::create_dir_all(&scratch)?;
+    let run = scratch.join("run");
+    let start = Start {
+        program,
+        run: &run,
+        scratch: &scratch,
+        data,
+        determinism,
+        ranks,
+        bare: ranks == 1,
+        patience: UNHURRIED,
+        environment: Vec::new(),
+        number: 0,
+    };
+    let mut job = start.spawn()?;
+    let waited = job.wait(PATIENCE);
+    let went_well = job.exit().is_some_and(|exit| exit.success());
+    if !matches!(waited, Waited::Ended(_)) || !went_well {
+        let problem = format!("the undisturbed run failed ({waited:?}, {:?}): {}", job.exit(), job.said());
+        return Err(io::Error::other(problem));
+    }
+    Expected::of(&run).map_err(io::Error::other)
+}

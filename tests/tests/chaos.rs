@@ -1,0 +1,28 @@
+//! Faults on real runs change nothing, and the harness that says so finds planted bugs.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+use tests::chaos::{Options, play};
+
+/// Runs at the same time: most of a run is waiting for processes to start and to end.
+const JOBS: usize = 2;
+
+#[test]
+fn law_7_forty_faults_lose_and_repeat_nothing() {
+    let tally = play(&Options { faults: 40, jobs: JOBS, ..Options::default() }).unwrap();
+    println!("{}", tally.table());
+    assert!(tally.is_sound(), "{}", tally.table());
+    assert!(tally.hits() >= 40 && tally.hits() >= 9 * tally.misses(), "{}", tally.table());
+}
+
+#[test]
+fn planted_bugs_are_found_within_a_few_faults() {
+    for bug in ["lost_sample", "unsynced_byte", "stale_momentum"] {
+        let planted = Some(bug.to_owned());
+        let limit = Some(Duration::from_mins(3));
+        let tally = play(&Options { faults: 20, jobs: JOBS, planted, limit, ..Options::default() }).unwrap();
+        println!("{bug} found after {} faults: {}", tally.hits(), tally.problems.join("; "));
+        assert!(tally.corrupt > 0, "{bug} was not found: {}", tally.table());
+    }
+}
