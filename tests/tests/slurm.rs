@@ -4,7 +4,7 @@
 
 use launcher::protocol::{Phase, Status};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tests::cluster::Bench;
 use tests::launched::{
@@ -32,16 +32,41 @@ fn submit(bench: &Bench, run: &str, steps: u64) -> String {
     })
 }
 
-/// A run that nothing disturbs, by a job. Gives its folder and how long it took from the first line to the last.
+/// A run that nothing disturbs, by a job. Gives its folder and how long it took from the first line to the first step.
 fn undisturbed(bench: &Bench) -> (PathBuf, Duration) {
     let job = submit(bench, "undisturbed", STEPS);
     bench.wait_for_start(&job, 1, SOON);
     let start = Instant::now();
+    wait_for_phase(&bench.path("undisturbed"), Phase::Training);
+    let until_training = start.elapsed();
     assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
     let run = bench.path("undisturbed");
     let status = Status::read(&run).unwrap();
     assert_eq!((status.phase, status.step, status.world_size), (Phase::Done, STEPS, 4));
-    (run, start.elapsed())
+    (run, until_training)
+}
+
+/// Waits until a run has come to this phase or is past it.
+fn wait_for_phase(run: &Path, phase: Phase) {
+    wait_for(&format!("{phase:?}"), LONG, || {
+        Status::read(run).is_ok_and(|status| status.phase == phase || status.phase.is_final())
+    });
+}
+
+/// Waits for a moment in the life of a run that has just begun: 0 is its first line and 1 its last.
+fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
+    const TRAINING: f64 = 0.2;
+    const EVALUATING: f64 = 0.95;
+    if moment < TRAINING {
+        std::thread::sleep(until_training.mul_f64(moment / TRAINING));
+    } else if moment < EVALUATING {
+        let share = (moment - TRAINING) / (EVALUATING - TRAINING);
+        wait_for_checkpoint(run, (share * STEPS as f64) as u64);
+        // Checkpoints come with every fifth step; this is between two of them.
+        std::thread::sleep(Duration::from_secs_f64(moment / 4.0));
+    } else {
+        wait_for_phase(run, Phase::Evaluating);
+    }
 }
 
 #[test]
@@ -50,21 +75,22 @@ fn a_signal_at_any_moment_changes_nothing_in_the_result() {
         return;
     };
     let rounds: u32 = std::env::var(ROUNDS).map_or(2, |text| text.parse().expect("a number of rounds"));
-    let (expected, whole) = undisturbed(&bench);
+    let (expected, until_training) = undisturbed(&bench);
     for round in 0..rounds {
-        let run = format!("run-{round}");
-        let job = submit(&bench, &run, STEPS);
+        let name = format!("run-{round}");
+        let run = bench.path(&name);
+        let job = submit(&bench, &name, STEPS);
         bench.wait_for_start(&job, 1, SOON);
-        let moment = whole * (2 * round + 1) / (2 * rounds);
-        std::thread::sleep(moment);
-        let phase = Status::read(&bench.path(&run)).ok().map(|status| status.phase);
+        let moment = (f64::from(round) + 0.5) / f64::from(rounds);
+        wait_for_moment(&run, moment, until_training);
+        let phase = Status::read(&run).map_or(Phase::Starting, |status| status.phase);
         bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
-        assert_eq!(bench.end(&job, LONG), completed(), "after {moment:?}: {}", bench.output(&job));
-        assert_same_result(&expected, &bench.path(&run));
+        assert_eq!(bench.end(&job, LONG), completed(), "at {moment}: {}", bench.output(&job));
+        assert_same_result(&expected, &run);
         let (restarts, output) = (bench.field(&job, "Restarts"), bench.output(&job));
         let saved = output.lines().find(|line| line.starts_with("lift: saved")).unwrap_or("nothing to save");
-        eprintln!("round {round}: after {moment:.1?} in {phase:?}: {restarts} restarts, {saved}");
-        if phase.is_some_and(|phase| !matches!(phase, Phase::Evaluating | Phase::Done)) {
+        eprintln!("round {round}: at {moment:.3}, {phase:?}: {restarts} restarts, {saved}");
+        if !matches!(phase, Phase::Evaluating | Phase::Done) {
             assert_eq!(restarts, "1", "{output}");
             assert!(output.contains("lift: start 0 of job"), "the log of the first start is kept: {output}");
         }
