@@ -12,7 +12,7 @@ lift_die() { local code=$1; shift; lift_say "$*"; exit "$code"; }
 lift_job() { # [--] arguments of lift-trainer
     [[ ${1:-} != -- ]] || shift
     export LIFT_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
-    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0
+    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0 LIFT_LOGGED=()
     local LIFT_SAVE='' LIFT_ENDED='' LIFT_CODE=0
     # A handler only sets a flag: with more in it, bash loses the second of two signals that come at once.
     trap 'LIFT_SAVE=1' USR1 USR2
@@ -132,7 +132,7 @@ lift_step_number() {
 
 lift_status() { cat "${LIFT_RUN:-/nonexistent}/status.json" 2> /dev/null; }
 # A field of status.json, which has one on each line.
-lift_field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p" <<< "$2"; }
+lift_field() { sed -n -e "s/^ *\"$1\": \"\(.*\)\",\{0,1\}$/\1/p" -e "s/^ *\"$1\": \([^\",]*\),\{0,1\}$/\1/p" <<< "$2"; }
 # Steps done: those of status.json, or those of the newest checkpoint, which may be further.
 lift_step() { # status
     local folder step
@@ -147,22 +147,32 @@ lift_output() { scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/^ *St
 
 # Starts the ranks, asks them to save when Slurm says that the time is nearly up, and waits for their end.
 lift_watch() {
-    local ranks sent='' file
+    local ranks sent='' ending='' file name
     LIFT_BEFORE=$(lift_status) LIFT_FROM=$(lift_step "$LIFT_BEFORE")
     rm -f "$LIFT_RUN/logs/cancelled"
     file=$(lift_output)
     [[ ! -f $file ]] || LIFT_OFFSET=$(wc -c < "$file")
+    for file in "$LIFT_RUN"/logs/rank-*.log; do
+        name=${file##*/}
+        [[ ! -f $file ]] || LIFT_LOGGED[${name//[!0-9]/}]=$(wc -c < "$file")
+    done
+    if [[ -n $LIFT_SAVE ]]; then
+        lift_say "asked to end before the ranks had begun"
+        lift_requeue
+        exit 75
+    fi
     "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" < /dev/null &
     ranks=$!
     # A signal that comes between two waits is seen a second later at most.
     while kill -0 "$ranks" 2> /dev/null; do
-        if [[ -n $LIFT_SAVE && -z $sent ]]; then
-            sent=1
-            lift_say "asking the ranks to save and end"
-            # srun and mpirun pass USR2 on to all ranks. TERM they would not: it ends the ranks at once.
+        if [[ -n $LIFT_SAVE && -z $ending ]] && ((${sent:-0} <= SECONDS)); then
+            [[ -n $sent ]] || lift_say "asking the ranks to save and end"
+            # srun and mpirun pass USR2 on to all ranks. TERM they would not: it ends the ranks at once. What comes
+            # while they still start the ranks may be lost, so it is said again.
             kill -USR2 "$ranks"
+            sent=$((SECONDS + 10))
         fi
-        [[ -n $sent ]] || lift_hangs || { lift_say "ending the ranks"; kill -TERM "$ranks"; sent=1; }
+        [[ -n $sent$ending ]] || lift_hangs || { lift_say "ending the ranks"; kill -TERM "$ranks"; ending=1; }
         sleep 1 &
         wait $!
     done
@@ -217,25 +227,30 @@ lift_failed() { # status, message
     local step
     step=$(lift_step "$1")
     lift_say "failed (exit code $LIFT_CODE of ${LIFT_LAUNCH[0]})${2:+: $2}"
-    lift_last_words
+    lift_last_words "$2"
     [[ -z $LIFT_ENDED ]] || lift_die 1 "Slurm ends this job; it decides whether to start it again"
-    if ((step > LIFT_FROM)); then lift_requeue
+    # Ranks that were asked to save before they could hear it end of the signal: that says nothing against them.
+    if ((step > LIFT_FROM)) || [[ -n $LIFT_SAVE ]]; then lift_requeue
     else lift_say "not put back into the queue: no step was gained (still at step $step)"; fi
     exit 1
 }
 
-# The last lines of the rank that srun or mpirun names first, else of rank 0.
-lift_last_words() {
-    local file rank log
+# The last lines that this start added to the log of the rank that failed first: the one that the message begins with,
+# or that srun or mpirun names first, else rank 0.
+lift_last_words() { # message
+    local file rank log lines
     file=$(lift_output)
-    rank=$(tail -c "+$((LIFT_OFFSET + 1))" "$file" 2> /dev/null | sed -n \
+    rank=$(sed -n 's/^rank \([0-9]*\)[ :].*/\1/p' <<< "$1")
+    [[ -n $rank ]] || rank=$(tail -c "+$((LIFT_OFFSET + 1))" "$file" 2> /dev/null | sed -n \
         -e '/: Terminated$/d' -e 's/^srun: error: [^:]*: tasks\{0,1\} \([0-9]*\)[-,0-9]*: .*/\1/p' \
         -e 's/.* noticed that process rank \([0-9]*\) .*/\1/p' -e 's/^ *Process name: .*,\([0-9]*\)\]$/\1/p' | head -n 1)
     log=$LIFT_RUN/logs/rank-${rank:-0}.log
     [[ -z $rank ]] || lift_say "rank $rank failed first"
-    [[ -s $log ]] || return 0
+    [[ -f $log ]] || return 0
+    lines=$(tail -c "+$((${LIFT_LOGGED[${rank:-0}]:-0} + 1))" "$log" | tail -n 15 | sed 's/^/    /')
+    [[ -n $lines ]] || return 0
     lift_say "last lines of $log:"
-    tail -n 15 "$log" | sed 's/^/    /' >&2
+    printf '%s\n' "$lines" >&2
 }
 
 # Puts the job back into the queue; comes back only if that cannot be.

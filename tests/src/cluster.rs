@@ -1,7 +1,8 @@
 //! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them.
 
-use crate::binary;
-use crate::launched::{fake_trainer, repository, wait_for};
+use crate::launched::{ranks, repository, training, wait_for};
+use crate::{binary, succeed, trainer};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,8 +10,6 @@ use std::time::Duration;
 
 /// Set inside a cluster.
 const INSIDE: &str = "LIFT_TEST_INSIDE_SLURM";
-/// `real`: tests that can, use `lift-trainer` on the demo in place of the trainer that only counts.
-const TRAINER: &str = "LIFT_TEST_SLURM_TRAINER";
 /// What `with-slurm.sh` ends with where it cannot run.
 const CANNOT: i32 = 71;
 
@@ -42,6 +41,7 @@ impl Bench {
             return None;
         }
         assert!(output.status.success() && said.contains("1 passed"), "inside the cluster:\n{said}");
+        said.lines().filter(|line| line.starts_with("round ")).for_each(|line| eprintln!("{line}"));
         None
     }
 
@@ -57,36 +57,23 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// A command in that folder, with a trainer that goes on for minutes if it is left alone.
+    /// A command in that folder.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        command.env("LIFT_TRAINER", if real() { binary("lift-trainer") } else { fake_trainer() });
-        command.env("FAKE_STEPS", "3000").env("XDG_STATE_HOME", self.path("state")).env_remove(INSIDE);
+        command.env("LIFT_TRAINER", binary("lift-trainer"));
+        command.env("XDG_STATE_HOME", self.path("state")).env_remove(INSIDE);
         command
     }
 
-    /// The arguments of a training of `steps` steps into this folder.
-    pub fn training(&self, output: &str, steps: u64) -> Vec<String> {
-        let mut words = vec!["train".to_owned(), "--output".to_owned(), output.to_owned()];
-        if real() {
-            words.extend(
-                [
-                    "-d",
-                    "demo",
-                    "-m",
-                    "demo",
-                    "--set",
-                    "checkpoint.every_steps=1",
-                    "--set",
-                    "train.epochs=1000",
-                    "--set",
-                ]
-                .map(str::to_owned),
-            );
-            words.push(format!("train.max_steps={steps}"));
-        }
-        words
+    /// Trains on four ranks without Slurm.
+    pub fn train(&self, output: &str, steps: u64) {
+        succeed(trainer(4).args(training(output, steps)).current_dir(self.folder.path()));
+    }
+
+    /// The processes of ranks, by number of the rank.
+    pub fn ranks(&self) -> BTreeMap<usize, String> {
+        ranks(self.folder.path())
     }
 
     /// Submits, and gives the job's number.
@@ -133,9 +120,4 @@ impl Bench {
             self.output(job).contains(&format!("lift: start {} of job {job}", count - 1))
         });
     }
-}
-
-/// Whether the real trainer is asked for.
-pub fn real() -> bool {
-    std::env::var_os(TRAINER).is_some_and(|kind| kind == "real")
 }

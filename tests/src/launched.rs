@@ -1,7 +1,8 @@
 //! What tests of the launcher share: `lift`, a trainer that only counts, waiting, and looking for what is left.
 
-use crate::binary;
+use crate::{binary, metrics};
 use launcher::protocol::Status;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +40,50 @@ pub fn wait_for_step(run: &Path, step: u64) {
     });
 }
 
+/// Waits until a run has a checkpoint of this step or a later one: known sooner than `status.json` tells.
+pub fn wait_for_checkpoint(run: &Path, step: u64) {
+    wait_for(&format!("a checkpoint after step {step}"), Duration::from_mins(1), || {
+        let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+        let steps = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+        steps.max().is_some_and(|last| last >= step)
+    });
+}
+
+/// The arguments of a short training on what is built in, whose result is the same however often it is interrupted.
+pub fn training(output: &str, steps: u64) -> Vec<String> {
+    let mut words = vec!["train".to_owned(), "--output".to_owned(), output.to_owned()];
+    words.extend(["-d", "demo", "-m", "demo"].map(str::to_owned));
+    let steps = format!("train.max_steps={steps}");
+    for setting in [
+        "train.determinism=same_world",
+        "train.epochs=100",
+        "train.batch_size=16",
+        "train.threads=1",
+        "checkpoint.every_steps=5",
+        "distributed.timeout_seconds=8",
+        &steps,
+    ] {
+        words.extend(["--set".to_owned(), setting.to_owned()]);
+    }
+    words
+}
+
+/// Fails the test unless two runs made the same steps, each once, with the same losses, and ended with the same values.
+pub fn assert_same_result(expected: &Path, run: &Path) {
+    assert_eq!(steps(expected), steps(run), "{}", run.display());
+    let weights =
+        |run: &Path| std::fs::read(run.join("final.safetensors")).expect("a finished run has weights");
+    assert!(weights(expected) == weights(run), "{}: other values", run.display());
+}
+
+/// What the metrics say of each step that does not depend on time: number, loss, learning rate, samples.
+pub fn steps(run: &Path) -> Vec<[String; 4]> {
+    let rows = metrics(run, "step");
+    rows.iter()
+        .map(|row| ["step", "loss", "learning_rate", "samples"].map(|key| row[key].to_string()))
+        .collect()
+}
+
 /// The exit code of a command that ends within the limit.
 pub fn code(child: &mut Child, limit: Duration) -> Option<i32> {
     let mut status = None;
@@ -60,6 +105,21 @@ pub fn processes_of(folder: &Path) -> Vec<String> {
     let marker = folder.display().to_string();
     let output = Command::new("pgrep").args(["-a", "-f", &marker]).output().expect("pgrep runs");
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// The processes of ranks of the real trainer that were started in this folder, by number of the rank.
+pub fn ranks(folder: &Path) -> BTreeMap<usize, String> {
+    let pids = Command::new("pgrep").args(["-x", "lift-trainer"]).output().expect("pgrep runs");
+    let rank = |pid: &str| {
+        let process = Path::new("/proc").join(pid);
+        let variables = std::fs::read(process.join("environ")).ok()?;
+        let mut variables = variables.split(|&byte| byte == 0);
+        let number = variables.find_map(|variable| variable.strip_prefix(b"PMIX_RANK="))?;
+        let here = std::fs::read_link(process.join("cwd")).ok()? == folder;
+        here.then(|| String::from_utf8_lossy(number).parse().ok()).flatten()
+    };
+    let pids = String::from_utf8_lossy(&pids.stdout).into_owned();
+    pids.lines().filter_map(|pid| Some((rank(pid)?, pid.to_owned()))).collect()
 }
 
 /// What each start of a run was told: its number and the trainer's arguments.

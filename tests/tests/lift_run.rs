@@ -9,7 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tests::launched::{code, lift, processes_of, signal, starts, wait_for, wait_for_step};
+use tests::launched::{
+    assert_same_result, code, lift, processes_of, ranks, signal, starts, training, wait_for,
+    wait_for_checkpoint, wait_for_step,
+};
 use tests::{run, stderr};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -283,4 +286,53 @@ fn the_real_trainer_saves_on_term_and_ends_with_a_killed_lift() {
         assert_eq!(code(&mut child, SOON), expected, "{name}");
         nothing_left(folder.path());
     }
+}
+
+/// `lift run` with the real trainer in this folder, on the short training whose result is always the same.
+fn real_run(folder: &Path, options: &[&str], arguments: &[String]) -> Command {
+    let mut command = lift();
+    command.arg("run").args(options).args(["--restart-pause", "0.05", "--"]).args(arguments);
+    command.current_dir(folder).env("LIFT_TRAINER", tests::binary("lift-trainer"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_killed_rank_changes_nothing_in_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    tests::succeed(&mut real_run(folder.path(), &["-n", "2"], &training("undisturbed", 40)));
+    let output = folder.path().join("run");
+    let child =
+        real_run(folder.path(), &["-n", "2", "--restarts", "3"], &training("run", 40)).spawn().unwrap();
+    wait_for_checkpoint(&output, 10);
+    signal("KILL", &ranks(folder.path())[&1]);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("lift: restart 1 of 3 in 0.05 s, from step "), "{}", stderr(&ended));
+    assert_same_result(&folder.path().join("undisturbed"), &output);
+    nothing_left(folder.path());
+}
+
+#[test]
+fn a_lost_host_changes_nothing_in_the_result_that_any_world_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let any_world = |output: &str| -> Vec<String> {
+        training(output, 40).iter().map(|word| word.replace("same_world", "any_world")).collect()
+    };
+    tests::succeed(&mut real_run(folder.path(), &["-n", "2"], &any_world("undisturbed")));
+    let output = folder.path().join("run");
+    let options = ["--hosts", "one:1,two:1", "--restarts", "1", "--elastic", "1"];
+    let mut command = real_run(folder.path(), &options, &any_world("run"));
+    command.env("LIFT_SSH", reach(folder.path()));
+    // Both hosts are this machine, where Open MPI's shared memory would take the ranks of one for those of the other.
+    command.env("OMPI_MCA_btl", "self,tcp").env("PMIX_MCA_gds", "hash");
+    let child = command.spawn().unwrap();
+    wait_for_checkpoint(&output, 10);
+    std::fs::write(folder.path().join("gone-two"), "").unwrap();
+    signal("KILL", &ranks(folder.path())[&1]);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("lift: two does not answer; 1 rank is left"), "{}", stderr(&ended));
+    assert_eq!(Status::read(&output).unwrap().world_size, 1);
+    assert_same_result(&folder.path().join("undisturbed"), &output);
 }

@@ -80,3 +80,36 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
         assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
     }
 }
+
+/// Whether a process has a handler for this signal.
+fn hears(pid: &str, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
+}
+
+/// MPI starts when all ranks are there: rank 0 waits for rank 1, which waits for this test.
+#[test]
+fn a_request_that_comes_while_mpi_starts_is_heard() {
+    const USR2: u32 = 12;
+    let folder = tempfile::tempdir().unwrap();
+    let (output, go, pid) = (folder.path().join("run"), folder.path().join("go"), folder.path().join("pid"));
+    let script = "if [ $OMPI_COMM_WORLD_RANK = 0 ]; then echo $$ > $PID; else
+        while [ ! -e $GO ]; do sleep 0.05; done; fi; exec \"$@\"";
+    let mut command = tests::mpirun(2);
+    command.args(["sh", "-c", script, "sh"]).arg(tests::binary("lift-trainer"));
+    command.args(["train", "--set", "train.epochs=1000"]).arg("--output").arg(&output);
+    command.env("GO", &go).env("PID", &pid).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("mpirun starts");
+    let start = Instant::now();
+    let rank = || std::fs::read_to_string(&pid).unwrap_or_default().trim().to_owned();
+    while !hears(&rank(), USR2) {
+        assert!(start.elapsed() < Duration::from_mins(1), "rank 0 hears requests before MPI has started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    tests::launched::signal("USR2", &rank());
+    std::fs::write(go, "").unwrap();
+    assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
+    let status = launcher::protocol::Status::read(&output).unwrap();
+    assert_eq!((status.phase, status.step), (launcher::protocol::Phase::Preempted, 1));
+}

@@ -4,97 +4,147 @@
 
 use launcher::protocol::{Phase, Status};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
-use tests::cluster::{Bench, real};
-use tests::launched::{signal, starts, wait_for, wait_for_step};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tests::cluster::Bench;
+use tests::launched::{
+    assert_same_result, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
+    wait_for_step,
+};
 use tests::{binary, stderr};
 
 const SOON: Duration = Duration::from_mins(1);
+/// A whole training, on a machine that does other things as well.
+const LONG: Duration = Duration::from_mins(4);
 const TWO_BY_TWO: [&str; 2] = ["--nodes=2", "--ntasks-per-node=2"];
+const STEPS: u64 = 100;
+/// How many jobs are asked to save, each at another moment between its start and its end.
+const ROUNDS: &str = "LIFT_SLURM_ROUNDS";
 
 fn completed() -> (String, String) {
     ("COMPLETED".into(), "0:0".into())
 }
 
-/// The step that the run stands at.
-fn step(bench: &Bench) -> u64 {
-    Status::read(&bench.path("run")).map_or(0, |status| status.step)
+/// Submits a training to two nodes with two ranks each.
+fn submit(bench: &Bench, run: &str, steps: u64) -> String {
+    bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").arg("--").args(training(run, steps));
+    })
 }
 
-#[test]
-fn a_signal_saves_all_ranks_and_the_job_goes_on_from_there() {
-    let Some(bench) = Bench::enter("a_signal_saves_all_ranks_and_the_job_goes_on_from_there", &[]) else {
-        return;
-    };
-    let run = bench.path("run");
-    let job = bench.sbatch(|sbatch| {
-        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").arg("--").args(bench.training("run", 60));
-        sbatch.env("FAKE_STEPS", "60");
+/// A run that nothing disturbs, by a job. Gives its folder and how long it took from the first line to the first step.
+fn undisturbed(bench: &Bench) -> (PathBuf, Duration) {
+    let job = submit(bench, "undisturbed", STEPS);
+    bench.wait_for_start(&job, 1, SOON);
+    let start = Instant::now();
+    wait_for_phase(&bench.path("undisturbed"), Phase::Training);
+    let until_training = start.elapsed();
+    assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
+    let run = bench.path("undisturbed");
+    let status = Status::read(&run).unwrap();
+    assert_eq!((status.phase, status.step, status.world_size), (Phase::Done, STEPS, 4));
+    (run, until_training)
+}
+
+/// Waits until a run has come to this phase or is past it.
+fn wait_for_phase(run: &Path, phase: Phase) {
+    wait_for(&format!("{phase:?}"), LONG, || {
+        Status::read(run).is_ok_and(|status| status.phase == phase || status.phase.is_final())
     });
-    wait_for_step(&run, 3);
-    bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
-    wait_for("the save", SOON, || Status::read(&run).is_ok_and(|status| status.phase == Phase::Preempted));
-    let saved = step(&bench);
-    assert_eq!(bench.end(&job, SOON), completed(), "{}", bench.output(&job));
-    assert!(saved < 60 && step(&bench) == 60);
-    assert_eq!(Status::read(&run).unwrap().world_size, 4);
-    let output = bench.output(&job);
-    assert!(output.contains("lift: start 1 of job"), "the log of the first start is kept: {output}");
-    assert!(output.contains(&format!("lift: saved and stopped after step {saved}")), "{output}");
-    if !real() {
-        assert_eq!(starts(&run), ["0 train --output run", "1 train --output run --resume auto"]);
+}
+
+/// Waits for a moment in the life of a run that has just begun: 0 is its first line and 1 its last.
+fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
+    const TRAINING: f64 = 0.2;
+    const EVALUATING: f64 = 0.95;
+    if moment < TRAINING {
+        std::thread::sleep(until_training.mul_f64(moment / TRAINING));
+    } else if moment < EVALUATING {
+        let share = (moment - TRAINING) / (EVALUATING - TRAINING);
+        wait_for_checkpoint(run, (share * STEPS as f64) as u64);
+        // Checkpoints come with every fifth step; this is between two of them.
+        std::thread::sleep(Duration::from_secs_f64(moment / 4.0));
+    } else {
+        wait_for_phase(run, Phase::Evaluating);
     }
 }
 
 #[test]
-fn a_requeue_by_slurm_and_a_killed_rank_are_survived() {
-    let Some(bench) = Bench::enter("a_requeue_by_slurm_and_a_killed_rank_are_survived", &[]) else { return };
-    let run = bench.path("run");
-    let job = bench.sbatch(|sbatch| {
-        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000));
-    });
-    wait_for_step(&run, 3);
-    bench.ask("scontrol", &["requeue", &job]);
-    bench.wait_for_start(&job, 2, SOON);
-    let before = step(&bench);
-    wait_for_step(&run, before + 3);
-    // Rank 0 writes its number down; in the cluster's own name space it is another, so the last in line is taken.
-    let name = if real() { "lift-trainer" } else { "fakes/trainer.sh" };
-    let ranks = bench.ask("pgrep", &["-f", &format!("{name} train")]);
-    signal("KILL", ranks.lines().last().unwrap());
-    bench.wait_for_start(&job, 3, SOON);
-    let output = bench.output(&job);
-    assert!(output.contains("failed first\nlift: last lines of run/logs/rank-"), "{output}");
-    assert!(output.contains("(restart 2 of at most 10)"), "{output}");
-    bench.ask("scancel", &[&job]);
-    assert_eq!(
-        bench.end(&job, SOON).0,
-        "CANCELLED",
-        "a cancelled job stays cancelled: {}",
-        bench.output(&job)
-    );
+fn a_signal_at_any_moment_changes_nothing_in_the_result() {
+    let Some(bench) = Bench::enter("a_signal_at_any_moment_changes_nothing_in_the_result", &[]) else {
+        return;
+    };
+    let rounds: u32 = std::env::var(ROUNDS).map_or(2, |text| text.parse().expect("a number of rounds"));
+    let (expected, until_training) = undisturbed(&bench);
+    for round in 0..rounds {
+        let name = format!("run-{round}");
+        let run = bench.path(&name);
+        let job = submit(&bench, &name, STEPS);
+        bench.wait_for_start(&job, 1, SOON);
+        let moment = (f64::from(round) + 0.5) / f64::from(rounds);
+        wait_for_moment(&run, moment, until_training);
+        let phase = Status::read(&run).map_or(Phase::Starting, |status| status.phase);
+        bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
+        assert_eq!(bench.end(&job, LONG), completed(), "at {moment}: {}", bench.output(&job));
+        assert_same_result(&expected, &run);
+        let (restarts, output) = (bench.field(&job, "Restarts"), bench.output(&job));
+        let saved = output.lines().find(|line| line.starts_with("lift: saved")).unwrap_or("nothing to save");
+        eprintln!("round {round}: at {moment:.3}, {phase:?}: {restarts} restarts, {saved}");
+        if !matches!(phase, Phase::Evaluating | Phase::Done) {
+            assert_eq!(restarts, "1", "{output}");
+            assert!(output.contains("lift: start 0 of job"), "the log of the first start is kept: {output}");
+        }
+    }
 }
 
 #[test]
-fn a_dead_node_is_waited_for_and_the_run_goes_on() {
-    let Some(bench) = Bench::enter("a_dead_node_is_waited_for_and_the_run_goes_on", &[]) else { return };
+fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
+    let name = "a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result";
+    let Some(bench) = Bench::enter(name, &[]) else { return };
+    let (expected, _) = undisturbed(&bench);
     let run = bench.path("run");
-    let job = bench.sbatch(|sbatch| {
-        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000));
-    });
-    wait_for_step(&run, 3);
+    let job = submit(&bench, "run", STEPS);
+    wait_for_checkpoint(&run, 5);
+    bench.ask("scontrol", &["requeue", &job]);
+    bench.wait_for_start(&job, 2, SOON);
+    for (start, step, signal_name) in [(3, 30, "KILL"), (4, 60, "STOP")] {
+        wait_for_checkpoint(&run, step);
+        signal(signal_name, &bench.ranks()[&3]);
+        bench.wait_for_start(&job, start, SOON);
+    }
+    assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
+    assert_same_result(&expected, &run);
+    let output = bench.output(&job);
+    for part in [
+        "lift: Slurm ends this job; it decides whether to start it again",
+        "died after step",
+        "has not answered for",
+        "lift: rank 3 failed first",
+        "(restart 3 of at most 10)",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+}
+
+#[test]
+fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
+    let name = "a_dead_node_is_waited_for_and_changes_nothing_in_the_result";
+    let Some(bench) = Bench::enter(name, &[]) else { return };
+    let (expected, _) = undisturbed(&bench);
+    let run = bench.path("run");
+    let job = submit(&bench, "run", STEPS);
+    wait_for_checkpoint(&run, 20);
     bench.ask("slurm-node", &["crash", "n2"]);
     wait_for("the requeue", SOON, || {
         std::thread::sleep(Duration::from_millis(200));
         bench.field(&job, "JobState") == "PENDING"
     });
-    let before = step(&bench);
     // The files of the step that died still lie on the node.
     assert!(bench.command("slurm-node").args(["start", "n2"]).status().unwrap().success());
-    bench.wait_for_start(&job, 2, SOON);
-    wait_for_step(&run, before + 2);
+    assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
     assert!(!bench.output(&job).contains("launch failed"), "{}", bench.output(&job));
-    bench.ask("scancel", &[&job]);
+    assert_eq!(bench.field(&job, "Restarts"), "1");
+    assert_same_result(&expected, &run);
 }
 
 #[test]
@@ -106,14 +156,24 @@ fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
     let job = bench.sbatch(|sbatch| {
         // Slurm looks every 30 seconds, so the signal comes up to that much earlier.
         sbatch.args(["--time=1", "--signal=B:USR2@25"]).args(TWO_BY_TWO);
-        sbatch.arg("slurm/lift.sbatch").args(bench.training("run", 3000));
+        sbatch.arg("slurm/lift.sbatch").args(training("run", 100_000));
     });
     wait_for("the save", Duration::from_secs(80), || {
         Status::read(&run).is_ok_and(|status| status.phase == Phase::Preempted)
     });
+    let saved = Status::read(&run).unwrap().step;
     bench.wait_for_start(&job, 2, SOON);
-    assert!(bench.output(&job).contains("lift: asking the ranks to save and end"), "{}", bench.output(&job));
+    let output = bench.output(&job);
+    assert!(output.contains("lift: asking the ranks to save and end"), "{output}");
+    assert!(output.contains(&format!("lift: saved and stopped after step {saved}\n")), "{output}");
+    wait_for_checkpoint(&run, saved + 10);
     bench.ask("scancel", &[&job]);
+    let end = bench.end(&job, SOON).0;
+    assert_eq!(end, "CANCELLED", "a cancelled job stays cancelled: {}", bench.output(&job));
+    let steps_made = steps(&run);
+    bench.train("reference", saved + 10);
+    let expected = steps(&bench.path("reference"));
+    assert_eq!(expected, steps_made[..expected.len()]);
 }
 
 #[test]
@@ -121,7 +181,8 @@ fn what_cannot_get_better_is_not_tried_again() {
     let Some(bench) = Bench::enter("what_cannot_get_better_is_not_tried_again", &[]) else { return };
     let ends = |variable: (&str, &str), line: &str| {
         let job = bench.sbatch(|sbatch| {
-            sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").env(variable.0, variable.1);
+            sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").env("LIFT_TRAINER", fake_trainer());
+            sbatch.env(variable.0, variable.1);
         });
         let end = bench.end(&job, SOON);
         let output = bench.output(&job);
@@ -135,8 +196,13 @@ fn what_cannot_get_better_is_not_tried_again() {
         output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
         "{output}"
     );
-    let (end, _) = ends(("FAKE_REFUSE", "1"), "lift: wrong input: nothing to try again");
-    assert_eq!(end, ("FAILED".into(), "2:0".into()));
+    let job = bench.sbatch(|sbatch| {
+        sbatch.args(TWO_BY_TWO).args(["slurm/lift.sbatch", "--", "train", "--set", "train.epoch=2"]);
+    });
+    assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "2:0".into()));
+    let output = bench.output(&job);
+    assert!(output.contains("error: ") && output.contains("train.epochs"), "{output}");
+    assert!(output.contains("lift: wrong input: nothing to try again"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
         "lift: /nowhere/trainer does not exist or is no program; build it",
@@ -145,6 +211,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     let job = bench.sbatch(|sbatch| {
         sbatch
             .args(["slurm/lift.sbatch", "train", "--output", "run"])
+            .env("LIFT_TRAINER", fake_trainer())
             .env("FAKE_FAIL", "0 4 7 9")
             .env("LIFT_MAX_RESTARTS", "0");
     });
@@ -173,7 +240,7 @@ fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let run = bench.path("run");
     let job = bench.sbatch(|sbatch| {
-        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(bench.training("run", 3000)).env("PATH", &path);
+        sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").args(training("run", 100_000)).env("PATH", &path);
         sbatch.env("LIFT_MAX_RESTARTS", "0");
     });
     wait_for_step(&run, 3);
@@ -189,12 +256,10 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
     let Some(bench) = Bench::enter("sweeps_containers_and_gpus_reach_the_trainer", &["--gpus", "2"]) else {
         return;
     };
-    if real() {
-        return;
-    }
     std::fs::write(bench.path("sweep"), "train --set 'data.root=/a b'\ntrain --set train.seed=%a\n").unwrap();
     let sweep = bench.sbatch(|sbatch| {
-        sbatch.args(["--array=1-2", "slurm/lift-array.sbatch", "sweep", "--quiet"]).env("FAKE_STEPS", "2");
+        sbatch.args(["--array=1-2", "slurm/lift-array.sbatch", "sweep", "--quiet"]);
+        sbatch.env("FAKE_STEPS", "2").env("LIFT_TRAINER", fake_trainer());
     });
     let apptainer = bench.path("apptainer");
     let text = "#!/bin/bash\necho \"apptainer $*\"\nwhile [[ $1 != lift.sif ]]; do shift; done\nshift\nexec \"$@\"\n";
@@ -211,7 +276,8 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
             "--output",
             "run",
         ]);
-        sbatch.env("PATH", &path).env("LIFT_CONTAINER", "lift.sif").env("FAKE_STEPS", "2");
+        sbatch.env("PATH", &path).env("LIFT_CONTAINER", "lift.sif");
+        sbatch.env("FAKE_STEPS", "2").env("LIFT_TRAINER", fake_trainer());
     });
     assert_eq!(bench.end(&image, SOON), completed(), "{}", bench.output(&image));
     assert_eq!(Status::read(&bench.path("run")).unwrap().world_size, 4, "one rank per GPU");
@@ -243,7 +309,7 @@ fn lift_submits_watches_and_cancels() {
         assert!(message.starts_with("error: sbatch refuses: ") && message.contains(reason), "{message}");
         assert!(message.contains("\nhint: `sinfo"), "{message}");
     }
-    let training = bench.training("my run", 3000);
+    let training = training("my run", 100_000);
     let mut arguments = vec!["submit", "--nodes", "2", "--ranks-per-node", "2", "--json", "--"];
     arguments.extend(training.iter().map(String::as_str));
     let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();

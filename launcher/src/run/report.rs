@@ -28,7 +28,9 @@ impl Report {
     /// Hosts that did not answer, and what that means.
     pub fn hosts_gone(self, gone: &[String], ranks_left: usize) {
         self.event(&json!({"event": "hosts_gone", "hosts": gone, "ranks_left": ranks_left}));
-        self.say(&format!("{} does not answer; {ranks_left} ranks are left", gone.join(", ")));
+        let answer = if gone.len() == 1 { "does" } else { "do" };
+        let left = if ranks_left == 1 { "rank is" } else { "ranks are" };
+        self.say(&format!("{} {answer} not answer; {ranks_left} {left} left", gone.join(", ")));
     }
 
     /// The ranks have ended.

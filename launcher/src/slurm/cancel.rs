@@ -20,7 +20,11 @@ pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError>
     };
     let job = record.job.as_str();
     let mut saved = false;
-    if let Some(grace) = grace.filter(|_| state(job).state == "RUNNING") {
+    let before = state(job).state;
+    if has_ended(&before) {
+        return Ok(format!("job {job} ended before ({before}); there is nothing to cancel"));
+    }
+    if let Some(grace) = grace.filter(|_| before == "RUNNING") {
         // The batch script would put a job back into the queue whose ranks have saved.
         let mark = found.run.join(layout::LOGS).join(layout::CANCELLED);
         std::fs::write(&mark, "").map_err(|source| SlurmError::File {
@@ -39,8 +43,25 @@ pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError>
     let step = Status::read(&found.run).map_or(0, |status| status.step);
     let how = if saved {
         format!("after saving at step {step}")
+    } else if before == "PENDING" {
+        format!("while it waited, at step {step}")
     } else {
         format!("at step {step}, without waiting for a save")
     };
     Ok(format!("job {job} cancelled {how}"))
+}
+
+/// Whether Slurm is through with a job in this state.
+fn has_ended(state: &str) -> bool {
+    const OVER: [&str; 8] = [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "TIMEOUT",
+    ];
+    OVER.contains(&state)
 }

@@ -25,6 +25,9 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
         std::thread::sleep(LOOK);
     }
     let mut file = File::open(&path).map_err(fail)?;
+    if !follow && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        eprintln!("`{}` is empty so far", path.display());
+    }
     loop {
         let last = !follow || ended(&found.run);
         if !copy(&mut file).map_err(fail)? || last {

@@ -64,6 +64,10 @@ fn row(found: &Found) -> Row {
 
 /// The rows as a table for people.
 pub fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "`lift submit` has sent no job from here; name a run folder to see a job of sbatch or a run without one\n"
+            .to_owned();
+    }
     let titles =
         ["job", "slurm", "phase", "step", "epoch", "heartbeat", "restarts", "run"].map(str::to_owned);
     let lines: Vec<[String; 8]> = std::iter::once(titles).chain(rows.iter().map(cells)).collect();
@@ -142,5 +146,6 @@ job  slurm    phase     step  epoch  heartbeat  restarts  run
     rank 1 is gone
 ";
         assert_eq!(table(&[run, local]), expected);
+        assert!(table(&[]).starts_with("`lift submit` has sent no job from here"));
     }
 }

@@ -87,6 +87,11 @@ pub(crate) fn resolve(select: &Select) -> Result<Resolved, Failure> {
 }
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
+    // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return outcome::exit(Err(Failure::run(error))),
+    };
     let world = match World::start() {
         Ok(world) => world,
         Err(error) => {
@@ -95,7 +100,6 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
         }
     };
     let result = outcome::on_world(&world, || {
-        let signals = Signals::install().map_err(Failure::run)?;
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (signals, logging) = (&signals, &logging);
         let context = Context { world: &world, cuda, signals, logging, talk: arguments.talk };

@@ -219,7 +219,10 @@ fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Se
         if own != speaker && (own, verdict.rank) != (0, 0) {
             return;
         }
-        eprintln!("error: {verdict}");
+        // Errors in rank 0's log are on the terminal already.
+        if own != 0 {
+            eprintln!("error: {verdict}");
+        }
         let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(folder) = folder else { return };
         let written = Status::read(&folder).and_then(|mut status| {

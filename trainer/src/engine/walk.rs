@@ -38,6 +38,8 @@ impl Walk<'_> {
         let mut loader = agreed(&rank.control, start)?;
         let mut problem = None;
         for _ in 0..self.plan.most() {
+            // Each batch is a sign of life: without collective calls in it there would be none until the walk ends.
+            let _entered = rank.activity.enter("batch");
             let batch = if problem.is_none() { self.next(&mut loader) } else { Ok(None) };
             let batch = batch.unwrap_or_else(|failure| {
                 problem = Some(failure);
