@@ -51,7 +51,10 @@ demo: build ## train on two ranks what is built in, and compare with one rank
 accuracy: build ## accuracy on real data and backbones (LIFT_DATA, LIFT_BACKBONES)
 	@scripts/accuracy.sh
 
-chaos bench gpu-check: ## not available yet
+bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA, LIFT_BACKBONES)
+	@scripts/bench.sh
+
+chaos gpu-check: ## not available yet
 	@echo "make $@: not available yet" >&2; exit 2
 
 lint: fmt-check ## format and clippy, warnings are errors
