@@ -9,9 +9,8 @@ use tests::{json, run, stderr, succeed, trainer};
 /// The report that rank 0 prints.
 fn bench(ranks: usize, arguments: &[&str]) -> Value {
     let output = succeed(trainer(ranks).args(["bench", "--json"]).args(arguments));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("{arguments:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout))
-    })
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
 }
 
 fn number(value: &Value, place: &str) -> f64 {
@@ -24,7 +23,9 @@ fn collectives_are_measured_on_two_ranks_and_on_one() {
     let report = bench(2, &arguments);
     assert_eq!((&report["backend"], &report["world_size"]), (&"mpi".into(), &2.into()));
     let rows = report["rows"].as_array().unwrap();
-    for operation in ["all_reduce", "start_all_reduce", "all_gather", "reduce_scatter", "broadcast", "barrier"] {
+    for operation in
+        ["all_reduce", "start_all_reduce", "all_gather", "reduce_scatter", "broadcast", "barrier"]
+    {
         assert!(rows.iter().any(|row| row["operation"] == operation), "{operation}");
     }
     let large = rows.iter().find(|row| row["operation"] == "all_reduce" && row["bytes"] == 4096).unwrap();
@@ -57,9 +58,23 @@ fn a_step_is_taken_apart_on_two_ranks() {
     let report = bench(
         2,
         &[
-            "step", "--steps", "1", "--rounds", "1", "--snapshots", "2", "--folder", snapshots_text,
-            "--save", saved_text, "--compare", "overlap,determinism,backbone,head,samples",
-            "--set", "train.batch_size=16", "--set", "data.prefetch=1",
+            "step",
+            "--steps",
+            "1",
+            "--rounds",
+            "1",
+            "--snapshots",
+            "2",
+            "--folder",
+            snapshots_text,
+            "--save",
+            saved_text,
+            "--compare",
+            "overlap,determinism,backbone,head,samples",
+            "--set",
+            "train.batch_size=16",
+            "--set",
+            "data.prefetch=1",
         ],
     );
     assert_eq!(report, json(&saved));
@@ -96,8 +111,23 @@ fn the_scaling_model_says_what_it_assumes() {
 fn what_cannot_be_measured_here_is_said_and_wrong_input_is_refused() {
     let report = bench(
         1,
-        &["step", "--steps", "1", "--rounds", "1", "--snapshots", "0", "--compare", "head",
-          "--set", "train.determinism=any_world", "--set", "data.prefetch=1", "--set", "train.batch_size=8"],
+        &[
+            "step",
+            "--steps",
+            "1",
+            "--rounds",
+            "1",
+            "--snapshots",
+            "0",
+            "--compare",
+            "head",
+            "--set",
+            "train.determinism=any_world",
+            "--set",
+            "data.prefetch=1",
+            "--set",
+            "train.batch_size=8",
+        ],
     );
     let why = report["comparisons"][0]["variants"][1]["unavailable"].as_str().unwrap();
     assert!(why.contains("head.placement"), "{why}");

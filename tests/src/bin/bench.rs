@@ -2,7 +2,7 @@
 //!
 //! Reports lie in `target/bench/` as JSON, beside the constants of the model; with `LIFT_UPDATE_DOCS=1` these become
 //! those of `docs/scaling.md`. Worlds of different size take turns, so that other work on the machine meets them
-//! alike.
+//! alike. `--quick` measures less; names of parts (`collectives samplers steps scaling`) run only those.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -18,14 +18,30 @@ const SCALED: [usize; 4] = [1, 2, 3, 4];
 const TRAINED_BYTES: f64 = 4.0;
 
 fn main() -> ExitCode {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let bench = Bench::new(quick);
-    bench.collectives();
-    bench.samplers();
-    bench.steps();
-    bench.scaling();
+    let (flags, parts): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let known = flags.iter().all(|flag| flag == "--quick")
+        && parts.iter().all(|part| PARTS.iter().any(|(name, _)| name == part));
+    if !known {
+        eprintln!("usage: scripts/bench.sh [--quick] [collectives] [samplers] [steps] [scaling]");
+        return ExitCode::from(2);
+    }
+    let bench = Bench::new(!flags.is_empty());
+    for (name, part) in PARTS {
+        if parts.is_empty() || parts.iter().any(|wanted| wanted == name) {
+            part(&bench);
+        }
+    }
     ExitCode::SUCCESS
 }
+
+/// What can be run by itself; the last needs the reports of the first.
+const PARTS: [(&str, fn(&Bench)); 4] = [
+    ("collectives", Bench::collectives),
+    ("samplers", Bench::samplers),
+    ("steps", Bench::steps),
+    ("scaling", Bench::scaling),
+];
 
 struct Bench {
     root: PathBuf,
@@ -33,7 +49,7 @@ struct Bench {
     data: Option<PathBuf>,
     /// Name and arguments of what is trained.
     runs: Vec<(&'static str, Vec<String>)>,
-    steps: [String; 4],
+    steps: Vec<String>,
     max_bytes: String,
     turns: usize,
     quick: bool,
@@ -55,7 +71,11 @@ impl Bench {
             runs.push(("tiny-clip", words.map(str::to_owned).to_vec()));
         }
         let (steps, rounds) = if quick { ("3", "3") } else { ("8", "5") };
-        let steps = ["--steps", steps, "--rounds", rounds].map(str::to_owned);
+        let mut steps = ["--steps", steps, "--rounds", rounds].map(str::to_owned).to_vec();
+        if quick {
+            // Fewer steps between rounds that only use up what was read ahead.
+            steps.extend(["--set", "data.prefetch=1"].map(str::to_owned));
+        }
         let max_bytes = if quick { 1 << 20 } else { 64 << 20 }.to_string();
         Self { root, reports, data, runs, steps, max_bytes, turns: if quick { 2 } else { 5 }, quick }
     }
@@ -110,15 +130,19 @@ impl Bench {
         base.extend(select.iter().chain(&self.steps).map(String::as_str));
         base.extend(["--set", "train.threads=1", "--set", "head.placement=replicated", "--snapshots", "0"]);
         let mut found: Vec<(usize, Value)> = Vec::new();
+        let mut others = Vec::new();
         for turn in 0..self.turns {
             for ranks in SCALED {
+                others.extend(others_running());
                 let compare = ["--compare", ["samples", "overlap", "none", "none"][ranks - 1]];
-                let report = self.run(ranks, &format!("scaling-{ranks}-{turn}"), &[&base[..], &compare].concat());
+                let report =
+                    self.run(ranks, &format!("scaling-{ranks}-{turn}"), &[&base[..], &compare].concat());
                 found.push((ranks, report));
             }
         }
         let path = self.reports.join("measured.toml");
-        std::fs::write(&path, self.measured(name, &found)).expect("the constants can be written");
+        std::fs::write(&path, self.measured(name, &found, median(others)))
+            .expect("the constants can be written");
         if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
             let page = self.root.join("trainer/src/engine/bench/scaling/measured.toml");
             std::fs::copy(&path, page).expect("the constants of the page can be written");
@@ -131,12 +155,12 @@ impl Bench {
     }
 
     /// The constants of the model, as TOML.
-    fn measured(&self, name: &str, found: &[(usize, Value)]) -> String {
+    fn measured(&self, name: &str, found: &[(usize, Value)], others: f64) -> String {
         let (_, first) = &found[0];
         let two = |place: &str| median_at(found, 2, place);
         let gradient = number(first, "/trainable_parameters") * TRAINED_BYTES;
         let mut text = format!(
-            "# Written by `make bench`; seconds and bytes, medians of {} turns.\ndate = {:?}\nmachine = {:?}\ncores = {}\n",
+            "# Written by `make bench`; seconds and bytes, medians of {} turns.\ndate = {:?}\nmachine = {:?}\ncores = {}\nothers = {others}\n",
             self.turns,
             today(),
             machine(),
@@ -144,7 +168,8 @@ impl Bench {
         );
         let _ = writeln!(text, "run = \"LIFT, {name}, one thread a rank\"");
         let _ = writeln!(text, "batch_size = {}", number(first, "/selected/batch_size"));
-        let _ = writeln!(text, "gradient_bytes = {gradient}\ncalls = {}", two("/selected/figures/collectives"));
+        let _ =
+            writeln!(text, "gradient_bytes = {gradient}\ncalls = {}", two("/selected/figures/collectives"));
         for variant in 0..3 {
             let at = |end: &str| format!("/comparisons/0/variants/{variant}/{end}");
             let samples = number(first, &at("batch_size"));
@@ -160,7 +185,13 @@ impl Bench {
             let _ = writeln!(text, "latency = {latency}\nbandwidth = {bandwidth}");
         }
         let side = |variant: usize| two(&format!("/comparisons/0/variants/{variant}/figures/step_seconds"));
-        let _ = writeln!(text, "\n[overlap]\nranks = 2\non = {}\noff = {}\nsilent = {}", side(0), side(1), side(2));
+        let _ = writeln!(
+            text,
+            "\n[overlap]\nranks = 2\non = {}\noff = {}\nsilent = {}",
+            side(0),
+            side(1),
+            side(2)
+        );
         text
     }
 
@@ -186,6 +217,18 @@ impl Bench {
     }
 }
 
+/// Other processes that want a core at this moment, looked at some times.
+fn others_running() -> Vec<f64> {
+    let look = || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+        let (running, _) = text.split(' ').nth(3)?.split_once('/')?;
+        // Whoever looks is running.
+        Some(running.parse::<f64>().ok()? - 1.0)
+    };
+    (0..20).filter_map(|_| look()).collect()
+}
+
 /// The command as a person would type it.
 fn shown(ranks: usize, arguments: &[&str]) -> String {
     let start = if ranks == 1 { String::new() } else { format!("scripts/mpirun.sh -n {ranks} ") };
@@ -204,6 +247,9 @@ fn median_at(found: &[(usize, Value)], ranks: usize, place: &str) -> f64 {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
+    if values.is_empty() {
+        return 0.0;
+    }
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
@@ -215,9 +261,7 @@ fn machine() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let name = model.map_or("unknown processor", |(_, name)| name.trim());
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
-    format!("{} cores of {name}, load {load} at the end", cores())
+    format!("{} cores of {name}", cores())
 }
 
 /// The day as `date` has it.

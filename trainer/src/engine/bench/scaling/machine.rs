@@ -13,6 +13,8 @@ pub struct Measured {
     pub machine: String,
     /// Cores that the ranks share.
     pub cores: f64,
+    /// Other processes that wanted a core meanwhile: the median of looks at it between the runs.
+    pub others: f64,
     /// What was trained.
     pub run: String,
     /// Images of a step, over all ranks.
@@ -82,11 +84,12 @@ impl Overlap {
 /// The model's constants on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
-    /// What a rank with a core of its own computes.
+    /// What one rank computes here.
     pub compute: ComputeTime,
-    /// Ranks that the machine really computes side by side: cores that are threads of one core count for less than
-    /// two.
+    /// Cores that the ranks and the other processes share.
     pub cores: f64,
+    /// Other processes that want a core.
+    pub others: f64,
     /// Share of the communication that computing hides.
     pub hidden: f64,
 }
@@ -116,15 +119,11 @@ impl Measured {
         toml::from_str(text)
     }
 
-    /// The constants: `a` and `b` from one rank, the cores from two ranks, what is hidden from the overlap.
+    /// The constants: `a` and `b` from steps of one rank, what is hidden from the overlap.
     pub fn machine(&self) -> Machine {
         let points: Vec<_> = self.alone.iter().map(|alone| (alone.samples, alone.step)).collect();
-        let compute = ComputeTime::fit(&points);
-        let two = self.worlds.iter().find(|world| world.ranks == 2.0);
-        let cores = two.map_or(self.cores, |two| {
-            (2.0 * compute.seconds(self.batch_size / 2.0) / two.compute).clamp(1.0, self.cores)
-        });
-        Machine { compute, cores, hidden: self.overlap.hidden() }
+        let (cores, others) = (self.cores, self.others);
+        Machine { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
     }
 
     /// What the model says of every measured world.
@@ -135,10 +134,15 @@ impl Measured {
 }
 
 impl Machine {
+    /// How much longer a rank takes because others want the cores too: who wants one gets an equal share.
+    pub fn sharing(&self, ranks: f64) -> f64 {
+        ((ranks + self.others) / self.cores).max(1.0)
+    }
+
     fn predict(&self, measured: &Measured, world: &World) -> Predicted {
         let ranks = world.ranks;
-        // More ranks than cores take turns: each is as much slower.
-        let sharing = (ranks / self.cores).max(1.0);
+        // One rank had to share as well.
+        let sharing = self.sharing(ranks) / self.sharing(1.0);
         let compute = self.compute.seconds((measured.batch_size / ranks).ceil()) * sharing;
         let exposed = if ranks > 1.0 {
             let link = Link { latency: world.latency, bandwidth: world.bandwidth };
@@ -148,7 +152,7 @@ impl Machine {
             0.0
         };
         let step = compute + exposed;
-        let (measured, calibrated) = (world.step, ranks <= 2.0);
+        let (measured, calibrated) = (world.step, ranks <= 1.0);
         Predicted { ranks, compute, exposed, step, measured, error: step / measured - 1.0, calibrated }
     }
 }
@@ -177,6 +181,7 @@ pub(super) mod tests {
             date: "2000-01-01".to_owned(),
             machine: "ideal".to_owned(),
             cores: 2.0,
+            others: 0.0,
             run: "nothing".to_owned(),
             batch_size: 128.0,
             gradient_bytes: 1e6,
@@ -191,11 +196,18 @@ pub(super) mod tests {
     fn what_follows_the_model_is_predicted() {
         let measured = ideal();
         let machine = measured.machine();
-        assert!((machine.cores - 2.0).abs() < 1e-9 && (machine.hidden - 0.5).abs() < 1e-9, "{machine:?}");
+        assert!((machine.hidden - 0.5).abs() < 1e-9, "{machine:?}");
         for predicted in measured.predict() {
             assert!(predicted.error.abs() < 1e-6, "{predicted:?}");
-            assert_eq!(predicted.calibrated, predicted.ranks < 3.0);
+            assert_eq!(predicted.calibrated, predicted.ranks == 1.0);
         }
+    }
+
+    #[test]
+    fn who_wants_a_core_gets_an_equal_share() {
+        let machine = |others| Machine { others, ..ideal().machine() };
+        assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(0.0).sharing(ranks)), [1.0, 1.0, 2.0]);
+        assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(2.0).sharing(ranks)), [1.5, 2.0, 3.0]);
     }
 
     #[test]

@@ -45,7 +45,8 @@ fn constants(measured: &Measured) -> String {
     row("trained", measured.run.clone(), "");
     row("a", milliseconds(machine.compute.fixed), "line through the steps of one rank");
     row("b", format!("{} a sample", milliseconds(machine.compute.each)), "the same");
-    row("cores that ranks really have", format!("{:.2} of {}", machine.cores, measured.cores), "two ranks");
+    row("cores", format!("{}", machine.cores), "the system");
+    row("other processes that wanted a core", format!("{:.1}", machine.others), "looked at between the runs");
     row("hidden by overlap", format!("{:.0} %", machine.hidden * 100.0), "overlap on, off, none");
     row("gradient", format!("{:.3} MB", measured.gradient_bytes / 1e6), "bytes of the replicated trainables");
     row("collectives a step", format!("{}", measured.calls), "buckets and the row of scalars");
