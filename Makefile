@@ -56,11 +56,15 @@ demo: build ## train on two ranks what is built in, and compare with one rank
 accuracy: build ## accuracy on real data and backbones (LIFT_DATA, LIFT_BACKBONES)
 	@scripts/accuracy.sh
 
+bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA, LIFT_BACKBONES)
+	@scripts/bench.sh
+
 chaos: build build-faults ## faults on real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
 	target/release/chaos --faults $(FAULTS) --seed $(SEED) --jobs $(JOBS)
 
-bench gpu-check: ## not available yet
-	@echo "make $@: not available yet" >&2; exit 2
+gpu-check: build ## the demo on one GPU over NCCL, compared with the CPU; needs a GPU
+	@scripts/gpu_check.sh
+
 
 lint: fmt-check ## format and clippy, warnings are errors
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings

@@ -1,5 +1,6 @@
 //! What the person typed.
 
+use super::bench::arguments::Bench;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -46,6 +47,9 @@ pub enum Verb {
     Order(OrderOf),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),
+    /// Measure what collectives, samplers and steps cost here
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Which data, model and method.

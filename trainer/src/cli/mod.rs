@@ -1,6 +1,7 @@
 //! The command line: what was typed, what is done, how the process ends.
 
 mod arguments;
+mod bench;
 mod check;
 mod demo;
 mod eval;
@@ -14,6 +15,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::run::{Logging, Signals};
 use arguments::{Arguments, Select, Talk, Verb};
+use bench::arguments::Bench;
 use clap::Parser;
 use collectives::World;
 use std::process::ExitCode;
@@ -32,6 +34,12 @@ pub fn main() -> ExitCode {
     let result = match &arguments.verb {
         Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
         Some(Verb::Order(order)) => outcome::once(|| order::run(order)),
+        Some(Verb::Bench(Bench::Sampler(sampler))) => {
+            outcome::once(|| bench::sampler::run(sampler, arguments.talk))
+        }
+        Some(Verb::Bench(Bench::Scaling(scaling))) => {
+            outcome::once(|| bench::scaling::run(scaling, arguments.talk))
+        }
         _ => return over_ranks(&arguments, &cuda),
     };
     outcome::exit(result)
@@ -107,6 +115,8 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
             Some(Verb::Train(train)) => train::run(&context, train),
             Some(Verb::Eval(eval)) => eval::run(&context, eval),
             Some(Verb::Demo(demo)) => demo::run(&context, demo),
+            Some(Verb::Bench(Bench::Collectives(options))) => bench::collectives::run(&context, options),
+            Some(Verb::Bench(Bench::Step(options))) => bench::step::run(&context, options),
             _ => demo::embedded(&context),
         }
     });

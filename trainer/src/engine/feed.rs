@@ -39,6 +39,11 @@ impl Plan {
         (0..self.epochs).map(|epoch| self.steps(epoch)).sum()
     }
 
+    /// The most samples of a rank that go through the model at once.
+    pub fn most_at_once(&self) -> u64 {
+        self.batch_size.div_ceil(self.shards).min(self.micro_batch_size)
+    }
+
     /// This rank's requests, step by step, from step `from` of epoch `epoch` to the last epoch. A step in which this
     /// rank has no sample is an empty request.
     pub fn requests(&self, epoch: u64, from: u64) -> impl Iterator<Item = Request> + Send + 'static + use<> {

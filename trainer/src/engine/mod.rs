@@ -1,6 +1,7 @@
 //! The only room that sees everything: head start, training, evaluation, over ranks.
 
 pub mod agreement;
+pub mod bench;
 pub mod classifier;
 pub mod device;
 pub mod evaluate;

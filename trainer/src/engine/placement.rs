@@ -118,7 +118,11 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<S
             if alone || config.train.determinism == Determinism::AnyWorld {
                 return false;
             }
-            let (whole, divided) = wire_bytes(config, rank.world_size() as f64, sizes);
+            let (whole, divided) = wire_bytes(
+                (config.train.batch_size, config.train.micro_batch_size),
+                rank.world_size() as f64,
+                sizes,
+            );
             let choice = if divided < whole { "sharded" } else { "replicated" };
             notes.push(format!(
                 "head.placement: {choice}; a step would send {} with a replicated head and {} with a sharded one",
@@ -130,11 +134,11 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<S
     }
 }
 
-/// Bytes that a rank sends in a step for the head: replicated, and with the classes divided.
-fn wire_bytes(config: &Config, ranks: f64, sizes: Sizes) -> (f64, f64) {
-    let train = &config.train;
-    let own = train.batch_size.div_ceil(ranks as u64);
-    let most = own.min(train.micro_batch_size);
+/// Bytes that a rank sends in a step for the head: replicated, and with the classes divided. The batch is the global one
+/// and what goes through the model at once.
+pub(super) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: Sizes) -> (f64, f64) {
+    let own = batch.div_ceil(ranks as u64);
+    let most = own.min(at_once);
     let (passes, rows) = (own.div_ceil(most) as f64, most as f64 * ranks);
     let (element, others) = (sizes.element as f64, (ranks - 1.0) / ranks);
     let features = rows * sizes.width as f64 * element;

@@ -1,5 +1,6 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
+use super::classifier::Classifier;
 use super::evaluate::{Evaluated, Evaluation};
 use super::experiment::Restored;
 use super::failure::{Failure, agreed};
@@ -71,17 +72,8 @@ impl TrainingRun<'_> {
     ) -> Result<Trained, Failure> {
         let (session, rank) = (self.session, self.rank);
         let (config, plan) = (&session.config, session.plan(rank));
-        let most = config.train.batch_size.div_ceil(plan.shards).min(config.train.micro_batch_size);
-        let classifier = session.classifier(rank, most);
-        let mut stepper = Stepper::new(Parts {
-            pass: session.pass(),
-            classifier: &classifier,
-            loss: session.loss(0),
-            group: Rc::clone(&rank.group),
-            reduction: reduction(config, rank),
-            accumulation: accumulation(config),
-            optimiser: (config.train.momentum, config.train.weight_decay),
-        });
+        let classifier = session.classifier(rank, plan.most_at_once());
+        let mut stepper = Stepper::new(parts(session, rank, &classifier));
         let mut progress = Progress::default();
         if let Some(Restored { state, tensors }) = restored {
             restore(session, stepper.momentum(), &state, tensors.as_deref(), rank)?;
@@ -223,6 +215,20 @@ impl TrainingRun<'_> {
 enum TrainEnd {
     Rollback,
     Finished(Finish),
+}
+
+/// What a step of this run consists of on this rank, before the first one.
+pub fn parts<'a>(session: &'a Session, rank: &Rank, classifier: &'a Classifier) -> Parts<'a> {
+    let config = &session.config;
+    Parts {
+        pass: session.pass(),
+        classifier,
+        loss: session.loss(0),
+        group: Rc::clone(&rank.group),
+        reduction: reduction(config, rank),
+        accumulation: accumulation(config),
+        optimiser: (config.train.momentum, config.train.weight_decay),
+    }
 }
 
 /// The evaluation of the test set that a session's configuration describes.

@@ -1,0 +1,138 @@
+//! Every measurement runs over ranks and gives a report that a program can read.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::path::Path;
+use tests::{json, run, stderr, succeed, trainer};
+
+/// The report that rank 0 prints.
+fn bench(ranks: usize, arguments: &[&str]) -> Value {
+    let output = succeed(trainer(ranks).args(["bench", "--json"]).args(arguments));
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
+}
+
+fn number(value: &Value, place: &str) -> f64 {
+    value.pointer(place).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {place} in {value:#}"))
+}
+
+#[test]
+fn collectives_are_measured_on_two_ranks_and_on_one() {
+    let arguments = ["collectives", "--max-bytes", "4096", "--rounds", "1", "--milliseconds", "1"];
+    let report = bench(2, &arguments);
+    assert_eq!((&report["backend"], &report["world_size"]), (&"mpi".into(), &2.into()));
+    let rows = report["rows"].as_array().unwrap();
+    for operation in
+        ["all_reduce", "start_all_reduce", "all_gather", "reduce_scatter", "broadcast", "barrier"]
+    {
+        assert!(rows.iter().any(|row| row["operation"] == operation), "{operation}");
+    }
+    let large = rows.iter().find(|row| row["operation"] == "all_reduce" && row["bytes"] == 4096).unwrap();
+    let bandwidth = 4096.0 / number(large, "/seconds");
+    assert!((number(large, "/bus_bytes_per_second") / bandwidth - 1.0).abs() < 1e-9, "{large}");
+    let alone = bench(1, &arguments);
+    assert_eq!(alone["backend"], "solo");
+    assert!(alone["rows"][0]["bus_bytes_per_second"].is_null());
+}
+
+#[test]
+fn samplers_are_measured_by_one_process_of_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let counts = folder.path().join("counts.txt");
+    std::fs::write(&counts, "500\n50\n5\n").unwrap();
+    let of_file = bench(2, &["sampler", "--counts", counts.to_str().unwrap()]);
+    assert_eq!((&of_file["images"], &of_file["classes"]), (&555.into(), &3.into()));
+    assert_eq!(of_file["samplers"].as_array().unwrap().len(), 8);
+    let zipf = bench(1, &["sampler", "--zipf", "20000,100"]);
+    assert_eq!(zipf["images"], 20_000);
+    let demo = bench(1, &["sampler"]);
+    assert!(number(&demo, "/samplers/0/positions_per_second") > 0.0 && demo["limits"].is_object());
+}
+
+#[test]
+fn a_step_is_taken_apart_on_two_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (snapshots, saved) = (folder.path().join("snapshots"), folder.path().join("report.json"));
+    let [snapshots_text, saved_text] = [&snapshots, &saved].map(|path| path.to_str().unwrap());
+    let report = bench(
+        2,
+        &[
+            "step",
+            "--steps",
+            "1",
+            "--rounds",
+            "1",
+            "--snapshots",
+            "2",
+            "--folder",
+            snapshots_text,
+            "--save",
+            saved_text,
+            "--compare",
+            "overlap,determinism,backbone,head,samples",
+            "--set",
+            "train.batch_size=16",
+            "--set",
+            "data.prefetch=1",
+        ],
+    );
+    assert_eq!(report, json(&saved));
+    assert!(!snapshots.exists(), "what was written for the measurement is removed");
+    assert!(number(&report, "/checkpoint/seconds") > 0.0);
+    assert!(number(&report, "/selected/figures/forward_backward_seconds") > 0.0);
+    let comparisons = report["comparisons"].as_array().unwrap();
+    let sides = |name: &str| {
+        let found = comparisons.iter().find(|comparison| comparison["name"] == name).unwrap();
+        found["variants"].as_array().unwrap()
+    };
+    for comparison in comparisons {
+        for side in comparison["variants"].as_array().unwrap() {
+            assert!(side["unavailable"].is_null() && number(side, "/figures/step_seconds") > 0.0, "{side}");
+        }
+    }
+    let bytes = |name: &str, side: usize| number(&sides(name)[side], "/figures/bytes");
+    assert_eq!(bytes("overlap", 2), 0.0, "nothing is sent without communication");
+    assert_eq!(bytes("overlap", 0), bytes("overlap", 1), "overlap changes when, not what");
+    assert!(bytes("backbone", 1) > bytes("backbone", 0), "a sharded backbone is gathered");
+    assert_eq!(sides("samples")[2]["batch_size"], 4);
+}
+
+#[test]
+fn the_scaling_model_says_what_it_assumes() {
+    let report = bench(2, &["scaling"]);
+    assert!(number(&report, "/assumptions/network_bandwidth") > 0.0);
+    assert!(!report["predicted"].as_array().unwrap().is_empty());
+    let refused = run(trainer(1).args(["bench", "scaling", "--measured", "none.toml"]));
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+}
+
+#[test]
+fn what_cannot_be_measured_here_is_said_and_wrong_input_is_refused() {
+    let report = bench(
+        1,
+        &[
+            "step",
+            "--steps",
+            "1",
+            "--rounds",
+            "1",
+            "--snapshots",
+            "0",
+            "--compare",
+            "head",
+            "--set",
+            "train.determinism=any_world",
+            "--set",
+            "data.prefetch=1",
+            "--set",
+            "train.batch_size=8",
+        ],
+    );
+    let why = report["comparisons"][0]["variants"][1]["unavailable"].as_str().unwrap();
+    assert!(why.contains("head.placement"), "{why}");
+    let counts = Path::new("no-such-counts.txt");
+    let refused = run(trainer(1).args(["bench", "sampler", "--counts"]).arg(counts));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("cannot read the counts `no-such-counts.txt`"), "{}", stderr(&refused));
+}

@@ -1,0 +1,36 @@
+//! `lift-trainer bench collectives`.
+
+use super::arguments::Collectives;
+use super::print::{bytes, or_dash, report, table, time};
+use crate::cli::Context;
+use crate::cli::arguments::Select;
+use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
+use crate::engine::failure::Failure;
+use launcher::protocol::Outcome;
+
+/// Measures over all ranks; rank 0 prints.
+pub(in crate::cli) fn run(context: &Context<'_>, options: &Collectives) -> Result<Outcome, Failure> {
+    // Nothing is trained: the demo stands in where a configuration names data, model and method.
+    let [data, model, method] = ["demo", "demo", "lift"].map(str::to_owned);
+    let (_, rank) = context.open(&Select { data, model, method, set: options.set.clone() })?;
+    rank.begin("measuring");
+    let seconds = f64::from(options.milliseconds) / 1e3;
+    let save = options.save.as_deref();
+    let options =
+        CollectiveOptions { max_bytes: options.max_bytes, rounds: usize::from(options.rounds), seconds };
+    let found = measure(&rank, options)?;
+    if rank.leads() {
+        report(&found, context.talk.json, save, text)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn text(found: &CollectiveReport) -> String {
+    let CollectiveReport { backend, device, world_size, rounds, rows } = found;
+    let rows = rows.iter().map(|row| {
+        let bandwidth = or_dash(row.bus_bytes_per_second, |rate| format!("{}/s", bytes(rate)));
+        vec![row.operation.to_owned(), bytes(row.bytes as f64), time(row.seconds), bandwidth]
+    });
+    let table = table(&["operation", "size", "time", "bus bandwidth"], rows);
+    format!("{backend} on {device}, ranks: {world_size}, medians of {rounds} rounds\n{table}")
+}

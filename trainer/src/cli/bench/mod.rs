@@ -1,0 +1,8 @@
+//! `lift-trainer bench`: measurements, as tables or as JSON.
+
+pub(super) mod arguments;
+pub(super) mod collectives;
+mod print;
+pub(super) mod sampler;
+pub(super) mod scaling;
+pub(super) mod step;

@@ -1,0 +1,40 @@
+//! `lift-trainer bench scaling`.
+
+use super::arguments::Scaling;
+use super::print::report;
+use crate::cli::arguments::Talk;
+use crate::engine::bench::scaling::cluster::{Cluster, Forecast};
+use crate::engine::bench::scaling::machine::{Measured, Predicted};
+use crate::engine::bench::scaling::{forecasts, tables};
+use crate::engine::failure::Failure;
+use serde::Serialize;
+
+/// What docs/scaling.md is made of.
+const MEASURED: &str = include_str!("../../engine/bench/scaling/measured.toml");
+
+#[derive(Serialize)]
+struct Found {
+    measured: Measured,
+    predicted: Vec<Predicted>,
+    assumptions: Cluster,
+    forecasts: Vec<Forecast>,
+}
+
+/// Prints the tables of docs/scaling.md, or the figures behind them.
+pub(in crate::cli) fn run(arguments: &Scaling, talk: Talk) -> Result<(), Failure> {
+    let text = match &arguments.measured {
+        None => MEASURED.to_owned(),
+        Some(file) => std::fs::read_to_string(file).map_err(|error| {
+            Failure::input(format!("cannot read the measured constants `{}`: {error}", file.display()))
+        })?,
+    };
+    let measured = Measured::parse(&text).map_err(|error| {
+        Failure::input(format!("the measured constants are not what `make bench` writes: {error}"))
+    })?;
+    let predicted = measured.predict();
+    let found = Found { measured, predicted, assumptions: Cluster::H100, forecasts: forecasts() };
+    report(&found, talk.json, None, |found| {
+        let [constants, here, job, clusters] = tables(&found.measured).map(|(_, table)| table);
+        format!("{constants}\n{here}\n{job}\n{clusters}")
+    })
+}

@@ -1,0 +1,99 @@
+//! `lift-trainer bench step`.
+
+use super::arguments::Step;
+use super::print::{bytes, or_dash, report, table, time};
+use crate::cli::Context;
+use crate::config::Selection;
+use crate::engine::bench::snapshot::SnapshotReport;
+use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
+use crate::engine::failure::Failure;
+use launcher::protocol::Outcome;
+
+/// Measures over all ranks; rank 0 prints.
+pub(in crate::cli) fn run(context: &Context<'_>, arguments: &Step) -> Result<Outcome, Failure> {
+    let (_, rank) = context.open(&arguments.select)?;
+    let leads = rank.leads();
+    let folder = arguments.folder.clone();
+    let options = StepOptions {
+        steps: usize::from(arguments.steps),
+        rounds: usize::from(arguments.rounds),
+        compare: arguments.compare.0.clone(),
+        snapshots: usize::from(arguments.snapshots),
+        folder: folder
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("lift-bench-{}", std::process::id()))),
+    };
+    let select = arguments.select.clone();
+    let (data, model, method, set) = (select.data, select.model, select.method, select.set);
+    let found = measure(&Selection { data, model, method, set }, rank, &options)?;
+    if leads {
+        report(&found, context.talk.json, arguments.save.as_deref(), text)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn text(found: &StepReport) -> String {
+    let StepReport { data, model, method, backend, device, world_size, steps, rounds, .. } = found;
+    let head = format!("{method} on {data} with {model}: {backend} on {device}, ranks: {world_size}");
+    let medians = format!("medians of {steps} steps in each of {rounds} rounds, taking turns");
+    let mut rows = vec![row("selected", &found.selected)];
+    for comparison in &found.comparisons {
+        let named = |variant| row(comparison.name, variant);
+        rows.extend(comparison.variants.iter().map(named));
+    }
+    let headers = [
+        "setting",
+        "threads",
+        "batch",
+        "step",
+        "data wait",
+        "forward+backward",
+        "exposed",
+        "imbalance",
+        "optimiser",
+        "sent",
+        "ratio",
+    ];
+    let mut text = format!("{head}; {medians}\n{}", table(&headers, rows));
+    let all = found.comparisons.iter().flat_map(|comparison| &comparison.variants);
+    for (variant, why) in all.filter_map(|variant| Some((variant, variant.unavailable.as_ref()?))) {
+        text += &format!("{} is not available here: {why}\n", variant.name);
+    }
+    text + &found.checkpoint.as_ref().map(snapshot).unwrap_or_default()
+}
+
+fn row(comparison: &str, variant: &VariantReport) -> Vec<String> {
+    let name = if comparison == variant.name {
+        comparison.to_owned()
+    } else {
+        format!("{comparison} {}", variant.name)
+    };
+    let figures = variant.figures.as_ref();
+    let seconds =
+        |part: &dyn Fn(&crate::engine::bench::step::Figures) -> f64| or_dash(figures.map(part), time);
+    vec![
+        name,
+        variant.threads.to_string(),
+        variant.batch_size.to_string(),
+        seconds(&|f| f.step_seconds),
+        seconds(&|f| f.data_wait_seconds),
+        seconds(&|f| f.forward_backward_seconds),
+        seconds(&|f| f.exposed_seconds),
+        seconds(&|f| f.imbalance_seconds),
+        seconds(&|f| f.optimiser_seconds),
+        or_dash(figures.map(|f| f.bytes), bytes),
+        or_dash(variant.ratio, |ratio| format!("{ratio:.3}")),
+    ]
+}
+
+fn snapshot(found: &SnapshotReport) -> String {
+    let SnapshotReport { first_seconds, seconds, written_seconds, bytes: size, .. } = found;
+    format!(
+        "a checkpoint of {}: {} of the step's thread (the first: {}), {:.3} % of 30 s (limit 0.5 %: {}); on disk after {}\n",
+        bytes(*size as f64),
+        time(*seconds),
+        time(*first_seconds),
+        found.share_of_30_seconds * 100.0,
+        if found.within_limit { "met" } else { "missed" },
+        time(*written_seconds),
+    )
+}

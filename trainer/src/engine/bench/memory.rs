@@ -1,0 +1,53 @@
+//! Memory that the process holds, as the kernel counts it.
+
+/// Bytes resident now and at most, since the last [`forget_peak`]; nothing where the system does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resident {
+    /// Now.
+    pub now: u64,
+    /// At most.
+    pub peak: u64,
+}
+
+impl Resident {
+    /// As the kernel has it.
+    pub fn read() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    fn parse(status: &str) -> Option<Self> {
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+        };
+        Some(Self { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+    }
+}
+
+/// Lets the peak begin anew at what is resident now. Where that is not allowed, peaks are those of the whole process.
+pub fn forget_peak() {
+    // The only harm of a refusal is a peak that is too high.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_counts_in_kilobytes() {
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(Resident::parse(status), Some(Resident { now: 1 << 20, peak: 2 << 20 }));
+        assert_eq!(Resident::parse("VmRSS:\t 1 kB\n"), None);
+    }
+
+    #[test]
+    fn memory_that_is_touched_is_seen_at_its_peak() {
+        forget_peak();
+        let before = Resident::read().unwrap();
+        let numbers = vec![1_u8; 64 << 20];
+        assert!(std::hint::black_box(&numbers).iter().all(|&number| number == 1));
+        drop(numbers);
+        assert!(Resident::read().unwrap().peak >= before.now + (60 << 20));
+    }
+}

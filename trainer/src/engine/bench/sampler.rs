@@ -1,0 +1,303 @@
+//! What an order of samples costs: time to build, positions a second of one core, memory.
+
+use super::memory::{Resident, forget_peak};
+use super::statistics::median;
+use crate::data::order::{Order, OrderError, Sampler};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use std::time::Instant;
+
+/// Positions that are asked for at once, and how often.
+const BLOCK: u64 = 256;
+const BLOCKS: u64 = 20_000;
+/// Positions that are asked for one by one.
+const LONE: u64 = 100_000;
+/// An order that takes no longer than this is built several times.
+const SHORT_BUILD: f64 = 1.0;
+const BUILDS: usize = 5;
+/// Rounds in which the samplers take turns.
+const ROUNDS: usize = 3;
+
+/// Labels to draw from.
+#[derive(Debug)]
+pub struct Labels {
+    /// Class of each image.
+    pub labels: Vec<u32>,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Labels {
+    /// As many images of each class as `counts` says, in a mixed order.
+    pub fn of_counts(counts: &[u32]) -> Self {
+        let labels: Vec<u32> = (0..)
+            .zip(counts)
+            .flat_map(|(class, &count)| std::iter::repeat_n(class, count as usize))
+            .collect();
+        Self { labels: mixed(labels), classes: counts.len() }
+    }
+
+    /// Class number `r` has a share of the images in proportion to 1 / (r + 1), and at least one image.
+    pub fn zipf(images: usize, classes: u32) -> Self {
+        let harmonic: f64 = (1..=classes).map(|rank| 1.0 / f64::from(rank)).sum();
+        let mut labels = Vec::with_capacity(images);
+        // From the rarest, so that rounding up is paid by the most frequent class.
+        for rank in (1..=classes).rev() {
+            let count = (images as f64 / harmonic / f64::from(rank)).max(1.0) as usize;
+            labels.extend(std::iter::repeat_n(rank - 1, count.min(images - labels.len())));
+        }
+        labels.resize(images, 0);
+        Self { labels: mixed(labels), classes: classes as usize }
+    }
+}
+
+fn mixed(mut labels: Vec<u32>) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for i in (1..labels.len()).rev() {
+        labels.swap(i, random.random_range(0..=i));
+    }
+    labels
+}
+
+/// What an order may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Limits {
+    /// Seconds to build.
+    pub build_seconds: f64,
+    /// Positions a second of one core, at least.
+    pub positions_per_second: Option<f64>,
+    /// Memory beyond the labels.
+    pub bytes_beyond_labels: Option<u64>,
+    /// Memory of the process, labels included.
+    pub process_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Those of data sets of this size; none between the two sizes that have some.
+    pub fn of(images: usize) -> Option<Self> {
+        match images {
+            ..=1_000_000 => Some(Self {
+                build_seconds: 0.1,
+                positions_per_second: Some(5e6),
+                bytes_beyond_labels: Some(16_000_000),
+                process_bytes: None,
+            }),
+            50_000_000.. => Some(Self {
+                build_seconds: 15.0,
+                positions_per_second: None,
+                bytes_beyond_labels: None,
+                process_bytes: Some(1_000_000_000),
+            }),
+            _ => None,
+        }
+    }
+
+    fn hold(&self, row: &SamplerRow) -> bool {
+        row.build_seconds < self.build_seconds
+            && self.positions_per_second.is_none_or(|least| row.positions_per_second >= least)
+            && self.bytes_beyond_labels.is_none_or(|most| row.peak_bytes.unwrap_or(row.own_bytes) < most)
+    }
+}
+
+/// Figures of one sampler.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SamplerRow {
+    /// As `data.sampler` has it.
+    pub sampler: &'static str,
+    /// Its setting, where it has one.
+    pub setting: Option<String>,
+    /// Seconds to build it.
+    pub build_seconds: f64,
+    /// Positions a second of one core, in blocks of a batch's size.
+    pub positions_per_second: f64,
+    /// Nanoseconds for one position by itself.
+    pub lone_position_nanoseconds: f64,
+    /// Memory that it keeps, as it counts itself.
+    pub own_bytes: u64,
+    /// Greatest resident memory while it was built and used, beyond what the process held with the labels alone.
+    pub peak_bytes: Option<u64>,
+    /// Whether the limits of this size hold; nothing where there are none.
+    pub within_limits: Option<bool>,
+}
+
+/// Figures of all samplers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SamplerReport {
+    /// Where the class counts are from.
+    pub source: String,
+    /// Images.
+    pub images: usize,
+    /// Classes.
+    pub classes: usize,
+    /// One row a sampler.
+    pub samplers: Vec<SamplerRow>,
+    /// Greatest resident memory of the process, labels included.
+    pub process_bytes: Option<u64>,
+    /// What they are held against.
+    pub limits: Option<Limits>,
+    /// Whether all limits hold; nothing where there are none.
+    pub within_limits: Option<bool>,
+}
+
+/// One of each sampler; class-aware also with visits of one image, its slowest setting.
+fn samplers(images: usize) -> [Sampler; 8] {
+    // A threshold at which some classes are repeated, whatever the size.
+    let threshold = if images < 10_000_000 { 0.001 } else { 1e-6 };
+    [
+        Sampler::Instance,
+        Sampler::ClassAware { samples_per_class: 4 },
+        Sampler::ClassAware { samples_per_class: 1 },
+        Sampler::ClassBalanced,
+        Sampler::SquareRoot,
+        Sampler::RepeatFactor { threshold },
+        Sampler::Progressive { epochs: 10 },
+        Sampler::NShot { shots: 16 },
+    ]
+}
+
+/// Measures every sampler over the labels.
+pub fn measure(source: String, labels: &Labels) -> Result<SamplerReport, OrderError> {
+    let images = labels.labels.len();
+    let before = Resident::read();
+    let limits = Limits::of(images);
+    let mut process_bytes = before.map(|resident| resident.now);
+    let mut rows = Vec::new();
+    for sampler in samplers(images) {
+        forget_peak();
+        let mut row = row(sampler, labels)?;
+        let after = Resident::read();
+        row.peak_bytes = before.zip(after).map(|(before, after)| after.peak.saturating_sub(before.now));
+        row.within_limits = limits.map(|limits| limits.hold(&row));
+        process_bytes = process_bytes.max(after.map(|after| after.peak));
+        rows.push(row);
+    }
+    let within_limits = limits.map(|limits| {
+        let fits = |most| process_bytes.is_none_or(|bytes| bytes < most);
+        rows.iter().all(|row| row.within_limits == Some(true)) && limits.process_bytes.is_none_or(fits)
+    });
+    let classes = labels.classes;
+    Ok(SamplerReport { source, images, classes, samplers: rows, process_bytes, limits, within_limits })
+}
+
+fn row(sampler: Sampler, labels: &Labels) -> Result<SamplerRow, OrderError> {
+    let build = || {
+        let start = Instant::now();
+        let order = Order::new(sampler, &labels.labels, labels.classes, 3)?;
+        Ok((order, start.elapsed().as_secs_f64()))
+    };
+    let (order, first) = build()?;
+    let mut builds = vec![first];
+    while first < SHORT_BUILD && builds.len() < BUILDS {
+        builds.push(build()?.1);
+    }
+    let rates: Vec<f64> = (0..ROUNDS).map(|_| positions_per_second(&order)).collect();
+    Ok(SamplerRow {
+        sampler: sampler.name(),
+        setting: setting(sampler),
+        build_seconds: median(&builds),
+        positions_per_second: median(&rates),
+        lone_position_nanoseconds: lone_position(&order) * 1e9,
+        own_bytes: order.memory_bytes() as u64,
+        peak_bytes: None,
+        within_limits: None,
+    })
+}
+
+fn setting(sampler: Sampler) -> Option<String> {
+    match sampler {
+        Sampler::ClassAware { samples_per_class } => Some(format!("{samples_per_class} a visit")),
+        Sampler::RepeatFactor { threshold } => Some(format!("threshold {threshold}")),
+        Sampler::Progressive { epochs } => Some(format!("{epochs} epochs")),
+        Sampler::NShot { shots } => Some(format!("{shots} shots")),
+        Sampler::Instance | Sampler::ClassBalanced | Sampler::SquareRoot => None,
+    }
+}
+
+/// Over blocks anywhere in the epochs of a run.
+fn positions_per_second(order: &Order) -> f64 {
+    let (mut samples, mut sum, mut positions) = (Vec::new(), 0_u64, 0);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let clock = CoreClock::start();
+    for i in 0..BLOCKS {
+        let (epoch, len) = (i % 50, order.len(i % 50));
+        let block = BLOCK.min(len);
+        let first = random.random_range(0..=len - block);
+        order.fill(epoch, first..first + block, &mut samples);
+        sum = sum.wrapping_add(samples.iter().sum());
+        positions += block;
+    }
+    std::hint::black_box(sum);
+    positions as f64 / clock.seconds()
+}
+
+/// Seconds for a position by itself.
+fn lone_position(order: &Order) -> f64 {
+    let clock = CoreClock::start();
+    let at = |i: u64| order.sample_at(i % 9, i * 7919 % order.len(i % 9));
+    std::hint::black_box((0..LONE).map(at).fold(0, u64::wrapping_add));
+    clock.seconds() / LONE as f64
+}
+
+/// Time that this thread has had a core, whatever else shares it; wall-clock time where the system does not tell.
+struct CoreClock {
+    start: Instant,
+    had: Option<f64>,
+}
+
+impl CoreClock {
+    fn start() -> Self {
+        Self { start: Instant::now(), had: Self::had() }
+    }
+
+    fn had() -> Option<f64> {
+        let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        statistics.split(' ').next()?.parse::<f64>().ok().map(|nanoseconds| nanoseconds / 1e9)
+    }
+
+    fn seconds(&self) -> f64 {
+        let had = self.had.zip(Self::had()).map(|(before, now)| now - before);
+        had.filter(|&had| had > 0.0).unwrap_or_else(|| self.start.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_have_the_counts_they_are_made_of() {
+        let Labels { labels, classes } = Labels::of_counts(&[3, 0, 2]);
+        let count = |class| labels.iter().filter(|&&label| label == class).count();
+        assert_eq!((classes, count(0), count(1), count(2)), (3, 3, 0, 2));
+    }
+
+    #[test]
+    fn zipf_classes_have_at_least_one_image_and_the_first_the_most() {
+        let Labels { labels, classes } = Labels::zipf(10_000, 1000);
+        assert_eq!((labels.len(), classes), (10_000, 1000));
+        let mut counts = vec![0; 1000];
+        labels.iter().for_each(|&label| counts[label as usize] += 1);
+        assert!(counts.iter().all(|&count| count >= 1) && counts.iter().all(|&count| count <= counts[0]));
+    }
+
+    #[test]
+    fn every_sampler_has_a_row() {
+        let report = measure("counts".to_owned(), &Labels::of_counts(&[30, 5, 1])).unwrap();
+        assert_eq!(report.samplers.len(), 8);
+        for name in Sampler::NAMES {
+            assert!(report.samplers.iter().any(|row| row.sampler == name), "{name}");
+        }
+        let value = serde_json::to_value(&report).unwrap();
+        assert_eq!(value["images"], 36);
+        assert!(value["samplers"][0]["positions_per_second"].as_f64().unwrap() > 0.0);
+        assert!(value["limits"]["build_seconds"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn limits_depend_on_the_size() {
+        assert_eq!(Limits::of(437_513).unwrap().build_seconds, 0.1);
+        assert_eq!(Limits::of(100_000_000).unwrap().process_bytes, Some(1_000_000_000));
+        assert_eq!(Limits::of(10_000_000), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! A model of step time against ranks.
+//!
+//! `t(n) = max(compute, data) + exposed communication`, where the slowest rank computes `a + b samples`, and an
+//! all-reduce of `s` bytes takes a latency a call and `2 (n - 1) / n s` bytes over the bandwidth of a link. [`machine`]
+//! holds it against steps that were measured, with constants from `lift-trainer bench`; [`cluster`] takes it to many
+//! GPUs, with constants that are assumptions and named so. The tables of `docs/scaling.md` are made here ([`page`]).
+
+pub mod cluster;
+pub mod machine;
+mod page;
+
+pub use page::{forecasts, tables};
+
+/// Seconds to compute some samples: `fixed + each * samples`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ComputeTime {
+    /// Seconds of a step that do not depend on the samples.
+    pub fixed: f64,
+    /// Seconds a sample.
+    pub each: f64,
+}
+
+impl ComputeTime {
+    /// The line of least squares through (samples, seconds); neither part is below zero.
+    pub fn fit(points: &[(f64, f64)]) -> Self {
+        let n = points.len() as f64;
+        let mean = |part: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(part).sum::<f64>() / n;
+        let (x, y) = (mean(&|p| p.0), mean(&|p| p.1));
+        let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+        let together: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+        let each = if spread > 0.0 { (together / spread).max(0.0) } else { 0.0 };
+        let fixed = y - each * x;
+        if fixed >= 0.0 {
+            return Self { fixed, each };
+        }
+        // Through the origin.
+        let each =
+            points.iter().map(|p| p.0 * p.1).sum::<f64>() / points.iter().map(|p| p.0 * p.0).sum::<f64>();
+        Self { fixed: 0.0, each }
+    }
+
+    /// Seconds for `samples`.
+    pub fn seconds(&self, samples: f64) -> f64 {
+        self.fixed + self.each * samples
+    }
+}
+
+/// A way from rank to rank.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Link {
+    /// Seconds of a collective of no bytes.
+    pub latency: f64,
+    /// Bytes a second that cross each rank's link.
+    pub bandwidth: f64,
+}
+
+impl Link {
+    /// Seconds of `calls` collectives in which each rank sends `sent` bytes in all.
+    pub fn seconds(&self, calls: f64, sent: f64) -> f64 {
+        calls * self.latency + sent / self.bandwidth
+    }
+}
+
+/// Bytes that each of `ranks` sends in an all-reduce of `bytes`.
+pub fn all_reduce_bytes(bytes: f64, ranks: f64) -> f64 {
+    2.0 * (ranks - 1.0) / ranks * bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_again() {
+        let line = ComputeTime { fixed: 0.01, each: 0.002 };
+        let points = [32.0, 64.0, 128.0].map(|n| (n, line.seconds(n)));
+        let found = ComputeTime::fit(&points);
+        assert!((found.fixed - 0.01).abs() < 1e-12 && (found.each - 0.002).abs() < 1e-12, "{found:?}");
+        let found = ComputeTime::fit(&[(1.0, 0.5), (2.0, 2.0)]);
+        assert!(found.fixed == 0.0 && found.each > 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn an_all_reduce_sends_nearly_everything_twice() {
+        assert_eq!(all_reduce_bytes(100.0, 1.0), 0.0);
+        assert_eq!(all_reduce_bytes(100.0, 4.0), 150.0);
+        let link = Link { latency: 1e-3, bandwidth: 1e3 };
+        assert_eq!(link.seconds(2.0, 500.0), 0.502);
+    }
+}
