@@ -113,6 +113,15 @@ impl ProcessGroup for Timed {
     fn barrier(&self) -> Result<(), CollectiveError> {
         self.run(|| self.inner.barrier())
     }
+
+    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
+        self.run(|| self.inner.barrier_within(patience))
+    }
+
+    /// What a group of some ranks does is not measured.
+    fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
+        self.inner.split(color, key)
+    }
 }
 
 #[cfg(test)]
