@@ -69,8 +69,9 @@ fn a_sharded_classifier_gives_the_losses_of_a_replicated_one() {
 fn many_classes(root: &Path) -> PathBuf {
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
     std::fs::copy(&picture, root.join("a.png")).unwrap();
-    let lines: String = (0..1000).map(|i| format!("a.png {}\n", (i * 997) % 100_000)).collect();
-    std::fs::write(root.join("train.txt"), lines + "a.png 99999\n").unwrap();
+    let lines = (0..1000).map(|i| format!("a.png {}", (i * 997) % 100_000));
+    let lines: Vec<String> = lines.chain(["a.png 99999\n".to_owned()]).collect();
+    std::fs::write(root.join("train.txt"), lines.join("\n")).unwrap();
     std::fs::write(root.join("test.txt"), "a.png 3\na.png 99999\n").unwrap();
     let own = root.join("own.toml");
     let text =

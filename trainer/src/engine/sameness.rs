@@ -93,5 +93,5 @@ fn program_hash() -> io::Result<Vec<u8>> {
 }
 
 fn short(hash: &[u8]) -> String {
-    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

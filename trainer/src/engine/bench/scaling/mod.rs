@@ -3,7 +3,7 @@
 //! `t(n) = max(compute, data) + exposed communication`, where the slowest rank computes `a + b samples`, and an
 //! all-reduce of `s` bytes takes a latency a call and `2 (n - 1) / n s` bytes over the bandwidth of a link. [`machine`]
 //! holds it against steps that were measured, with constants from `lift-trainer bench`; [`cluster`] takes it to many
-//! GPUs, with constants that are assumptions and named so. The tables of `docs/scaling.md` are made here ([`page`]).
+//! GPUs, with constants that are assumptions and named so. The tables of `docs/scaling.md` are made here (`page.rs`).
 
 pub mod cluster;
 pub mod machine;
