@@ -131,3 +131,46 @@ fn law_6_the_same_seed_gives_the_same_run_and_another_one_another() {
     assert_eq!(run("a", "3"), run("b", "3"));
     assert_ne!(run("c", "3"), run("d", "4"));
 }
+
+#[test]
+fn laws_2_and_3_over_ranks_many_random_draws_are_those_of_one_process() {
+    for (ranks, seed) in [(2, "11"), (3, "12"), (4, "13")] {
+        let mut command = tests::mpirun(ranks);
+        command.arg(tests::binary("examples/laws_over_ranks")).arg(seed);
+        let output = succeed(&mut command);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("300 orders and 100 test sets are those of one process"), "{said}");
+    }
+}
+
+#[test]
+fn law_5_exactly_the_trainable_bytes_travel_once_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // A ring of two ranks sends each byte of an all-reduce once.
+    let gradients = |name: &str| {
+        let trainable = json(&path(name).join("result.json"))["trainable_parameters"].as_u64().unwrap();
+        let bytes: Vec<u64> =
+            metrics(&path(name), "step").iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
+        (4 * trainable, bytes)
+    };
+    let scalars = 8 * 8;
+    for (name, extra) in [("whole", vec![]), ("buckets", vec!["--set", "distributed.bucket_megabytes=0.001"])]
+    {
+        let extra =
+            [&extra[..], &["--set", "train.max_steps=4", "--set", "head.placement=replicated"]].concat();
+        demo_run(2, &path(name), &extra);
+        let (trainable, bytes) = gradients(name);
+        assert_eq!(bytes, vec![trainable + scalars; 4], "{name}");
+    }
+    let half = [
+        "--set",
+        "train.max_steps=4",
+        "--set",
+        "distributed.wire=bf16",
+        "--set",
+        "head.placement=replicated",
+    ];
+    demo_run(2, &path("half"), &half);
+    within(&losses(&path("half")), &losses(&path("whole")), 1e-2);
+}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use trainer::config::{Config, Distributed, Selection};
 use trainer::data::order::{Order, Sampler};
 use trainer::data::source::Split;
+use trainer::engine::agreement::check_agreement;
 use trainer::engine::device::Wish;
 use trainer::engine::failure::Failure;
 use trainer::engine::feed::Plan;
@@ -36,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let session = Session::open(&resolved, &rank, false)?;
     test_sets(&session, &rank, &mut draws)?;
+    disagreement(&session, &rank)?;
     if rank.leads() {
         println!("{ORDERS} orders and {TEST_SETS} test sets are those of one process");
     }
@@ -115,6 +117,23 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
         assert_eq!(found.predictions, whole[..len], "{len} images");
         assert_eq!(found.counts, expected, "{len} images");
     }
+    Ok(())
+}
+
+/// One bit of one number differs on the last rank: it is named, with the tensor, on every rank.
+fn disagreement(session: &Session, rank: &Rank) -> Result<(), Failure> {
+    let trainables = session.model.trainables();
+    check_agreement(trainables, rank, 1)?;
+    let last = rank.world_size() - 1;
+    let (name, range, ..) = trainables.layout().last().expect("something is trained");
+    if rank.number() == last {
+        let mut number = trainables.flat().get(range.end - 1);
+        let _ = tch::no_grad(|| number.g_mul_scalar_(1.000_001)).shallow_clone();
+    }
+    let found =
+        check_agreement(trainables, rank, 2).map_or_else(|failure| failure.message, |()| String::new());
+    let expected = format!("rank {last} has other values in `{name}`");
+    assert!(last == 0 || found.starts_with(&expected), "{expected:?}, found {found:?}");
     Ok(())
 }
 

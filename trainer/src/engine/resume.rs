@@ -8,11 +8,12 @@ use super::session::Session;
 use crate::config::{Difference, Resolved};
 #[cfg(feature = "faults")]
 use crate::run::checkpoint::Planted;
-use crate::run::checkpoint::{Dtype, Reader, Snapshot, TensorBytes};
+use crate::run::checkpoint::{Dtype, Reader, Retention, Snapshot, Store, TensorBytes};
 use crate::run::{Place, RunFolder};
 use collectives::CollectiveError;
 use launcher::protocol::layout;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -264,7 +265,15 @@ fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Resu
 }
 
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics of the old.
+///
+/// Later checkpoints than the one it goes on from belong to a past that did not happen. They go before the metrics are
+/// cut, for they hold positions behind the cut.
 pub fn open_folder(place: &Place, found: &Found, config: &str) -> Result<RunFolder, Failure> {
-    let position = found.snapshot.state.metrics_position;
-    RunFolder::resume(place, &found.run, config, position).map_err(Failure::input)
+    let Snapshot { step, state, .. } = &found.snapshot;
+    let folder =
+        RunFolder::resume(place, &found.run, config, state.metrics_position).map_err(Failure::input)?;
+    let retention = Retention { keep: NonZeroUsize::MAX, best: true };
+    let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
+    store.discard_after(*step).map_err(Failure::input)?;
+    Ok(folder)
 }
