@@ -325,10 +325,14 @@ fn lift_submits_watches_and_cancels() {
     let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", job])).unwrap();
     assert!(row["step"].as_u64().unwrap() >= 3 && row["restarts"] == 0, "{row}");
     assert!(said(&["logs", job]).contains("lift: start 0 of job"));
-    assert!(said(&["logs", "--rank", "3", "my run"]).contains("rank=3"));
     let cancelled = said(&["cancel", job]);
     assert!(cancelled.starts_with(&format!("job {job} cancelled after saving at step ")), "{cancelled}");
     assert_eq!(bench.end(job, SOON).0, "CANCELLED");
+    assert!(said(&["logs", "--rank", "3", "my run"]).contains("rank=3"));
+    assert_eq!(
+        said(&["cancel", job]),
+        format!("job {job} ended before (CANCELLED); there is nothing to cancel\n")
+    );
     assert_eq!(Status::read(&run).unwrap().phase, Phase::Preempted);
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
