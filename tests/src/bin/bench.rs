@@ -35,8 +35,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+type Part = fn(&Bench);
+
 /// What can be run by itself; the last needs the reports of the first.
-const PARTS: [(&str, fn(&Bench)); 4] = [
+const PARTS: [(&str, Part); 4] = [
     ("collectives", Bench::collectives),
     ("samplers", Bench::samplers),
     ("steps", Bench::steps),

@@ -30,7 +30,7 @@ pub struct Collectives {
     /// Milliseconds that calls of one kind and size are repeated for in a round
     #[arg(long, default_value_t = 20)]
     pub milliseconds: u32,
-    /// Override one value of the configuration, such as train.device or distributed.timeout_seconds
+    /// Override one value of the configuration, such as `train.device`
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// Also write the report as JSON

@@ -8,6 +8,7 @@ use crate::engine::bench::snapshot::SnapshotReport;
 use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::engine::failure::Failure;
 use launcher::protocol::Outcome;
+use std::fmt::Write;
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(context: &Context<'_>, arguments: &Step) -> Result<Outcome, Failure> {
@@ -56,7 +57,8 @@ fn text(found: &StepReport) -> String {
     let mut text = format!("{head}; {medians}\n{}", table(&headers, rows));
     let all = found.comparisons.iter().flat_map(|comparison| &comparison.variants);
     for (variant, why) in all.filter_map(|variant| Some((variant, variant.unavailable.as_ref()?))) {
-        text += &format!("{} is not available here: {why}\n", variant.name);
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "{} is not available here: {why}", variant.name);
     }
     text + &found.checkpoint.as_ref().map(snapshot).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ pub const INTERVAL_SECONDS: f64 = 30.0;
 pub const MOST_SHARE: f64 = 0.005;
 
 /// How long a checkpoint may take to be written before the next is submitted all the same.
-const LONGEST_WRITE: Duration = Duration::from_secs(60);
+const LONGEST_WRITE: Duration = Duration::from_mins(1);
 
 /// Figures of snapshots.
 #[derive(Debug, Clone, PartialEq, Serialize)]

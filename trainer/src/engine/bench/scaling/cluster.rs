@@ -114,7 +114,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Hosts with eight H100, NVLink 4 and a 400 Gb/s card a GPU.
+    /// Hosts with eight H100, `NVLink` 4 and a 400 Gb/s card a GPU.
     pub const H100: Self = Self {
         operations_per_second: 0.3 * 989e12,
         fixed_seconds: 6e-3,
