@@ -35,11 +35,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A part's name, and what runs it.
-type Part = (&'static str, fn(&Bench));
+type Part = fn(&Bench);
 
 /// What can be run by itself; the last needs the reports of the first.
-const PARTS: [Part; 4] = [
+const PARTS: [(&str, Part); 4] = [
     ("collectives", Bench::collectives),
     ("samplers", Bench::samplers),
     ("steps", Bench::steps),

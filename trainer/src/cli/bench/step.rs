@@ -8,7 +8,7 @@ use crate::engine::bench::snapshot::SnapshotReport;
 use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::engine::failure::Failure;
 use launcher::protocol::Outcome;
-use std::fmt::Write as _;
+use std::fmt::Write;
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(context: &Context<'_>, arguments: &Step) -> Result<Outcome, Failure> {

@@ -277,7 +277,7 @@ mod tests {
         let Labels { labels, classes } = Labels::zipf(10_000, 1000);
         assert_eq!((labels.len(), classes), (10_000, 1000));
         let mut counts = vec![0; 1000];
-        for &label in &labels {
+        for label in labels {
             counts[label as usize] += 1;
         }
         assert!(counts.iter().all(|&count| count >= 1) && counts.iter().all(|&count| count <= counts[0]));

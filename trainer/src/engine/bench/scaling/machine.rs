@@ -121,7 +121,10 @@ impl Measured {
 
     /// The constants: `a` and `b` from steps of one rank, what is hidden from the overlap.
     pub fn machine(&self) -> Machine {
-        let points: Vec<_> = self.alone.iter().map(|alone| (alone.samples, alone.step)).collect();
+        let whole = self.worlds.iter().filter(|world| world.ranks == 1.0);
+        let whole = whole.map(|world| (self.batch_size, world.step));
+        let points: Vec<_> =
+            self.alone.iter().map(|alone| (alone.samples, alone.step)).chain(whole).collect();
         let (cores, others) = (self.cores, self.others);
         Machine { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
     }
