@@ -139,8 +139,8 @@ fn refusals_of_folders_that_hold_a_run() {
     drop(first);
     assert_eq!(
         refusal(path),
-        "already holds an unfinished run of this configuration (config.toml); choose another --output, or remove that \
-         folder to start again"
+        "already holds an unfinished run of this configuration (config.toml); go on with it (--resume auto), or choose \
+         another --output"
     );
     // Where a value comes from is not what it is.
     fs::write(path.join("config.toml"), CONFIG.replace("from base", "from --set")).unwrap();
