@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_mins(1);
 /// A whole training, on a machine that does other things as well.
 const LONG: Duration = Duration::from_mins(4);
 const TWO_BY_TWO: [&str; 2] = ["--nodes=2", "--ntasks-per-node=2"];
-const STEPS: u64 = 100;
+const STEPS: u64 = 60;
 /// How many jobs are asked to save, each at another moment between its start and its end.
 const ROUNDS: &str = "LIFT_SLURM_ROUNDS";
 
@@ -107,7 +107,7 @@ fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
     wait_for_checkpoint(&run, 5);
     bench.ask("scontrol", &["requeue", &job]);
     bench.wait_for_start(&job, 2, SOON);
-    for (start, step, signal_name) in [(3, 30, "KILL"), (4, 60, "STOP")] {
+    for (start, step, signal_name) in [(3, 20, "KILL"), (4, 40, "STOP")] {
         wait_for_checkpoint(&run, step);
         signal(signal_name, &bench.ranks()[&3]);
         bench.wait_for_start(&job, start, SOON);
@@ -133,7 +133,7 @@ fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
     let (expected, _) = undisturbed(&bench);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
-    wait_for_checkpoint(&run, 20);
+    wait_for_checkpoint(&run, 15);
     bench.ask("slurm-node", &["crash", "n2"]);
     wait_for("the requeue", SOON, || {
         std::thread::sleep(Duration::from_millis(200));
