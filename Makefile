@@ -61,6 +61,7 @@ bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA
 
 chaos: build build-faults ## faults on real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
 	target/release/chaos --faults $(FAULTS) --seed $(SEED) --jobs $(JOBS)
+	@$(WITH_TOOLS) scripts/slurm_chaos.sh
 
 gpu-check: build ## the demo on one GPU over NCCL, compared with the CPU; needs a GPU
 	@scripts/gpu_check.sh

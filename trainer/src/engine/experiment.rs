@@ -60,6 +60,14 @@ pub struct Restored {
 impl Experiment<'_> {
     /// Trains and evaluates. What is wrong with the input is found before a run folder exists.
     pub fn run(&mut self) -> Result<Ended, Failure> {
+        let result = self.run_all();
+        if result.as_ref().is_err_and(|failure| !failure.common) {
+            self.rank.stay_watched();
+        }
+        result
+    }
+
+    fn run_all(&mut self) -> Result<Ended, Failure> {
         let start = Instant::now();
         let found = match self.decide()? {
             Decision::Finished(folder) => return Ok(Ended::Finished(folder)),
@@ -186,7 +194,7 @@ impl Experiment<'_> {
             split: "test".to_owned(),
             summary: summary.clone(),
             seconds: evaluated.seconds,
-        })?;
+        });
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
         let trainables = session.model.trainables();
         let tensors = whole_tensors(trainables, &trainables.flat(), self.rank.group.as_ref())?;

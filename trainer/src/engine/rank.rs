@@ -8,6 +8,7 @@ use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
 use launcher::protocol::{Outcome, Status};
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Once;
@@ -40,7 +41,7 @@ pub struct Rank {
     pub signals: Signals,
     timeout: Duration,
     run_folder: RunFolderSlot,
-    liveness: Option<Liveness>,
+    liveness: RefCell<Option<Liveness>>,
 }
 
 /// Where the run folder is, once there is one; for the thread that reports a dead or stuck rank.
@@ -83,7 +84,8 @@ impl Rank {
             on_verdict: report_to(world.rank(), Arc::clone(&run_folder)),
             ..LivenessOptions::default()
         };
-        let liveness = Some(Liveness::start(&control, &activity, watch).map_err(Failure::run)?);
+        let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
+        let liveness = RefCell::new(Some(liveness));
         let group = Rc::from(group(world, &control, device, options)?);
         Ok(Self {
             group,
@@ -112,6 +114,11 @@ impl Rank {
         if let Some(patience) = clock.patience() {
             self.activity.set_patience(patience.min(self.timeout));
         }
+    }
+
+    /// Leaves out the parting: this rank is about to end the job, while others wait for it in a collective.
+    pub fn stay_watched(&self) {
+        std::mem::forget(self.liveness.take());
     }
 
     /// How long steps are, for [`step_took`](Self::step_took).

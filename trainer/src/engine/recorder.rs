@@ -15,7 +15,11 @@ pub struct Recorder {
     metrics: Option<MetricsWriter>,
     status: Option<(Status, PathBuf)>,
     written: Instant,
+    warned: Option<Instant>,
 }
+
+/// How often it is said that the files cannot be written.
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Recorder {
     /// Starts the files of a run, or goes on with those of one that was at `metrics_position`.
@@ -38,43 +42,43 @@ impl Recorder {
         })?;
         let written = Instant::now();
         Ok(match opened {
-            None => Self { metrics: None, status: None, written },
+            None => Self { metrics: None, status: None, written, warned: None },
             Some((metrics, status, path)) => {
-                Self { metrics: Some(metrics), status: Some((status, path)), written }
+                Self { metrics: Some(metrics), status: Some((status, path)), written, warned: None }
             }
         })
     }
 
     /// Adds a line to the metrics.
-    pub fn append(&mut self, record: &Record) -> Result<(), Failure> {
-        let Some(metrics) = &mut self.metrics else { return Ok(()) };
-        metrics.append(record).map_err(Failure::run)
+    pub fn append(&mut self, record: &Record) {
+        let Some(metrics) = &mut self.metrics else { return };
+        let written = metrics.append(record);
+        self.tolerate(written);
     }
 
     /// Another part of the run begins.
-    pub fn phase(&mut self, phase: Phase) -> Result<(), Failure> {
+    pub fn phase(&mut self, phase: Phase) {
         if let Some((status, _)) = &mut self.status {
             status.phase = phase;
         }
-        self.write_status()
+        self.write_status();
     }
 
     /// A step is done; the status tells it from time to time.
-    pub fn step(&mut self, epoch: u64, step: u64) -> Result<(), Failure> {
-        let Some((status, _)) = &mut self.status else { return Ok(()) };
+    pub fn step(&mut self, epoch: u64, step: u64) {
+        let Some((status, _)) = &mut self.status else { return };
         (status.epoch, status.step) = (epoch, step);
-        if self.written.elapsed() < STATUS_INTERVAL {
-            return Ok(());
+        if self.written.elapsed() >= STATUS_INTERVAL {
+            self.write_status();
         }
-        self.write_status()
     }
 
     /// An evaluation is done.
-    pub fn evaluation(&mut self, evaluation: EvalRecord) -> Result<(), Failure> {
+    pub fn evaluation(&mut self, evaluation: EvalRecord) {
         if let Some((status, _)) = &mut self.status {
             (status.epoch, status.step) = (evaluation.epoch, evaluation.step);
         }
-        self.append(&Record::Eval(evaluation))
+        self.append(&Record::Eval(evaluation));
     }
 
     /// Length of the metrics, which are on disk when this returns; 0 without metrics.
@@ -104,9 +108,21 @@ impl Recorder {
         }
     }
 
-    fn write_status(&mut self) -> Result<(), Failure> {
+    fn write_status(&mut self) {
         self.written = Instant::now();
-        let Some((status, path)) = &mut self.status else { return Ok(()) };
-        status.write(path).map_err(Failure::run)
+        let Some((status, path)) = &mut self.status else { return };
+        let written = status.write(path);
+        self.tolerate(written);
+    }
+
+    /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,
+    /// which fail as well.
+    fn tolerate(&mut self, written: Result<(), impl std::fmt::Display>) {
+        if let Err(error) = written
+            && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
+        {
+            self.warned = Some(Instant::now());
+            tracing::warn!("{error}; training goes on, and it is tried again");
+        }
     }
 }

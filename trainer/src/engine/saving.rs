@@ -37,6 +37,9 @@ pub struct Saver<'a> {
     last: Instant,
     inside: Duration,
     gave_up: Option<String>,
+    /// Checkpoints in a row that were not begun, because the metrics could not be forced to disk.
+    unsecured: u64,
+    max_failures: u64,
 }
 
 impl<'a> Saver<'a> {
@@ -59,6 +62,8 @@ impl<'a> Saver<'a> {
             last: Instant::now(),
             inside: Duration::ZERO,
             gave_up: None,
+            unsecured: 0,
+            max_failures: checkpoint.max_failures,
         })
     }
 
@@ -97,16 +102,31 @@ impl<'a> Saver<'a> {
             let momenta = momenta.iter().map(|(name, tensor)| (format!("{MOMENTUM}{name}"), tensor));
             let values = values.iter().map(|(name, tensor)| (name.clone(), tensor));
             let tensors = host_bytes(values.chain(momenta), used)?;
-            let snapshot = Snapshot { step: progress.steps, tensors, state: self.state(progress, recorder)? };
-            if must_keep {
-                writer.submit_must_keep(snapshot, metric);
-            } else {
-                writer.submit(snapshot, metric);
+            match self.state(progress, recorder) {
+                Err(error) => self.count_unsecured(progress.steps, must_keep, &error),
+                Ok(state) => {
+                    self.unsecured = 0;
+                    let snapshot = Snapshot { step: progress.steps, tensors, state };
+                    if must_keep {
+                        writer.submit_must_keep(snapshot, metric);
+                    } else {
+                        writer.submit(snapshot, metric);
+                    }
+                }
             }
         }
         self.last = Instant::now();
         self.inside += start.elapsed();
         Ok(())
+    }
+
+    /// The metrics that a checkpoint counts on could not be forced to disk.
+    fn count_unsecured(&mut self, step: u64, must_keep: bool, error: &Failure) {
+        tracing::warn!("the checkpoint after step {step} was not written: {error}");
+        self.unsecured += 1;
+        if must_keep || self.unsecured >= self.max_failures {
+            self.gave_up = Some(too_many(self.unsecured, error));
+        }
     }
 
     /// What stands in the way of going on: too many checkpoints could not be written.
@@ -119,9 +139,7 @@ impl<'a> Saver<'a> {
                 Event::Failed { step, error, in_a_row, gave_up } => {
                     tracing::warn!("the checkpoint after step {step} was not written: {error}");
                     if gave_up {
-                        self.gave_up = Some(format!(
-                            "{in_a_row} checkpoints in a row could not be written, as many as checkpoint.max_failures allows; the last: {error}"
-                        ));
+                        self.gave_up = Some(too_many(u64::from(in_a_row), &error));
                     }
                 }
                 Event::Retried { step, error, pause } => {
@@ -161,6 +179,12 @@ impl<'a> Saver<'a> {
             world_size: self.rank.world_size(),
         })
     }
+}
+
+fn too_many(in_a_row: u64, error: &dyn std::fmt::Display) -> String {
+    format!(
+        "{in_a_row} checkpoints in a row could not be written, as many as checkpoint.max_failures allows; the last: {error}"
+    )
 }
 
 fn writer(config: &Config, folder: &RunFolder, resumed_at: u64) -> Result<Writer<RunState>, Failure> {

@@ -93,7 +93,7 @@ impl Training<'_, '_> {
                     return Ok(end);
                 }
             }
-            self.close_epoch(progress)?;
+            self.close_epoch(progress);
         }
         self.reporter.finish();
         Ok(End::Complete)
@@ -145,7 +145,7 @@ impl Training<'_, '_> {
         if !outcome.finite && apply {
             return self.meet_non_finite(progress, &made, batch.as_ref());
         }
-        self.advance(progress, &made)?;
+        self.advance(progress, &made);
         self.follow_up(model, stepper, progress, &outcome)
     }
 
@@ -160,7 +160,7 @@ impl Training<'_, '_> {
     }
 
     /// Counts a step and writes its line.
-    fn advance(&mut self, progress: &mut Progress, made: &Made) -> Result<(), Failure> {
+    fn advance(&mut self, progress: &mut Progress, made: &Made) {
         let Made { outcome, rate, elapsed, data_wait, bytes } = made;
         let seconds = elapsed.as_secs_f64();
         progress.steps += 1;
@@ -186,8 +186,8 @@ impl Training<'_, '_> {
             bytes: *bytes,
         };
         self.reporter.step(&record);
-        self.recorder.append(&Record::Step(record))?;
-        self.recorder.step(progress.epoch, progress.steps)
+        self.recorder.append(&Record::Step(record));
+        self.recorder.step(progress.epoch, progress.steps);
     }
 
     /// What comes after a step: limits, comparison of ranks, checkpoint, the wish to stop.
@@ -238,11 +238,11 @@ impl Training<'_, '_> {
         progress.non_finite += 1;
         if policy == NonFinite::Stop {
             let remedy = "try a lower train.learning_rate or train.precision=fp32, or set train.non_finite";
-            self.advance(progress, made)?;
+            self.advance(progress, made);
             return Err(Failure::run(format!("{what}; {remedy}")).on_all_ranks());
         }
         if progress.non_finite > most {
-            self.advance(progress, made)?;
+            self.advance(progress, made);
             let message = format!("{what}; more than train.max_non_finite={most} such steps");
             return Err(Failure::run(message).on_all_ranks());
         }
@@ -252,7 +252,7 @@ impl Training<'_, '_> {
             return Ok(Some(End::Rollback));
         }
         tracing::warn!("{what}; the step is left out");
-        self.advance(progress, made)?;
+        self.advance(progress, made);
         Ok(None)
     }
 
@@ -289,7 +289,7 @@ impl Training<'_, '_> {
             Ok(None) => progress.evaluation_due = false,
             Ok(Some((record, metric))) => {
                 progress.evaluation_due = false;
-                self.recorder.append(&Record::Eval(record))?;
+                self.recorder.append(&Record::Eval(record));
                 if metric.is_some() {
                     self.save(model, stepper, progress, metric)?;
                 }
@@ -344,18 +344,17 @@ impl Training<'_, '_> {
         Ok(Failure::run(format!("rank {rank}: {text}")).on_all_ranks())
     }
 
-    fn close_epoch(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+    fn close_epoch(&mut self, progress: &mut Progress) {
         let totals = std::mem::take(&mut progress.totals);
         let EpochTotals { samples, seconds, .. } = totals;
         let (epoch, step, loss) = (progress.epoch, progress.steps, totals.mean_loss());
         let record = EpochRecord { epoch, step, loss, samples, seconds };
         self.reporter.epoch(&record);
-        self.recorder.append(&Record::Epoch(record))?;
+        self.recorder.append(&Record::Epoch(record));
         if progress.in_epoch == self.plan.steps(progress.epoch) {
             progress.epoch += 1;
             progress.in_epoch = 0;
             progress.evaluation_due = progress.epoch < self.plan.epochs;
         }
-        Ok(())
     }
 }

@@ -90,7 +90,7 @@ impl TrainingRun<'_> {
             let mut saver = agreed(&rank.control, || {
                 Saver::start(config, rank, identity.clone(), self.folder, resumed_at)
             })?;
-            record.phase(Phase::Training)?;
+            record.phase(Phase::Training);
             rank.begin("training");
             let end =
                 self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
@@ -174,7 +174,7 @@ impl TrainingRun<'_> {
     }
 
     fn evaluate(self, record: &mut Recorder, reporter: &mut Reporter) -> Result<Evaluated, Failure> {
-        record.phase(Phase::Evaluating)?;
+        record.phase(Phase::Evaluating);
         self.rank.begin("evaluating");
         evaluation(self.session, self.rank).run(self.rank, reporter)
     }

@@ -83,7 +83,7 @@ fn snapshots(
     for _ in 0..count.max(2) {
         progress.steps += 1;
         // What is on its way to the disk anyway: the lines of the steps since the last checkpoint.
-        recorder.append(&Record::Step(line(progress.steps)))?;
+        recorder.append(&Record::Step(line(progress.steps)));
         rank.control.barrier()?;
         let (start, before) = (Instant::now(), saver.seconds());
         saver.save(trainables, &momentum, &progress, &mut recorder, (false, None))?;
