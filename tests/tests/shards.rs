@@ -31,6 +31,8 @@ fn a_sharded_backbone_gives_the_losses_of_a_replicated_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     twenty_steps(4, &path("replicated"), &["backbone.placement=replicated"]);
+    twenty_steps(1, &path("one"), &["backbone.placement=sharded"]);
+    within(&losses(&path("one")), &losses(&path("replicated")), 1e-6);
     for (name, settings) in [
         ("sharded", vec!["backbone.placement=sharded"]),
         ("node", vec!["backbone.placement=node_sharded", "train.micro_batch_size=5"]),

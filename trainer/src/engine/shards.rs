@@ -67,7 +67,9 @@ impl Shards {
         }
         place.arrive()?;
         place.holds = None;
-        place.coming = Some((block, self.group.start_all_gather(part, whole)?));
+        // Without autograd's count of changes: what it kept of the block is valid again once the place is filled.
+        let whole = whole.data();
+        place.coming = Some((block, self.group.start_all_gather(part, &whole)?));
         Ok(())
     }
 }
@@ -80,5 +82,31 @@ impl Place {
             self.holds = Some(block);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::slices::{BlockLayout, Part};
+    use collectives::Solo;
+    use tch::{Device, Kind};
+
+    /// On one rank the gather is a copy, which autograd would count as a change of what it kept.
+    #[test]
+    fn what_autograd_kept_is_used_after_the_place_was_filled_with_another_block_and_again() {
+        let layout = BlockLayout::new(&[(vec![2, 2], Kind::Float)], Part { index: 0, count: 1 });
+        let mut slices = Slices::new(layout, Device::Cpu);
+        let weight = |block: f64| Tensor::full([2, 2], block + 1.0, tch::kind::FLOAT_CPU);
+        let views: Vec<Tensor> =
+            (0..4).map(|block| slices.push(&[weight(f64::from(block))]).swap_remove(0)).collect();
+        let shards = Shards::new(Rc::new(Solo));
+        let x = Tensor::ones([1, 2], tch::kind::FLOAT_CPU).set_requires_grad(true);
+        shards.make_whole(&slices, 1, None).unwrap();
+        let y = x.matmul(&views[1]).sum(Kind::Float);
+        shards.make_whole(&slices, 3, None).unwrap();
+        shards.make_whole(&slices, 1, None).unwrap();
+        y.backward();
+        assert_eq!(x.grad(), Tensor::full([1, 2], 4.0, tch::kind::FLOAT_CPU));
     }
 }
