@@ -125,3 +125,11 @@ pub fn metrics(run: &Path, kind: &str) -> Vec<Value> {
 pub fn losses(run: &Path) -> Vec<f64> {
     metrics(run, "step").iter().map(|row| row["loss"].as_f64().expect("a loss is a number")).collect()
 }
+
+/// Fails where a loss differs from the expected one by more than this share of it.
+pub fn within(found: &[f64], expected: &[f64], relative: f64) {
+    assert_eq!(found.len(), expected.len(), "number of steps");
+    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= relative * b.abs(), "loss of step {}: {a}, expected {b}", step + 1);
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::{json, losses, metrics, run, stderr, succeed, trainer};
+use tests::{json, losses, metrics, run, stderr, succeed, trainer, within};
 
 /// A short run of the embedded demo.
 fn demo(ranks: usize, output: &Path, settings: &[&str]) -> Command {
@@ -19,13 +19,6 @@ fn demo(ranks: usize, output: &Path, settings: &[&str]) -> Command {
 
 fn final_bytes(run: &Path) -> Vec<u8> {
     std::fs::read(run.join("final.safetensors")).unwrap()
-}
-
-fn within(found: &[f64], expected: &[f64], relative: f64) {
-    assert_eq!(found.len(), expected.len(), "number of steps");
-    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= relative * b.abs(), "loss of step {}: {a}, expected {b}", step + 1);
-    }
 }
 
 /// A batch whose epoch ends, within fifty steps, in a batch of fewer samples than there are ranks.

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use std::path::Path;
-use tests::{json, losses, metrics, succeed, trainer};
+use tests::{json, losses, metrics, succeed, trainer, within};
 
 /// A short run of the embedded demo whose last batch is smaller than the others.
 fn demo_run(ranks: usize, output: &Path, extra: &[&str]) {
@@ -13,13 +13,6 @@ fn demo_run(ranks: usize, output: &Path, extra: &[&str]) {
     command.args(["--set", "train.threads=1", "--set", "train.epochs=2"]);
     command.args(extra).arg("--output").arg(output);
     succeed(&mut command);
-}
-
-fn within(found: &[f64], expected: &[f64], relative: f64) {
-    assert_eq!(found.len(), expected.len(), "number of steps");
-    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= relative * b.abs(), "loss of step {}: {a}, on one rank {b}", step + 1);
-    }
 }
 
 #[test]

@@ -7,14 +7,7 @@ use safetensors::tensor::TensorView;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tests::{losses, metrics, succeed, trainer};
-
-fn within(found: &[f64], expected: &[f64], relative: f64) {
-    assert_eq!(found.len(), expected.len(), "number of steps");
-    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= relative * b.abs(), "loss of step {}: {a}, expected {b}", step + 1);
-    }
-}
+use tests::{losses, metrics, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
     let mut command = trainer(ranks);

@@ -2,7 +2,7 @@
 
 use crate::data::loader::{Batch, Item, Request};
 use crate::data::order::Order;
-use crate::data::order::shard::{eval_slice, step_slice, steps_per_epoch};
+use crate::data::order::shard::{share, step_slice, steps_per_epoch};
 use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -62,19 +62,14 @@ impl Plan {
 
     /// A loaded batch as the step's work; nothing where it could not be loaded.
     pub fn work(&self, (epoch, step): (u64, u64), batch: Option<&Batch>, side: i64, device: Device) -> Work {
-        let parts = |shard| {
+        let whole = batch.map(|batch| (batch, to_device(batch, side, device)));
+        let micro_batches_of = |shard| {
+            let Some((batch, whole)) = &whole else { return Vec::new() };
             let positions = self.slice(epoch, step, shard);
-            let range = batch.map_or(0..0, |batch| {
-                let at = |end| batch.positions.partition_point(|&position| position < end);
-                at(positions.start)..at(positions.end)
-            });
-            (range, positions)
+            let at = |end| batch.positions.partition_point(|&position| position < end);
+            micro_batches(whole, &(at(positions.start)..at(positions.end)), self.micro_batch_size)
         };
-        let whole = batch.map(|batch| to_device(batch, side, device));
-        let cut = |range: Range<usize>| {
-            whole.as_ref().map(|whole| micro_batches(whole, &range, self.micro_batch_size))
-        };
-        let shards = self.own.clone().map(|shard| cut(parts(shard).0).unwrap_or_default()).collect();
+        let shards = self.own.clone().map(micro_batches_of).collect();
         let longest = self.slice(epoch, step, 0);
         let passes = (longest.end - longest.start).div_ceil(self.micro_batch_size).max(1);
         Work { shards, passes: (self.most as usize, passes as usize) }
@@ -117,7 +112,7 @@ pub struct ListPlan {
 impl ListPlan {
     /// The batches of a part.
     fn batches(&self, part: u64) -> Range<u64> {
-        eval_slice(self.len.div_ceil(self.batch_size), self.parts, part)
+        share(self.len.div_ceil(self.batch_size), self.parts, part)
     }
 
     /// The samples of a part.

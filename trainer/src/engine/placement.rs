@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::rank::Rank;
 use crate::config::{BackbonePlacement, Config, Determinism, HeadKind, HeadPlacement};
-use crate::data::order::shard::eval_slice;
+use crate::data::order::shard::share;
 use crate::model::head::Classes;
 use crate::model::slices::Part;
 use collectives::{ProcessGroup, ReduceOp};
@@ -60,7 +60,7 @@ impl Placement {
 }
 
 fn own_classes(rank: &Rank, total: i64) -> Classes {
-    let own = eval_slice(total as u64, rank.world_size() as u64, rank.number() as u64);
+    let own = share(total as u64, rank.world_size() as u64, rank.number() as u64);
     Classes { total, own: own.start as i64..own.end as i64 }
 }
 

@@ -4,7 +4,7 @@
 //! fixed binary tree: neighbours first, then neighbours of neighbours. A rank adds what of the tree lies wholly among
 //! its own shards; these partial sums are gathered, and every rank adds them up as the tree says.
 
-use crate::data::order::shard::eval_slice;
+use crate::data::order::shard::share;
 use collectives::{CollectiveError, ProcessGroup};
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -32,7 +32,7 @@ impl ShardTree {
 
     /// The shards of a rank.
     pub fn of_rank(&self, rank: u64) -> Range<u64> {
-        eval_slice(self.shards, self.world, rank)
+        share(self.shards, self.world, rank)
     }
 
     /// The most shards that any rank has.

@@ -33,8 +33,9 @@ impl Walk<'_> {
         mut each: impl FnMut(Option<&MicroBatch>) -> Result<(), CollectiveError>,
     ) -> Result<(), Failure> {
         let rank = self.rank;
-        let requests = part.into_iter().flat_map(|part| self.plan.requests(part)).collect::<Vec<_>>();
-        let start = || self.loader.start(Arc::clone(self.split), requests.into_iter());
+        let plan = self.plan;
+        let requests = part.into_iter().flat_map(move |part| plan.requests(part));
+        let start = || self.loader.start(Arc::clone(self.split), requests);
         let mut loader = agreed(&rank.control, start)?;
         let mut problem = None;
         for _ in 0..self.plan.most() {

@@ -1,6 +1,6 @@
 //! Tensors laid out as the flat buffer, whole again where ranks hold some rows each.
 
-use crate::data::order::shard::eval_slice;
+use crate::data::order::shard::share;
 use crate::model::trainables::{Rows, Trainables};
 use collectives::{CollectiveError, ProcessGroup};
 use tch::Tensor;
@@ -27,7 +27,7 @@ pub fn whole_tensors(
 fn join(own: &Tensor, rows: Rows, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
     let mut parts = Vec::with_capacity(group.size());
     for root in 0..group.size() {
-        let range = eval_slice(rows.total as u64, group.size() as u64, root as u64);
+        let range = share(rows.total as u64, group.size() as u64, root as u64);
         let mut shape = own.size();
         shape[0] = (range.end - range.start) as i64;
         let mut part = if root == group.rank() {

@@ -161,11 +161,6 @@ impl Model {
         self.classes.are_divided()
     }
 
-    /// The classifier.
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
-
     /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuner included.
     pub fn features(&self, bytes: &Tensor) -> Tensor {
         self.vision.features(&self.pixels.forward(bytes), &self.adaptformers)

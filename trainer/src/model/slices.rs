@@ -5,7 +5,6 @@
 //! tensors are views of that place, so nothing is copied to use them, and what autograd keeps of them is valid again
 //! once the place is filled with the same block.
 
-use super::block::Block;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -43,7 +42,7 @@ pub struct BlockLayout {
 }
 
 impl BlockLayout {
-    /// For tensors of these shapes and kinds, in the order of [`Block::from_tensors`].
+    /// For tensors of these shapes and kinds, in the order of [`Block::from_tensors`](super::block::Block::from_tensors).
     pub fn new(tensors: &[(Vec<i64>, Kind)], part: Part) -> Self {
         let mut end = 0;
         let mut fields = Vec::with_capacity(tensors.len());
@@ -54,11 +53,6 @@ impl BlockLayout {
         }
         let part_bytes = end.div_ceil(part.count).next_multiple_of(LARGEST_ELEMENT);
         Self { fields, part, part_bytes }
-    }
-
-    /// Bytes of a part.
-    pub fn part_bytes(&self) -> usize {
-        self.part_bytes
     }
 
     /// Bytes of a whole block, as its parts make it.
@@ -138,21 +132,6 @@ impl Slices {
     pub fn place(&self, number: usize) -> &Tensor {
         &self.places[number]
     }
-
-    /// Bytes that this process holds for good, places included.
-    pub fn resident_bytes(&self) -> usize {
-        self.parts.iter().flatten().count() * self.layout.part_bytes + RING * self.layout.whole_bytes()
-    }
-}
-
-/// Bytes that the whole blocks take.
-pub fn whole_bytes(blocks: &[Block]) -> usize {
-    let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-    let of_block = |block: &Block| {
-        let tensors = block.tensors(super::block::BlockNames::OpenAi);
-        tensors.into_iter().map(|(_, tensor)| bytes(tensor)).sum::<usize>()
-    };
-    blocks.iter().map(of_block).sum()
 }
 
 #[cfg(test)]

@@ -179,10 +179,7 @@ impl Trainables {
     /// Overwrites one tensor with `values` of the same shape, or of the whole tensor's where this process holds only
     /// some rows.
     pub fn set(&self, name: &str, values: &Tensor) -> Result<(), UnknownParameter> {
-        let found = self.parameters.iter().find(|p| p.name == name);
-        let parameter = found.ok_or_else(|| UnknownParameter(name.to_owned()))?;
-        no_grad(|| parameter.tensor.shallow_clone().copy_(&parameter.own_rows(values)));
-        Ok(())
+        self.set_in(&self.flat, name, values)
     }
 
     /// Overwrites part of `flat`, a tensor laid out as the flat buffer, like [`set`](Self::set).

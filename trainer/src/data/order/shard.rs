@@ -37,14 +37,6 @@ pub fn step_slice(epoch_len: u64, batch: u64, step_in_epoch: u64, world: u64, ra
     global.start + own.start..global.start + own.end
 }
 
-/// The positions of an evaluation list of `len` samples that `rank` of `world` evaluates.
-///
-/// # Panics
-/// If `rank` is not below `world`.
-pub fn eval_slice(len: u64, world: u64, rank: u64) -> Range<u64> {
-    share(len, world, rank)
-}
-
 /// The step, counted from 0, and the rank that train `position`; the inverse of [`step_slice`].
 ///
 /// # Panics
@@ -62,8 +54,11 @@ pub fn step_and_rank(epoch_len: u64, batch: u64, world: u64, position: u64) -> (
     (step, rank)
 }
 
-/// The part of `0..len` that belongs to `rank`.
-fn share(len: u64, world: u64, rank: u64) -> Range<u64> {
+/// The part of `0..len` that belongs to `rank` of `world`: of a list, of shards, of classes.
+///
+/// # Panics
+/// If `rank` is not below `world`.
+pub fn share(len: u64, world: u64, rank: u64) -> Range<u64> {
     assert!(rank < world, "rank {rank} is not one of a world of {world}");
     let (short, longer) = (len / world, len % world);
     let start = rank * short + rank.min(longer);
@@ -83,8 +78,8 @@ mod tests {
         assert_eq!(steps_per_epoch(0, 8), 0);
         assert_eq!(step_slice(10, 8, 2, 4, 0), 10..10);
         assert_eq!(step_slice(10, 8, u64::MAX, 4, 3), 10..10);
-        assert_eq!(eval_slice(7, 3, 0), 0..3);
-        assert_eq!(eval_slice(0, 3, 2), 0..0);
+        assert_eq!(share(7, 3, 0), 0..3);
+        assert_eq!(share(0, 3, 2), 0..0);
     }
 
     #[test]
@@ -130,7 +125,7 @@ mod tests {
                 prop_assert!(largest - smallest <= 1);
             }
             prop_assert_eq!(next, len);
-            let evaluated: Vec<u64> = (0..world).flat_map(|rank| eval_slice(len, world, rank)).collect();
+            let evaluated: Vec<u64> = (0..world).flat_map(|rank| share(len, world, rank)).collect();
             prop_assert!(evaluated.into_iter().eq(0..len));
         }
     }
