@@ -6,6 +6,7 @@
 use super::failure::Failure;
 use super::rank::Rank;
 use crate::model::trainables::Trainables;
+use crate::weights::copy_bytes;
 use collectives::ReduceOp;
 use std::hash::Hasher;
 use tch::{Device, Tensor};
@@ -59,8 +60,8 @@ fn checksums(trainables: &Trainables) -> Vec<(String, i64)> {
 }
 
 fn checksum(numbers: &Tensor) -> i64 {
-    let mut bytes = vec![0u8; numbers.numel() * numbers.kind().elt_size_in_bytes()];
-    numbers.copy_data_u8(&mut bytes, numbers.numel());
+    let mut bytes = Vec::new();
+    copy_bytes(numbers, &mut bytes);
     let mut hash = XxHash64::with_seed(0);
     hash.write(&bytes);
     hash.finish() as i64

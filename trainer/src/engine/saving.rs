@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::model::trainables::Trainables;
 use crate::run::RunFolder;
 use crate::run::checkpoint::{Dtype, Event, Retention, Snapshot, Store, TensorBytes, Writer, WriterOptions};
+use crate::weights::copy_bytes;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Before a trained tensor's name, that of its momentum.
 pub const MOMENTUM: &str = "momentum.";
@@ -206,15 +207,13 @@ fn host_bytes<'a>(
     let mut used = used.into_iter();
     tensors
         .map(|(name, tensor)| {
-            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
             let dtype = match tensor.kind() {
                 Kind::Double => Dtype::F64,
                 Kind::Float => Dtype::F32,
                 other => return Err(Failure::run(format!("tensors of kind {other:?} are not saved"))),
             };
             let mut bytes = used.next().map(|tensor| tensor.bytes).unwrap_or_default();
-            bytes.resize(tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
-            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            copy_bytes(tensor, &mut bytes);
             let shape = tensor.size().iter().map(|&n| n as usize).collect();
             Ok(TensorBytes { name, dtype, shape, bytes })
         })

@@ -10,4 +10,4 @@ pub mod torch_archive;
 pub mod trained;
 
 pub use layout::{Layout, normalise};
-pub use named::{NamedTensors, Reader, TensorsFingerprint, WeightsError};
+pub use named::{NamedTensors, Reader, TensorsFingerprint, WeightsError, copy_bytes};

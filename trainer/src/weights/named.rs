@@ -278,17 +278,23 @@ pub struct TensorsFingerprint(Fingerprint);
 impl TensorsFingerprint {
     /// Adds a tensor: its name, element type, shape and numbers.
     pub fn add(&mut self, name: &str, tensor: &Tensor) {
-        let host = tensor.detach().to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0; host.numel() * host.kind().elt_size_in_bytes()];
-        host.copy_data_u8(&mut bytes, host.numel());
-        let shape: Vec<usize> = host.size().iter().map(|&n| n as usize).collect();
-        self.0.add(name, dtype_of(host.kind()), &shape, &bytes);
+        let mut bytes = Vec::new();
+        copy_bytes(tensor, &mut bytes);
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        self.0.add(name, dtype_of(tensor.kind()), &shape, &bytes);
     }
 
     /// The hash of all that was added.
     pub fn finish(self) -> String {
         self.0.finish()
     }
+}
+
+/// Copies the bytes of a tensor's numbers, in order, into `bytes`, whose memory is used again.
+pub fn copy_bytes(tensor: &Tensor, bytes: &mut Vec<u8>) {
+    let host = tensor.detach().to_device(Device::Cpu).contiguous();
+    bytes.resize(host.numel() * host.kind().elt_size_in_bytes(), 0);
+    host.copy_data_u8(bytes, host.numel());
 }
 
 fn dtype_of(kind: Kind) -> DType {

@@ -2,7 +2,7 @@
 
 use super::dtype::DType;
 use super::host_tensor::{HostTensor, MismatchError, match_exact};
-use super::named::kind_of;
+use super::named::{copy_bytes, kind_of};
 use super::safetensors_map::{MapError, MappedWeights};
 use super::torch_archive::{CheckpointError, read_checkpoint};
 use crate::model::trainables::Trainables;
@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Key of the metadata that tells which backbone the tensors belong to.
 pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
@@ -149,9 +149,8 @@ pub fn write(
     let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, tensor)| {
-            let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
-            let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
-            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            let mut bytes = Vec::new();
+            copy_bytes(&tensor.to_kind(kind), &mut bytes);
             (name.as_str(), tensor.size().iter().map(|&n| n as usize).collect(), bytes)
         })
         .collect();
