@@ -3,6 +3,7 @@
 use crate::{binary, metrics};
 use launcher::protocol::Status;
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -107,7 +108,8 @@ pub fn processes_of(folder: &Path) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-/// The processes of ranks of the real trainer that were started in this folder, by number of the rank.
+/// The processes of ranks of the real trainer that were started in this folder or are told of it, by number of the
+/// rank.
 pub fn ranks(folder: &Path) -> BTreeMap<usize, String> {
     let pids = Command::new("pgrep").args(["-x", "lift-trainer"]).output().expect("pgrep runs");
     let rank = |pid: &str| {
@@ -115,8 +117,10 @@ pub fn ranks(folder: &Path) -> BTreeMap<usize, String> {
         let variables = std::fs::read(process.join("environ")).ok()?;
         let mut variables = variables.split(|&byte| byte == 0);
         let number = variables.find_map(|variable| variable.strip_prefix(b"PMIX_RANK="))?;
-        let here = std::fs::read_link(process.join("cwd")).ok()? == folder;
-        here.then(|| String::from_utf8_lossy(number).parse().ok()).flatten()
+        let started_here = std::fs::read_link(process.join("cwd")).ok()? == folder;
+        let arguments = std::fs::read(process.join("cmdline")).ok()?;
+        let is_told = arguments.split(|&byte| byte == 0).any(|word| word == folder.as_os_str().as_bytes());
+        (started_here || is_told).then(|| String::from_utf8_lossy(number).parse().ok()).flatten()
     };
     let pids = String::from_utf8_lossy(&pids.stdout).into_owned();
     pids.lines().filter_map(|pid| Some((rank(pid)?, pid.to_owned()))).collect()

@@ -5,8 +5,9 @@
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+use tests::launched::{ranks, signal};
 use tests::{losses, metrics, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
@@ -138,8 +139,8 @@ fn large_vit(path: &Path, blocks: usize) {
 }
 
 /// Anonymous memory of each rank of a run, in bytes, once it has made three steps.
-fn anonymous_after_three_steps(ranks: usize, weights: &Path, output: &Path, placement: &str) -> Vec<u64> {
-    let mut command = trainer(ranks);
+fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, placement: &str) -> Vec<u64> {
+    let mut command = trainer(world);
     command.args(["train", "-q", "-d", "demo", "-m", "in21k_vit_b16", "--method", "classifier"]);
     command.args(["--set", "train.threads=1", "--set", "model.resolution=28", "--set", "train.batch_size=4"]);
     command.args(["--set", "head.init=random", "--set", "eval.batch_size=4", "--set", "train.epochs=1000"]);
@@ -154,9 +155,10 @@ fn anonymous_after_three_steps(ranks: usize, weights: &Path, output: &Path, plac
         assert!(child.try_wait().unwrap().is_none(), "the run goes on");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let memory = ranks_of(output).iter().map(|pid| anonymous(pid)).collect();
-    for pid in ranks_of(output) {
-        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+    let running = ranks(output);
+    let memory = running.values().map(|pid| anonymous(pid)).collect();
+    for pid in running.values() {
+        signal("KILL", pid);
     }
     let _ = child.wait();
     memory
@@ -165,14 +167,6 @@ fn anonymous_after_three_steps(ranks: usize, weights: &Path, output: &Path, plac
 fn losses_so_far(output: &Path) -> usize {
     let text = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
     text.lines().filter(|line| line.contains("\"kind\":\"step\"")).count()
-}
-
-fn ranks_of(output: &Path) -> Vec<String> {
-    let found = Command::new("pgrep").args(["-f", &output.display().to_string()]).output().unwrap();
-    let is_rank = |pid: &&str| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "lift-trainer")
-    };
-    String::from_utf8_lossy(&found.stdout).lines().filter(is_rank).map(str::to_owned).collect()
 }
 
 /// What a process holds itself, and weight files that it maps.

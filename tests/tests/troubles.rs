@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tests::launched::{ranks, signal};
 use tests::{binary, json, losses, mpirun, run, stderr, succeed, trainer};
 
 /// Two ranks with arguments of their own, and the program of the second.
@@ -139,26 +140,6 @@ fn after_first_steps(child: &mut Child, output: &Path) {
     }
 }
 
-/// The processes of a run, by rank.
-fn ranks_of(output: &Path) -> Vec<(usize, String)> {
-    let found = Command::new("pgrep").args(["-f", &output.display().to_string()]).output().unwrap();
-    let rank = |pid: &str| -> Option<usize> {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let variables = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let text = String::from_utf8_lossy(&variables).into_owned();
-        let rank = text.split('\0').find_map(|line| line.strip_prefix("OMPI_COMM_WORLD_RANK="))?;
-        (name.trim() == "lift-trainer").then(|| rank.parse().ok())?
-    };
-    let pids = String::from_utf8_lossy(&found.stdout).into_owned();
-    let mut ranks: Vec<_> = pids.lines().filter_map(|pid| Some((rank(pid)?, pid.to_owned()))).collect();
-    ranks.sort_unstable();
-    ranks
-}
-
-fn send(signal: &str, pid: &str) {
-    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
-}
-
 /// Waits for the end within a limit; gives what was said.
 fn ends_within(mut child: Child, limit: Duration, output: &Path) -> String {
     let start = Instant::now();
@@ -180,7 +161,7 @@ fn ends_within(mut child: Child, limit: Duration, output: &Path) -> String {
         std::thread::sleep(Duration::from_millis(10));
     };
     assert!(!status.success());
-    assert!(ranks_of(output).is_empty(), "nothing is left running");
+    assert!(ranks(output).is_empty(), "nothing is left running");
     reader.join().unwrap()
 }
 
@@ -191,7 +172,7 @@ fn a_rank_that_dies_ends_the_job_under_its_name() {
         let output = folder.path().join("run");
         let mut child = long_run(3, &output, &[]).spawn().unwrap();
         after_first_steps(&mut child, &output);
-        send("-KILL", &ranks_of(&output)[victim].1);
+        signal("KILL", &ranks(&output)[&victim]);
         let said = ends_within(child, Duration::from_secs(10), &output);
         assert!(said.contains(&format!("rank {victim} on ")) && said.contains("died after step"), "{said}");
         let status = json(&output.join("status.json"));
@@ -206,7 +187,7 @@ fn a_rank_that_stops_answering_is_named_after_the_time_out() {
     let output = folder.path().join("run");
     let mut child = long_run(2, &output, &["distributed.timeout_seconds=4"]).spawn().unwrap();
     after_first_steps(&mut child, &output);
-    send("-STOP", &ranks_of(&output)[1].1);
+    signal("STOP", &ranks(&output)[&1]);
     let said = ends_within(child, Duration::from_secs(15), &output);
     assert!(said.contains("rank 1 on ") && said.contains("has not answered"), "{said}");
 }
@@ -266,24 +247,36 @@ fn two_ranks_on_one_gpu_are_refused() {
     assert!(said.contains("--gpu-bind=none"), "{said}");
 }
 
+/// Steps after which a run left checkpoints.
+fn checkpoints(output: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(output.join("checkpoints")).unwrap();
+    let mut steps: Vec<u64> =
+        entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+    steps.sort_unstable();
+    steps
+}
+
 #[test]
 fn a_loss_that_is_not_finite_is_named_with_rank_and_samples() {
     let folder = tempfile::tempdir().unwrap();
     let train = |name: &str, policy: &str| {
         let mut command = trainer(2);
         command.args(["train", "-q", "--set", "train.learning_rate=1e20", "--set", "train.max_steps=6"]);
+        command.args(["--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=9"]);
         command.args(["--set", "train.threads=1", "--set"]).arg(format!("train.non_finite={policy}"));
         run(command.arg("--output").arg(folder.path().join(name)))
     };
-    for (policy, last) in [
-        ("stop", "set train.non_finite"),
-        ("skip", "more than train.max_non_finite=3"),
-        ("rollback", "more than train.max_non_finite=3"),
+    for (policy, last, saved) in [
+        ("stop", "set train.non_finite", &[1][..]),
+        ("skip", "more than train.max_non_finite=3", &[1, 2, 3, 4]),
+        ("rollback", "more than train.max_non_finite=3", &[0, 1, 2, 3, 4]),
     ] {
         let output = train(policy, policy);
         let said = stderr(&output);
         assert!(!output.status.success(), "{said}");
         assert!(said.contains("not finite at step 2") && said.contains("rank 0, samples"), "{said}");
         assert!(said.contains(last), "{policy}: {said}");
+        // A step that is left out takes nothing with it that was due after it.
+        assert_eq!(checkpoints(&folder.path().join(policy)), saved, "{policy}");
     }
 }

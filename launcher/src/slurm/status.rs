@@ -20,9 +20,9 @@ pub struct Row {
     pub slurm: Option<String>,
     /// What the run is doing; none before it has begun.
     pub phase: Option<Phase>,
-    /// Steps of the whole run.
+    /// Steps done over the whole run.
     pub step: Option<u64>,
-    /// The epoch, from 0.
+    /// The epoch at hand, from 0: as many are done.
     pub epoch: Option<u64>,
     /// Seconds since the run last said something.
     pub heartbeat_seconds: Option<u64>,
@@ -69,7 +69,7 @@ pub fn table(rows: &[Row]) -> String {
             .to_owned();
     }
     let titles =
-        ["job", "slurm", "phase", "step", "epoch", "heartbeat", "restarts", "run"].map(str::to_owned);
+        ["job", "slurm", "phase", "steps", "epochs", "heartbeat", "restarts", "run"].map(str::to_owned);
     let lines: Vec<[String; 8]> = std::iter::once(titles).chain(rows.iter().map(cells)).collect();
     let widths: Vec<usize> = (0..8)
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
@@ -140,9 +140,9 @@ mod tests {
             ..run.clone()
         };
         let expected = "\
-job  slurm    phase     step  epoch  heartbeat  restarts  run
-17   RUNNING  training  1200  3      4 s ago    1         runs/a
--    -        failed    1200  3      2 h ago    -         runs/b
+job  slurm    phase     steps  epochs  heartbeat  restarts  run
+17   RUNNING  training  1200   3       4 s ago    1         runs/a
+-    -        failed    1200   3       2 h ago    -         runs/b
     rank 1 is gone
 ";
         assert_eq!(table(&[run, local]), expected);

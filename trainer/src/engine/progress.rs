@@ -55,6 +55,17 @@ impl EpochTotals {
     }
 }
 
+/// What stays the same over all checkpoints of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The resolved configuration, as in `config.toml`.
+    pub config: String,
+    /// Fingerprint of the backbone, which is not in the checkpoint.
+    pub backbone_fingerprint: String,
+    /// Fingerprint of the data set's lists.
+    pub data_fingerprint: String,
+}
+
 /// What a checkpoint holds beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -62,12 +73,9 @@ pub struct RunState {
     pub progress: Progress,
     /// Length of `metrics.jsonl`.
     pub metrics_position: u64,
-    /// The resolved configuration, as in `config.toml`.
-    pub config: String,
-    /// Fingerprint of the backbone, which is not in the checkpoint.
-    pub backbone_fingerprint: String,
-    /// Fingerprint of the data set's lists.
-    pub data_fingerprint: String,
+    /// Which run it is.
+    #[serde(flatten)]
+    pub identity: Identity,
     /// Ranks that wrote it; any number can go on from it.
     pub world_size: usize,
 }

@@ -113,7 +113,7 @@ impl Wish {
                 }
             },
         };
-        self.same_configuration(&snapshot.state.config, resolved)?;
+        self.same_configuration(&snapshot.state.identity.config, resolved)?;
         Ok(Decision::GoOn(Box::new(Found { snapshot, run })))
     }
 
@@ -219,8 +219,8 @@ fn share(
 
 fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
     let inputs = [
-        ("model.weights", &state.backbone_fingerprint, &session.weights_fingerprint),
-        ("the data set", &state.data_fingerprint, &session.data_fingerprint),
+        ("model.weights", &state.identity.backbone_fingerprint, &session.weights_fingerprint),
+        ("the data set", &state.identity.data_fingerprint, &session.data_fingerprint),
     ];
     for (what, theirs, ours) in inputs {
         if theirs != ours {
@@ -265,15 +265,18 @@ fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Resu
 }
 
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics of the old.
-///
-/// Later checkpoints than the one it goes on from belong to a past that did not happen. They go before the metrics are
-/// cut, for they hold positions behind the cut.
 pub fn open_folder(place: &Place, found: &Found, config: &str) -> Result<RunFolder, Failure> {
     let Snapshot { step, state, .. } = &found.snapshot;
     let folder =
         RunFolder::resume(place, &found.run, config, state.metrics_position).map_err(Failure::input)?;
+    discard_after(&folder, *step)?;
+    Ok(folder)
+}
+
+/// Removes later checkpoints than the one that a run goes on from: they belong to a past that did not happen. To be
+/// called before the metrics are cut, for they hold positions behind the cut.
+pub fn discard_after(folder: &RunFolder, step: u64) -> Result<(), Failure> {
     let retention = Retention { keep: NonZeroUsize::MAX, best: true };
     let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
-    store.discard_after(*step).map_err(Failure::input)?;
-    Ok(folder)
+    store.discard_after(step).map_err(Failure::input)
 }

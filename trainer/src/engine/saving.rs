@@ -1,7 +1,7 @@
 //! Checkpoints of a run under way: when they are due, and what goes into them.
 
 use super::failure::Failure;
-use super::progress::{Progress, RunState};
+use super::progress::{Identity, Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
 use super::whole::whole_tensors;
@@ -16,17 +16,6 @@ use tch::{Kind, Tensor};
 
 /// Before a trained tensor's name, that of its momentum.
 pub const MOMENTUM: &str = "momentum.";
-
-/// What stays the same over all checkpoints of a run.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The resolved configuration, as in `config.toml`.
-    pub config: String,
-    /// Fingerprint of the backbone.
-    pub backbone: String,
-    /// Fingerprint of the data set's lists.
-    pub data: String,
-}
 
 /// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
 pub struct Saver<'a> {
@@ -50,10 +39,9 @@ impl<'a> Saver<'a> {
         rank: &'a Rank,
         identity: Identity,
         folder: Option<&RunFolder>,
-        resumed_at: u64,
     ) -> Result<Self, Failure> {
         let checkpoint = &config.checkpoint;
-        let writer = folder.map(|folder| writer(config, folder, resumed_at)).transpose()?;
+        let writer = folder.map(|folder| writer(config, folder)).transpose()?;
         Ok(Self {
             rank,
             identity,
@@ -170,13 +158,10 @@ impl<'a> Saver<'a> {
     }
 
     fn state(&self, progress: &Progress, recorder: &mut Recorder) -> Result<RunState, Failure> {
-        let Identity { config, backbone, data } = self.identity.clone();
         Ok(RunState {
             progress: progress.clone(),
             metrics_position: recorder.secure_metrics()?,
-            config,
-            backbone_fingerprint: backbone,
-            data_fingerprint: data,
+            identity: self.identity.clone(),
             world_size: self.rank.world_size(),
         })
     }
@@ -188,13 +173,11 @@ fn too_many(in_a_row: u64, error: &dyn std::fmt::Display) -> String {
     )
 }
 
-fn writer(config: &Config, folder: &RunFolder, resumed_at: u64) -> Result<Writer<RunState>, Failure> {
+fn writer(config: &Config, folder: &RunFolder) -> Result<Writer<RunState>, Failure> {
     let checkpoint = &config.checkpoint;
     let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
     let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
-    let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
-    // What lies after the point from which a run goes on belongs to a past that did not happen.
-    store.discard_after(resumed_at).map_err(Failure::input)?;
+    let store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
     Writer::start(store, options).map_err(Failure::run)
 }

@@ -7,6 +7,7 @@ use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
 use super::pass::Pass;
 use super::placement::{Placement, Sizes};
+use super::progress::Identity;
 use super::rank::Rank;
 use super::sameness::{same_configuration, same_data, same_program};
 use super::shards::Shards;
@@ -103,6 +104,15 @@ impl Session {
             data_fingerprint,
             notes,
         })
+    }
+
+    /// What its checkpoints are known by; `config` is the resolved configuration.
+    pub fn identity(&self, config: String) -> Identity {
+        Identity {
+            config,
+            backbone_fingerprint: self.weights_fingerprint.clone(),
+            data_fingerprint: self.data_fingerprint.clone(),
+        }
     }
 
     /// Training images of each class.

@@ -142,8 +142,8 @@ impl Training<'_, '_> {
         }
         let bytes = self.rank.activity.now().0.bytes - bytes;
         let made = Made { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
-        if !outcome.finite && apply {
-            return self.meet_non_finite(progress, &made, batch.as_ref());
+        if !outcome.finite && apply && self.meet_non_finite(progress, &made, batch.as_ref())? {
+            return Ok(Some(End::Rollback));
         }
         self.advance(progress, &made);
         self.follow_up(model, stepper, progress, &outcome)
@@ -220,13 +220,14 @@ impl Training<'_, '_> {
         Ok(None)
     }
 
-    /// A step whose loss or gradient is not finite changed nothing. Who was at fault is told, and the policy followed.
+    /// A step whose loss or gradient is not finite changed nothing. Who was at fault is told, and the policy followed:
+    /// gives whether the run goes back to its last checkpoint, rather than on without the step.
     fn meet_non_finite(
         &mut self,
         progress: &mut Progress,
         made: &Made,
         batch: Option<&Batch>,
-    ) -> Result<Option<End>, Failure> {
+    ) -> Result<bool, Failure> {
         let (policy, most) = self.non_finite;
         let step = progress.steps + 1;
         let what = format!(
@@ -249,11 +250,10 @@ impl Training<'_, '_> {
         if policy == NonFinite::Rollback {
             tracing::warn!("{what}; going back to the last checkpoint");
             progress.left_out.insert(step);
-            return Ok(Some(End::Rollback));
+            return Ok(true);
         }
         tracing::warn!("{what}; the step is left out");
-        self.advance(progress, made);
-        Ok(None)
+        Ok(false)
     }
 
     /// Ranks whose own loss is not finite, with some of their samples; all ranks together.

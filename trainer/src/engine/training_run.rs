@@ -8,8 +8,8 @@ use super::feed::Plan;
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
-use super::resume::restore;
-use super::saving::{Identity, Saver};
+use super::resume::{discard_after, restore};
+use super::saving::Saver;
 use super::schedule::{LearningRate, Schedule};
 use super::session::{Session, shard_tree};
 use super::step::{Accumulation, Parts, Reduction, Stepper};
@@ -80,16 +80,10 @@ impl TrainingRun<'_> {
             progress = state.progress;
         }
         let mut reporter = Reporter::new(self.output, progress_plan(self, progress.steps));
-        let identity = Identity {
-            config: configuration,
-            backbone: session.weights_fingerprint.clone(),
-            data: session.data_fingerprint.clone(),
-        };
+        let identity = session.identity(configuration);
         loop {
-            let resumed_at = progress.steps;
-            let mut saver = agreed(&rank.control, || {
-                Saver::start(config, rank, identity.clone(), self.folder, resumed_at)
-            })?;
+            let mut saver =
+                agreed(&rank.control, || Saver::start(config, rank, identity.clone(), self.folder))?;
             record.phase(Phase::Training);
             rank.begin("training");
             let end =
@@ -199,7 +193,9 @@ impl TrainingRun<'_> {
         let found = agreed(control, || {
             let Some(folder) = self.folder else { return Ok(None) };
             let found = Reader::new(&folder.checkpoints()).newest::<RunState>().map_err(Failure::run)?;
-            found.map(Some).ok_or_else(|| Failure::run("there is no checkpoint to go back to"))
+            let found = found.ok_or_else(|| Failure::run("there is no checkpoint to go back to"))?;
+            discard_after(folder, found.snapshot.step)?;
+            Ok(Some(found))
         })?;
         let state = found.as_ref().map(|found| serde_json::to_vec(&found.snapshot.state));
         let bytes = control.broadcast(state.transpose().map_err(Failure::run)?.unwrap_or_default(), 0)?;

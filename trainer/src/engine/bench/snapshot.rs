@@ -7,7 +7,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::progress::Progress;
 use crate::engine::rank::Rank;
 use crate::engine::recorder::Recorder;
-use crate::engine::saving::{Identity, Saver};
+use crate::engine::saving::Saver;
 use crate::engine::session::Session;
 use crate::run::{Place, Record, RunFolder, Start, StepRecord};
 use launcher::protocol::layout;
@@ -72,10 +72,9 @@ fn snapshots(
     count: usize,
     folder: Option<&RunFolder>,
 ) -> Result<SnapshotReport, Failure> {
-    let (backbone, data) = (session.weights_fingerprint.clone(), session.data_fingerprint.clone());
-    let identity = Identity { config, backbone, data };
+    let identity = session.identity(config);
     let mut recorder = Recorder::open(folder, rank, None)?;
-    let mut saver = agreed(&rank.control, || Saver::start(&session.config, rank, identity, folder, 0))?;
+    let mut saver = agreed(&rank.control, || Saver::start(&session.config, rank, identity, folder))?;
     let trainables = session.model.trainables();
     let momentum = trainables.flat().zeros_like();
     let mut progress = Progress::default();
