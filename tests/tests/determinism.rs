@@ -168,7 +168,7 @@ fn a_changed_configuration_is_shown_and_refused_unless_it_is_allowed() {
     let refused = run(demo(2, &path, &changed).args(["--resume", "auto"]));
     let said = stderr(&refused);
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("train.learning_rate: 0.01 in the checkpoint, 0.02 now"), "{said}");
+    assert!(said.contains("train.learning_rate: 0.01 before, 0.02 now"), "{said}");
     assert!(said.contains("--allow-changed"), "{said}");
     let allowed = ["--resume", "auto", "--allow-changed", "train.learning_rate"];
     succeed(demo(2, &path, &changed).args(allowed));

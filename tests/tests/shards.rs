@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal};
+use tests::synthetic::{Tower, data_set};
 use tests::{losses, metrics, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
@@ -61,25 +60,11 @@ fn a_sharded_classifier_gives_the_losses_of_a_replicated_one() {
     }
 }
 
-/// 100,000 classes of which some have a picture, as lists.
-fn many_classes(root: &Path) -> PathBuf {
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
-    std::fs::copy(&picture, root.join("a.png")).unwrap();
-    let lines = (0..1000).map(|i| format!("a.png {}", (i * 997) % 100_000));
-    let lines: Vec<String> = lines.chain(["a.png 99999\n".to_owned()]).collect();
-    std::fs::write(root.join("train.txt"), lines.join("\n")).unwrap();
-    std::fs::write(root.join("test.txt"), "a.png 3\na.png 99999\n").unwrap();
-    let own = root.join("own.toml");
-    let text =
-        "[data]\nlayout = \"lists\"\nroot = \".\"\ntrain_list = \"train.txt\"\ntest_list = \"test.txt\"\n";
-    std::fs::write(&own, text).unwrap();
-    own
-}
-
 #[test]
 fn a_sharded_classifier_of_100_000_classes_sends_a_tenth_of_the_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let data = many_classes(folder.path());
+    let labels = (0..1000).map(|i| (i * 997) % 100_000).chain([99_999]);
+    let data = data_set(folder.path(), labels).unwrap();
     let path = |name: &str| folder.path().join(name);
     for placement in ["replicated", "sharded"] {
         let mut command = trainer(4);
@@ -96,46 +81,9 @@ fn a_sharded_classifier_of_100_000_classes_sends_a_tenth_of_the_bytes() {
     assert!(sharded * 10 <= replicated, "sharded {sharded}, replicated {replicated}");
 }
 
-/// A ViT-L/14 of random numbers for small images, in timm's layout, with so many blocks.
-fn large_vit(path: &Path, blocks: usize) {
-    let width = 1024usize;
-    let mut names: Vec<(String, Vec<usize>)> = vec![
-        ("patch_embed.proj.weight".into(), vec![width, 3, 14, 14]),
-        ("patch_embed.proj.bias".into(), vec![width]),
-        ("cls_token".into(), vec![1, 1, width]),
-        ("pos_embed".into(), vec![1, 5, width]),
-        ("norm.weight".into(), vec![width]),
-        ("norm.bias".into(), vec![width]),
-    ];
-    for block in 0..blocks {
-        let mut add =
-            |name: &str, shape: &[usize]| names.push((format!("blocks.{block}.{name}"), shape.to_vec()));
-        for norm in ["norm1", "norm2"] {
-            add(&format!("{norm}.weight"), &[width]);
-            add(&format!("{norm}.bias"), &[width]);
-        }
-        for (name, out, input) in [
-            ("attn.qkv", 3 * width, width),
-            ("attn.proj", width, width),
-            ("mlp.fc1", 4 * width, width),
-            ("mlp.fc2", width, 4 * width),
-        ] {
-            add(&format!("{name}.weight"), &[out, input]);
-            add(&format!("{name}.bias"), &[out]);
-        }
-    }
-    let largest = names.iter().map(|(_, shape)| shape.iter().product::<usize>()).max().unwrap();
-    let numbers: Vec<u8> = (0..largest as u32)
-        .flat_map(|i| {
-            ((f64::from(i.wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24) - 0.5) as f32 * 0.05)
-                .to_le_bytes()
-        })
-        .collect();
-    let views = names.iter().map(|(name, shape)| {
-        let bytes = &numbers[..4 * shape.iter().product::<usize>()];
-        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-    });
-    safetensors::serialize_to_file(views, None, path).unwrap();
+/// ViT-L/14 for images of 28 pixels, with so many blocks.
+fn vit_l14(blocks: usize) -> Tower {
+    Tower { width: 1024, patch: 14, side: 2, blocks }
 }
 
 /// Anonymous memory of each rank of a run, in bytes, once it has made three steps.
@@ -191,9 +139,9 @@ fn a_quarter_of_the_backbone_is_resident_on_each_of_four_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = 24;
     let (whole, none) = (folder.path().join("large.safetensors"), folder.path().join("none.safetensors"));
-    large_vit(&whole, blocks);
+    vit_l14(blocks).write(&whole).unwrap();
     // A tower needs a block: the run with one is compared with, and that block counted out.
-    large_vit(&none, 1);
+    vit_l14(1).write(&none).unwrap();
     let block = 4 * (12 * 1024 * 1024 + 13 * 1024) as u64;
     let with = anonymous_after_three_steps(4, &whole, &folder.path().join("with"), "sharded");
     let without = anonymous_after_three_steps(4, &none, &folder.path().join("without"), "replicated");

@@ -1,10 +1,14 @@
-//! Ctrl-C ends all ranks within five seconds.
+//! Requests to stop: Ctrl-C ends all ranks within five seconds, others within two steps, whenever they come.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use launcher::protocol::{Phase, Status, layout};
+use serde_json::Value;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tests::trainer;
+use tests::launched::{ranks, signal, wait_for};
+use tests::{metrics, trainer};
 
 fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
     let start = Instant::now();
@@ -18,16 +22,16 @@ fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
 }
 
 /// A run that would go on for minutes, in a process group of its own, as a terminal would start it.
-fn long_run(ranks: usize, output: &std::path::Path) -> Child {
+fn long_run(world: usize, output: &Path) -> Child {
     use std::os::unix::process::CommandExt;
-    let mut command: Command = trainer(ranks);
+    let mut command: Command = trainer(world);
     command.args(["train", "--set", "train.epochs=1000"]).arg("--output").arg(output);
     command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().expect("the trainer starts")
 }
 
 /// A run on rank 0 alone that evaluates for a long time.
-fn long_evaluation(output: &std::path::Path) -> Child {
+fn long_evaluation(output: &Path) -> Child {
     let mut command: Command = trainer(1);
     command.args(["train", "--set", "train.epochs=0", "--set", "eval.batch_size=1"]);
     command.args(["--set", "train.precision=fp64", "--set", "train.threads=1"]).arg("--output").arg(output);
@@ -50,7 +54,7 @@ fn ctrl_c_ends_an_evaluation_within_five_seconds() {
     assert!(!output.join("result.json").exists());
 }
 
-fn steps_made(output: &std::path::Path) -> bool {
+fn steps_made(output: &Path) -> bool {
     std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
 }
 
@@ -62,10 +66,10 @@ fn interrupt(child: &Child) {
 
 #[test]
 fn ctrl_c_ends_all_ranks_within_five_seconds() {
-    for ranks in [1, 2] {
+    for world in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
-        let mut child = long_run(ranks, &output);
+        let mut child = long_run(world, &output);
         let start = Instant::now();
         while !steps_made(&output) {
             assert!(start.elapsed() < Duration::from_mins(2), "training begins");
@@ -73,12 +77,53 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
         }
         interrupt(&child);
         let code = wait(&mut child, Duration::from_secs(5));
-        assert!(code.is_some(), "{ranks} ranks still run five seconds after Ctrl-C");
+        assert!(code.is_some(), "{world} ranks still run five seconds after Ctrl-C");
         assert_ne!(code, Some(0));
         let marker = output.display().to_string();
         let left = Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep runs");
         assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
     }
+}
+
+/// Steps whose lines are in the metrics: all that are done, where a step takes longer than the writer waits.
+fn steps_done(output: &Path) -> u64 {
+    let text = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().filter(|line| line.contains("\"kind\":\"step\"")).count() as u64
+}
+
+/// The step under way ends, and the next one tells all ranks to leave.
+#[test]
+fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
+    let folder = tempfile::tempdir().unwrap();
+    for (round, (rank, delay)) in [(0, 0), (1, 300), (0, 600), (1, 900)].into_iter().enumerate() {
+        let output = folder.path().join(round.to_string());
+        let mut command: Command = trainer(2);
+        command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=1536"]);
+        command.args(["--set", "train.threads=1", "--set", "data.prefetch=1"]);
+        command.arg("--output").arg(&output).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the trainer starts");
+        wait_for("the second step", Duration::from_mins(2), || steps_done(&output) >= 2);
+        std::thread::sleep(Duration::from_millis(delay));
+        let (before, start) = (steps_done(&output), Instant::now());
+        signal("TERM", &ranks(&output)[&rank]);
+        assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
+        let took = start.elapsed().as_secs_f64();
+        let status = Status::read(&output).unwrap();
+        let longest = metrics(&output, "step").iter().map(seconds).fold(0.0, f64::max);
+        println!(
+            "TERM to rank {rank} after step {before}: left after step {}, {took:.2} s later; a step takes up to {longest:.2} s",
+            status.step
+        );
+        assert!(longest > 1.0, "shorter steps are written later than they are done");
+        assert!(status.step <= before + 2, "left after step {}, asked after {before}", status.step);
+        let saved = output.join("checkpoints").join(layout::checkpoint(status.step));
+        assert!(saved.is_dir(), "{} is missing", saved.display());
+    }
+}
+
+/// How long a step took.
+fn seconds(step: &Value) -> f64 {
+    step["samples"].as_f64().unwrap() / step["images_per_second"].as_f64().unwrap()
 }
 
 /// Whether a process has a handler for this signal.
@@ -107,9 +152,9 @@ fn a_request_that_comes_while_mpi_starts_is_heard() {
         assert!(start.elapsed() < Duration::from_mins(1), "rank 0 hears requests before MPI has started");
         std::thread::sleep(Duration::from_millis(10));
     }
-    tests::launched::signal("USR2", &rank());
+    signal("USR2", &rank());
     std::fs::write(go, "").unwrap();
     assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
-    let status = launcher::protocol::Status::read(&output).unwrap();
-    assert_eq!((status.phase, status.step), (launcher::protocol::Phase::Preempted, 1));
+    let status = Status::read(&output).unwrap();
+    assert_eq!((status.phase, status.step), (Phase::Preempted, 1));
 }

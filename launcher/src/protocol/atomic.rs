@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Permissions of new files before the umask takes its part, as for any file a program creates.
 const NEW_FILE: u32 = 0o666;
@@ -13,10 +14,23 @@ const NEW_FILE: u32 = 0o666;
 /// On an error `path` is as it was and nothing is left beside it. A process killed on the way can leave a
 /// hidden `.NAME.*.tmp`, which nobody reads.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = write_beside(path, content)?;
+    beside.as_file().sync_all()?;
+    beside.persist(path).map_err(|failure| failure.error)?;
+    sync_folder(folder_of(path))
+}
+
+/// The same without waiting for the disk, for what is soon replaced again: after a power loss the file may be an old
+/// one, or empty.
+pub fn write_quickly(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_beside(path, content)?.persist(path).map_err(|failure| failure.error)?;
+    Ok(())
+}
+
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not the name of a file", path.display()))
     })?;
-    let folder = folder_of(path);
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     prefix.push(".");
@@ -24,11 +38,9 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         .prefix(&prefix)
         .suffix(".tmp")
         .permissions(Permissions::from_mode(NEW_FILE))
-        .tempfile_in(folder)?;
+        .tempfile_in(folder_of(path))?;
     beside.write_all(content)?;
-    beside.as_file().sync_all()?;
-    beside.persist(path).map_err(|failure| failure.error)?;
-    sync_folder(folder)
+    Ok(beside)
 }
 
 /// Forces the names in `folder` to disk, so that a file just created or renamed there survives a power loss.

@@ -13,7 +13,7 @@ mod outcome;
 mod status;
 mod timestamp;
 
-pub use atomic::{sync_folder, write_atomically};
+pub use atomic::{sync_folder, write_atomically, write_quickly};
 pub use outcome::Outcome;
 pub use status::{Phase, Status, StatusError};
 pub use timestamp::{Timestamp, TimestampError};

@@ -1,6 +1,6 @@
 //! `status.json`: where a run stands, for whoever watches it from outside.
 
-use super::{Outcome, Timestamp, layout, write_atomically};
+use super::{Outcome, Timestamp, layout, write_atomically, write_quickly};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,14 +112,27 @@ impl Status {
         self.message = message;
     }
 
-    /// Puts the present time in and replaces `status.json` in `run_folder` as a whole.
+    /// Puts the present time in and replaces `status.json` in `run_folder` as a whole, on disk when this returns.
     pub fn write(&mut self, run_folder: &Path) -> Result<(), StatusError> {
+        self.replace(run_folder, write_atomically)
+    }
+
+    /// The same without waiting for the disk: for the signs of life of a run under way.
+    pub fn write_quickly(&mut self, run_folder: &Path) -> Result<(), StatusError> {
+        self.replace(run_folder, write_quickly)
+    }
+
+    fn replace(
+        &mut self,
+        run_folder: &Path,
+        write: fn(&Path, &[u8]) -> io::Result<()>,
+    ) -> Result<(), StatusError> {
         self.time = Timestamp::now();
         let path = run_folder.join(layout::STATUS);
         let mut text = serde_json::to_vec_pretty(self)
             .map_err(|error| StatusError::Write { path: path.clone(), source: Arc::new(error.into()) })?;
         text.push(b'\n');
-        write_atomically(&path, &text).map_err(|error| StatusError::Write { path, source: Arc::new(error) })
+        write(&path, &text).map_err(|error| StatusError::Write { path, source: Arc::new(error) })
     }
 
     /// Reads `status.json` in `run_folder`.

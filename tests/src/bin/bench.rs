@@ -2,12 +2,13 @@
 //!
 //! Reports lie in `target/bench/` as JSON, beside the constants of the model; with `LIFT_UPDATE_DOCS=1` these become
 //! those of `docs/scaling.md`. Worlds of different size take turns, so that other work on the machine meets them
-//! alike. `--quick` measures less; names of parts (`collectives samplers steps scaling`) run only those.
+//! alike. `--quick` measures less; names of parts (`collectives samplers steps checkpoints scaling`) run only those.
 
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use tests::synthetic::{Tower, data_set};
 use tests::{json, mpirun, shared};
 
 /// Worlds that are taken apart.
@@ -23,7 +24,9 @@ fn main() -> ExitCode {
     let known = flags.iter().all(|flag| flag == "--quick")
         && parts.iter().all(|part| PARTS.iter().any(|(name, _)| name == part));
     if !known {
-        eprintln!("usage: scripts/bench.sh [--quick] [collectives] [samplers] [steps] [scaling]");
+        eprintln!(
+            "usage: scripts/bench.sh [--quick] [collectives] [samplers] [steps] [checkpoints] [scaling]"
+        );
         return ExitCode::from(2);
     }
     let bench = Bench::new(!flags.is_empty());
@@ -38,10 +41,11 @@ fn main() -> ExitCode {
 type Part = fn(&Bench);
 
 /// What can be run by itself; the last needs the reports of the first.
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("collectives", Bench::collectives),
     ("samplers", Bench::samplers),
     ("steps", Bench::steps),
+    ("checkpoints", Bench::checkpoints),
     ("scaling", Bench::scaling),
 ];
 
@@ -122,6 +126,24 @@ impl Bench {
                 arguments.extend(select.iter().chain(&self.steps).map(String::as_str));
                 self.run(ranks, &format!("step-{name}-{ranks}"), &arguments);
             }
+        }
+    }
+
+    /// Checkpoints of the size of iNaturalist 2018's with ViT-B/16; what the numbers are does not matter.
+    fn checkpoints(&self) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let weights = folder.path().join("vit_b16.safetensors");
+        Tower::VIT_B16.write(&weights).expect("the weights can be written");
+        let data = data_set(folder.path(), 0..8142).expect("the lists can be written").display().to_string();
+        let weights = format!("model.weights={}", weights.display());
+        let place = folder.path().join("run").display().to_string();
+        let mut arguments = vec!["step", "-d", &data, "-m", "in21k_vit_b16", "--folder", &place];
+        arguments.extend(["--compare", "none", "--steps", "1", "--rounds", "1", "--snapshots", "9"]);
+        for setting in [&weights, "head.init=random", "train.batch_size=4", "train.micro_batch_size=4"] {
+            arguments.extend(["--set", setting]);
+        }
+        for ranks in [1, 2] {
+            self.run(ranks, &format!("checkpoint-inat2018-{ranks}"), &arguments);
         }
     }
 

@@ -78,5 +78,10 @@ fn main() -> ExitCode {
     if is_interrupted() {
         return ExitCode::from(130);
     }
-    if tally.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let whole = options.only.is_none() && options.planted.is_none();
+    let shortfalls = if whole { tally.shortfalls(options.faults) } else { Vec::new() };
+    for shortfall in &shortfalls {
+        eprintln!("error: {shortfall}");
+    }
+    if tally.is_sound() && shortfalls.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,23 +3,33 @@
 use super::compare::Expected;
 use super::data::DataSet;
 use super::disk::SmallDisk;
-use super::fault::{Fault, KINDS};
-use super::job::{Job, Start, Waited, checkpoints};
+use super::fault::{Fault, HURRIED, Kind};
+use super::job::{Job, Launcher, STEPS, Start, Waited, checkpoints, written};
 use super::moment::{self, At};
 use super::plan::{Event, Plan, World};
 use super::process;
 use super::tally::Tally;
 use super::workshop::{PATIENCE, UNHURRIED, Workshop};
-use launcher::protocol::layout;
+use launcher::protocol::{Outcome, Phase, Status, layout};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-/// Seconds of silence after which a stopped rank counts as gone, in starts where one will be.
-const HURRIED: u64 = 5;
 /// Starts without a fault that a run gets to come to its end.
 const LAST_STARTS: usize = 2;
+
+/// Why a start ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Nothing disturbs it: it is to end well.
+    Nothing,
+    /// A fault.
+    Fault(Kind),
+    /// What was done to its files or its environment; whoever did it looks at the end.
+    Files,
+}
 
 /// A run under way.
 #[derive(Debug)]
@@ -32,8 +42,12 @@ pub struct Case<'a> {
     pub(super) disk: Option<SmallDisk>,
     pub(super) job: Option<Job>,
     pub(super) tally: Tally,
-    /// A pause must not end a job; this one had a pause.
-    pub(super) must_go_on: bool,
+    /// Checkpoints that are not whole any more, unless they were written anew since.
+    pub(super) damaged: BTreeMap<u64, SystemTime>,
+    /// When everything was killed, or a part of it; until the next start.
+    killed: Option<Instant>,
+    /// The same, for the start under way.
+    killed_before: Option<Instant>,
     hurried: bool,
     starts: usize,
 }
@@ -57,7 +71,9 @@ impl<'a> Case<'a> {
             disk,
             job: None,
             tally: Tally::default(),
-            must_go_on: false,
+            damaged: BTreeMap::new(),
+            killed: None,
+            killed_before: None,
             hurried: false,
             starts: 0,
         })
@@ -78,10 +94,14 @@ impl<'a> Case<'a> {
     fn disturb(&mut self) -> io::Result<()> {
         let plan = self.plan;
         for event in &plan.events {
-            if !self.tally.is_sound() || self.run.join(layout::RESULT).exists() {
+            if !self.tally.is_sound() {
                 break;
             }
-            self.strike(event)?;
+            if self.job.is_none() && self.run.join(layout::RESULT).exists() {
+                self.tally.strike(event.fault.kind(event.world.launcher), At::Gone);
+            } else {
+                self.strike(event)?;
+            }
         }
         Ok(())
     }
@@ -89,7 +109,9 @@ impl<'a> Case<'a> {
     fn strike(&mut self, event: &Event) -> io::Result<()> {
         let call = matches!(event.fault, Fault::Call(_));
         let hurried = matches!(event.fault, Fault::Freeze(_));
-        if call || hurried != self.hurried {
+        let alone = self.job.as_ref().is_some_and(|job| job.launcher == Launcher::Nobody);
+        let needs_launcher = matches!(event.fault, Fault::KillLauncher) && alone;
+        if call || hurried != self.hurried || needs_launcher {
             self.set_aside();
         }
         if call {
@@ -102,12 +124,19 @@ impl<'a> Case<'a> {
         let Some(job) = &mut self.job else { return Ok(()) };
         let there = event.moment.wait(job, PATIENCE);
         let at = if there { moment::now(job) } else { At::Gone };
-        job.processes();
-        self.tally.strike(event.fault.kind(), at);
         if at == At::Gone {
-            return self.see_to_its_end(None);
+            self.tally.strike(event.fault.kind(job.launcher), at);
+            return self.see_to_its_end(Cause::Nothing);
         }
         self.inject(&event.fault, at)
+    }
+
+    /// Counts a fault: it met the run, or the run was gone by then.
+    pub(super) fn book(&mut self, kind: Kind, at: At, met: bool) {
+        self.tally.strike(kind, if met { at } else { At::Gone });
+        if met && kind.limit().is_some() && kind != Kind::Freeze {
+            self.killed = Some(Instant::now());
+        }
     }
 
     /// Starts the run once more.
@@ -127,45 +156,52 @@ impl<'a> Case<'a> {
             data: &self.data,
             determinism: self.plan.determinism,
             ranks: world.ranks,
-            bare: world.bare,
+            launcher: world.launcher,
+            newest: self.newest_whole(),
             patience: if self.hurried { HURRIED } else { UNHURRIED },
             environment,
             number: self.starts,
         };
         self.starts += 1;
         self.tally.starts += 1;
-        self.tally.resumes += u64::from(!checkpoints(&self.run).is_empty());
+        self.tally.resumes += u64::from(start.newest.is_some());
+        self.killed_before = self.killed.take();
         start.spawn()
     }
 
-    /// Waits for the end of the job, which `kind` brought about if it is given, and looks at how it ended.
-    pub(super) fn see_to_its_end(&mut self, kind: Option<usize>) -> io::Result<()> {
-        self.wait_for_its_end(kind).map(drop)
+    /// The step of the newest checkpoint that nobody has damaged.
+    fn newest_whole(&self) -> Option<u64> {
+        let is_whole = |(path, step): &(PathBuf, u64)| {
+            self.damaged.get(step).is_none_or(|damaged| written(path).is_some_and(|time| time > *damaged))
+        };
+        checkpoints(&self.run).into_iter().filter(is_whole).map(|(_, step)| step).max()
+    }
+
+    /// Waits for the end of the job, and looks at how it ended.
+    pub(super) fn see_to_its_end(&mut self, cause: Cause) -> io::Result<()> {
+        self.wait_for_its_end(cause).map(drop)
     }
 
     /// The same; the job, unless it had to be ended by force.
-    pub(super) fn wait_for_its_end(&mut self, kind: Option<usize>) -> io::Result<Option<Job>> {
+    pub(super) fn wait_for_its_end(&mut self, cause: Cause) -> io::Result<Option<Job>> {
         let Some(mut job) = self.job.take() else { return Ok(None) };
         let waited = job.wait(PATIENCE);
-        if let Some(first) = job.first_step() {
-            self.tally.back = self.tally.back.max(first);
-        }
-        let by = kind.map_or("no fault", |kind| KINDS[kind]);
+        self.look_at_its_beginning(&job);
+        let by = match cause {
+            Cause::Fault(kind) => kind.name(),
+            Cause::Nothing | Cause::Files => "no fault",
+        };
         match waited {
             Waited::Ended(after) => {
-                if let Some(kind) = kind {
-                    self.tally.detected(kind, after);
+                if let Cause::Fault(kind) = cause
+                    && let Some(limit) = kind.limit()
+                {
+                    self.tally.noticed(kind, after);
+                    if after > limit {
+                        self.problem(&format!("the job ended {after:?} after {by}; at most {limit:?}"));
+                    }
                 }
-                let success = job.exit().is_some_and(|exit| exit.success());
-                if success && !self.run.join(layout::RESULT).exists() {
-                    self.problem(&format!("start ended with 0 and without a result after {by}"));
-                }
-                if self.must_go_on && kind.is_none() && !success {
-                    let text =
-                        format!("a paused rank ended the job ({:?}): {}", job.exit(), last_words(&job));
-                    self.problem(&text);
-                }
-                self.must_go_on = false;
+                self.look_at_its_end(&job, cause);
                 Ok(Some(job))
             }
             Waited::Hangs | Waited::Left => {
@@ -182,11 +218,56 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Where it went on, and how soon.
+    fn look_at_its_beginning(&mut self, job: &Job) {
+        if job.went_past_newest() {
+            let newest = job.newest.unwrap_or_default();
+            self.problem(&format!("checkpoint {newest} is whole, and the run did not go on from it"));
+        }
+        if let (Some(killed), Some(first), Some(_)) = (self.killed_before, job.first_step(), job.newest) {
+            self.tally.back = self.tally.back.max((job.started + first).duration_since(killed));
+        }
+    }
+
+    /// Exit code, status and result must tell the same, and only a fault may end a job before its end.
+    fn look_at_its_end(&mut self, job: &Job, cause: Cause) {
+        let code = job.exit().and_then(|exit| exit.code());
+        let phase = Status::read(&self.run).ok().map(|status| status.phase);
+        let is_finished = self.run.join(layout::RESULT).exists();
+        // A full disk may take no status.
+        let can_tell = cause != Cause::Fault(Kind::FullDisk);
+        let lies = match (code, phase) {
+            (Some(0), _) if !is_finished => true,
+            (Some(0), phase) => can_tell && phase != Some(Phase::Done),
+            (_, Some(Phase::Done)) => !is_finished,
+            (Some(code), phase) if code == i32::from(Outcome::PREEMPTED) => {
+                can_tell && phase != Some(Phase::Preempted)
+            }
+            _ => false,
+        };
+        if lies {
+            let words = last_words(job);
+            self.problem(&format!(
+                "the job ended with {:?}, its status is {phase:?}, a result is {}: {words}",
+                job.exit(),
+                if is_finished { "there" } else { "not there" }
+            ));
+        }
+        if cause == Cause::Nothing && code != Some(0) {
+            let words = last_words(job);
+            self.problem(&format!("nothing disturbed a start that ended with {:?}: {words}", job.exit()));
+        }
+    }
+
     /// Ends what runs, without counting it as a fault.
     pub(super) fn set_aside(&mut self) {
-        self.must_go_on = false;
         if let Some(mut job) = self.job.take() {
+            let runs = job.runs();
             job.destroy();
+            self.look_at_its_beginning(&job);
+            if !runs {
+                self.look_at_its_end(&job, Cause::Nothing);
+            }
         }
     }
 
@@ -194,7 +275,7 @@ impl<'a> Case<'a> {
     fn finish(&mut self) -> io::Result<()> {
         let mut tries = 0;
         if self.job.is_some() {
-            self.see_to_its_end(None)?;
+            self.see_to_its_end(Cause::Nothing)?;
         }
         while self.tally.is_sound() && !self.run.join(layout::RESULT).exists() {
             if tries == LAST_STARTS {
@@ -204,12 +285,7 @@ impl<'a> Case<'a> {
             tries += 1;
             self.hurried = false;
             self.job = Some(self.start(self.plan.last, Vec::new())?);
-            if let Some(job) = self.wait_for_its_end(None)?
-                && !job.exit().is_some_and(|exit| exit.success())
-            {
-                let text = format!("an undisturbed start failed ({:?}): {}", job.exit(), last_words(&job));
-                self.problem(&text);
-            }
+            self.see_to_its_end(Cause::Nothing)?;
         }
         if self.tally.is_sound() {
             self.compare();
@@ -222,6 +298,10 @@ impl<'a> Case<'a> {
             Ok(found) => self.shop.expected(self.plan.determinism).compare(&found),
             Err(problem) => return self.problem(&problem),
         };
+        let status = Status::read(&self.run).ok().map(|status| (status.phase, status.step));
+        if status != Some((Phase::Done, STEPS)) {
+            self.problem(&format!("the run is finished, and its status is {status:?}"));
+        }
         self.tally.corrupt += u64::from(differences.corrupt);
         self.tally.lost += differences.lost;
         self.tally.repeated += differences.repeated;
@@ -234,16 +314,16 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Waits until the job that was started says something; a run must not be silent about it.
-    pub(super) fn hear(&mut self, what: &str, within: Duration) -> bool {
-        let start = std::time::Instant::now();
-        let Some(job) = &mut self.job else { return false };
+    /// Waits until the job that was started says something; gives how long after its start that was.
+    pub(super) fn hear(&mut self, what: &str, within: Duration) -> Option<Duration> {
+        let job = self.job.as_mut()?;
         loop {
+            let runs = job.runs();
             if job.said().contains(what) {
-                return true;
+                return Some(job.started.elapsed());
             }
-            if start.elapsed() > within || (!job.runs() && !job.said().contains(what)) {
-                return false;
+            if job.started.elapsed() > within || !runs {
+                return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }

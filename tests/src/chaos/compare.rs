@@ -12,6 +12,8 @@ pub struct Expected {
     weights: Vec<u8>,
     lines: Vec<Value>,
     result: Value,
+    /// Which checkpoint is best, if it is there.
+    best: Option<Value>,
 }
 
 /// How a run differs.
@@ -45,7 +47,7 @@ impl Expected {
         let result = fs::read_to_string(run.join(layout::RESULT))
             .map_err(|error| format!("{}: {error}", layout::RESULT))?;
         let result = comparable(&result).map_err(|error| format!("{}: {error}", layout::RESULT))?;
-        Ok(Self { weights, lines, result })
+        Ok(Self { weights, lines, result, best: best(run) })
     }
 
     /// What is not the same in `found`.
@@ -58,6 +60,10 @@ impl Expected {
         if self.result != found.result {
             differences.corrupt = true;
             differences.told.push(self.result_difference(found));
+        }
+        if self.best != found.best {
+            let text = format!("the best checkpoint is {:?}, expected {:?}", found.best, self.best);
+            differences.told.push(text);
         }
         self.compare_steps(found, &mut differences);
         if self.lines != found.lines {
@@ -102,6 +108,13 @@ impl Expected {
     }
 }
 
+/// What `best.json` says of a checkpoint that is there.
+fn best(run: &Path) -> Option<Value> {
+    let folder = run.join(layout::CHECKPOINTS);
+    let best: Value = serde_json::from_slice(&fs::read(folder.join("best.json")).ok()?).ok()?;
+    folder.join(layout::checkpoint(best["step"].as_u64()?)).exists().then_some(best)
+}
+
 fn steps(lines: &[Value]) -> impl Iterator<Item = &Value> {
     lines.iter().filter(|line| line["kind"] == "step")
 }
@@ -130,6 +143,7 @@ mod tests {
             weights: vec![1],
             lines: steps.into_iter().map(line).collect(),
             result: serde_json::json!({"correct": 7}),
+            best: None,
         }
     }
 
@@ -137,6 +151,8 @@ mod tests {
     fn equal_runs_do_not_differ() {
         let differences = run(1..=STEPS).compare(&run(1..=STEPS));
         assert!(differences.told.is_empty() && !differences.corrupt);
+        let best = Expected { best: Some(serde_json::json!({"step": 8})), ..run(1..=STEPS) };
+        assert_eq!(best.compare(&run(1..=STEPS)).told.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong, and how it is drawn.
 
 use super::draw::Draw;
+use super::job::Launcher;
 use super::moment::Moment;
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 pub enum Fault {
     /// `kill -9` of one rank.
     KillRank(u64),
-    /// `kill -9` of `mpirun`.
+    /// `kill -9` of what started the ranks: `mpirun`, or `lift`.
     KillLauncher,
     /// `kill -9` of everything.
     KillAll,
@@ -59,23 +60,85 @@ pub enum To {
     Rank(u64),
     /// All ranks.
     Ranks,
-    /// `mpirun`, which passes them on.
+    /// `mpirun` or `lift`, which pass them on.
     Launcher,
 }
 
-/// Names of all kinds, in the order of the report.
-pub const KINDS: [&str; 10] = [
-    "kill one rank",
-    "kill mpirun",
-    "kill all",
-    "freeze a rank",
-    "pause a rank",
-    "full disk",
-    "damaged checkpoint",
-    "lost image",
-    "signals",
-    "checkpoint call",
-];
+/// What a fault is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// See [`Fault::KillRank`].
+    KillRank,
+    /// See [`Fault::KillLauncher`].
+    KillMpirun,
+    /// See [`Fault::KillLauncher`].
+    KillLift,
+    /// See [`Fault::KillAll`].
+    KillAll,
+    /// See [`Fault::Freeze`].
+    Freeze,
+    /// See [`Fault::Pause`].
+    Pause,
+    /// See [`Fault::FullDisk`].
+    FullDisk,
+    /// See [`Fault::Damage`].
+    Damage,
+    /// See [`Fault::LostFile`].
+    LostFile,
+    /// See [`Fault::Signals`].
+    Signals,
+    /// See [`Fault::Call`].
+    Call,
+}
+
+impl Kind {
+    /// All, in the order of the report.
+    pub const ALL: [Self; 11] = [
+        Self::KillRank,
+        Self::KillMpirun,
+        Self::KillLift,
+        Self::KillAll,
+        Self::Freeze,
+        Self::Pause,
+        Self::FullDisk,
+        Self::Damage,
+        Self::LostFile,
+        Self::Signals,
+        Self::Call,
+    ];
+
+    /// Its name in a report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KillRank => "kill one rank",
+            Self::KillMpirun => "kill mpirun",
+            Self::KillLift => "kill lift",
+            Self::KillAll => "kill all",
+            Self::Freeze => "freeze a rank",
+            Self::Pause => "pause a rank",
+            Self::FullDisk => "full disk",
+            Self::Damage => "damaged checkpoint",
+            Self::LostFile => "lost image",
+            Self::Signals => "signals",
+            Self::Call => "checkpoint call",
+        }
+    }
+
+    /// How long the ranks that are left may take to notice it and end, on a machine that is busy with others; nothing
+    /// for what they need not notice.
+    pub const fn limit(self) -> Option<Duration> {
+        match self {
+            Self::KillRank | Self::KillMpirun | Self::KillLift | Self::KillAll => {
+                Some(Duration::from_secs(10))
+            }
+            Self::Freeze => Some(Duration::from_secs(HURRIED + 10)),
+            _ => None,
+        }
+    }
+}
+
+/// Seconds of silence after which a stopped rank counts as gone, in starts where one will be.
+pub const HURRIED: u64 = 5;
 
 /// What is possible here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +149,20 @@ pub struct Means {
     pub calls: bool,
 }
 
+impl Means {
+    /// What cannot be played.
+    pub fn left_out(self) -> Vec<Kind> {
+        let kinds = [(self.mounts, Kind::FullDisk), (self.calls, Kind::Call)];
+        kinds.into_iter().filter(|(possible, _)| !possible).map(|(_, kind)| kind).collect()
+    }
+}
+
 impl Fault {
     /// Any fault, and when.
     pub fn draw(draw: &mut Draw, means: Means) -> (Self, Moment) {
         let kinds = [
             (20, 0),
-            (8, 1),
+            (12, 1),
             (12, 2),
             (4, 3),
             (8, 4),
@@ -126,19 +197,20 @@ impl Fault {
         }
     }
 
-    /// Its place in [`KINDS`].
-    pub const fn kind(&self) -> usize {
-        match self {
-            Self::KillRank(_) => 0,
-            Self::KillLauncher => 1,
-            Self::KillAll => 2,
-            Self::Freeze(_) => 3,
-            Self::Pause(..) => 4,
-            Self::FullDisk(_) => 5,
-            Self::Damage(..) => 6,
-            Self::LostFile(_) => 7,
-            Self::Signals(_) => 8,
-            Self::Call(_) => 9,
+    /// What it is counted as, on ranks that were started in this way.
+    pub const fn kind(&self, launcher: Launcher) -> Kind {
+        match (self, launcher) {
+            (Self::KillRank(_), _) => Kind::KillRank,
+            (Self::KillLauncher, Launcher::Lift) => Kind::KillLift,
+            (Self::KillLauncher, _) => Kind::KillMpirun,
+            (Self::KillAll, _) => Kind::KillAll,
+            (Self::Freeze(_), _) => Kind::Freeze,
+            (Self::Pause(..), _) => Kind::Pause,
+            (Self::FullDisk(_), _) => Kind::FullDisk,
+            (Self::Damage(..), _) => Kind::Damage,
+            (Self::LostFile(_), _) => Kind::LostFile,
+            (Self::Signals(_), _) => Kind::Signals,
+            (Self::Call(_), _) => Kind::Call,
         }
     }
 }
@@ -167,7 +239,7 @@ fn call(draw: &mut Draw) -> String {
         4 => format!("tear:{}", draw.within(1, 25)),
         _ => {
             let error = draw.one_of(&["EIO", "ENOSPC", "ESTALE", "EACCES"]);
-            format!("fail:{name}@{}:{error}:{}", draw.within(2, 6), draw.within(1, 3))
+            format!("fail:{name}@{}:{error}:{}", draw.within(2, 6), draw.within(1, 2))
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Faults put into effect, and what must follow from each.
 
-use super::case::{Case, last_words};
+use super::case::{Case, Cause, last_words};
 use super::damage::{copy_folder, damage};
-use super::fault::{Burst, Fault, Injury, To};
-use super::job::{Job, checkpoints};
+use super::fault::{Burst, Fault, Injury, Kind, To};
+use super::job::{Job, Launcher, STEPS, checkpoints};
 use super::moment::At;
 use super::plan::Event;
 use super::process::{self, Process};
@@ -11,7 +11,7 @@ use launcher::protocol::{Outcome, Phase, Status, layout};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a run that goes on may take to say from what.
 const SAYS_WITHIN: Duration = Duration::from_mins(1);
@@ -21,43 +21,60 @@ impl Case<'_> {
     pub(super) fn inject(&mut self, fault: &Fault, at: At) -> io::Result<()> {
         let Some(job) = &mut self.job else { return Ok(()) };
         let known = job.processes().to_vec();
-        let kind = Some(fault.kind());
+        let launcher = job.launcher;
         match fault {
-            Fault::KillRank(number) => {
-                process::send(pick(&known, *number), Signal::SIGKILL);
-                self.see_to_its_end(kind)
-            }
+            Fault::KillRank(number) => match pick(&known, *number) {
+                Some(rank) => self.kill([rank], Kind::KillRank, at),
+                None => self.kill(&known, Fault::KillLauncher.kind(launcher), at),
+            },
             Fault::KillLauncher => {
-                process::send(known.iter().filter(|process| process.rank.is_none()), Signal::SIGKILL);
-                self.see_to_its_end(kind)
+                let victim = known.iter().filter(|process| process.rank.is_none());
+                self.kill(victim, fault.kind(launcher), at)
             }
-            Fault::KillAll => {
-                process::send(&known, Signal::SIGKILL);
-                self.see_to_its_end(kind)
-            }
-            Fault::Freeze(number) => self.freeze(&known, *number, kind),
+            Fault::KillAll => self.kill(&process::of_run(&self.run, None), Kind::KillAll, at),
+            Fault::Freeze(number) => self.freeze(&known, *number, at),
             Fault::Pause(number, pause) => {
                 let paused = pick(&known, *number);
-                process::send(paused, Signal::SIGSTOP);
+                let met = process::send(paused, Signal::SIGSTOP) > 0;
                 std::thread::sleep(*pause);
                 process::send(paused, Signal::SIGCONT);
-                self.must_go_on = true;
+                self.book(Kind::Pause, at, met);
                 Ok(())
             }
-            Fault::FullDisk(free) => self.fill_disk(*free, kind),
-            Fault::Damage(injury, number, many) => self.damage(&known, (*injury, *number, *many), kind),
-            Fault::LostFile(number) => self.lose_file(*number, kind),
-            Fault::Signals(burst) => self.send(&known, burst, at, kind),
+            Fault::FullDisk(free) => self.fill_disk(*free, at),
+            Fault::Damage(injury, number, many) => self.damage((*injury, *number, *many), at),
+            Fault::LostFile(number) => self.lose_file(*number, at),
+            Fault::Signals(burst) => self.send(&known, burst, at),
             Fault::Call(_) => Ok(()),
         }
     }
 
+    /// Kills these; the others must end.
+    fn kill<'a>(
+        &mut self,
+        victims: impl IntoIterator<Item = &'a Process>,
+        kind: Kind,
+        at: At,
+    ) -> io::Result<()> {
+        let met = process::send(victims, Signal::SIGKILL) > 0;
+        self.book(kind, at, met);
+        self.see_to_its_end(if met { Cause::Fault(kind) } else { Cause::Nothing })
+    }
+
+    /// Whether the job has many steps to make, so that it does not end before it minds what happens.
+    fn has_much_to_do(&self) -> bool {
+        const MUCH: u64 = 6;
+        self.job.as_ref().and_then(Job::steps).is_some_and(|steps| steps + MUCH <= STEPS)
+    }
+
     /// The others must notice, name the rank, and end it.
-    fn freeze(&mut self, known: &[Process], number: u64, kind: Option<usize>) -> io::Result<()> {
-        let Some(frozen) = pick(known, number) else { return self.see_to_its_end(None) };
-        process::send([frozen], Signal::SIGSTOP);
-        if let Some(job) = self.wait_for_its_end(kind)? {
-            let name = format!("rank {}", frozen.rank.unwrap_or(0));
+    fn freeze(&mut self, known: &[Process], number: u64, at: At) -> io::Result<()> {
+        let frozen = pick(known, number);
+        let met = process::send(frozen, Signal::SIGSTOP) > 0;
+        self.book(Kind::Freeze, at, met);
+        let Some(frozen) = frozen.filter(|_| met) else { return self.see_to_its_end(Cause::Nothing) };
+        if let Some(job) = self.wait_for_its_end(Cause::Fault(Kind::Freeze))? {
+            let name = format!("rank {} on ", frozen.rank.unwrap_or(0));
             let success = job.exit().is_some_and(|exit| exit.success());
             if !success && !job.said().contains(&name) {
                 self.problem(&format!("{name} was stopped, and nobody says so: {}", last_words(&job)));
@@ -66,22 +83,28 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// The run may go on or end, but not without saying why.
-    fn fill_disk(&mut self, free: Option<Duration>, kind: Option<usize>) -> io::Result<()> {
+    /// The run may go on or end, but not without saying why; where there is room again, it goes on.
+    fn fill_disk(&mut self, free: Option<Duration>, at: At) -> io::Result<()> {
+        let trains = matches!(at, At::Training | At::Checkpoint | At::Evaluating);
+        let must_go_on = free.is_some() && trains && self.has_much_to_do();
         if let Some(disk) = &self.disk {
             disk.fill()?;
         }
+        self.book(Kind::FullDisk, at, true);
         if let (Some(after), Some(disk)) = (free, &self.disk) {
             std::thread::sleep(after);
             disk.free();
         }
-        let job = self.wait_for_its_end(kind)?;
+        let job = self.wait_for_its_end(Cause::Fault(Kind::FullDisk))?;
         if let Some(disk) = &self.disk {
             disk.free();
         }
         let Some(job) = job.filter(|job| !job.exit().is_some_and(|exit| exit.success())) else {
             return Ok(());
         };
+        if must_go_on {
+            self.problem(&format!("the disk had room again, and the run ended: {}", last_words(&job)));
+        }
         let said = job.said().to_lowercase();
         if !["space", "room", "full"].iter().any(|word| said.contains(word)) {
             self.problem(&format!("the disk was full, and nobody says so: {}", last_words(&job)));
@@ -91,47 +114,55 @@ impl Case<'_> {
 
     /// Kills all, damages the newest checkpoints, and sees that the next start says so and takes an older one, or
     /// refuses if there is none.
-    fn damage(
-        &mut self,
-        known: &[Process],
-        (injury, number, many): (Injury, u64, u64),
-        kind: Option<usize>,
-    ) -> io::Result<()> {
-        process::send(known, Signal::SIGKILL);
-        self.see_to_its_end(kind)?;
-        if !self.tally.is_sound() || self.run.join(layout::RESULT).exists() {
+    fn damage(&mut self, (injury, number, many): (Injury, u64, u64), at: At) -> io::Result<()> {
+        let met = process::send(&process::of_run(&self.run, None), Signal::SIGKILL) > 0;
+        let all = checkpoints(&self.run);
+        // Without a checkpoint it is no more than that.
+        let kind = if all.is_empty() { Kind::KillAll } else { Kind::Damage };
+        self.book(kind, at, met);
+        self.see_to_its_end(if met { Cause::Fault(Kind::KillAll) } else { Cause::Nothing })?;
+        if !self.tally.is_sound() || self.run.join(layout::RESULT).exists() || all.is_empty() {
             return Ok(());
         }
+        // One more may have become whole while they were killed.
         let all = checkpoints(&self.run);
         let hurt: Vec<_> = all.iter().rev().take(usize::try_from(many).unwrap_or(usize::MAX)).collect();
-        if hurt.is_empty() {
-            return Ok(());
-        }
         let (folder, sound) = (self.run.join(layout::CHECKPOINTS), self.folder.join("sound"));
         copy_folder(&folder, &sound)?;
         for (path, step) in &hurt {
             damage(path, injury, number ^ step)?;
         }
         let lost = hurt.len() == all.len();
+        let now = SystemTime::now();
+        self.damaged.extend(hurt.iter().map(|(_, step)| (*step, now)));
         self.job = Some(self.start(self.plan.last, Vec::new())?);
-        let word = "cannot be used";
-        let newest = layout::checkpoint(hurt[0].1);
         if lost {
-            self.refuses(&newest)?;
+            self.refuses(&layout::checkpoint(hurt[0].1))?;
             fs::remove_dir_all(&folder)?;
             copy_folder(&sound, &folder)?;
-        } else if !self.hear(word, SAYS_WITHIN) {
-            let words = self.job.as_ref().map(last_words).unwrap_or_default();
-            self.problem(&format!(
-                "checkpoint {newest} was damaged ({injury:?}), and nobody says so: {words}"
-            ));
+            self.damaged.clear();
+        } else {
+            self.says_what_is_damaged(injury, hurt.iter().map(|(_, step)| *step));
         }
         fs::remove_dir_all(&sound)
     }
 
+    /// The job under way must name every checkpoint that it cannot use.
+    fn says_what_is_damaged(&mut self, injury: Injury, steps: impl Iterator<Item = u64>) {
+        for step in steps {
+            let told = format!("{}` cannot be used", layout::checkpoint(step));
+            if let Some(after) = self.hear(&told, SAYS_WITHIN) {
+                self.tally.noticed(Kind::Damage, after);
+                continue;
+            }
+            let words = self.job.as_ref().map(last_words).unwrap_or_default();
+            self.problem(&format!("checkpoint {step} was damaged ({injury:?}), and nobody says so: {words}"));
+        }
+    }
+
     /// No checkpoint is whole: the run must not begin anew.
     fn refuses(&mut self, newest: &str) -> io::Result<()> {
-        if let Some(job) = self.wait_for_its_end(None)?
+        if let Some(job) = self.wait_for_its_end(Cause::Files)?
             && !(job.exit().and_then(|exit| exit.code()) == Some(Outcome::WrongInput.exit_code().into())
                 && job.said().contains(newest))
         {
@@ -146,11 +177,12 @@ impl Case<'_> {
     }
 
     /// If the image was still needed, the failure must name it.
-    fn lose_file(&mut self, number: u64, kind: Option<usize>) -> io::Result<()> {
+    fn lose_file(&mut self, number: u64, at: At) -> io::Result<()> {
         let file = self.data.file(number);
         let aside = self.folder.join("lost");
         fs::rename(&file, &aside)?;
-        let job = self.wait_for_its_end(kind)?;
+        self.book(Kind::LostFile, at, true);
+        let job = self.wait_for_its_end(Cause::Fault(Kind::LostFile))?;
         fs::rename(&aside, &file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(job) = job
@@ -162,7 +194,9 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn send(&mut self, known: &[Process], burst: &Burst, at: At, kind: Option<usize>) -> io::Result<()> {
+    /// The run must be saved and ask to be resumed, unless it was about to end.
+    fn send(&mut self, known: &[Process], burst: &Burst, at: At) -> io::Result<()> {
+        let may_be_done = at == At::Results || !self.has_much_to_do();
         let to: Vec<&Process> = match burst.to {
             To::Rank(number) => pick(known, number).into_iter().collect(),
             To::Ranks => known.iter().filter(|process| process.rank.is_some()).collect(),
@@ -171,13 +205,25 @@ impl Case<'_> {
                 launcher.or(known.first()).into_iter().collect()
             }
         };
-        for &signal in &burst.signals {
-            process::send(to.iter().copied(), signal);
-        }
-        let Some(job) = self.wait_for_its_end(kind)? else { return Ok(()) };
-        // Before the ranks listen, a signal ends them; and mpirun gives them a second after TERM.
-        let hasty = burst.to == To::Launcher && burst.signals.contains(&Signal::SIGTERM);
-        if at == At::StartUp || hasty || self.asked_to_stop(&job) {
+        let met =
+            burst.signals.iter().filter(|&&signal| process::send(to.iter().copied(), signal) > 0).count();
+        self.book(Kind::Signals, at, met > 0);
+        let to_launcher = to.iter().all(|process| process.rank.is_none());
+        let Some(job) = self.wait_for_its_end(Cause::Fault(Kind::Signals))? else { return Ok(()) };
+        let is_done = job.exit().is_some_and(|exit| exit.success());
+        let expected = match at {
+            // mpirun gives the ranks a second after TERM.
+            _ if to_launcher
+                && job.launcher == Launcher::Mpirun
+                && burst.signals.contains(&Signal::SIGTERM) =>
+            {
+                true
+            }
+            // Before the ranks listen, a signal ends them; without ranks the launcher loses it or ends.
+            At::StartUp => to_launcher || !is_done,
+            _ => self.is_preempted(&job) || (is_done && may_be_done),
+        };
+        if expected || met == 0 {
             return Ok(());
         }
         let text = format!("{burst:?} in {} ended with {:?}: {}", at.name(), job.exit(), last_words(&job));
@@ -185,11 +231,9 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn asked_to_stop(&self, job: &Job) -> bool {
+    fn is_preempted(&self, job: &Job) -> bool {
         let code = job.exit().and_then(|exit| exit.code());
-        let preempted = Some(i32::from(Outcome::PREEMPTED));
-        let done = code == Some(0) && self.run.join(layout::RESULT).exists();
-        done || code == preempted
+        code == Some(i32::from(Outcome::PREEMPTED))
             || Status::read(&self.run).is_ok_and(|status| status.phase == Phase::Preempted)
     }
 
@@ -201,35 +245,41 @@ impl Case<'_> {
         let environment = vec![("LIFT_FAULT", text.clone()), ("LIFT_FAULT_LOG", log.display().to_string())];
         self.job = Some(self.start(event.world, environment)?);
         let begun = Instant::now();
-        let Some(job) = self.wait_for_its_end(None)? else {
+        let Some(job) = self.wait_for_its_end(Cause::Files)? else {
             self.problem(&format!("it ran for {:?} with LIFT_FAULT={text}", begun.elapsed()));
             return Ok(());
         };
         let calls = fs::read_to_string(&log).unwrap_or_default();
         let success = job.exit().is_some_and(|exit| exit.success());
-        let struck = if text.starts_with("fail") { reached(text, &calls) } else { !success };
-        self.tally.strike(event.fault.kind(), if struck { At::Checkpoint } else { At::Gone });
-        if !success && text.starts_with("fail") && !job.said().contains("rror") {
-            self.problem(&format!("LIFT_FAULT={text} ended it without a word: {}", last_words(&job)));
+        let calls: Vec<&str> = calls.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        let met = reached(text, &calls);
+        let writes = calls.iter().any(|name| ["create", "write", "rename"].contains(name));
+        self.book(Kind::Call, if writes { At::Checkpoint } else { At::StartUp }, met);
+        // A checkpoint that cannot be written is tried again or left out; one that cannot be looked for ends the run.
+        let may_end = met && (text.starts_with("kill") || text.starts_with("tear") || text.contains("list@"));
+        let must_end = met && !text.starts_with("fail");
+        if (success && must_end) || (!success && !may_end) {
+            let text = format!("LIFT_FAULT={text} ended with {:?}: {}", job.exit(), last_words(&job));
+            self.problem(&text);
         }
         Ok(())
     }
 }
 
-/// Whether the call that was to fail was made.
-fn reached(text: &str, calls: &str) -> bool {
-    let Some((name, at)) = text.split(':').nth(1).and_then(|which| which.split_once('@')) else {
-        return true;
-    };
-    let made = calls.lines().filter(|line| line.split(' ').nth(1) == Some(name)).count();
-    at.parse().is_ok_and(|at: usize| made >= at)
+/// Whether the call was made that was to end the process or to fail.
+fn reached(text: &str, calls: &[&str]) -> bool {
+    let Some((what, which)) = text.split_once(':') else { return false };
+    let which = which.split(':').next().unwrap_or_default();
+    let (name, at) = which.split_once('@').map_or((None, which), |(name, at)| (Some(name), at));
+    let Ok(at) = at.parse::<usize>() else { return false };
+    let name = if what == "tear" { Some("write") } else { name };
+    let made = calls.iter().filter(|made| name.is_none_or(|name| name == **made)).count();
+    // Half a write ends the process before it is counted.
+    if what == "tear" { made + 1 == at } else { made >= at }
 }
 
-/// A rank by any number; the launcher while there is none.
+/// A rank by any number.
 fn pick(known: &[Process], number: u64) -> Option<&Process> {
     let ranks: Vec<&Process> = known.iter().filter(|process| process.rank.is_some()).collect();
-    if ranks.is_empty() {
-        return known.first();
-    }
-    ranks.get(number as usize % ranks.len()).copied()
+    ranks.get(number as usize % ranks.len().max(1)).copied()
 }

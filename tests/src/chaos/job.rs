@@ -2,16 +2,16 @@
 
 use super::data::DataSet;
 use super::process::{self, Process};
-use launcher::protocol::{Status, layout};
+use launcher::protocol::{Phase, Status, layout};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Steps of a whole run.
-pub const STEPS: u64 = 24;
+pub const STEPS: u64 = 40;
 
 /// What a run computes, the same for all its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub enum Determinism {
     AnyWorld,
     /// The same on two ranks.
     TwoRanks,
+}
+
+/// Who starts the ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launcher {
+    /// A single rank is started as it is.
+    Nobody,
+    /// `mpirun`.
+    Mpirun,
+    /// `lift run`.
+    Lift,
 }
 
 /// A start that is to be.
@@ -37,8 +48,10 @@ pub struct Start<'a> {
     pub determinism: Determinism,
     /// Number of ranks.
     pub ranks: usize,
-    /// Whether a single rank is started without `mpirun`.
-    pub bare: bool,
+    /// Who starts them.
+    pub launcher: Launcher,
+    /// The step of the newest checkpoint that is whole.
+    pub newest: Option<u64>,
     /// Seconds that a rank waits for another.
     pub patience: u64,
     /// Variables for it.
@@ -58,7 +71,11 @@ pub struct Job {
     since: SystemTime,
     /// Number of ranks.
     pub ranks: usize,
-    bare: bool,
+    /// Who started them.
+    pub launcher: Launcher,
+    /// The step of the newest checkpoint that was whole before.
+    pub newest: Option<u64>,
+    went_past: bool,
     pid_before: Option<u32>,
     known: Vec<Process>,
     first_step: Option<Duration>,
@@ -68,7 +85,7 @@ pub struct Job {
 impl Start<'_> {
     /// Starts it.
     pub fn spawn(&self) -> io::Result<Job> {
-        let mut command = if self.bare { std::process::Command::new(self.program) } else { self.mpirun() };
+        let mut command = self.command();
         command.args(["train", "-d", "demo", "-m", "demo", "--resume", "auto", "--quiet"]);
         for setting in self.settings() {
             command.args(["--set", &setting]);
@@ -88,7 +105,9 @@ impl Start<'_> {
             started,
             since,
             ranks: self.ranks,
-            bare: self.bare,
+            launcher: self.launcher,
+            newest: self.newest,
+            went_past: false,
             pid_before,
             known: Vec::new(),
             first_step: None,
@@ -97,9 +116,21 @@ impl Start<'_> {
     }
 
     /// What killed ranks leave of Open MPI's own files stays among this run's.
-    fn mpirun(&self) -> std::process::Command {
-        let mut command = crate::mpirun(self.ranks);
-        command.arg(self.program);
+    fn command(&self) -> Command {
+        let mut command = match self.launcher {
+            Launcher::Nobody => Command::new(self.program),
+            Launcher::Mpirun => crate::mpirun(self.ranks),
+            Launcher::Lift => Command::new(crate::binary("lift")),
+        };
+        match self.launcher {
+            Launcher::Nobody => {}
+            Launcher::Mpirun => {
+                command.arg(self.program);
+            }
+            Launcher::Lift => {
+                command.args(["run", "-n", &self.ranks.to_string(), "--"]).env("LIFT_TRAINER", self.program);
+            }
+        }
         command.env("TMPDIR", self.scratch).env("OMPI_MCA_btl_vader_backing_directory", self.scratch);
         command
     }
@@ -110,13 +141,16 @@ impl Start<'_> {
             Determinism::TwoRanks => &["train.determinism=same_world"][..],
         };
         let fixed = [
-            "train.epochs=3",
+            "train.epochs=5",
             "train.batch_size=12",
             "train.threads=1",
             "eval.batch_size=8",
             "eval.every_epochs=1",
             "checkpoint.every_steps=2",
             "checkpoint.keep=3",
+            "checkpoint.best=accuracy",
+            // A disk that is full for a moment does not end a run.
+            "checkpoint.max_failures=100",
         ];
         let mut settings: Vec<String> =
             fixed.iter().chain(determinism).map(|&setting| setting.to_owned()).collect();
@@ -127,8 +161,9 @@ impl Start<'_> {
 }
 
 impl Job {
-    /// Whether it still runs; notes the first new step on the way.
+    /// Whether it still runs; notes on the way the first new step, and where the run went on.
     pub fn runs(&mut self) -> bool {
+        self.note_newest();
         if self.first_step.is_none() && self.started.elapsed() > Duration::from_millis(300) {
             self.note_first_step();
         }
@@ -138,7 +173,7 @@ impl Job {
         self.ended.is_none()
     }
 
-    /// How `mpirun`, or the single rank, ended.
+    /// How `mpirun`, `lift` or the single rank ended.
     pub fn exit(&self) -> Option<ExitStatus> {
         self.ended
     }
@@ -159,18 +194,35 @@ impl Job {
         self.first_step
     }
 
+    /// Whether it left out the newest checkpoint that was whole, and went on from an older one or from none.
+    pub const fn went_past_newest(&self) -> bool {
+        self.went_past
+    }
+
+    /// Before its first step a start has removed what is newer than where it goes on.
+    fn note_newest(&mut self) {
+        let Some(newest) = self.newest else { return };
+        let in_init = |job: &Self| job.status().is_some_and(|status| status.phase == Phase::Init);
+        if self.went_past || self.ended.is_some() || !in_init(self) {
+            return;
+        }
+        let checkpoint = self.run.join(layout::CHECKPOINTS).join(layout::checkpoint(newest));
+        let is_there = written(&checkpoint).is_some_and(|time| time < self.since);
+        // Later a checkpoint goes because there are others.
+        self.went_past = !is_there && in_init(self);
+    }
+
     fn note_first_step(&mut self) {
         // A step's line is written with the checkpoint that follows it; the checkpoint's folder says so first.
-        let newest = newest_checkpoint(&self.run);
-        let new = newest.and_then(|(path, _)| fs::metadata(path.join("manifest.json")).ok());
-        if new.and_then(|file| file.modified().ok()).is_some_and(|time| time > self.since) {
+        let newest = checkpoints(&self.run).pop();
+        if newest.and_then(|(path, _)| written(&path)).is_some_and(|time| time > self.since) {
             self.first_step = Some(self.started.elapsed());
         }
     }
 
     /// The launcher and the ranks that are there by now.
     pub fn processes(&mut self) -> &[Process] {
-        let launcher = (!self.bare).then_some(self.child.id());
+        let launcher = (self.launcher != Launcher::Nobody).then_some(self.child.id());
         let complete = self.known.iter().filter(|process| process.rank.is_some()).count() == self.ranks;
         if !complete {
             self.known = process::of_run(&self.run, launcher);
@@ -261,6 +313,7 @@ pub fn checkpoints(run: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-fn newest_checkpoint(run: &Path) -> Option<(PathBuf, u64)> {
-    checkpoints(run).pop()
+/// When a checkpoint was written.
+pub fn written(checkpoint: &Path) -> Option<SystemTime> {
+    fs::metadata(checkpoint.join("manifest.json")).and_then(|file| file.modified()).ok()
 }

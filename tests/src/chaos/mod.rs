@@ -15,7 +15,7 @@ mod process;
 mod tally;
 mod workshop;
 
-pub use fault::KINDS;
+pub use fault::Kind;
 pub use tally::Tally;
 
 use case::Case;
@@ -64,6 +64,9 @@ impl Default for Options {
     }
 }
 
+/// After so many problems nothing more is begun.
+const MOST_PROBLEMS: usize = 10;
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Begins nothing more, here and in any other thread; what was mounted and written is taken back.
@@ -93,7 +96,9 @@ pub fn play(options: &Options) -> io::Result<Tally> {
             scope.spawn(|| player.work());
         }
     });
-    let tally = player.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let left_out = player.shop.means.left_out();
+    let mut tally = player.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.left_out = left_out;
     if options.keep || (!tally.is_sound() && options.planted.is_none()) {
         eprintln!("what was written stays in {}", folder.keep().display());
     }
@@ -158,7 +163,8 @@ impl Player<'_> {
         let mut all = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         all.add(tally);
         let late = self.options.limit.is_some_and(|limit| self.begun.elapsed() > limit);
-        if all.hits() >= self.options.faults || late || (planted.is_some() && !sound) {
+        let hopeless = all.problems.len() >= MOST_PROBLEMS || (planted.is_some() && !sound);
+        if all.hits() >= self.options.faults || late || hopeless {
             self.stop.store(true, Ordering::Relaxed);
         }
         if self.options.verbose {

@@ -2,7 +2,7 @@
 
 use super::draw::Draw;
 use super::fault::{Fault, Means};
-use super::job::Determinism;
+use super::job::{Determinism, Launcher};
 use super::moment::Moment;
 
 /// Most faults of one run.
@@ -32,13 +32,13 @@ pub struct Event {
     pub world: World,
 }
 
-/// Number of ranks, and whether a single one does without `mpirun`.
+/// Number of ranks, and who starts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct World {
     /// Number of ranks.
     pub ranks: usize,
-    /// Without `mpirun`.
-    pub bare: bool,
+    /// Who starts them.
+    pub launcher: Launcher,
 }
 
 impl Plan {
@@ -48,6 +48,7 @@ impl Plan {
         let determinism = if draw.chance(85) { Determinism::AnyWorld } else { Determinism::TwoRanks };
         let count = draw.within(1, MOST);
         let mut events: Vec<Event> = (0..count).map(|_| Event::draw(&mut draw, determinism, means)).collect();
+        spare_the_results(&mut events, &mut draw);
         order(&mut events, &mut draw);
         Self { determinism, events, last: World::draw(&mut draw, determinism) }
     }
@@ -64,8 +65,8 @@ impl Event {
         let mut world = World::draw(draw, determinism);
         match fault {
             // Nobody notices that the only rank is stopped.
-            Fault::Freeze(_) if world.ranks == 1 => world = World { ranks: 2, bare: false },
-            Fault::KillLauncher => world.bare = false,
+            Fault::Freeze(_) if world.ranks == 1 => world = World { ranks: 2, launcher: Launcher::Mpirun },
+            Fault::KillLauncher if world.launcher == Launcher::Nobody => world.launcher = Launcher::Mpirun,
             _ => {}
         }
         Self { fault, moment, world }
@@ -76,14 +77,27 @@ impl World {
     fn draw(draw: &mut Draw, determinism: Determinism) -> Self {
         let ranks = draw.weighted(&[(15, 1), (60, 2), (15, 3), (10, MOST_RANKS)]);
         let ranks = if determinism == Determinism::TwoRanks { 2 } else { ranks };
-        Self { ranks, bare: draw.chance(60) && ranks == 1 }
+        let launcher = match draw.below(3) {
+            0 => Launcher::Lift,
+            _ if ranks == 1 => Launcher::Nobody,
+            _ => Launcher::Mpirun,
+        };
+        Self { ranks, launcher }
     }
 }
 
-/// Sorts by how far in a run a fault strikes. One that strikes at its start may come anywhere.
+/// Files of results are written in moments: of several faults at them the later ones would come too late.
+fn spare_the_results(events: &mut [Event], draw: &mut Draw) {
+    let late = events.iter_mut().filter(|event| event.moment == Moment::Results);
+    for event in late.skip(1) {
+        event.moment = Moment::training(draw);
+    }
+}
+
+/// Sorts by how far in a run a fault strikes. One that strikes at a start may be anywhere but at the end.
 fn order(events: &mut [Event], draw: &mut Draw) {
     let keys: Vec<u8> =
-        events.iter().map(|event| event.moment.order().unwrap_or_else(|| draw.below(3) as u8)).collect();
+        events.iter().map(|event| event.moment.order().unwrap_or_else(|| draw.below(2) as u8)).collect();
     let mut keyed: Vec<(u8, Event)> = keys.into_iter().zip(events.iter().cloned()).collect();
     keyed.sort_by_key(|&(key, _)| key);
     for (place, (_, event)) in events.iter_mut().zip(keyed) {
@@ -93,6 +107,7 @@ fn order(events: &mut [Event], draw: &mut Draw) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Kind;
     use super::*;
 
     #[test]
@@ -102,11 +117,12 @@ mod tests {
         for case in 0..100 {
             let plan = Plan::draw(3, case, means);
             assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(3, case, means)));
-            kinds.extend(plan.events.iter().map(|event| event.fault.kind()));
+            let kind = |event: &Event| event.fault.kind(event.world.launcher).name();
+            kinds.extend(plan.events.iter().map(kind));
             let orders: Vec<u8> = plan.events.iter().filter_map(|event| event.moment.order()).collect();
             assert!(orders.is_sorted(), "{plan:?}");
         }
-        assert_eq!(kinds.len(), crate::chaos::KINDS.len());
+        assert_eq!(kinds.len(), Kind::ALL.len());
     }
 
     #[test]

@@ -16,11 +16,20 @@ pub struct Process {
     pub rank: Option<usize>,
 }
 
-/// Sends a signal to these. Those that are gone by now get none.
-pub fn send<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) {
-    for process in processes {
-        let _ = kill(Pid::from_raw(process.pid as i32), signal);
-    }
+/// Sends a signal to these, and tells how many were there to get it.
+pub fn send<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) -> usize {
+    let get = |process: &&Process| {
+        let is_there = is_alive(process.pid);
+        kill(Pid::from_raw(process.pid as i32), signal).is_ok() && is_there
+    };
+    processes.into_iter().filter(get).count()
+}
+
+/// Whether it has not ended; who has, and was not waited for yet, takes signals without effect.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// All processes whose command line names `run`, but this one. `launcher` is the one that is no rank.

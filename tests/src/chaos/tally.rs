@@ -1,6 +1,6 @@
 //! What was counted, for people and for programs.
 
-use super::fault::KINDS;
+use super::fault::Kind;
 use super::moment::At;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -9,9 +9,11 @@ use std::time::Duration;
 /// Counts and worst times over all cases.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    struck: [[u64; At::ALL.len()]; KINDS.len()],
-    detection: [Duration; KINDS.len()],
-    /// From the start of a run that goes on to its first new checkpoint.
+    struck: [[u64; At::ALL.len()]; Kind::ALL.len()],
+    noticed: [Duration; Kind::ALL.len()],
+    /// Kinds that cannot be played here.
+    pub left_out: Vec<Kind>,
+    /// From when ranks were killed to the first new checkpoint of the next start, which goes on from one.
     pub back: Duration,
     /// Runs that went through.
     pub cases: u64,
@@ -40,14 +42,15 @@ impl Tally {
     }
 
     /// A fault of this kind struck, or came too late.
-    pub fn strike(&mut self, kind: usize, at: At) {
+    pub fn strike(&mut self, kind: Kind, at: At) {
         let column = At::ALL.iter().position(|&phase| phase == at).unwrap_or(At::ALL.len() - 1);
-        self.struck[kind][column] += 1;
+        self.struck[kind as usize][column] += 1;
     }
 
-    /// The job ended so long after a fault.
-    pub fn detected(&mut self, kind: usize, after: Duration) {
-        self.detection[kind] = self.detection[kind].max(after);
+    /// So long after a fault the job had ended that noticed it, or a start had said what is wrong.
+    pub fn noticed(&mut self, kind: Kind, after: Duration) {
+        let worst = &mut self.noticed[kind as usize];
+        *worst = (*worst).max(after);
     }
 
     /// Faults that met a living run.
@@ -66,9 +69,28 @@ impl Tally {
     }
 
     /// Faults of a kind that met a living run.
-    pub fn of_kind(&self, name: &str) -> u64 {
-        let row = KINDS.iter().position(|&kind| kind == name).map(|kind| &self.struck[kind]);
-        row.map_or(0, |row| row[..At::ALL.len() - 1].iter().sum())
+    pub fn of_kind(&self, kind: Kind) -> u64 {
+        self.struck[kind as usize][..At::ALL.len() - 1].iter().sum()
+    }
+
+    /// What keeps this from being a proof: fewer faults than `wanted`, too many that came too late, kinds that are absent.
+    pub fn shortfalls(&self, wanted: u64) -> Vec<String> {
+        /// From so many on, every kind has been drawn.
+        const ALL_KINDS: u64 = 200;
+        let mut found = Vec::new();
+        if self.hits() < wanted {
+            found.push(format!("{} of {wanted} faults met a living run", self.hits()));
+        }
+        if self.hits() < 9 * self.misses() {
+            found.push(format!("{} faults came too late, more than a tenth", self.misses()));
+        }
+        let absent = |kind: &Kind| self.of_kind(*kind) == 0 && !self.left_out.contains(kind);
+        if self.hits() >= ALL_KINDS {
+            found.extend(
+                Kind::ALL.iter().filter(|kind| absent(kind)).map(|kind| format!("no {}", kind.name())),
+            );
+        }
+        found
     }
 
     /// Adds what another counted.
@@ -76,7 +98,7 @@ impl Tally {
         for (own, theirs) in self.struck.as_flattened_mut().iter_mut().zip(other.struck.as_flattened()) {
             *own += theirs;
         }
-        for (own, theirs) in self.detection.iter_mut().zip(other.detection) {
+        for (own, theirs) in self.noticed.iter_mut().zip(other.noticed) {
             *own = (*own).max(theirs);
         }
         self.back = self.back.max(other.back);
@@ -102,24 +124,27 @@ impl Tally {
         for at in At::ALL {
             let _ = write!(text, "{:>12}", at.name());
         }
-        text += "   ended after, at worst\n";
-        for (kind, row) in KINDS.iter().zip(self.struck).zip(self.detection).map(|((a, b), c)| (a, (b, c))) {
-            let (row, worst) = row;
-            let _ = write!(text, "{kind:20}");
+        text += "  noticed after, at worst\n";
+        for ((kind, row), worst) in Kind::ALL.iter().zip(self.struck).zip(self.noticed) {
+            let _ = write!(text, "{:20}", kind.name());
             for count in row {
                 let _ = write!(text, "{:>12}", if count == 0 { "-".to_owned() } else { count.to_string() });
             }
             let worst =
                 if worst.is_zero() { "-".to_owned() } else { format!("{:.2} s", worst.as_secs_f64()) };
-            let _ = writeln!(text, "{worst:>23}");
+            let worst = if self.left_out.contains(kind) { "not played here" } else { &worst };
+            let _ = writeln!(text, "{worst:>25}");
         }
         let (hits, misses) = (self.hits(), self.misses());
         let share = 100.0 * hits as f64 / (hits + misses).max(1) as f64;
         let _ = writeln!(text, "{hits} of {} faults met a living run ({share:.1} %)", hits + misses);
         let Self { cases, starts, resumes, hangs, left, corrupt, lost, repeated, .. } = self;
         let _ = writeln!(text, "{cases} runs in {starts} starts, {resumes} of them from a checkpoint");
-        let _ =
-            writeln!(text, "first new checkpoint after a resume: {:.2} s at worst", self.back.as_secs_f64());
+        let _ = writeln!(
+            text,
+            "from a kill to the next new checkpoint: {:.2} s at worst",
+            self.back.as_secs_f64()
+        );
         let _ = writeln!(
             text,
             "hangs {hangs}, left behind {left}, silently wrong {corrupt}, samples lost {lost}, repeated {repeated}"
@@ -132,13 +157,14 @@ impl Tally {
 
     /// The same for programs.
     pub fn json(&self, seed: u64, seconds: f64) -> Value {
-        let kinds = KINDS.iter().zip(self.struck).zip(self.detection).map(|((kind, row), worst)| {
+        let kinds = Kind::ALL.iter().zip(self.struck).zip(self.noticed).map(|((kind, row), worst)| {
             let phases = At::ALL.iter().zip(row).map(|(at, count)| (at.name().to_owned(), json!(count)));
             let fields = json!({
                 "by_phase": Value::Object(phases.collect()),
                 "worst_detection_seconds": worst.as_secs_f64(),
+                "played": !self.left_out.contains(kind),
             });
-            ((*kind).to_owned(), fields)
+            (kind.name().to_owned(), fields)
         });
         json!({
             "seed": seed,
@@ -149,7 +175,7 @@ impl Tally {
             "runs": self.cases,
             "starts": self.starts,
             "resumes": self.resumes,
-            "worst_seconds_to_first_new_checkpoint": self.back.as_secs_f64(),
+            "worst_seconds_from_a_kill_to_a_new_checkpoint": self.back.as_secs_f64(),
             "hangs": self.hangs,
             "left_behind": self.left,
             "silent_corruptions": self.corrupt,

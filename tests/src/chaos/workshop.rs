@@ -4,7 +4,7 @@ use super::compare::Expected;
 use super::data::DataSet;
 use super::disk::SmallDisk;
 use super::fault::Means;
-use super::job::{Determinism, Start, Waited};
+use super::job::{Determinism, Launcher, Start, Waited};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,8 @@ fn undisturbed(
         data,
         determinism,
         ranks,
-        bare: ranks == 1,
+        launcher: if ranks == 1 { Launcher::Nobody } else { Launcher::Mpirun },
+        newest: None,
         patience: UNHURRIED,
         environment: Vec::new(),
         number: 0,

@@ -14,14 +14,25 @@ use std::path::{Path, PathBuf};
 /// Trains, evaluates, and prints the result.
 pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
-    let wish =
-        Wish { from: resume(arguments.resume.as_deref()), allow_changed: arguments.allow_changed.clone() };
+    let wish = Wish {
+        from: resume(arguments.resume.as_deref()),
+        allow_changed: arguments.allow_changed.clone(),
+        restarted: is_restarted(),
+    };
     match once(context, &arguments.select, arguments.output.as_deref(), wish, predictions)? {
         Ended::Done(result, folder) => {
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
         Ended::Finished(folder) => {
+            if predictions.is_some() {
+                return Err(Failure::input(format!(
+                    "the run in `{}` was finished before; `lift-trainer eval --run {} --predictions FILE` writes its predictions",
+                    folder.display(),
+                    folder.display()
+                ))
+                .on_all_ranks());
+            }
             if context.world.rank() == 0 {
                 let result = RunResult::read(&folder).map_err(Failure::run)?;
                 eprintln!("the run was finished before");

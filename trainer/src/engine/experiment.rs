@@ -5,7 +5,8 @@ use super::failure::{Failure, agreed};
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
-use super::resume::{Decision, Found, Wish, open_folder};
+use super::restoring::{check, open_folder};
+use super::resume::{Decision, Found, Resume, Wish};
 use super::session::Session;
 use super::training_run::{Finish, TrainingRun, summarise};
 use super::whole::whole_tensors;
@@ -13,7 +14,7 @@ use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{ClassResult, EvalRecord, Logging, Output, Place, RunFolder, RunResult, Start, Summary};
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
-use launcher::protocol::{Outcome, layout};
+use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -70,21 +71,32 @@ impl Experiment<'_> {
     fn run_all(&mut self) -> Result<Ended, Failure> {
         let start = Instant::now();
         let found = match self.decide()? {
-            Decision::Finished(folder) => return Ok(Ended::Finished(folder)),
+            Decision::Finished(folder) => {
+                self.confirm(&folder);
+                return Ok(Ended::Finished(folder));
+            }
             Decision::Fresh => None,
             Decision::GoOn(found) => Some(*found),
         };
         let state = self.share_state(found.as_ref())?;
         self.rank.begin("init");
         let session = Session::open(self.resolved, self.rank, state.is_some())?;
+        if let Some(state) = &state {
+            // Before anything of the run is touched.
+            let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
+            check(&session, state, tensors, self.rank)?;
+        }
         self.tell(&session.notes);
         let backbone = Some(session.weights_fingerprint.as_str());
         if let Some(file) = self.weights {
             agreed(&self.rank.control, || load(file, &session, backbone))?;
         }
-        let folder = self.open_folder(found.as_ref())?;
+        let (folder, path) = self.open_folder(found.as_ref())?;
         let mut record =
             Recorder::open(folder.as_ref(), self.rank, state.as_ref().map(|state| state.metrics_position))?;
+        if let Some(path) = &path {
+            self.rank.set_run_folder(path);
+        }
         let restored =
             state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
         let result = self.work(&session, start, folder.as_ref(), &mut record, restored);
@@ -94,12 +106,28 @@ impl Experiment<'_> {
             Err(failure) => (failure.outcome, Some(failure.message.clone())),
         };
         record.end(outcome, message);
+        if outcome == Outcome::WrongInput {
+            // The command can be given again, corrected.
+            if let Some(folder) = folder {
+                folder.abandon();
+            }
+            return Err(result.err().unwrap_or_else(|| Failure::input("wrong input")));
+        }
         match result? {
             Work::Stopped(outcome) => Ok(Ended::Stopped(outcome)),
-            Work::Done(result) => {
-                let path = folder.map(|folder| folder.path().to_owned()).unwrap_or_default();
-                Ok(Ended::Done(result, path))
-            }
+            Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
+        }
+    }
+
+    /// A run can have ended between its result and its last word about it.
+    fn confirm(&self, folder: &Path) {
+        let Ok(mut status) = Status::read(folder) else { return };
+        if !self.rank.leads() || status.phase == Phase::Done {
+            return;
+        }
+        status.end(Outcome::Done, None);
+        if let Err(error) = status.write(folder) {
+            tracing::warn!("{error}");
         }
     }
 
@@ -137,15 +165,15 @@ impl Experiment<'_> {
         }
     }
 
-    /// Rank 0 creates, or opens again, and locks the folder; every rank logs into it.
-    fn open_folder(&self, found: Option<&Found>) -> Result<Option<RunFolder>, Failure> {
-        let Some(place) = &self.place else { return Ok(None) };
+    /// Rank 0 creates, or opens again, and locks the folder; every rank logs into it and knows where it is.
+    fn open_folder(&self, found: Option<&Found>) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
+        let Some(place) = &self.place else { return Ok((None, None)) };
         let leads = self.rank.leads();
         let folder = agreed(&self.rank.control, || {
             let text = self.resolved.to_toml();
             let open = || match found {
-                Some(found) => open_folder(place, found, &text),
-                None => RunFolder::create(place, &text, self.start(place)).map_err(Failure::input),
+                Some(found) => open_folder(place, found, &text, self.start(place)),
+                None => RunFolder::create(place, &text, self.start(place)).map_err(Failure::of_folder),
             };
             leads.then(open).transpose()
         })?;
@@ -153,18 +181,14 @@ impl Experiment<'_> {
         let path = self.rank.control.broadcast(own.into_bytes(), 0)?;
         let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
         let logs = path.join(layout::LOGS);
-        self.rank.set_run_folder(&path);
-        agreed(&self.rank.control, || self.logging.attach(&logs).map_err(Failure::input))?;
-        Ok(folder)
+        agreed(&self.rank.control, || self.logging.attach(&logs).map_err(Failure::of_folder))?;
+        Ok((folder, Some(path)))
     }
 
     /// A restarted job may find what it left before its first checkpoint.
     fn start(&self, place: &Place) -> Start {
-        if self.resume.from == super::resume::Resume::Auto && place.latest().is_some() {
-            Start::Again
-        } else {
-            Start::Fresh
-        }
+        let goes_on = self.resume.from == Resume::Auto || self.resume.restarted;
+        if goes_on && place.latest().is_some() { Start::Again } else { Start::Fresh }
     }
 
     fn work(
@@ -189,7 +213,7 @@ impl Experiment<'_> {
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
         record.evaluation(EvalRecord {
-            epoch: if progress.steps > 0 { session.config.train.epochs } else { 0 },
+            epoch: progress.epoch,
             step: progress.steps,
             split: "test".to_owned(),
             summary: summary.clone(),
@@ -198,7 +222,11 @@ impl Experiment<'_> {
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
         let trainables = session.model.trainables();
         let tensors = whole_tensors(trainables, &trainables.flat(), self.rank.group.as_ref())?;
-        agreed(&self.rank.control, || self.write(session, &tensors, &result, folder))?;
+        // With a result the run counts as finished: nothing of it may be missing then.
+        agreed(&self.rank.control, || {
+            record.secure_metrics()?;
+            self.write(session, &tensors, &result, folder)
+        })?;
         Ok(Work::Done(Box::new(result)))
     }
 

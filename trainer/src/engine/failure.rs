@@ -1,6 +1,7 @@
 //! How a run ends that does not end well.
 
-use crate::run::Request;
+use crate::run::checkpoint::CheckpointError;
+use crate::run::{Request, RunError};
 use collectives::{CollectiveError, Control};
 use launcher::protocol::Outcome;
 use std::fmt::Display;
@@ -27,6 +28,17 @@ impl Failure {
     /// A failure of the run itself.
     pub fn run(error: impl Display) -> Self {
         Self { outcome: Outcome::Failed, message: error.to_string(), common: false }
+    }
+
+    /// A run folder that cannot be used: chosen badly, or the system fails and may not the next time.
+    pub fn of_folder(error: RunError) -> Self {
+        if error.is_wrong_input() { Self::input(error) } else { Self::run(error) }
+    }
+
+    /// The same for a checkpoint.
+    pub fn of_checkpoint(error: CheckpointError) -> Self {
+        let passes = error.is_transient() || error.is_no_room();
+        if passes { Self::run(error) } else { Self::input(error) }
     }
 
     /// A request to stop, met where no result can be given any more.

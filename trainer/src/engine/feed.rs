@@ -34,9 +34,14 @@ impl Plan {
         steps_per_epoch(self.order.len(epoch), self.batch_size)
     }
 
+    /// Steps of all epochs before this one.
+    pub fn steps_before(&self, epoch: u64) -> u64 {
+        (0..epoch).map(|epoch| self.steps(epoch)).sum()
+    }
+
     /// Steps of all epochs.
     pub fn total_steps(&self) -> u64 {
-        (0..self.epochs).map(|epoch| self.steps(epoch)).sum()
+        self.steps_before(self.epochs)
     }
 
     /// The most samples of a rank that go through the model at once.

@@ -10,6 +10,8 @@ pub struct Progress {
     pub epoch: u64,
     /// Steps done in it.
     pub in_epoch: u64,
+    /// Steps that it has; known with its first step.
+    pub of_epoch: u64,
     /// Steps done over the whole run.
     pub steps: u64,
     /// Samples seen.
@@ -26,6 +28,13 @@ pub struct Progress {
     pub totals: EpochTotals,
     /// Seconds in the training loop.
     pub seconds: f64,
+}
+
+impl Progress {
+    /// Whether no epoch is begun, or all its steps are done.
+    pub fn is_between_epochs(&self) -> bool {
+        self.in_epoch == 0 || self.in_epoch >= self.of_epoch
+    }
 }
 
 /// Means over the steps of an epoch.

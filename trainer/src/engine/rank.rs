@@ -85,8 +85,19 @@ impl Rank {
             ..LivenessOptions::default()
         };
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
+        let group = match group(world, &control, device, options) {
+            Ok(group) => Rc::from(group),
+            Err(failure) => {
+                // What all ranks find alike is no death of the first that ends.
+                if failure.common {
+                    liveness.goodbye();
+                } else {
+                    std::mem::forget(liveness);
+                }
+                return Err(failure);
+            }
+        };
         let liveness = RefCell::new(Some(liveness));
-        let group = Rc::from(group(world, &control, device, options)?);
         Ok(Self {
             group,
             control,
@@ -233,6 +244,10 @@ fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Se
         let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(folder) = folder else { return };
         let written = Status::read(&folder).and_then(|mut status| {
+            if status.outcome.is_some() {
+                // The run had its last word before.
+                return Ok(());
+            }
             status.end(Outcome::Failed, Some(verdict.to_string()));
             status.write(&folder)
         });

@@ -1,25 +1,21 @@
 //! Rank 0's running record: metrics and status. On other ranks it does nothing.
 
 use super::failure::{Failure, agreed};
+use super::heartbeat::Heartbeat;
 use super::rank::Rank;
 use crate::run::{EvalRecord, MetricsWriter, Record, RunFolder};
 use launcher::protocol::{Outcome, Phase, Status};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How often the status of a training run is written.
-const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is said that the metrics cannot be written.
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Metrics and status of one run.
 pub struct Recorder {
     metrics: Option<MetricsWriter>,
-    status: Option<(Status, PathBuf)>,
-    written: Instant,
+    heartbeat: Option<Heartbeat>,
     warned: Option<Instant>,
 }
-
-/// How often it is said that the files cannot be written.
-const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Recorder {
     /// Starts the files of a run, or goes on with those of one that was at `metrics_position`.
@@ -37,16 +33,12 @@ impl Recorder {
             };
             let mut status = Status::starting(rank.world_size());
             status.phase = Phase::Init;
-            status.write(folder.path()).map_err(Failure::input)?;
-            Ok(Some((metrics.map_err(Failure::input)?, status, folder.path().to_owned())))
+            status.write(folder.path()).map_err(Failure::run)?;
+            let heartbeat = Heartbeat::start(status, folder.path(), rank.activity.clone());
+            Ok(Some((metrics.map_err(Failure::of_folder)?, heartbeat.map_err(Failure::run)?)))
         })?;
-        let written = Instant::now();
-        Ok(match opened {
-            None => Self { metrics: None, status: None, written, warned: None },
-            Some((metrics, status, path)) => {
-                Self { metrics: Some(metrics), status: Some((status, path)), written, warned: None }
-            }
-        })
+        let (metrics, heartbeat) = opened.unzip();
+        Ok(Self { metrics, heartbeat, warned: None })
     }
 
     /// Adds a line to the metrics.
@@ -58,26 +50,21 @@ impl Recorder {
 
     /// Another part of the run begins.
     pub fn phase(&mut self, phase: Phase) {
-        if let Some((status, _)) = &mut self.status {
-            status.phase = phase;
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_phase(phase);
         }
-        self.write_status();
     }
 
     /// A step is done; the status tells it from time to time.
     pub fn step(&mut self, epoch: u64, step: u64) {
-        let Some((status, _)) = &mut self.status else { return };
-        (status.epoch, status.step) = (epoch, step);
-        if self.written.elapsed() >= STATUS_INTERVAL {
-            self.write_status();
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_step(epoch, step);
         }
     }
 
     /// An evaluation is done.
     pub fn evaluation(&mut self, evaluation: EvalRecord) {
-        if let Some((status, _)) = &mut self.status {
-            (status.epoch, status.step) = (evaluation.epoch, evaluation.step);
-        }
+        self.step(evaluation.epoch, evaluation.step);
         self.append(&Record::Eval(evaluation));
     }
 
@@ -101,18 +88,11 @@ impl Recorder {
         {
             tracing::error!("{error}");
         }
-        let Some((status, path)) = &mut self.status else { return };
-        status.end(outcome, message);
-        if let Err(error) = status.write(path) {
+        if let Some(heartbeat) = &mut self.heartbeat
+            && let Err(error) = heartbeat.end(outcome, message)
+        {
             tracing::error!("{error}");
         }
-    }
-
-    fn write_status(&mut self) {
-        self.written = Instant::now();
-        let Some((status, path)) = &mut self.status else { return };
-        let written = status.write(path);
-        self.tolerate(written);
     }
 
     /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,

@@ -1,21 +1,12 @@
-//! Going on from a checkpoint: which one, whether it fits, and how all ranks come to have it.
+//! Going on from a checkpoint: which one, and whether it fits.
 
-use super::failure::{Failure, agreed};
-use super::progress::RunState;
-use super::rank::Rank;
-use super::saving::MOMENTUM;
-use super::session::Session;
-use crate::config::{Difference, Resolved};
-#[cfg(feature = "faults")]
-use crate::run::checkpoint::Planted;
-use crate::run::checkpoint::{Dtype, Reader, Retention, Snapshot, Store, TensorBytes};
-use crate::run::{Place, RunFolder};
-use collectives::CollectiveError;
+use super::failure::Failure;
+use super::progress::{Progress, RunState};
+use crate::config::{Difference, Resolved, Sampler};
+use crate::run::Place;
+use crate::run::checkpoint::{Reader, Snapshot};
 use launcher::protocol::layout;
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
 
 /// Where a run is to go on from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +26,8 @@ pub struct Wish {
     pub from: Resume,
     /// Keys whose values may differ from those of the run that is gone on with.
     pub allow_changed: Vec<String>,
+    /// The job was started before, with the same wish.
+    pub restarted: bool,
 }
 
 /// What was found, on rank 0.
@@ -56,7 +49,7 @@ pub enum Decision {
 }
 
 /// Settings that change where and how fast a run computes, but not what it is; what files hold is compared by itself.
-const FREE: [&str; 17] = [
+const FREE: [&str; 23] = [
     "data.root",
     "data.train_list",
     "data.test_list",
@@ -74,70 +67,154 @@ const FREE: [&str; 17] = [
     "checkpoint.max_failures",
     "backbone.placement",
     "head.placement",
+    "distributed.backend",
+    "distributed.timeout_seconds",
+    "distributed.stall_seconds",
+    "distributed.check_every_steps",
+    "distributed.overlap",
+    "distributed.bucket_megabytes",
+];
+
+/// Settings that decide which samples are in which step.
+const ORDER: [&str; 6] = [
+    "train.seed",
+    "train.batch_size",
+    "data.sampler",
+    "data.samples_per_class",
+    "data.repeat_threshold",
+    "data.shots",
 ];
 
 impl Wish {
     /// A run that begins anew.
     pub fn never() -> Self {
-        Self { from: Resume::Never, allow_changed: Vec::new() }
+        Self { from: Resume::Never, allow_changed: Vec::new(), restarted: false }
     }
 
     /// Looks for what to go on from. Only for rank 0.
     pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
-        let (reader, run, path) = match &self.from {
-            Resume::Never => return Ok(Decision::Fresh),
-            Resume::Auto => {
-                let Some(run) = place.latest() else { return Ok(Decision::Fresh) };
-                if run.join(layout::RESULT).exists() {
-                    return Ok(Decision::Finished(run));
-                }
-                (Reader::new(&run.join(layout::CHECKPOINTS)), run, None)
-            }
-            Resume::From(path) => from_path(path)?,
-        };
-        let snapshot = match path {
-            Some(path) => reader.load_path(&path).map_err(Failure::input)?,
-            None => match reader.newest::<RunState>().map_err(Failure::input)? {
-                Some(found) => {
-                    for (path, reason) in &found.skipped {
-                        eprintln!("warning: `{}` cannot be used: {reason}", path.display());
-                    }
-                    found.snapshot
-                }
-                None if self.from == Resume::Auto => return Ok(Decision::Fresh),
-                None => {
-                    let folder = reader.folder().display();
-                    return Err(Failure::input(format!(
-                        "`{folder}` holds no checkpoint; --resume needs one"
-                    )));
-                }
+        match &self.from {
+            Resume::Never => Ok(Decision::Fresh),
+            Resume::Auto => self.own(place, resolved),
+            Resume::From(path) => match self.own_of_restart(place, resolved)? {
+                Decision::Fresh => self.named(path, resolved),
+                decided => Ok(decided),
             },
+        }
+    }
+
+    /// From the run's own folder.
+    fn own(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
+        let Some(run) = place.latest() else { return Ok(Decision::Fresh) };
+        let is_finished = run.join(layout::RESULT).exists();
+        let changes = self.changes_since(&run, resolved)?;
+        if is_finished && changes.is_empty() {
+            return Ok(Decision::Finished(run));
+        }
+        let reader = Reader::new(&run.join(layout::CHECKPOINTS));
+        match newest(&reader)? {
+            Some(snapshot) => self.go_on(snapshot, run, resolved),
+            None if is_finished => Err(Failure::input(format!(
+                "the run in `{}` is finished and left no checkpoint to go on from; choose another --output",
+                run.display()
+            ))),
+            None => Ok(Decision::Fresh),
+        }
+    }
+
+    /// What a job that was started again has made itself, if it was first told to go on with something else.
+    fn own_of_restart(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
+        match place {
+            Place::Named(_) if self.restarted => self.own(place, resolved),
+            _ => Ok(Decision::Fresh),
+        }
+    }
+
+    fn named(&self, path: &Path, resolved: &Resolved) -> Result<Decision, Failure> {
+        let (reader, run, checkpoint) = from_path(path)?;
+        let snapshot = match checkpoint {
+            Some(path) => reader.load_path(&path).map_err(Failure::of_checkpoint)?,
+            None => newest(&reader)?.ok_or_else(|| {
+                let folder = reader.folder().display();
+                Failure::input(format!("`{folder}` holds no checkpoint; --resume needs one"))
+            })?,
         };
-        self.same_configuration(&snapshot.state.identity.config, resolved)?;
+        self.go_on(snapshot, run, resolved)
+    }
+
+    fn go_on(
+        &self,
+        snapshot: Snapshot<RunState>,
+        run: PathBuf,
+        resolved: &Resolved,
+    ) -> Result<Decision, Failure> {
+        let changes = self.changes(&snapshot.state.identity.config, resolved)?;
+        fits(&snapshot.state.progress, &changes, resolved)?;
         Ok(Decision::GoOn(Box::new(Found { snapshot, run })))
     }
 
-    /// Refuses a configuration that differs where it would make another run of it.
-    fn same_configuration(&self, theirs: &str, ours: &Resolved) -> Result<(), Failure> {
+    /// What is not as in the configuration that a run was last started with.
+    fn changes_since(&self, run: &Path, resolved: &Resolved) -> Result<Vec<Difference>, Failure> {
+        let path = run.join(layout::CONFIG);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => self.changes(&text, resolved),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Failure::run(format!("cannot read `{}`: {error}", path.display()))),
+        }
+    }
+
+    /// What the run is changed in, as the person allows it. A configuration that would make another run of it is refused.
+    fn changes(&self, theirs: &str, ours: &Resolved) -> Result<Vec<Difference>, Failure> {
         let theirs = Resolved::from_run_folder(theirs).map_err(|error| {
-            Failure::input(format!("the configuration in the checkpoint cannot be read: {error}"))
+            Failure::input(format!("the configuration of the run to go on with cannot be read: {error}"))
         })?;
-        let free = |key: &str| FREE.contains(&key) || key.starts_with("distributed.");
         let allowed = |key: &str| self.allow_changed.iter().any(|allowed| allowed == key);
-        let differences = theirs.diff(ours);
-        let line = |d: &Difference| format!("\n  {}: {} in the checkpoint, {} now", d.key, d.left, d.right);
-        let refused: Vec<_> = differences.iter().filter(|d| !free(&d.key) && !allowed(&d.key)).collect();
-        for difference in differences.iter().filter(|d| free(&d.key) || allowed(&d.key)) {
-            tracing::info!("changed since the checkpoint:{}", line(difference));
+        let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
+        let (free, changes): (Vec<_>, Vec<_>) =
+            theirs.diff(ours).into_iter().partition(|d| FREE.contains(&d.key.as_str()));
+        let (allowed, refused): (Vec<_>, Vec<_>) = changes.into_iter().partition(|d| allowed(&d.key));
+        for difference in free.iter().chain(&allowed) {
+            tracing::info!("changed since the run was last started:{}", line(difference));
         }
         if refused.is_empty() {
-            return Ok(());
+            return Ok(allowed);
         }
-        let lines: String = refused.iter().map(|d| line(d)).collect();
+        let lines: String = refused.iter().map(line).collect();
         Err(Failure::input(format!(
             "the run to go on with has another configuration:{lines}\ngive the same settings, or allow the change with --allow-changed KEY, or begin anew with --resume never and another --output"
         )))
     }
+}
+
+/// The newest checkpoint that is whole, with a word about those that are not.
+fn newest(reader: &Reader) -> Result<Option<Snapshot<RunState>>, Failure> {
+    let found = reader.newest::<RunState>().map_err(Failure::of_checkpoint)?;
+    Ok(found.map(|found| {
+        for (path, reason) in &found.skipped {
+            eprintln!("warning: `{}` cannot be used: {reason}", path.display());
+        }
+        found.snapshot
+    }))
+}
+
+/// Refuses changes for which the place of a run in its steps means nothing.
+fn fits(progress: &Progress, changes: &[Difference], resolved: &Resolved) -> Result<(), Failure> {
+    if resolved.config.train.epochs == 0 {
+        let text = "train.epochs=0 trains nothing and would lose what the run has learnt; evaluate it with `lift-trainer eval --run`";
+        return Err(Failure::input(text));
+    }
+    let progressive = resolved.config.data.sampler == Sampler::Progressive;
+    let orders = |key: &str| ORDER.contains(&key) || (key == "train.epochs" && progressive);
+    let Some(change) = changes.iter().find(|change| orders(&change.key)) else { return Ok(()) };
+    if progress.is_between_epochs() {
+        return Ok(());
+    }
+    Err(Failure::input(format!(
+        "{} decides which samples follow, and the checkpoint lies {} steps within epoch {}; change it where an epoch ends, by naming such a checkpoint with --resume",
+        change.key,
+        progress.in_epoch,
+        progress.epoch + 1
+    )))
 }
 
 /// A run folder, or the folder of one checkpoint in it.
@@ -162,121 +239,4 @@ fn from_path(path: &Path) -> Result<(Reader, PathBuf, Option<PathBuf>), Failure>
             path.display()
         ))),
     }
-}
-
-/// Puts a checkpoint's values into a session on every rank. Rank 0 brings the tensors; what it finds wrong with them
-/// every rank reports.
-pub fn restore(
-    session: &Session,
-    momentum: &Tensor,
-    state: &RunState,
-    tensors: Option<&[TensorBytes]>,
-    rank: &Rank,
-) -> Result<(), Failure> {
-    let trainables = session.model.trainables();
-    let names = agreed(&rank.control, || {
-        same_inputs(session, state)?;
-        let by_name: BTreeMap<&str, &TensorBytes> =
-            tensors.unwrap_or_default().iter().map(|t| (t.name.as_str(), t)).collect();
-        if tensors.is_some() {
-            check_shapes(session, &by_name)?;
-        }
-        Ok(by_name)
-    })?;
-    let flat = trainables.flat();
-    for (name, shape) in trainables.shapes() {
-        for (prefix, into) in [("", &flat), (MOMENTUM, momentum)] {
-            #[cfg(feature = "faults")]
-            if prefix == MOMENTUM && Planted::StaleMomentum.is_played() {
-                continue;
-            }
-            let bytes = names.get(format!("{prefix}{name}").as_str()).copied();
-            let value = share(bytes, &shape, into, rank)?;
-            trainables.set_in(into, name, &value).map_err(Failure::run)?;
-        }
-    }
-    Ok(())
-}
-
-/// The tensor that rank 0 has, on every rank.
-fn share(
-    bytes: Option<&TensorBytes>,
-    shape: &[i64],
-    like: &Tensor,
-    rank: &Rank,
-) -> Result<Tensor, CollectiveError> {
-    let options = (like.kind(), like.device());
-    let mut value = match bytes {
-        Some(tensor) => {
-            let kind = if tensor.dtype == Dtype::F64 { Kind::Double } else { Kind::Float };
-            Tensor::from_data_size(&tensor.bytes, shape, kind).to_kind(options.0).to_device(options.1)
-        }
-        None => Tensor::zeros(shape, options),
-    };
-    rank.group.broadcast(&mut value, 0)?;
-    Ok(value)
-}
-
-fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
-    let inputs = [
-        ("model.weights", &state.identity.backbone_fingerprint, &session.weights_fingerprint),
-        ("the data set", &state.identity.data_fingerprint, &session.data_fingerprint),
-    ];
-    for (what, theirs, ours) in inputs {
-        if theirs != ours {
-            return Err(Failure::input(format!(
-                "{what} is not what the checkpoint was made with: its fingerprint is {ours}, expected {theirs}; give the same files"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Result<(), Failure> {
-    let trainables = session.model.trainables();
-    let mut expected = 0;
-    for (name, shape) in trainables.shapes() {
-        for name in [name.to_owned(), format!("{MOMENTUM}{name}")] {
-            expected += 1;
-            let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
-            match found.get(name.as_str()) {
-                None => {
-                    return Err(Failure::input(format!(
-                        "the checkpoint has no tensor `{name}`; it is of another method or model"
-                    )));
-                }
-                Some(tensor) if tensor.shape != shape => {
-                    let found = &tensor.shape;
-                    return Err(Failure::input(format!(
-                        "`{name}` has shape {found:?} in the checkpoint, expected {shape:?}; it is of another method or model"
-                    )));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    if found.len() == expected {
-        return Ok(());
-    }
-    Err(Failure::input(format!(
-        "the checkpoint holds {} tensors, expected {expected}; it is of another method or model",
-        found.len()
-    )))
-}
-
-/// The folder of a run that goes on: its own, or a new one that begins with the metrics of the old.
-pub fn open_folder(place: &Place, found: &Found, config: &str) -> Result<RunFolder, Failure> {
-    let Snapshot { step, state, .. } = &found.snapshot;
-    let folder =
-        RunFolder::resume(place, &found.run, config, state.metrics_position).map_err(Failure::input)?;
-    discard_after(&folder, *step)?;
-    Ok(folder)
-}
-
-/// Removes later checkpoints than the one that a run goes on from: they belong to a past that did not happen. To be
-/// called before the metrics are cut, for they hold positions behind the cut.
-pub fn discard_after(folder: &RunFolder, step: u64) -> Result<(), Failure> {
-    let retention = Retention { keep: NonZeroUsize::MAX, best: true };
-    let mut store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
-    store.discard_after(step).map_err(Failure::input)
 }

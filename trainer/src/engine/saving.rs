@@ -17,6 +17,17 @@ use tch::{Kind, Tensor};
 /// Before a trained tensor's name, that of its momentum.
 pub const MOMENTUM: &str = "momentum.";
 
+/// Why a checkpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Occasion {
+    /// It is time. A later one may take its place while it waits.
+    Regular,
+    /// The test set was evaluated, with this value of `checkpoint.best`.
+    Evaluated(f64),
+    /// The run is left: without this one the steps since the last are lost.
+    Leaving,
+}
+
 /// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
 pub struct Saver<'a> {
     rank: &'a Rank,
@@ -68,15 +79,14 @@ impl<'a> Saver<'a> {
         self.every_steps > 0 || !self.every.is_zero()
     }
 
-    /// Takes a snapshot and has it written; all ranks together. With `must_keep` no later one takes its place while it
-    /// waits.
+    /// Takes a snapshot and has it written; all ranks together.
     pub fn save(
         &mut self,
         trainables: &Trainables,
         momentum: &Tensor,
         progress: &Progress,
         recorder: &mut Recorder,
-        (must_keep, metric): (bool, Option<f64>),
+        occasion: Occasion,
     ) -> Result<(), Failure> {
         let start = Instant::now();
         let divided = trainables.layout().any(|(.., rows)| rows.is_some());
@@ -92,14 +102,14 @@ impl<'a> Saver<'a> {
             let values = values.iter().map(|(name, tensor)| (name.clone(), tensor));
             let tensors = host_bytes(values.chain(momenta), used)?;
             match self.state(progress, recorder) {
-                Err(error) => self.count_unsecured(progress.steps, must_keep, &error),
+                Err(error) => self.count_unsecured(progress.steps, occasion, &error),
                 Ok(state) => {
                     self.unsecured = 0;
                     let snapshot = Snapshot { step: progress.steps, tensors, state };
-                    if must_keep {
-                        writer.submit_must_keep(snapshot, metric);
-                    } else {
-                        writer.submit(snapshot, metric);
+                    match occasion {
+                        Occasion::Regular => writer.submit(snapshot, None),
+                        Occasion::Evaluated(metric) => writer.submit_must_keep(snapshot, Some(metric)),
+                        Occasion::Leaving => writer.submit_must_keep(snapshot, None),
                     }
                 }
             }
@@ -110,10 +120,10 @@ impl<'a> Saver<'a> {
     }
 
     /// The metrics that a checkpoint counts on could not be forced to disk.
-    fn count_unsecured(&mut self, step: u64, must_keep: bool, error: &Failure) {
+    fn count_unsecured(&mut self, step: u64, occasion: Occasion, error: &Failure) {
         tracing::warn!("the checkpoint after step {step} was not written: {error}");
         self.unsecured += 1;
-        if must_keep || self.unsecured >= self.max_failures {
+        if occasion == Occasion::Leaving || self.unsecured >= self.max_failures {
             self.gave_up = Some(too_many(self.unsecured, error));
         }
     }
@@ -142,13 +152,22 @@ impl<'a> Saver<'a> {
         self.gave_up.take()
     }
 
-    /// Returns when everything submitted is written, or could not be.
+    /// Returns when everything submitted is written; that the last one could not be is an error.
     pub fn finish(&mut self) -> Result<(), Failure> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        let result = writer.finish().map_err(Failure::run);
+        let last = writer.finish().map_err(Failure::run);
+        self.close()?;
+        last
+    }
+
+    /// The same where the run does not depend on the last one: an error is only that too many could not be written.
+    pub fn close(&mut self) -> Result<(), Failure> {
+        if let Some(writer) = &mut self.writer {
+            // What failed is among the events.
+            drop(writer.finish());
+        }
         let problem = self.problem();
         self.writer = None;
-        result?;
         problem.map_or(Ok(()), |problem| Err(Failure::run(problem)))
     }
 
@@ -177,7 +196,7 @@ fn writer(config: &Config, folder: &RunFolder) -> Result<Writer<RunState>, Failu
     let checkpoint = &config.checkpoint;
     let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
     let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
-    let store = Store::open(&folder.checkpoints(), retention).map_err(Failure::input)?;
+    let store = Store::open(&folder.checkpoints(), retention).map_err(Failure::of_checkpoint)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
     Writer::start(store, options).map_err(Failure::run)
 }

@@ -6,7 +6,7 @@ use super::feed::Plan;
 use super::progress::{EpochTotals, Progress};
 use super::rank::Rank;
 use super::recorder::Recorder;
-use super::saving::Saver;
+use super::saving::{Occasion, Saver};
 use super::schedule::LearningRate;
 use super::step::{Notice, StepOutcome, Stepper};
 use crate::config::NonFinite;
@@ -81,7 +81,7 @@ impl Training<'_, '_> {
         progress: &mut Progress,
         at_epoch_end: &mut AtEpochEnd<'_>,
     ) -> Result<End, Failure> {
-        while progress.epoch < self.plan.epochs && !self.has_all_steps(progress) {
+        while progress.epoch < self.plan.epochs && !self.is_cut_off(progress) {
             if progress.evaluation_due
                 && let Some(request) = self.evaluate(model, stepper, progress, at_epoch_end)?
             {
@@ -93,10 +93,16 @@ impl Training<'_, '_> {
                     return Ok(end);
                 }
             }
-            self.close_epoch(progress);
+            if !self.is_cut_off(progress) {
+                self.close_epoch(progress);
+            }
         }
-        self.reporter.finish();
         Ok(End::Complete)
+    }
+
+    /// Whether all steps are made and the epoch has more. One that has none is closed and counted first.
+    fn is_cut_off(&self, progress: &Progress) -> bool {
+        self.has_all_steps(progress) && progress.in_epoch < self.plan.steps(progress.epoch)
     }
 
     fn has_all_steps(&self, progress: &Progress) -> bool {
@@ -131,7 +137,7 @@ impl Training<'_, '_> {
             model.vision().shape.resolution,
             model.device(),
         );
-        let rate = self.rate.at(epoch, progress.steps);
+        let rate = self.rate.at(epoch, self.plan.steps_before(epoch) + in_epoch);
         let apply = !progress.left_out.contains(&(progress.steps + 1));
         let outcome = {
             let _entered = self.rank.activity.enter("step");
@@ -165,6 +171,7 @@ impl Training<'_, '_> {
         let seconds = elapsed.as_secs_f64();
         progress.steps += 1;
         progress.in_epoch += 1;
+        progress.of_epoch = self.plan.steps(progress.epoch);
         progress.samples += outcome.samples;
         progress.bad_images += outcome.skipped;
         progress.seconds += seconds;
@@ -182,7 +189,7 @@ impl Training<'_, '_> {
             samples: outcome.samples,
             images_per_second: outcome.samples as f64 / seconds.max(1e-9),
             data_wait: data_wait.as_secs_f64(),
-            finite: outcome.finite,
+            finite: outcome.finite && !progress.left_out.contains(&progress.steps),
             bytes: *bytes,
         };
         self.reporter.step(&record);
@@ -215,7 +222,7 @@ impl Training<'_, '_> {
             return Ok(Some(End::Stopped(request)));
         }
         if outcome.save {
-            self.save(model, stepper, progress, None)?;
+            self.save(model, stepper, progress, Occasion::Regular)?;
         }
         Ok(None)
     }
@@ -290,8 +297,8 @@ impl Training<'_, '_> {
             Ok(Some((record, metric))) => {
                 progress.evaluation_due = false;
                 self.recorder.append(&Record::Eval(record));
-                if metric.is_some() {
-                    self.save(model, stepper, progress, metric)?;
+                if let Some(metric) = metric {
+                    self.save(model, stepper, progress, Occasion::Evaluated(metric))?;
                 }
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
@@ -303,17 +310,21 @@ impl Training<'_, '_> {
         Ok(None)
     }
 
-    /// Takes a snapshot, which is written in the background; one with a metric is not replaced by a later one.
+    /// Takes a snapshot, which is written in the background.
     pub fn save(
         &mut self,
         model: &Model,
         stepper: &Stepper<'_>,
         progress: &Progress,
-        metric: Option<f64>,
+        occasion: Occasion,
     ) -> Result<(), Failure> {
-        let _entered = self.rank.activity.enter("checkpoint");
-        let keep = (metric.is_some(), metric);
-        self.saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, keep)
+        // The metrics are forced to disk first, which may take longer than a step.
+        self.rank.begin("saving");
+        let entered = self.rank.activity.enter("checkpoint");
+        self.saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, occasion)?;
+        drop(entered);
+        self.rank.begin("training");
+        Ok(())
     }
 
     /// Saves, and returns on every rank when it is on disk or could not be.
@@ -323,11 +334,10 @@ impl Training<'_, '_> {
         stepper: &Stepper<'_>,
         progress: &Progress,
     ) -> Result<(), Failure> {
+        self.save(model, stepper, progress, Occasion::Leaving)?;
         self.rank.begin("saving");
         let _entered = self.rank.activity.enter("checkpoint");
-        let (saver, keep) = (&mut *self.saver, (true, None));
-        saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, keep)?;
-        super::failure::agreed(&self.rank.control, || saver.finish())
+        super::failure::agreed(&self.rank.control, || self.saver.finish())
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.
@@ -344,17 +354,20 @@ impl Training<'_, '_> {
         Ok(Failure::run(format!("rank {rank}: {text}")).on_all_ranks())
     }
 
-    fn close_epoch(&mut self, progress: &mut Progress) {
-        let totals = std::mem::take(&mut progress.totals);
-        let EpochTotals { samples, seconds, .. } = totals;
-        let (epoch, step, loss) = (progress.epoch, progress.steps, totals.mean_loss());
+    /// Tells of an epoch; at the end of the run also of one that was cut off, which `progress` still is in.
+    pub fn tell_epoch(&mut self, progress: &Progress) {
+        let EpochTotals { samples, seconds, .. } = progress.totals;
+        let (epoch, step, loss) = (progress.epoch, progress.steps, progress.totals.mean_loss());
         let record = EpochRecord { epoch, step, loss, samples, seconds };
         self.reporter.epoch(&record);
         self.recorder.append(&Record::Epoch(record));
-        if progress.in_epoch == self.plan.steps(progress.epoch) {
-            progress.epoch += 1;
-            progress.in_epoch = 0;
-            progress.evaluation_due = progress.epoch < self.plan.epochs;
-        }
+    }
+
+    fn close_epoch(&mut self, progress: &mut Progress) {
+        self.tell_epoch(progress);
+        progress.totals = EpochTotals::default();
+        progress.epoch += 1;
+        progress.in_epoch = 0;
+        progress.evaluation_due = true;
     }
 }

@@ -8,8 +8,8 @@ use super::feed::Plan;
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
-use super::resume::{discard_after, restore};
-use super::saving::Saver;
+use super::restoring::{discard_after, restore};
+use super::saving::{Occasion, Saver};
 use super::schedule::{LearningRate, Schedule};
 use super::session::{Session, shard_tree};
 use super::step::{Accumulation, Parts, Reduction, Stepper};
@@ -76,8 +76,12 @@ impl TrainingRun<'_> {
         let mut stepper = Stepper::new(parts(session, rank, &classifier));
         let mut progress = Progress::default();
         if let Some(Restored { state, tensors }) = restored {
-            restore(session, stepper.momentum(), &state, tensors.as_deref(), rank)?;
+            restore(session, stepper.momentum(), tensors.as_deref(), rank)?;
             progress = state.progress;
+            if progress.in_epoch > 0 && progress.is_between_epochs() {
+                // Where the size of a batch was changed, the same epoch has another number of steps.
+                progress.in_epoch = plan.steps(progress.epoch);
+            }
         }
         let mut reporter = Reporter::new(self.output, progress_plan(self, progress.steps));
         let identity = session.identity(configuration);
@@ -90,7 +94,8 @@ impl TrainingRun<'_> {
                 self.train_on(&plan, &mut stepper, &mut progress, &mut saver, (record, &mut reporter))?;
             match end {
                 TrainEnd::Rollback => {
-                    agreed(&rank.control, || saver.finish())?;
+                    rank.begin("going back");
+                    agreed(&rank.control, || saver.close())?;
                     progress = self.roll_back(&stepper, &progress, record)?;
                 }
                 TrainEnd::Finished(end) => {
@@ -99,7 +104,8 @@ impl TrainingRun<'_> {
                         saver.seconds(),
                         progress.seconds
                     );
-                    agreed(&rank.control, || saver.finish())?;
+                    rank.begin("saving");
+                    agreed(&rank.control, || saver.close())?;
                     return Ok(Trained { progress, end });
                 }
             }
@@ -133,7 +139,7 @@ impl TrainingRun<'_> {
             clock: Rank::step_clock(config.distributed.stall_seconds),
         };
         if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
-            training.save(model, stepper, progress, None)?;
+            training.save(model, stepper, progress, Occasion::Regular)?;
         }
         let every = config.eval.every_epochs;
         let end = training.run(model, stepper, loader, progress, &mut |epoch, step, reporter| {
@@ -154,10 +160,20 @@ impl TrainingRun<'_> {
             End::Complete => {}
         }
         if training.saver.is_regular() {
-            training.save(model, stepper, progress, None)?;
+            training.save(model, stepper, progress, Occasion::Regular)?;
         }
+        if progress.in_epoch > 0 {
+            // Behind the checkpoint, for a run of more steps goes on in this epoch.
+            training.tell_epoch(progress);
+        }
+        training.reporter.finish();
         match self.evaluate(training.recorder, training.reporter) {
-            Ok(evaluated) => Ok(TrainEnd::Finished(Finish::Evaluated(evaluated))),
+            Ok(evaluated) => {
+                if let Some(metric) = best_metric(config.checkpoint.best, &summarise(&evaluated, session)?) {
+                    training.save(model, stepper, progress, Occasion::Evaluated(metric))?;
+                }
+                Ok(TrainEnd::Finished(Finish::Evaluated(evaluated)))
+            }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
                 training.save_and_wait(model, stepper, progress)?;
                 let request = training.common_request()?;
@@ -201,7 +217,7 @@ impl TrainingRun<'_> {
         let bytes = control.broadcast(state.transpose().map_err(Failure::run)?.unwrap_or_default(), 0)?;
         let state: RunState = serde_json::from_slice(&bytes).map_err(Failure::run)?;
         let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
-        restore(self.session, stepper.momentum(), &state, tensors, self.rank)?;
+        restore(self.session, stepper.momentum(), tensors, self.rank)?;
         agreed(control, || record.cut_metrics(state.metrics_position))?;
         let (non_finite, left_out) = (now.non_finite, now.left_out.clone());
         Ok(Progress { non_finite, left_out, ..state.progress })

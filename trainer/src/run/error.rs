@@ -76,7 +76,7 @@ impl RunError {
     /// Whether the user chose the place badly (exit code 2), in contrast to a system that fails under way.
     pub fn is_wrong_input(&self) -> bool {
         match self {
-            Self::Io { operation, .. } => matches!(*operation, "create" | "open"),
+            Self::Io { source, .. } => is_of_the_place(source),
             Self::Occupied { .. }
             | Self::Locked { .. }
             | Self::NotAFolder { .. }
@@ -84,6 +84,23 @@ impl RunError {
             Self::Content { .. } => false,
         }
     }
+}
+
+/// Whether the system says that this place is not the right one, rather than that it cannot do it now.
+fn is_of_the_place(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::AlreadyExists
+            | Kind::InvalidInput
+            | Kind::InvalidFilename
+            | Kind::Unsupported
+    )
 }
 
 /// What a person can do about an error of the system, as the end of the sentence.

@@ -4,7 +4,7 @@
 //! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
 
 use super::RunError;
-use launcher::protocol::{layout, write_atomically};
+use launcher::protocol::{layout, sync_folder, write_atomically};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -78,7 +78,9 @@ impl RunFolder {
     /// A named folder that holds a run is refused; without a name, the next free one is taken.
     pub fn create(place: &Place, config_toml: &str, start: Start) -> Result<Self, RunError> {
         let folder = match place {
-            Place::Named(path) if start == Start::Again => Self::clear(path)?,
+            _ if start == Start::Again => {
+                Self::clear(&place.latest().unwrap_or_else(|| place.first_choice()))?
+            }
             Place::Named(path) => Self::occupy(path, config_toml)?,
             Place::Default { .. } => Self::occupy_next(&place.first_choice(), config_toml)?,
         };
@@ -96,19 +98,33 @@ impl RunFolder {
 
     /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
     /// begins with the first `position` bytes of that run's metrics.
-    pub fn resume(place: &Place, run: &Path, config_toml: &str, position: u64) -> Result<Self, RunError> {
+    pub fn resume(
+        place: &Place,
+        run: &Path,
+        config_toml: &str,
+        (position, start): (u64, Start),
+    ) -> Result<Self, RunError> {
         match place {
             Place::Named(path) if !same_folder(path, run) => {
-                let folder = Self::create(place, config_toml, Start::Fresh)?;
+                let folder = Self::create(place, config_toml, start)?;
                 folder.copy_metrics(&run.join(layout::METRICS), position)?;
                 Ok(folder)
             }
             _ => {
                 let folder = Self { path: run.to_path_buf(), created: false, _lock: lock(run)? };
+                folder.forget_results()?;
                 folder.prepare(config_toml)?;
                 Ok(folder)
             }
         }
+    }
+
+    /// A run that goes on is not finished, and must not be taken for it if it is cut off.
+    fn forget_results(&self) -> Result<(), RunError> {
+        for path in [self.result(), self.final_weights()] {
+            remove(&path)?;
+        }
+        sync_folder(&self.path).map_err(|error| RunError::io("sync", "the run folder", &self.path, error))
     }
 
     fn copy_metrics(&self, from: &Path, position: u64) -> Result<(), RunError> {
@@ -116,7 +132,7 @@ impl RunFolder {
         let mut lines = Vec::new();
         File::open(from).and_then(|file| file.take(position).read_to_end(&mut lines)).map_err(read)?;
         let path = self.metrics();
-        fs::write(&path, &lines).map_err(|error| RunError::io("write", "the metrics", &path, error))
+        write_atomically(&path, &lines).map_err(|error| RunError::io("write", "the metrics", &path, error))
     }
 
     /// The folder.
@@ -198,12 +214,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(|error| RunError::io("create", "the run folder", path, error))?;
         let folder = Self { path: path.to_path_buf(), created, _lock: lock(path)? };
         for file in [folder.metrics(), path.join(layout::STATUS)] {
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(RunError::io("remove", "a file of the last start", &file, error));
-                }
-                _ => {}
-            }
+            remove(&file)?;
         }
         Ok(folder)
     }
@@ -224,7 +235,7 @@ impl RunFolder {
 }
 
 impl Place {
-    /// The folder of the last run there, if there is any.
+    /// The folder of the run there that was started last, if there is any.
     pub fn latest(&self) -> Option<PathBuf> {
         let holds_a_run = |path: &PathBuf| MARKS.iter().any(|name| path.join(name).exists());
         match self {
@@ -233,7 +244,11 @@ impl Place {
                 let first = self.first_choice();
                 let numbers =
                     (1..=MOST_TRIES).map(|n| if n == 1 { first.clone() } else { numbered(&first, n) });
-                numbers.take_while(|path| path.exists()).filter(holds_a_run).last()
+                let runs = numbers.take_while(|path| path.exists()).filter(holds_a_run);
+                let started = |path: &PathBuf| {
+                    fs::metadata(path.join(layout::CONFIG)).and_then(|file| file.modified()).ok()
+                };
+                runs.max_by_key(started)
             }
         }
     }
@@ -245,6 +260,16 @@ impl Place {
                 parent.join(format!("{}-{}-{}-seed{seed}", plain(data), plain(model), plain(method)))
             }
         }
+    }
+}
+
+/// Removes a file of an earlier start, if it is there.
+fn remove(file: &Path) -> Result<(), RunError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RunError::io("remove", "a file of the last start", file, error))
+        }
+        _ => Ok(()),
     }
 }
 

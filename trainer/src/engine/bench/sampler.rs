@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// Positions that are asked for at once, and how often.
 const BLOCK: u64 = 256;
-const BLOCKS: u64 = 20_000;
+const BLOCKS: u64 = 5_000;
 /// Positions that are asked for one by one.
 const LONE: u64 = 100_000;
 /// An order that takes no longer than this is built several times.

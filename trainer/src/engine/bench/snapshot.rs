@@ -7,7 +7,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::progress::Progress;
 use crate::engine::rank::Rank;
 use crate::engine::recorder::Recorder;
-use crate::engine::saving::Saver;
+use crate::engine::saving::{Occasion, Saver};
 use crate::engine::session::Session;
 use crate::run::{Place, Record, RunFolder, Start, StepRecord};
 use launcher::protocol::layout;
@@ -85,7 +85,7 @@ fn snapshots(
         recorder.append(&Record::Step(line(progress.steps)));
         rank.control.barrier()?;
         let (start, before) = (Instant::now(), saver.seconds());
-        saver.save(trainables, &momentum, &progress, &mut recorder, (false, None))?;
+        saver.save(trainables, &momentum, &progress, &mut recorder, Occasion::Regular)?;
         times.push(greatest(&rank.control, saver.seconds() - before)?);
         if let Some(folder) = folder {
             wait_for(&folder.checkpoints().join(layout::checkpoint(progress.steps)), start);

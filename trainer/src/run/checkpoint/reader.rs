@@ -4,7 +4,7 @@ use super::disk::{Disk, Told};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
 use super::manifest::{Entry, MANIFEST, Manifest, STATE, TENSORS};
-use super::names::{BEST, step_of};
+use super::names::{BEST, Kind, Leftover, step_of};
 use super::retry::{LOAD_PAUSES, patiently};
 use super::{CheckpointError, Snapshot, sealed, tensors};
 use launcher::protocol::layout;
@@ -96,23 +96,42 @@ impl Reader {
     /// used, that is an error: a run must not begin anew without being told to.
     pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<Found<S>>, CheckpointError> {
         loop {
-            let steps = self.generations()?;
+            let candidates = self.candidates()?;
             let mut skipped = Vec::new();
-            for step in steps.iter().rev() {
-                let path = self.path(*step);
-                match self.load_path(&path) {
-                    Ok(snapshot) => return Ok(Some(Found { snapshot, path, skipped })),
-                    Err(error) => skipped.push((path, error.to_string())),
+            for (_, path) in candidates.iter().rev() {
+                match self.load_path(path) {
+                    Ok(snapshot) => return Ok(Some(Found { snapshot, path: path.clone(), skipped })),
+                    Err(error) => skipped.push((path.clone(), error.to_string())),
                 }
             }
             if skipped.is_empty() {
                 return Ok(None);
             }
             // A writer at work may have removed them all after it wrote a newer one.
-            if self.generations()? == steps {
+            if self.candidates()? == candidates {
                 return Err(CheckpointError::NoneUsable { folder: self.folder.clone(), skipped });
             }
         }
+    }
+
+    /// The checkpoints that are there, and those that stepped aside for one of the same step that never came, in rising
+    /// order of their steps.
+    fn candidates(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+        let names = self.names()?;
+        let mut found: Vec<_> =
+            names.iter().filter_map(|name| step_of(name)).map(|step| (step, self.path(step))).collect();
+        for name in &names {
+            let Some(leftover) = Leftover::of_name(name).filter(|it| it.kind == Kind::Replaced) else {
+                continue;
+            };
+            if let Some(step) = step_of(OsStr::new(&leftover.of))
+                && !names.iter().any(|name| name == OsStr::new(&leftover.of))
+            {
+                found.push((step, self.folder.join(name)));
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests

@@ -1,0 +1,183 @@
+//! `status.json` of a run under way, written by a thread of its own: a slow disk holds up no step.
+//!
+//! The thread writes as long as this rank gets on with its work, in whatever part of the run. Where it stands still the file grows
+//! old, and whoever watches it sees that.
+
+use collectives::Activity;
+use launcher::protocol::{Outcome, Phase, Status, StatusError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often the status is written.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is said that it cannot be.
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The status of a run, and the thread that writes it.
+pub struct Heartbeat {
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is something that others should know at once.
+    news: Condvar,
+}
+
+struct State {
+    status: Status,
+    has_news: bool,
+    has_ended: bool,
+}
+
+impl Heartbeat {
+    /// Begins with this status, which is on disk by now, in a run folder.
+    pub fn start(status: Status, folder: &Path, activity: Activity) -> io::Result<Self> {
+        let state = Mutex::new(State { status, has_news: false, has_ended: false });
+        let shared = Arc::new(Shared { state, news: Condvar::new() });
+        let (theirs, place) = (Arc::clone(&shared), folder.to_owned());
+        let thread = Builder::new().name("status".into()).spawn(move || theirs.beat(&place, &activity))?;
+        Ok(Self { shared, folder: folder.to_owned(), thread: Some(thread) })
+    }
+
+    /// Another part of the run begins.
+    pub fn set_phase(&self, phase: Phase) {
+        let mut state = self.shared.state();
+        state.status.phase = phase;
+        state.has_news = true;
+        drop(state);
+        self.shared.news.notify_all();
+    }
+
+    /// So much is done.
+    pub fn set_step(&self, epoch: u64, step: u64) {
+        let mut state = self.shared.state();
+        (state.status.epoch, state.status.step) = (epoch, step);
+    }
+
+    /// The last word, on disk when this returns.
+    pub fn end(&mut self, outcome: Outcome, message: Option<String>) -> Result<(), StatusError> {
+        self.stop();
+        let mut state = self.shared.state();
+        state.status.end(outcome, message);
+        state.status.write(&self.folder)
+    }
+
+    fn stop(&mut self) {
+        self.shared.state().has_ended = true;
+        self.shared.news.notify_all();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::warn!("the thread that writes the status panicked");
+        }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of the thread.
+    fn beat(&self, folder: &Path, activity: &Activity) {
+        let mut written = Instant::now();
+        let mut warned: Option<Instant> = None;
+        loop {
+            let (has_news, has_ended, mut status) = self.wait();
+            if has_ended {
+                return;
+            }
+            let (_, idle) = activity.now();
+            if !has_news && idle > written.elapsed() {
+                continue;
+            }
+            if Status::read(folder).is_ok_and(|status| status.outcome.is_some()) {
+                // Whoever found that a rank is dead or stuck has left word.
+                return;
+            }
+            written = Instant::now();
+            if let Err(error) = status.write_quickly(folder)
+                && warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
+            {
+                warned = Some(written);
+                tracing::warn!("{error}; training goes on, and it is tried again");
+            }
+        }
+    }
+
+    fn wait(&self) -> (bool, bool, Status) {
+        let is_quiet = |state: &mut State| !state.has_news && !state.has_ended;
+        let waited = self.news.wait_timeout_while(self.state(), INTERVAL, is_quiet);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let has_news = std::mem::take(&mut state.has_news);
+        (has_news, state.has_ended, state.status.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_until(folder: &Path, so: impl Fn(&Status) -> bool) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < 4 * INTERVAL {
+            if Status::read(folder).is_ok_and(|status| so(&status)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn started(folder: &Path, activity: &Activity) -> Heartbeat {
+        let mut status = Status::starting(1);
+        status.write(folder).unwrap();
+        Heartbeat::start(status, folder, activity.clone()).unwrap()
+    }
+
+    #[test]
+    fn phases_are_told_at_once_and_work_keeps_the_file_young() {
+        let folder = tempfile::tempdir().unwrap();
+        let activity = Activity::default();
+        let mut heartbeat = started(folder.path(), &activity);
+        heartbeat.set_phase(Phase::Evaluating);
+        assert!(read_until(folder.path(), |status| status.phase == Phase::Evaluating));
+        heartbeat.set_step(1, 7);
+        drop(activity.enter("batch"));
+        assert!(read_until(folder.path(), |status| (status.epoch, status.step) == (1, 7)));
+        heartbeat.end(Outcome::Done, None).unwrap();
+        assert_eq!(Status::read(folder.path()).unwrap().phase, Phase::Done);
+    }
+
+    #[test]
+    fn a_rank_that_stands_still_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let activity = Activity::default();
+        let heartbeat = started(folder.path(), &activity);
+        heartbeat.set_step(1, 7);
+        std::thread::sleep(INTERVAL + INTERVAL / 4);
+        assert_eq!(Status::read(folder.path()).unwrap().step, 0);
+    }
+
+    #[test]
+    fn the_word_of_whoever_found_a_dead_rank_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let heartbeat = started(folder.path(), &Activity::default());
+        let mut verdict = Status::read(folder.path()).unwrap();
+        verdict.end(Outcome::Failed, Some("rank 1 is gone".into()));
+        verdict.write(folder.path()).unwrap();
+        heartbeat.set_phase(Phase::Evaluating);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(Status::read(folder.path()).unwrap().phase, Phase::Failed);
+    }
+}
