@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tests::launched::wait_for_checkpoint;
 use tests::synthetic::data_set;
-use tests::{json, losses, metrics, run, stderr, succeed, trainer};
+use tests::{binary, json, losses, metrics, run, stderr, succeed, trainer};
 
 /// Steps of an epoch of [`demo`].
 const EPOCH: u64 = 13;
@@ -246,6 +246,24 @@ fn the_best_checkpoint_is_known_after_the_last_evaluation_and_in_another_folder(
     succeed(command.arg("--resume").arg(&one));
     assert_eq!(best(&two), best(&one));
     assert!(two.join(layout::CHECKPOINTS).join(layout::checkpoint(EPOCH)).is_dir());
+}
+
+#[test]
+fn a_run_ends_with_its_result_though_checkpoints_fail_unless_too_many_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_full_disk = |name: &str, most: &str| {
+        let mut command = Command::new(binary("lift-trainer-faults"));
+        let settings = ["train.max_steps=6", "checkpoint.best=accuracy", most];
+        command.args(demo(&folder.path().join(name), &settings).get_args());
+        run(command.env("LIFT_FAULT", "fail:rename@1:ENOSPC:1000"))
+    };
+    let patient = with_full_disk("patient", "checkpoint.max_failures=50");
+    assert!(patient.status.success(), "{}", stderr(&patient));
+    assert!(folder.path().join("patient").join(layout::RESULT).exists());
+    let impatient = with_full_disk("impatient", "checkpoint.max_failures=3");
+    let said = stderr(&impatient);
+    assert_eq!(impatient.status.code(), Some(1), "{said}");
+    assert!(said.contains("3 checkpoints in a row could not be written"), "{said}");
 }
 
 #[test]

@@ -192,6 +192,18 @@ fn a_rank_that_stops_answering_is_named_after_the_time_out() {
     assert!(said.contains("rank 1 on ") && said.contains("has not answered"), "{said}");
 }
 
+#[test]
+fn a_rank_that_is_stopped_before_mpi_has_started_does_not_hold_up_the_others_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = tests::mpirun(2);
+    command.args(["sh", "-c", "[ $PMIX_RANK = 0 ] || kill -STOP $$; exec \"$@\"", "sh"]);
+    command.arg(binary("lift-trainer")).args(["train", "-q", "--output"]).arg(&output);
+    command.env("LIFT_START_SECONDS", "3").stdout(Stdio::null()).stderr(Stdio::piped());
+    let said = ends_within(command.spawn().unwrap(), Duration::from_secs(30), &output);
+    assert!(said.contains("rank 0: the start of MPI took longer than 3 s"), "{said}");
+}
+
 /// The environment that puts the stand-in in NCCL's place.
 fn with_stand_in(command: &mut Command) -> &mut Command {
     let library: PathBuf = binary("libnccl_stand_in.so");

@@ -43,8 +43,12 @@ pub const RANKS_PER_NODE: &str = "LIFT_RANKS_PER_NODE";
 /// Image with the trainer for a batch job.
 pub const CONTAINER: &str = "LIFT_CONTAINER";
 
+/// Seconds that the start of all ranks may take, and their parting at the end: 600 if absent. In between they watch each
+/// other, see `distributed.timeout_seconds`.
+pub const START_SECONDS: &str = "LIFT_START_SECONDS";
+
 /// Every variable with one sentence about it, for `--help` and the documentation.
-pub const ALL: [(&str, &str); 14] = [
+pub const ALL: [(&str, &str); 15] = [
     (CONFIGS, "folder of configuration presets that replaces the built-in ones"),
     (FIXTURES, "folder of golden fixtures for the tests"),
     (DATA, "folder of data sets for tests and `make accuracy`"),
@@ -59,6 +63,7 @@ pub const ALL: [(&str, &str); 14] = [
     (MAX_RESTARTS, "how often a batch job is put back into the queue at most"),
     (RANKS_PER_NODE, "ranks on each node of a batch job"),
     (CONTAINER, "image with the trainer for a batch job"),
+    (START_SECONDS, "seconds that the start of all ranks may take, and their parting"),
 ];
 
 #[cfg(test)]
@@ -84,7 +89,8 @@ mod tests {
                 "LIFT_SSH",
                 "LIFT_MAX_RESTARTS",
                 "LIFT_RANKS_PER_NODE",
-                "LIFT_CONTAINER"
+                "LIFT_CONTAINER",
+                "LIFT_START_SECONDS"
             ]
         );
     }

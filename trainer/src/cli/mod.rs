@@ -13,7 +13,7 @@ use crate::config::{Config, Resolved, Selection};
 use crate::engine::device::{self, Wish};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
-use crate::run::{Logging, Signals};
+use crate::run::{Deadline, Logging, Signals, start_limit};
 use arguments::{Arguments, Select, Talk, Verb};
 use bench::arguments::Bench;
 use clap::Parser;
@@ -94,12 +94,19 @@ pub(crate) fn resolve(select: &Select) -> Result<Resolved, Failure> {
     Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
 }
 
+/// A limit for what nobody watches. Without it the ranks can be waited for all the same.
+fn deadline(what: &'static str) -> Option<Deadline> {
+    let started = Deadline::start(what, outcome::launched_rank(), start_limit());
+    started.map_err(|error| tracing::warn!("no limit for {what}: {error}")).ok()
+}
+
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => return outcome::exit(Err(Failure::run(error))),
     };
+    let starting = deadline("the start of MPI");
     let world = match World::start() {
         Ok(world) => world,
         Err(error) => {
@@ -107,6 +114,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
             return outcome::exit(Err(Failure::input(format!("{error}{hint}"))));
         }
     };
+    drop(starting);
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (signals, logging) = (&signals, &logging);
@@ -121,6 +129,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
         }
     });
     // MPI ends here, on every rank, before the process does.
+    let _parting = deadline("the end of MPI");
     drop(world);
     ExitCode::from(result.exit_code())
 }

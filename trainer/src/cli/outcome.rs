@@ -55,7 +55,7 @@ fn say(failure: &Failure) {
 }
 
 /// This process's rank according to the launcher's variables; for commands that do not start MPI.
-fn launched_rank() -> usize {
+pub(super) fn launched_rank() -> usize {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].into_iter().find_map(number).unwrap_or(0)
 }

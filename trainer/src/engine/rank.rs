@@ -3,7 +3,7 @@
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use crate::config::{Backend, Distributed};
-use crate::run::Signals;
+use crate::run::{Deadline, Signals, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
@@ -84,7 +84,9 @@ impl Rank {
             on_verdict: report_to(world.rank(), Arc::clone(&run_folder)),
             ..LivenessOptions::default()
         };
+        let meeting = Deadline::start("the meeting of the ranks", world.rank(), start_limit());
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
+        drop(meeting);
         let group = match group(world, &control, device, options) {
             Ok(group) => Rc::from(group),
             Err(failure) => {

@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 mod counts;
+mod deadline;
 mod error;
 mod folder;
 mod json;
@@ -19,6 +20,7 @@ mod summary;
 mod table;
 
 pub use counts::{ClassCounts, CountsError, first_maximum};
+pub use deadline::{Deadline, start_limit};
 pub use error::RunError;
 pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
 pub use logging::{Logging, LoggingError};

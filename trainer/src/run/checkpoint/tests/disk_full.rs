@@ -28,7 +28,9 @@ impl Drop for Mount {
 #[test]
 fn a_full_disk_keeps_the_old_ones_and_says_how_much_is_missing() {
     let Some(mount) = Mount::new() else {
-        eprintln!("SKIPPED: only root can mount a small file system to fill");
+        eprintln!(
+            "skipped: a_full_disk_keeps_the_old_ones_and_says_how_much_is_missing (only root can mount a small file system to fill)"
+        );
         return;
     };
     let folder = mount.0.path().join("checkpoints");

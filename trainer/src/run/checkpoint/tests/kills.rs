@@ -23,7 +23,7 @@ struct Scene {
     after: &'static [u64],
 }
 
-const SCENES: [Scene; 3] = [
+const SCENES: [Scene; 4] = [
     Scene {
         retention: (2, false),
         before: &[(10, None), (20, None)],
@@ -47,6 +47,8 @@ const SCENES: [Scene; 3] = [
         metric: Some(0.2),
         after: &[10, 20],
     },
+    // The only one is written again.
+    Scene { retention: (1, true), before: &[(20, Some(0.1))], step: 20, metric: Some(0.2), after: &[20] },
 ];
 
 impl Scene {
@@ -187,7 +189,9 @@ fn dies_with_a_bug() {
 fn killed_by_the_kernel_at_any_system_call_it_recovers() {
     let may_trace = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !may_trace.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: strace is not there or may not trace");
+        eprintln!(
+            "skipped: killed_by_the_kernel_at_any_system_call_it_recovers (strace is not there or may not trace)"
+        );
         return;
     }
     let scene = &SCENES[1];

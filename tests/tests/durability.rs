@@ -1,0 +1,137 @@
+//! What a machine that loses its power may not lose: a file is on disk before a name says that it is there, the metrics
+//! that a checkpoint counts on before the checkpoint, and everything before the result.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tests::{binary, succeed};
+
+/// A system call that has returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    Write(PathBuf),
+    Sync(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+/// The calls that concern `run`, in the order in which they returned.
+fn calls(log: &str, run: &Path) -> Vec<Call> {
+    let mut begun: HashMap<&str, &str> = HashMap::new();
+    let mut found = Vec::new();
+    for line in log.lines() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim_start();
+        if let Some((start, _)) = call.split_once(" <unfinished") {
+            begun.insert(thread, start);
+            continue;
+        }
+        let whole = if call.starts_with("<... ") { begun.remove(thread) } else { Some(call) };
+        found.extend(whole.and_then(|call| parse(call, run)));
+    }
+    found
+}
+
+/// `write(3</path>, ...`, `fsync(3</path>)`, `renameat(AT_FDCWD</here>, "/from", AT_FDCWD</here>, "to")`.
+fn parse(call: &str, run: &Path) -> Option<Call> {
+    let (name, rest) = call.split_once('(')?;
+    let opened = || {
+        let path = PathBuf::from(rest.split_once('<')?.1.split_once('>')?.0);
+        path.starts_with(run).then_some(path)
+    };
+    match name {
+        "write" | "writev" | "pwrite64" => Some(Call::Write(opened()?)),
+        "fsync" | "fdatasync" => Some(Call::Sync(opened()?)),
+        "rename" | "renameat" | "renameat2" => {
+            let mut quoted = rest.split('"').skip(1).step_by(2);
+            let (from, to) = (PathBuf::from(quoted.next()?), PathBuf::from(quoted.next()?));
+            to.starts_with(run).then_some(Call::Rename(from, to))
+        }
+        _ => None,
+    }
+}
+
+/// What would be lost or torn, as sentences.
+fn faults(calls: &[Call], run: &Path) -> Vec<String> {
+    let (mut dirty, mut told) = (BTreeSet::new(), Vec::new());
+    let metrics = run.join("metrics.jsonl");
+    let (mut secured, mut checkpoints) = (0, 0);
+    for call in calls {
+        match call {
+            Call::Write(path) => drop(dirty.insert(path.clone())),
+            Call::Sync(path) => {
+                dirty.remove(path);
+                secured += u32::from(*path == metrics);
+            }
+            Call::Rename(from, to) => {
+                let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name == "status.json" {
+                    // Of a sign of life nothing depends.
+                    dirty.retain(|path| !path.starts_with(from));
+                    continue;
+                }
+                told.extend(
+                    dirty
+                        .iter()
+                        .filter(|path| path.starts_with(from))
+                        .map(|path| format!("{name} gets its name before {} is on disk", path.display())),
+                );
+                if name.parse::<u64>().is_ok() {
+                    checkpoints += 1;
+                    if secured < checkpoints {
+                        told.push(format!("checkpoint {name} counts on metrics that are not on disk"));
+                    }
+                }
+                if name == "result.json" {
+                    let free = ["logs", "run.lock"].map(|name| run.join(name));
+                    let open = dirty.iter().filter(|path| !free.iter().any(|free| path.starts_with(free)));
+                    told.extend(open.map(|path| format!("a result before {} is on disk", path.display())));
+                }
+                dirty.insert(to.parent().unwrap_or(run).to_path_buf());
+            }
+        }
+    }
+    let names = [run.to_path_buf(), run.join("checkpoints")];
+    told.extend(
+        names
+            .iter()
+            .filter(|folder| dirty.contains(*folder))
+            .map(|folder| format!("the names in {} are not on disk", folder.display())),
+    );
+    told
+}
+
+#[test]
+fn nothing_counts_on_what_is_not_on_disk() {
+    let may_trace = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    if !may_trace.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: nothing_counts_on_what_is_not_on_disk (strace is not there or may not trace)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let (run, log) = (root.join("run"), root.join("log"));
+    let mut command = Command::new("strace");
+    let trace = "trace=write,writev,pwrite64,fsync,fdatasync,rename,renameat,renameat2";
+    command.args(["-f", "-y", "-qq", "-s", "0", "-e", trace, "-o"]).arg(&log).arg(binary("lift-trainer"));
+    command.args(["train", "-q", "-d", "demo", "-m", "demo", "--method", "classifier"]);
+    for setting in
+        ["train.threads=1", "train.max_steps=6", "checkpoint.every_steps=2", "checkpoint.best=accuracy"]
+    {
+        command.args(["--set", setting]);
+    }
+    succeed(command.arg("--output").arg(&run).env("NO_COLOR", "1").stdin(Stdio::null()));
+    let calls = calls(&std::fs::read_to_string(&log).unwrap(), &run);
+    let published =
+        calls.iter().filter(|call| matches!(call, Call::Rename(_, to) if to.ends_with("00000004")));
+    assert!(published.count() > 0, "the checkpoint of step 4 is seen");
+    assert_eq!(faults(&calls, &run), [""; 0]);
+    // The same calls without those that force to disk would not do.
+    let hasty: Vec<Call> = calls.into_iter().filter(|call| !matches!(call, Call::Sync(_))).collect();
+    let told = faults(&hasty, &run).join("\n");
+    for sentence in ["tensors.safetensors is on disk", "counts on metrics", "a result before", "the names in"]
+    {
+        assert!(told.contains(sentence), "{sentence}: {told}");
+    }
+}
