@@ -12,7 +12,7 @@ lift_die() { local code=$1; shift; lift_say "$*"; exit "$code"; }
 lift_job() { # [--] arguments of lift-trainer
     [[ ${1:-} != -- ]] || shift
     export LIFT_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
-    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0 LIFT_LOGGED=()
+    local LIFT_ARGUMENTS=("$@") LIFT_RESUME=() LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0 LIFT_LOGGED=()
     local LIFT_SAVE='' LIFT_ENDED='' LIFT_CODE=0
     # A handler only sets a flag: with more in it, bash loses the second of two signals that come at once.
     trap 'LIFT_SAVE=1' USR1 USR2
@@ -25,9 +25,10 @@ lift_job() { # [--] arguments of lift-trainer
     lift_decide
 }
 
-# Names the sub-command and the run folder, so that a restart finds both, and asks for the newest checkpoint then.
+# Names the sub-command and the run folder, so that a restart finds both, and asks for the newest checkpoint then. A path
+# that the person named after --resume stays: the trainer of a restart takes it where the run has no checkpoint yet.
 lift_arguments() {
-    local list=("${LIFT_ARGUMENTS[@]}") argument verb='' trains=1 name index
+    local list=("${LIFT_ARGUMENTS[@]}") argument verb='' trains=1 name index from=''
     LIFT_ARGUMENTS=()
     for argument in "${list[@]}"; do
         LIFT_ARGUMENTS+=("${argument//%a/${SLURM_ARRAY_TASK_ID:-%a}}")
@@ -44,13 +45,9 @@ lift_arguments() {
             --output | -o) LIFT_RUN=${list[index + 1]:-} ;;
             --output=*) LIFT_RUN=${argument#*=} ;;
             -o?*) LIFT_RUN=${argument#-o} LIFT_RUN=${LIFT_RUN#=} ;;
+            --resume) index=$((index + 1)) from=${list[index]:-}; continue ;;
+            --resume=*) from=${argument#*=}; continue ;;
         esac
-        if ((LIFT_RESTART_COUNT > 0)); then
-            case $argument in
-                --resume) index=$((index + 1)); continue ;;
-                --resume=*) continue ;;
-            esac
-        fi
         LIFT_ARGUMENTS+=("$argument")
     done
     if [[ -z $LIFT_RUN ]]; then
@@ -59,7 +56,8 @@ lift_arguments() {
         LIFT_RUN=runs/slurm-$name
         LIFT_ARGUMENTS+=(--output "$LIFT_RUN")
     fi
-    ((LIFT_RESTART_COUNT == 0)) || LIFT_ARGUMENTS+=(--resume auto)
+    if ((LIFT_RESTART_COUNT > 0)) && [[ -z $from || $from == never ]]; then from=auto; fi
+    [[ -z $from ]] || LIFT_RESUME=(--resume "$from")
     mkdir -p "$LIFT_RUN/logs" || lift_die 2 "cannot create $LIFT_RUN/logs; name another folder with --output"
 }
 
@@ -161,7 +159,7 @@ lift_watch() {
         lift_requeue
         exit 75
     fi
-    "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" < /dev/null &
+    "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" "${LIFT_RESUME[@]}" < /dev/null &
     ranks=$!
     # A signal that comes between two waits is seen a second later at most.
     while kill -0 "$ranks" 2> /dev/null; do

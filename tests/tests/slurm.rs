@@ -6,12 +6,12 @@ use launcher::protocol::{Phase, Status};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tests::cluster::Bench;
+use tests::cluster::{Bench, FakeSlurm};
 use tests::launched::{
     assert_same_result, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
     wait_for_step,
 };
-use tests::{binary, stderr};
+use tests::{binary, stderr, succeed};
 
 const SOON: Duration = Duration::from_mins(1);
 /// A whole training, on a machine that does other things as well.
@@ -340,11 +340,35 @@ fn lift_submits_watches_and_cancels() {
 }
 
 #[test]
+fn a_restarted_job_keeps_the_path_that_it_resumed_from() {
+    let slurm = FakeSlurm::new();
+    for (number, resume, restart) in [
+        (0, &[][..], " --resume auto"),
+        (1, &["--resume", "auto"], " --resume auto"),
+        (2, &["--resume=never"], " --resume auto"),
+        (3, &["--resume", "runs/old"], " --resume runs/old"),
+        (4, &["--resume=runs/old"], " --resume runs/old"),
+    ] {
+        let run = format!("run-{number}");
+        let arguments = [&["train", "--output", &run][..], resume].concat();
+        succeed(slurm.job(0, &arguments).env("FAKE_STEPS", "1"));
+        succeed(slurm.job(1, &arguments).env("FAKE_STEPS", "2"));
+        let line = starts(&slurm.path(&run)).pop().unwrap();
+        assert_eq!(line, format!("1 train --output {run}{restart}"));
+    }
+}
+
+#[test]
 fn shell_scripts_are_clean() {
     let root = tests::launched::repository();
     let scripts =
         ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch", "slurm/lib/job.sh"];
-    let ours = ["tests/slurm/with-slurm.sh", "tests/fakes/trainer.sh"];
+    let ours = [
+        "tests/slurm/with-slurm.sh",
+        "tests/fakes/trainer.sh",
+        "tests/fakes/slurm.sh",
+        "scripts/slurm_chaos.sh",
+    ];
     let Ok(output) = std::process::Command::new("shellcheck")
         .arg("-x")
         .args(scripts)
