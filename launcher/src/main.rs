@@ -86,7 +86,8 @@ const RUN_EXAMPLES: &str = "Examples:
 
 Ctrl-C asks the ranks to save and end; a second one ends them at once. TERM, HUP, USR1 and USR2 ask to save and end
 such that the run can be resumed (exit code 75). A run is not started again after wrong input, after Ctrl-C, or when
-two restarts in a row gained no step.
+two restarts in a row gained no step. A start counts as failed when a signal has stopped one of its processes for 10 s;
+stopping lift together with its ranks does no harm.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
 

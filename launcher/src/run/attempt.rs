@@ -2,6 +2,8 @@
 
 use super::command::Start;
 use super::first_failure::{FailedRank, Scanner};
+use super::processes::Stopped;
+use super::stopped::Watch;
 use super::{RunError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
 use nix::sys::prctl::set_pdeathsig;
@@ -40,9 +42,13 @@ pub struct End {
 pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, RunError> {
     let before = run.and_then(|run| Status::read(run).ok());
     let mut ranks = Ranks::spawn(start, json)?;
-    let status = ranks.wait().map_err(RunError::Watch)?;
+    let (status, stopped) = match ranks.wait().map_err(RunError::Watch)? {
+        Finish::Ended(status) => (status, None),
+        Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
+    };
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    let rank = ranks.clear();
+    let heard = ranks.clear();
+    let rank = stopped.as_ref().and_then(FailedRank::stopped).or(heard);
     let after = run.and_then(|run| Status::read(run).ok()).filter(|after| before.as_ref() != Some(after));
     let hint = Outcome::from_exit_code(code);
     let outcome = match &after {
@@ -50,7 +56,8 @@ pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, Run
         None => hint,
     };
     let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
-    Ok(End { outcome, code, step, rank, message: after.and_then(|status| status.message) })
+    let message = stopped.map(|stopped| stopped.to_string());
+    Ok(End { outcome, code, step, rank, message: message.or_else(|| after?.message) })
 }
 
 /// A run that did not come to say how it ended: no exit code makes that a success.
@@ -63,6 +70,19 @@ fn steps(run: &Path, status: Option<&Status>) -> u64 {
     let names = std::fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
     let newest = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
     status.map_or(0, |status| status.step).max(newest.unwrap_or(0))
+}
+
+/// How waiting for the ranks came to its end.
+enum Finish {
+    /// By theirs.
+    Ended(ExitStatus),
+    /// By this process, since a signal had stopped one for too long.
+    Stopped(Stopped),
+}
+
+/// The status of a process that ended with this code.
+fn exited(code: u8) -> ExitStatus {
+    ExitStatus::from_raw(i32::from(code) << 8)
 }
 
 struct Ranks {
@@ -96,17 +116,22 @@ impl Ranks {
         Ok(Self { child, through_mpirun, relay })
     }
 
-    fn wait(&mut self) -> io::Result<ExitStatus> {
+    fn wait(&mut self) -> io::Result<Finish> {
         let mut seen = signals::wishes();
         let mut deadline = None;
+        let mut watch = Watch::new();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+                return Ok(Finish::Ended(status));
+            }
+            if let Some(stopped) = watch.look() {
+                processes::end_all_below(KILL_TAKES);
+                return Ok(Finish::Stopped(stopped));
             }
             let wishes = signals::wishes();
             if wishes.interrupts > 1 || deadline.is_some_and(|at| Instant::now() > at) {
                 processes::end_all_below(KILL_TAKES);
-                return Ok(ExitStatus::from_raw(i32::from(Outcome::INTERRUPTED) << 8));
+                return Ok(Finish::Ended(exited(Outcome::INTERRUPTED)));
             }
             if wishes.interrupts > seen.interrupts {
                 self.interrupt();

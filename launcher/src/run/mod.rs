@@ -9,6 +9,7 @@ mod processes;
 mod report;
 mod restart;
 mod signals;
+mod stopped;
 
 pub use command::Bind;
 pub use plan::{Options, Plan, trainer};
