@@ -302,6 +302,7 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
     let ended = elastic("3");
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("too few hosts answer"), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("not started again after 1 of 1 restarts"), "{}", stderr(&ended));
     let ended = elastic("2");
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("lift: two does not answer; 2 ranks are left"), "{}", stderr(&ended));
@@ -311,6 +312,88 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
     let ended = elastic("2");
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
     assert_eq!(Status::read(&output).unwrap().world_size, 4);
+}
+
+#[test]
+fn a_host_that_comes_back_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let gone = folder.path().join("gone-two");
+    std::fs::write(&gone, "").unwrap();
+    let mut command = lift();
+    command.args([
+        "run",
+        "--hosts",
+        "one:1,two:1",
+        "--restarts",
+        "99",
+        "--elastic",
+        "2",
+        "--restart-pause",
+        "0.1",
+    ]);
+    command.args(["--", "train", "--output"]).arg(&output).env("LIFT_SSH", reach(folder.path()));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    std::fs::remove_file(gone).unwrap();
+    let exit = code(&mut child, Duration::from_mins(1));
+    let said = stderr(&child.wait_with_output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.matches("lift: failed: too few hosts answer").count() > 3, "{said}");
+}
+
+#[test]
+fn a_wish_that_comes_while_hosts_are_asked_starts_no_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let asking = folder.path().join("asking");
+    let reach = folder.path().join("reach");
+    std::fs::write(&reach, format!("#!/bin/sh\ntouch '{}'\nsleep 2\n", asking.display())).unwrap();
+    std::fs::set_permissions(&reach, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, expected) in [("TERM", 75), ("INT", 130)] {
+        let mut command = lift();
+        command.args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--elastic", "1", "--"]);
+        command.args(["train", "--output"]).arg(&output).env("LIFT_SSH", &reach);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("asking", SOON, || asking.exists());
+        signal(name, &child.id().to_string());
+        assert_eq!(code(&mut child, SOON), Some(expected), "{name}");
+        assert!(!output.exists());
+        std::fs::remove_file(&asking).unwrap();
+    }
+}
+
+#[test]
+fn ctrl_c_with_ranks_on_other_hosts_only_is_no_preemption() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift();
+    command
+        .args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--", "train", "--output"])
+        .arg(&output);
+    command.env("LIFT_SSH", reach(folder.path())).env("FAKE_STEPS", "5000");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_step(&output, 2);
+    signal("INT", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(130));
+    assert_eq!(Status::read(&output).unwrap().phase, Phase::Preempted, "they were asked to save");
+    nothing_left(folder.path());
+}
+
+/// A command that hears a wish to end only from the second one on.
+#[test]
+fn ranks_that_do_not_end_are_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trainer, ready) = (folder.path().join("trainer"), folder.path().join("ready"));
+    let text = "#!/bin/bash\ntrap 'count=$((count + 1))' USR2\ntouch \"${0%/*}/ready\"\n\
+        while ((count < 2)); do sleep 0.1; done\nexit 75\n";
+    std::fs::write(&trainer, text).unwrap();
+    std::fs::set_permissions(&trainer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = lift_run(1, &[], &folder.path().join("run"));
+    let mut child = command.env("LIFT_TRAINER", trainer).spawn().unwrap();
+    wait_for("the trainer", SOON, || ready.exists());
+    signal("TERM", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(75));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::command::Start;
 use super::first_failure::{FailedRank, Scanner};
 use super::processes::Stopped;
+use super::signals::Wishes;
 use super::stopped::Watch;
 use super::{RunError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(20);
 /// Time that ranks have after the person's first Ctrl-C; the trainer itself ends after four seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which ranks that have not ended are asked again: what comes while `mpirun` or `ssh` still starts them may
+/// be lost.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes are gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,16 @@ pub struct End {
     pub rank: Option<FailedRank>,
     /// What the run itself says about its end.
     pub message: Option<String>,
+    /// Whether ranks were started at all.
+    pub ranks: bool,
+}
+
+impl End {
+    /// Of a start that started no rank, and why.
+    pub fn without_ranks(outcome: Outcome, run: Option<&Path>, message: Option<String>) -> Self {
+        let step = run.map_or(0, |run| steps(run, Status::read(run).ok().as_ref()));
+        Self { outcome, code: i32::from(outcome.exit_code()), step, rank: None, message, ranks: false }
+    }
 }
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
@@ -57,7 +71,8 @@ pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, Run
     };
     let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
     let message = stopped.map(|stopped| stopped.to_string());
-    Ok(End { outcome, code, step, rank, message: message.or_else(|| after?.message) })
+    let message = message.or_else(|| after?.message);
+    Ok(End { outcome, code, step, rank, message, ranks: true })
 }
 
 /// A run that did not come to say how it ended: no exit code makes that a success.
@@ -117,8 +132,10 @@ impl Ranks {
     }
 
     fn wait(&mut self) -> io::Result<Finish> {
-        let mut seen = signals::wishes();
+        // A wish that came before the ranks were started is one of theirs.
+        let mut seen = Wishes::default();
         let mut deadline = None;
+        let mut asked: Option<Instant> = None;
         let mut watch = Watch::new();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -137,8 +154,10 @@ impl Ranks {
                 self.interrupt();
                 deadline = Some(Instant::now() + PATIENCE);
             }
-            if wishes.preemptions > seen.preemptions {
+            let again = asked.is_some_and(|at| at.elapsed() >= ASK_AGAIN);
+            if wishes.preemptions > seen.preemptions || again {
                 self.tell(Signal::SIGUSR2);
+                asked = Some(Instant::now());
             }
             seen = wishes;
             std::thread::sleep(LOOK);
