@@ -29,7 +29,8 @@ case ${0##*/} in
         ;;
     squeue)
         [[ $* == "--noheader --array --states=RUNNING --format=%K --jobs="* ]] || exit 1
-        cat "$FAKE_SLURM/tasks-${*##*=}" 2> /dev/null
+        last=${*: -1}
+        cat "$FAKE_SLURM/tasks-${last#*=}" 2> /dev/null
         ;;
     scancel) echo "scancel $*" >> "$FAKE_SLURM/asked" ;;
     sbatch) echo 17 ;;

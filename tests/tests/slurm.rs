@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Phase, Status};
+use launcher::protocol::{Outcome, Phase, Status};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::cluster::{Bench, FakeSlurm};
 use tests::launched::{
-    assert_same_result, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
+    assert_same_result, code, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
     wait_for_step,
 };
 use tests::{binary, stderr, succeed};
@@ -290,6 +291,32 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
     assert_eq!(told("2"), format!("0 train --set train.seed=2 --quiet --output runs/slurm-{sweep}_2"));
 }
 
+/// Four tasks of which two run at a time.
+fn an_array_saves_and_ends(bench: &Bench, said: &dyn Fn(&[&str]) -> String) {
+    let training = training("seeds/%a", 100_000);
+    let mut arguments = vec!["submit", "--array", "0-3%2", "--json", "--"];
+    arguments.extend(training.iter().map(String::as_str));
+    let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();
+    let array = record["job"].as_str().unwrap();
+    for task in ["0", "1"] {
+        wait_for_step(&bench.path("seeds").join(task), 3);
+        let name = format!("{array}_{task}");
+        assert!(said(&["status", &name]).contains(&format!("\n{name}  RUNNING  training ")), "{name}");
+        assert!(said(&["logs", &name]).contains("lift: start 0 of job"), "{name}");
+    }
+    let cancelled = said(&["cancel", array]);
+    assert_eq!(cancelled, format!("job {array} cancelled after 2 of 2 running tasks saved\n"));
+    for task in ["0", "1", "2", "3"] {
+        let name = format!("{array}_{task}");
+        wait_for(&format!("the end of {name}"), SOON, || {
+            std::thread::sleep(Duration::from_millis(200));
+            said(&["cancel", &name]).contains(" ended before ")
+        });
+        let run = bench.path("seeds").join(task);
+        assert_eq!(Status::read(&run).is_ok(), ["0", "1"].contains(&task), "{name} began");
+    }
+}
+
 #[test]
 fn lift_submits_watches_and_cancels() {
     let Some(bench) = Bench::enter("lift_submits_watches_and_cancels", &[]) else { return };
@@ -334,6 +361,7 @@ fn lift_submits_watches_and_cancels() {
         format!("job {job} ended before (CANCELLED); there is nothing to cancel\n")
     );
     assert_eq!(Status::read(&run).unwrap().phase, Phase::Preempted);
+    an_array_saves_and_ends(&bench, &said);
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("neither a job that `lift submit` sent from here nor a run folder"));
@@ -356,6 +384,125 @@ fn a_restarted_job_keeps_the_path_that_it_resumed_from() {
         let line = starts(&slurm.path(&run)).pop().unwrap();
         assert_eq!(line, format!("1 train --output {run}{restart}"));
     }
+}
+
+/// Submits to programs that play Slurm, as job 17.
+fn submit_to(slurm: &FakeSlurm, options: &[&str], output: &str) {
+    let arguments = [&["submit"][..], options, &["--", "train", "--output", output]].concat();
+    let output = succeed(&mut slurm.lift(&arguments));
+    assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
+}
+
+/// What `status.json` holds in a run folder that ended like this.
+fn write_end(run: &Path, outcome: Outcome, step: u64) {
+    let mut status = Status { step, ..Status::starting(1) };
+    status.end(outcome, None);
+    std::fs::create_dir_all(run.join("logs")).unwrap();
+    status.write(run).unwrap();
+}
+
+#[test]
+fn a_log_is_followed_from_before_the_job_begins_until_slurm_says_that_it_has_ended() {
+    let slurm = FakeSlurm::new();
+    let run = slurm.path("run");
+    write_end(&run, Outcome::Failed, 3);
+    std::fs::write(run.join("logs/rank-0.log"), "of an older job\n").unwrap();
+    std::fs::write(run.join("logs/slurm-16.out"), "of an older job\n").unwrap();
+    submit_to(&slurm, &[], "run");
+    slurm.say("17", &["PENDING"]);
+    let refused = tests::run(&mut slurm.lift(&["logs", "17"]));
+    let path = run.join("logs/slurm-17.out");
+    let sentence = format!("error: job 17 (PENDING) has no log `{}`\n", path.display());
+    assert_eq!((refused.status.code(), stderr(&refused)), (Some(2), sentence));
+    let mut command = slurm.lift(&["logs", "-f", "17"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    slurm.say("17", &["RUNNING"]);
+    std::fs::write(&path, "one\n").unwrap();
+    // Slurm may put a job back that looks ended, and the run's own end is not that of its job.
+    write_end(&run, Outcome::Done, 9);
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(child.try_wait().unwrap().is_none());
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    slurm.say("17", &["COMPLETED"]);
+    assert_eq!(code(&mut child, SOON), Some(0));
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "one\ntwo\n");
+    assert_eq!(stderr(&ended), format!("waiting for `{}`\n", path.display()));
+}
+
+#[test]
+fn a_job_that_never_began_is_not_waited_for_for_ever() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &[], "run");
+    slurm.say("17", &["CANCELLED"]);
+    let ended = tests::run(&mut slurm.lift(&["logs", "-f", "17"]));
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(stderr(&ended).contains("error: job 17 (CANCELLED) has no log "), "{}", stderr(&ended));
+}
+
+#[test]
+fn tasks_of_an_array_are_found_by_their_numbers() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &["--array", "0-3"], "runs/seed-%a/x");
+    let run = slurm.path("runs/seed-3/x");
+    write_end(&run, Outcome::Preempted, 5);
+    std::fs::write(slurm.path("runs/logs/slurm-17_3.out"), "what task 3 printed\n").unwrap();
+    slurm.say("17_3", &["RUNNING"]);
+    let said = |arguments: &[&str]| String::from_utf8(succeed(&mut slurm.lift(arguments)).stdout).unwrap();
+    assert_eq!(said(&["logs", "17_3"]), "what task 3 printed\n");
+    let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", "17_3"])).unwrap();
+    assert_eq!((&row["job"], &row["slurm"], &row["step"]), (&"17_3".into(), &"RUNNING".into(), &5.into()));
+    assert_eq!(row["run"].as_str(), run.to_str());
+    let whole = tests::run(&mut slurm.lift(&["logs", "17"]));
+    assert_eq!(stderr(&whole), "error: job 17 is an array; name one of its tasks, e.g. `lift logs 17_1`\n");
+    assert_eq!(
+        said(&["cancel", "--grace", "1", "17_3"]),
+        "job 17_3 cancelled at step 5, without waiting for a save\n"
+    );
+    assert!(run.join("logs/cancelled").exists());
+    assert_eq!(slurm.asked(), ["scancel --signal=USR2 17_3", "scancel 17_3"]);
+}
+
+#[test]
+fn cancelling_an_array_lets_every_running_task_save() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &["--array", "0-9%2"], "runs/%a");
+    slurm.say("17", &["COMPLETED", "PENDING", "RUNNING", "RUNNING"]);
+    std::fs::write(slurm.path("tasks-17"), "1\n2\n").unwrap();
+    for task in ["1", "2"] {
+        slurm.say(&format!("17_{task}"), &["RUNNING"]);
+        // What the start before left behind is no save.
+        write_end(&slurm.path("runs").join(task), Outcome::Preempted, 5);
+    }
+    let mut child = slurm.lift(&["cancel", "--grace", "4", "17"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the wish", SOON, || slurm.asked().len() == 3);
+    write_end(&slurm.path("runs/1"), Outcome::Preempted, 8);
+    assert_eq!(code(&mut child, SOON), Some(0));
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said, "job 17 cancelled after 1 of 2 running tasks saved\n");
+    let expected = [
+        "scancel --state=PENDING 17",
+        "scancel --signal=USR2 17_1",
+        "scancel --signal=USR2 17_2",
+        "scancel 17",
+    ];
+    assert_eq!(slurm.asked(), expected);
+    for (task, marked) in [("0", false), ("1", true), ("2", true)] {
+        assert_eq!(slurm.path("runs").join(task).join("logs/cancelled").exists(), marked, "{task}");
+    }
+}
+
+#[test]
+fn a_job_whose_record_cannot_be_kept_is_told_all_the_same() {
+    let slurm = FakeSlurm::new();
+    std::fs::write(slurm.path("state"), "no folder").unwrap();
+    let output = succeed(&mut slurm.lift(&["submit", "--", "train", "--output", "run"]));
+    assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
+    assert!(stderr(&output).starts_with("warning: cannot create `"), "{}", stderr(&output));
+    slurm.say("17", &["RUNNING"]);
+    let status = succeed(&mut slurm.lift(&["status", "--json", "run"])).stdout;
+    assert!(String::from_utf8_lossy(&status).contains("\"job\":\"17\""), "the run folder holds the record");
 }
 
 #[test]
