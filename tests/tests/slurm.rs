@@ -190,8 +190,10 @@ fn what_cannot_get_better_is_not_tried_again() {
         assert!(output.contains(line), "{output}");
         (end, output)
     };
-    let (end, output) =
-        ends(("FAKE_FAIL", "3 0 7 9"), "not put back into the queue: no step was gained (still at step 0)");
+    let (end, output) = ends(
+        ("FAKE_FAIL", "3 0 7 9"),
+        "not put back into the queue: two starts in a row gained no checkpoint",
+    );
     assert_eq!(end, ("FAILED".into(), "1:0".into()));
     assert!(
         output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
@@ -386,6 +388,59 @@ fn a_restarted_job_keeps_the_path_that_it_resumed_from() {
     }
 }
 
+/// What job 17 says in its start number `restarts`, whose trainer fails like this.
+fn failing_start(slurm: &FakeSlurm, restarts: u32, variables: &[(&str, &str)]) -> String {
+    let ended =
+        tests::run(slurm.job(restarts, &["train", "--output", "run"]).envs(variables.iter().copied()));
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    stderr(&ended)
+}
+
+#[test]
+fn a_job_is_given_up_after_two_starts_in_a_row_without_a_newer_checkpoint() {
+    const BACK: &str = "lift: putting job 17 back into the queue";
+    let slurm = FakeSlurm::new();
+    let start = |restarts, fail: &str, every: &str| {
+        failing_start(&slurm, restarts, &[("FAKE_FAIL", fail), ("FAKE_SAVE_EVERY", every)])
+    };
+    for (restarts, fail, every, back) in [
+        (0, "0 6 7 9", "5", true),
+        // To have come further than the start before is nothing without a checkpoint.
+        (1, "0 3 7 9", "100", true),
+        (2, "0 5 7 9", "5", true),
+        (3, "0 1 7 9", "100", true),
+        (4, "0 4 7 9", "100", false),
+        // Another job in the same folder has its own two.
+        (0, "0 0 7 9", "5", true),
+        (1, "0 0 KILL 9", "5", false),
+    ] {
+        let said = start(restarts, fail, every);
+        assert_eq!(said.contains(BACK), back, "{restarts} {fail}: {said}");
+        let given_up = "lift: not put back into the queue: two starts in a row gained no checkpoint (the newest is of step 10)";
+        assert_eq!(said.contains(given_up), !back, "{restarts} {fail}: {said}");
+    }
+}
+
+#[test]
+fn a_job_says_nothing_that_an_earlier_start_wrote() {
+    let slurm = FakeSlurm::new();
+    let said = failing_start(&slurm, 0, &[("FAKE_FAIL", "0 0 7 9")]);
+    assert!(said.contains("lift: failed (exit code 7 of srun): rank 0 failed in step 0\n"), "{said}");
+    let said = failing_start(&slurm, 1, &[("LIFT_TRAINER", "/bin/false")]);
+    assert!(said.contains("lift: failed (exit code 1 of srun)\n"), "{said}");
+}
+
+#[test]
+fn a_job_that_cannot_be_requeued_says_how_to_go_on() {
+    let slurm = FakeSlurm::new();
+    for (fail, from) in [("0 0 7 9", "runs/old"), ("0 2 7 9", "auto")] {
+        let mut job = slurm.job(0, &["train", "--resume", "runs/old", "--output", "run"]);
+        let said = stderr(&tests::run(job.env("FAKE_FAIL", fail)));
+        let line = format!("go on with: sbatch ... -- train --output run --resume {from}\n");
+        assert!(said.contains(&line), "{said}");
+    }
+}
+
 /// Submits to programs that play Slurm, as job 17.
 fn submit_to(slurm: &FakeSlurm, options: &[&str], output: &str) {
     let arguments = [&["submit"][..], options, &["--", "train", "--output", output]].concat();
@@ -503,6 +558,25 @@ fn a_job_whose_record_cannot_be_kept_is_told_all_the_same() {
     slurm.say("17", &["RUNNING"]);
     let status = succeed(&mut slurm.lift(&["status", "--json", "run"])).stdout;
     assert!(String::from_utf8_lossy(&status).contains("\"job\":\"17\""), "the run folder holds the record");
+}
+
+#[test]
+fn chaos_without_jobs_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let cargo = folder.path().join("cargo");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let chaos = |says: &str| {
+        std::fs::write(&cargo, format!("#!/bin/sh\nprintf '{says}' >&2\n")).unwrap();
+        std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = tests::launched::repository().join("scripts/slurm_chaos.sh");
+        let ended = tests::run(std::process::Command::new(script).arg("2").env("PATH", &path));
+        (ended.status.code(), stderr(&ended))
+    };
+    let none =
+        "slurm_chaos: no job was run, since no Slurm cluster can be started here (see `skipped:` above)\n";
+    assert_eq!(chaos("skipped: a test (needs root)\\n"), (Some(1), none.into()));
+    assert_eq!(chaos("round 0: fine\\n"), (Some(1), "slurm_chaos: 1 of 2 jobs are told of above\n".into()));
+    assert_eq!(chaos("round 0: fine\\nround 1: fine\\n"), (Some(0), String::new()));
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub struct Job {
     /// One more option of sbatch, e.g. --sbatch=--exclusive; may be repeated
     #[arg(long = "sbatch", value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure that gained steps
+    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure; two failures in a row without a newer checkpoint end it
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub restarts: u32,
     /// Arguments of lift-trainer; none trains the embedded demo
