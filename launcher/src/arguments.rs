@@ -63,10 +63,17 @@ impl TrainerArguments {
         self
     }
 
-    /// What a restart is given: the same run, from where it stopped. A checkpoint that was named for the first start
-    /// gives way to the newest of the run itself.
+    /// What a restart is given: the same run, from where it stopped. A path that the person named stays, since the run may
+    /// have no checkpoint of its own yet: the trainer of a restart prefers the newest of the run, and else takes the path.
     #[must_use]
     pub fn resumed(&self) -> Self {
+        if self.resume().is_some_and(|from| from != "auto" && from != "never") {
+            return self.clone();
+        }
+        self.without_resume().with("--resume", "auto")
+    }
+
+    fn without_resume(&self) -> Self {
         let mut kept = Vec::new();
         let mut list = self.0.iter();
         while let Some(argument) = list.next() {
@@ -76,7 +83,7 @@ impl TrainerArguments {
                 kept.push(argument.clone());
             }
         }
-        Self(kept).with("--resume", "auto")
+        Self(kept)
     }
 
     /// `--long VALUE`, `--long=VALUE`, `-s VALUE`, `-sVALUE`, or `-s=VALUE`.
@@ -144,8 +151,16 @@ mod tests {
     #[test]
     fn a_restart_resumes_the_newest_checkpoint_of_the_run() {
         assert_eq!(typed("").resumed(), typed("train --resume auto"));
-        assert_eq!(typed("train --resume runs/a -o b").resumed(), typed("train -o b --resume auto"));
+        assert_eq!(typed("train -o b").resumed(), typed("train -o b --resume auto"));
         assert_eq!(typed("train --resume=auto").resumed(), typed("train --resume auto"));
+        assert_eq!(typed("train --resume never -o b").resumed(), typed("train -o b --resume auto"));
+    }
+
+    #[test]
+    fn a_restart_keeps_the_path_that_the_first_start_resumed_from() {
+        for line in ["train --resume runs/a -o b", "train -o b --resume=runs/a/checkpoints/00000005"] {
+            assert_eq!(typed(line).resumed(), typed(line));
+        }
     }
 
     #[test]

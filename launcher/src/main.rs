@@ -48,7 +48,7 @@ enum Verb {
     },
     /// End a job for good: asks its ranks to save first
     #[command(
-        after_help = "Examples:\n  lift cancel 4711           save, then end\n  lift cancel --now 4711     end"
+        after_help = "Examples:\n  lift cancel 4711           save, then end\n  lift cancel --now 4711     end\n  lift cancel 4711_3         one task of an array"
     )]
     Cancel {
         /// The job, or its run folder
@@ -63,13 +63,13 @@ enum Verb {
     },
     /// Print what a job printed, or what a rank did
     #[command(
-        after_help = "Examples:\n  lift logs -f 4711            what the job prints, until it ends\n  lift logs --rank 3 runs/x    what rank 3 did"
+        after_help = "Examples:\n  lift logs -f 4711            what the job prints, until it ends\n  lift logs -f 4711_3          the same of task 3 of an array\n  lift logs --rank 3 runs/x    what rank 3 did"
     )]
     Logs {
         /// The job or the run folder
         #[arg(value_name = "JOB|RUN")]
         name: String,
-        /// Go on until the run ends
+        /// Go on until the job ends, or the run that has none; waits for a job that has not begun
         #[arg(long, short)]
         follow: bool,
         /// The log of this rank
@@ -86,7 +86,8 @@ const RUN_EXAMPLES: &str = "Examples:
 
 Ctrl-C asks the ranks to save and end; a second one ends them at once. TERM, HUP, USR1 and USR2 ask to save and end
 such that the run can be resumed (exit code 75). A run is not started again after wrong input, after Ctrl-C, or when
-two restarts in a row gained no step.
+two restarts in a row gained no step. A start counts as failed when a signal has stopped one of its processes for 10 s;
+stopping lift together with its ranks does no harm.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
 
@@ -100,9 +101,7 @@ The job saves before its time is up, goes back into the queue, and goes on from 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
-        Verb::Submit { job, json } => {
-            slurm::submit::submit(&job).map(|record| say(slurm::submit::tell(&record, json)))
-        }
+        Verb::Submit { job, json } => slurm::submit::submit(&job, json).map(say),
         Verb::Render(job) => render(&job),
         Verb::Status { names, json } => status(&names, json),
         Verb::Cancel { name, now, grace } => {

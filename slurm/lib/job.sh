@@ -12,7 +12,7 @@ lift_die() { local code=$1; shift; lift_say "$*"; exit "$code"; }
 lift_job() { # [--] arguments of lift-trainer
     [[ ${1:-} != -- ]] || shift
     export LIFT_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
-    local LIFT_ARGUMENTS=("$@") LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0 LIFT_LOGGED=()
+    local LIFT_ARGUMENTS=("$@") LIFT_RESUME=() LIFT_RUN='' LIFT_COMMAND=() LIFT_LAUNCH=() LIFT_BEFORE='' LIFT_FROM=0 LIFT_OFFSET=0 LIFT_LOGGED=()
     local LIFT_SAVE='' LIFT_ENDED='' LIFT_CODE=0
     # A handler only sets a flag: with more in it, bash loses the second of two signals that come at once.
     trap 'LIFT_SAVE=1' USR1 USR2
@@ -25,9 +25,10 @@ lift_job() { # [--] arguments of lift-trainer
     lift_decide
 }
 
-# Names the sub-command and the run folder, so that a restart finds both, and asks for the newest checkpoint then.
+# Names the sub-command and the run folder, so that a restart finds both, and asks for the newest checkpoint then. A path
+# that the person named after --resume stays: the trainer of a restart takes it where the run has no checkpoint yet.
 lift_arguments() {
-    local list=("${LIFT_ARGUMENTS[@]}") argument verb='' trains=1 name index
+    local list=("${LIFT_ARGUMENTS[@]}") argument verb='' trains=1 name index from=''
     LIFT_ARGUMENTS=()
     for argument in "${list[@]}"; do
         LIFT_ARGUMENTS+=("${argument//%a/${SLURM_ARRAY_TASK_ID:-%a}}")
@@ -44,13 +45,9 @@ lift_arguments() {
             --output | -o) LIFT_RUN=${list[index + 1]:-} ;;
             --output=*) LIFT_RUN=${argument#*=} ;;
             -o?*) LIFT_RUN=${argument#-o} LIFT_RUN=${LIFT_RUN#=} ;;
+            --resume) index=$((index + 1)) from=${list[index]:-}; continue ;;
+            --resume=*) from=${argument#*=}; continue ;;
         esac
-        if ((LIFT_RESTART_COUNT > 0)); then
-            case $argument in
-                --resume) index=$((index + 1)); continue ;;
-                --resume=*) continue ;;
-            esac
-        fi
         LIFT_ARGUMENTS+=("$argument")
     done
     if [[ -z $LIFT_RUN ]]; then
@@ -59,7 +56,8 @@ lift_arguments() {
         LIFT_RUN=runs/slurm-$name
         LIFT_ARGUMENTS+=(--output "$LIFT_RUN")
     fi
-    ((LIFT_RESTART_COUNT == 0)) || LIFT_ARGUMENTS+=(--resume auto)
+    if ((LIFT_RESTART_COUNT > 0)) && [[ -z $from || $from == never ]]; then from=auto; fi
+    [[ -z $from ]] || LIFT_RESUME=(--resume "$from")
     mkdir -p "$LIFT_RUN/logs" || lift_die 2 "cannot create $LIFT_RUN/logs; name another folder with --output"
 }
 
@@ -133,14 +131,13 @@ lift_step_number() {
 lift_status() { cat "${LIFT_RUN:-/nonexistent}/status.json" 2> /dev/null; }
 # A field of status.json, which has one on each line.
 lift_field() { sed -n -e "s/^ *\"$1\": \"\(.*\)\",\{0,1\}$/\1/p" -e "s/^ *\"$1\": \([^\",]*\),\{0,1\}$/\1/p" <<< "$2"; }
-# Steps done: those of status.json, or those of the newest checkpoint, which may be further.
-lift_step() { # status
-    local folder step
-    step=$(lift_field step "$1")
+# The step of the newest checkpoint, 0 without one.
+lift_checkpoint() {
+    local folder step=0
     for folder in "$LIFT_RUN"/checkpoints/[0-9]*; do
-        [[ ! ${folder##*/} =~ ^[0-9]+$ ]] || ((10#${folder##*/} <= ${step:-0})) || step=$((10#${folder##*/}))
+        [[ ! ${folder##*/} =~ ^[0-9]+$ ]] || ((10#${folder##*/} <= step)) || step=$((10#${folder##*/}))
     done
-    echo "${step:-0}"
+    echo "$step"
 }
 # Where the job's output goes, which holds what srun says about ranks.
 lift_output() { scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/^ *StdErr=//p' | head -n 1; }
@@ -148,8 +145,9 @@ lift_output() { scontrol show job "$SLURM_JOB_ID" 2> /dev/null | sed -n 's/^ *St
 # Starts the ranks, asks them to save when Slurm says that the time is nearly up, and waits for their end.
 lift_watch() {
     local ranks sent='' ending='' file name
-    LIFT_BEFORE=$(lift_status) LIFT_FROM=$(lift_step "$LIFT_BEFORE")
+    LIFT_BEFORE=$(lift_status) LIFT_FROM=$(lift_checkpoint)
     rm -f "$LIFT_RUN/logs/cancelled"
+    ((LIFT_RESTART_COUNT > 0)) || rm -f "$LIFT_RUN/logs/without-gain"
     file=$(lift_output)
     [[ ! -f $file ]] || LIFT_OFFSET=$(wc -c < "$file")
     for file in "$LIFT_RUN"/logs/rank-*.log; do
@@ -161,7 +159,7 @@ lift_watch() {
         lift_requeue
         exit 75
     fi
-    "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" < /dev/null &
+    "${LIFT_LAUNCH[@]}" "${LIFT_COMMAND[@]}" "${LIFT_ARGUMENTS[@]}" "${LIFT_RESUME[@]}" < /dev/null &
     ranks=$!
     # A signal that comes between two waits is seen a second later at most.
     while kill -0 "$ranks" 2> /dev/null; do
@@ -194,7 +192,9 @@ lift_hangs() {
 lift_decide() {
     local after outcome='' message
     after=$(lift_status)
-    if [[ $after != "$LIFT_BEFORE" ]]; then
+    # What an earlier start wrote says nothing of this one.
+    [[ $after != "$LIFT_BEFORE" ]] || after=''
+    if [[ -n $after ]]; then
         outcome=$(lift_field outcome "$after")
         [[ $outcome != null || $LIFT_CODE -ne 0 ]] || outcome=failed
     fi
@@ -212,27 +212,39 @@ lift_decide() {
     esac
     message=$(lift_field message "$after")
     [[ $message != null ]] || message=''
-    lift_failed "$after" "$message"
+    lift_failed "$message"
 }
 
 lift_preempted() { # status
-    lift_say "saved and stopped after step $(lift_step "$1")"
+    local step
+    step=$(lift_field step "$1")
+    lift_say "saved and stopped after step ${step:-$(lift_checkpoint)}"
     # After TERM the job is Slurm's: cancelled, requeued, or out of time. Putting it back would undo a scancel.
     [[ -z $LIFT_ENDED ]] || lift_die 75 "Slurm ends this job; it decides whether to start it again"
     lift_requeue
     exit 75
 }
 
-lift_failed() { # status, message
-    local step
-    step=$(lift_step "$1")
-    lift_say "failed (exit code $LIFT_CODE of ${LIFT_LAUNCH[0]})${2:+: $2}"
-    lift_last_words "$2"
+lift_failed() { # message
+    lift_say "failed (exit code $LIFT_CODE of ${LIFT_LAUNCH[0]})${1:+: $1}"
+    lift_last_words "$1"
     [[ -z $LIFT_ENDED ]] || lift_die 1 "Slurm ends this job; it decides whether to start it again"
     # Ranks that were asked to save before they could hear it end of the signal: that says nothing against them.
-    if ((step > LIFT_FROM)) || [[ -n $LIFT_SAVE ]]; then lift_requeue
-    else lift_say "not put back into the queue: no step was gained (still at step $step)"; fi
+    if [[ -n $LIFT_SAVE ]] || lift_hopeful; then lift_requeue
+    else lift_say "not put back into the queue: two starts in a row gained no checkpoint (the newest is of step $(lift_checkpoint))"; fi
     exit 1
+}
+
+# False after the second start in a row that left no newer checkpoint than it found. Where a start died says less: what it
+# did after its last checkpoint is done again. The first such start notes the step that it did not get beyond.
+lift_hopeful() {
+    local note=$LIFT_RUN/logs/without-gain newest noted=''
+    newest=$(lift_checkpoint)
+    ((newest <= LIFT_FROM)) || return 0
+    [[ ! -e $note ]] || read -r noted < "$note"
+    [[ $noted != "$newest" ]] || return 1
+    echo "$newest" > "$note"
+    return 0
 }
 
 # The last lines that this start added to the log of the rank that failed first: the one that the message begins with,
@@ -255,7 +267,7 @@ lift_last_words() { # message
 
 # Puts the job back into the queue; comes back only if that cannot be.
 lift_requeue() {
-    local job=$SLURM_JOB_ID most=${LIFT_MAX_RESTARTS:-10}
+    local job=$SLURM_JOB_ID most=${LIFT_MAX_RESTARTS:-10} from=${LIFT_RESUME[1]:-auto}
     # The number of one task of an array may be that of the whole array.
     [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
     if [[ -e $LIFT_RUN/logs/cancelled ]]; then
@@ -268,7 +280,8 @@ lift_requeue() {
     fi
     lift_say "putting job $job back into the queue (restart $((LIFT_RESTART_COUNT + 1)) of at most $most)"
     scontrol requeue "$job" || {
-        lift_say "scontrol cannot requeue it (see above); go on with: sbatch ... -- ${LIFT_ARGUMENTS[*]} --resume auto"
+        if [[ $from == never ]] || (($(lift_checkpoint) > 0)); then from=auto; fi
+        lift_say "scontrol cannot requeue it (see above); go on with: sbatch ... -- ${LIFT_ARGUMENTS[*]} --resume $from"
         return
     }
     # Slurm takes the script away now.

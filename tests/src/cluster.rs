@@ -1,6 +1,7 @@
-//! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them.
+//! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them; and programs that play Slurm
+//! where no cluster is needed.
 
-use crate::launched::{ranks, repository, training, wait_for};
+use crate::launched::{fake_trainer, lift, ranks, repository, training, wait_for};
 use crate::{binary, succeed, trainer};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -119,5 +120,69 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(200));
             self.output(job).contains(&format!("lift: start {} of job {job}", count - 1))
         });
+    }
+}
+
+/// Slurm's programs as `tests/fakes/slurm.sh` plays them: they know what a test wrote down, and start one rank here.
+#[derive(Debug)]
+pub struct FakeSlurm {
+    folder: tempfile::TempDir,
+}
+
+impl FakeSlurm {
+    /// Knows no job.
+    #[allow(clippy::new_without_default, reason = "it makes files")]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        std::fs::create_dir(folder.path().join("bin")).expect("a folder can be made");
+        for program in ["sacct", "sbatch", "scancel", "scontrol", "squeue", "srun"] {
+            let link = folder.path().join("bin").join(program);
+            std::os::unix::fs::symlink(repository().join("tests/fakes/slurm.sh"), link)
+                .expect("a link can be made");
+        }
+        Self { folder }
+    }
+
+    /// A path below the folder that jobs are submitted from.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// From now on Slurm says this of a job: one state, or one for each record of an array.
+    pub fn say(&self, job: &str, states: &[&str]) {
+        let lines: Vec<String> =
+            states.iter().map(|state| format!("JobId={job} JobState={state} Restarts=0\n")).collect();
+        std::fs::write(self.path(&format!("job-{job}")), lines.concat()).expect("a file can be written");
+    }
+
+    /// What `scancel` and `scontrol requeue` were asked for.
+    pub fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("asked")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// `lift` with these programs and the trainer that only counts.
+    pub fn lift(&self, arguments: &[&str]) -> Command {
+        let mut command = lift();
+        command.args(arguments).env("XDG_STATE_HOME", self.path("state"));
+        self.set(command)
+    }
+
+    /// What a batch script does in its start number `restarts`, as job 17.
+    pub fn job(&self, restarts: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new("bash");
+        let library = repository().join("slurm/lib/job.sh");
+        command.args(["-c", "set -u; source \"$0\"; lift_job \"$@\""]).arg(library).args(arguments);
+        command.env("LIFT_TRAINER", fake_trainer()).env("SLURM_JOB_ID", "17");
+        command.env("SLURM_RESTART_COUNT", restarts.to_string()).env("SLURM_SUBMIT_DIR", self.folder.path());
+        self.set(command)
+    }
+
+    fn set(&self, mut command: Command) -> Command {
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("PATH", format!("{}:{path}", self.path("bin").display()));
+        command.env("FAKE_SLURM", self.folder.path());
+        command
     }
 }

@@ -183,6 +183,93 @@ fn a_nohup_survives_the_end_of_its_terminal() {
     assert_eq!(code(&mut child, SOON), Some(0));
 }
 
+/// What `lift` itself started: `mpirun`, or the only rank.
+fn children(lift: &Child) -> Vec<String> {
+    let path = format!("/proc/{0}/task/{0}/children", lift.id());
+    std::fs::read_to_string(path).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+fn signal_all(name: &str, processes: &[String]) {
+    for process in processes {
+        signal(name, process);
+    }
+}
+
+/// The ranks that `mpirun` started, in their order.
+fn rank_processes(lift: &Child) -> Vec<String> {
+    let rank = |pid: &String| {
+        let variables = std::fs::read_to_string(format!("/proc/{pid}/environ")).ok()?;
+        let number = variables.split('\0').find_map(|variable| variable.strip_prefix("PMIX_RANK="))?;
+        Some((number.parse::<usize>().ok()?, pid.clone()))
+    };
+    let mpirun = &children(lift)[0];
+    let below = Command::new("pgrep").args(["-P", mpirun]).output().unwrap();
+    let below = String::from_utf8(below.stdout).unwrap();
+    let mut ranks: Vec<_> = below.lines().map(str::to_owned).filter_map(|pid| rank(&pid)).collect();
+    ranks.sort();
+    ranks.into_iter().map(|(_, pid)| pid).collect()
+}
+
+#[test]
+fn what_a_signal_stopped_is_named_and_the_run_goes_on() {
+    for (ranks, says) in
+        [(1, "lift: failed: a signal stopped trainer.sh ("), (2, "lift: failed: a signal stopped mpirun")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("run");
+        let mut command = lift_run(ranks, &["--restarts", "1"], &output);
+        command.env("FAKE_STEPS", "3000").stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        wait_for_step(&output, 2);
+        signal_all("STOP", &children(&child));
+        wait_for("the restart", SOON, || starts(&output).len() == 2);
+        let before = Status::read(&output).unwrap().step;
+        wait_for_step(&output, before + 2);
+        signal("TERM", &child.id().to_string());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(75), "{}", stderr(&ended));
+        assert!(stderr(&ended).contains(says), "{}", stderr(&ended));
+        nothing_left(folder.path());
+    }
+}
+
+#[test]
+fn a_stopped_rank_is_named_by_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift_run(2, &[], &output);
+    command.env("FAKE_STEPS", "5000").stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for_step(&output, 2);
+    signal("STOP", &rank_processes(&child)[1]);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("lift: rank 1 failed first: a signal stopped "), "{}", stderr(&ended));
+    nothing_left(folder.path());
+}
+
+#[test]
+fn a_whole_job_may_be_stopped_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut child = long(2, &[], &output);
+    wait_for_step(&output, 2);
+    let below = [children(&child), rank_processes(&child)].concat();
+    // The launcher sees its ranks stopped for some seconds before it is stopped itself, and again after it goes on.
+    signal_all("STOP", &below);
+    std::thread::sleep(Duration::from_secs(6));
+    signal("STOP", &child.id().to_string());
+    std::thread::sleep(Duration::from_secs(6));
+    signal("CONT", &child.id().to_string());
+    std::thread::sleep(Duration::from_secs(6));
+    signal_all("CONT", &below);
+    let before = Status::read(&output).unwrap().step;
+    wait_for_step(&output, before + 2);
+    signal("TERM", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(75));
+    nothing_left(folder.path());
+}
+
 /// A stand-in for ssh that runs commands here, unless a file says that the host is gone.
 fn reach(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("reach");
@@ -215,6 +302,7 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
     let ended = elastic("3");
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("too few hosts answer"), "{}", stderr(&ended));
+    assert!(stderr(&ended).contains("not started again after 1 of 1 restarts"), "{}", stderr(&ended));
     let ended = elastic("2");
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("lift: two does not answer; 2 ranks are left"), "{}", stderr(&ended));
@@ -224,6 +312,88 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
     let ended = elastic("2");
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
     assert_eq!(Status::read(&output).unwrap().world_size, 4);
+}
+
+#[test]
+fn a_host_that_comes_back_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let gone = folder.path().join("gone-two");
+    std::fs::write(&gone, "").unwrap();
+    let mut command = lift();
+    command.args([
+        "run",
+        "--hosts",
+        "one:1,two:1",
+        "--restarts",
+        "99",
+        "--elastic",
+        "2",
+        "--restart-pause",
+        "0.1",
+    ]);
+    command.args(["--", "train", "--output"]).arg(&output).env("LIFT_SSH", reach(folder.path()));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    std::fs::remove_file(gone).unwrap();
+    let exit = code(&mut child, Duration::from_mins(1));
+    let said = stderr(&child.wait_with_output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.matches("lift: failed: too few hosts answer").count() > 3, "{said}");
+}
+
+#[test]
+fn a_wish_that_comes_while_hosts_are_asked_starts_no_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let asking = folder.path().join("asking");
+    let reach = folder.path().join("reach");
+    std::fs::write(&reach, format!("#!/bin/sh\ntouch '{}'\nsleep 2\n", asking.display())).unwrap();
+    std::fs::set_permissions(&reach, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, expected) in [("TERM", 75), ("INT", 130)] {
+        let mut command = lift();
+        command.args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--elastic", "1", "--"]);
+        command.args(["train", "--output"]).arg(&output).env("LIFT_SSH", &reach);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("asking", SOON, || asking.exists());
+        signal(name, &child.id().to_string());
+        assert_eq!(code(&mut child, SOON), Some(expected), "{name}");
+        assert!(!output.exists());
+        std::fs::remove_file(&asking).unwrap();
+    }
+}
+
+#[test]
+fn ctrl_c_with_ranks_on_other_hosts_only_is_no_preemption() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = lift();
+    command
+        .args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--", "train", "--output"])
+        .arg(&output);
+    command.env("LIFT_SSH", reach(folder.path())).env("FAKE_STEPS", "5000");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_step(&output, 2);
+    signal("INT", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(130));
+    assert_eq!(Status::read(&output).unwrap().phase, Phase::Preempted, "they were asked to save");
+    nothing_left(folder.path());
+}
+
+/// A command that hears a wish to end only from the second one on.
+#[test]
+fn ranks_that_do_not_end_are_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trainer, ready) = (folder.path().join("trainer"), folder.path().join("ready"));
+    let text = "#!/bin/bash\ntrap 'count=$((count + 1))' USR2\ntouch \"${0%/*}/ready\"\n\
+        while ((count < 2)); do sleep 0.1; done\nexit 75\n";
+    std::fs::write(&trainer, text).unwrap();
+    std::fs::set_permissions(&trainer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = lift_run(1, &[], &folder.path().join("run"));
+    let mut child = command.env("LIFT_TRAINER", trainer).spawn().unwrap();
+    wait_for("the trainer", SOON, || ready.exists());
+    signal("TERM", &child.id().to_string());
+    assert_eq!(code(&mut child, SOON), Some(75));
 }
 
 #[test]

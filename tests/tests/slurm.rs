@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Phase, Status};
+use launcher::protocol::{Outcome, Phase, Status};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tests::cluster::Bench;
+use tests::cluster::{Bench, FakeSlurm};
 use tests::launched::{
-    assert_same_result, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
+    assert_same_result, code, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
     wait_for_step,
 };
-use tests::{binary, stderr};
+use tests::{binary, stderr, succeed};
 
 const SOON: Duration = Duration::from_mins(1);
 /// A whole training, on a machine that does other things as well.
@@ -189,8 +190,10 @@ fn what_cannot_get_better_is_not_tried_again() {
         assert!(output.contains(line), "{output}");
         (end, output)
     };
-    let (end, output) =
-        ends(("FAKE_FAIL", "3 0 7 9"), "not put back into the queue: no step was gained (still at step 0)");
+    let (end, output) = ends(
+        ("FAKE_FAIL", "3 0 7 9"),
+        "not put back into the queue: two starts in a row gained no checkpoint",
+    );
     assert_eq!(end, ("FAILED".into(), "1:0".into()));
     assert!(
         output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
@@ -290,6 +293,32 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
     assert_eq!(told("2"), format!("0 train --set train.seed=2 --quiet --output runs/slurm-{sweep}_2"));
 }
 
+/// Four tasks of which two run at a time.
+fn an_array_saves_and_ends(bench: &Bench, said: &dyn Fn(&[&str]) -> String) {
+    let training = training("seeds/%a", 100_000);
+    let mut arguments = vec!["submit", "--array", "0-3%2", "--json", "--"];
+    arguments.extend(training.iter().map(String::as_str));
+    let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();
+    let array = record["job"].as_str().unwrap();
+    for task in ["0", "1"] {
+        wait_for_step(&bench.path("seeds").join(task), 3);
+        let name = format!("{array}_{task}");
+        assert!(said(&["status", &name]).contains(&format!("\n{name}  RUNNING  training ")), "{name}");
+        assert!(said(&["logs", &name]).contains("lift: start 0 of job"), "{name}");
+    }
+    let cancelled = said(&["cancel", array]);
+    assert_eq!(cancelled, format!("job {array} cancelled after 2 of 2 running tasks saved\n"));
+    for task in ["0", "1", "2", "3"] {
+        let name = format!("{array}_{task}");
+        wait_for(&format!("the end of {name}"), SOON, || {
+            std::thread::sleep(Duration::from_millis(200));
+            said(&["cancel", &name]).contains(" ended before ")
+        });
+        let run = bench.path("seeds").join(task);
+        assert_eq!(Status::read(&run).is_ok(), ["0", "1"].contains(&task), "{name} began");
+    }
+}
+
 #[test]
 fn lift_submits_watches_and_cancels() {
     let Some(bench) = Bench::enter("lift_submits_watches_and_cancels", &[]) else { return };
@@ -334,9 +363,220 @@ fn lift_submits_watches_and_cancels() {
         format!("job {job} ended before (CANCELLED); there is nothing to cancel\n")
     );
     assert_eq!(Status::read(&run).unwrap().phase, Phase::Preempted);
+    an_array_saves_and_ends(&bench, &said);
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("neither a job that `lift submit` sent from here nor a run folder"));
+}
+
+#[test]
+fn a_restarted_job_keeps_the_path_that_it_resumed_from() {
+    let slurm = FakeSlurm::new();
+    for (number, resume, restart) in [
+        (0, &[][..], " --resume auto"),
+        (1, &["--resume", "auto"], " --resume auto"),
+        (2, &["--resume=never"], " --resume auto"),
+        (3, &["--resume", "runs/old"], " --resume runs/old"),
+        (4, &["--resume=runs/old"], " --resume runs/old"),
+    ] {
+        let run = format!("run-{number}");
+        let arguments = [&["train", "--output", &run][..], resume].concat();
+        succeed(slurm.job(0, &arguments).env("FAKE_STEPS", "1"));
+        succeed(slurm.job(1, &arguments).env("FAKE_STEPS", "2"));
+        let line = starts(&slurm.path(&run)).pop().unwrap();
+        assert_eq!(line, format!("1 train --output {run}{restart}"));
+    }
+}
+
+/// What job 17 says in its start number `restarts`, whose trainer fails like this.
+fn failing_start(slurm: &FakeSlurm, restarts: u32, variables: &[(&str, &str)]) -> String {
+    let ended =
+        tests::run(slurm.job(restarts, &["train", "--output", "run"]).envs(variables.iter().copied()));
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    stderr(&ended)
+}
+
+#[test]
+fn a_job_is_given_up_after_two_starts_in_a_row_without_a_newer_checkpoint() {
+    const BACK: &str = "lift: putting job 17 back into the queue";
+    let slurm = FakeSlurm::new();
+    let start = |restarts, fail: &str, every: &str| {
+        failing_start(&slurm, restarts, &[("FAKE_FAIL", fail), ("FAKE_SAVE_EVERY", every)])
+    };
+    for (restarts, fail, every, back) in [
+        (0, "0 6 7 9", "5", true),
+        // To have come further than the start before is nothing without a checkpoint.
+        (1, "0 3 7 9", "100", true),
+        (2, "0 5 7 9", "5", true),
+        (3, "0 1 7 9", "100", true),
+        (4, "0 4 7 9", "100", false),
+        // Another job in the same folder has its own two.
+        (0, "0 0 7 9", "5", true),
+        (1, "0 0 KILL 9", "5", false),
+    ] {
+        let said = start(restarts, fail, every);
+        assert_eq!(said.contains(BACK), back, "{restarts} {fail}: {said}");
+        let given_up = "lift: not put back into the queue: two starts in a row gained no checkpoint (the newest is of step 10)";
+        assert_eq!(said.contains(given_up), !back, "{restarts} {fail}: {said}");
+    }
+}
+
+#[test]
+fn a_job_says_nothing_that_an_earlier_start_wrote() {
+    let slurm = FakeSlurm::new();
+    let said = failing_start(&slurm, 0, &[("FAKE_FAIL", "0 0 7 9")]);
+    assert!(said.contains("lift: failed (exit code 7 of srun): rank 0 failed in step 0\n"), "{said}");
+    let said = failing_start(&slurm, 1, &[("LIFT_TRAINER", "/bin/false")]);
+    assert!(said.contains("lift: failed (exit code 1 of srun)\n"), "{said}");
+}
+
+#[test]
+fn a_job_that_cannot_be_requeued_says_how_to_go_on() {
+    let slurm = FakeSlurm::new();
+    for (fail, from) in [("0 0 7 9", "runs/old"), ("0 2 7 9", "auto")] {
+        let mut job = slurm.job(0, &["train", "--resume", "runs/old", "--output", "run"]);
+        let said = stderr(&tests::run(job.env("FAKE_FAIL", fail)));
+        let line = format!("go on with: sbatch ... -- train --output run --resume {from}\n");
+        assert!(said.contains(&line), "{said}");
+    }
+}
+
+/// Submits to programs that play Slurm, as job 17.
+fn submit_to(slurm: &FakeSlurm, options: &[&str], output: &str) {
+    let arguments = [&["submit"][..], options, &["--", "train", "--output", output]].concat();
+    let output = succeed(&mut slurm.lift(&arguments));
+    assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
+}
+
+/// What `status.json` holds in a run folder that ended like this.
+fn write_end(run: &Path, outcome: Outcome, step: u64) {
+    let mut status = Status { step, ..Status::starting(1) };
+    status.end(outcome, None);
+    std::fs::create_dir_all(run.join("logs")).unwrap();
+    status.write(run).unwrap();
+}
+
+#[test]
+fn a_log_is_followed_from_before_the_job_begins_until_slurm_says_that_it_has_ended() {
+    let slurm = FakeSlurm::new();
+    let run = slurm.path("run");
+    write_end(&run, Outcome::Failed, 3);
+    std::fs::write(run.join("logs/rank-0.log"), "of an older job\n").unwrap();
+    std::fs::write(run.join("logs/slurm-16.out"), "of an older job\n").unwrap();
+    submit_to(&slurm, &[], "run");
+    slurm.say("17", &["PENDING"]);
+    let refused = tests::run(&mut slurm.lift(&["logs", "17"]));
+    let path = run.join("logs/slurm-17.out");
+    let sentence = format!("error: job 17 (PENDING) has no log `{}`\n", path.display());
+    assert_eq!((refused.status.code(), stderr(&refused)), (Some(2), sentence));
+    let mut command = slurm.lift(&["logs", "-f", "17"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    slurm.say("17", &["RUNNING"]);
+    std::fs::write(&path, "one\n").unwrap();
+    // Slurm may put a job back that looks ended, and the run's own end is not that of its job.
+    write_end(&run, Outcome::Done, 9);
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(child.try_wait().unwrap().is_none());
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    slurm.say("17", &["COMPLETED"]);
+    assert_eq!(code(&mut child, SOON), Some(0));
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "one\ntwo\n");
+    assert_eq!(stderr(&ended), format!("waiting for `{}`\n", path.display()));
+}
+
+#[test]
+fn a_job_that_never_began_is_not_waited_for_for_ever() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &[], "run");
+    slurm.say("17", &["CANCELLED"]);
+    let ended = tests::run(&mut slurm.lift(&["logs", "-f", "17"]));
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(stderr(&ended).contains("error: job 17 (CANCELLED) has no log "), "{}", stderr(&ended));
+}
+
+#[test]
+fn tasks_of_an_array_are_found_by_their_numbers() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &["--array", "0-3"], "runs/seed-%a/x");
+    let run = slurm.path("runs/seed-3/x");
+    write_end(&run, Outcome::Preempted, 5);
+    std::fs::write(slurm.path("runs/logs/slurm-17_3.out"), "what task 3 printed\n").unwrap();
+    slurm.say("17_3", &["RUNNING"]);
+    let said = |arguments: &[&str]| String::from_utf8(succeed(&mut slurm.lift(arguments)).stdout).unwrap();
+    assert_eq!(said(&["logs", "17_3"]), "what task 3 printed\n");
+    let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", "17_3"])).unwrap();
+    assert_eq!((&row["job"], &row["slurm"], &row["step"]), (&"17_3".into(), &"RUNNING".into(), &5.into()));
+    assert_eq!(row["run"].as_str(), run.to_str());
+    let whole = tests::run(&mut slurm.lift(&["logs", "17"]));
+    assert_eq!(stderr(&whole), "error: job 17 is an array; name one of its tasks, e.g. `lift logs 17_1`\n");
+    assert_eq!(
+        said(&["cancel", "--grace", "1", "17_3"]),
+        "job 17_3 cancelled at step 5, without waiting for a save\n"
+    );
+    assert!(run.join("logs/cancelled").exists());
+    assert_eq!(slurm.asked(), ["scancel --signal=USR2 17_3", "scancel 17_3"]);
+}
+
+#[test]
+fn cancelling_an_array_lets_every_running_task_save() {
+    let slurm = FakeSlurm::new();
+    submit_to(&slurm, &["--array", "0-9%2"], "runs/%a");
+    slurm.say("17", &["COMPLETED", "PENDING", "RUNNING", "RUNNING"]);
+    std::fs::write(slurm.path("tasks-17"), "1\n2\n").unwrap();
+    for task in ["1", "2"] {
+        slurm.say(&format!("17_{task}"), &["RUNNING"]);
+        // What the start before left behind is no save.
+        write_end(&slurm.path("runs").join(task), Outcome::Preempted, 5);
+    }
+    let mut child = slurm.lift(&["cancel", "--grace", "4", "17"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the wish", SOON, || slurm.asked().len() == 3);
+    write_end(&slurm.path("runs/1"), Outcome::Preempted, 8);
+    assert_eq!(code(&mut child, SOON), Some(0));
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said, "job 17 cancelled after 1 of 2 running tasks saved\n");
+    let expected = [
+        "scancel --state=PENDING 17",
+        "scancel --signal=USR2 17_1",
+        "scancel --signal=USR2 17_2",
+        "scancel 17",
+    ];
+    assert_eq!(slurm.asked(), expected);
+    for (task, marked) in [("0", false), ("1", true), ("2", true)] {
+        assert_eq!(slurm.path("runs").join(task).join("logs/cancelled").exists(), marked, "{task}");
+    }
+}
+
+#[test]
+fn a_job_whose_record_cannot_be_kept_is_told_all_the_same() {
+    let slurm = FakeSlurm::new();
+    std::fs::write(slurm.path("state"), "no folder").unwrap();
+    let output = succeed(&mut slurm.lift(&["submit", "--", "train", "--output", "run"]));
+    assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
+    assert!(stderr(&output).starts_with("warning: cannot create `"), "{}", stderr(&output));
+    slurm.say("17", &["RUNNING"]);
+    let status = succeed(&mut slurm.lift(&["status", "--json", "run"])).stdout;
+    assert!(String::from_utf8_lossy(&status).contains("\"job\":\"17\""), "the run folder holds the record");
+}
+
+#[test]
+fn chaos_without_jobs_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let cargo = folder.path().join("cargo");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let chaos = |says: &str| {
+        std::fs::write(&cargo, format!("#!/bin/sh\nprintf '{says}' >&2\n")).unwrap();
+        std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = tests::launched::repository().join("scripts/slurm_chaos.sh");
+        let ended = tests::run(std::process::Command::new(script).arg("2").env("PATH", &path));
+        (ended.status.code(), stderr(&ended))
+    };
+    let none =
+        "slurm_chaos: no job was run, since no Slurm cluster can be started here (see `skipped:` above)\n";
+    assert_eq!(chaos("skipped: a test (needs root)\\n"), (Some(1), none.into()));
+    assert_eq!(chaos("round 0: fine\\n"), (Some(1), "slurm_chaos: 1 of 2 jobs are told of above\n".into()));
+    assert_eq!(chaos("round 0: fine\\nround 1: fine\\n"), (Some(0), String::new()));
 }
 
 #[test]
@@ -344,7 +584,12 @@ fn shell_scripts_are_clean() {
     let root = tests::launched::repository();
     let scripts =
         ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch", "slurm/lib/job.sh"];
-    let ours = ["tests/slurm/with-slurm.sh", "tests/fakes/trainer.sh"];
+    let ours = [
+        "tests/slurm/with-slurm.sh",
+        "tests/fakes/trainer.sh",
+        "tests/fakes/slurm.sh",
+        "scripts/slurm_chaos.sh",
+    ];
     let Ok(output) = std::process::Command::new("shellcheck")
         .arg("-x")
         .args(scripts)

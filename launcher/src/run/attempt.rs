@@ -2,6 +2,9 @@
 
 use super::command::Start;
 use super::first_failure::{FailedRank, Scanner};
+use super::processes::Stopped;
+use super::signals::Wishes;
+use super::stopped::Watch;
 use super::{RunError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
 use nix::sys::prctl::set_pdeathsig;
@@ -18,6 +21,9 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(20);
 /// Time that ranks have after the person's first Ctrl-C; the trainer itself ends after four seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which ranks that have not ended are asked again: what comes while `mpirun` or `ssh` still starts them may
+/// be lost.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes are gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 
@@ -34,15 +40,29 @@ pub struct End {
     pub rank: Option<FailedRank>,
     /// What the run itself says about its end.
     pub message: Option<String>,
+    /// Whether ranks were started at all.
+    pub ranks: bool,
+}
+
+impl End {
+    /// Of a start that started no rank, and why.
+    pub fn without_ranks(outcome: Outcome, run: Option<&Path>, message: Option<String>) -> Self {
+        let step = run.map_or(0, |run| steps(run, Status::read(run).ok().as_ref()));
+        Self { outcome, code: i32::from(outcome.exit_code()), step, rank: None, message, ranks: false }
+    }
 }
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
 pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, RunError> {
     let before = run.and_then(|run| Status::read(run).ok());
     let mut ranks = Ranks::spawn(start, json)?;
-    let status = ranks.wait().map_err(RunError::Watch)?;
+    let (status, stopped) = match ranks.wait().map_err(RunError::Watch)? {
+        Finish::Ended(status) => (status, None),
+        Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
+    };
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    let rank = ranks.clear();
+    let heard = ranks.clear();
+    let rank = stopped.as_ref().and_then(FailedRank::stopped).or(heard);
     let after = run.and_then(|run| Status::read(run).ok()).filter(|after| before.as_ref() != Some(after));
     let hint = Outcome::from_exit_code(code);
     let outcome = match &after {
@@ -50,7 +70,9 @@ pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, Run
         None => hint,
     };
     let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
-    Ok(End { outcome, code, step, rank, message: after.and_then(|status| status.message) })
+    let message = stopped.map(|stopped| stopped.to_string());
+    let message = message.or_else(|| after?.message);
+    Ok(End { outcome, code, step, rank, message, ranks: true })
 }
 
 /// A run that did not come to say how it ended: no exit code makes that a success.
@@ -63,6 +85,19 @@ fn steps(run: &Path, status: Option<&Status>) -> u64 {
     let names = std::fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
     let newest = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
     status.map_or(0, |status| status.step).max(newest.unwrap_or(0))
+}
+
+/// How waiting for the ranks came to its end.
+enum Finish {
+    /// By theirs.
+    Ended(ExitStatus),
+    /// By this process, since a signal had stopped one for too long.
+    Stopped(Stopped),
+}
+
+/// The status of a process that ended with this code.
+fn exited(code: u8) -> ExitStatus {
+    ExitStatus::from_raw(i32::from(code) << 8)
 }
 
 struct Ranks {
@@ -96,24 +131,33 @@ impl Ranks {
         Ok(Self { child, through_mpirun, relay })
     }
 
-    fn wait(&mut self) -> io::Result<ExitStatus> {
-        let mut seen = signals::wishes();
+    fn wait(&mut self) -> io::Result<Finish> {
+        // A wish that came before the ranks were started is one of theirs.
+        let mut seen = Wishes::default();
         let mut deadline = None;
+        let mut asked: Option<Instant> = None;
+        let mut watch = Watch::new();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+                return Ok(Finish::Ended(status));
+            }
+            if let Some(stopped) = watch.look() {
+                processes::end_all_below(KILL_TAKES);
+                return Ok(Finish::Stopped(stopped));
             }
             let wishes = signals::wishes();
             if wishes.interrupts > 1 || deadline.is_some_and(|at| Instant::now() > at) {
                 processes::end_all_below(KILL_TAKES);
-                return Ok(ExitStatus::from_raw(i32::from(Outcome::INTERRUPTED) << 8));
+                return Ok(Finish::Ended(exited(Outcome::INTERRUPTED)));
             }
             if wishes.interrupts > seen.interrupts {
                 self.interrupt();
                 deadline = Some(Instant::now() + PATIENCE);
             }
-            if wishes.preemptions > seen.preemptions {
+            let again = asked.is_some_and(|at| at.elapsed() >= ASK_AGAIN);
+            if wishes.preemptions > seen.preemptions || again {
                 self.tell(Signal::SIGUSR2);
+                asked = Some(Instant::now());
             }
             seen = wishes;
             std::thread::sleep(LOOK);

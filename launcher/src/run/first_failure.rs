@@ -1,5 +1,6 @@
 //! Which rank failed first, from what `mpirun` and the ranks say.
 
+use super::processes::Stopped;
 use serde::Serialize;
 
 /// Longest line that is looked at; a longer one is no message of ours.
@@ -12,6 +13,13 @@ pub struct FailedRank {
     pub rank: usize,
     /// What is known of its end, e.g. `signal 9 (Killed)`.
     pub how: Option<String>,
+}
+
+impl FailedRank {
+    /// One that a signal has stopped; none if that is no rank.
+    pub fn stopped(stopped: &Stopped) -> Option<Self> {
+        Some(Self { rank: stopped.rank?, how: Some(stopped.to_string()) })
+    }
 }
 
 /// Looks through a stream for the first rank that failed. It changes nothing of what passes.

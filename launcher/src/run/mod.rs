@@ -9,6 +9,7 @@ mod processes;
 mod report;
 mod restart;
 mod signals;
+mod stopped;
 
 pub use command::Bind;
 pub use plan::{Options, Plan, trainer};
@@ -74,8 +75,14 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
     loop {
         let end = start(plan, report, restarts.made())?;
         let asked = asked();
-        let outcome = asked.filter(|_| end.outcome == Outcome::Failed).unwrap_or(end.outcome);
-        let next = if asked.is_some() { Next::Stop(Why::Ended) } else { restarts.after(outcome, end.step) };
+        let outcome = as_asked(end.outcome, asked);
+        let next = if asked.is_some() {
+            Next::Stop(Why::Ended)
+        } else if end.ranks {
+            restarts.after(outcome, end.step)
+        } else {
+            restarts.without_ranks()
+        };
         match next {
             Next::Stop(why) => {
                 report.finish(outcome, end.step, restarts.made(), why);
@@ -102,6 +109,17 @@ fn asked() -> Option<Outcome> {
     }
 }
 
+/// The outcome of a start, in the light of what someone asked for.
+fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
+    match (outcome, asked) {
+        // Ranks that end in disorder when they are asked to end do as they were asked.
+        (Outcome::Failed, Some(asked)) => asked,
+        // Where no rank is on this machine, Ctrl-C reaches them as the wish to save and end.
+        (Outcome::Preempted, Some(Outcome::Interrupted)) => Outcome::Interrupted,
+        (outcome, _) => outcome,
+    }
+}
+
 /// Waits, unless someone asks for the end.
 fn rest(pause: Duration) -> Option<Outcome> {
     let start = Instant::now();
@@ -113,10 +131,14 @@ fn rest(pause: Duration) -> Option<Outcome> {
 
 fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
     let run = plan.run.as_deref();
-    let Some((hosts, ranks)) = choose_hosts(plan, report) else {
+    let chosen = choose_hosts(plan, report);
+    // Hosts take their time to answer.
+    if let Some(asked) = asked() {
+        return Ok(End::without_ranks(asked, run, None));
+    }
+    let Some((hosts, ranks)) = chosen else {
         let message = Some("too few hosts answer".to_owned());
-        let step = 0;
-        let end = End { outcome: Outcome::Failed, code: 1, step, rank: None, message };
+        let end = End::without_ranks(Outcome::Failed, run, message);
         report.end(&end, None, None);
         return Ok(end);
     };
@@ -141,4 +163,25 @@ fn choose_hosts(plan: &Plan, report: Report) -> Option<(Vec<Host>, usize)> {
         report.hosts_gone(&names, ranks);
     }
     (ranks >= least).then_some((here, ranks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_makes_the_outcome_and_ctrl_c_is_never_a_preemption() {
+        use Outcome::{Done, Failed, Interrupted, Preempted, WrongInput};
+        for (outcome, asked, expected) in [
+            (Failed, None, Failed),
+            (Failed, Some(Preempted), Preempted),
+            (Failed, Some(Interrupted), Interrupted),
+            (Preempted, None, Preempted),
+            (Preempted, Some(Interrupted), Interrupted),
+            (Done, Some(Interrupted), Done),
+            (WrongInput, Some(Preempted), WrongInput),
+        ] {
+            assert_eq!(as_asked(outcome, asked), expected, "{outcome:?} {asked:?}");
+        }
+    }
 }

@@ -7,17 +7,45 @@ use nix::unistd::{Pid, getpid};
 use std::time::{Duration, Instant};
 
 /// A process of this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Process {
     pid: Pid,
     parent: Pid,
-    zombie: bool,
+    program: String,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// By a signal; a debugger stops processes in another way.
+    Stopped,
+    /// It has ended, and nobody has asked how.
+    Zombie,
+    Other,
+}
+
+/// A process that a signal has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its number.
+    pub pid: Pid,
+    /// The rank it is, where its environment says so.
+    pub rank: Option<usize>,
+    /// Its name.
+    pub program: String,
+}
+
+/// The processes below this one that a signal has stopped.
+pub fn stopped() -> Vec<Stopped> {
+    let stopped = below(getpid()).into_iter().filter(|process| process.state == State::Stopped);
+    stopped.map(|Process { pid, program, .. }| Stopped { pid, rank: rank_of(pid), program }).collect()
 }
 
 /// Ranks on this machine that `mpirun` started: its children that were given a rank.
 pub fn ranks_below(mpirun: Pid) -> Vec<Pid> {
-    let children = all().into_iter().filter(|process| process.parent == mpirun && !process.zombie);
-    children.map(|process| process.pid).filter(|pid| has_rank(*pid)).collect()
+    let children =
+        all().into_iter().filter(|process| process.parent == mpirun && process.state != State::Zombie);
+    children.map(|process| process.pid).filter(|pid| rank_of(*pid).is_some()).collect()
 }
 
 /// Kills everything below this process, and takes leave of it. Since this process is a subreaper, that includes
@@ -26,13 +54,13 @@ pub fn end_all_below(limit: Duration) -> usize {
     let start = Instant::now();
     loop {
         reap();
-        let left: Vec<Pid> = below(getpid());
+        let left = below(getpid());
         if left.is_empty() || start.elapsed() > limit {
             return left.len();
         }
-        for pid in left {
+        for process in left {
             // One that is gone by now needs no signal.
-            let _ = kill(pid, Signal::SIGKILL);
+            let _ = kill(process.pid, Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -46,17 +74,17 @@ fn reap() {
     ) {}
 }
 
-fn below(top: Pid) -> Vec<Pid> {
+/// The processes below this one that have not ended.
+fn below(top: Pid) -> Vec<Process> {
     let all = all();
-    let mut found = vec![top];
-    let mut next = 0;
-    while next < found.len() {
-        let parent = found[next];
-        found.extend(all.iter().filter(|process| process.parent == parent).map(|process| process.pid));
-        next += 1;
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![top];
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        parents.extend(children.clone().map(|process| process.pid));
+        found.extend(children.filter(|process| process.state != State::Zombie).cloned());
     }
-    let alive = |pid: &Pid| all.iter().any(|process| process.pid == *pid && !process.zombie);
-    found.into_iter().skip(1).filter(alive).collect()
+    found
 }
 
 fn all() -> Vec<Process> {
@@ -69,14 +97,23 @@ fn all() -> Vec<Process> {
 fn process(pid: i32) -> Option<Process> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let zombie = matches!(fields.next()?, "Z" | "X");
-    Some(Process { pid: Pid::from_raw(pid), parent: Pid::from_raw(fields.next()?.parse().ok()?), zombie })
+    let (program, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = match fields.next()? {
+        "T" => State::Stopped,
+        "Z" | "X" => State::Zombie,
+        _ => State::Other,
+    };
+    let parent = Pid::from_raw(fields.next()?.parse().ok()?);
+    Some(Process { pid: Pid::from_raw(pid), parent, program: program.to_owned(), state })
 }
 
-fn has_rank(pid: Pid) -> bool {
-    let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    variables.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"PMIX_RANK="))
+/// The rank that a process was given by `mpirun`.
+fn rank_of(pid: Pid) -> Option<usize> {
+    let variables = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let number =
+        variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PMIX_RANK="))?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -98,8 +135,9 @@ mod tests {
         }
         let children = below(top);
         assert_eq!(children.len(), 1);
+        assert_eq!(children[0].program, "a) Z 1 (b");
         assert!(below(getpid()).contains(&children[0]));
-        kill(children[0], Signal::SIGKILL).unwrap();
+        kill(children[0].pid, Signal::SIGKILL).unwrap();
         shell.wait().unwrap();
     }
 
@@ -115,5 +153,19 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_stopped_is_found_with_its_rank() {
+        let mut rank = Command::new("sleep").arg("20").env("PMIX_RANK", "3").spawn().unwrap();
+        let pid = Pid::from_raw(rank.id() as i32);
+        let found = || stopped().into_iter().find(|process| process.pid == pid);
+        assert_eq!(found(), None);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let start = Instant::now();
+        while found().is_none() && start.elapsed() < Duration::from_secs(5) {}
+        assert_eq!(found(), Some(Stopped { pid, rank: Some(3), program: "sleep".into() }));
+        rank.kill().unwrap();
+        rank.wait().unwrap();
     }
 }

@@ -16,6 +16,8 @@ pub struct Restarts {
     first_pause: Duration,
     made: u32,
     without_gain: u32,
+    /// How often the first pause is doubled.
+    doublings: u32,
     /// The furthest step that an earlier start reached.
     best: Option<u64>,
 }
@@ -43,7 +45,7 @@ pub enum Why {
 impl Restarts {
     /// At most `limit`, the first after `pause`; the pause doubles as long as no step is gained.
     pub const fn new(limit: u32, pause: Duration) -> Self {
-        Self { limit, first_pause: pause, made: 0, without_gain: 0, best: None }
+        Self { limit, first_pause: pause, made: 0, without_gain: 0, doublings: 0, best: None }
     }
 
     /// Restarts so far.
@@ -60,11 +62,23 @@ impl Restarts {
         if self.without_gain >= PATIENCE {
             return Next::Stop(Why::NoGain(self.best.unwrap_or(0)));
         }
+        self.restart()
+    }
+
+    /// What to do after a start that had too few hosts for its ranks. It says nothing about the run, so only the limit
+    /// ends the waiting for hosts.
+    pub fn without_ranks(&mut self) -> Next {
+        let next = self.restart();
+        self.doublings += 1;
+        next
+    }
+
+    fn restart(&mut self) -> Next {
         if self.made >= self.limit {
             return Next::Stop(Why::Limit(self.limit));
         }
         self.made += 1;
-        let pause = self.first_pause.saturating_mul(1 << self.without_gain.min(16));
+        let pause = self.first_pause.saturating_mul(1 << self.doublings.min(16));
         Next::Restart(pause.min(LONGEST_PAUSE.max(self.first_pause)))
     }
 
@@ -72,8 +86,14 @@ impl Restarts {
         match self.best {
             // The first start is no restart: it has nothing to gain over.
             None => self.best = Some(step),
-            Some(best) if step > best => (self.best, self.without_gain) = (Some(step), 0),
-            Some(_) => self.without_gain += 1,
+            Some(best) if step > best => {
+                self.best = Some(step);
+                (self.without_gain, self.doublings) = (0, 0);
+            }
+            Some(_) => {
+                self.without_gain += 1;
+                self.doublings += 1;
+            }
         }
     }
 }
@@ -117,6 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_waited_for_until_no_restart_is_left() {
+        let mut restarts = Restarts::new(6, SECOND);
+        assert_eq!(restarts.after(Outcome::Failed, 4), Next::Restart(SECOND));
+        for seconds in [1, 2, 4, 8, 16] {
+            assert_eq!(restarts.without_ranks(), Next::Restart(SECOND * seconds));
+        }
+        assert_eq!(restarts.without_ranks(), Next::Stop(Why::Limit(6)));
+        let mut restarts = Restarts::new(9, SECOND);
+        restarts.after(Outcome::Failed, 4);
+        for _ in 0..3 {
+            restarts.without_ranks();
+        }
+        assert!(matches!(restarts.after(Outcome::Failed, 4), Next::Restart(_)), "one restart without gain");
+    }
+
+    #[test]
     fn the_limit_holds_also_when_steps_are_gained() {
         let mut restarts = Restarts::new(1, SECOND);
         assert_eq!(restarts.after(Outcome::Failed, 1), Next::Restart(SECOND));
@@ -132,7 +168,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_five_minutes() {
-        let mut restarts = Restarts { without_gain: 1, best: Some(1), ..Restarts::new(9, SECOND * 200) };
+        let mut restarts = Restarts { doublings: 1, best: Some(1), ..Restarts::new(9, SECOND * 200) };
         assert_eq!(restarts.after(Outcome::Failed, 2), Next::Restart(SECOND * 200));
         assert_eq!(restarts.after(Outcome::Failed, 2), Next::Restart(SECOND * 300));
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 static PREEMPTIONS: AtomicU32 = AtomicU32::new(0);
+static CONTINUATIONS: AtomicU32 = AtomicU32::new(0);
 
 /// How often each wish was uttered since [`record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,14 +17,21 @@ pub struct Wishes {
 }
 
 extern "C" fn note(signal: i32) {
-    let wish = if signal == Signal::SIGINT as i32 { &INTERRUPTS } else { &PREEMPTIONS };
-    wish.fetch_add(1, Ordering::SeqCst);
+    const INT: i32 = Signal::SIGINT as i32;
+    const CONT: i32 = Signal::SIGCONT as i32;
+    let counter = match signal {
+        INT => &INTERRUPTS,
+        CONT => &CONTINUATIONS,
+        _ => &PREEMPTIONS,
+    };
+    counter.fetch_add(1, Ordering::SeqCst);
 }
 
 /// From now on signals are counted and do nothing else. One that was ignored before (`nohup`) stays ignored.
 pub fn record() -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+    let wishes = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
+    for signal in wishes.into_iter().chain([Signal::SIGCONT]) {
         // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
         let before = unsafe { sigaction(signal, &action)? };
         if matches!(before.handler(), SigHandler::SigIgn) {
@@ -37,4 +45,9 @@ pub fn record() -> nix::Result<()> {
 /// What was wished for so far.
 pub fn wishes() -> Wishes {
     Wishes { interrupts: INTERRUPTS.load(Ordering::SeqCst), preemptions: PREEMPTIONS.load(Ordering::SeqCst) }
+}
+
+/// How often this process went on after it was stopped.
+pub fn continued() -> u32 {
+    CONTINUATIONS.load(Ordering::SeqCst)
 }

@@ -27,25 +27,74 @@ pub(super) struct JobState {
     pub(super) restarts: u64,
 }
 
-/// Asks for a job, or a task of an array: in the queue, then in the accounts.
-pub(super) fn state(job: &str) -> JobState {
-    let unknown = |state: &str| JobState { state: state.to_owned(), restarts: 0 };
-    match output("scontrol", &["show", "job", "--oneliner", job]) {
-        Err(_) => return unknown("?"),
-        Ok(output) if output.status.success() => {
-            if let Some(found) = parse(&String::from_utf8_lossy(&output.stdout)) {
-                return found;
-            }
-        }
-        Ok(_) => {}
+impl JobState {
+    fn only(state: &str) -> Self {
+        Self { state: state.to_owned(), restarts: 0 }
     }
-    let account = ask("sacct", &["-X", "-n", "-P", "-o", "State", "-j", job], None).unwrap_or_default();
-    unknown(account.lines().next().and_then(|line| line.split_whitespace().next()).unwrap_or("gone"))
+
+    /// Whether Slurm answered.
+    pub(super) fn is_known(&self) -> bool {
+        self.state != "?"
+    }
+
+    /// Whether Slurm is through with the job.
+    pub(super) fn has_ended(&self) -> bool {
+        const OVER: [&str; 10] = [
+            "BOOT_FAIL",
+            "CANCELLED",
+            "COMPLETED",
+            "DEADLINE",
+            "FAILED",
+            "NODE_FAIL",
+            "OUT_OF_MEMORY",
+            "PREEMPTED",
+            "TIMEOUT",
+            "gone",
+        ];
+        OVER.contains(&self.state.as_str())
+    }
 }
 
+/// Asks for a job, a task of an array, or a whole array: in the queue, then in the accounts.
+pub(super) fn state(job: &str) -> JobState {
+    let Ok(output) = output("scontrol", &["show", "job", "--oneliner", job]) else {
+        return JobState::only("?");
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    if let Some(found) = parse(&said) {
+        return found;
+    }
+    if !is_forgotten(&said) && !is_forgotten(&String::from_utf8_lossy(&output.stderr)) {
+        return JobState::only("?");
+    }
+    let account = ask("sacct", &["-X", "-n", "-P", "-o", "State", "-j", job], None).unwrap_or_default();
+    JobState::only(account.lines().next().and_then(|line| line.split_whitespace().next()).unwrap_or("gone"))
+}
+
+/// What `scontrol` says of a job, or of a task, that it does not know. Anything else is a trouble that may pass.
+fn is_forgotten(said: &str) -> bool {
+    said.contains("Invalid job id") || (said.starts_with("Job ") && said.trim_end().ends_with(" not found"))
+}
+
+/// The numbers of an array's tasks that run.
+pub(super) fn running_tasks(array: &str) -> Result<Vec<u32>, SlurmError> {
+    let options = ["--noheader", "--array", "--states=RUNNING", "--format=%K"];
+    let jobs = format!("--jobs={array}");
+    let said = ask("squeue", &[&options[..], &[&jobs]].concat(), None)?;
+    Ok(said.lines().filter_map(|line| line.trim().parse().ok()).collect())
+}
+
+/// A line for each record of a job. An array has many: it runs as long as one of its tasks does, and has ended when all
+/// have.
 fn parse(text: &str) -> Option<JobState> {
+    let mut records: Vec<JobState> = text.lines().filter_map(parse_line).collect();
+    records.sort_by_key(|job| (job.state != "RUNNING", job.has_ended()));
+    records.into_iter().next()
+}
+
+fn parse_line(line: &str) -> Option<JobState> {
     let field =
-        |name: &str| text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     let restarts = field("Restarts").and_then(|number| number.parse().ok()).unwrap_or(0);
     Some(JobState { state: field("JobState")?.to_owned(), restarts })
 }
@@ -59,5 +108,35 @@ mod tests {
         let line = "JobId=7 JobName=a b UserId=root(0) JobState=PENDING Reason=BeginTime Requeue=1 Restarts=2 BatchFlag=1";
         assert_eq!(parse(line), Some(JobState { state: "PENDING".into(), restarts: 2 }));
         assert_eq!(parse("slurm_load_jobs error: Invalid job id specified"), None);
+    }
+
+    #[test]
+    fn a_silent_controller_has_not_forgotten_the_job() {
+        assert!(is_forgotten("slurm_load_jobs error: Invalid job id specified\n"));
+        assert!(is_forgotten("Job 17_3 not found\n"));
+        assert!(!is_forgotten(
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+        ));
+        assert!(!is_forgotten(""));
+    }
+
+    #[test]
+    fn an_array_runs_as_long_as_one_of_its_tasks() {
+        let said = |states: &[&str]| {
+            let lines = states.iter().map(|state| format!("JobId=7 ArrayTaskId=1 JobState={state}\n"));
+            parse(&lines.collect::<String>()).unwrap().state
+        };
+        assert_eq!(said(&["COMPLETED", "PENDING", "RUNNING"]), "RUNNING");
+        assert_eq!(said(&["COMPLETED", "PENDING"]), "PENDING");
+        assert_eq!(said(&["COMPLETED", "FAILED"]), "COMPLETED");
+    }
+
+    #[test]
+    fn a_job_that_slurm_ended_or_forgot_has_ended() {
+        for (state, ended) in
+            [("COMPLETED", true), ("PREEMPTED", true), ("gone", true), ("COMPLETING", false), ("?", false)]
+        {
+            assert_eq!(JobState::only(state).has_ended(), ended, "{state}");
+        }
     }
 }

@@ -48,7 +48,7 @@ pub struct Job {
     /// One more option of sbatch, e.g. --sbatch=--exclusive; may be repeated
     #[arg(long = "sbatch", value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure that gained steps
+    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure; two failures in a row without a newer checkpoint end it
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub restarts: u32,
     /// Arguments of lift-trainer; none trains the embedded demo
@@ -106,11 +106,15 @@ impl Job {
             ("--constraint", self.constraint.as_ref()),
             ("--job-name", Some(&self.job_name)),
         ] {
-            let odd = |word: &&String| {
-                word.is_empty() || word.contains(|letter: char| letter.is_whitespace() || letter == '"')
-            };
-            if let Some(word) = word.filter(odd) {
+            let Some(word) = word else { continue };
+            if word.is_empty() || word.contains(char::is_whitespace) {
                 return refuse(format!("{option} `{word}` is no name; expected one word"));
+            }
+            // In the script sbatch would take them for quotes, or cut the line there.
+            if let Some(letter) = word.chars().find(|letter| ['"', '\'', '\\', '#'].contains(letter)) {
+                return refuse(format!(
+                    "{option} `{word}`: sbatch misreads {letter} in a name; leave it out"
+                ));
             }
         }
         Ok(())
@@ -244,6 +248,22 @@ mod tests {
             (
                 Job { partition: Some("a b".into()), ..job() },
                 "--partition `a b` is no name; expected one word",
+            ),
+            (
+                Job { job_name: "seed#3".into(), ..job() },
+                "--job-name `seed#3`: sbatch misreads # in a name; leave it out",
+            ),
+            (
+                Job { job_name: "it's".into(), ..job() },
+                "--job-name `it's`: sbatch misreads ' in a name; leave it out",
+            ),
+            (
+                Job { job_name: r"a\b".into(), ..job() },
+                r"--job-name `a\b`: sbatch misreads \ in a name; leave it out",
+            ),
+            (
+                Job { account: Some("a\"b".into()), ..job() },
+                "--account `a\"b`: sbatch misreads \" in a name; leave it out",
             ),
             (
                 Job { sbatch: vec!["exclusive".into()], ..job() },

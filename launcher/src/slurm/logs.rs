@@ -1,35 +1,39 @@
 //! `lift logs`: what a rank did, or what a job printed.
 
-use super::SlurmError;
-use super::record::find;
-use crate::protocol::{Status, layout};
+use super::controller::state;
+use super::record::{Found, find};
+use super::{Record, SlurmError};
+use crate::protocol::{Phase, Status, layout};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two looks at a log that is followed.
 const LOOK: Duration = Duration::from_millis(250);
+/// Time between two questions to Slurm.
+const ASK: Duration = Duration::from_secs(3);
+/// Time in which Slurm may leave questions unanswered.
+const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Prints a log; with `follow`, what is added until the run has ended.
+/// Prints a log; with `follow`, what is added until the job, or the run without one, has ended.
 pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmError> {
     let found = find(name)?;
-    let logs = found.run.join(layout::LOGS);
-    let printed = || found.record.as_ref().and_then(|record| job_output(&logs, &record.job));
-    let path = match rank {
-        Some(rank) => logs.join(layout::rank_log(rank)),
-        None => printed().unwrap_or_else(|| logs.join(layout::rank_log(0))),
-    };
-    let fail = |source| SlurmError::File { operation: "read", path: path.clone(), source };
-    while follow && !path.exists() && !ended(&found.run) {
-        std::thread::sleep(LOOK);
+    let path = path(&found, rank)?;
+    let mut writer = Writer::of(&found);
+    if !path.exists() {
+        if !follow {
+            return Err(writer.nothing(&path));
+        }
+        wait_for(&path, &mut writer)?;
     }
+    let fail = |source| SlurmError::File { operation: "read", path: path.clone(), source };
     let mut file = File::open(&path).map_err(fail)?;
     if !follow && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
         eprintln!("`{}` is empty so far", path.display());
     }
     loop {
-        let last = !follow || ended(&found.run);
+        let last = !follow || writer.has_ended()?;
         if !copy(&mut file).map_err(fail)? || last {
             return Ok(());
         }
@@ -37,10 +41,101 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
     }
 }
 
-fn ended(run: &Path) -> bool {
-    // A preempted run goes on, so its log does.
-    Status::read(run)
-        .is_ok_and(|status| status.phase.is_final() && status.phase != crate::protocol::Phase::Preempted)
+/// The file: a rank's log, or what the job printed. Its name holds the job's number, so it is never that of another.
+fn path(found: &Found, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
+    let rank_log = |rank| found.run.join(layout::LOGS).join(layout::rank_log(rank));
+    match (&found.record, rank) {
+        (Some(record), _) if record.is_array() => Err(SlurmError::Nonsense(format!(
+            "job {0} is an array; name one of its tasks, e.g. `lift logs {0}_1`",
+            record.job
+        ))),
+        (_, Some(rank)) => Ok(rank_log(rank)),
+        (Some(record), None) => Ok(record.output()),
+        (None, None) => Ok(rank_log(0)),
+    }
+}
+
+fn wait_for(path: &Path, writer: &mut Writer) -> Result<(), SlurmError> {
+    eprintln!("waiting for `{}`", path.display());
+    while !path.exists() {
+        if writer.has_ended()? && !path.exists() {
+            return Err(writer.nothing(path));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Who writes a log: before its end, more may come.
+enum Writer {
+    /// A job, which Slurm is asked about: the phase of its run may be that of an earlier job or start.
+    Job(Watch),
+    /// A run without a job.
+    Run(PathBuf),
+}
+
+impl Writer {
+    fn of(found: &Found) -> Self {
+        match &found.record {
+            Some(record) => Self::Job(Watch::new(record)),
+            None => Self::Run(found.run.clone()),
+        }
+    }
+
+    fn has_ended(&mut self) -> Result<bool, SlurmError> {
+        match self {
+            Self::Job(watch) => watch.has_ended(),
+            // A preempted run goes on, so its log does.
+            Self::Run(run) => Ok(Status::read(run)
+                .is_ok_and(|status| status.phase.is_final() && status.phase != Phase::Preempted)),
+        }
+    }
+
+    /// Why there is no log.
+    fn nothing(&self, path: &Path) -> SlurmError {
+        let path = path.display();
+        match self {
+            Self::Job(watch) => {
+                let state = state(&watch.job).state;
+                SlurmError::Nonsense(format!("job {} ({state}) has no log `{path}`", watch.job))
+            }
+            Self::Run(_) => SlurmError::Nonsense(format!("there is no log `{path}`")),
+        }
+    }
+}
+
+/// Asks Slurm now and then whether a job has ended.
+struct Watch {
+    job: String,
+    asked: Option<Instant>,
+    answered: Instant,
+    looked_ended: bool,
+}
+
+impl Watch {
+    fn new(record: &Record) -> Self {
+        Self { job: record.job.clone(), asked: None, answered: Instant::now(), looked_ended: false }
+    }
+
+    fn has_ended(&mut self) -> Result<bool, SlurmError> {
+        if self.asked.is_some_and(|at| at.elapsed() < ASK) {
+            return Ok(false);
+        }
+        self.asked = Some(Instant::now());
+        let state = state(&self.job);
+        if state.is_known() {
+            self.answered = Instant::now();
+        } else if self.answered.elapsed() > PATIENCE {
+            return Err(SlurmError::Nonsense(format!(
+                "Slurm does not say whether job {} goes on (`scontrol show job` fails)",
+                self.job
+            )));
+        }
+        // On its way back into the queue a job may look for a moment as if it had ended.
+        let ended = state.has_ended() && self.looked_ended;
+        self.looked_ended = state.has_ended();
+        Ok(ended)
+    }
 }
 
 /// Prints what is new. False when nobody reads any more.
@@ -51,9 +146,4 @@ fn copy(file: &mut File) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true),
     }
-}
-
-fn job_output(logs: &Path, job: &str) -> Option<PathBuf> {
-    let path = logs.join(format!("slurm-{job}.out"));
-    path.exists().then_some(path)
 }

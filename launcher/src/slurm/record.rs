@@ -14,6 +14,11 @@ pub struct Record {
     pub name: String,
     /// The run folder; for an array the folder of its tasks' folders.
     pub run: PathBuf,
+    /// Of an array: the run folder of a task, with `%a` for its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<PathBuf>,
+    /// Folder of what the job, or each task of the array, prints.
+    pub logs: PathBuf,
     /// Where it was submitted.
     pub submit_folder: PathBuf,
     /// When.
@@ -30,23 +35,42 @@ pub struct Found {
 }
 
 impl Record {
-    /// Writes it to both places.
+    /// Writes it to both places, also to the second where the first cannot be written.
     pub fn keep(&self) -> Result<(), SlurmError> {
-        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let in_run = self.write(&self.run.join(layout::JOB));
         let folder = state_folder();
         std::fs::create_dir_all(&folder).map_err(|source| SlurmError::File {
             operation: "create",
             path: folder.clone(),
             source,
         })?;
-        for path in [self.run.join(layout::JOB), folder.join(format!("{}.json", self.job))] {
-            write_atomically(&path, &text).map_err(|source| SlurmError::File {
-                operation: "write",
-                path,
-                source,
-            })?;
-        }
-        Ok(())
+        self.write(&folder.join(format!("{}.json", self.job))).and(in_run)
+    }
+
+    fn write(&self, path: &Path) -> Result<(), SlurmError> {
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        write_atomically(path, &text).map_err(|source| SlurmError::File {
+            operation: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Whether this is a whole array, not one of its tasks.
+    pub const fn is_array(&self) -> bool {
+        self.tasks.is_some()
+    }
+
+    /// One task of this array, as a job of its own.
+    pub fn task(&self, number: u32) -> Option<Self> {
+        let template = self.tasks.as_ref()?.to_string_lossy();
+        let run = PathBuf::from(template.replace("%a", &number.to_string()));
+        Some(Self { job: format!("{}_{number}", self.job), run, tasks: None, ..self.clone() })
+    }
+
+    /// What the job prints.
+    pub fn output(&self) -> PathBuf {
+        self.logs.join(format!("slurm-{}.out", self.job))
     }
 
     /// All that are known here, the newest first. Files that are no records are passed over.
@@ -60,12 +84,17 @@ impl Record {
 
 /// A job by its number (that of one task of an array, too), or a run folder.
 pub fn find(name: &str) -> Result<Found, SlurmError> {
-    let (job, task) = name.split_once('_').map_or((name, None), |(job, task)| (job, Some(task)));
+    let (job, task) = number_and_task(name);
     let number = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit());
     let record = if number { read(&state_folder().join(format!("{job}.json"))) } else { None };
     if let Some(record) = record {
-        let run = task.map_or_else(|| record.run.clone(), |task| task_folder(&record.run, task));
-        return Ok(Found { record: Some(Record { job: name.to_owned(), ..record }), run });
+        let no_array =
+            || SlurmError::Nonsense(format!("job {job} is no array, so `{name}` is none of its tasks"));
+        let record = match task {
+            Some(task) => record.task(task).ok_or_else(no_array)?,
+            None => record,
+        };
+        return Ok(Found { run: record.run.clone(), record: Some(record) });
     }
     let run = PathBuf::from(name);
     if !run.is_dir() {
@@ -74,9 +103,10 @@ pub fn find(name: &str) -> Result<Found, SlurmError> {
     Ok(Found { record: read(&run.join(layout::JOB)), run })
 }
 
-fn task_folder(run: &Path, task: &str) -> PathBuf {
-    let named = run.join(task);
-    if named.is_dir() { named } else { run.join(format!("task-{task}")) }
+/// `JOB` or `JOB_TASK`.
+fn number_and_task(name: &str) -> (&str, Option<u32>) {
+    let parts = name.split_once('_').and_then(|(job, task)| Some((job, task.parse().ok()?)));
+    parts.map_or((name, None), |(job, task)| (job, Some(task)))
 }
 
 fn read(path: &Path) -> Option<Record> {
@@ -87,4 +117,34 @@ fn state_folder() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
     state.unwrap_or_else(|| PathBuf::from("/tmp")).join("lift/jobs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_the_folder_and_the_log_of_its_number() {
+        let array = Record {
+            job: "17".into(),
+            name: "lift".into(),
+            run: "/home/me/runs".into(),
+            tasks: Some("/home/me/runs/seed-%a/of-%a".into()),
+            logs: "/home/me/runs/logs".into(),
+            submit_folder: "/home/me".into(),
+            time: Timestamp::now(),
+        };
+        let task = array.task(3).unwrap();
+        assert!(array.is_array() && !task.is_array());
+        assert_eq!((task.job.as_str(), task.run.to_str().unwrap()), ("17_3", "/home/me/runs/seed-3/of-3"));
+        assert_eq!(task.output(), Path::new("/home/me/runs/logs/slurm-17_3.out"));
+        assert_eq!(task.task(3), None);
+    }
+
+    #[test]
+    fn only_numbers_are_tasks() {
+        assert_eq!(number_and_task("17_03"), ("17", Some(3)));
+        assert_eq!(number_and_task("17"), ("17", None));
+        assert_eq!(number_and_task("runs_old"), ("runs_old", None));
+    }
 }

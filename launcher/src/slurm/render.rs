@@ -21,6 +21,10 @@ pub struct Rendered {
     pub text: String,
     /// The run folder; for an array the folder of its tasks' folders.
     pub run: PathBuf,
+    /// Of an array: the run folder of a task, with `%a` for its number.
+    pub tasks: Option<PathBuf>,
+    /// Folder of what the job, or each task of the array, prints.
+    pub logs: PathBuf,
 }
 
 /// Checks the job and writes its script. Paths that are not absolute are those of `submit_folder`.
@@ -41,13 +45,17 @@ fn rendered(job: &Job, submit_folder: &Path, trainer: Option<&Path>) -> Result<R
             "a job trains: expected `-- train ...` or no arguments, found `{verb}`"
         )));
     }
-    let output = arguments.output().unwrap_or_else(|| default_output(job));
+    let output = match arguments.output() {
+        Some(named) => check_task(job, named)?,
+        None => default_output(job),
+    };
     if arguments.output().is_none() {
-        let task = if job.array.is_some() { output.join("task-%a") } else { output.clone() };
-        arguments = arguments.with("--output", task);
+        arguments = arguments.with("--output", &output);
     }
-    let run = submit_folder.join(without_task(&output));
-    let mut text = header(job, &run)?;
+    let tasks = job.array.as_ref().map(|_| submit_folder.join(&output));
+    let run = submit_folder.join(if tasks.is_some() { without_task(&output) } else { output });
+    let logs = run.join(layout::LOGS);
+    let mut text = header(job, &logs)?;
     for (name, value) in [
         (environment::TRAINER, trainer.map(|path| quoted(path.as_os_str())).transpose()?),
         (
@@ -67,13 +75,26 @@ fn rendered(job: &Job, submit_folder: &Path, trainer: Option<&Path>) -> Result<R
         "arguments=({})\n\n{LIBRARY_FOLLOWS}{LIBRARY}\nlift_job \"${{arguments[@]}}\"\n",
         words.join(" ")
     );
-    Ok(Rendered { text, run })
+    Ok(Rendered { text, run, tasks, logs })
 }
 
 fn default_output(job: &Job) -> PathBuf {
     let time = Timestamp::now().to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
-    PathBuf::from(format!("runs/{}-{digits}-{}", job.job_name, std::process::id()))
+    let run = PathBuf::from(format!("runs/{}-{digits}-{}", job.job_name, std::process::id()));
+    if job.array.is_some() { run.join("task-%a") } else { run }
+}
+
+/// The tasks of an array need a folder each.
+fn check_task(job: &Job, output: PathBuf) -> Result<PathBuf, SlurmError> {
+    if job.array.is_none() || output.to_string_lossy().contains("%a") {
+        return Ok(output);
+    }
+    let output = output.display();
+    Err(SlurmError::Nonsense(format!(
+        "--array with --output `{output}`: all tasks would write the same run folder; put %a, the number of a task, \
+         into its name, e.g. `{output}/%a`"
+    )))
 }
 
 /// The part of a path before the first folder that is another for each task.
@@ -81,13 +102,12 @@ fn without_task(path: &Path) -> PathBuf {
     path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains("%a")).collect()
 }
 
-fn header(job: &Job, run: &Path) -> Result<String, SlurmError> {
+fn header(job: &Job, logs: &Path) -> Result<String, SlurmError> {
     let name = if job.array.is_some() { "slurm-%A_%a.out" } else { "slurm-%j.out" };
-    let logs = run.join(layout::LOGS);
-    let log = logs.to_str().filter(|log| !log.contains(['"', '\n'])).ok_or_else(|| {
+    let log = logs.to_str().filter(|log| !log.contains(['"', '\\', '\n'])).ok_or_else(|| {
         SlurmError::Nonsense(format!(
-            "`{}` cannot stand in a batch script; choose a run folder without quotes",
-            run.display()
+            "`{}` cannot stand in a batch script; choose a run folder without quotes and backslashes",
+            logs.display()
         ))
     })?;
     // Slurm reads %x in the name of a log as a field, and %% as a percent sign.
@@ -185,6 +205,24 @@ mod tests {
         assert!(script.text.contains(&format!("arguments=(train --output {name})\n")), "{}", script.text);
         let array = Job { array: Some("0-1".into()), ..job(&[]) };
         assert!(rendered(&array, Path::new("/home"), None).unwrap().text.contains("/task-%a)\n"));
+    }
+
+    #[test]
+    fn tasks_of_an_array_have_a_run_folder_each() {
+        let array = |output: &str| {
+            let job = Job { array: Some("0-1".into()), ..job(&["train", "--output", output]) };
+            rendered(&job, Path::new("/home"), None)
+        };
+        let script = array("runs/seed-%a/x").unwrap();
+        assert_eq!(script.tasks, Some("/home/runs/seed-%a/x".into()));
+        assert_eq!((script.run, script.logs), ("/home/runs".into(), "/home/runs/logs".into()));
+        assert_eq!(
+            array("runs/x").unwrap_err().to_string(),
+            "--array with --output `runs/x`: all tasks would write the same run folder; put %a, the number of a task, \
+             into its name, e.g. `runs/x/%a`"
+        );
+        let single = rendered(&job(&["train", "--output", "runs/%a"]), Path::new("/home"), None).unwrap();
+        assert_eq!((single.run, single.tasks), ("/home/runs/%a".into(), None));
     }
 
     #[test]

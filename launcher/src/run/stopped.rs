@@ -1,0 +1,103 @@
+//! Processes that a signal has stopped: nothing that waits for them would ever end.
+
+use super::processes::{self, Stopped};
+use super::signals;
+use nix::unistd::Pid;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks in a row that find a process stopped before that counts as a failure: ten seconds lie between the first and the last.
+const PATIENCE: u32 = 11;
+
+/// Counts how long processes have been stopped. Looks are counted, not seconds: a machine that slept, or a launcher that
+/// was stopped together with its ranks, has measured nothing.
+#[derive(Debug)]
+pub struct Watch {
+    looked: Instant,
+    continued: u32,
+    seen: HashMap<Pid, u32>,
+}
+
+impl Watch {
+    /// Begins now.
+    pub fn new() -> Self {
+        Self { looked: Instant::now(), continued: signals::continued(), seen: HashMap::new() }
+    }
+
+    /// Looks at all processes below this one if it is time to, and gives what has been stopped for too long; a rank
+    /// before another process, since that is what a person knows.
+    pub fn look(&mut self) -> Option<Stopped> {
+        if self.looked.elapsed() < LOOK {
+            return None;
+        }
+        self.looked = Instant::now();
+        self.count(processes::stopped(), signals::continued())
+    }
+
+    fn count(&mut self, stopped: Vec<Stopped>, continued: u32) -> Option<Stopped> {
+        if continued != self.continued {
+            // The person stopped the whole job, and now goes on with it, one process after the other.
+            self.continued = continued;
+            self.seen.clear();
+        }
+        let seen = |pid| self.seen.get(&pid).copied().unwrap_or(0) + 1;
+        self.seen = stopped.iter().map(|process| (process.pid, seen(process.pid))).collect();
+        let mut long: Vec<Stopped> =
+            stopped.into_iter().filter(|process| self.seen[&process.pid] >= PATIENCE).collect();
+        long.sort_by_key(|process| (process.rank.is_none(), process.rank));
+        long.into_iter().next()
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, program, .. } = self;
+        write!(f, "a signal stopped {program} (process {pid}), and it did not go on within 10 s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped(pid: i32, rank: Option<usize>) -> Stopped {
+        Stopped { pid: Pid::from_raw(pid), rank, program: "program".into() }
+    }
+
+    fn after(looks: u32, watch: &mut Watch, what: &[Stopped], continued: u32) -> Option<Stopped> {
+        (0..looks).find_map(|_| watch.count(what.to_vec(), continued))
+    }
+
+    fn watch() -> Watch {
+        Watch { continued: 0, ..Watch::new() }
+    }
+
+    #[test]
+    fn what_is_stopped_for_long_is_found_ranks_first() {
+        let list = [stopped(7, None), stopped(9, Some(3)), stopped(8, Some(1))];
+        let mut watch = watch();
+        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(1, &mut watch, &list, 0), Some(stopped(8, Some(1))));
+    }
+
+    #[test]
+    fn what_goes_on_in_between_is_counted_anew() {
+        let mut watch = watch();
+        let list = [stopped(7, None)];
+        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(1, &mut watch, &[], 0), None);
+        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+    }
+
+    #[test]
+    fn a_launcher_that_was_stopped_as_well_counts_anew() {
+        let mut watch = watch();
+        let list = [stopped(7, None)];
+        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 1), None);
+        assert_eq!(after(1, &mut watch, &list, 1), Some(stopped(7, None)));
+    }
+}
