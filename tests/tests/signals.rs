@@ -132,6 +132,20 @@ fn seconds(step: &Value) -> f64 {
     step["samples"].as_f64().unwrap() / step["images_per_second"].as_f64().unwrap()
 }
 
+/// Whoever starts a rank may hold signals back for reasons of its own, and that is inherited.
+#[test]
+fn a_request_is_heard_though_the_signal_was_blocked_by_whoever_started_the_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = Command::new("env");
+    command.arg("--block-signal=TERM,USR2").arg(tests::binary("lift-trainer"));
+    command.args(["train", "--set", "train.epochs=1000"]).arg("--output").arg(&output);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("a step", Duration::from_mins(2), || steps_done(&output) > 0);
+    signal("TERM", &child.id().to_string());
+    assert_eq!(wait(&mut child, Duration::from_mins(1)), Some(75));
+}
+
 /// Whether a process has a handler for this signal.
 fn hears(pid: &str, signal: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -31,7 +31,9 @@ extern "C" fn note(signal: i32) {
 pub fn record() -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     let wishes = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
+    let mut ours = SigSet::empty();
     for signal in wishes.into_iter().chain([Signal::SIGCONT]) {
+        ours.add(signal);
         // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
         let before = unsafe { sigaction(signal, &action)? };
         if matches!(before.handler(), SigHandler::SigIgn) {
@@ -39,7 +41,8 @@ pub fn record() -> nix::Result<()> {
             unsafe { sigaction(signal, &before)? };
         }
     }
-    Ok(())
+    // Whoever started this process may have held them back, and that is inherited.
+    ours.thread_unblock()
 }
 
 /// What was wished for so far.

@@ -208,8 +208,9 @@ impl Job {
         }
         let checkpoint = self.run.join(layout::CHECKPOINTS).join(layout::checkpoint(newest));
         let is_there = written(&checkpoint).is_some_and(|time| time < self.since);
-        // Later a checkpoint goes because there are others.
-        self.went_past = !is_there && in_init(self);
+        // Later a checkpoint goes because there are others, and on a full disk the status stays what it was.
+        let others = checkpoints(&self.run).last().is_some_and(|(_, step)| *step > newest);
+        self.went_past = !is_there && !others && in_init(self);
     }
 
     fn note_first_step(&mut self) {

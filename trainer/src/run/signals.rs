@@ -41,10 +41,14 @@ impl Signals {
     pub fn install() -> Result<Self, Errno> {
         // System calls under way go on after the handler: reading files and MPI know nothing of our signals.
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
+        let mut ours = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
             // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
             unsafe { sigaction(signal, &action)? };
+            ours.add(signal);
         }
+        // Whoever started this process may have held them back, and that is inherited.
+        ours.thread_unblock()?;
         Ok(Self)
     }
 
