@@ -30,9 +30,9 @@ fn long_run(world: usize, output: &Path) -> Child {
     command.spawn().expect("the trainer starts")
 }
 
-/// A run on rank 0 alone that evaluates for a long time.
-fn long_evaluation(output: &Path) -> Child {
-    let mut command: Command = trainer(1);
+/// A run that evaluates for a long time.
+fn long_evaluation(world: usize, output: &Path) -> Child {
+    let mut command: Command = trainer(world);
     command.args(["train", "--set", "train.epochs=0", "--set", "eval.batch_size=1"]);
     command.args(["--set", "train.precision=fp64", "--set", "train.threads=1"]).arg("--output").arg(output);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the trainer starts")
@@ -42,16 +42,28 @@ fn long_evaluation(output: &Path) -> Child {
 fn ctrl_c_ends_an_evaluation_within_five_seconds() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let mut child = long_evaluation(&output);
-    let start = Instant::now();
-    while !std::fs::read_to_string(output.join("status.json")).is_ok_and(|text| text.contains("evaluating")) {
-        assert!(start.elapsed() < Duration::from_mins(2), "evaluation begins");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
-    assert!(status.success());
+    let mut child = long_evaluation(1, &output);
+    wait_until_it_evaluates(&output);
+    signal("INT", &child.id().to_string());
     assert_eq!(wait(&mut child, Duration::from_secs(5)), Some(130));
     assert!(!output.join("result.json").exists());
+}
+
+fn wait_until_it_evaluates(output: &Path) {
+    wait_for("evaluation", Duration::from_mins(2), || {
+        Status::read(output).is_ok_and(|status| status.phase == Phase::Evaluating)
+    });
+}
+
+/// The others would be through with the list long after.
+#[test]
+fn a_request_that_one_rank_hears_ends_the_evaluation_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut child = long_evaluation(2, &output);
+    wait_until_it_evaluates(&output);
+    signal("TERM", &ranks(&output)[&1]);
+    assert_eq!(wait(&mut child, Duration::from_secs(8)), Some(75));
 }
 
 fn steps_made(output: &Path) -> bool {

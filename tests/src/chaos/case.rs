@@ -277,7 +277,7 @@ impl<'a> Case<'a> {
         if self.job.is_some() {
             self.see_to_its_end(Cause::Nothing)?;
         }
-        while self.tally.is_sound() && !self.run.join(layout::RESULT).exists() {
+        while self.tally.is_sound() && !self.is_done() {
             if tries == LAST_STARTS {
                 self.problem("the run does not come to its end");
                 break;
@@ -291,6 +291,12 @@ impl<'a> Case<'a> {
             self.compare();
         }
         Ok(())
+    }
+
+    /// Whether there is a result, and the run has said so: it may be killed in between, and says it the next time.
+    fn is_done(&self) -> bool {
+        let says_so = Status::read(&self.run).is_ok_and(|status| status.phase == Phase::Done);
+        self.run.join(layout::RESULT).exists() && says_so
     }
 
     fn compare(&mut self) {

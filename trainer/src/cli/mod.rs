@@ -18,6 +18,7 @@ use arguments::{Arguments, Select, Talk, Verb};
 use bench::arguments::Bench;
 use clap::Parser;
 use collectives::World;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::process::ExitCode;
 
 /// Runs the program. The exit code is decided here and nowhere else;
@@ -100,12 +101,22 @@ fn deadline(what: &'static str) -> Option<Deadline> {
     started.map_err(|error| tracing::warn!("no limit for {what}: {error}")).ok()
 }
 
+/// Rank 0 has a connection to each rank, MPI has its own, and loaders open files: as many as the system allows.
+fn allow_many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => return outcome::exit(Err(Failure::run(error))),
     };
+    allow_many_files();
     let starting = deadline("the start of MPI");
     let world = match World::start() {
         Ok(world) => world,

@@ -7,8 +7,11 @@ use super::rank::Rank;
 use super::step::MicroBatch;
 use crate::data::loader::{Batch, Loader};
 use crate::data::source::Split;
-use collectives::CollectiveError;
+use collectives::{CollectiveError, ReduceOp};
 use std::sync::Arc;
+
+/// Batches after which ranks hear whether one of them cannot go on.
+const BATCHES_BETWEEN_LOOKS: u64 = 16;
 
 /// A list to walk through.
 pub struct Walk<'a> {
@@ -26,7 +29,8 @@ pub struct Walk<'a> {
 
 impl Walk<'_> {
     /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
-    /// where this rank has no part, or where it could not go on. What stood in the way of any rank ends the walk of all, at its end.
+    /// where this rank has no part, or where it could not go on. What stands in the way of any rank ends the walk of all
+    /// soon after.
     pub fn through(
         &self,
         part: Option<u64>,
@@ -38,7 +42,10 @@ impl Walk<'_> {
         let start = || self.loader.start(Arc::clone(self.split), requests);
         let mut loader = agreed(&rank.control, start)?;
         let mut problem = None;
-        for _ in 0..self.plan.most() {
+        for number in 0..self.plan.most() {
+            if number % BATCHES_BETWEEN_LOOKS == 0 && self.any_stopped(problem.is_some())? {
+                break;
+            }
             // Each batch is a sign of life: without collective calls in it there would be none until the walk ends.
             let _entered = rank.activity.enter("batch");
             let batch = if problem.is_none() { self.next(&mut loader) } else { Ok(None) };
@@ -49,6 +56,13 @@ impl Walk<'_> {
             each(batch.map(|batch| to_device(&batch, self.side, rank.device)).as_ref())?;
         }
         agreed(&rank.control, || problem.map_or(Ok(()), Err))
+    }
+
+    /// Whether some rank cannot go on, or was asked not to.
+    fn any_stopped(&self, own: bool) -> Result<bool, CollectiveError> {
+        let mut stopped = [i64::from(own)];
+        self.rank.control.all_reduce(&mut stopped, ReduceOp::Max)?;
+        Ok(stopped[0] > 0)
     }
 
     fn next(&self, loader: &mut Loader) -> Result<Option<Batch>, Failure> {
