@@ -16,6 +16,11 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a run that goes on may take to say from what.
 const SAYS_WITHIN: Duration = Duration::from_mins(1);
 
+/// Steps after which a run has heeded a signal: two, and those that the metrics do not tell yet.
+const STEPS_TO_HEED: u64 = 6;
+/// Steps that take longer than a disk stays full that has room again.
+const STEPS_IN_FULL_DISK: u64 = 30;
+
 impl Case<'_> {
     /// Puts a fault into effect on the job under way.
     pub(super) fn inject(&mut self, fault: &Fault, at: At) -> io::Result<()> {
@@ -61,10 +66,9 @@ impl Case<'_> {
         self.see_to_its_end(if met { Cause::Fault(kind) } else { Cause::Nothing })
     }
 
-    /// Whether the job has many steps to make, so that it does not end before it minds what happens.
-    fn has_much_to_do(&self) -> bool {
-        const MUCH: u64 = 6;
-        self.job.as_ref().and_then(Job::steps).is_some_and(|steps| steps + MUCH <= STEPS)
+    /// Whether the job has so many steps to make.
+    fn has_left(&self, steps: u64) -> bool {
+        self.job.as_ref().and_then(Job::steps).is_some_and(|made| made + steps <= STEPS)
     }
 
     /// The others must notice, name the rank, and end it.
@@ -86,7 +90,7 @@ impl Case<'_> {
     /// The run may go on or end, but not without saying why; where there is room again, it goes on.
     fn fill_disk(&mut self, free: Option<Duration>, at: At) -> io::Result<()> {
         let trains = matches!(at, At::Training | At::Checkpoint | At::Evaluating);
-        let must_go_on = free.is_some() && trains && self.has_much_to_do();
+        let must_go_on = free.is_some() && trains && self.has_left(STEPS_IN_FULL_DISK);
         if let Some(disk) = &self.disk {
             disk.fill()?;
         }
@@ -196,7 +200,7 @@ impl Case<'_> {
 
     /// The run must be saved and ask to be resumed, unless it was about to end.
     fn send(&mut self, known: &[Process], burst: &Burst, at: At) -> io::Result<()> {
-        let may_be_done = at == At::Results || !self.has_much_to_do();
+        let may_be_done = at == At::Results || !self.has_left(STEPS_TO_HEED);
         let to: Vec<&Process> = match burst.to {
             To::Rank(number) => pick(known, number).into_iter().collect(),
             To::Ranks => known.iter().filter(|process| process.rank.is_some()).collect(),

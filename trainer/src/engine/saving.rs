@@ -123,8 +123,11 @@ impl<'a> Saver<'a> {
     fn count_unsecured(&mut self, step: u64, occasion: Occasion, error: &Failure) {
         tracing::warn!("the checkpoint after step {step} was not written: {error}");
         self.unsecured += 1;
-        if occasion == Occasion::Leaving || self.unsecured >= self.max_failures {
+        if self.unsecured >= self.max_failures {
             self.gave_up = Some(too_many(self.unsecured, error));
+        } else if occasion == Occasion::Leaving {
+            self.gave_up =
+                Some(format!("the last checkpoint, after step {step}, could not be written: {error}"));
         }
     }
 
