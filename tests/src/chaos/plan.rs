@@ -6,7 +6,9 @@ use super::job::{Determinism, Launcher};
 use super::moment::Moment;
 
 /// Most faults of one run.
-const MOST: u64 = 6;
+const MOST: u64 = 5;
+/// The place of a fault after which nothing more can be disturbed.
+const LAST: u8 = 2;
 /// Most ranks.
 const MOST_RANKS: usize = 4;
 
@@ -47,8 +49,14 @@ impl Plan {
         let mut draw = Draw::of_case(seed, case);
         let determinism = if draw.chance(85) { Determinism::AnyWorld } else { Determinism::TwoRanks };
         let count = draw.within(1, MOST);
-        let mut events: Vec<Event> = (0..count).map(|_| Event::draw(&mut draw, determinism, means)).collect();
-        spare_the_results(&mut events, &mut draw);
+        let mut events: Vec<Event> = Vec::new();
+        while (events.len() as u64) < count {
+            let event = Event::draw(&mut draw, determinism, means);
+            // After the first of these the run is at its end: another would come too late.
+            if !(event.is_last() && events.iter().any(Event::is_last)) {
+                events.push(event);
+            }
+        }
         order(&mut events, &mut draw);
         Self { determinism, events, last: World::draw(&mut draw, determinism) }
     }
@@ -73,6 +81,14 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Whether the run may well go on to its end after it, or is there already.
+    fn is_last(&self) -> bool {
+        let goes_on = matches!(self.fault, Fault::FullDisk(_) | Fault::LostFile(_));
+        goes_on || (self.moment == Moment::Results && !matches!(self.fault, Fault::Call(_)))
+    }
+}
+
 impl World {
     fn draw(draw: &mut Draw, determinism: Determinism) -> Self {
         let ranks = draw.weighted(&[(15, 1), (60, 2), (15, 3), (10, MOST_RANKS)]);
@@ -86,18 +102,14 @@ impl World {
     }
 }
 
-/// Files of results are written in moments: of several faults at them the later ones would come too late.
-fn spare_the_results(events: &mut [Event], draw: &mut Draw) {
-    let late = events.iter_mut().filter(|event| event.moment == Moment::Results);
-    for event in late.skip(1) {
-        event.moment = Moment::training(draw);
-    }
-}
-
 /// Sorts by how far in a run a fault strikes. One that strikes at a start may be anywhere but at the end.
 fn order(events: &mut [Event], draw: &mut Draw) {
-    let keys: Vec<u8> =
-        events.iter().map(|event| event.moment.order().unwrap_or_else(|| draw.below(2) as u8)).collect();
+    let key = |event: &Event, draw: &mut Draw| match event.moment.order() {
+        _ if event.is_last() => LAST,
+        Some(order) => order,
+        None => draw.below(2) as u8,
+    };
+    let keys: Vec<u8> = events.iter().map(|event| key(event, draw)).collect();
     let mut keyed: Vec<(u8, Event)> = keys.into_iter().zip(events.iter().cloned()).collect();
     keyed.sort_by_key(|&(key, _)| key);
     for (place, (_, event)) in events.iter_mut().zip(keyed) {
@@ -119,7 +131,10 @@ mod tests {
             assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(3, case, means)));
             let kind = |event: &Event| event.fault.kind(event.world.launcher).name();
             kinds.extend(plan.events.iter().map(kind));
-            let orders: Vec<u8> = plan.events.iter().filter_map(|event| event.moment.order()).collect();
+            let last = plan.events.iter().position(Event::is_last).unwrap_or(plan.events.len());
+            assert!(last + 1 >= plan.events.len(), "{plan:?}");
+            let orders: Vec<u8> =
+                plan.events[..last].iter().filter_map(|event| event.moment.order()).collect();
             assert!(orders.is_sorted(), "{plan:?}");
         }
         assert_eq!(kinds.len(), Kind::ALL.len());

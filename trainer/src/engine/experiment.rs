@@ -12,7 +12,10 @@ use super::training_run::{Finish, TrainingRun, summarise};
 use super::whole::whole_tensors;
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
-use crate::run::{ClassResult, EvalRecord, Logging, Output, Place, RunFolder, RunResult, Start, Summary};
+use crate::run::{
+    ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
+    read_metrics,
+};
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
@@ -92,31 +95,40 @@ impl Experiment<'_> {
             agreed(&self.rank.control, || load(file, &session, backbone))?;
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
-        let mut record =
-            Recorder::open(folder.as_ref(), self.rank, state.as_ref().map(|state| state.metrics_position))?;
         if let Some(path) = &path {
             self.rank.set_run_folder(path);
         }
         let restored =
             state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
-        let result = self.work(&session, start, folder.as_ref(), &mut record, restored);
+        let result = self.recorded(&session, start, folder.as_ref(), restored);
+        if let (Err(Failure { outcome: Outcome::WrongInput, .. }), Some(folder)) = (&result, folder) {
+            // The command can be given again, corrected.
+            folder.abandon();
+        }
+        match result? {
+            Work::Stopped(outcome) => Ok(Ended::Stopped(outcome)),
+            Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
+        }
+    }
+
+    /// The run itself, with its first and its last word in the folder.
+    fn recorded(
+        &mut self,
+        session: &Session,
+        start: Instant,
+        folder: Option<&RunFolder>,
+        restored: Option<Restored>,
+    ) -> Result<Work, Failure> {
+        let position = restored.as_ref().map(|restored| restored.state.metrics_position);
+        let mut record = Recorder::open(folder, self.rank, position)?;
+        let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
             Ok(Work::Done(_)) => (Outcome::Done, None),
             Ok(Work::Stopped(outcome)) => (*outcome, Some("stopped on request".to_owned())),
             Err(failure) => (failure.outcome, Some(failure.message.clone())),
         };
         record.end(outcome, message);
-        if outcome == Outcome::WrongInput {
-            // The command can be given again, corrected.
-            if let Some(folder) = folder {
-                folder.abandon();
-            }
-            return Err(result.err().unwrap_or_else(|| Failure::input("wrong input")));
-        }
-        match result? {
-            Work::Stopped(outcome) => Ok(Ended::Stopped(outcome)),
-            Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
-        }
+        result
     }
 
     /// A run can have ended between its result and its last word about it.
@@ -126,6 +138,11 @@ impl Experiment<'_> {
             return;
         }
         status.end(Outcome::Done, None);
+        // Its last sign of life may be of an earlier step.
+        let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();
+        if let Some(Record::Eval(last)) = metrics.records.last() {
+            (status.epoch, status.step) = (last.epoch, last.step);
+        }
         if let Err(error) = status.write(folder) {
             tracing::warn!("{error}");
         }
