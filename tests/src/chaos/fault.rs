@@ -67,27 +67,27 @@ pub enum To {
 /// What a fault is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// See [`Fault::KillRank`].
+    /// `kill -9` of one rank.
     KillRank,
-    /// See [`Fault::KillLauncher`].
+    /// `kill -9` of `mpirun`.
     KillMpirun,
-    /// See [`Fault::KillLauncher`].
+    /// `kill -9` of `lift`.
     KillLift,
-    /// See [`Fault::KillAll`].
+    /// `kill -9` of everything.
     KillAll,
-    /// See [`Fault::Freeze`].
+    /// A rank is stopped for good.
     Freeze,
-    /// See [`Fault::Pause`].
+    /// A rank is stopped for a while.
     Pause,
-    /// See [`Fault::FullDisk`].
+    /// The disk is full.
     FullDisk,
-    /// See [`Fault::Damage`].
+    /// Checkpoints are damaged.
     Damage,
-    /// See [`Fault::LostFile`].
+    /// An image is gone.
     LostFile,
-    /// See [`Fault::Signals`].
+    /// Signals that ask to stop.
     Signals,
-    /// See [`Fault::Call`].
+    /// A call of checkpoint writing kills or fails.
     Call,
 }
 
