@@ -18,9 +18,11 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository is there")
 }
 
-/// `lift` with the trainer that only counts.
+/// `lift` with the trainer that only counts. It respects signals that are ignored where it is started, as for a command in
+/// the background: here none are.
 pub fn lift() -> Command {
-    let mut command = Command::new(binary("lift"));
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,QUIT").arg(binary("lift"));
     command.env("LIFT_TRAINER", fake_trainer()).env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
