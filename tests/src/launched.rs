@@ -1,6 +1,6 @@
 //! What tests of the launcher share: `lift`, a trainer that only counts, waiting, and looking for what is left.
 
-use crate::{binary, metrics};
+use crate::{binary, checkpoints, metrics};
 use launcher::protocol::Status;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -46,9 +46,7 @@ pub fn wait_for_step(run: &Path, step: u64) {
 /// Waits until a run has a checkpoint of this step or a later one: known sooner than `status.json` tells.
 pub fn wait_for_checkpoint(run: &Path, step: u64) {
     wait_for(&format!("a checkpoint after step {step}"), Duration::from_mins(1), || {
-        let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
-        let steps = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
-        steps.max().is_some_and(|last| last >= step)
+        checkpoints(run).last().is_some_and(|(_, last)| *last >= step)
     });
 }
 

@@ -122,6 +122,21 @@ pub fn metrics(run: &Path, kind: &str) -> Vec<Value> {
     rows.filter(|row| row["kind"] == kind).collect()
 }
 
+/// Steps whose lines are in the metrics by now. Where a step takes longer than the writer waits, that is all of them.
+pub fn steps_done(run: &Path) -> u64 {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    text.matches("\"kind\":\"step\"").count() as u64
+}
+
+/// The checkpoints that are there, with their steps, in rising order.
+pub fn checkpoints(run: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    let mut found: Vec<(PathBuf, u64)> =
+        entries.filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.parse().ok()?))).collect();
+    found.sort_by_key(|&(_, step)| step);
+    found
+}
+
 /// Losses of a run's steps.
 pub fn losses(run: &Path) -> Vec<f64> {
     metrics(run, "step").iter().map(|row| row["loss"].as_f64().expect("a loss is a number")).collect()

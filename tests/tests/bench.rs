@@ -50,19 +50,21 @@ fn samplers_are_measured_by_one_process_of_two() {
     assert!(number(&demo, "/samplers/0/positions_per_second") > 0.0 && demo["limits"].is_object());
 }
 
+/// One step of a small batch in one round.
+fn one_step(ranks: usize, more: &[&str]) -> Value {
+    let least = ["step", "--steps", "1", "--rounds", "1"];
+    let small = ["--set", "train.batch_size=8", "--set", "data.prefetch=1"];
+    bench(ranks, &[&least[..], &small, more].concat())
+}
+
 #[test]
 fn a_step_is_taken_apart_on_two_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let (snapshots, saved) = (folder.path().join("snapshots"), folder.path().join("report.json"));
     let [snapshots_text, saved_text] = [&snapshots, &saved].map(|path| path.to_str().unwrap());
-    let report = bench(
+    let report = one_step(
         2,
         &[
-            "step",
-            "--steps",
-            "1",
-            "--rounds",
-            "1",
             "--snapshots",
             "2",
             "--folder",
@@ -71,10 +73,6 @@ fn a_step_is_taken_apart_on_two_ranks() {
             saved_text,
             "--compare",
             "overlap,determinism,backbone,head,samples",
-            "--set",
-            "train.batch_size=8",
-            "--set",
-            "data.prefetch=1",
         ],
     );
     assert_eq!(report, json(&saved));
@@ -111,26 +109,8 @@ fn the_scaling_model_says_what_it_assumes() {
 
 #[test]
 fn what_cannot_be_measured_here_is_said_and_wrong_input_is_refused() {
-    let report = bench(
-        1,
-        &[
-            "step",
-            "--steps",
-            "1",
-            "--rounds",
-            "1",
-            "--snapshots",
-            "0",
-            "--compare",
-            "head",
-            "--set",
-            "train.determinism=any_world",
-            "--set",
-            "data.prefetch=1",
-            "--set",
-            "train.batch_size=8",
-        ],
-    );
+    let determinism = ["--set", "train.determinism=any_world"];
+    let report = one_step(1, &[&["--snapshots", "0", "--compare", "head"][..], &determinism].concat());
     let why = report["comparisons"][0]["variants"][1]["unavailable"].as_str().unwrap();
     assert!(why.contains("head.placement"), "{why}");
     let counts = Path::new("no-such-counts.txt");

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::{json, losses, metrics, run, stderr, succeed, trainer, within};
+use tests::{json, losses, metrics, run, stderr, steps_done, succeed, trainer, within};
 
 /// A short run of the embedded demo.
 fn demo(ranks: usize, output: &Path, settings: &[&str]) -> Command {
@@ -89,11 +89,10 @@ fn stop_after(command: &mut Command, run_folder: &Path, limit: Option<u32>) -> (
         return (output.status.code(), stderr(&output));
     };
     let marker = run_folder.display().to_string();
-    let metrics = run_folder.join("metrics.jsonl");
+    let folder = run_folder.to_owned();
     let watcher = std::thread::spawn(move || {
         for _ in 0..60_000 {
-            let lines = std::fs::read_to_string(&metrics).unwrap_or_default();
-            if lines.lines().filter(|line| line.contains("\"kind\":\"step\"")).count() as u32 >= limit {
+            if steps_done(&folder) >= u64::from(limit) {
                 let pattern = format!("lift-trainer.*{marker}");
                 let ranks = Command::new("pgrep").args(["-f", &pattern]).output().unwrap();
                 for pid in String::from_utf8_lossy(&ranks.stdout).lines() {

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal};
 use tests::synthetic::{Tower, data_set};
-use tests::{losses, metrics, succeed, trainer, within};
+use tests::{losses, metrics, steps_done, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
     let mut command = trainer(ranks);
@@ -98,7 +98,7 @@ fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, plac
     command.arg("--output").arg(output).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let start = Instant::now();
-    while losses_so_far(output) < 3 {
+    while steps_done(output) < 3 {
         assert!(start.elapsed() < Duration::from_mins(4), "three steps are made");
         assert!(child.try_wait().unwrap().is_none(), "the run goes on");
         std::thread::sleep(Duration::from_millis(50));
@@ -110,11 +110,6 @@ fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, plac
     }
     let _ = child.wait();
     memory
-}
-
-fn losses_so_far(output: &Path) -> usize {
-    let text = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().filter(|line| line.contains("\"kind\":\"step\"")).count()
 }
 
 /// What a process holds itself, and weight files that it maps.

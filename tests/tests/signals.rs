@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal, wait_for};
-use tests::{metrics, trainer};
+use tests::{metrics, steps_done, trainer};
 
 fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
     let start = Instant::now();
@@ -66,28 +66,14 @@ fn a_request_that_one_rank_hears_ends_the_evaluation_of_all() {
     assert_eq!(wait(&mut child, Duration::from_secs(8)), Some(75));
 }
 
-fn steps_made(output: &Path) -> bool {
-    std::fs::read_to_string(output.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"step\""))
-}
-
-fn interrupt(child: &Child) {
-    let group = format!("-{}", child.id());
-    let status = Command::new("kill").args(["-INT", "--", &group]).status().expect("kill runs");
-    assert!(status.success());
-}
-
 #[test]
 fn ctrl_c_ends_all_ranks_within_five_seconds() {
     for world in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
         let mut child = long_run(world, &output);
-        let start = Instant::now();
-        while !steps_made(&output) {
-            assert!(start.elapsed() < Duration::from_mins(2), "training begins");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        interrupt(&child);
+        wait_for("a step", Duration::from_mins(2), || steps_done(&output) > 0);
+        signal("INT", &format!("-{}", child.id()));
         let code = wait(&mut child, Duration::from_secs(5));
         assert!(code.is_some(), "{world} ranks still run five seconds after Ctrl-C");
         assert_ne!(code, Some(0));
@@ -95,12 +81,6 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
         let left = Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep runs");
         assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
     }
-}
-
-/// Steps whose lines are in the metrics: all that are done, where a step takes longer than the writer waits.
-fn steps_done(output: &Path) -> u64 {
-    let text = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().filter(|line| line.contains("\"kind\":\"step\"")).count() as u64
 }
 
 /// The step under way ends, and the next one tells all ranks to leave.

@@ -3,10 +3,11 @@
 use super::case::{Case, Cause, last_words};
 use super::damage::{copy_folder, damage};
 use super::fault::{Burst, Fault, Injury, Kind, To};
-use super::job::{Job, Launcher, STEPS, checkpoints};
+use super::job::{Job, Launcher, STEPS};
 use super::moment::At;
 use super::plan::Event;
 use super::process::{self, Process};
+use crate::checkpoints;
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use nix::sys::signal::Signal;
 use std::fs;

@@ -2,6 +2,7 @@
 
 use super::data::DataSet;
 use super::process::{self, Process};
+use crate::{checkpoints, steps_done};
 use launcher::protocol::{Phase, Status, layout};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
@@ -186,7 +187,7 @@ impl Job {
     /// Steps in the metrics, once this start has cut them back to where it goes on.
     pub fn steps(&self) -> Option<u64> {
         self.status()?;
-        Some(steps_in(&self.run))
+        Some(steps_done(&self.run))
     }
 
     /// Time from the start to the first step that was new.
@@ -297,21 +298,6 @@ pub enum Waited {
     Hangs,
     /// The launcher is gone, and ranks still run.
     Left,
-}
-
-/// The last step that the metrics tell.
-fn steps_in(run: &Path) -> u64 {
-    let text = fs::read_to_string(run.join(layout::METRICS)).unwrap_or_default();
-    text.matches("\"kind\":\"step\"").count() as u64
-}
-
-/// The checkpoints of a run, the newest last.
-pub fn checkpoints(run: &Path) -> Vec<(PathBuf, u64)> {
-    let entries = fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
-    let mut found: Vec<(PathBuf, u64)> =
-        entries.filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.parse().ok()?))).collect();
-    found.sort_by_key(|&(_, step)| step);
-    found
 }
 
 /// When a checkpoint was written.

@@ -95,12 +95,6 @@ pub(crate) fn resolve(select: &Select) -> Result<Resolved, Failure> {
     Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
 }
 
-/// A limit for what nobody watches. Without it the ranks can be waited for all the same.
-fn deadline(what: &'static str) -> Option<Deadline> {
-    let started = Deadline::start(what, outcome::launched_rank(), start_limit());
-    started.map_err(|error| tracing::warn!("no limit for {what}: {error}")).ok()
-}
-
 /// Rank 0 has a connection to each rank, MPI has its own, and loaders open files: as many as the system allows.
 fn allow_many_files() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
@@ -117,7 +111,11 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
         Err(error) => return outcome::exit(Err(Failure::run(error))),
     };
     allow_many_files();
-    let starting = deadline("the start of MPI");
+    let (own, limit) = match start_limit() {
+        Ok(limit) => (outcome::launched_rank(), limit),
+        Err(error) => return outcome::exit(Err(Failure::input(error))),
+    };
+    let starting = Deadline::start("the start of MPI", own, limit);
     let world = match World::start() {
         Ok(world) => world,
         Err(error) => {
@@ -140,7 +138,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
         }
     });
     // MPI ends here, on every rank, before the process does.
-    let _parting = deadline("the end of MPI");
+    let _parting = Deadline::start("the end of MPI", own, limit);
     drop(world);
     ExitCode::from(result.exit_code())
 }

@@ -84,7 +84,8 @@ impl Rank {
             on_verdict: report_to(world.rank(), Arc::clone(&run_folder)),
             ..LivenessOptions::default()
         };
-        let meeting = Deadline::start("the meeting of the ranks", world.rank(), start_limit());
+        let limit = start_limit().map_err(Failure::input)?;
+        let meeting = Deadline::start("the meeting of the ranks", world.rank(), limit);
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
         let group = match group(world, &control, device, options) {

@@ -1,7 +1,6 @@
 //! A limit for what nobody watches: the ranks watch each other only from when all are up until they part.
 
 use launcher::protocol::{Outcome, environment};
-use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
@@ -16,10 +15,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Lets time run for something that `rank` waits for.
-    pub fn start(what: &'static str, rank: usize, limit: Duration) -> io::Result<Self> {
+    /// Lets time run for something that `rank` waits for. Without the thread that counts it, it is waited for all the same.
+    pub fn start(what: &'static str, rank: usize, limit: Duration) -> Option<Self> {
         let (done, over) = channel();
-        Builder::new().name("deadline".into()).spawn(move || {
+        let started = Builder::new().name("deadline".into()).spawn(move || {
             if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 let seconds = limit.as_secs_f64();
                 eprintln!(
@@ -29,20 +28,41 @@ impl Deadline {
                 // SAFETY: ends the process at once, as it must be: the main thread may wait for ever.
                 unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
             }
-        })?;
-        Ok(Self { _done: done })
+        });
+        started.map_err(|error| tracing::warn!("no limit for {what}: {error}")).ok()?;
+        Some(Self { _done: done })
     }
 }
 
 /// How long the start of all ranks, and their parting, may take.
-pub fn start_limit() -> Duration {
-    let seconds = std::env::var(environment::START_SECONDS).ok().and_then(|text| text.trim().parse().ok());
-    Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(START_SECONDS))
+pub fn start_limit() -> Result<Duration, String> {
+    limit_of(std::env::var(environment::START_SECONDS).ok().as_deref())
+}
+
+fn limit_of(text: Option<&str>) -> Result<Duration, String> {
+    let Some(text) = text else { return Ok(Duration::from_secs(START_SECONDS)) };
+    let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        format!("{} is `{text}`; expected a whole number of seconds, 1 or more", environment::START_SECONDS)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_of_seconds() {
+        assert_eq!(limit_of(None), Ok(Duration::from_secs(START_SECONDS)));
+        assert_eq!(limit_of(Some(" 90 ")), Ok(Duration::from_secs(90)));
+        for wrong in ["", "0", "-1", "ten", "1.5"] {
+            let told = limit_of(Some(wrong)).unwrap_err();
+            assert_eq!(
+                told,
+                format!("LIFT_START_SECONDS is `{wrong}`; expected a whole number of seconds, 1 or more")
+            );
+        }
+    }
 
     #[test]
     fn what_is_done_in_time_ends_nothing() {
