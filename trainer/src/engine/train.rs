@@ -3,6 +3,7 @@
 use super::agreement::check_agreement;
 use super::failure::Failure;
 use super::feed::Plan;
+use super::frozen::FrozenWeights;
 use super::progress::{EpochTotals, Progress};
 use super::rank::Rank;
 use super::recorder::Recorder;
@@ -35,6 +36,8 @@ pub struct Training<'a, 'b> {
     pub max_bad_images: u64,
     /// What a step does that is not finite, and how many such steps a run may have.
     pub non_finite: (NonFinite, u64),
+    /// What the frozen weights were at the start.
+    pub frozen: &'a FrozenWeights,
     /// The objective of an epoch.
     pub loss: &'a dyn Fn(u64) -> Loss,
     /// Checkpoints.
@@ -321,6 +324,7 @@ impl Training<'_, '_> {
         // The metrics are forced to disk first, which may take longer than a step.
         self.rank.begin("saving");
         let entered = self.rank.activity.enter("checkpoint");
+        self.frozen.check(model, self.rank, progress.steps)?;
         self.saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, occasion)?;
         drop(entered);
         self.rank.begin("training");

@@ -132,6 +132,7 @@ impl TrainingRun<'_> {
             check_every: config.distributed.check_every_steps,
             max_bad_images: config.data.max_bad_images,
             non_finite: (config.train.non_finite, config.train.max_non_finite),
+            frozen: &session.frozen,
             loss: &|epoch| session.loss(epoch),
             saver,
             recorder: record,
