@@ -22,6 +22,8 @@ impl FrozenWeights {
 
     /// Fails on every rank if a frozen tensor of one of them has changed; all ranks together.
     pub fn check(&self, model: &Model, rank: &Rank, step: u64) -> Result<(), Failure> {
+        #[cfg(feature = "faults")]
+        change_one(model, rank);
         agreed(&rank.control, || {
             let now = sums(model);
             let changed = self.sums.iter().zip(&now).find(|(before, now)| before != now);
@@ -32,6 +34,15 @@ impl FrozenWeights {
                 )))
             })
         })
+    }
+}
+
+/// The planted bug of a frozen weight that changes on the last rank.
+#[cfg(feature = "faults")]
+fn change_one(model: &Model, rank: &Rank) {
+    let planted = crate::run::checkpoint::Planted::ChangedWeight.is_played();
+    if planted && rank.number() + 1 == rank.world_size() {
+        let _ = tch::no_grad(|| model.vision().stem.class_token.shallow_clone().fill_(0.5));
     }
 }
 
