@@ -3,7 +3,9 @@
 pub mod agreement;
 pub mod backbone;
 pub mod bench;
+pub mod bf16;
 pub mod classifier;
+pub mod contention;
 pub mod device;
 pub mod evaluate;
 pub mod experiment;
@@ -13,6 +15,7 @@ pub mod frozen;
 pub mod head_start;
 mod heartbeat;
 pub mod loading;
+pub mod openmp;
 pub mod pass;
 pub mod placement;
 pub mod progress;

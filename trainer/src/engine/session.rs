@@ -1,6 +1,7 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
 use super::backbone::BackboneFile;
+use super::bf16;
 use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, Plan};
@@ -92,6 +93,9 @@ impl Session {
         let mut notes = file.notes;
         notes.extend(zeros_note(&std::mem::take(&mut backbone.all_zero)));
         notes.extend(placement.notes);
+        if rank.leads() && config.train.precision == PrecisionName::Bf16 {
+            notes.extend(bf16::slower_than_fp32(rank.device));
+        }
         if backbone.slices.is_none() && placement.backbone.is_some() {
             let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
             return Err(Failure::input(message).on_all_ranks());

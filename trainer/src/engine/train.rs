@@ -1,6 +1,7 @@
 //! Training: one visible loop.
 
 use super::agreement::check_agreement;
+use super::contention::Contention;
 use super::failure::Failure;
 use super::feed::Plan;
 use super::frozen::FrozenWeights;
@@ -48,6 +49,8 @@ pub struct Training<'a, 'b> {
     pub reporter: &'a mut Reporter,
     /// How long a step may take before the rank counts as stuck.
     pub clock: StepClock,
+    /// Whether this rank has its cores for itself.
+    pub contention: Contention,
 }
 
 /// How the loop ended.
@@ -184,6 +187,9 @@ impl Training<'_, '_> {
         }
         self.rank.activity.set_step(progress.steps);
         self.rank.step_took(*elapsed, &mut self.clock);
+        if let Some(problem) = self.contention.report(self.rank.threads) {
+            tracing::warn!("{problem}");
+        }
         let record = StepRecord {
             epoch: progress.epoch,
             step: progress.steps,
