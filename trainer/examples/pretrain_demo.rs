@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::data::demo::{SIDE, pretraining_example};
+use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::loading::{Backbone, LoadOptions, load};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
@@ -159,7 +160,7 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
         precision: Precision::FP32,
         device: Device::Cpu,
         trained: 0..IMAGE.layers as usize,
-        resolution: SIDE as i64,
+        config: BackboneConfig::of_layout(&named, Layout::OpenAiClip, SIDE as u32)?,
         part: None,
     };
     Ok(load(&named, Layout::OpenAiClip, &options)?)

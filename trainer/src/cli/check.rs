@@ -2,10 +2,12 @@
 
 use super::arguments::{Select, Talk};
 use crate::data::source::counts;
+use crate::engine::backbone::BackboneFile;
 use crate::engine::failure::Failure;
-use crate::engine::session::{load_options, tuner};
+use crate::engine::session::{load_options, tuner, zeros_note};
 use crate::engine::sources;
-use crate::model::loading::load;
+use crate::model::backbone_config::BackboneConfig;
+use crate::model::loading::{Backbone, load};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
@@ -22,10 +24,60 @@ struct Checked {
     test_images: usize,
     largest_class: u64,
     smallest_class: u64,
-    blocks: usize,
-    width: i64,
     tuner: String,
+    #[serde(flatten)]
+    backbone: BackboneReport,
+}
+
+/// The backbone as it will be computed.
+#[derive(Debug, Serialize)]
+struct BackboneReport {
+    family: String,
+    width: i64,
+    blocks: usize,
+    heads: i64,
+    patch: i64,
+    activation: String,
+    pooling: String,
+    norm_epsilon: f64,
+    text_tower: String,
+    resolution: u32,
+    pixel_mean: [f64; 3],
+    pixel_std: [f64; 3],
+    backbone_parameters: u64,
     weights_fingerprint: String,
+    notes: Vec<String>,
+}
+
+impl BackboneReport {
+    fn new(file: BackboneFile, backbone: &Backbone) -> Self {
+        let BackboneConfig { vision, pool, resolution, pixels, .. } = &file.config;
+        let shape = backbone.vision.shape;
+        let text = backbone.text.as_ref().map_or_else(
+            || "none".to_owned(),
+            |text| format!("{} blocks of width {}", text.blocks.len(), text.positions.size()[1]),
+        );
+        let parameters = file.tensors.names().filter_map(|name| file.tensors.get(name).ok());
+        let mut notes = file.notes;
+        notes.extend(zeros_note(&backbone.all_zero));
+        Self {
+            family: file.layout.to_string(),
+            width: shape.width,
+            blocks: shape.layers,
+            heads: vision.heads,
+            patch: shape.patch,
+            activation: vision.activation.to_string(),
+            pooling: pool.to_string(),
+            norm_epsilon: vision.norm_eps,
+            text_tower: text,
+            resolution: *resolution,
+            pixel_mean: pixels.mean,
+            pixel_std: pixels.std,
+            backbone_parameters: parameters.map(|tensor| tensor.numel() as u64).sum(),
+            weights_fingerprint: file.fingerprint,
+            notes,
+        }
+    }
 }
 
 /// Reads all that a run would read, but for the pixels of every image; the first image of each split is decoded.
@@ -39,10 +91,10 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     }
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
-    let (tensors, layout) = sources::open_weights(config)?;
-    let tuner = tuner(config, &tensors, layout, classes)?;
-    let options = load_options(config, &tuner, tch::Device::Cpu);
-    let backbone = load(&tensors, layout, &options).map_err(Failure::input)?;
+    let file = BackboneFile::open(&resolved)?;
+    let tuner = tuner(config, &file, classes)?;
+    let options = load_options(config, &tuner, &file, tch::Device::Cpu);
+    let backbone = load(&file.tensors, file.layout, &options).map_err(Failure::input)?;
     let per_class = counts(data.train.labels(), classes);
     let checked = Checked {
         data: resolved.names.data.clone(),
@@ -54,10 +106,8 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         test_images: data.test.len(),
         largest_class: per_class.iter().copied().max().unwrap_or(0),
         smallest_class: per_class.iter().copied().min().unwrap_or(0),
-        blocks: backbone.vision.blocks.len(),
-        width: backbone.vision.shape.width,
         tuner: format!("{tuner:?}"),
-        weights_fingerprint: tensors.fingerprint(),
+        backbone: BackboneReport::new(file, &backbone),
     };
     print(&checked, talk)
 }

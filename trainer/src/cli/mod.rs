@@ -12,6 +12,7 @@ mod train;
 use crate::config::{Config, Resolved, Selection};
 use crate::engine::device::{self, Wish};
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::openmp;
 use crate::engine::rank::Rank;
 use crate::run::{Deadline, Logging, Signals, start_limit};
 use arguments::{Arguments, Select, Talk, Verb};
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 /// Runs the program. The exit code is decided here and nowhere else;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
+    openmp::bound_spin();
     abort_on_panic();
     launcher::protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.

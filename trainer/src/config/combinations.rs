@@ -57,6 +57,17 @@ const TRAINING: [&str; 31] = [
     "distributed.check_every_steps",
 ];
 
+/// Keys that describe the file of a backbone, which the embedded demo does not have.
+const OF_A_FILE: [&str; 7] = [
+    "model.weights",
+    "model.activation",
+    "model.heads",
+    "model.pool",
+    "model.width",
+    "model.layers",
+    "model.patch",
+];
+
 struct Checks<'a> {
     config: &'a Config,
     entries: &'a BTreeMap<String, Entry>,
@@ -146,7 +157,7 @@ impl Checks<'_> {
 
     fn model_and_tuner_that_are_idle(&self) -> Result<(), ConfigError> {
         let Config { model, tuner, .. } = self.config;
-        self.idle_unless(model.kind != ModelKind::Demo, &["model.weights"], "model.kind")?;
+        self.idle_unless(model.kind != ModelKind::Demo, &OF_A_FILE, "model.kind")?;
         self.idle_unless(tuner.kind == TunerKind::Adaptformer, &["tuner.adapter_dim"], "tuner.kind")?;
         self.idle_unless(tuner.kind != TunerKind::None, &["tuner.partial"], "tuner.kind")
     }

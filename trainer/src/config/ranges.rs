@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Side in pixels above which an image cannot be meant: memory grows with its square.
 const MAX_RESOLUTION: u32 = 4096;
+/// Attention heads above which a number cannot be meant.
+const MAX_HEADS: u32 = 256;
 /// Threads above which a count cannot be meant.
 const MAX_THREADS: u32 = 1024;
 /// Batches ahead, images at once: above this the number cannot be meant, and sizes in bytes stay far from
@@ -70,12 +72,13 @@ fn train(config: &Config) -> [Range; 11] {
     ]
 }
 
-fn rest(config: &Config) -> [Range; 15] {
+fn rest(config: &Config) -> [Range; 16] {
     let Config { model, tuner, head, loss, eval, checkpoint, distributed, .. } = config;
     let one_place = head.prompt.matches("{}").count() == 1;
     let buckets = distributed.bucket_megabytes > 0.0 && distributed.bucket_megabytes <= 1e6;
     let seconds = (1..=MAX_SECONDS).contains(&distributed.timeout_seconds);
     [
+        ("model.heads", model.heads <= MAX_HEADS, "at most 256"),
         ("model.resolution", (1..=MAX_RESOLUTION).contains(&model.resolution), "from 1 to 4096"),
         ("model.std", model.std.iter().all(|std| *std > 0.0), "3 numbers above 0"),
         ("tuner.adapter_dim", tuner.adapter_dim <= 1 << 20, "at most 1048576"),

@@ -52,18 +52,20 @@ fn odd_one<T: PartialEq>(column: &[T]) -> Option<(usize, usize)> {
 fn checksums(trainables: &Trainables) -> Vec<(String, i64)> {
     let flat = trainables.flat().to_device(Device::Cpu);
     let replicated = trainables.layout().filter(|(_, _, _, rows)| rows.is_none());
+    let mut bytes = Vec::new();
     replicated
         .map(|(name, range, ..)| {
-            (name.to_owned(), checksum(&flat.narrow(0, range.start, range.end - range.start)))
+            let own = flat.narrow(0, range.start, range.end - range.start);
+            (name.to_owned(), checksum(&own, &mut bytes))
         })
         .collect()
 }
 
-fn checksum(numbers: &Tensor) -> i64 {
-    let mut bytes = Vec::new();
-    copy_bytes(numbers, &mut bytes);
+/// A checksum of a tensor's numbers; `bytes` is memory that is used again.
+pub(super) fn checksum(numbers: &Tensor, bytes: &mut Vec<u8>) -> i64 {
+    copy_bytes(numbers, bytes);
     let mut hash = XxHash64::with_seed(0);
-    hash.write(&bytes);
+    hash.write(bytes);
     hash.finish() as i64
 }
 

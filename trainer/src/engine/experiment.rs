@@ -256,6 +256,7 @@ impl Experiment<'_> {
         start: Instant,
     ) -> Result<RunResult, Failure> {
         let (config, names) = (&session.config, &self.resolved.names);
+        session.frozen.check(&session.model, self.rank, progress.steps)?;
         let frozen_fingerprint = session.pass().frozen_fingerprint()?;
         let count = |shape: &Vec<i64>| shape.iter().product::<i64>() as u64;
         let trainable_parameters = session.model.trainables().shapes().map(|(_, shape)| count(&shape)).sum();

@@ -1,16 +1,21 @@
 //! The only room that sees everything: head start, training, evaluation, over ranks.
 
 pub mod agreement;
+pub mod backbone;
 pub mod bench;
+pub mod bf16;
 pub mod classifier;
+pub mod contention;
 pub mod device;
 pub mod evaluate;
 pub mod experiment;
 pub mod failure;
 pub mod feed;
+pub mod frozen;
 pub mod head_start;
 mod heartbeat;
 pub mod loading;
+pub mod openmp;
 pub mod pass;
 pub mod placement;
 pub mod progress;

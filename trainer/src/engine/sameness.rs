@@ -1,6 +1,7 @@
 //! Whether all ranks were started alike: the same program, configuration and data. What rank 0 has is what all must
 //! have; a refusal names the first rank that differs and the first difference.
 
+use super::backbone::BackboneFile;
 use super::failure::{Failure, agreed};
 use super::rank::Rank;
 use crate::config::Resolved;
@@ -49,6 +50,16 @@ pub fn same_data(rank: &Rank, data: &DataSet, fingerprint: &str) -> Result<(), F
     };
     refuse(&format!(
         "rank {other} has another data set than rank 0{difference}; data.root has to hold the same files on every host"
+    ))
+}
+
+/// Refuses ranks that read another backbone: other tensors under the same path, or another configuration beside them.
+pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
+    let own = format!("tensors {} with {:?}", file.fingerprint, file.config);
+    let Some(other) = first_other(rank, own.as_bytes())? else { return Ok(()) };
+    let (ours, theirs) = two_texts(rank, &own, other)?;
+    refuse(&format!(
+        "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0; model.weights and the configuration beside it have to be the same files on every host"
     ))
 }
 

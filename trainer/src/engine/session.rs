@@ -1,15 +1,18 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
+use super::backbone::BackboneFile;
+use super::bf16;
 use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, Plan};
+use super::frozen::FrozenWeights;
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
 use super::pass::Pass;
 use super::placement::{Placement, Sizes};
 use super::progress::Identity;
 use super::rank::Rank;
-use super::sameness::{same_configuration, same_data, same_program};
+use super::sameness::{same_backbone, same_configuration, same_data, same_program};
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
@@ -22,13 +25,12 @@ use crate::data::order::Order;
 use crate::data::source::{DataSet, Split, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
-use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_layers, vision_width};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
 use crate::model::loss::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tuner::TunerKind;
 use crate::model::{self, Model, ModelSpec};
-use crate::weights::{Layout, NamedTensors};
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -47,6 +49,8 @@ pub struct Session {
     pub test: Arc<Split>,
     /// The model with its first values.
     pub model: Model,
+    /// What its frozen weights were at the start.
+    pub frozen: FrozenWeights,
     /// The ranks that hold its blocks in parts.
     pub shards: Option<Shards>,
     /// The order of training samples.
@@ -64,7 +68,7 @@ impl Session {
     ///
     /// A run that goes on from a checkpoint needs no first values of the head, which `restored` leaves out.
     pub fn open(resolved: &Resolved, rank: &Rank, restored: bool) -> Result<Self, Failure> {
-        let config = resolved.config.clone();
+        let mut config = resolved.config.clone();
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
@@ -76,14 +80,22 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
-        let (tensors, layout) = agreed(&rank.control, || sources::open_weights(&config))?;
-        let fingerprint = fingerprint(rank, &tensors)?;
-        let tuner = agreed(&rank.control, || tuner(&config, &tensors, layout, classes))?;
-        let frozen = vision_layers(&tensors, layout) - tuner.trained_blocks().len();
-        let sizes = sizes(&config, &tensors, layout, frozen, classes)?;
+        let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
+        same_backbone(rank, &file)?;
+        file.enter(&mut config);
+        let tuner = agreed(&rank.control, || tuner(&config, &file, classes))?;
+        let sizes = sizes(&config, &file, file.layers() - tuner.trained_blocks().len(), classes)?;
         let placement = Placement::choose(&config, rank, sizes)?;
-        let options = LoadOptions { part: placement.part(), ..load_options(&config, &tuner, rank.device) };
-        let backbone = agreed(&rank.control, || load(&tensors, layout, &options).map_err(Failure::input))?;
+        let options =
+            LoadOptions { part: placement.part(), ..load_options(&config, &tuner, &file, rank.device) };
+        let loaded = || load(&file.tensors, file.layout, &options).map_err(Failure::input);
+        let mut backbone = agreed(&rank.control, loaded)?;
+        let mut notes = file.notes;
+        notes.extend(zeros_note(&std::mem::take(&mut backbone.all_zero)));
+        notes.extend(placement.notes);
+        if rank.leads() && config.train.precision == PrecisionName::Bf16 {
+            notes.extend(bf16::slower_than_fp32(rank.device));
+        }
         if backbone.slices.is_none() && placement.backbone.is_some() {
             let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
             return Err(Failure::input(message).on_all_ranks());
@@ -91,13 +103,14 @@ impl Session {
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let start = Start { config: &config, rank, class_names: &class_names, train: &train, restored };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
-        let (weights_fingerprint, notes) = (fingerprint, placement.notes);
+        let (weights_fingerprint, frozen) = (file.fingerprint, FrozenWeights::of(&model));
         Ok(Self {
             config,
             class_names,
             train,
             test,
             model,
+            frozen,
             shards,
             order,
             weights_fingerprint,
@@ -189,14 +202,8 @@ pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
 }
 
 /// What decides where backbone and classifier are.
-fn sizes(
-    config: &Config,
-    tensors: &NamedTensors,
-    layout: Layout,
-    frozen: usize,
-    classes: usize,
-) -> Result<Sizes, Failure> {
-    let width = vision_width(tensors, layout).map_err(|e| Failure::input(e).on_all_ranks())?;
+fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) -> Result<Sizes, Failure> {
+    let width = vision_width(&file.tensors, file.layout).map_err(|e| Failure::input(e).on_all_ranks())?;
     let precision = precision(config);
     let blocks = frozen as u64 * block_elements(width) * precision.compute.elt_size_in_bytes() as u64;
     let element = precision.parameters.elt_size_in_bytes() as u64;
@@ -243,20 +250,8 @@ fn precision(config: &Config) -> Precision {
     }
 }
 
-/// Rank 0 reads the whole file once; the others take its word.
-fn fingerprint(rank: &Rank, tensors: &NamedTensors) -> Result<String, Failure> {
-    let own = if rank.leads() { tensors.fingerprint() } else { String::new() };
-    let bytes = rank.control.broadcast(own.into_bytes(), 0)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-pub(crate) fn tuner(
-    config: &Config,
-    tensors: &NamedTensors,
-    layout: Layout,
-    classes: usize,
-) -> Result<TunerKind, Failure> {
-    let depth = vision_layers(tensors, layout);
+pub(crate) fn tuner(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerKind, Failure> {
+    let depth = file.layers();
     let layers = config.tuner.partial.blocks(depth).map_err(Failure::input)?;
     Ok(match config.tuner.kind {
         TunerName::None => TunerKind::None,
@@ -271,14 +266,28 @@ pub(crate) fn tuner(
 }
 
 /// How the backbone is loaded for this configuration and tuner.
-pub(crate) fn load_options(config: &Config, tuner: &TunerKind, device: Device) -> LoadOptions {
+pub(crate) fn load_options(
+    config: &Config,
+    tuner: &TunerKind,
+    file: &BackboneFile,
+    device: Device,
+) -> LoadOptions {
     LoadOptions {
         precision: precision(config),
         device,
         trained: tuner.trained_blocks(),
-        resolution: i64::from(config.model.resolution),
+        config: file.config.clone(),
         part: None,
     }
+}
+
+/// Tensors of nothing but zeros: right in a few models, and what remains of a file that was only half written.
+pub(crate) fn zeros_note(names: &[String]) -> Option<String> {
+    const MOST: usize = 4;
+    let shown = names.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > MOST { ", ..." } else { "" };
+    (!names.is_empty())
+        .then(|| format!("warning: {} tensors of the backbone hold only zeros: {shown}{more}", names.len()))
 }
 
 /// What the first values of the model are made from.

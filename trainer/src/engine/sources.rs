@@ -7,6 +7,7 @@ use crate::data::order::{Order, Sampler};
 use crate::data::resize::Filter;
 use crate::data::source::{DataSet, DataSpec, Layout};
 use crate::demo;
+use crate::model::loading::has_text;
 use crate::model::tokenizer::Tokenizer;
 use crate::weights::{self, NamedTensors, normalise};
 use std::path::Path;
@@ -58,16 +59,16 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
         NamedTensors::open(path).map_err(Failure::input)?
     };
     let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
-    let expected = if config.model.kind == ModelKind::Vit {
-        weights::Layout::TimmVit
-    } else {
-        weights::Layout::OpenAiClip
+    // A ViT is an image tower, and so is one of CLIP alone.
+    let fits = match layout {
+        weights::Layout::TimmVit => config.model.kind == ModelKind::Vit,
+        weights::Layout::OpenAiClip => config.model.kind != ModelKind::Vit || !has_text(&tensors),
     };
-    if layout == expected {
+    if fits {
         return Ok((tensors, layout));
     }
     Err(Failure::input(format!(
-        "{} holds {layout}, but model.kind is `{}`, which needs {expected}; choose another -m or another file",
+        "{} holds {layout}, which is not of model.kind `{}`; choose another -m or another file",
         tensors.file(),
         config.model.kind
     )))

@@ -1,8 +1,10 @@
 //! Training: one visible loop.
 
 use super::agreement::check_agreement;
+use super::contention::Contention;
 use super::failure::Failure;
 use super::feed::Plan;
+use super::frozen::FrozenWeights;
 use super::progress::{EpochTotals, Progress};
 use super::rank::Rank;
 use super::recorder::Recorder;
@@ -35,6 +37,8 @@ pub struct Training<'a, 'b> {
     pub max_bad_images: u64,
     /// What a step does that is not finite, and how many such steps a run may have.
     pub non_finite: (NonFinite, u64),
+    /// What the frozen weights were at the start.
+    pub frozen: &'a FrozenWeights,
     /// The objective of an epoch.
     pub loss: &'a dyn Fn(u64) -> Loss,
     /// Checkpoints.
@@ -45,6 +49,8 @@ pub struct Training<'a, 'b> {
     pub reporter: &'a mut Reporter,
     /// How long a step may take before the rank counts as stuck.
     pub clock: StepClock,
+    /// Whether this rank has its cores for itself.
+    pub contention: Contention,
 }
 
 /// How the loop ended.
@@ -181,6 +187,9 @@ impl Training<'_, '_> {
         }
         self.rank.activity.set_step(progress.steps);
         self.rank.step_took(*elapsed, &mut self.clock);
+        if let Some(problem) = self.contention.report(self.rank.threads) {
+            tracing::warn!("{problem}");
+        }
         let record = StepRecord {
             epoch: progress.epoch,
             step: progress.steps,
@@ -321,6 +330,7 @@ impl Training<'_, '_> {
         // The metrics are forced to disk first, which may take longer than a step.
         self.rank.begin("saving");
         let entered = self.rank.activity.enter("checkpoint");
+        self.frozen.check(model, self.rank, progress.steps)?;
         self.saver.save(model.trainables(), stepper.momentum(), progress, self.recorder, occasion)?;
         drop(entered);
         self.rank.begin("training");

@@ -1,6 +1,7 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
 use super::classifier::Classifier;
+use super::contention::Contention;
 use super::evaluate::{Evaluated, Evaluation};
 use super::experiment::Restored;
 use super::failure::{Failure, agreed};
@@ -132,11 +133,13 @@ impl TrainingRun<'_> {
             check_every: config.distributed.check_every_steps,
             max_bad_images: config.data.max_bad_images,
             non_finite: (config.train.non_finite, config.train.max_non_finite),
+            frozen: &session.frozen,
             loss: &|epoch| session.loss(epoch),
             saver,
             recorder: record,
             reporter,
             clock: Rank::step_clock(config.distributed.stall_seconds),
+            contention: Contention::start(),
         };
         if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
             training.save(model, stepper, progress, Occasion::Regular)?;

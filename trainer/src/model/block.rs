@@ -1,12 +1,10 @@
 //! One pre-norm transformer block: hidden state in, hidden state out, a tuner module beside it.
 
 use super::adaptformer::AdaptFormer;
+use super::backbone_config::TowerConfig;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::precision::Precision;
 use tch::Tensor;
-
-/// Width of an attention head in CLIP and in timm's ViT.
-pub const HEAD_WIDTH: i64 = 64;
 
 /// Which rows of the hidden state a block has to produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +88,8 @@ pub struct Block {
     pub activation: Activation,
     /// What may look at what.
     pub attention: Attention,
+    /// Attention heads, which divide the width.
+    pub heads: i64,
 }
 
 impl Block {
@@ -114,11 +114,11 @@ impl Block {
     /// A block of its twelve tensors, in the order of [`tensors`](Self::tensors).
     pub fn from_tensors(
         tensors: [Tensor; 12],
-        eps: f64,
-        activation: Activation,
+        config: TowerConfig,
         attention: Attention,
         precision: Precision,
     ) -> Self {
+        let TowerConfig { activation, heads, norm_eps: eps } = config;
         let [w1, b1, qkv_w, qkv_b, proj_w, proj_b, w2, b2, fc1_w, fc1_b, fc2_w, fc2_b] = tensors;
         Self {
             norm1: LayerNorm::new(w1, b1, eps),
@@ -129,6 +129,7 @@ impl Block {
             fc2: Linear::new(fc2_w, fc2_b, precision),
             activation,
             attention,
+            heads,
         }
     }
 
@@ -172,23 +173,24 @@ impl Block {
 
     fn attend_all(&self, normed: &Tensor) -> Tensor {
         let (n, tokens, width) = dims(normed);
-        let heads = width / HEAD_WIDTH;
-        let qkv = self.qkv.forward(normed).view([n, tokens, 3, heads, HEAD_WIDTH]).permute([2, 0, 3, 1, 4]);
+        let heads = self.heads;
+        let qkv =
+            self.qkv.forward(normed).view([n, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
         merge_heads(&self.scaled_dot_product(&q, &k, &v))
     }
 
     fn attend_first(&self, normed: &Tensor) -> Tensor {
         let (n, tokens, width) = dims(normed);
-        let heads = width / HEAD_WIDTH;
+        let (heads, head_width) = (self.heads, width / self.heads);
         let first = normed.narrow(1, 0, 1);
-        let q = self.qkv.forward_rows(&first, 0, width).view([n, 1, heads, HEAD_WIDTH]).transpose(1, 2);
+        let q = self.qkv.forward_rows(&first, 0, width).view([n, 1, heads, head_width]).transpose(1, 2);
         let kv = self.qkv.forward_rows(normed, width, 3 * width);
-        let kv = kv.view([n, tokens, 2, heads, HEAD_WIDTH]).permute([2, 0, 3, 1, 4]);
+        let kv = kv.view([n, tokens, 2, heads, head_width]).permute([2, 0, 3, 1, 4]);
         merge_heads(&self.scaled_dot_product(&q, &kv.select(0, 0), &kv.select(0, 1)))
     }
 
-    /// `[images, heads, tokens, HEAD_WIDTH]`: four dimensions, which fused kernels ask for.
+    /// `[images, heads, tokens, head width]`: four dimensions, which fused kernels ask for.
     fn scaled_dot_product(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let causal = self.attention == Attention::Causal;
         Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, causal, None, false)

@@ -1,6 +1,7 @@
 //! The three layers that transformers are made of.
 
 use super::precision::Precision;
+use std::fmt;
 use tch::{Kind, Tensor};
 
 /// `y = x W^T + b`, computed in the kind of the run's products.
@@ -48,7 +49,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// `eps` is 1e-5 in CLIP and in adapters, 1e-6 in timm's ViT.
+    /// `eps` is 1e-5 in CLIP and in adapters, 1e-6 in timm's ViT, 1e-12 in Hugging Face's.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
@@ -65,8 +66,20 @@ impl LayerNorm {
 pub enum Activation {
     /// `x sigmoid(1.702 x)`, as in CLIP.
     QuickGelu,
-    /// Exact GELU, as in timm's ViT.
+    /// Exact GELU, as in timm's ViT and in most models of open_clip.
     Gelu,
+    /// GELU with tanh in place of the error function.
+    GeluTanh,
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QuickGelu => "quick_gelu",
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+        })
+    }
 }
 
 impl Activation {
@@ -75,6 +88,7 @@ impl Activation {
         match self {
             Self::QuickGelu => (x * 1.702).sigmoid_() * x,
             Self::Gelu => x.gelu("none"),
+            Self::GeluTanh => x.gelu("tanh"),
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Towers from weights. Every size is read off the tensors, in the way that OpenAI's loader does it.
 
-use super::block::{Attention, Block, BlockNames, HEAD_WIDTH};
-use super::layers::{Activation, LayerNorm};
+use super::backbone_config::{BackboneConfig, TowerConfig};
+use super::block::{Attention, Block, BlockNames};
+use super::layers::LayerNorm;
 use super::precision::Precision;
 use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
 use super::vision::{Stem, VisionShape, VisionTower};
-use crate::weights::safetensors_map::MappedWeights;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
 use std::ops::Range;
-use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// What to load, and how.
@@ -21,8 +20,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// Blocks of the image tower that will be trained: kept in the kind of parameters.
     pub trained: Range<usize>,
-    /// Side of the images, which has to match the positions.
-    pub resolution: i64,
+    /// What the tensors leave open.
+    pub config: BackboneConfig,
     /// The part of each frozen block that this process keeps; `None` keeps all of them.
     pub part: Option<Part>,
 }
@@ -32,24 +31,23 @@ pub struct LoadOptions {
 pub struct Backbone {
     /// Image tower.
     pub vision: VisionTower,
-    /// Text tower, for CLIP.
+    /// Text tower, where the file has one.
     pub text: Option<TextTower>,
     /// Names of the blocks' tensors.
     pub names: BlockNames,
     /// The parts of blocks, where this process does not keep whole ones.
     pub slices: Option<Slices>,
-    /// What tensors that were not copied out of their file view.
-    pub mapping: Option<Arc<MappedWeights>>,
+    /// Tensors of nothing but zeros, which people should know of.
+    pub all_zero: Vec<String>,
 }
 
-/// Prefixes and constants in which the layouts differ.
+/// Names in which the layouts differ.
 struct Family {
     names: BlockNames,
     blocks: &'static str,
     patches: &'static str,
     positions: &'static str,
-    eps: f64,
-    activation: Activation,
+    norm: &'static str,
 }
 
 const CLIP: Family = Family {
@@ -57,8 +55,7 @@ const CLIP: Family = Family {
     blocks: "visual.transformer.resblocks",
     patches: "visual.conv1.weight",
     positions: "visual.positional_embedding",
-    eps: 1e-5,
-    activation: Activation::QuickGelu,
+    norm: "visual.ln_post",
 };
 
 const VIT: Family = Family {
@@ -66,8 +63,7 @@ const VIT: Family = Family {
     blocks: "blocks",
     patches: "patch_embed.proj.weight",
     positions: "pos_embed",
-    eps: 1e-6,
-    activation: Activation::Gelu,
+    norm: "norm",
 };
 
 /// Number of blocks of the image tower, for options that depend on it before anything is loaded.
@@ -78,6 +74,29 @@ pub fn vision_layers(tensors: &NamedTensors, layout: Layout) -> usize {
 /// Width of the image tower, for decisions before anything is loaded.
 pub fn vision_width(tensors: &NamedTensors, layout: Layout) -> Result<i64, WeightsError> {
     Ok(tensors.get(family(layout).patches)?.size().first().copied().unwrap_or(0))
+}
+
+/// Side of a patch in pixels.
+pub fn vision_patch(tensors: &NamedTensors, layout: Layout) -> Result<i64, WeightsError> {
+    Ok(tensors.get(family(layout).patches)?.size().last().copied().unwrap_or(0))
+}
+
+/// Width of the text tower; nothing for an image tower alone.
+pub fn text_width(tensors: &NamedTensors) -> Result<Option<i64>, WeightsError> {
+    if !has_text(tensors) {
+        return Ok(None);
+    }
+    Ok(tensors.get(TOKENS)?.size().get(1).copied())
+}
+
+/// The table of tokens, which every text tower has: without one, the file is an image tower alone.
+const TOKENS: &str = "token_embedding.weight";
+/// From the image tower into the space shared with text.
+const PROJECTION: &str = "visual.proj";
+
+/// Whether the file has a text tower beside the image tower.
+pub fn has_text(tensors: &NamedTensors) -> bool {
+    tensors.contains(TOKENS)
 }
 
 /// Numbers in a block of that width.
@@ -95,19 +114,13 @@ fn family(layout: Layout) -> &'static Family {
 /// Builds the towers, refusing missing, misshapen and left-over tensors by name.
 pub fn load(tensors: &NamedTensors, layout: Layout, options: &LoadOptions) -> Result<Backbone, WeightsError> {
     let mut reader = Reader::new(tensors, options.device);
-    let shape = vision_shape(tensors, layout, options.resolution)?;
-    if options.part.is_some() {
-        // What stays views no file then, so that its pages can go.
-        reader = reader.copying();
-    }
+    let shape = vision_shape(tensors, layout, i64::from(options.config.resolution))?;
     let (vision, slices) = load_vision(&mut reader, layout, shape, options)?;
-    let text = match layout {
-        Layout::OpenAiClip => Some(load_text(&mut reader, tensors, shape.joint, options)?),
-        Layout::TimmVit => None,
-    };
-    reader.finish(|name| ignorable(name, layout))?;
-    let mapping = options.part.is_none().then(|| tensors.mapping()).flatten();
-    Ok(Backbone { vision, text, names: family(layout).names, slices, mapping })
+    let text = options.config.text.filter(|_| has_text(tensors));
+    let text =
+        text.map(|config| load_text(&mut reader, tensors, shape.joint, config, options)).transpose()?;
+    let all_zero = reader.finish(|name| ignorable(name, layout))?;
+    Ok(Backbone { vision, text, names: family(layout).names, slices, all_zero })
 }
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
@@ -133,15 +146,16 @@ fn vision_shape(
     let family = family(layout);
     let patches = tensors.get(family.patches)?.size();
     let [width, 3, patch, side] = patches[..] else {
-        return Err(misshapen(tensors, family.patches, &[HEAD_WIDTH, 3, 16, 16], "filters of 3 channels"));
+        return Err(misshapen(tensors, family.patches, &[768, 3, 16, 16], "filters of 3 channels"));
     };
-    if patch != side || patch == 0 || width % HEAD_WIDTH != 0 || width == 0 {
-        let expected = [(width / HEAD_WIDTH).max(1) * HEAD_WIDTH, 3, patch, patch];
-        return Err(misshapen(tensors, family.patches, &expected, "square patches, heads of 64"));
+    if patch != side || patch == 0 || width == 0 {
+        let expected = [width.max(1), 3, patch.max(1), patch.max(1)];
+        return Err(misshapen(tensors, family.patches, &expected, "square patches"));
     }
-    let joint = match layout {
-        Layout::OpenAiClip => tensors.get("visual.proj")?.size().get(1).copied().unwrap_or(0),
-        Layout::TimmVit => 0,
+    let joint = if has_text(tensors) || tensors.contains(PROJECTION) {
+        tensors.get(PROJECTION)?.size().get(1).copied().unwrap_or(0)
+    } else {
+        0
     };
     let layers = count_blocks(tensors, family.blocks);
     Ok(VisionShape { width, layers, patch, resolution, joint })
@@ -167,13 +181,11 @@ fn load_vision(
     let (width, kind) = (shape.width, options.precision.parameters);
     let stem = load_stem(reader, layout, shape, options)?;
     let (blocks, slices) = load_blocks(reader, family, shape, options)?;
-    let norm = if layout == Layout::OpenAiClip { "visual.ln_post" } else { "norm" };
-    let norm = load_norm(reader, norm, width, family.eps, kind)?;
-    let projection = match layout {
-        Layout::OpenAiClip => Some(reader.take("visual.proj", &[width, shape.joint], kind)?),
-        Layout::TimmVit => None,
-    };
-    Ok((VisionTower { shape, stem, blocks, norm, projection }, slices))
+    let norm = load_norm(reader, family.norm, width, options.config.vision.norm_eps, kind)?;
+    let projected = shape.joint > 0;
+    let projection = projected.then(|| reader.take(PROJECTION, &[width, shape.joint], kind)).transpose()?;
+    let pool = options.config.pool;
+    Ok((VisionTower { shape, stem, blocks, norm, pool, projection }, slices))
 }
 
 /// The blocks; those that are not trained as this process's parts, if `options` say so.
@@ -184,8 +196,9 @@ fn load_blocks(
     options: &LoadOptions,
 ) -> Result<(Vec<Block>, Option<Slices>), WeightsError> {
     let LoadOptions { precision, trained, .. } = options;
-    let (width, attention) = (shape.width, Attention::Full);
-    let frozen = BlockPlan { family, width, weights: precision.compute, precision: *precision, attention };
+    let (width, attention, config) = (shape.width, Attention::Full, options.config.vision);
+    let frozen =
+        BlockPlan { family, width, config, weights: precision.compute, precision: *precision, attention };
     let whole = BlockPlan { weights: precision.parameters, ..frozen };
     let part = options.part.filter(|_| trained.len() < shape.layers);
     let layout = part.map(|part| BlockLayout::new(&frozen.shapes(), part));
@@ -226,7 +239,7 @@ fn load_stem(
             bias: None,
             class_token: reader.take("visual.class_embedding", &[width], kind)?,
             positions: reader.take_because(family.positions, &[tokens, width], kind, &why)?,
-            norm: Some(load_norm(reader, "visual.ln_pre", width, family.eps, kind)?),
+            norm: Some(load_norm(reader, "visual.ln_pre", width, options.config.vision.norm_eps, kind)?),
             precision,
         }),
         Layout::TimmVit => Ok(Stem {
@@ -244,25 +257,27 @@ fn load_text(
     reader: &mut Reader<'_>,
     tensors: &NamedTensors,
     joint: i64,
+    config: TowerConfig,
     options: &LoadOptions,
 ) -> Result<TextTower, WeightsError> {
     let kind = options.precision.parameters;
-    let [vocabulary, width] = tensors.get("token_embedding.weight")?.size()[..] else {
-        return Err(misshapen(tensors, "token_embedding.weight", &[49408, 512], "one row a token"));
+    let [vocabulary, width] = tensors.get(TOKENS)?.size()[..] else {
+        return Err(misshapen(tensors, TOKENS, &[49408, 512], "one row a token"));
     };
     let context = tensors.get("positional_embedding")?.size().first().copied().unwrap_or(0);
     let prefix = "transformer.resblocks";
     let mut blocks = Vec::new();
     for i in 0..count_blocks(tensors, prefix) {
         let (precision, attention) = (options.precision, Attention::Causal);
-        let plan = BlockPlan { family: &CLIP, width, weights: precision.compute, precision, attention };
+        let plan =
+            BlockPlan { family: &CLIP, width, config, weights: precision.compute, precision, attention };
         blocks.push(plan.load(reader, &format!("{prefix}.{i}"))?);
     }
     Ok(TextTower {
-        tokens: reader.take_as_is("token_embedding.weight", &[vocabulary, width])?,
+        tokens: reader.take_as_is(TOKENS, &[vocabulary, width])?,
         positions: reader.take("positional_embedding", &[context, width], kind)?,
         blocks,
-        norm: load_norm(reader, "ln_final", width, CLIP.eps, kind)?,
+        norm: load_norm(reader, "ln_final", width, config.norm_eps, kind)?,
         projection: reader.take("text_projection", &[width, joint], kind)?,
         logit_scale: reader.take("logit_scale", &[], kind)?,
     })
@@ -273,6 +288,7 @@ fn load_text(
 struct BlockPlan {
     family: &'static Family,
     width: i64,
+    config: TowerConfig,
     weights: Kind,
     precision: Precision,
     attention: Attention,
@@ -307,8 +323,7 @@ impl BlockPlan {
     /// If there are not twelve tensors, as many as [`shapes`](Self::shapes) has.
     fn assemble(&self, tensors: Vec<Tensor>) -> Block {
         let tensors: [Tensor; 12] = tensors.try_into().expect("a block has twelve tensors");
-        let Self { family, attention, precision, .. } = *self;
-        Block::from_tensors(tensors, family.eps, family.activation, attention, precision)
+        Block::from_tensors(tensors, self.config, self.attention, self.precision)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Towers, tuner, head and losses. Knows nothing of ranks or of files of pictures.
 
 pub mod adaptformer;
+pub mod backbone_config;
 pub mod block;
 pub mod head;
 pub mod layers;
@@ -15,15 +16,13 @@ pub mod tuner;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
-use crate::weights::safetensors_map::MappedWeights;
 use adaptformer::AdaptFormer;
-use block::BlockNames;
+use block::{Block, BlockNames};
 use head::{Classes, HEAD_WEIGHT, Head};
 use loading::Backbone;
 use precision::Precision;
 use slices::Slices;
 use std::ops::Range;
-use std::sync::Arc;
 use tch::{Device, Tensor};
 use trainables::{Trainables, UnknownParameter};
 use tuner::TunerKind;
@@ -90,14 +89,12 @@ pub struct Model {
     first_tuned: usize,
     slices: Option<Slices>,
     classes: Classes,
-    /// What the tower's tensors may view.
-    _mapping: Option<Arc<MappedWeights>>,
 }
 
 impl Model {
     /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
-        let Backbone { mut vision, names, slices, mapping, .. } = backbone;
+        let Backbone { mut vision, names, slices, .. } = backbone;
         let precision = spec.precision;
         let mut specs = spec.tuner.specs(&vision, names);
         if matches!(spec.head, HeadKind::Cosine { .. }) {
@@ -127,7 +124,6 @@ impl Model {
             first_tuned,
             slices,
             classes: spec.classes,
-            _mapping: mapping,
         })
     }
 
@@ -186,7 +182,7 @@ impl Model {
         &self.trainables
     }
 
-    /// Fingerprint of the image tower's frozen tensors: the same before and after training (law 5).
+    /// Fingerprint of all frozen tensors: the same before and after training (law 5).
     ///
     /// `make_whole` is called before each block, whose weights have to be in place when it returns.
     pub fn frozen_fingerprint<E>(
@@ -194,17 +190,42 @@ impl Model {
         mut make_whole: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<String, E> {
         let mut all = TensorsFingerprint::default();
-        let mut add = |tensors: &[(&str, &Tensor)]| {
-            let frozen = tensors.iter().filter(|(_, tensor)| !tensor.requires_grad());
-            frozen.for_each(|(name, tensor)| all.add(name, tensor));
-        };
-        add(&[("patches", &self.vision.stem.patches), ("positions", &self.vision.stem.positions)]);
+        for (name, tensor) in self.frozen_outside_blocks() {
+            all.add(name, tensor);
+        }
         for (index, block) in self.vision.blocks.iter().enumerate() {
             make_whole(index)?;
-            add(&block.tensors(BlockNames::OpenAi));
+            for (name, tensor) in frozen(block) {
+                all.add(name, tensor);
+            }
         }
-        add(&[("norm.weight", &self.vision.norm.weight), ("norm.bias", &self.vision.norm.bias)]);
         Ok(all.finish())
+    }
+
+    /// All frozen tensors that this process holds, by name; of blocks that it holds in parts, its parts.
+    pub fn frozen_held(&self) -> Vec<(String, Tensor)> {
+        let outside = self.frozen_outside_blocks();
+        let mut held: Vec<_> =
+            outside.into_iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
+        for (index, block) in self.vision.blocks.iter().enumerate() {
+            if let Some(part) = self.slices.as_ref().and_then(|slices| slices.part(index)) {
+                held.push((format!("part of block {index}"), part.shallow_clone()));
+                continue;
+            }
+            let named =
+                |(name, tensor): (_, &Tensor)| (format!("block {index}, {name}"), tensor.shallow_clone());
+            held.extend(frozen(block).map(named));
+        }
+        held
+    }
+
+    fn frozen_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut tensors = self.vision.tensors_outside_blocks();
+        if let Head::ZeroShot { text, scale, .. } = &self.head {
+            tensors.extend([("head.text", text), ("head.scale", scale)]);
+        }
+        tensors.retain(|(_, tensor)| !tensor.requires_grad());
+        tensors
     }
 
     /// The image tower.
@@ -226,4 +247,9 @@ impl Model {
     pub fn device(&self) -> Device {
         self.vision.stem.patches.device()
     }
+}
+
+/// The tensors of a block that are not trained, by name.
+fn frozen(block: &Block) -> impl Iterator<Item = (&'static str, &Tensor)> {
+    block.tensors(BlockNames::OpenAi).into_iter().filter(|(_, tensor)| !tensor.requires_grad())
 }

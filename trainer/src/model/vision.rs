@@ -1,6 +1,7 @@
 //! The image tower: CLIP's ViT and timm's ViT.
 
 use super::adaptformer::AdaptFormer;
+use super::backbone_config::Pool;
 use super::block::{Block, Rows};
 use super::layers::LayerNorm;
 use super::precision::Precision;
@@ -87,14 +88,16 @@ pub struct VisionTower {
     pub stem: Stem,
     /// The transformer.
     pub blocks: Vec<Block>,
-    /// After the last block, on the class token.
+    /// After the last block.
     pub norm: LayerNorm,
+    /// What the features are read from.
+    pub pool: Pool,
     /// Into the space shared with text, `[width, joint]`.
     pub projection: Option<Tensor>,
 }
 
 impl VisionTower {
-    /// Normalised images `[n, 3, side, side]` to class tokens `[n, width]`, before any projection.
+    /// Normalised images `[n, 3, side, side]` to features `[n, width]`, before any projection.
     ///
     /// `tuner[i]` is the module beside block `i`; an empty slice is the frozen tower.
     pub fn features(&self, images: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
@@ -102,15 +105,41 @@ impl VisionTower {
         self.finish(&(0..self.blocks.len()).fold(start, |x, i| self.block(i, &x, tuner)))
     }
 
-    /// Hidden state before block `index` to the one after it; the last block gives the class token alone.
+    /// Hidden state before block `index` to the one after it; the last block gives the class token alone where no
+    /// other token is read.
     pub fn block(&self, index: usize, x: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
-        let rows = if index + 1 == self.blocks.len() { Rows::First } else { Rows::All };
+        let last = index + 1 == self.blocks.len();
+        let rows = if last && self.pool == Pool::Token { Rows::First } else { Rows::All };
         self.blocks[index].forward(x, rows, tuner.get(index).and_then(Option::as_ref))
     }
 
-    /// Hidden state after the last block to class tokens `[n, width]`.
+    /// Hidden state after the last block to features `[n, width]`.
     pub fn finish(&self, x: &Tensor) -> Tensor {
-        self.norm.forward(&x.select(1, 0))
+        match self.pool {
+            Pool::Token => self.norm.forward(&x.select(1, 0)),
+            Pool::Average => {
+                let patches = self.norm.forward(&x.narrow(1, 1, x.size()[1] - 1));
+                patches.mean_dim([1i64].as_slice(), false, None::<Kind>)
+            }
+        }
+    }
+
+    /// Its tensors before and after the blocks, by name.
+    pub fn tensors_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
+        let stem = &self.stem;
+        let mut tensors = vec![
+            ("patches", &stem.patches),
+            ("class_token", &stem.class_token),
+            ("positions", &stem.positions),
+            ("norm.weight", &self.norm.weight),
+            ("norm.bias", &self.norm.bias),
+        ];
+        tensors.extend(stem.bias.iter().map(|bias| ("patches.bias", bias)));
+        if let Some(norm) = &stem.norm {
+            tensors.extend([("norm_pre.weight", &norm.weight), ("norm_pre.bias", &norm.bias)]);
+        }
+        tensors.extend(self.projection.iter().map(|projection| ("projection", projection)));
+        tensors
     }
 
     /// Features `[n, width]` in the space shared with text, `[n, joint]`; `None` without one.

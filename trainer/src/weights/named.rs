@@ -64,6 +64,16 @@ pub enum WeightsError {
         /// Element type in the file.
         found: String,
     },
+    /// A number that no training produces: the file is damaged, or was saved by a run that diverged.
+    #[error(
+        "{file}: tensor `{tensor}` holds a value that is not finite (NaN or infinity); every result would be wrong. Get the file again, or choose another one"
+    )]
+    NotFinite {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+    },
     /// Tensors that nothing reads: the file is not what it was taken for.
     #[error("{file}: {count} tensors are not part of the model, among them {names}")]
     LeftOver {
@@ -167,27 +177,24 @@ pub struct Reader<'a> {
     tensors: &'a NamedTensors,
     device: Device,
     read: BTreeSet<String>,
-    copies: bool,
+    all_zero: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader that brings tensors to `device`.
     pub fn new(tensors: &'a NamedTensors, device: Device) -> Self {
-        Self { tensors, device, read: BTreeSet::new(), copies: false }
+        Self { tensors, device, read: BTreeSet::new(), all_zero: Vec::new() }
     }
 
-    /// The same reader, handing out tensors that view no mapping.
-    #[must_use]
-    pub fn copying(self) -> Self {
-        Self { copies: true, ..self }
-    }
-
-    /// The tensor of that name and shape, as it lies in memory or in its mapping.
+    /// The tensor of that name and shape, as it lies in memory or in its mapping: only for copying a part of it.
     pub fn view(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
-        self.checked(name, shape, "")
+        let tensor = self.shaped(name, shape, "")?;
+        self.check_values(name, &tensor)?;
+        Ok(tensor)
     }
 
-    /// The tensor of that name and shape, in `kind` on the reader's device.
+    /// The tensor of that name and shape, in `kind` on the reader's device, as a copy: what happens to the file later
+    /// does not reach it.
     pub fn take(&mut self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
         self.take_because(name, shape, kind, "")
     }
@@ -200,13 +207,31 @@ impl<'a> Reader<'a> {
         kind: Kind,
         why: &str,
     ) -> Result<Tensor, WeightsError> {
-        let copies = self.copies;
-        let tensor = self.checked(name, shape, why)?;
+        let tensor = self.shaped(name, shape, why)?;
         let taken = tensor.to_kind(kind).to_device(self.device);
-        Ok(if copies && taken.data_ptr() == tensor.data_ptr() { taken.copy() } else { taken })
+        let taken = if taken.data_ptr() == tensor.data_ptr() { taken.copy() } else { taken };
+        self.check_values(name, &taken)?;
+        Ok(taken)
     }
 
-    fn checked(&mut self, name: &str, shape: &[i64], why: &str) -> Result<Tensor, WeightsError> {
+    /// Refuses values that are not finite, and remembers tensors of nothing but zeros.
+    fn check_values(&mut self, name: &str, tensor: &Tensor) -> Result<(), WeightsError> {
+        if tensor.numel() == 0 {
+            return Ok(());
+        }
+        // One pass, which carries a NaN into both ends.
+        let (least, greatest) = tensor.detach().aminmax(None, false);
+        let (least, greatest) = (least.double_value(&[]), greatest.double_value(&[]));
+        if !least.is_finite() || !greatest.is_finite() {
+            return Err(WeightsError::NotFinite { file: self.tensors.file(), tensor: name.to_owned() });
+        }
+        if least == 0.0 && greatest == 0.0 {
+            self.all_zero.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    fn shaped(&mut self, name: &str, shape: &[i64], why: &str) -> Result<Tensor, WeightsError> {
         let tensor = self.tensors.get(name)?;
         if tensor.size() != shape {
             return Err(WeightsError::Shape {
@@ -227,12 +252,13 @@ impl<'a> Reader<'a> {
         self.take(name, shape, kind)
     }
 
-    /// Refuses tensors that nobody read, except those that `expected` knows.
-    pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
+    /// Refuses tensors that nobody read, except those that `expected` knows; gives the names of tensors that hold nothing
+    /// but zeros.
+    pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<Vec<String>, WeightsError> {
         let left: Vec<&str> =
             self.tensors.names().filter(|name| !self.read.contains(*name) && !expected(name)).collect();
         if left.is_empty() {
-            return Ok(());
+            return Ok(self.all_zero);
         }
         let names = left.iter().take(4).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         Err(WeightsError::LeftOver { file: self.tensors.file(), count: left.len(), names })

@@ -2,6 +2,7 @@
 
 use crate::case::{Case, PRECISIONS, cases};
 use tch::{Device, Kind, Tensor};
+use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::head::Head;
 use trainer::model::loading::{Backbone, LoadOptions, load};
 use trainer::model::precision::Precision;
@@ -24,7 +25,8 @@ pub fn backbone(case: &Case, precision: Precision, trained: std::ops::Range<usiz
     let expected =
         if case.manifest["weights"]["kind"] == "clip-vit" { Layout::OpenAiClip } else { Layout::TimmVit };
     assert_eq!(layout, expected, "{}", case.name);
-    let options = LoadOptions { precision, device: Device::Cpu, trained, resolution: 32, part: None };
+    let config = BackboneConfig::of_layout(&tensors, layout, 32).unwrap();
+    let options = LoadOptions { precision, device: Device::Cpu, trained, config, part: None };
     load(&tensors, layout, &options).unwrap()
 }
 

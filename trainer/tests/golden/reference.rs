@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use trainer::data::resize::Filter;
 use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
 use trainer::data::transform::{Scratch, TestView, View};
+use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::head::Classes;
 use trainer::model::head::rows_from_text;
 use trainer::model::loading::{LoadOptions, load};
@@ -70,7 +71,7 @@ fn golden_reference_stage_by_stage() {
         precision: Precision::FP32,
         device: Device::Cpu,
         trained: 0..0,
-        resolution: 32,
+        config: BackboneConfig::of_layout(&tensors, layout, 32).unwrap(),
         part: None,
     };
     let backbone = load(&tensors, layout, &options).unwrap();

@@ -55,6 +55,7 @@ pub(crate) enum Planted {
     TornPublish,
     StaleMomentum,
     LostSample,
+    ChangedWeight,
 }
 
 impl Planted {
@@ -250,6 +251,7 @@ fn planted(text: &str) -> Option<Planted> {
         "torn_publish" => Some(Planted::TornPublish),
         "stale_momentum" => Some(Planted::StaleMomentum),
         "lost_sample" => Some(Planted::LostSample),
+        "changed_weight" => Some(Planted::ChangedWeight),
         _ => None,
     }
 }

@@ -1,0 +1,100 @@
+//! The backbone of a run before it is loaded: its file, and all that its tensors leave open.
+
+use super::failure::Failure;
+use super::sources::open_weights;
+use crate::config::{ActivationName, Config, ModelKind, PoolName, Resolved};
+use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
+use crate::model::layers::Activation;
+use crate::model::loading::vision_layers;
+use crate::weights::{Layout, NamedTensors};
+use std::path::Path;
+
+/// A backbone's file, and how it is computed.
+pub struct BackboneFile {
+    /// Its tensors, under the names of its layout.
+    pub tensors: NamedTensors,
+    /// The layout.
+    pub layout: Layout,
+    /// SHA-256 over names, kinds, shapes and numbers of all tensors.
+    pub fingerprint: String,
+    /// What the tensors leave open.
+    pub config: BackboneConfig,
+    /// What was assumed, or taken from elsewhere than the preset, for people.
+    pub notes: Vec<String>,
+}
+
+impl BackboneFile {
+    /// Opens the file that a configuration names, and settles what its tensors leave open.
+    pub fn open(resolved: &Resolved) -> Result<Self, Failure> {
+        let (tensors, layout) = open_weights(&resolved.config)?;
+        let weights = resolved.config.model.weights.as_deref();
+        let beside = weights.map(configuration_beside).transpose()?.flatten();
+        let settled = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated(resolved));
+        let (config, notes) = settled.map_err(Failure::input)?;
+        let fingerprint = tensors.fingerprint();
+        Ok(Self { tensors, layout, fingerprint, config, notes })
+    }
+
+    /// Enters what was settled into the configuration that the run computes with.
+    pub fn enter(&self, config: &mut Config) {
+        config.model.resolution = self.config.resolution;
+        (config.model.mean, config.model.std) = (self.config.pixels.mean, self.config.pixels.std);
+    }
+
+    /// Blocks of the image tower.
+    pub fn layers(&self) -> usize {
+        vision_layers(&self.tensors, self.layout)
+    }
+}
+
+/// The configuration in the folder of the weights; where that has none and the file is a link, in the folder it leads to.
+fn configuration_beside(weights: &Path) -> Result<Option<Beside>, Failure> {
+    let read = |path: &Path| {
+        let folder = if path.is_dir() { Some(path) } else { path.parent() };
+        folder.map_or(Ok(None), Beside::read).map_err(Failure::input)
+    };
+    if let Some(found) = read(weights)? {
+        return Ok(Some(found));
+    }
+    // A path that leads nowhere was refused when the file was opened.
+    weights.canonicalize().ok().filter(|target| target != weights).map_or(Ok(None), |target| read(&target))
+}
+
+/// What the options state, and who wrote them.
+fn stated(resolved: &Resolved) -> Stated {
+    let model = &resolved.config.model;
+    let size = |key, size: u32| value(resolved, key, (size > 0).then_some(i64::from(size)));
+    let activation = match model.activation {
+        ActivationName::Auto => None,
+        ActivationName::QuickGelu => Some(Activation::QuickGelu),
+        ActivationName::Gelu => Some(Activation::Gelu),
+        ActivationName::GeluTanh => Some(Activation::GeluTanh),
+    };
+    let pool = match model.pool {
+        PoolName::Auto => None,
+        PoolName::Token => Some(Pool::Token),
+        PoolName::Avg => Some(Pool::Average),
+    };
+    let pixels = Pixels { mean: model.mean, std: model.std };
+    let mean_or_std = if of_user(resolved, "model.std") { "model.std" } else { "model.mean" };
+    Stated {
+        activation: value(resolved, "model.activation", activation),
+        heads: size("model.heads", model.heads),
+        pool: value(resolved, "model.pool", pool),
+        width: size("model.width", model.width),
+        layers: size("model.layers", model.layers),
+        patch: size("model.patch", model.patch),
+        resolution: value(resolved, "model.resolution", Some(model.resolution)),
+        pixels: value(resolved, mean_or_std, Some(pixels)),
+        certain: model.kind == ModelKind::Demo,
+    }
+}
+
+fn value<T>(resolved: &Resolved, key: &str, value: Option<T>) -> Value<T> {
+    let origin = resolved.origins.get(key).map(ToString::to_string).unwrap_or_default();
+    Value { value, of_user: of_user(resolved, key), origin }
+}
+
+fn of_user(resolved: &Resolved, key: &str) -> bool {
+    resolved.origins.get(key).is_some_and(crate::config::Origin::is_of_user)
+}

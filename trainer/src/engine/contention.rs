@@ -1,0 +1,99 @@
+//! Whether other programs take the cores of this rank.
+//!
+//! The kernel counts how long a thread was ready to run and had no core. Where that is a large part of a thread's time, the
+//! run is slower than the machine could make it, and nothing else in it shows why.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long it is looked at before anything is said.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Share of its time that a thread may wait for a core.
+const SHARE: f64 = 0.25;
+
+/// Nanoseconds that a thread ran, and waited for a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counted {
+    ran: u64,
+    waited: u64,
+}
+
+/// Looks at the thread that computes, until it has something to say.
+#[derive(Debug)]
+pub struct Contention {
+    since: Instant,
+    before: Option<Counted>,
+}
+
+impl Contention {
+    /// From now on.
+    pub fn start() -> Self {
+        Self { since: Instant::now(), before: counted() }
+    }
+
+    /// Once in the life of a run: that the cores are not free. To be called after each step, by the thread that computes.
+    pub fn report(&mut self, threads: usize) -> Option<String> {
+        if self.before.is_none() || self.since.elapsed() < PERIOD {
+            return None;
+        }
+        self.since = Instant::now();
+        let share = self.share_until(counted()?)?;
+        Some(format!(
+            "the cores of this rank are not free: it waited {:.0} % of the last {} s for one ({threads} threads a rank; 1-minute load {}). Other programs, or more ranks than cores, slow the run down",
+            100.0 * share,
+            PERIOD.as_secs(),
+            load()
+        ))
+    }
+
+    /// The share of its time that the thread waited, if that is worth a word. After that it is not looked at any more.
+    fn share_until(&mut self, now: Counted) -> Option<f64> {
+        let share = waiting_share(self.before?, now);
+        let too_much = share > SHARE;
+        self.before = (!too_much).then_some(now);
+        too_much.then_some(share)
+    }
+}
+
+fn waiting_share(before: Counted, now: Counted) -> f64 {
+    let (ran, waited) = (now.ran.saturating_sub(before.ran), now.waited.saturating_sub(before.waited));
+    if ran + waited == 0 { 0.0 } else { waited as f64 / (ran + waited) as f64 }
+}
+
+/// Nothing where the kernel does not count it.
+fn counted() -> Option<Counted> {
+    parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+fn parse(text: &str) -> Option<Counted> {
+    let mut fields = text.split_whitespace().map(str::parse);
+    Some(Counted { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
+}
+
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_of_the_time_in_which_the_thread_wanted_to_run() {
+        let before = parse("1000 500 3\n").unwrap();
+        assert_eq!(before, Counted { ran: 1000, waited: 500 });
+        assert_eq!(waiting_share(before, Counted { ran: 4000, waited: 1500 }), 0.25);
+        assert_eq!(waiting_share(before, before), 0.0);
+        assert_eq!(parse("1000"), None);
+    }
+
+    #[test]
+    fn it_is_reported_once_and_by_the_time_since_the_last_look() {
+        let at = |ran, waited| Counted { ran, waited };
+        let mut contention = Contention { since: Instant::now(), before: Some(at(0, 0)) };
+        assert_eq!(contention.share_until(at(900, 100)), None);
+        assert_eq!(contention.share_until(at(1000, 400)), Some(0.75));
+        assert_eq!(contention.share_until(at(1000, 9000)), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! `config.json` of Hugging Face's transformers. Keys that have their default are left out of it.
+
+use super::Beside;
+use super::beside::{BesideError, TowerWords, activation, side};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Defaults of a configuration class.
+struct Defaults {
+    activation: &'static str,
+    heads: i64,
+    norm_eps: f64,
+    resolution: u32,
+}
+
+/// `CLIPVisionConfig`.
+const CLIP_VISION: Defaults =
+    Defaults { activation: "quick_gelu", heads: 12, norm_eps: 1e-5, resolution: 224 };
+/// `CLIPTextConfig`; what concerns images is not read.
+const CLIP_TEXT: Defaults = Defaults { heads: 8, ..CLIP_VISION };
+/// `ViTConfig`.
+const VIT: Defaults = Defaults { activation: "gelu", norm_eps: 1e-12, ..CLIP_VISION };
+
+/// What it states; nothing for a kind of model that cannot be a backbone here, whose weights are refused by their names.
+pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
+    let empty = Value::Null;
+    let of = |keys: [&str; 2]| keys.iter().find_map(|key| json.get(*key).filter(|part| part.is_object()));
+    match json["model_type"].as_str().unwrap_or_default() {
+        "clip" => {
+            let vision = of(["vision_config", "vision_config_dict"]).unwrap_or(&empty);
+            let text = of(["text_config", "text_config_dict"]).unwrap_or(&empty);
+            let text = tower(&file, text, &CLIP_TEXT)?;
+            Ok(Some(Beside { text, ..image_tower(file, vision, &CLIP_VISION)? }))
+        }
+        "clip_vision_model" => {
+            let vision = of(["vision_config", "vision_config_dict"]).unwrap_or(json);
+            image_tower(file, vision, &CLIP_VISION).map(Some)
+        }
+        "vit" => image_tower(file, json, &VIT).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<Beside, BesideError> {
+    // Sizes are compared where they are stated; the tensors have them in any case.
+    let number = |key: &str| json.get(key).and_then(Value::as_i64);
+    Ok(Beside {
+        vision: tower(&file, json, defaults)?,
+        width: number("hidden_size"),
+        layers: number("num_hidden_layers"),
+        patch: number("patch_size"),
+        resolution: Some(json.get("image_size").and_then(side).unwrap_or(defaults.resolution)),
+        file,
+        ..Beside::default()
+    })
+}
+
+fn tower(file: &Path, json: &Value, defaults: &Defaults) -> Result<TowerWords, BesideError> {
+    let name = json.get("hidden_act").and_then(Value::as_str).unwrap_or(defaults.activation);
+    Ok(TowerWords {
+        activation: Some(activation(file, name)?),
+        heads: Some(json.get("num_attention_heads").and_then(Value::as_i64).unwrap_or(defaults.heads)),
+        norm_eps: Some(json.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(defaults.norm_eps)),
+    })
+}

@@ -1,0 +1,371 @@
+//! What the tensors of a backbone leave open: activation, heads, pooling, epsilon of the norms, pixel statistics.
+//!
+//! Nothing in a weights file tells QuickGELU from GELU, or 16 heads of 80 from 20 of 64. Each fact is taken from the
+//! first of these that states it, and nothing is assumed in silence:
+//!
+//! 1. the configuration file beside the weights ([`Beside`]),
+//! 2. the options of the run ([`Stated`]), those of the user before those of the model's preset,
+//! 3. the rule that all published models of the family follow, where there is one.
+//!
+//! What none of them states is refused, with the choices.
+
+mod beside;
+mod hugging_face;
+mod open_clip;
+mod stated;
+#[cfg(test)]
+mod tests;
+mod timm;
+
+pub use beside::{Beside, BesideError, TowerWords};
+pub use stated::{Pixels, Shape, Stated, Value};
+
+use super::layers::Activation;
+use super::loading::{text_width, vision_layers, vision_patch, vision_width};
+use crate::weights::{Layout, NamedTensors, WeightsError};
+use std::fmt;
+
+/// Width of a head in all published ViTs up to [`WIDEST_OF_64`] and in all text towers of CLIP.
+const HEAD_WIDTH: i64 = 64;
+/// Wider ViTs have heads of 72 (SO400M), 80 (H), 88 (g) or 104 (G).
+const WIDEST_OF_64: i64 = 1024;
+
+/// How the blocks of a tower compute, beyond their tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TowerConfig {
+    /// Between the two products of the MLP.
+    pub activation: Activation,
+    /// Attention heads.
+    pub heads: i64,
+    /// Epsilon of every layer norm.
+    pub norm_eps: f64,
+}
+
+/// What the features of an image are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// The class token.
+    Token,
+    /// The mean over the patches, without the class token.
+    Average,
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token => "token",
+            Self::Average => "avg",
+        })
+    }
+}
+
+/// Everything about a backbone that its tensors do not say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackboneConfig {
+    /// The image tower.
+    pub vision: TowerConfig,
+    /// The text tower, where the file has one.
+    pub text: Option<TowerConfig>,
+    /// What the features are read from.
+    pub pool: Pool,
+    /// Side of the images in pixels.
+    pub resolution: u32,
+    /// Mean and standard deviation of the pixels.
+    pub pixels: Pixels,
+}
+
+/// A backbone that cannot be computed with certainty.
+#[derive(Debug, thiserror::Error)]
+pub enum BackboneConfigError {
+    /// The configuration beside the weights cannot be used.
+    #[error(transparent)]
+    Beside(#[from] BesideError),
+    /// A tensor that decides is missing.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The file is not the preset's model.
+    #[error(
+        "{file}: {what} is {found}, but {origin} states {expected}; choose the preset of this model, or set `model.{key}={found}`"
+    )]
+    Shape {
+        /// The weights.
+        file: String,
+        /// What differs, in words.
+        what: &'static str,
+        /// The key that states it.
+        key: &'static str,
+        /// As stated.
+        expected: i64,
+        /// In the file.
+        found: i64,
+        /// Who states it.
+        origin: String,
+    },
+    /// The configuration beside the weights contradicts the user.
+    #[error(
+        "`{key} = {stated}` ({origin}) contradicts {beside}, which states {found}; leave the option out, or correct that file"
+    )]
+    Contradiction {
+        /// The option.
+        key: &'static str,
+        /// What the user stated.
+        stated: String,
+        /// Where.
+        origin: String,
+        /// The configuration file.
+        beside: String,
+        /// What it states.
+        found: String,
+    },
+    /// Nobody says it.
+    #[error(
+        "{file}: nothing states {what}, and the tensors do not tell; put the model's configuration file beside the weights, or set `{key}` to {choices}"
+    )]
+    Open {
+        /// The weights.
+        file: String,
+        /// What is open, in words.
+        what: String,
+        /// The option that says it.
+        key: &'static str,
+        /// What it can be.
+        choices: String,
+    },
+    /// Heads that do not divide the width.
+    #[error("{origin} states {heads} attention heads, which do not divide the width {width}")]
+    Heads {
+        /// Who states it.
+        origin: String,
+        /// As stated.
+        heads: i64,
+        /// Width of the tower.
+        width: i64,
+    },
+}
+
+impl BackboneConfig {
+    /// Settles every open fact. Returns notes for people: what was assumed, and what overrides a preset.
+    pub fn settle(
+        tensors: &NamedTensors,
+        layout: Layout,
+        beside: Option<&Beside>,
+        stated: &Stated,
+    ) -> Result<(Self, Vec<String>), BackboneConfigError> {
+        let file = tensors.file();
+        let shape = Shape {
+            width: vision_width(tensors, layout)?,
+            layers: vision_layers(tensors, layout) as i64,
+            patch: vision_patch(tensors, layout)?,
+        };
+        let mut settling = Settling { file: &file, layout, beside, stated, notes: Vec::new() };
+        settling.check_shape(shape)?;
+        let config = Self {
+            vision: settling.vision(shape.width)?,
+            text: text_width(tensors)?.map(|width| settling.text(width)).transpose()?,
+            pool: settling.pool()?,
+            resolution: settling.resolution(),
+            pixels: settling.pixels(),
+        };
+        Ok((config, settling.notes))
+    }
+
+    /// For a file whose layout alone settles it: OpenAI's CLIP and timm's ViT with heads of 64, in images of `resolution`.
+    pub fn of_layout(tensors: &NamedTensors, layout: Layout, resolution: u32) -> Result<Self, WeightsError> {
+        let activation = if layout == Layout::OpenAiClip { Activation::QuickGelu } else { Activation::Gelu };
+        let norm_eps = norm_eps(layout);
+        let tower = |width: i64| TowerConfig { activation, heads: width / HEAD_WIDTH, norm_eps };
+        Ok(Self {
+            vision: tower(vision_width(tensors, layout)?),
+            text: text_width(tensors)?.map(tower),
+            pool: Pool::Token,
+            resolution,
+            pixels: Pixels { mean: [0.5; 3], std: [0.5; 3] },
+        })
+    }
+}
+
+/// Epsilon of the norms where no configuration states it.
+fn norm_eps(layout: Layout) -> f64 {
+    match layout {
+        Layout::OpenAiClip => 1e-5,
+        Layout::TimmVit => 1e-6,
+    }
+}
+
+struct Settling<'a> {
+    file: &'a str,
+    layout: Layout,
+    beside: Option<&'a Beside>,
+    stated: &'a Stated,
+    notes: Vec<String>,
+}
+
+impl Settling<'_> {
+    /// The file has the shape that the preset and the configuration beside it state.
+    fn check_shape(&mut self, found: Shape) -> Result<(), BackboneConfigError> {
+        if let Some(beside) = self.beside {
+            beside.describes(found)?;
+        }
+        let of_another_size = self.stated.resolution.of_user;
+        for (key, what, stated, found, binding) in [
+            ("patch", "the side of a patch", &self.stated.patch, found.patch, true),
+            ("width", "the width", &self.stated.width, found.width, !of_another_size),
+            ("layers", "the number of blocks", &self.stated.layers, found.layers, !of_another_size),
+        ] {
+            let Some(expected) = stated.value.filter(|expected| *expected != found) else { continue };
+            if binding || stated.of_user {
+                let (file, origin) = (self.file.to_owned(), stated.origin.clone());
+                return Err(BackboneConfigError::Shape { file, what, key, expected, found, origin });
+            }
+            self.notes.push(format!(
+                "{}: {what} is {found}, not the {expected} of {}: taken as another model, because model.resolution was set",
+                self.file, stated.origin
+            ));
+        }
+        Ok(())
+    }
+
+    fn vision(&mut self, width: i64) -> Result<TowerConfig, BackboneConfigError> {
+        let words = self.beside.map(|beside| beside.vision).unwrap_or_default();
+        let activation = self.activation(words.activation)?;
+        let heads = self.heads(words.heads, width)?;
+        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(norm_eps(self.layout)) })
+    }
+
+    fn text(&mut self, width: i64) -> Result<TowerConfig, BackboneConfigError> {
+        let words = self.beside.map(|beside| beside.text).unwrap_or_default();
+        let activation = match words.activation {
+            Some(activation) => activation,
+            None => self.activation(self.beside.and_then(|beside| beside.vision.activation))?,
+        };
+        let heads = words.heads.unwrap_or(width / HEAD_WIDTH);
+        self.check_heads(heads, width)?;
+        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(norm_eps(self.layout)) })
+    }
+
+    fn activation(&mut self, beside: Option<Activation>) -> Result<Activation, BackboneConfigError> {
+        let stated = &self.stated.activation;
+        if let Some(activation) = self.choose("model.activation", beside, stated)? {
+            if beside.is_none() && !stated.of_user && !self.stated.certain {
+                self.note(format!(
+                    "model.activation: {activation}, as {} states; the weights do not tell, and many open_clip models (LAION, DataComp) have gelu where OpenAI's have quick_gelu",
+                    stated.origin
+                ));
+            }
+            return Ok(activation);
+        }
+        Err(self.open(
+            "the activation of its blocks".to_owned(),
+            "model.activation",
+            "gelu, quick_gelu or gelu_tanh",
+        ))
+    }
+
+    fn heads(&mut self, beside: Option<i64>, width: i64) -> Result<i64, BackboneConfigError> {
+        if let Some(heads) = self.choose("model.heads", beside, &self.stated.heads)? {
+            self.check_heads(heads, width)?;
+            return Ok(heads);
+        }
+        if width <= WIDEST_OF_64 && width > 0 && width % HEAD_WIDTH == 0 {
+            return Ok(width / HEAD_WIDTH);
+        }
+        let choices = (4..=40).filter(|heads| width % heads == 0 && (32..=128).contains(&(width / heads)));
+        let choices: Vec<String> = choices.map(|heads| format!("{heads} (of {})", width / heads)).collect();
+        Err(self.open(
+            format!("the heads of its blocks of width {width}"),
+            "model.heads",
+            &choices.join(", "),
+        ))
+    }
+
+    fn check_heads(&self, heads: i64, width: i64) -> Result<(), BackboneConfigError> {
+        if heads > 0 && width % heads == 0 {
+            return Ok(());
+        }
+        let origin = match self.beside {
+            Some(beside) => beside.file.display().to_string(),
+            None if self.stated.heads.value.is_some() => self.stated.heads.origin.clone(),
+            None => self.file.to_owned(),
+        };
+        Err(BackboneConfigError::Heads { origin, heads, width })
+    }
+
+    fn pool(&mut self) -> Result<Pool, BackboneConfigError> {
+        let beside = self.beside.and_then(|beside| beside.pool);
+        Ok(self.choose("model.pool", beside, &self.stated.pool)?.unwrap_or(Pool::Token))
+    }
+
+    /// What the file's configuration says before what a preset says; the user may not contradict it.
+    fn choose<T: Copy + PartialEq + fmt::Display>(
+        &mut self,
+        key: &'static str,
+        beside: Option<T>,
+        stated: &Value<T>,
+    ) -> Result<Option<T>, BackboneConfigError> {
+        let (Some(found), Some(file)) = (beside, self.beside.map(|beside| &beside.file)) else {
+            return Ok(stated.value);
+        };
+        if let Some(value) = stated.value.filter(|value| *value != found) {
+            let origin = stated.origin.clone();
+            if stated.of_user {
+                let (stated, beside, found) =
+                    (value.to_string(), file.display().to_string(), found.to_string());
+                return Err(BackboneConfigError::Contradiction { key, stated, origin, beside, found });
+            }
+            self.note(format!("{key}: {found}, as {} states, not {value} of {origin}", file.display()));
+        }
+        Ok(Some(found))
+    }
+
+    /// What the user set, else what the file's configuration says, else the preset's.
+    fn resolution(&mut self) -> u32 {
+        let stated = &self.stated.resolution;
+        let preset = stated.value.unwrap_or_default();
+        match self.beside.and_then(|beside| Some((beside.resolution?, &beside.file))) {
+            Some((found, file)) if !stated.of_user && found != preset => {
+                self.notes.push(format!(
+                    "model.resolution: {found}, as {} states, not {preset} of {}",
+                    file.display(),
+                    stated.origin
+                ));
+                found
+            }
+            _ => preset,
+        }
+    }
+
+    /// What the user set, else what the file's configuration says, else the preset's.
+    fn pixels(&mut self) -> Pixels {
+        let stated = &self.stated.pixels;
+        let preset = stated.value.unwrap_or_default();
+        let Some((found, file)) = self.beside.and_then(|beside| beside.pixels.clone()) else { return preset };
+        if found == preset {
+            return preset;
+        }
+        if stated.of_user {
+            self.notes.push(format!(
+                "model.mean and model.std: {preset} ({}), not {found} of {}",
+                stated.origin,
+                file.display()
+            ));
+            return preset;
+        }
+        self.notes.push(format!(
+            "model.mean and model.std: {found}, as {} states, not {preset} of {}",
+            file.display(),
+            stated.origin
+        ));
+        found
+    }
+
+    fn open(&self, what: String, key: &'static str, choices: &str) -> BackboneConfigError {
+        BackboneConfigError::Open { file: self.file.to_owned(), what, key, choices: choices.to_owned() }
+    }
+
+    /// Both towers ask for the same facts; a note is said once.
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the options of a run state about the backbone.
+
+use super::Pool;
+use crate::model::layers::Activation;
+use std::fmt;
+
+/// An option's value and who gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value<T> {
+    /// What it states; nothing where it leaves the matter open.
+    pub value: Option<T>,
+    /// The user gave it, not a preset.
+    pub of_user: bool,
+    /// Where it was written, for messages.
+    pub origin: String,
+}
+
+impl<T> Default for Value<T> {
+    fn default() -> Self {
+        Self { value: None, of_user: false, origin: String::new() }
+    }
+}
+
+/// Statements of a run's options. A preset describes one model; what the user sets himself wins over it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stated {
+    /// Activation of the blocks.
+    pub activation: Value<Activation>,
+    /// Heads of the image tower.
+    pub heads: Value<i64>,
+    /// What the features are read from.
+    pub pool: Value<Pool>,
+    /// Width of the image tower.
+    pub width: Value<i64>,
+    /// Blocks of the image tower.
+    pub layers: Value<i64>,
+    /// Side of a patch in pixels.
+    pub patch: Value<i64>,
+    /// Side of the images in pixels. Where the user sets it, width and number of blocks of a preset no longer bind: the file
+    /// is another model of the family.
+    pub resolution: Value<u32>,
+    /// Mean and standard deviation of the pixels.
+    pub pixels: Value<Pixels>,
+    /// The preset's statements are certain for this file: it is part of the program, or holds its own code.
+    pub certain: bool,
+}
+
+/// Sizes of an image tower, as its tensors have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Width of the hidden state.
+    pub width: i64,
+    /// Number of blocks.
+    pub layers: i64,
+    /// Side of a patch in pixels.
+    pub patch: i64,
+}
+
+/// Mean and standard deviation of red, green and blue, for pixels from 0 to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pixels {
+    /// Of red, green and blue.
+    pub mean: [f64; 3],
+    /// Of red, green and blue.
+    pub std: [f64; 3],
+}
+
+impl fmt::Display for Pixels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mean {:?}, std {:?}", self.mean, self.std)
+    }
+}
