@@ -84,7 +84,7 @@ fn deadlock(views: &[View], together: Duration) -> Option<Finding> {
         return Some(found(odd, Some(reason)));
     }
     let reason =
-        "all ranks wait in the same call: the network between them fails, or their sizes differ".to_owned();
+        "all ranks wait in calls of one name: one of them left a call out, their sizes differ, or the network between them fails".to_owned();
     Some(found(odd, Some(reason)))
 }
 

@@ -10,6 +10,8 @@ pub mod failure;
 pub mod feed;
 pub mod head_start;
 mod heartbeat;
+#[cfg(feature = "faults")]
+mod left_out;
 pub mod loading;
 pub mod pass;
 pub mod placement;
