@@ -276,7 +276,7 @@ fn law_4_a_rank_that_leaves_out_a_call_ends_the_job_with_rank_and_operation() {
         command.env("LIFT_LEAVE_OUT", format!("{culprit}:{call}"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = with_stand_in(&mut command).spawn().unwrap();
-        let said = ends_within(child, Duration::from_secs(60), &output);
+        let said = ends_within(child, Duration::from_mins(1), &output);
         let named = said.lines().any(|line| line.contains("rank ") && line.contains("all_reduce"));
         assert!(named && said.contains("after step "), "{backend}, call {call} of rank {culprit}: {said}");
         nothing_was_computed_after(&output, &expected, call);
