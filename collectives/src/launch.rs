@@ -16,24 +16,60 @@ pub struct Expectation {
 
 const MPIRUN_HINT: &str = "start the program with the mpirun of the MPI library it was built with, or unset the variable to run on one rank";
 const SRUN_HINT: &str = "start it with `srun --mpi=pmix` (or mpirun inside the allocation); to run on one rank, ask Slurm for one task";
+const WORKERS_HINT: &str = "this launcher starts no MPI ranks, so start the program with `lift run` or mpirun in its place, or unset the variable to run on one rank";
 
-/// Reads the size of the world from the variables of Open MPI, PMI, `PMIx` and Slurm.
+/// The number of ranks, by those who start them: mpirun of Open MPI; of MPICH, Intel MPI and HPE's PALS (PMI), which
+/// is also `srun --mpi=pmi2`; of MVAPICH; jsrun; Flux.
+const RANKS: [&str; 6] = [
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "MVP_COMM_WORLD_SIZE",
+    "JSM_NAMESPACE_SIZE",
+    "FLUX_JOB_SIZE",
+];
+
+/// The number of tasks in Slurm: the step's own before the job's.
+const TASKS: [&str; 3] = ["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS"];
+
+/// The number of ranks on this host: there are as many or more.
+const LOCAL_RANKS: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PALS_LOCAL_SIZE"];
+
+/// The number of this rank, counted from 0: there are more ranks than that.
+const OWN_RANK: [&str; 7] = [
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "PALS_RANKID",
+    "JSM_NAMESPACE_RANK",
+    "FLUX_TASK_RANK",
+    "ALPS_APP_PE",
+    "PMIX_RANK",
+];
+
+/// The number of workers, by those whose workers find each other without MPI, and what each worker has beside it:
+/// torchrun, accelerate and deepspeed; horovodrun. The number alone is often exported for a whole job.
+const WORKERS: [(&str, &str); 2] = [("WORLD_SIZE", "RANK"), ("HOROVOD_SIZE", "HOROVOD_RANK")];
+
+/// Reads the size of the world from the variables of those who start ranks, and of Slurm.
 ///
 /// `get` looks a variable up; pass `|name| std::env::var(name).ok()`. Slurm's variables count only
-/// where mpirun's are absent: mpirun's helper on other nodes leaves its own task count there.
+/// where mpirun's are absent: mpirun's helper on other nodes leaves its own task count there. Launchers of workers are
+/// asked besides, since the one task of mpirun or Slurm may be torchrun.
 pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<Expectation> {
     let number = |name: &str| get(name)?.trim().parse::<usize>().ok();
-    for variable in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"] {
-        if let Some(size) = number(variable) {
-            return Some(Expectation { variable, size, hint: MPIRUN_HINT });
-        }
-    }
-    let slurm = ["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"];
-    if let Some((variable, size)) = slurm.into_iter().find_map(|name| Some((name, number(name)?))) {
-        return Some(Expectation { variable, size, hint: SRUN_HINT });
-    }
-    let lower_bound = number("PMIX_RANK")? + 1;
-    Some(Expectation { variable: "PMIX_RANK", size: lower_bound, hint: MPIRUN_HINT })
+    let told = |variable, hint| Some(Expectation { variable, size: number(variable)?, hint });
+    let counted = || RANKS.into_iter().find_map(|name| told(name, MPIRUN_HINT));
+    let tasks = || TASKS.into_iter().find_map(|name| told(name, SRUN_HINT));
+    let at_least = || {
+        let local = LOCAL_RANKS.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
+        let own = OWN_RANK.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
+        let own = own.map(|rank| Expectation { size: rank.size.saturating_add(1), ..rank });
+        own.chain(local).max_by_key(|expected| expected.size)
+    };
+    let worker = |(size, rank): (&'static str, &str)| number(rank).and_then(|_| told(size, WORKERS_HINT));
+    let ranks = counted().or_else(tasks).or_else(at_least);
+    // Of equals, the last is taken.
+    WORKERS.into_iter().filter_map(worker).chain(ranks).max_by_key(|expected| expected.size)
 }
 
 #[cfg(test)]
@@ -55,6 +91,38 @@ mod tests {
     fn a_step_has_its_own_task_count() {
         let variables = [("SLURM_NTASKS", "8"), ("SLURM_STEP_NUM_TASKS", "2")];
         assert_eq!(expect(&variables), Some(("SLURM_STEP_NUM_TASKS", 2)));
+    }
+
+    #[test]
+    fn each_launcher_says_how_many_there_are() {
+        for (variables, expected) in [
+            (&[("JSM_NAMESPACE_SIZE", "4"), ("JSM_NAMESPACE_RANK", "1")][..], ("JSM_NAMESPACE_SIZE", 4)),
+            (&[("FLUX_JOB_SIZE", "4"), ("FLUX_TASK_RANK", "0")], ("FLUX_JOB_SIZE", 4)),
+            (&[("PALS_RANKID", "0"), ("PALS_LOCAL_SIZE", "4")], ("PALS_LOCAL_SIZE", 4)),
+            (&[("PALS_RANKID", "5")], ("PALS_RANKID", 6)),
+            (&[("MPI_LOCALNRANKS", "4"), ("MPI_LOCALRANKID", "1")], ("MPI_LOCALNRANKS", 4)),
+            (&[("MVP_COMM_WORLD_SIZE", "4")], ("MVP_COMM_WORLD_SIZE", 4)),
+            (&[("ALPS_APP_PE", "3")], ("ALPS_APP_PE", 4)),
+            (&[("SLURM_NPROCS", "4")], ("SLURM_NPROCS", 4)),
+            (&[("WORLD_SIZE", "4"), ("RANK", "0"), ("LOCAL_RANK", "0")], ("WORLD_SIZE", 4)),
+            (&[("HOROVOD_SIZE", "4"), ("HOROVOD_RANK", "0")], ("HOROVOD_SIZE", 4)),
+        ] {
+            assert_eq!(expect(variables), Some(expected), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn torchrun_as_the_one_task_of_mpirun_or_slurm_is_seen_and_so_is_one_that_starts_one() {
+        let torchrun = |size, other| expect(&[("WORLD_SIZE", size), ("RANK", "0"), other]);
+        assert_eq!(torchrun("4", ("OMPI_COMM_WORLD_SIZE", "1")), Some(("WORLD_SIZE", 4)));
+        assert_eq!(torchrun("4", ("SLURM_STEP_NUM_TASKS", "1")), Some(("WORLD_SIZE", 4)));
+        assert_eq!(torchrun("1", ("SLURM_STEP_NUM_TASKS", "4")), Some(("SLURM_STEP_NUM_TASKS", 4)));
+        assert_eq!(torchrun("1", ("HOME", "/root")), Some(("WORLD_SIZE", 1)));
+    }
+
+    #[test]
+    fn a_world_size_that_a_job_exports_for_other_programs_says_nothing() {
+        assert_eq!(expect(&[("WORLD_SIZE", "4"), ("MASTER_ADDR", "node1")]), None);
     }
 
     #[test]

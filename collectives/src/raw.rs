@@ -66,6 +66,8 @@ pub(crate) struct Comm {
     /// This process's number among all, for messages.
     pub(crate) world_rank: usize,
     activity: Activity,
+    /// The activity that is watched, which knows the step.
+    watched: Activity,
 }
 
 impl Comm {
@@ -75,7 +77,8 @@ impl Comm {
         (rank, size): (usize, usize),
         activity: Activity,
     ) -> Result<Self, CollectiveError> {
-        Self { handle, rank, size, world_rank: rank, activity }.returning_errors()
+        let watched = activity.clone();
+        Self { handle, rank, size, world_rank: rank, activity, watched }.returning_errors()
     }
 
     fn returning_errors(self) -> Result<Self, CollectiveError> {
@@ -99,8 +102,8 @@ impl Comm {
         if code == 0 {
             return Ok(());
         }
-        let step = self.activity.now().0.step;
-        Err(CollectiveError::Mpi { rank: self.world_rank, operation, step, message: error_text(code) })
+        let step = self.watched.now().0.step;
+        Err(CollectiveError::Mpi { rank: self.world_rank, operation, step, message: explained(code) })
     }
 
     fn enter(&self, operation: &'static str) -> Entered {
@@ -298,7 +301,15 @@ impl Comm {
             handle
         };
         let (rank, size, world_rank) = (rank as usize, size as usize, self.world_rank);
-        Self { handle, rank, size, world_rank, activity: self.activity.clone() }.returning_errors()
+        Self {
+            handle,
+            rank,
+            size,
+            world_rank,
+            activity: self.activity.clone(),
+            watched: self.watched.clone(),
+        }
+        .returning_errors()
     }
 
     /// Ends all ranks of the world with `code`. Does not return.
@@ -320,6 +331,17 @@ impl Comm {
 
 fn chunks(count: usize) -> impl Iterator<Item = (usize, c_int)> {
     (0..count).step_by(MAX_COUNT).map(move |start| (start, (count - start).min(MAX_COUNT) as c_int))
+}
+
+/// MPI's text, with the usual cause where it names only what it saw: a message of another size than was expected.
+fn explained(code: c_int) -> String {
+    let (text, mut class) = (error_text(code), 0);
+    // SAFETY: writes one integer, owned here.
+    let answer = unsafe { ffi::MPI_Error_class(code, &raw mut class) };
+    if answer == 0 && class == ffi::MPI_ERR_TRUNCATE as c_int {
+        return format!("{text}; another rank makes another call, or leaves one out");
+    }
+    text
 }
 
 fn error_text(code: c_int) -> String {

@@ -3,6 +3,7 @@
 //! Links neither libtorch nor MPI, so `lift` runs on a login node.
 
 pub mod arguments;
+pub mod limits;
 pub mod protocol;
 pub mod run;
 pub mod slurm;

@@ -1,6 +1,7 @@
 //! `lift`: starts LIFT training.
 
 use clap::{Parser, Subcommand};
+use launcher::limits;
 use launcher::protocol::Outcome;
 use launcher::run::{self, Plan};
 use launcher::slurm::{self, Job, SlurmError};
@@ -58,8 +59,8 @@ enum Verb {
         #[arg(long)]
         now: bool,
         /// Seconds that ranks have to save
-        #[arg(long, default_value_t = 60, conflicts_with = "now")]
-        grace: u64,
+        #[arg(long, default_value_t = 60, conflicts_with = "now", value_parser = grace())]
+        grace: u32,
     },
     /// Print what a job printed, or what a rank did
     #[command(
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
         Verb::Render(job) => render(&job),
         Verb::Status { names, json } => status(&names, json),
         Verb::Cancel { name, now, grace } => {
-            let grace = (!now).then(|| Duration::from_secs(grace));
+            let grace = (!now).then(|| Duration::from_secs(grace.into()));
             slurm::cancel::cancel(&name, grace).map(|sentence| say(writeln!(io::stdout(), "{sentence}")))
         }
         Verb::Logs { name, follow, rank } => slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done),
@@ -115,6 +116,10 @@ fn main() -> ExitCode {
         Outcome::WrongInput
     });
     ExitCode::from(outcome.exit_code())
+}
+
+fn grace() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(..=i64::from(limits::WAIT_SECONDS))
 }
 
 fn render(job: &Job) -> Result<Outcome, SlurmError> {

@@ -419,6 +419,15 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
             "--gpus 0 names 1 device for 2 ranks on a host; each rank needs its own",
         ),
         (
+            vec!["--hosts", "x:99999999999"],
+            "`x:99999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+        ),
+        (vec!["-n", "2", "--gpus", "0,0"], "--gpus 0,0 names device 0 twice; each rank needs its own"),
+        (
+            vec!["-n", "1", "--gpus", "99999999999"],
+            "`99999999999` in --gpus 99999999999 is not a device; expected e.g. --gpus 0,1",
+        ),
+        (
             vec!["--gpus", "0", "--gpus-per-rank", "0"],
             "--gpus has no effect with --gpus-per-rank 0; leave one of them out",
         ),
@@ -440,6 +449,40 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         (ended.status.code(), stderr(&ended)),
         (Some(2), "error: /nowhere/lift-trainer does not exist; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
     );
+}
+
+#[test]
+fn numbers_that_nobody_means_start_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = folder.path().join("hosts");
+    std::fs::write(&hosts, "a slots=4\nb slots=99999999999\n").unwrap();
+    let started = folder.path().join("started");
+    let mpirun = folder.path().join("mpirun");
+    std::fs::write(&mpirun, format!("#!/bin/sh\ntouch {}\n", started.display())).unwrap();
+    std::fs::set_permissions(&mpirun, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (options, part) in [
+        (vec!["-n", "99999999999"], "99999999999"),
+        (vec!["-n", "100000"], "100000 ranks are more than this machine is meant for"),
+        (vec!["--hosts", "localhost:1024"], "1024 ranks are more than this machine is meant for"),
+        (vec!["--hosts", "a:4,b:99999999999"], "`b:99999999999` in --hosts"),
+        (vec!["--hostfile", hosts.to_str().unwrap()], "`b slots=99999999999` in line 2"),
+        (vec!["--threads", "99999"], "99999"),
+        (vec!["--restarts", "4294967295"], "4294967295"),
+        (vec!["--restart-pause", "1e15"], "at most 86400"),
+        (vec!["--restart-pause", "inf"], "at most 86400"),
+        (vec!["--restart-pause", "-1"], "-1"),
+    ] {
+        let mut command = lift();
+        for name in ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"] {
+            command.env_remove(name);
+        }
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let ended = run(command.env("PATH", path).current_dir(folder.path()).arg("run").args(&options));
+        let said = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(2), "{options:?}: {said}");
+        assert!(said.contains(part) && said.matches("error:").count() == 1, "{options:?}: {said}");
+    }
+    assert!(!started.exists(), "no rank is started");
 }
 
 /// The same with the real trainer and MPI: it hears Ctrl-C past mpirun, and ends with its launcher.

@@ -155,11 +155,29 @@ fn an_existing_run_is_not_mixed_with_another() {
 
 #[test]
 fn one_rank_where_the_launcher_speaks_of_more_is_refused() {
-    for (variable, value) in [("OMPI_COMM_WORLD_SIZE", "4"), ("PMI_SIZE", "4"), ("SLURM_NTASKS", "4")] {
-        let output = run(trainer(1).env(variable, value).args(["train", "--set", "train.epochs=0"]));
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{variable}: {said}");
-        assert!(said.contains(variable) && said.contains("each process would run alone"), "{said}");
+    let train = |variables: &[(&str, &str)]| {
+        let mut command = trainer(1);
+        command.envs(variables.iter().copied()).args(["train", "--set", "train.epochs=0", "-o"]);
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for variables in [
+        &[("OMPI_COMM_WORLD_SIZE", "4")][..],
+        &[("PMI_SIZE", "4")],
+        &[("SLURM_NTASKS", "4")],
+        &[("JSM_NAMESPACE_SIZE", "4"), ("JSM_NAMESPACE_RANK", "1")],
+        &[("FLUX_JOB_SIZE", "4"), ("FLUX_TASK_RANK", "1")],
+        &[("PALS_LOCAL_SIZE", "4"), ("PALS_RANKID", "1")],
+        &[("WORLD_SIZE", "4"), ("RANK", "1"), ("LOCAL_RANK", "1"), ("TORCHELASTIC_RUN_ID", "none")],
+    ] {
+        let said = refused(train(variables).arg(folder.path().join("refused")));
+        assert!(said.contains(variables[0].0) && said.contains("each process would run alone"), "{said}");
+    }
+    // One task is what one process is for, and a size that a whole job exports is nobody's word about this process.
+    for variables in [&[("WORLD_SIZE", "1"), ("RANK", "0")], &[("WORLD_SIZE", "4"), ("MASTER_ADDR", "a")]] {
+        let output = run(train(variables).arg(folder.path().join("alone")));
+        assert!(output.status.success(), "{}", stderr(&output));
+        std::fs::remove_dir_all(folder.path().join("alone")).unwrap();
     }
 }
 

@@ -246,6 +246,43 @@ fn each_fault_of_nccl_ends_the_job_with_rank_operation_and_step() {
     }
 }
 
+/// What the metrics hold of a run in which a rank left out a call is what was computed before it.
+fn nothing_was_computed_after(output: &Path, expected: &[f64], call: u64) {
+    let found = losses(output);
+    // A step is two calls: the gradients', and the row of scalars'.
+    assert!(found.len() as u64 <= call.div_ceil(2), "{} steps with call {call} left out", found.len());
+    for (step, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= 1e-5 * b.abs(), "loss of step {}: {a}, expected {b}", step + 1);
+    }
+}
+
+#[test]
+fn law_4_a_rank_that_leaves_out_a_call_ends_the_job_with_rank_and_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let undisturbed = folder.path().join("undisturbed");
+    let mut command = trainer(1);
+    command.args(["train", "-q", "--set", "train.max_steps=25", "--set", "train.threads=1"]);
+    succeed(command.arg("--output").arg(&undisturbed));
+    let expected = losses(&undisturbed);
+    for (backend, ranks, culprit, call) in
+        [("mpi", 2, 1, 20), ("mpi", 3, 2, 41), ("nccl", 2, 1, 21), ("nccl", 2, 0, 20)]
+    {
+        let output = folder.path().join(format!("{backend}-{ranks}-{culprit}-{call}"));
+        let mut command = mpirun(ranks);
+        command.env("NO_COLOR", "1").arg(binary("lift-trainer-faults"));
+        command.args(["train", "-q", "--set", "train.epochs=1000", "--set", "train.threads=1"]);
+        command.args(["--set", "distributed.timeout_seconds=5", "--set"]);
+        command.arg(format!("distributed.backend={backend}")).arg("--output").arg(&output);
+        command.env("LIFT_LEAVE_OUT", format!("{culprit}:{call}"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = with_stand_in(&mut command).spawn().unwrap();
+        let said = ends_within(child, Duration::from_mins(1), &output);
+        let named = said.lines().any(|line| line.contains("rank ") && line.contains("all_reduce"));
+        assert!(named && said.contains("after step "), "{backend}, call {call} of rank {culprit}: {said}");
+        nothing_was_computed_after(&output, &expected, call);
+    }
+}
+
 #[test]
 fn two_ranks_on_one_gpu_are_refused() {
     let mut command = trainer(2);

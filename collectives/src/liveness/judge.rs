@@ -84,7 +84,7 @@ fn deadlock(views: &[View], together: Duration) -> Option<Finding> {
         return Some(found(odd, Some(reason)));
     }
     let reason =
-        "all ranks wait in the same call: the network between them fails, or their sizes differ".to_owned();
+        "all ranks wait in calls of one name: one of them left a call out, their sizes differ, or the network between them fails".to_owned();
     Some(found(odd, Some(reason)))
 }
 
@@ -231,6 +231,6 @@ mod tests {
     #[test]
     fn a_hanging_call_that_all_make_is_said_to_be_one() {
         let (_, reason) = stuck_rank(&[waiting("all_reduce", 6, 12), waiting("all_reduce", 6, 13)]).unwrap();
-        assert!(reason.contains("same call"), "{reason}");
+        assert!(reason.contains("calls of one name"), "{reason}");
     }
 }

@@ -1,5 +1,6 @@
 //! The hosts that ranks run on.
 
+use crate::limits::RANKS_OF_HOST;
 use crate::protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,14 @@ pub enum HostsError {
         /// The file.
         path: PathBuf,
     },
+    /// More ranks than any host takes.
+    #[error("`{found}` in {place} asks for more than {RANKS_OF_HOST} ranks on one host; correct the number")]
+    TooMany {
+        /// What stands there.
+        found: String,
+        /// Where.
+        place: String,
+    },
     /// One host twice.
     #[error("host `{0}` is named twice; give its ranks as one number")]
     Twice(String),
@@ -56,10 +65,13 @@ pub enum HostsError {
 
 /// `a:4,b:4`
 pub fn parse_list(text: &str) -> Result<Vec<Host>, HostsError> {
-    let bad = |entry: &str| HostsError::Entry { found: entry.to_owned(), place: "--hosts".to_owned() };
     let one = |entry: &str| {
-        let (name, slots) = entry.rsplit_once(':').map_or((entry, "1"), |(name, slots)| (name, slots));
-        host(name, slots).ok_or_else(|| bad(entry))
+        let (found, place) = (entry.to_owned(), "--hosts".to_owned());
+        let (name, slots) = entry.rsplit_once(':').unwrap_or((entry, "1"));
+        host(name, slots).map_err(|wrong| match wrong {
+            Wrong::Form => HostsError::Entry { found, place },
+            Wrong::TooMany => HostsError::TooMany { found, place },
+        })
     };
     let hosts = text.split(',').filter(|entry| !entry.trim().is_empty()).map(|entry| one(entry.trim()));
     checked(hosts.collect::<Result<_, _>>()?, "--hosts")
@@ -73,32 +85,55 @@ pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
-            let bad = || HostsError::Line { found: line.to_owned(), line: number + 1, path: path.to_owned() };
-            hosts.push(file_line(line).ok_or_else(bad)?);
+            let (found, number, path) = (line.to_owned(), number + 1, path.to_owned());
+            hosts.push(file_line(line).map_err(|wrong| match wrong {
+                Wrong::Form => HostsError::Line { found, line: number, path },
+                Wrong::TooMany => {
+                    let place = format!("line {number} of `{}`", path.display());
+                    HostsError::TooMany { found, place }
+                }
+            })?);
         }
     }
     checked(hosts, &format!("the host file `{}`", path.display()))
 }
 
-fn file_line(line: &str) -> Option<Host> {
-    let mut words = line.split_whitespace();
-    let name = words.next()?;
-    let slots = match words.next() {
-        Some(word) => word.strip_prefix("slots=")?,
-        None => {
-            return name.rsplit_once(':').map_or_else(|| host(name, "1"), |(name, slots)| host(name, slots));
-        }
-    };
-    // `max_slots` is all that mpirun knows beyond this; it says nothing here.
-    words
-        .all(|word| word.starts_with("max_slots=") || word.starts_with("max-slots="))
-        .then(|| host(name, slots))?
+/// What is wrong with a host.
+enum Wrong {
+    /// It is none.
+    Form,
+    /// The number of its ranks.
+    TooMany,
 }
 
-fn host(name: &str, slots: &str) -> Option<Host> {
+fn file_line(line: &str) -> Result<Host, Wrong> {
+    let mut words = line.split_whitespace();
+    let name = words.next().ok_or(Wrong::Form)?;
+    let Some(word) = words.next() else {
+        let (name, slots) = name.rsplit_once(':').unwrap_or((name, "1"));
+        return host(name, slots);
+    };
+    let slots = word.strip_prefix("slots=").ok_or(Wrong::Form)?;
+    // `max_slots` is all that mpirun knows beyond this; it says nothing here.
+    if words.all(|word| word.starts_with("max_slots=") || word.starts_with("max-slots=")) {
+        host(name, slots)
+    } else {
+        Err(Wrong::Form)
+    }
+}
+
+fn host(name: &str, slots: &str) -> Result<Host, Wrong> {
     let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    let slots = slots.parse().ok().filter(|slots| *slots > 0)?;
-    (letters && !name.is_empty() && !name.starts_with('-')).then(|| Host { name: name.to_owned(), slots })
+    let digits = !slots.is_empty() && slots.bytes().all(|byte| byte.is_ascii_digit());
+    if !letters || !digits || name.is_empty() || name.starts_with('-') {
+        return Err(Wrong::Form);
+    }
+    // Digits that are no number are too many of them.
+    match slots.parse().unwrap_or(usize::MAX) {
+        0 => Err(Wrong::Form),
+        slots if slots > RANKS_OF_HOST as usize => Err(Wrong::TooMany),
+        slots => Ok(Host { name: name.to_owned(), slots }),
+    }
 }
 
 fn checked(hosts: Vec<Host>, place: &str) -> Result<Vec<Host>, HostsError> {
@@ -133,9 +168,14 @@ pub fn ssh() -> OsString {
     std::env::var_os(environment::SSH).filter(|program| !program.is_empty()).unwrap_or_else(|| "ssh".into())
 }
 
-fn answers(name: &str) -> bool {
+/// Whether a name means this machine, for certain.
+pub fn is_here(name: &str) -> bool {
     let this = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name == "localhost" || name == "127.0.0.1" || name == this.trim() {
+    name == "localhost" || name == "127.0.0.1" || name == this.trim()
+}
+
+fn answers(name: &str) -> bool {
+    if is_here(name) {
         return true;
     }
     let program = ssh();
@@ -175,6 +215,15 @@ mod tests {
             (":4", "`:4` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
             ("a:1,a:2", "host `a` is named twice; give its ranks as one number"),
             (" ,", "--hosts names no host"),
+            (
+                "a:2,x:99999999999",
+                "`x:99999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+            ),
+            (
+                "x:99999999999999999999999",
+                "`x:99999999999999999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+            ),
+            ("a:+4", "`a:+4` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
         ] {
             assert_eq!(parse_list(text).unwrap_err().to_string(), message);
         }
@@ -182,6 +231,15 @@ mod tests {
         std::fs::write(file.path(), "a\nb cores=4\n").unwrap();
         let message = read_file(file.path()).unwrap_err().to_string();
         assert!(message.starts_with("`b cores=4` in line 2 of `"), "{message}");
+        for line in ["b slots=99999999999", "b:1025"] {
+            std::fs::write(file.path(), format!("a\n{line}\n")).unwrap();
+            let message = read_file(file.path()).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("`{line}` in line 2 of `")), "{message}");
+            assert!(
+                message.ends_with("` asks for more than 1024 ranks on one host; correct the number"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

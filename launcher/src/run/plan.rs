@@ -4,6 +4,7 @@ use super::RunError;
 use super::command::{Bind, Start};
 use super::hosts::{self, Host};
 use crate::arguments::TrainerArguments;
+use crate::limits;
 use crate::protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Number of ranks: one per GPU, or per share of the cores [default: 1, or as many as the hosts take]
-    #[arg(short = 'n', long = "ranks", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long = "ranks", value_parser = up_to(1, limits::RANKS))]
     pub ranks: Option<u32>,
     /// Hosts and the ranks each takes, e.g. node1:4,node2:4; they are reached by ssh
     #[arg(long, value_name = "HOST:RANKS,...")]
@@ -25,7 +26,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     pub bind: Bind,
     /// Threads of each rank: sets `OMP_NUM_THREADS` and train.threads
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = up_to(1, limits::THREADS))]
     pub threads: Option<u32>,
     /// GPUs of each rank: 1 insists on one (train.device=cuda), 0 computes on the CPU [default: what is there]
     #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1))]
@@ -34,13 +35,13 @@ pub struct Options {
     #[arg(long, value_name = "DEVICES")]
     pub gpus: Option<String>,
     /// Start again, from the newest checkpoint, up to N times after a failure or preemption
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, limits::RESTARTS))]
     pub restarts: u32,
     /// Seconds before the first restart; they double as long as no step is gained
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub restart_pause: Duration,
     /// Go on without hosts that do not answer, as long as MIN ranks are left
-    #[arg(long, value_name = "MIN", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MIN", value_parser = up_to(1, limits::RANKS))]
     pub elastic: Option<u32>,
     /// Folder for what each rank writes to its standard output and error, besides the terminal
     #[arg(long, value_name = "DIR")]
@@ -53,9 +54,18 @@ pub struct Options {
     pub arguments: Vec<OsString>,
 }
 
+fn up_to(least: u32, most: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(least)..=i64::from(most))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "expected seconds, e.g. 5 or 0.5".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| "expected seconds, e.g. 5 or 0.5".to_owned())
+    let most = limits::WAIT_SECONDS;
+    let expected = || format!("expected seconds, e.g. 5 or 0.5, and at most {most}");
+    let number: f64 = text.parse().map_err(|_| expected())?;
+    if number > f64::from(most) {
+        return Err(expected());
+    }
+    Duration::try_from_secs_f64(number).map_err(|_| expected())
 }
 
 /// What `lift run` will do.
@@ -80,6 +90,7 @@ impl Plan {
             (None, None) => Vec::new(),
         };
         let ranks = count_ranks(&options, &hosts)?;
+        check_this_machine(&hosts, ranks)?;
         check_elastic(&options, &hosts, ranks)?;
         check_gpus(&options, &hosts, ranks)?;
         let arguments = arguments(&options)?;
@@ -125,6 +136,26 @@ fn count_ranks(options: &Options, hosts: &[Host]) -> Result<usize, RunError> {
     }
 }
 
+/// Refuses more ranks than this machine can be meant to take, where they are certain to start here: without hosts,
+/// mpirun takes those of the scheduler's job.
+fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), RunError> {
+    let in_job = ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"];
+    let here = match hosts {
+        [] if in_job.into_iter().any(|name| std::env::var_os(name).is_some()) => 0,
+        [] => ranks,
+        hosts => {
+            hosts.iter().filter(|host| hosts::is_here(&host.name)).map(|host| host.slots.min(ranks)).sum()
+        }
+    };
+    let most = limits::ranks_here();
+    if here <= most {
+        return Ok(());
+    }
+    refuse(format!(
+        "{here} ranks are more than this machine is meant for ({most} at most, each takes memory of its own); start fewer, or name other hosts with --hosts"
+    ))
+}
+
 fn check_elastic(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), RunError> {
     let Some(least) = options.elastic else { return Ok(()) };
     if hosts.len() < 2 {
@@ -154,8 +185,11 @@ fn check_gpus(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), Run
         return refuse("--gpus has no effect with --gpus-per-rank 0; leave one of them out");
     }
     let devices: Vec<&str> = gpus.split(',').map(str::trim).collect();
-    if devices.iter().any(|device| device.is_empty()) {
-        return refuse(format!("`{gpus}` is not a list of devices; expected e.g. --gpus 0,1"));
+    if let Some(device) = devices.iter().find(|device| !is_device(device)) {
+        return refuse(format!("`{device}` in --gpus {gpus} is not a device; expected e.g. --gpus 0,1"));
+    }
+    if let Some(twice) = devices.iter().enumerate().find(|(at, device)| devices[..*at].contains(device)) {
+        return refuse(format!("--gpus {gpus} names device {} twice; each rank needs its own", twice.1));
     }
     let most = hosts.iter().map(|host| host.slots).max().unwrap_or(ranks);
     if devices.len() < most {
@@ -165,6 +199,13 @@ fn check_gpus(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), Run
         ));
     }
     Ok(())
+}
+
+/// Whether CUDA may know a device by that name: by its number on a host, or by its or its part's UUID.
+fn is_device(name: &str) -> bool {
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits && name.parse::<u32>().is_ok_and(|number| number < limits::RANKS_OF_HOST);
+    number || name.starts_with("GPU-") || name.starts_with("MIG-")
 }
 
 fn arguments(options: &Options) -> Result<TrainerArguments, RunError> {

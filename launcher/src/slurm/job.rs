@@ -1,6 +1,7 @@
 //! What to ask of Slurm, checked before Slurm sees it.
 
 use super::SlurmError;
+use crate::limits;
 use std::ffi::OsString;
 
 /// Options of `lift render` and `lift submit`.
@@ -59,13 +60,23 @@ pub struct Job {
 impl Job {
     /// Refuses what Slurm would misunderstand, or refuse with less to go by.
     pub fn check(&self) -> Result<(), SlurmError> {
-        for (option, number) in [
-            ("--nodes", Some(self.nodes)),
-            ("--ranks-per-node", self.ranks_per_node),
-            ("--cpus-per-rank", self.cpus_per_rank),
+        for (option, number, least, most) in [
+            ("--nodes", Some(self.nodes), 1, limits::NODES),
+            ("--gpus-per-node", Some(self.gpus_per_node), 0, limits::RANKS_OF_HOST),
+            ("--ranks-per-node", self.ranks_per_node, 1, limits::RANKS_OF_HOST),
+            ("--cpus-per-rank", self.cpus_per_rank, 1, limits::THREADS),
+            ("--restarts", Some(self.restarts), 0, limits::RESTARTS),
         ] {
-            if number == Some(0) {
-                return refuse(format!("{option} 0 asks for nothing; expected 1 or more"));
+            match number {
+                Some(0) if least > 0 => {
+                    return refuse(format!("{option} 0 asks for nothing; expected 1 or more"));
+                }
+                Some(number) if number > most => {
+                    return refuse(format!(
+                        "{option} {number} cannot be meant; expected from {least} to {most}"
+                    ));
+                }
+                _ => {}
             }
         }
         if self.gpus_per_node > 0 && self.ranks() > self.gpus_per_node {
@@ -79,11 +90,13 @@ impl Job {
             && seconds(time).is_none()
         {
             return refuse(format!(
-                "--time `{time}` is no time of Slurm; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00"
+                "--time `{time}` is no time of Slurm, or above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00"
             ));
         }
         if let Some(memory) = self.mem.as_deref().filter(|text| !is_memory(text)) {
-            return refuse(format!("--mem `{memory}` is no amount of memory; expected e.g. 64G"));
+            return refuse(format!(
+                "--mem `{memory}` is no amount of memory that a node has; expected e.g. 64G"
+            ));
         }
         if let Some(array) = self.array.as_deref().filter(|text| !is_array(text)) {
             return refuse(format!(
@@ -136,7 +149,8 @@ fn refuse<T>(sentence: String) -> Result<T, SlurmError> {
     Err(SlurmError::Nonsense(sentence))
 }
 
-/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`. `Some(None)` is without end.
+/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is without
+/// end.
 #[allow(clippy::option_option, reason = "no time, an endless one and one with an end are three things")]
 fn seconds(text: &str) -> Option<Option<u64>> {
     if ["unlimited", "infinite"].contains(&text.to_ascii_lowercase().as_str()) {
@@ -162,25 +176,41 @@ fn seconds(text: &str) -> Option<Option<u64>> {
         _ => return None,
     };
     let all = days.unwrap_or(0).checked_mul(86_400)?.checked_add(clock)?;
-    (all > 0).then_some(Some(all))
+    (1..=limits::JOB_SECONDS).contains(&all).then_some(Some(all))
 }
 
+/// `N`, in mebibytes, or with K, M, G or T. 0 is all that the node has.
 fn is_memory(text: &str) -> bool {
-    let number = text.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
-    text.len() - number.len() <= 1 && number.parse::<u64>().is_ok()
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit.to_ascii_uppercase()),
+        _ => (text, 'M'),
+    };
+    let most = match unit {
+        'K' => limits::MEMORY_MEBIBYTES << 10,
+        'M' => limits::MEMORY_MEBIBYTES,
+        'G' => limits::MEMORY_MEBIBYTES >> 10,
+        'T' => limits::MEMORY_MEBIBYTES >> 20,
+        _ => return false,
+    };
+    number.bytes().all(|byte| byte.is_ascii_digit())
+        && number.parse::<u64>().is_ok_and(|number| number <= most)
 }
 
+/// Tasks and ranges of them, `FIRST-LAST:STEP`, and how many may run at once after a `%`.
 fn is_array(text: &str) -> bool {
     let (list, most) = text.split_once('%').map_or((text, None), |(list, most)| (list, Some(most)));
-    let number = |text: &str| text.parse::<u32>().is_ok();
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u32>().ok().filter(|number| digits && *number <= limits::ARRAY_TASK)
+    };
+    let positive = |text: &str| number(text).is_some_and(|number| number > 0);
     let range = |text: &str| {
         let (range, step) = text.split_once(':').map_or((text, None), |(range, step)| (range, Some(step)));
-        let ends = range
-            .split_once('-')
-            .map_or_else(|| number(range), |(first, last)| number(first) && number(last));
-        ends && step.is_none_or(number)
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let ends = number(first).zip(number(last)).is_some_and(|(first, last)| first <= last);
+        ends && step.is_none_or(positive)
     };
-    list.split(',').all(range) && most.is_none_or(|most| number(most) && most != "0")
+    list.split(',').all(range) && most.is_none_or(positive)
 }
 
 #[cfg(test)]
@@ -216,6 +246,8 @@ mod tests {
             "+1",
             "99999999999999999999",
             "9999999999999999999-0",
+            "99999999999",
+            "3651-0",
         ] {
             assert_eq!(seconds(text), None, "{text}");
         }
@@ -235,11 +267,31 @@ mod tests {
             ),
             (
                 Job { time: Some("8h".into()), ..job() },
-                "--time `8h` is no time of Slurm; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
+                "--time `8h` is no time of Slurm, or above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
             ),
             (
                 Job { mem: Some("64 GB".into()), ..job() },
-                "--mem `64 GB` is no amount of memory; expected e.g. 64G",
+                "--mem `64 GB` is no amount of memory that a node has; expected e.g. 64G",
+            ),
+            (
+                Job { mem: Some("99999999999T".into()), ..job() },
+                "--mem `99999999999T` is no amount of memory that a node has; expected e.g. 64G",
+            ),
+            (
+                Job { nodes: u32::MAX, ..job() },
+                "--nodes 4294967295 cannot be meant; expected from 1 to 100000",
+            ),
+            (
+                Job { gpus_per_node: 999_999, ..job() },
+                "--gpus-per-node 999999 cannot be meant; expected from 0 to 1024",
+            ),
+            (
+                Job { ranks_per_node: Some(999_999), ..job() },
+                "--ranks-per-node 999999 cannot be meant; expected from 1 to 1024",
+            ),
+            (
+                Job { restarts: u32::MAX, ..job() },
+                "--restarts 4294967295 cannot be meant; expected from 0 to 1000000",
             ),
             (
                 Job { array: Some("1..4".into()), ..job() },
@@ -279,6 +331,16 @@ mod tests {
             ..job()
         };
         fine.check().unwrap();
+    }
+
+    #[test]
+    fn tasks_of_an_array_are_numbers_that_slurm_takes() {
+        for text in ["0-4", "1,3,5", "1-9%2", "0-8:2,11%3", "7", "0-4000000"] {
+            assert!(is_array(text), "{text}");
+        }
+        for text in ["", "4-0", "0-4:0", "0-4%0", "+1", "0-4294967295", "99999999999", "1-", "1,,2", "a"] {
+            assert!(!is_array(text), "{text}");
+        }
     }
 
     #[test]

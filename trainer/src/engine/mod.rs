@@ -14,6 +14,8 @@ pub mod feed;
 pub mod frozen;
 pub mod head_start;
 mod heartbeat;
+#[cfg(feature = "faults")]
+mod left_out;
 pub mod loading;
 pub mod openmp;
 pub mod pass;

@@ -89,6 +89,9 @@ impl Rank {
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
         let group = match group(world, &control, device, options) {
+            #[cfg(feature = "faults")]
+            Ok(group) => Rc::from(super::left_out::planted(group)),
+            #[cfg(not(feature = "faults"))]
             Ok(group) => Rc::from(group),
             Err(failure) => {
                 // What all ranks find alike is no death of the first that ends.

@@ -1,5 +1,6 @@
 //! A golden case, and the rule by which its outputs are compared.
 
+use crate::coverage::covered;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,22 +24,22 @@ fn kept() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
 }
 
-/// The sets of fixtures on this machine: the few of the repository, and the whole one where it is.
+/// The sets of fixtures on this machine: the few of the repository in two sizes, and the whole one where it is.
 pub fn roots() -> Vec<PathBuf> {
-    let kept = kept();
+    let kept = vec![kept(), kept().join("other-sizes")];
     let whole = std::env::var_os("LIFT_FIXTURES").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures")),
         PathBuf::from,
     );
     if whole.is_dir() {
-        return vec![kept, whole];
+        return [kept, vec![whole]].concat();
     }
     eprintln!("skipped: the whole set of golden cases (LIFT_FIXTURES not found at {})", whole.display());
-    vec![kept]
+    kept
 }
 
-/// The cases of a group that `take` wants, from every set. A group that exists in the whole set must have some.
-pub fn cases(group: &str, take: impl Fn(&str) -> bool) -> Vec<Case> {
+/// The cases of a group that are compared, from every set. A group that exists in the whole set must have some.
+pub fn cases(group: &str) -> Vec<Case> {
     // Tests run side by side; libtorch's own threads would only get into each other's way.
     tch::set_num_threads(1);
     let mut found = Vec::new();
@@ -51,13 +52,13 @@ pub fn cases(group: &str, take: impl Fn(&str) -> bool) -> Vec<Case> {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.join("manifest.json").exists() && take(&name) {
+            if path.join("manifest.json").exists() && covered(group, &name) {
                 found.push(Case::open(&root, &path, format!("{group}/{name}")));
             }
         }
         let count = found.len() - before;
         eprintln!("{group}: {count} cases in {}", root.display());
-        assert!(count > 0 || root == kept(), "{} holds no case that is compared", folder.display());
+        assert!(count > 0 || root.starts_with(kept()), "{} holds no case that is compared", folder.display());
     }
     if found.is_empty() {
         eprintln!("skipped: golden {group} (no such folder in any set)");
@@ -78,6 +79,16 @@ impl Case {
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
         let (name, root) = (self.name.clone(), self.root.clone());
         Self { name, manifest, root, tensors: tensors.collect() }
+    }
+
+    /// The set that the case is from.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the case is about a CLIP model, and not about an image tower alone.
+    pub fn is_clip(&self) -> bool {
+        self.manifest["weights"]["kind"] == "clip-vit"
     }
 
     /// Folder of the case.
@@ -106,6 +117,10 @@ impl Case {
         &self.manifest["config"]
     }
 
+    pub fn has_input(&self, name: &str) -> bool {
+        self.manifest["inputs"].get(name).is_some()
+    }
+
     pub fn has_output(&self, name: &str) -> bool {
         self.manifest["outputs"].get(name).is_some()
     }
@@ -125,6 +140,11 @@ impl Case {
     pub fn class_counts(&self) -> Vec<f64> {
         let counts = self.manifest["cls_num_list"].as_array().unwrap();
         counts.iter().map(|n| n.as_f64().unwrap()).collect()
+    }
+
+    /// Number of classes of the case's head.
+    pub fn classes(&self) -> i64 {
+        self.class_counts().len() as i64
     }
 
     /// The backbone's weights, with the table of tokens made whole.

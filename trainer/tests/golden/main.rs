@@ -1,13 +1,14 @@
 //! Every golden case that the trainer's types cover, in fp64 and fp32.
 //!
 //! The cases lie in `LIFT_FIXTURES` (default `../shared/fixtures` beside the repository); a few of each kind
-//! are kept in `tests/fixtures`. A case that exists is compared; a folder without a case is a failure.
+//! are kept in `tests/fixtures`, and in `tests/fixtures/other-sizes` with other sizes: every size comes from the case. A case that exists is compared; a folder without a case is a failure.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backbone;
 mod case;
 mod checkpoint;
+mod class_means;
 mod classifiers;
 mod coverage;
 mod init;

@@ -39,16 +39,17 @@ fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
     assert!(error <= limit, "{what}: differs by {error:e}");
 }
 
-fn classes_and_images(root: PathBuf) -> (Vec<String>, Tensor) {
+/// Names of the classes, and the first `count` test images in the view of `side` pixels.
+fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Tensor) {
     let spec = DataSpec { root, layout: DataLayout::Auto, imbalance: Some(100.0), ..DataSpec::default() };
     let data = DataSet::open(&spec).unwrap();
-    let view = View::Test(TestView::lift(32, Filter::Bilinear));
-    let mut bytes = vec![0u8; 16 * view.bytes()];
+    let view = View::Test(TestView::lift(side as u32, Filter::Bilinear));
+    let mut bytes = vec![0u8; count as usize * view.bytes()];
     let mut scratch = Scratch::default();
     for (i, out) in bytes.chunks_exact_mut(view.bytes()).enumerate() {
         view.apply(&data.test.read(i).unwrap(), 0, 0, &mut scratch, out);
     }
-    (data.class_names, Tensor::from_slice(&bytes).view([16, 3, 32, 32]))
+    (data.class_names, Tensor::from_slice(&bytes).view([count, 3, side, side]))
 }
 
 #[test]
@@ -64,22 +65,26 @@ fn golden_reference_stage_by_stage() {
             .unwrap()
             .into_iter()
             .collect();
-    let (names, bytes) = classes_and_images(data.join("cifar100"));
+    let [count, _, _, side] = reference["test_inputs"].size()[..] else { panic!("test_inputs are images") };
+    let (names, bytes) = classes_and_images(data.join("cifar100"), count, side);
+    let classes = names.len() as i64;
     let (tensors, layout) =
         normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
     let options = LoadOptions {
         precision: Precision::FP32,
         device: Device::Cpu,
         trained: 0..0,
-        config: BackboneConfig::of_layout(&tensors, layout, 32).unwrap(),
+        config: BackboneConfig::of_layout(&tensors, layout, u32::try_from(side).unwrap()).unwrap(),
         part: None,
     };
     let backbone = load(&tensors, layout, &options).unwrap();
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
-    let ids = Tensor::from_slice(&Tokenizer::clip().unwrap().tokenize(&texts, 77).unwrap()).view([100, 77]);
+    let tower = backbone.text.as_ref().unwrap();
+    let ids = Tokenizer::clip().unwrap().tokenize(&texts, tower.context() as usize).unwrap();
+    let ids = Tensor::from_slice(&ids).view([classes, tower.context()]);
     assert_eq!(ids, reference["prompt_tokens"], "prompt tokens");
-    let text = no_grad(|| unit_rows(&backbone.text.as_ref().unwrap().features(&ids)));
+    let text = no_grad(|| unit_rows(&tower.features(&ids)));
     close("text features", &text, &reference["text_features"], 1e-5);
     let head = rows_from_text(&text, backbone.vision.projection.as_ref().unwrap());
     close("initial head", &head, &reference["initial_head"], 1e-5);
@@ -87,7 +92,7 @@ fn golden_reference_stage_by_stage() {
     let spec = ModelSpec {
         tuner: TunerKind::AdaptFormer { dim: 8, layers: 0..4 },
         head: HeadKind::Cosine { scale: 25.0 },
-        classes: Classes::all(100),
+        classes: Classes::all(classes),
         seed: 0,
         pixels: PIXELS,
         precision: Precision::FP32,

@@ -13,15 +13,9 @@ use trainer::engine::sync::SyncOptions;
 use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 
-/// Trajectories of tuners that the trainer has: AdaptFormer, full, none; heads: cosine.
-fn covered(name: &str) -> bool {
-    let tuner = ["adaptformer", "plus-adaptformer", "full", "classifier-only-clip"];
-    tuner.iter().any(|prefix| name.starts_with(prefix))
-}
-
 #[test]
 fn golden_train() {
-    for case in cases("train", covered) {
+    for case in cases("train") {
         for (precision, tolerance) in PRECISIONS {
             check(&case, precision, tolerance);
         }

@@ -35,7 +35,7 @@ words! {
         Auto = "auto",
         /// Text features of the class names.
         Text = "text",
-        /// Mean image features of the classes.
+        /// Mean image features of the classes, of the training images in the view of tests.
         ClassMean = "class_mean",
         /// Random rows of unit length.
         Random = "random",

@@ -1,0 +1,140 @@
+//! The checkpoint of the official trainer that is kept in the repository gives the official predictions, each test
+//! image once, on any number of ranks. No other data is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{TensorView, serialize_to_file};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tests::{json, succeed, trainer};
+
+/// The kept pictures, lists and checkpoint, the backbone as a whole file, and presets for them.
+struct Kept {
+    folder: tempfile::TempDir,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let kept = Self { folder: tempfile::tempdir().unwrap() };
+        for name in ["train", "test", "train.txt", "test.txt", "classnames.txt", "data.toml"] {
+            symlink(fixtures().join("official").join(name), kept.path(name)).unwrap();
+        }
+        let configs = kept.path("configs");
+        std::fs::create_dir_all(configs.join("model")).unwrap();
+        let presets = fixtures().join("../../configs");
+        for name in ["base.toml", "method"] {
+            symlink(presets.join(name), configs.join(name)).unwrap();
+        }
+        symlink(fixtures().join("official/model.toml"), configs.join("model/kept.toml")).unwrap();
+        write_backbone(&kept.path("backbone.safetensors"));
+        kept
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `eval` of the checkpoint into the folder `run` and the file `run.txt`.
+    fn eval(&self, ranks: usize, run: &str, settings: &[&str]) -> Command {
+        let mut command = trainer(ranks);
+        command.env("LIFT_CONFIGS", self.path("configs"));
+        command.args(["eval", "-m", "kept", "--method", "lift", "-d"]).arg(self.path("data.toml"));
+        command.arg("--weights").arg(fixtures().join("official/checkpoint.pth.tar"));
+        command.arg("--set").arg(format!("model.weights={}", self.path("backbone.safetensors").display()));
+        for setting in ["tuner.adapter_dim=3", "train.threads=1"].iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        command.arg("--output").arg(self.path(run));
+        command.arg("--predictions").arg(self.path(&format!("{run}.txt")));
+        command
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The kept backbone with its table of tokens made whole; of that, only some rows are kept.
+fn write_backbone(path: &Path) {
+    let bytes = std::fs::read(fixtures().join("weights/clip_vit.openai.safetensors")).unwrap();
+    let kept = SafeTensors::deserialize(&bytes).unwrap();
+    let name = "token_embedding.weight";
+    let part = |part: &str| kept.tensor(&format!("{name}.{part}")).unwrap();
+    let numbers = |part: &str| -> Vec<usize> {
+        let view = kept.tensor(&format!("{name}.{part}")).unwrap();
+        view.data().as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as usize).collect()
+    };
+    let (values, size) = (part("values"), numbers("size")[0]);
+    let row = values.data().len() / values.shape()[0];
+    let mut table = vec![0; size * row];
+    for (from, to) in numbers("rows").into_iter().enumerate() {
+        table[to * row..][..row].copy_from_slice(&values.data()[from * row..][..row]);
+    }
+    let shape = vec![size, values.shape()[1]];
+    let table = TensorView::new(values.dtype(), shape, &table).unwrap();
+    let others = kept.iter().filter(|(other, _)| !other.starts_with(name));
+    serialize_to_file(others.chain([(name, table)]), None, path).unwrap();
+}
+
+fn classes(path: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|line| line.split_whitespace().last().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn the_kept_checkpoint_gives_exactly_the_official_predictions() {
+    let kept = Kept::new();
+    let expected = json(&fixtures().join("official/expected.json"));
+    let official = classes(&fixtures().join("official/predictions.txt"));
+    for ranks in [1, 2] {
+        let run = format!("{ranks}");
+        succeed(&mut kept.eval(ranks, &run, &[]));
+        assert_eq!(classes(&kept.path(&format!("{run}.txt"))), official, "{ranks} ranks");
+        let result = json(&kept.path(&run).join("result.json"));
+        for (ours, theirs) in [("correct", &expected["correct"]), ("total", &expected["total"])] {
+            assert_eq!(&result[ours], theirs, "{ours} on {ranks} ranks");
+        }
+        for (ours, theirs) in [
+            ("accuracy", "accuracy"),
+            ("macro_f1", "macro_f1"),
+            ("few", "few_acc"),
+            ("worst_class", "worst_case_acc"),
+            ("harmonic_mean", "hmean_acc"),
+            ("geometric_mean", "gmean_acc"),
+            ("mean_class_accuracy", "mean_acc"),
+        ] {
+            let (found, theirs) =
+                (result[ours].as_f64().unwrap(), expected["results"][theirs].as_f64().unwrap());
+            assert!((found - theirs).abs() < 1e-9, "{ours} on {ranks} ranks: {found}, official {theirs}");
+        }
+    }
+}
+
+#[test]
+fn law_2_each_test_image_counts_exactly_once_on_any_world() {
+    let kept = Kept::new();
+    let official = classes(&fixtures().join("official/predictions.txt"));
+    let list = std::fs::read_to_string(fixtures().join("official/test.txt")).unwrap();
+    let labels = classes(&fixtures().join("official/test.txt"));
+    // Fewer images than ranks, a batch for some ranks only, a short last batch, the whole list.
+    for size in [1, 2, 7, official.len()] {
+        let lines: String = list.split_inclusive('\n').take(size).collect();
+        std::fs::write(kept.path("part.txt"), lines).unwrap();
+        let right = official.iter().zip(&labels).take(size).filter(|(a, b)| a == b).count();
+        for ranks in 1..=3 {
+            let run = format!("{size}-on-{ranks}");
+            let list = format!("data.test_list={}", kept.path("part.txt").display());
+            succeed(&mut kept.eval(ranks, &run, &["eval.batch_size=3", &list]));
+            assert_eq!(classes(&kept.path(&format!("{run}.txt"))), official[..size], "{run}");
+            let result = json(&kept.path(&run).join("result.json"));
+            assert_eq!((&result["total"], &result["correct"]), (&size.into(), &right.into()), "{run}");
+            let counted = result["per_class"].as_array().unwrap().iter();
+            let counted: Vec<u64> = counted.map(|class| class["test_count"].as_u64().unwrap()).collect();
+            let mut expected = vec![0; counted.len()];
+            labels[..size].iter().for_each(|&label| expected[label as usize] += 1);
+            assert_eq!(counted, expected, "{run}");
+        }
+    }
+}
