@@ -119,8 +119,8 @@ impl Experiment<'_> {
         folder: Option<&RunFolder>,
         restored: Option<Restored>,
     ) -> Result<Work, Failure> {
-        let position = restored.as_ref().map(|restored| restored.state.metrics_position);
-        let mut record = Recorder::open(folder, self.rank, position)?;
+        let mark = restored.as_ref().map(|restored| restored.state.mark());
+        let mut record = Recorder::open(folder, self.rank, mark)?;
         let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
             Ok(Work::Done(_)) => (Outcome::Done, None),
@@ -302,10 +302,12 @@ impl Experiment<'_> {
             metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let kind = session.model.precision().parameters;
         let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+        folder.check().map_err(Failure::run)?;
         trained::write(&folder.final_weights(), tensors, kind, metadata).map_err(Failure::run)?;
         if let (Some(path), Some(classes)) = (self.predictions, &result.predictions) {
             write_predictions(path, classes)?;
         }
+        folder.check().map_err(Failure::run)?;
         result.write(folder.path()).map_err(Failure::run)
     }
 }

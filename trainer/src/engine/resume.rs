@@ -105,7 +105,14 @@ impl Wish {
 
     /// From the run's own folder.
     fn own(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
-        let Some(run) = place.latest() else { return Ok(Decision::Fresh) };
+        let Some(run) = place.latest() else {
+            if self.restarted {
+                tracing::warn!(
+                    "this job was started before and left no run folder to resume: it begins anew"
+                );
+            }
+            return Ok(Decision::Fresh);
+        };
         let is_finished = run.join(layout::RESULT).exists();
         let changes = self.changes_since(&run, resolved)?;
         if is_finished && changes.is_empty() {
@@ -168,6 +175,10 @@ impl Wish {
         let theirs = Resolved::from_run_folder(theirs).map_err(|error| {
             Failure::input(format!("the configuration of the run to go on with cannot be read: {error}"))
         })?;
+        let absent = theirs.absent();
+        if !absent.is_empty() {
+            tracing::info!("the run is of an older version; it has the defaults of {}", absent.join(", "));
+        }
         let allowed = |key: &str| self.allow_changed.iter().any(|allowed| allowed == key);
         let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
         let (free, changes): (Vec<_>, Vec<_>) =
