@@ -13,7 +13,7 @@ use super::whole::whole_tensors;
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
+    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
     read_metrics,
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
@@ -137,6 +137,8 @@ impl Experiment<'_> {
         if !self.rank.leads() || status.phase == Phase::Done {
             return;
         }
+        // Whoever has the folder now writes its status.
+        let Ok(_claim) = Claim::take(folder) else { return };
         status.end(Outcome::Done, None);
         // Its last sign of life may be of an earlier step.
         let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();

@@ -84,6 +84,7 @@ impl Recorder {
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
         if let Some(metrics) = &mut self.metrics
             && let Err(error) = metrics.flush()
+            && !error.is_lost()
         {
             tracing::error!("{error}");
         }
@@ -98,7 +99,7 @@ impl Recorder {
     /// which fail as well. A folder that is lost ends the run, which says so then.
     fn tolerate(&mut self, written: Result<(), RunError>) {
         if let Err(error) = written
-            && !matches!(error, RunError::Lost { .. })
+            && !error.is_lost()
             && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
         {
             self.warned = Some(Instant::now());

@@ -95,7 +95,14 @@ impl Wish {
     pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
         match &self.from {
             Resume::Never => Ok(Decision::Fresh),
-            Resume::Auto => self.own(place, resolved),
+            Resume::Auto => {
+                if self.restarted && place.latest().is_none() {
+                    tracing::warn!(
+                        "this job was started before, but there is no run to resume: it begins anew"
+                    );
+                }
+                self.own(place, resolved)
+            }
             Resume::From(path) => match self.own_of_restart(place, resolved)? {
                 Decision::Fresh => self.named(path, resolved),
                 decided => Ok(decided),
@@ -105,14 +112,7 @@ impl Wish {
 
     /// From the run's own folder.
     fn own(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
-        let Some(run) = place.latest() else {
-            if self.restarted {
-                tracing::warn!(
-                    "this job was started before and left no run folder to resume: it begins anew"
-                );
-            }
-            return Ok(Decision::Fresh);
-        };
+        let Some(run) = place.latest() else { return Ok(Decision::Fresh) };
         let is_finished = run.join(layout::RESULT).exists();
         let changes = self.changes_since(&run, resolved)?;
         if is_finished && changes.is_empty() {

@@ -132,9 +132,8 @@ impl Claim {
                 Some(format!("{} has taken it over", name.trim_end().escape_debug()))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Err(error) = self.put_back() {
-                    tracing::warn!("cannot put `{}` back: {error}", self.path.join(layout::LOCK).display());
-                }
+                // What hinders this hinders the write that follows, which says so.
+                let _ = self.put_back();
                 None
             }
             _ => None,

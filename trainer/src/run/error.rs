@@ -89,6 +89,11 @@ impl RunError {
         Self::Io { operation, what, path: path.to_path_buf(), source: Arc::new(source) }
     }
 
+    /// Whether the run has lost its folder, which ends it: whoever ends it says so, and nobody else has to.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
     /// Whether the user chose the place badly (exit code 2), in contrast to a system that fails under way.
     pub fn is_wrong_input(&self) -> bool {
         match self {

@@ -322,7 +322,9 @@ fn append_to(path: &Path) -> io::Result<File> {
 
 impl Drop for MetricsWriter {
     fn drop(&mut self) {
-        if let Err(error) = self.flush() {
+        if let Err(error) = self.flush()
+            && !error.is_lost()
+        {
             tracing::error!("{error}");
         }
     }

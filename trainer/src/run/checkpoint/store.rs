@@ -286,7 +286,10 @@ impl Store {
             }
             Err(error) => {
                 self.known.remove(&step);
-                tracing::warn!("{error}");
+                // One of another version stays, and would be reported with every checkpoint.
+                if !error.is_of_another_version() {
+                    tracing::warn!("{error}");
+                }
                 false
             }
         }
