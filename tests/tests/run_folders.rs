@@ -101,8 +101,8 @@ fn removed_metrics_are_brought_back() {
     let parent = tempfile::tempdir().unwrap();
     let place = parent.path().join("run");
     let mut command = trainer(1);
-    command.args(training(&place.display().to_string(), 150)).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    command.args(training(&place.display().to_string(), 150));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for_checkpoint(&place, 5);
     std::fs::remove_file(place.join("metrics.jsonl")).unwrap();
     let output = child.wait_with_output().unwrap();

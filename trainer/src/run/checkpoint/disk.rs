@@ -36,7 +36,9 @@ impl Disk {
 
     /// The same for whoever has this claim.
     pub(super) fn of(claim: Arc<Claim>) -> Self {
-        Self { claim: Some(claim), ..Self::new() }
+        let mut disk = Self::new();
+        disk.claim = Some(claim);
+        disk
     }
 
     #[cfg(test)]
