@@ -19,6 +19,11 @@ use tch::{Kind, Tensor};
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics and the checkpoint of the old.
 pub fn open_folder(place: &Place, found: &Found, config: &str, start: Start) -> Result<RunFolder, Failure> {
     let step = found.snapshot.step;
+    if !place.is_other_than(&found.run) {
+        // Before anything of the run is touched.
+        let reader = Reader::new(&found.run.join(layout::CHECKPOINTS));
+        reader.check_discard_after(step).map_err(Failure::of_checkpoint)?;
+    }
     let folder = RunFolder::resume(place, &found.run, config, start).map_err(Failure::of_folder)?;
     if folder.path() == found.run {
         discard_after(&folder, step)?;

@@ -98,7 +98,7 @@ impl RunFolder {
     /// begins with that run's metrics, as far as they are there.
     pub fn resume(place: &Place, run: &Path, config_toml: &str, start: Start) -> Result<Self, RunError> {
         match place {
-            Place::Named(path) if !same_folder(path, run) => {
+            _ if place.is_other_than(run) => {
                 let folder = Self::create(place, config_toml, start)?;
                 folder.copy_metrics(&run.join(layout::METRICS))?;
                 Ok(folder)
@@ -264,6 +264,11 @@ impl Place {
                 runs.max_by_key(started)
             }
         }
+    }
+
+    /// Whether a run that continues `run` gets a folder of its own here.
+    pub fn is_other_than(&self, run: &Path) -> bool {
+        matches!(self, Self::Named(path) if !same_folder(path, run))
     }
 
     fn first_choice(&self) -> PathBuf {

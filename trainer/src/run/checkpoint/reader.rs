@@ -136,6 +136,17 @@ impl Reader {
         Ok(found)
     }
 
+    /// Whether every checkpoint of a later step than `step` may be removed: one of another version may not.
+    pub fn check_discard_after(&self, step: u64) -> Result<(), CheckpointError> {
+        let later = self.generations()?.into_iter().filter(|other| *other > step);
+        later.filter_map(|step| self.another_version(step)).next().map_or(Ok(()), Err)
+    }
+
+    /// What is said of the checkpoint of `step`, if it is one of another version.
+    pub(super) fn another_version(&self, step: u64) -> Option<CheckpointError> {
+        self.glance(step).err().filter(CheckpointError::is_of_another_version)
+    }
+
     /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests
     /// tell.
     pub fn best(&self) -> Result<Option<Best>, CheckpointError> {

@@ -142,12 +142,10 @@ impl Store {
     /// anything else of the run (its metrics) is taken back to that step. One of another version is not removed but an
     /// error, before anything is.
     pub fn discard_after(&mut self, step: u64) -> Result<(), CheckpointError> {
+        self.reader.check_discard_after(step)?;
         let mut later = self.generations()?;
         later.retain(|other| *other > step);
         later.reverse();
-        if let Some(foreign) = later.iter().find_map(|step| self.another_version(*step)) {
-            return Err(foreign);
-        }
         self.remove(&later)?;
         self.settle()
     }
@@ -252,13 +250,8 @@ impl Store {
         let Some(oldest) = whole.iter().rev().nth(self.retention.keep.get() - 1) else { return Ok(()) };
         let is_best = |step: u64| best.is_some_and(|best| best.step == step);
         let mut old: Vec<u64> = steps.into_iter().filter(|step| step < oldest && !is_best(*step)).collect();
-        old.retain(|step| self.known.contains_key(step) || self.another_version(*step).is_none());
+        old.retain(|step| self.known.contains_key(step) || self.reader.another_version(*step).is_none());
         self.remove(&old)
-    }
-
-    /// What is said of the checkpoint of `step`, if it is one of another version.
-    fn another_version(&self, step: u64) -> Option<CheckpointError> {
-        self.reader.glance(step).err().filter(CheckpointError::is_of_another_version)
     }
 
     fn record_best(&self, best: Option<Best>) -> Result<(), CheckpointError> {
