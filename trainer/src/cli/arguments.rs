@@ -58,10 +58,10 @@ pub struct Select {
     /// Data preset, or a .toml file of your own
     #[arg(short, long, default_value = "demo")]
     pub data: String,
-    /// Model preset
+    /// Model preset, or a .toml file of your own
     #[arg(short, long, default_value = "demo")]
     pub model: String,
-    /// Method preset
+    /// Method preset, or a .toml file of your own
     #[arg(long, default_value = "lift")]
     pub method: String,
     /// Override one value of the configuration

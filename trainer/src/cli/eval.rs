@@ -55,6 +55,10 @@ fn of_run(context: &Context<'_>, run: &Path) -> Result<(Resolved, Rank, PathBuf)
         })?;
         Resolved::from_run_folder(&text).map_err(Failure::input)
     })?;
+    let absent = resolved.absent();
+    if !absent.is_empty() && context.world.rank() == 0 {
+        tracing::warn!("the run is of an older version; it is given the defaults of {}", absent.join(", "));
+    }
     let weights = run.join(layout::FINAL_WEIGHTS);
     agreed(&control, || {
         let missing = || format!("`{}` does not exist: the run is not finished", weights.display());

@@ -34,8 +34,8 @@ pub enum ConfigError {
     },
     /// No preset has the name.
     #[error(
-        "unknown {} `{name}`: known are {}{}{}",
-        kind.noun(), known.join(", "), or_a_file(*kind), did_you_mean(nearest.as_deref())
+        "unknown {} `{name}`: known are {}, or the path of a .toml file of your own{}",
+        kind.noun(), known.join(", "), did_you_mean(nearest.as_deref())
     )]
     UnknownPreset {
         /// Which kind of preset.
@@ -107,6 +107,17 @@ pub enum ConfigError {
         /// The file that should have it.
         place: Origin,
     },
+    /// The record of a run in a format of a later version of the program.
+    #[error(
+        "the run's config.toml has format {found}, and this program knows up to {known}: a newer version wrote it; \
+         use that version"
+    )]
+    NewerRun {
+        /// Its format.
+        found: String,
+        /// The newest one known here.
+        known: i64,
+    },
     /// A key that the user has to give.
     #[error("`{key}` is not set: {why}; add `--set {key}={example}`")]
     Required {
@@ -149,13 +160,6 @@ fn did_you_mean(nearest: Option<&str>) -> String {
 
 fn at_line(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!(" at line {line}"))
-}
-
-fn or_a_file(kind: PresetKind) -> &'static str {
-    match kind {
-        PresetKind::Data => ", or the path of a .toml file of your own",
-        PresetKind::Model | PresetKind::Method => "",
-    }
 }
 
 /// A flag is in front of the user already; a file is not.

@@ -122,7 +122,9 @@ fn wrong_type(full: String, key: &Key, value: &Value, origin: Origin) -> ConfigE
 }
 
 fn unknown_key(full: &str, place: &Origin) -> ConfigError {
-    let hint = if let Some(section) = SECTIONS.into_iter().find(|section| section.name == full) {
+    let hint = if *place == Origin::Run {
+        "; this version has no such key: use the version that wrote the run".to_owned()
+    } else if let Some(section) = SECTIONS.into_iter().find(|section| section.name == full) {
         format!(": it is a section, with the keys {}", names(section))
     } else if let Some(known) = meant(full) {
         format!("; did you mean `{known}`?")

@@ -1,7 +1,7 @@
 //! Configuration: plain TOML in layers, typed, with the origin of each value.
 //!
-//! [`Config::resolve`] lays `base.toml`, the presets of a data set, a model and a method, and then the user's
-//! `--set` flags over each other. What the user typed ([`Selection`]) and what the program uses ([`Config`])
+//! [`Config::resolve`] lays `base.toml`, the presets of a data set, a model and a method, and then the user's own
+//! files and `--set` flags over each other. What the user typed ([`Selection`]) and what the program uses ([`Config`])
 //! are two types; between them every key is known, every value has the right type and lies in its range, and
 //! no option of the user is without effect. Each key is declared once, in `sections`, and its doc comment
 //! there is what `docs/configuration.md` says.
@@ -46,11 +46,11 @@ use serde::{Deserialize, Serialize};
 /// What the user chose on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Preset of a data set, or the path of a `.toml` file that describes one.
+    /// Preset of a data set, or the path of a `.toml` file of the user's, which wins over every preset.
     pub data: String,
-    /// Preset of a model.
+    /// Preset of a model, or such a file.
     pub model: String,
-    /// Preset of a method.
+    /// Preset of a method, or such a file.
     pub method: String,
     /// `--set` flags, as `section.key=value`, in order; a later one wins.
     pub set: Vec<String>,

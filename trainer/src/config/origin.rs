@@ -15,6 +15,8 @@ pub enum Origin {
     Set(String),
     /// The record of a run, where it does not say more.
     Run,
+    /// The default of a key that the record of an older run lacks.
+    Absent,
 }
 
 /// Folders of presets.
@@ -55,6 +57,7 @@ const BASE: &str = "configs/base.toml";
 const FILE: &str = "file ";
 const SET: &str = "--set ";
 const RUN: &str = "the run's config.toml";
+const ABSENT: &str = "the default, absent in the run's config.toml";
 
 impl Origin {
     /// The user wrote it for this run, on the command line or in a file of their own.
@@ -74,8 +77,10 @@ impl Origin {
 
     /// Reads what [`fmt::Display`] wrote.
     pub(super) fn parse(text: &str) -> Self {
-        if text == BASE {
-            return Self::Base;
+        match text {
+            BASE => return Self::Base,
+            ABSENT => return Self::Absent,
+            _ => {}
         }
         if let Some(path) = text.strip_prefix(FILE) {
             return Self::File(path.to_owned());
@@ -102,6 +107,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "{FILE}{path}"),
             Self::Set(argument) => write!(f, "{SET}{argument}"),
             Self::Run => f.write_str(RUN),
+            Self::Absent => f.write_str(ABSENT),
         }
     }
 }
@@ -128,6 +134,7 @@ mod tests {
             Origin::file("/data/mine.toml"),
             Origin::set("head.prompt=one\ntwo # from x"),
             Origin::Run,
+            Origin::Absent,
         ];
         for origin in origins {
             assert_eq!(Origin::parse(&origin.to_string()), origin);

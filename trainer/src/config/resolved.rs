@@ -64,11 +64,18 @@ impl Resolved {
             return Err(ConfigError::Missing { key, place: Origin::Base });
         }
         let Selection { data, model, method, set } = selection;
-        let names = Names {
-            data: add_data(&mut layers, data, presets, folder)?,
-            model: add_preset(&mut layers, PresetKind::Model, model, presets, folder)?,
-            method: add_preset(&mut layers, PresetKind::Method, method, presets, folder)?,
-        };
+        let chosen = [data, model, method].map(String::as_str);
+        // What a user wrote wins over every preset, also over one of a later kind.
+        for (kind, name) in PresetKind::ALL.into_iter().zip(chosen) {
+            if file_stem(name).is_none() {
+                add_preset(&mut layers, kind, name, presets, folder)?;
+            }
+        }
+        for path in chosen.into_iter().filter(|name| file_stem(name).is_some()) {
+            add_user_file(&mut layers, path, folder)?;
+        }
+        let name = |name: &str| file_stem(name).unwrap_or(name).to_owned();
+        let names = Names { data: name(data), model: name(model), method: name(method) };
         for argument in set {
             layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
         }
@@ -186,27 +193,22 @@ fn add_preset(
     name: &str,
     presets: &Presets,
     folder: &Path,
-) -> Result<String, ConfigError> {
+) -> Result<(), ConfigError> {
     let file = presets.read(kind, name)?;
     let origin = Origin::Preset(kind, name.to_owned());
-    layers.add_file(&file.text, &origin, &start(file.folder.as_deref(), folder))?;
-    Ok(name.to_owned())
+    layers.add_file(&file.text, &origin, &start(file.folder.as_deref(), folder))
 }
 
-/// A data set is a preset, or a file of the user's.
-fn add_data(
-    layers: &mut Layers,
-    name: &str,
-    presets: &Presets,
-    folder: &Path,
-) -> Result<String, ConfigError> {
-    let Some(stem) = Path::new(name).file_name().and_then(|name| name.to_str()?.strip_suffix(".toml")) else {
-        return add_preset(layers, PresetKind::Data, name, presets, folder);
-    };
+/// A file of the user's, in place of a preset or with more settings than that.
+fn add_user_file(layers: &mut Layers, name: &str, folder: &Path) -> Result<(), ConfigError> {
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).map_err(|error| cannot_read(&path, &error))?;
-    layers.add_file(&text, &Origin::file(name), &start(path.parent(), folder))?;
-    Ok(stem.to_owned())
+    layers.add_file(&text, &Origin::file(name), &start(path.parent(), folder))
+}
+
+/// The name that a file of the user's goes by; none for the name of a preset.
+fn file_stem(name: &str) -> Option<&str> {
+    Path::new(name).file_name()?.to_str()?.strip_suffix(".toml")
 }
 
 /// The typed sections. Every value was checked for its type before; what fails here names itself all the

@@ -1,11 +1,14 @@
 //! `config.toml` of a run folder: the whole configuration, with the origin of each value as a comment.
+//!
+//! A run stays readable when the program gets new keys: one that its record lacks has the value that it would have had,
+//! the default of the presets that the run was made with. A key that this program does not know is refused.
 
 use super::error::ConfigError;
 use super::kind::render;
 use super::layers::{Layers, full_name, parse};
-use super::origin::Origin;
+use super::origin::{Origin, PresetKind};
 use super::paths::Start;
-use super::presets::PresetSource;
+use super::presets::{PresetSource, Presets};
 use super::resolved::{Names, Resolved};
 use super::{SECTIONS, find_key};
 use std::collections::BTreeMap;
@@ -15,11 +18,15 @@ use toml::{Table, Value};
 /// Column of the origins, where the value is not longer.
 const COLUMN: usize = 48;
 const FROM: &str = "# from ";
+/// The format of the record. It grows when a key gets another name or another meaning, not with a new key. A record
+/// without a number has the first.
+const FORMAT: i64 = 1;
 
 impl Resolved {
     /// The whole configuration as TOML, each value with the comment `# from ORIGIN`.
     pub fn to_toml(&self) -> String {
-        let mut text = format!("# Configuration of a run, from the {}.\n\n[names]\n", self.presets);
+        let mut text =
+            format!("# Configuration of a run, from the {}.\nformat = {FORMAT}\n\n[names]\n", self.presets);
         for (name, value) in self.names.pairs() {
             let _ = writeln!(text, "{}", assignment(name, &Value::String(value.to_owned())));
         }
@@ -38,19 +45,17 @@ impl Resolved {
     }
 
     /// Reads what [`Resolved::to_toml`] wrote. A value whose comment is gone has the
-    /// origin [`Origin::Run`].
+    /// origin [`Origin::Run`]; one that an older version of the program did not write has [`Origin::Absent`].
     pub fn from_run_folder(text: &str) -> Result<Self, ConfigError> {
         let mut table = parse(text, &Origin::Run)?;
+        check_format(&mut table)?;
         let names = names(&mut table)?;
-        let mut layers = Layers::default();
+        let mut layers = defaults(&names, text)?;
         layers.add_table(table, &Origin::Run, &Start::Recorded)?;
-        if let Some(key) = layers.first_missing() {
-            return Err(ConfigError::Missing { key, place: Origin::Run });
-        }
         let mut entries = layers.into_entries();
         let recorded = origins(text);
         for (full, entry) in &mut entries {
-            let Some((_, key)) = find_key(full) else { continue };
+            let Some((_, key)) = find_key(full).filter(|_| entry.origin == Origin::Run) else { continue };
             let assignment = assignment(key.name, &entry.value);
             let origin = recorded
                 .get(full)
@@ -61,6 +66,37 @@ impl Resolved {
         }
         Self::from_entries(entries, names, PresetSource::Run)
     }
+
+    /// Keys that the record of an older run lacks, whose defaults are used instead.
+    pub fn absent(&self) -> Vec<&str> {
+        let absent = self.origins.iter().filter(|(_, origin)| **origin == Origin::Absent);
+        absent.map(|(key, _)| key.as_str()).collect()
+    }
+}
+
+/// Refuses a record that only a newer version of the program understands.
+fn check_format(table: &mut Table) -> Result<(), ConfigError> {
+    match table.remove("format") {
+        Some(Value::Integer(format)) if format <= FORMAT => Ok(()),
+        None => Ok(()),
+        Some(found) => Err(ConfigError::NewerRun { found: render(&found), known: FORMAT }),
+    }
+}
+
+/// What every key is unless the record says otherwise: the program's own presets of the names that the run was made with.
+fn defaults(names: &Names, record: &str) -> Result<Layers, ConfigError> {
+    let (presets, mut layers) = (Presets::embedded(), Layers::default());
+    layers.add_file(&presets.base()?.text, &Origin::Absent, &Start::Recorded)?;
+    for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
+        // A file of the user's may have the name of a preset.
+        let origin = Origin::Preset(kind, name.to_owned());
+        if record.contains(&format!("{FROM}{origin}"))
+            && let Ok(preset) = presets.read(kind, name)
+        {
+            layers.add_file(&preset.text, &Origin::Absent, &Start::Recorded)?;
+        }
+    }
+    Ok(layers)
 }
 
 fn assignment(name: &str, value: &Value) -> String {

@@ -13,7 +13,7 @@ use super::whole::whole_tensors;
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
+    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
     read_metrics,
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
@@ -119,8 +119,8 @@ impl Experiment<'_> {
         folder: Option<&RunFolder>,
         restored: Option<Restored>,
     ) -> Result<Work, Failure> {
-        let position = restored.as_ref().map(|restored| restored.state.metrics_position);
-        let mut record = Recorder::open(folder, self.rank, position)?;
+        let mark = restored.as_ref().map(|restored| restored.state.mark());
+        let mut record = Recorder::open(folder, self.rank, mark)?;
         let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
             Ok(Work::Done(_)) => (Outcome::Done, None),
@@ -137,6 +137,8 @@ impl Experiment<'_> {
         if !self.rank.leads() || status.phase == Phase::Done {
             return;
         }
+        // Whoever has the folder now writes its status.
+        let Ok(_claim) = Claim::take(folder) else { return };
         status.end(Outcome::Done, None);
         // Its last sign of life may be of an earlier step.
         let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();
@@ -303,10 +305,12 @@ impl Experiment<'_> {
             metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         let kind = session.model.precision().parameters;
         let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+        folder.check().map_err(Failure::run)?;
         trained::write(&folder.final_weights(), tensors, kind, metadata).map_err(Failure::run)?;
         if let (Some(path), Some(classes)) = (self.predictions, &result.predictions) {
             write_predictions(path, classes)?;
         }
+        folder.check().map_err(Failure::run)?;
         result.write(folder.path()).map_err(Failure::run)
     }
 }

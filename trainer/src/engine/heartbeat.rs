@@ -3,10 +3,10 @@
 //! The thread writes as long as this rank gets on with its work, in whatever part of the run. Where it stands still the file grows
 //! old, and whoever watches it sees that.
 
+use crate::run::Claim;
 use collectives::Activity;
 use launcher::protocol::{Outcome, Phase, Status, StatusError};
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 /// The status of a run, and the thread that writes it.
 pub struct Heartbeat {
     shared: Arc<Shared>,
-    folder: PathBuf,
+    claim: Arc<Claim>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -36,13 +36,13 @@ struct State {
 }
 
 impl Heartbeat {
-    /// Begins with this status, which is on disk by now, in a run folder.
-    pub fn start(status: Status, folder: &Path, activity: Activity) -> io::Result<Self> {
+    /// Begins with this status, which is on disk by now, in the run folder that is claimed.
+    pub fn start(status: Status, claim: Arc<Claim>, activity: Activity) -> io::Result<Self> {
         let state = Mutex::new(State { status, has_news: false, has_ended: false });
         let shared = Arc::new(Shared { state, news: Condvar::new() });
-        let (theirs, place) = (Arc::clone(&shared), folder.to_owned());
+        let (theirs, place) = (Arc::clone(&shared), Arc::clone(&claim));
         let thread = Builder::new().name("status".into()).spawn(move || theirs.beat(&place, &activity))?;
-        Ok(Self { shared, folder: folder.to_owned(), thread: Some(thread) })
+        Ok(Self { shared, claim, thread: Some(thread) })
     }
 
     /// Another part of the run begins.
@@ -60,12 +60,13 @@ impl Heartbeat {
         (state.status.epoch, state.status.step) = (epoch, step);
     }
 
-    /// The last word, on disk when this returns.
+    /// The last word, on disk when this returns. A run whose folder was moved leaves it there, and nothing in a folder that
+    /// another run has.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) -> Result<(), StatusError> {
         self.stop();
         let mut state = self.shared.state();
         state.status.end(outcome, message);
-        state.status.write(&self.folder)
+        self.claim.place_of_last_word().map_or(Ok(()), |folder| state.status.write(&folder))
     }
 
     fn stop(&mut self) {
@@ -88,13 +89,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread.
-    fn beat(&self, folder: &Path, activity: &Activity) {
+    /// The life of the thread, which ends when the run has lost its folder.
+    fn beat(&self, claim: &Claim, activity: &Activity) {
+        let folder = claim.path();
         let mut written = Instant::now();
         let mut warned: Option<Instant> = None;
         loop {
             let (has_news, has_ended, mut status) = self.wait();
-            if has_ended {
+            if has_ended || claim.check().is_err() {
                 return;
             }
             let (_, idle) = activity.now();
@@ -128,6 +130,8 @@ impl Shared {
 mod tests {
     use super::*;
 
+    use std::path::Path;
+
     fn read_until(folder: &Path, so: impl Fn(&Status) -> bool) -> bool {
         let start = Instant::now();
         while start.elapsed() < 4 * INTERVAL {
@@ -142,7 +146,7 @@ mod tests {
     fn started(folder: &Path, activity: &Activity) -> Heartbeat {
         let mut status = Status::starting(1);
         status.write(folder).unwrap();
-        Heartbeat::start(status, folder, activity.clone()).unwrap()
+        Heartbeat::start(status, Arc::new(Claim::take(folder).unwrap()), activity.clone()).unwrap()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How far a run is: everything about it that is not a tensor.
 
+use crate::run::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -87,4 +88,11 @@ pub struct RunState {
     pub identity: Identity,
     /// Ranks that wrote it; any number can go on from it.
     pub world_size: usize,
+}
+
+impl RunState {
+    /// Where in the metrics the checkpoint was taken.
+    pub fn mark(&self) -> Mark {
+        Mark { position: self.metrics_position, step: self.progress.steps }
+    }
 }

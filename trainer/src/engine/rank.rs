@@ -3,7 +3,7 @@
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use crate::config::{Backend, Distributed};
-use crate::run::{Deadline, Signals, start_limit};
+use crate::run::{Deadline, FolderId, Signals, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
@@ -44,8 +44,8 @@ pub struct Rank {
     liveness: RefCell<Option<Liveness>>,
 }
 
-/// Where the run folder is, once there is one; for the thread that reports a dead or stuck rank.
-type RunFolderSlot = Arc<Mutex<Option<PathBuf>>>;
+/// Where the run folder is, once there is one, and which folder that is; for the thread that reports a dead or stuck rank.
+type RunFolderSlot = Arc<Mutex<Option<(PathBuf, FolderId)>>>;
 
 /// A stopped process is noticed after this time at the latest.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
@@ -143,9 +143,10 @@ impl Rank {
         StepClock::new(Duration::from_secs_f64(stall_seconds), STALL_FACTOR)
     }
 
-    /// Where to leave word if a rank dies.
+    /// Where to leave word if a rank dies: nowhere on a host that does not see the folder.
     pub fn set_run_folder(&self, folder: &Path) {
-        *self.run_folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
+        let known = FolderId::of(folder).ok().map(|id| (folder.to_owned(), id));
+        *self.run_folder.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
@@ -248,7 +249,11 @@ fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Se
             eprintln!("error: {verdict}");
         }
         let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(folder) = folder else { return };
+        let Some((folder, id)) = folder else { return };
+        if FolderId::of(&folder).ok() != Some(id) {
+            // It was moved, and its name may be another run's by now.
+            return;
+        }
         let written = Status::read(&folder).and_then(|mut status| {
             if status.outcome.is_some() {
                 // The run had its last word before.

@@ -3,8 +3,9 @@
 use super::failure::{Failure, agreed};
 use super::heartbeat::Heartbeat;
 use super::rank::Rank;
-use crate::run::{EvalRecord, MetricsWriter, Record, RunFolder};
+use crate::run::{EvalRecord, Mark, MetricsWriter, Record, RunError, RunFolder};
 use launcher::protocol::{Outcome, Phase, Status};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often it is said that the metrics cannot be written.
@@ -18,24 +19,22 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts the files of a run, or goes on with those of one that was at `metrics_position`.
-    pub fn open(
-        folder: Option<&RunFolder>,
-        rank: &Rank,
-        metrics_position: Option<u64>,
-    ) -> Result<Self, Failure> {
+    /// Starts the files of a run, or continues those of one that was at `mark`.
+    pub fn open(folder: Option<&RunFolder>, rank: &Rank, mark: Option<Mark>) -> Result<Self, Failure> {
         let opened = agreed(&rank.control, || {
             let Some(folder) = folder else { return Ok(None) };
             let path = folder.metrics();
-            let metrics = match metrics_position {
+            let metrics = match mark {
                 None => MetricsWriter::create(&path),
-                Some(position) => MetricsWriter::reopen(&path, position),
+                Some(mark) => MetricsWriter::reopen(&path, mark),
             };
+            folder.check().map_err(Failure::run)?;
             let mut status = Status::starting(rank.world_size());
             status.phase = Phase::Init;
             status.write(folder.path()).map_err(Failure::run)?;
-            let heartbeat = Heartbeat::start(status, folder.path(), rank.activity.clone());
-            Ok(Some((metrics.map_err(Failure::of_folder)?, heartbeat.map_err(Failure::run)?)))
+            let heartbeat = Heartbeat::start(status, Arc::clone(folder.claim()), rank.activity.clone());
+            let metrics = metrics.map_err(Failure::of_folder)?.under(Arc::clone(folder.claim()));
+            Ok(Some((metrics, heartbeat.map_err(Failure::run)?)))
         })?;
         let (metrics, heartbeat) = opened.unzip();
         Ok(Self { metrics, heartbeat, warned: None })
@@ -75,16 +74,17 @@ impl Recorder {
         Ok(metrics.position())
     }
 
-    /// Takes back the lines after `position`.
-    pub fn cut_metrics(&mut self, position: u64) -> Result<(), Failure> {
+    /// Takes back the lines after `mark`.
+    pub fn cut_metrics(&mut self, mark: Mark) -> Result<(), Failure> {
         let Some(metrics) = &mut self.metrics else { return Ok(()) };
-        metrics.truncate_to(position).map_err(Failure::run)
+        metrics.truncate_to(mark).map_err(Failure::run)
     }
 
     /// The last word: how the run ended. That this cannot be written must not hide why.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
         if let Some(metrics) = &mut self.metrics
             && let Err(error) = metrics.flush()
+            && !error.is_lost()
         {
             tracing::error!("{error}");
         }
@@ -96,9 +96,10 @@ impl Recorder {
     }
 
     /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,
-    /// which fail as well.
-    fn tolerate(&mut self, written: Result<(), impl std::fmt::Display>) {
+    /// which fail as well. A folder that is lost ends the run, which says so then.
+    fn tolerate(&mut self, written: Result<(), RunError>) {
         if let Err(error) = written
+            && !error.is_lost()
             && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
         {
             self.warned = Some(Instant::now());

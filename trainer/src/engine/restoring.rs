@@ -18,11 +18,15 @@ use tch::{Kind, Tensor};
 
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics and the checkpoint of the old.
 pub fn open_folder(place: &Place, found: &Found, config: &str, start: Start) -> Result<RunFolder, Failure> {
-    let Snapshot { step, state, .. } = &found.snapshot;
-    let folder = RunFolder::resume(place, &found.run, config, (state.metrics_position, start))
-        .map_err(Failure::of_folder)?;
+    let step = found.snapshot.step;
+    if !place.is_other_than(&found.run) {
+        // Before anything of the run is touched.
+        let reader = Reader::new(&found.run.join(layout::CHECKPOINTS));
+        reader.check_discard_after(step).map_err(Failure::of_checkpoint)?;
+    }
+    let folder = RunFolder::resume(place, &found.run, config, start).map_err(Failure::of_folder)?;
     if folder.path() == found.run {
-        discard_after(&folder, *step)?;
+        discard_after(&folder, step)?;
     } else {
         carry_over(found, &folder)?;
     }
@@ -51,7 +55,7 @@ fn carry_over(found: &Found, folder: &RunFolder) -> Result<(), Failure> {
 
 fn everything_in(folder: &RunFolder) -> Result<Store, Failure> {
     let retention = Retention { keep: NonZeroUsize::MAX, best: true };
-    Store::open(&folder.checkpoints(), retention).map_err(Failure::of_checkpoint)
+    Store::open(folder, retention).map_err(Failure::of_checkpoint)
 }
 
 /// Refuses a checkpoint that was made with another backbone, other data or another model. Rank 0 brings the tensors; what

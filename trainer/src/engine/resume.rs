@@ -95,7 +95,14 @@ impl Wish {
     pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
         match &self.from {
             Resume::Never => Ok(Decision::Fresh),
-            Resume::Auto => self.own(place, resolved),
+            Resume::Auto => {
+                if self.restarted && place.latest().is_none() {
+                    tracing::warn!(
+                        "this job was started before, but there is no run to resume: it begins anew"
+                    );
+                }
+                self.own(place, resolved)
+            }
             Resume::From(path) => match self.own_of_restart(place, resolved)? {
                 Decision::Fresh => self.named(path, resolved),
                 decided => Ok(decided),
@@ -168,6 +175,10 @@ impl Wish {
         let theirs = Resolved::from_run_folder(theirs).map_err(|error| {
             Failure::input(format!("the configuration of the run to go on with cannot be read: {error}"))
         })?;
+        let absent = theirs.absent();
+        if !absent.is_empty() {
+            tracing::info!("the run is of an older version; it has the defaults of {}", absent.join(", "));
+        }
         let allowed = |key: &str| self.allow_changed.iter().any(|allowed| allowed == key);
         let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
         let (free, changes): (Vec<_>, Vec<_>) =

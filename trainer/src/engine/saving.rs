@@ -7,10 +7,11 @@ use super::recorder::Recorder;
 use super::whole::whole_tensors;
 use crate::config::Config;
 use crate::model::trainables::Trainables;
-use crate::run::RunFolder;
 use crate::run::checkpoint::{Dtype, Event, Retention, Snapshot, Store, TensorBytes, Writer, WriterOptions};
+use crate::run::{Claim, RunFolder};
 use crate::weights::copy_bytes;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
@@ -33,6 +34,8 @@ pub struct Saver<'a> {
     rank: &'a Rank,
     identity: Identity,
     writer: Option<Writer<RunState>>,
+    /// Rank 0's claim to the run folder.
+    claim: Option<Arc<Claim>>,
     every_steps: u64,
     every: Duration,
     last: Instant,
@@ -57,6 +60,7 @@ impl<'a> Saver<'a> {
             rank,
             identity,
             writer,
+            claim: folder.map(|folder| Arc::clone(folder.claim())),
             every_steps: checkpoint.every_steps,
             every: Duration::from_secs_f64(checkpoint.every_seconds),
             last: Instant::now(),
@@ -131,8 +135,11 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// What stands in the way of going on: too many checkpoints could not be written.
+    /// What stands in the way of going on: the run has lost its folder, or too many checkpoints could not be written.
     pub fn problem(&mut self) -> Option<String> {
+        if let Some(lost) = self.claim.as_ref().and_then(|claim| claim.lost()) {
+            return Some(lost.to_string());
+        }
         for event in self.writer.iter().flat_map(Writer::events) {
             match event {
                 Event::Written(written) => {
@@ -199,7 +206,7 @@ fn writer(config: &Config, folder: &RunFolder) -> Result<Writer<RunState>, Failu
     let checkpoint = &config.checkpoint;
     let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
     let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
-    let store = Store::open(&folder.checkpoints(), retention).map_err(Failure::of_checkpoint)?;
+    let store = Store::open(folder, retention).map_err(Failure::of_checkpoint)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
     Writer::start(store, options).map_err(Failure::run)
 }

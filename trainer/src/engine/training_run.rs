@@ -221,7 +221,7 @@ impl TrainingRun<'_> {
         let state: RunState = serde_json::from_slice(&bytes).map_err(Failure::run)?;
         let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
         restore(self.session, stepper.momentum(), tensors, self.rank)?;
-        agreed(control, || record.cut_metrics(state.metrics_position))?;
+        agreed(control, || record.cut_metrics(state.mark()))?;
         let (non_finite, left_out) = (now.non_finite, now.left_out.clone());
         Ok(Progress { non_finite, left_out, ..state.progress })
     }

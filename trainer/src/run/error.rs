@@ -40,6 +40,22 @@ pub enum RunError {
         /// The process, as it named itself.
         holder: String,
     },
+    /// The folder was this run's and is not any more.
+    #[error(
+        "`{}` is no longer the folder of this run: {reason}; the run ends and writes nothing more there{}",
+        folder.display(),
+        now.as_ref().map_or_else(String::new, |now| format!(
+            "; its own folder is `{0}` now, resume it with `--output {0} --resume auto`", now.display()
+        ))
+    )]
+    Lost {
+        /// The folder, as it was called.
+        folder: PathBuf,
+        /// What happened to it.
+        reason: String,
+        /// Where the run's own folder is, if it was moved.
+        now: Option<PathBuf>,
+    },
     /// The place for the run is not a folder.
     #[error("`{}` is not a folder; choose another --output", path.display())]
     NotAFolder {
@@ -73,6 +89,11 @@ impl RunError {
         Self::Io { operation, what, path: path.to_path_buf(), source: Arc::new(source) }
     }
 
+    /// Whether the run has lost its folder, which ends it: whoever ends it says so, and nobody else has to.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
     /// Whether the user chose the place badly (exit code 2), in contrast to a system that fails under way.
     pub fn is_wrong_input(&self) -> bool {
         match self {
@@ -81,7 +102,7 @@ impl RunError {
             | Self::Locked { .. }
             | Self::NotAFolder { .. }
             | Self::NamesUsedUp { .. } => true,
-            Self::Content { .. } => false,
+            Self::Content { .. } | Self::Lost { .. } => false,
         }
     }
 }

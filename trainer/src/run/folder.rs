@@ -3,12 +3,13 @@
 //! A folder that holds a run is never written over. What makes it hold one is a file that a run leaves behind
 //! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
 
-use super::RunError;
+use super::{Claim, RunError};
 use launcher::protocol::{layout, sync_folder, write_atomically};
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files and folders of which each one says that a run is, or was, here.
 pub const MARKS: [&str; 6] = [
@@ -29,8 +30,6 @@ const MOST_TRIES: u32 = 9_999;
 const MOST_DIFFERENCES: usize = 3;
 /// Length from which a setting's value is cut in a refusal.
 const LONGEST_VALUE: usize = 40;
-/// No lock file written by this program is longer.
-const LONGEST_HOLDER: u64 = 200;
 
 /// Where a run is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +64,9 @@ pub enum Start {
 /// A run folder that this process alone writes, as long as the value lives.
 #[derive(Debug)]
 pub struct RunFolder {
-    path: PathBuf,
+    claim: Arc<Claim>,
     /// Whether this value created the folder, so that [`RunFolder::abandon`] may remove it.
     created: bool,
-    /// The lock; the system releases it when the file is closed, also when the process is killed.
-    _lock: File,
 }
 
 impl RunFolder {
@@ -89,6 +86,7 @@ impl RunFolder {
     }
 
     fn prepare(&self, config_toml: &str) -> Result<(), RunError> {
+        self.check()?;
         let logs = self.logs();
         fs::create_dir_all(&logs).map_err(|error| RunError::io("create", "the log folder", &logs, error))?;
         let config = self.config();
@@ -97,21 +95,16 @@ impl RunFolder {
     }
 
     /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
-    /// begins with the first `position` bytes of that run's metrics.
-    pub fn resume(
-        place: &Place,
-        run: &Path,
-        config_toml: &str,
-        (position, start): (u64, Start),
-    ) -> Result<Self, RunError> {
+    /// begins with that run's metrics, as far as they are there.
+    pub fn resume(place: &Place, run: &Path, config_toml: &str, start: Start) -> Result<Self, RunError> {
         match place {
-            Place::Named(path) if !same_folder(path, run) => {
+            _ if place.is_other_than(run) => {
                 let folder = Self::create(place, config_toml, start)?;
-                folder.copy_metrics(&run.join(layout::METRICS), position)?;
+                folder.copy_metrics(&run.join(layout::METRICS))?;
                 Ok(folder)
             }
             _ => {
-                let folder = Self { path: run.to_path_buf(), created: false, _lock: lock(run)? };
+                let folder = Self::claim_folder(run, false)?;
                 folder.forget_results()?;
                 folder.prepare(config_toml)?;
                 Ok(folder)
@@ -124,56 +117,72 @@ impl RunFolder {
         for path in [self.result(), self.final_weights()] {
             remove(&path)?;
         }
-        sync_folder(&self.path).map_err(|error| RunError::io("sync", "the run folder", &self.path, error))
+        let path = self.path();
+        sync_folder(path).map_err(|error| RunError::io("sync", "the run folder", path, error))
     }
 
-    fn copy_metrics(&self, from: &Path, position: u64) -> Result<(), RunError> {
-        let read = |error| RunError::io("read", "the metrics", from, error);
-        let mut lines = Vec::new();
-        File::open(from).and_then(|file| file.take(position).read_to_end(&mut lines)).map_err(read)?;
+    /// A run whose metrics are gone begins with none; whoever opens them says so.
+    fn copy_metrics(&self, from: &Path) -> Result<(), RunError> {
+        let lines = match fs::read(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(|error| RunError::io("read", "the metrics", from, error))?,
+        };
         let path = self.metrics();
         write_atomically(&path, &lines).map_err(|error| RunError::io("write", "the metrics", &path, error))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.claim.path()
+    }
+
+    /// The right to write there, for those who write in threads of their own.
+    pub const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
+    }
+
+    /// Whether the folder is still this run's; see [`Claim::check`].
+    pub fn check(&self) -> Result<(), RunError> {
+        self.claim.check()
     }
 
     /// `config.toml`
     pub fn config(&self) -> PathBuf {
-        self.path.join(layout::CONFIG)
+        self.path().join(layout::CONFIG)
     }
 
     /// `metrics.jsonl`
     pub fn metrics(&self) -> PathBuf {
-        self.path.join(layout::METRICS)
+        self.path().join(layout::METRICS)
     }
 
     /// `checkpoints/`
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join(layout::CHECKPOINTS)
+        self.path().join(layout::CHECKPOINTS)
     }
 
     /// `final.safetensors`
     pub fn final_weights(&self) -> PathBuf {
-        self.path.join(layout::FINAL_WEIGHTS)
+        self.path().join(layout::FINAL_WEIGHTS)
     }
 
     /// `result.json`
     pub fn result(&self) -> PathBuf {
-        self.path.join(layout::RESULT)
+        self.path().join(layout::RESULT)
     }
 
     /// `logs/`
     pub fn logs(&self) -> PathBuf {
-        self.path.join(layout::LOGS)
+        self.path().join(layout::LOGS)
     }
 
     /// Takes back what [`RunFolder::create`] made, for a run that is refused before its first step: the same command
     /// can then be given again, corrected, with the same `--output`. Logs stay if there are any. A folder in which
     /// anything was achieved stays as it is.
     pub fn abandon(self) {
+        if self.check().is_err() {
+            return;
+        }
         let has_metrics = fs::metadata(self.metrics()).is_ok_and(|file| file.len() > 0);
         if has_metrics
             || [self.checkpoints(), self.final_weights(), self.result()].iter().any(|path| path.exists())
@@ -181,14 +190,18 @@ impl RunFolder {
             return;
         }
         // Whatever cannot be removed stays, and the next run's refusal tells.
-        for file in [self.metrics(), self.path.join(layout::STATUS), self.config()] {
+        for file in [self.metrics(), self.path().join(layout::STATUS), self.config()] {
             let _ = fs::remove_file(file);
         }
         let _ = fs::remove_dir(self.logs());
-        if self.created && is_vacant(&self.path) && !self.logs().exists() {
-            let _ = fs::remove_file(self.path.join(layout::LOCK));
-            let _ = fs::remove_dir(&self.path);
+        if self.created && is_vacant(self.path()) && !self.logs().exists() {
+            let _ = fs::remove_file(self.path().join(layout::LOCK));
+            let _ = fs::remove_dir(self.path());
         }
+    }
+
+    fn claim_folder(path: &Path, created: bool) -> Result<Self, RunError> {
+        Ok(Self { claim: Arc::new(Claim::take(path)?), created })
     }
 
     /// Locks the folder `path`, which is created if it does not exist, unless it holds a run.
@@ -198,11 +211,11 @@ impl RunFolder {
             io::ErrorKind::AlreadyExists => RunError::NotAFolder { path: path.to_path_buf() },
             _ => RunError::io("create", "the run folder", path, error),
         })?;
-        let lock = lock(path)?;
+        let folder = Self::claim_folder(path, created)?;
         // Looked at only under the lock, so that of two runs that start at once only one finds the folder free.
         let files: Vec<&str> = MARKS.into_iter().filter(|name| path.join(name).exists()).collect();
         if files.is_empty() {
-            return Ok(Self { path: path.to_path_buf(), created, _lock: lock });
+            return Ok(folder);
         }
         let (state, remedy) = describe(path, &files, config_toml)?;
         Err(RunError::Occupied { folder: path.to_path_buf(), state, files, remedy })
@@ -212,7 +225,7 @@ impl RunFolder {
     fn clear(path: &Path) -> Result<Self, RunError> {
         let created = !path.exists();
         fs::create_dir_all(path).map_err(|error| RunError::io("create", "the run folder", path, error))?;
-        let folder = Self { path: path.to_path_buf(), created, _lock: lock(path)? };
+        let folder = Self::claim_folder(path, created)?;
         for file in [folder.metrics(), path.join(layout::STATUS)] {
             remove(&file)?;
         }
@@ -251,6 +264,11 @@ impl Place {
                 runs.max_by_key(started)
             }
         }
+    }
+
+    /// Whether a run that continues `run` gets a folder of its own here.
+    pub fn is_other_than(&self, run: &Path) -> bool {
+        matches!(self, Self::Named(path) if !same_folder(path, run))
     }
 
     fn first_choice(&self) -> PathBuf {
@@ -303,49 +321,6 @@ fn is_vacant(path: &Path) -> bool {
     })
 }
 
-/// Takes the lock of the folder, or says who has it.
-fn lock(folder: &Path) -> Result<File, RunError> {
-    let path = folder.join(layout::LOCK);
-    let fail = |operation, error| RunError::io(operation, "the lock", &path, error);
-    let mut options = File::options();
-    let mut file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|error| fail("create", error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let named = file.take(LONGEST_HOLDER).read_to_string(&mut holder).is_ok_and(|length| length > 0);
-            let holder = if named { holder.trim_end().to_owned() } else { "another process".into() };
-            return Err(RunError::Locked { folder: folder.to_path_buf(), holder });
-        }
-        Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
-            tracing::warn!(
-                "the file system of `{}` knows no locks: make sure that no other job writes this folder",
-                folder.display()
-            );
-        }
-        Err(TryLockError::Error(error)) => return Err(fail("take", error)),
-    }
-    let host =
-        fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "an unknown machine".into());
-    let holder = format!("process {} on {}\n", std::process::id(), host.trim());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(holder.as_bytes()))
-        .map_err(|error| fail("write", error))?;
-    Ok(file)
-}
-
-/// Some network file systems are mounted without locks. Training must go on there.
-fn knows_no_locks(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(nix::libc::ENOLCK)
-}
-
 /// Which run is in the folder, and what a person can do who wants to start another.
 fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &'static str), RunError> {
     const ANOTHER: &str = "choose another --output";
@@ -395,18 +370,18 @@ fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(into)
 }
 
+/// Settings that both have with other values. One that only one of them has is of another version of the program, and
+/// whoever resumes the run compares its default.
 fn differences(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> Vec<String> {
-    let shown = |value: Option<&String>| match value {
-        None => "not set".to_owned(),
-        Some(value) if value.chars().count() > LONGEST_VALUE => {
-            value.chars().take(LONGEST_VALUE).chain("...".chars()).collect()
+    let shown = |value: &String| {
+        if value.chars().count() > LONGEST_VALUE {
+            return value.chars().take(LONGEST_VALUE).chain("...".chars()).collect();
         }
-        Some(value) => value.clone(),
+        value.clone()
     };
-    let keys: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
-    keys.into_iter()
-        .filter(|key| theirs.get(*key) != ours.get(*key))
-        .map(|key| format!("{key} is {} there and {} here", shown(theirs.get(key)), shown(ours.get(key))))
+    let both = ours.iter().filter_map(|(key, ours)| Some((key, theirs.get(key)?, ours)));
+    both.filter(|(_, theirs, ours)| theirs != ours)
+        .map(|(key, theirs, ours)| format!("{key} is {} there and {} here", shown(theirs), shown(ours)))
         .collect()
 }
 

@@ -3,12 +3,18 @@
 //! Lines reach the file whole. A run that is killed can lose the lines of its last second and can leave a torn last
 //! line; a resumed run cuts the file back to the position that its checkpoint holds, so that no line is lost
 //! or doubled (law 7).
+//!
+//! The run reports what others do to the file and keeps writing: a file that was removed is brought back, and one that was
+//! changed or replaced is appended to. No run needs its metrics to be resumed.
 
-use super::{RunError, Summary};
+use super::{Claim, FolderId, RunError, Summary};
+use launcher::protocol::write_atomically;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const WHAT: &str = "the metrics";
@@ -88,6 +94,15 @@ pub struct EpochRecord {
     pub seconds: f64,
 }
 
+/// Where in the metrics a checkpoint was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Length of the file.
+    pub position: u64,
+    /// Steps done.
+    pub step: u64,
+}
+
 /// Appends to `metrics.jsonl`.
 ///
 /// Step lines are written at the latest with the first line after a second, all others at once, and everything by
@@ -95,40 +110,57 @@ pub struct EpochRecord {
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
+    /// Open for appending, and for reading what it holds if somebody removes it.
     file: File,
     /// Bytes in the file, all of whole lines.
     written: u64,
     /// Whole lines that are not in the file yet. Its memory is used again.
     waiting: Vec<u8>,
     last_write: Instant,
+    /// The claim to the run folder, looked at before every write.
+    claim: Option<Arc<Claim>>,
 }
 
 impl MetricsWriter {
     /// Starts a new file; one that exists is an error.
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let file = File::options()
-            .write(true)
+            .read(true)
+            .append(true)
             .create_new(true)
             .open(path)
             .map_err(|error| RunError::io("create", WHAT, path, error))?;
         Ok(Self::new(path, file, 0))
     }
 
-    /// Goes on with a file that exists, after cutting it back to `position`.
-    pub fn reopen(path: &Path, position: u64) -> Result<Self, RunError> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| RunError::io("open", WHAT, path, error))?;
+    /// Continues a file after cutting it back to `mark`. That the file is gone, or is not the one in which the mark was
+    /// set, is reported and stops nothing.
+    pub fn reopen(path: &Path, mark: Mark) -> Result<Self, RunError> {
+        let existed = path.exists();
+        let file = append_to(path).map_err(|error| RunError::io("open", WHAT, path, error))?;
         let length = file.metadata().map_err(|error| RunError::io("read", WHAT, path, error))?.len();
         let mut writer = Self::new(path, file, length);
-        writer.truncate_to(position)?;
+        if existed {
+            writer.truncate_to(mark)?;
+        } else if mark.position > 0 {
+            let (path, step) = (path.display(), mark.step);
+            tracing::warn!(
+                "the metrics `{path}` are gone: the run resumes after step {step} with a new file"
+            );
+        }
         Ok(writer)
     }
 
+    /// The same, written only as long as the run has its folder.
+    #[must_use]
+    pub fn under(mut self, claim: Arc<Claim>) -> Self {
+        self.claim = Some(claim);
+        self
+    }
+
     fn new(path: &Path, file: File, written: u64) -> Self {
-        Self { path: path.to_path_buf(), file, written, waiting: Vec::new(), last_write: Instant::now() }
+        let (path, waiting) = (path.to_path_buf(), Vec::new());
+        Self { path, file, written, waiting, last_write: Instant::now(), claim: None }
     }
 
     /// Adds a line.
@@ -153,10 +185,10 @@ impl MetricsWriter {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        self.look_after()?;
         if let Err(error) = self.file.write_all(&self.waiting) {
             // A failure here as well is told by the same error: the disk is full or gone.
             let _ = self.file.set_len(self.written);
-            let _ = self.file.seek(SeekFrom::Start(self.written));
             return Err(self.fail("write", error));
         }
         self.written += self.waiting.len() as u64;
@@ -166,6 +198,7 @@ impl MetricsWriter {
 
     /// Forces every line to disk, as a checkpoint needs that holds the [`MetricsWriter::position`].
     pub fn sync(&mut self) -> Result<(), RunError> {
+        self.look_after()?;
         self.flush()?;
         self.file.sync_data().map_err(|error| self.fail("write", error))
     }
@@ -175,41 +208,107 @@ impl MetricsWriter {
         self.written + self.waiting.len() as u64
     }
 
-    /// Takes back every line after `position`, which is refused if it is not the end of a line of this file.
-    pub fn truncate_to(&mut self, position: u64) -> Result<(), RunError> {
+    /// Takes back every line after `mark`. Where that is not the end of a line of this file, others have changed it: the
+    /// lines up to the mark's step stay.
+    pub fn truncate_to(&mut self, mark: Mark) -> Result<(), RunError> {
         self.flush()?;
-        let reason = if position > self.written {
-            Some(format!(
-                "it has {} bytes but the checkpoint was taken at {position}; lines are missing",
-                self.written
-            ))
-        } else if position > 0 && !self.is_line_end(position)? {
-            Some(format!(
-                "no line ends at byte {position} where the checkpoint was taken; it was changed since"
-            ))
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            return Err(RunError::Content { what: "metrics", path: self.path.clone(), line: None, reason });
+        let mut end = mark.position;
+        if let Some(reason) = self.misfit(end)? {
+            let (path, step) = (self.path.display(), mark.step);
+            tracing::warn!("the metrics `{path}`: {reason}; its lines up to step {step} stay");
+            end = self.end_of_step(step).map_err(|error| self.fail("read", error))?;
         }
-        self.file
-            .set_len(position)
-            .and_then(|()| self.file.seek(SeekFrom::Start(position)))
-            .map_err(|error| self.fail("write", error))?;
-        self.written = position;
+        self.file.set_len(end).map_err(|error| self.fail("write", error))?;
+        self.written = end;
         Ok(())
     }
 
-    fn is_line_end(&self, position: u64) -> Result<bool, RunError> {
-        let mut last = [0];
-        File::open(&self.path)
-            .and_then(|mut file| {
-                file.seek(SeekFrom::Start(position - 1))?;
-                file.read_exact(&mut last)
-            })
-            .map_err(|error| self.fail("read", error))?;
-        Ok(last == [b'\n'])
+    /// Why no checkpoint of this file was taken at `position`.
+    fn misfit(&self, position: u64) -> Result<Option<String>, RunError> {
+        let written = self.written;
+        if position > written {
+            let reason = format!("it has {written} bytes but the checkpoint was taken at {position}");
+            return Ok(Some(reason + "; lines are missing"));
+        }
+        if self.is_line_end(position).map_err(|error| self.fail("read", error))? {
+            return Ok(None);
+        }
+        let reason = format!("no line ends at byte {position} where the checkpoint was taken");
+        Ok(Some(reason + "; it was changed since"))
+    }
+
+    fn is_line_end(&self, position: u64) -> io::Result<bool> {
+        let mut last = *b"\n";
+        if position > 0 {
+            self.file.read_exact_at(&mut last, position - 1)?;
+        }
+        Ok(last == *b"\n")
+    }
+
+    /// Where the first line of a later step begins, or a torn one.
+    fn end_of_step(&self, step: u64) -> io::Result<u64> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: u64,
+        }
+        let mut reader = io::BufReader::new(File::open(&self.path)?);
+        let (mut end, mut line) = (0, Vec::new());
+        loop {
+            line.clear();
+            (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+            let is_later = serde_json::from_slice(&line).is_ok_and(|line: Line| line.step > step);
+            if line.last() != Some(&b'\n') || is_later {
+                return Ok(end);
+            }
+            end += line.len() as u64;
+        }
+    }
+
+    /// Sees to it that what is written next stands behind the lines before it, in the file that people see.
+    fn look_after(&mut self) -> Result<(), RunError> {
+        self.claim.as_ref().map_or(Ok(()), |claim| claim.check())?;
+        let there = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.bring_back().map_err(|error| self.fail("bring back", error));
+            }
+            found => found.map_err(|error| self.fail("find", error))?,
+        };
+        let own = self.file.metadata().map_err(|error| self.fail("find", error))?;
+        let is_another = FolderId::from(&there) != FolderId::from(&own);
+        if !is_another && there.len() == self.written {
+            return Ok(());
+        }
+        let change = if is_another { "replaced" } else { "changed" };
+        tracing::warn!(
+            "the metrics `{}` were {change} by another program; the run appends to them",
+            self.path.display()
+        );
+        self.take_over().map_err(|error| self.fail("open", error))
+    }
+
+    /// Writes a removed file anew, with the lines that this process can still read.
+    fn bring_back(&mut self) -> io::Result<()> {
+        let mut lines = vec![0; usize::try_from(self.written).map_err(io::Error::other)?];
+        let kept = self.file.read_exact_at(&mut lines, 0).is_ok();
+        if !kept {
+            lines.clear();
+        }
+        write_atomically(&self.path, &lines)?;
+        self.take_over()?;
+        let what = if kept { "with all its lines" } else { "without its earlier lines" };
+        tracing::warn!("the metrics `{}` were removed; the file is written anew {what}", self.path.display());
+        Ok(())
+    }
+
+    /// Appends to the file that is there now, from the next line on.
+    fn take_over(&mut self) -> io::Result<()> {
+        self.file = append_to(&self.path)?;
+        self.written = self.file.metadata()?.len();
+        if !self.is_line_end(self.written)? {
+            self.file.write_all(b"\n")?;
+            self.written += 1;
+        }
+        Ok(())
     }
 
     fn fail(&self, operation: &'static str, error: io::Error) -> RunError {
@@ -217,9 +316,15 @@ impl MetricsWriter {
     }
 }
 
+fn append_to(path: &Path) -> io::Result<File> {
+    File::options().read(true).append(true).create(true).open(path)
+}
+
 impl Drop for MetricsWriter {
     fn drop(&mut self) {
-        if let Err(error) = self.flush() {
+        if let Err(error) = self.flush()
+            && !error.is_lost()
+        {
             tracing::error!("{error}");
         }
     }
@@ -248,7 +353,9 @@ pub fn read_metrics(path: &Path) -> Result<Metrics, RunError> {
             line: Some(number),
             reason,
         };
-        io::BufRead::read_until(&mut (&mut reader).take(LONGEST_LINE), b'\n', &mut line)
+        (&mut reader)
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)
             .map_err(|error| RunError::io("read", WHAT, path, error))?;
         if line.is_empty() {
             break;

@@ -6,6 +6,7 @@
 //! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
 
 pub mod checkpoint;
+mod claim;
 mod counts;
 mod deadline;
 mod error;
@@ -19,12 +20,13 @@ mod signals;
 mod summary;
 mod table;
 
+pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
 pub use error::RunError;
 pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
 pub use logging::{Logging, LoggingError};
-pub use metrics::{EpochRecord, EvalRecord, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
+pub use metrics::{EpochRecord, EvalRecord, Mark, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
 pub use progress::{Output, Plan, Reporter};
 pub use result::{ClassResult, RunResult};
 pub use signals::{Request, Signals};

@@ -29,6 +29,30 @@ fn a_data_set_may_be_a_file() {
 }
 
 #[test]
+fn what_a_user_wrote_wins_over_every_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let loss = "[loss]\nkind = 'cross_entropy'\n";
+    let data = file("mine.toml", &format!("[data]\nlayout = 'demo'\n[tuner]\nkind = 'full'\n{loss}"));
+    let found = resolve(&select(&data, "demo", "lift", &[]), &Presets::embedded()).unwrap();
+    assert_eq!((found.config.tuner.kind, found.config.loss.kind), (TunerKind::Full, LossKind::CrossEntropy));
+    assert_eq!(found.origins["tuner.kind"], Origin::File(data.clone()));
+    assert_eq!(found.origins["head.kind"].to_string(), "configs/method/lift.toml");
+    // Model and method may be files too. Of these the later kind wins, and flags win over all.
+    let model = file("small.toml", "[model]\nkind = 'demo'\nresolution = 32\n");
+    let method = file("probe.toml", "[tuner]\nkind = 'none'\n");
+    let set = ["loss.kind=logit_adjusted"];
+    let found = resolve(&select(&data, &model, &method, &set), &Presets::embedded()).unwrap();
+    assert_eq!((found.config.tuner.kind, found.config.loss.kind), (TunerKind::None, LossKind::LogitAdjusted));
+    assert_eq!(found.origins["tuner.kind"], Origin::File(method));
+    assert_eq!(found.names, Names { data: "mine".into(), model: "small".into(), method: "probe".into() });
+}
+
+#[test]
 fn faults_of_a_file_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");

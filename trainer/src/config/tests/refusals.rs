@@ -17,13 +17,19 @@ fn unknown_presets() {
     );
     assert_eq!(
         refusal(&select("demo", "clip_vit_b61", "lift", &[])),
-        format!("unknown model `clip_vit_b61`: known are {MODELS}; did you mean `clip_vit_b16`?")
+        format!(
+            "unknown model `clip_vit_b61`: known are {MODELS}, or the path of a .toml file of your own; did you mean \
+             `clip_vit_b16`?"
+        )
     );
     assert_eq!(
         refusal(&select("demo", "demo", "prompt", &[])),
-        "unknown method `prompt`: known are classifier, full, lift, zero_shot"
+        "unknown method `prompt`: known are classifier, full, lift, zero_shot, or the path of a .toml file of your own"
     );
-    assert_eq!(refusal(&select("demo", "", "lift", &[])), format!("unknown model ``: known are {MODELS}"));
+    assert_eq!(
+        refusal(&select("demo", "", "lift", &[])),
+        format!("unknown model ``: known are {MODELS}, or the path of a .toml file of your own")
+    );
 }
 
 #[test]

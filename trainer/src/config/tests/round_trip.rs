@@ -1,6 +1,6 @@
 //! Records of runs: what is written loads back equal, differences and hashes tell configurations apart.
 
-use super::{cifar, demo, resolve, resolved};
+use super::{cifar, demo, resolve, resolved, select};
 use crate::config::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -48,13 +48,6 @@ fn damaged_records_are_refused() {
     let refusal = |text: &str| Resolved::from_run_folder(text).unwrap_err().to_string();
     let place = "the run's config.toml";
     assert_eq!(
-        refusal(&text.replace("momentum = 0.9", "")),
-        format!(
-            "`train.momentum` is missing in {place}; expected every key there, compare with \
-             docs/configuration.md"
-        )
-    );
-    assert_eq!(
         refusal(&text.replace("[names]", "[title]")),
         format!(
             "`names.data` is missing in {place}; expected every key there, compare with docs/configuration.md"
@@ -62,7 +55,15 @@ fn damaged_records_are_refused() {
     );
     assert_eq!(
         refusal(&text.replace("momentum = 0.9", "momentun = 0.9")),
-        format!("unknown key `train.momentun` in {place}; did you mean `train.momentum`?")
+        format!(
+            "unknown key `train.momentun` in {place}; this version has no such key: use the version that wrote the run"
+        )
+    );
+    assert_eq!(
+        refusal(&text.replace("format = 1", "format = 2")),
+        format!(
+            "{place} has format 2, and this program knows up to 1: a newer version wrote it; use that version"
+        )
     );
     assert!(
         refusal(&text.replace("momentum = 0.9", "momentum = 1.5"))
@@ -70,6 +71,34 @@ fn damaged_records_are_refused() {
     );
     assert!(refusal("= 3").starts_with(&format!("{place} is not TOML at line 1: ")));
     assert!(refusal("").starts_with("`names.data` is missing"));
+}
+
+/// The record without the lines of some keys, as a version that did not have them wrote it.
+fn older(text: &str, keys: &[&str]) -> String {
+    let mut text = text.replace("format = 1\n", "");
+    for key in keys {
+        let start = text.find(&format!("\n{key} = ")).unwrap() + 1;
+        let end = start + text[start..].find('\n').unwrap() + 1;
+        text.replace_range(start..end, "");
+    }
+    text
+}
+
+#[test]
+fn a_key_that_an_older_run_lacks_has_its_default() {
+    let set = ["model.weights=/w", "data.root=/d", "train.epochs=3"];
+    let text = resolved(&select("cifar100_ir50", "tiny_clip", "lift", &set)).to_toml();
+    // One of base.toml, and two of presets.
+    let old = older(&text, &["momentum", "resolution", "imbalance"]);
+    let read = Resolved::from_run_folder(&old).unwrap();
+    assert_eq!(read.config, Resolved::from_run_folder(&text).unwrap().config);
+    assert_eq!(read.absent(), ["data.imbalance", "model.resolution", "train.momentum"]);
+    assert_eq!(read.diff(&Resolved::from_run_folder(&text).unwrap()), []);
+    // It is written down as what it is.
+    assert_eq!(Resolved::from_run_folder(&read.to_toml()).unwrap().absent(), read.absent());
+    // A preset whose name is only that of a file is none.
+    let own = old.replace("configs/model/tiny_clip.toml", "file /mine/tiny_clip.toml");
+    assert_eq!(Resolved::from_run_folder(&own).unwrap().config.model.resolution, 224);
 }
 
 #[test]

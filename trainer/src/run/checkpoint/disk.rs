@@ -3,13 +3,13 @@
 use super::CheckpointError;
 #[cfg(any(test, feature = "faults"))]
 use super::faults::{Faults, Planted};
+use crate::run::Claim;
 use nix::libc;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-#[cfg(any(test, feature = "faults"))]
 use std::sync::Arc;
 
 /// One call writes at most this much, so that a signal or a fault finds a place in a large file as well.
@@ -18,6 +18,8 @@ const MOST_AT_ONCE: usize = 4 << 20;
 /// The file system.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
+    /// The claim to the run folder, looked at before every change.
+    claim: Option<Arc<Claim>>,
     #[cfg(any(test, feature = "faults"))]
     faults: Arc<Faults>,
 }
@@ -25,15 +27,23 @@ pub(super) struct Disk {
 impl Disk {
     /// The file system as it is; with the feature `faults`, as the environment wants it.
     pub(super) fn new() -> Self {
-        #[cfg(any(test, feature = "faults"))]
-        return Self { faults: Faults::of_environment() };
-        #[cfg(not(any(test, feature = "faults")))]
-        Self {}
+        Self {
+            claim: None,
+            #[cfg(any(test, feature = "faults"))]
+            faults: Faults::of_environment(),
+        }
+    }
+
+    /// The same for whoever has this claim.
+    pub(super) fn of(claim: Arc<Claim>) -> Self {
+        let mut disk = Self::new();
+        disk.claim = Some(claim);
+        disk
     }
 
     #[cfg(test)]
     pub(super) fn with(faults: Faults) -> Self {
-        Self { faults: Arc::new(faults) }
+        Self { claim: None, faults: Arc::new(faults) }
     }
 
     #[cfg(test)]
@@ -48,11 +58,11 @@ impl Disk {
     }
 
     pub(super) fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.call("mkdir", || fs::create_dir(path))
+        self.change("mkdir", || fs::create_dir(path))
     }
 
     pub(super) fn create_file(&self, path: &Path) -> io::Result<File> {
-        self.call("create", || File::options().write(true).create_new(true).open(path))
+        self.change("create", || File::options().write(true).create_new(true).open(path))
     }
 
     pub(super) fn write(&self, file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
@@ -85,7 +95,7 @@ impl Disk {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call("rename", || fs::rename(from, to))
+        self.change("rename", || fs::rename(from, to))
     }
 
     /// Names of what is in a folder, in no order.
@@ -140,12 +150,18 @@ impl Disk {
     /// Removes a file, or a folder with all that is in it, without following links.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         if !fs::symlink_metadata(path)?.is_dir() {
-            return self.call("unlink", || fs::remove_file(path));
+            return self.change("unlink", || fs::remove_file(path));
         }
         for name in self.names(path)? {
             self.remove(&path.join(name))?;
         }
-        self.call("rmdir", || fs::remove_dir(path))
+        self.change("rmdir", || fs::remove_dir(path))
+    }
+
+    /// A call that changes a folder: made only as long as the run folder is this run's.
+    fn change<T>(&self, name: &'static str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.claim.as_ref().map_or(Ok(()), |claim| claim.check()).map_err(io::Error::other)?;
+        self.call(name, call)
     }
 
     #[cfg(any(test, feature = "faults"))]

@@ -63,7 +63,11 @@ pub enum CheckpointError {
         reason: String,
     },
     /// A whole checkpoint of a program with another format or another state.
-    #[error("checkpoint `{}` is of another version of this program: {reason}", path.display())]
+    #[error(
+        "checkpoint `{}` is of another version of this program: {reason}; it is kept: use that version, or name an older \
+         checkpoint with --resume PATH and another --output",
+        path.display()
+    )]
     Version {
         /// The checkpoint's folder, or the file to blame.
         path: PathBuf,
@@ -119,6 +123,11 @@ impl CheckpointError {
 
     pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    /// Whether it is a whole checkpoint of another version, which is neither passed over nor removed.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Version { .. })
     }
 
     /// Whether the same call may well succeed a little later.

@@ -12,7 +12,8 @@ pub(super) const TENSORS: &str = "tensors.safetensors";
 /// The name of the file with everything else.
 pub(super) const STATE: &str = "state.json";
 
-/// The only format so far.
+/// The only format so far. Whatever a later one changes, `manifest.json` keeps its name, its checksum and this number, so
+/// that every version tells a checkpoint of another version from a damaged one.
 const FORMAT: u32 = 1;
 
 /// What a checkpoint consists of.

@@ -17,7 +17,7 @@
 //!
 //! # Who may do what
 //!
-//! One process at a time has a [`Store`], under the lock of its run folder; usually a [`Writer`] holds it in a thread of
+//! One process at a time has a [`Store`], under its claim to the run folder; usually a [`Writer`] holds it in a thread of
 //! its own. Anybody may have a [`Reader`] at any time: it changes nothing.
 
 mod disk;

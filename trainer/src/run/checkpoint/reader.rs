@@ -93,7 +93,8 @@ impl Reader {
     }
 
     /// The newest checkpoint that is whole, or none if there is no checkpoint at all. If there are some and none can be
-    /// used, that is an error: a run must not begin anew without being told to.
+    /// used, that is an error: a run must not begin anew without being told to. So is a newer one of another version of
+    /// the program: what it holds must not be trained again from an older one.
     pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<Found<S>>, CheckpointError> {
         loop {
             let candidates = self.candidates()?;
@@ -101,6 +102,7 @@ impl Reader {
             for (_, path) in candidates.iter().rev() {
                 match self.load_path(path) {
                     Ok(snapshot) => return Ok(Some(Found { snapshot, path: path.clone(), skipped })),
+                    Err(error) if error.is_of_another_version() => return Err(error),
                     Err(error) => skipped.push((path.clone(), error.to_string())),
                 }
             }
@@ -132,6 +134,17 @@ impl Reader {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Whether every checkpoint of a later step than `step` may be removed: one of another version may not.
+    pub fn check_discard_after(&self, step: u64) -> Result<(), CheckpointError> {
+        let later = self.generations()?.into_iter().filter(|other| *other > step);
+        later.filter_map(|step| self.another_version(step)).next().map_or(Ok(()), Err)
+    }
+
+    /// What is said of the checkpoint of `step`, if it is one of another version.
+    pub(super) fn another_version(&self, step: u64) -> Option<CheckpointError> {
+        self.glance(step).err().filter(CheckpointError::is_of_another_version)
     }
 
     /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests
@@ -200,7 +213,8 @@ impl Reader {
         Ok(Snapshot { step: manifest.step, tensors, state })
     }
 
-    /// The manifest of the checkpoint in `path`, if the folder has the files it should have and no others.
+    /// The manifest of the checkpoint in `path`, if the folder has the files it should have and no others. The version is
+    /// looked at first: another one may have other files.
     fn manifest(&self, path: &Path) -> Result<Manifest, CheckpointError> {
         let mut names = match self.disk.names(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -212,6 +226,13 @@ impl Reader {
             outcome => outcome.told("list", path)?,
         };
         names.sort();
+        let file = path.join(MANIFEST);
+        let manifest = self.read_small(&file).and_then(|text| Manifest::decode(&text, &file));
+        if let Err(error) = &manifest
+            && error.is_of_another_version()
+        {
+            return manifest;
+        }
         if names != [MANIFEST, STATE, TENSORS] {
             let found: Vec<_> =
                 names.iter().map(|name| name.to_string_lossy().escape_debug().to_string()).collect();
@@ -219,8 +240,7 @@ impl Reader {
             let reason = format!("expected the files {MANIFEST}, {STATE} and {TENSORS}, found {found}");
             return Err(CheckpointError::damaged(path, reason));
         }
-        let file = path.join(MANIFEST);
-        let manifest = Manifest::decode(&self.read_small(&file)?, &file)?;
+        let manifest = manifest?;
         check_name(path, manifest.step)?;
         Ok(manifest)
     }

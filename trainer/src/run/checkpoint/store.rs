@@ -7,6 +7,7 @@ use super::manifest::{Entry, MANIFEST, Manifest, STATE, TENSORS};
 use super::names::{BEST, Kind, Leftover, beside, step_of};
 use super::sealed::hex;
 use super::{Best, CheckpointError, Found, Reader, Snapshot, TensorBytes, sealed, tensors};
+use crate::run::RunFolder;
 use launcher::protocol::layout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Which checkpoints stay.
@@ -38,7 +40,7 @@ pub struct Written {
     pub seconds: f64,
 }
 
-/// A folder of checkpoints that this process alone writes. The lock of the run folder sees to that.
+/// A folder of checkpoints that this process alone writes. The claim to the run folder sees to that.
 #[derive(Debug)]
 pub struct Store {
     reader: Reader,
@@ -56,9 +58,10 @@ struct Files<'a> {
 }
 
 impl Store {
-    /// Takes over `folder`, which the first write creates, and removes what writers that died left there.
-    pub fn open(folder: &Path, retention: Retention) -> Result<Self, CheckpointError> {
-        Self::with(folder, retention, Disk::new())
+    /// Takes over the checkpoints of `run`, whose folder the first write creates, and removes what writers that died left
+    /// there. Nothing is changed any more once the run has lost its folder.
+    pub fn open(run: &RunFolder, retention: Retention) -> Result<Self, CheckpointError> {
+        Self::with(&run.checkpoints(), retention, Disk::of(Arc::clone(run.claim())))
     }
 
     pub(super) fn with(folder: &Path, retention: Retention, disk: Disk) -> Result<Self, CheckpointError> {
@@ -136,8 +139,10 @@ impl Store {
     }
 
     /// Removes every checkpoint of a later step: a run that goes on from `step` makes them anew. To be called before
-    /// anything else of the run (its metrics) is taken back to that step.
+    /// anything else of the run (its metrics) is taken back to that step. One of another version is not removed but an
+    /// error, before anything is.
     pub fn discard_after(&mut self, step: u64) -> Result<(), CheckpointError> {
+        self.reader.check_discard_after(step)?;
         let mut later = self.generations()?;
         later.retain(|other| *other > step);
         later.reverse();
@@ -232,7 +237,7 @@ impl Store {
     }
 
     /// Brings `best.json` up to date and removes what [`Retention`] does not keep. A checkpoint that is not whole does not
-    /// count among the kept, and goes when it is older than all of those.
+    /// count among the kept, and goes when it is older than all of those. One of another version stays.
     fn settle(&mut self) -> Result<(), CheckpointError> {
         let steps = self.generations()?;
         let whole: Vec<u64> = steps.iter().copied().filter(|step| self.is_whole(*step)).collect();
@@ -244,7 +249,8 @@ impl Store {
         self.record_best(best)?;
         let Some(oldest) = whole.iter().rev().nth(self.retention.keep.get() - 1) else { return Ok(()) };
         let is_best = |step: u64| best.is_some_and(|best| best.step == step);
-        let old: Vec<u64> = steps.into_iter().filter(|step| step < oldest && !is_best(*step)).collect();
+        let mut old: Vec<u64> = steps.into_iter().filter(|step| step < oldest && !is_best(*step)).collect();
+        old.retain(|step| self.known.contains_key(step) || self.reader.another_version(*step).is_none());
         self.remove(&old)
     }
 
@@ -273,7 +279,10 @@ impl Store {
             }
             Err(error) => {
                 self.known.remove(&step);
-                tracing::warn!("{error}");
+                // One of another version stays, and would be reported with every checkpoint.
+                if !error.is_of_another_version() {
+                    tracing::warn!("{error}");
+                }
                 false
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeSet;
 
-const CONFIG: &str = "[train]\nseed = 0 # from base\nepochs = 10\n[data]\nroot = \"data\"\n";
+const CONFIG: &str = "[train]\nseed = 0 # from base\nepochs = 10\n[data]\nroot = \"data\"\nshots = 16\n";
 
 fn named(path: &Path) -> Result<RunFolder, RunError> {
     RunFolder::create(&Place::Named(path.to_path_buf()), CONFIG, Start::Fresh)
@@ -153,13 +153,20 @@ fn refusals_of_folders_that_hold_a_run() {
         "already holds an unfinished run of another configuration: train.seed is 1 there and 0 here (config.toml, \
          metrics.jsonl); choose another --output"
     );
-    fs::write(path.join("config.toml"), "[train]\na = 1\nb = 2\nseed = \"0\"\n").unwrap();
+    fs::write(
+        path.join("config.toml"),
+        "[data]\nroot = \"x\"\nshots = 1\n[train]\nepochs = 3\nseed = \"0\"\n",
+    )
+    .unwrap();
     assert_eq!(
         refusal(path),
-        "already holds an unfinished run of another configuration: data.root is not set there and \"data\" here, \
-         train.a is 1 there and not set here, train.b is 2 there and not set here, and 2 more (config.toml, \
-         metrics.jsonl); choose another --output"
+        "already holds an unfinished run of another configuration: data.root is \"x\" there and \"data\" here, data.shots \
+         is 1 there and 16 here, train.epochs is 3 there and 10 here, and 1 more (config.toml, metrics.jsonl); choose \
+         another --output"
     );
+    // Keys that a version of the program does not have are no differences.
+    fs::write(path.join("config.toml"), "[train]\nseed = 0\nolder = 1\n").unwrap();
+    assert!(refusal(path).starts_with("already holds an unfinished run of this configuration"));
     fs::write(path.join("config.toml"), "[train").unwrap();
     assert_eq!(
         refusal(path),
@@ -249,4 +256,32 @@ fn a_foreign_folder_is_never_removed() {
     fs::write(folder.path().join("notes.txt"), "mine").unwrap();
     named(folder.path()).unwrap().abandon();
     assert_eq!(names(folder.path()), set(&["notes.txt", "run.lock"]));
+}
+
+#[test]
+fn a_run_whose_folder_was_replaced_leaves_the_others_files_alone() {
+    use crate::run::MetricsWriter;
+    use crate::run::checkpoint::{Retention, Snapshot, Store};
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let first = named(&path).unwrap();
+    let retention = Retention { keep: std::num::NonZeroUsize::MIN, best: false };
+    let mut store = Store::open(&first, retention).unwrap();
+    let snapshot = |step| Snapshot { step, tensors: Vec::new(), state: step };
+    store.write(&snapshot(1), None).unwrap();
+    let mut metrics = MetricsWriter::create(&first.metrics()).unwrap().under(Arc::clone(first.claim()));
+    fs::rename(&path, parent.path().join("old")).unwrap();
+    let second = named(&path).unwrap();
+    let before = names(&path);
+
+    assert!(store.write(&snapshot(2), None).unwrap_err().to_string().contains("no longer the folder"));
+    assert!(store.discard_after(0).is_ok(), "there is nothing to remove under the old name");
+    assert!(matches!(metrics.sync(), Err(RunError::Lost { .. })));
+    first.abandon();
+    assert_eq!(names(&path), before);
+    // The second run's own checkpoints are not the first's to remove.
+    let mut theirs = Store::open(&second, retention).unwrap();
+    theirs.write(&snapshot(9), None).unwrap();
+    assert!(store.discard_after(0).is_err());
+    assert_eq!(theirs.generations().unwrap(), [9]);
 }

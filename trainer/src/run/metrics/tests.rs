@@ -102,7 +102,7 @@ fn a_resumed_run_loses_and_doubles_no_line() {
     drop(writer);
     // The killed writer also leaves half a line.
     File::options().append(true).open(&parted).unwrap().write_all(b"{\"kind\":\"st").unwrap();
-    let mut writer = MetricsWriter::reopen(&parted, checkpoint).unwrap();
+    let mut writer = MetricsWriter::reopen(&parted, Mark { position: checkpoint, step: 4 }).unwrap();
     assert_eq!(writer.position(), checkpoint);
     (5..=9).for_each(|number| writer.append(&step(number)).unwrap());
     drop(writer);
@@ -117,32 +117,60 @@ fn cutting_back_takes_waiting_lines_too() {
     writer.append(&step(1)).unwrap();
     let position = writer.position();
     writer.append(&step(2)).unwrap();
-    writer.truncate_to(position).unwrap();
+    writer.truncate_to(Mark { position, step: 1 }).unwrap();
     writer.append(&step(3)).unwrap();
     drop(writer);
     assert_eq!(read_metrics(&path).unwrap().records, [step(1), step(3)]);
-    let writer = MetricsWriter::reopen(&path, 0).unwrap();
+    let writer = MetricsWriter::reopen(&path, Mark { position: 0, step: 0 }).unwrap();
     assert_eq!(writer.position(), 0);
 }
 
 #[test]
-fn positions_that_do_not_belong_to_the_file_are_refused() {
+fn a_file_that_does_not_fit_the_checkpoint_keeps_the_lines_up_to_its_step() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
-    std::fs::write(&path, "0123\n5678\n").unwrap();
-    let told = |position| MetricsWriter::reopen(&path, position).unwrap_err().to_string();
-    let start = format!("metrics `{}`: ", path.display());
-    assert_eq!(
-        told(11),
-        format!("{start}it has 10 bytes but the checkpoint was taken at 11; lines are missing")
-    );
-    assert_eq!(
-        told(4),
-        format!("{start}no line ends at byte 4 where the checkpoint was taken; it was changed since")
-    );
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123\n5678\n");
-    assert!(MetricsWriter::reopen(&path, 5).is_ok());
-    assert!(MetricsWriter::reopen(&folder.path().join("absent"), 0).is_err());
+    let text: String = (1..=4).map(|number| serde_json::to_string(&step(number)).unwrap() + "\n").collect();
+    let torn = text.clone() + "{\"kind\":\"st";
+    // Lines are missing before the checkpoint, or its place lies within a line.
+    for position in [text.len() as u64 + 99, 7] {
+        std::fs::write(&path, &torn).unwrap();
+        let mut writer = MetricsWriter::reopen(&path, Mark { position, step: 2 }).unwrap();
+        writer.append(&step(3)).unwrap();
+        drop(writer);
+        assert_eq!(read_metrics(&path).unwrap().records, [step(1), step(2), step(3)]);
+    }
+    // There is nothing to resume with.
+    std::fs::remove_file(&path).unwrap();
+    let mut writer = MetricsWriter::reopen(&path, Mark { position: 700, step: 2 }).unwrap();
+    writer.append(&step(3)).unwrap();
+    drop(writer);
+    assert_eq!(read_metrics(&path).unwrap().records, [step(3)]);
+}
+
+#[test]
+fn what_others_do_to_the_file_loses_no_later_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    let mut writer = MetricsWriter::create(&path).unwrap();
+    let mut add = |number| {
+        writer.append(&step(number)).unwrap();
+        writer.sync().unwrap();
+        assert_eq!(writer.position(), std::fs::metadata(&path).unwrap().len());
+        read_metrics(&path).unwrap().records
+    };
+    add(1);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(add(2), [step(1), step(2)], "a removed file is brought back");
+    File::create(&path).unwrap();
+    assert_eq!(add(3), [step(3)], "a file that was emptied is appended to");
+    let other = folder.path().join("other");
+    // Without an end of its line.
+    std::fs::write(&other, serde_json::to_string(&step(7)).unwrap()).unwrap();
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(add(8), [step(7), step(8)], "another file is appended to");
+    std::fs::remove_file(&path).unwrap();
+    writer.sync().unwrap();
+    assert_eq!(read_metrics(&path).unwrap().records.len(), 2, "also when no line waits");
 }
 
 #[test]
@@ -172,7 +200,7 @@ fn a_full_disk_is_told_and_the_lines_are_kept() {
     // There is room again: nothing is lost.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
-    writer.file = File::create(&path).unwrap();
+    (writer.path, writer.file) = (path.clone(), append_to(&path).unwrap());
     writer.append(&step(2)).unwrap();
     drop(writer);
     assert_eq!(read_metrics(&path).unwrap().records, [step(1), step(2)]);

@@ -172,7 +172,10 @@ fn another_format_is_named_as_such() {
     fs::write(path.join(MANIFEST), sealed::seal(&value).unwrap()).unwrap();
     let refusal = refusal(&reader, &path);
     assert!(
-        refusal.ends_with("is of another version of this program: expected format 1, found 2"),
+        refusal.ends_with(
+            "is of another version of this program: expected format 1, found 2; it is kept: use that version, or name an \
+             older checkpoint with --resume PATH and another --output"
+        ),
         "{refusal}"
     );
 }

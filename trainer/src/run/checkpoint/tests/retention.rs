@@ -102,6 +102,42 @@ fn another_state_is_another_version_and_no_damage() {
     assert!(matches!(error, CheckpointError::Version { .. }), "{error}");
 }
 
+/// Makes the checkpoint one of a later format, which has a file more.
+fn make_newer(folder: &Path, step: u64) {
+    let path = folder.join(format!("{step:08}"));
+    let text = fs::read(path.join(manifest::MANIFEST)).unwrap();
+    let mut value: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text).unwrap();
+    value.remove("checksum");
+    value["format"] = 2.into();
+    fs::write(path.join(manifest::MANIFEST), sealed::seal(&value).unwrap()).unwrap();
+    fs::write(path.join("index.bin"), "of a later version").unwrap();
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_neither_passed_over_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store_with(folder.path(), retention(3, false), &[(1, None), (2, None), (3, None)]);
+    make_newer(folder.path(), 3);
+    let error = store.newest::<State>().unwrap_err();
+    assert!(error.is_of_another_version(), "{error}");
+    assert!(error.to_string().contains("expected format 1, found 2; it is kept"), "{error}");
+    // Whoever resumes from an older one by name goes to another folder.
+    let error = store.discard_after(1).unwrap_err();
+    assert!(error.is_of_another_version(), "{error}");
+    assert_eq!(names(folder.path()), ["00000001", "00000002", "00000003"]);
+    assert_eq!(store.load::<State>(1).unwrap(), snapshot(1, 0));
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_outlives_the_older_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    store_with(folder.path(), retention(3, false), &[(1, None), (2, None)]);
+    make_newer(folder.path(), 1);
+    let store = store_with(folder.path(), retention(1, false), &[(3, None), (4, None)]);
+    assert_eq!(store.generations().unwrap(), [1, 4]);
+    assert!(store.newest::<State>().unwrap().unwrap().skipped.is_empty());
+}
+
 #[test]
 fn a_step_is_written_again_in_place_of_the_old_one() {
     let folder = tempfile::tempdir().unwrap();

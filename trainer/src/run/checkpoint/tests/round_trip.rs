@@ -71,7 +71,7 @@ fn a_checkpoint_that_was_copied_under_a_name_of_words_can_be_loaded() {
 fn a_folder_that_does_not_exist_has_no_checkpoints_and_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoints");
-    let mut store = Store::open(&path, retention(1, true)).unwrap();
+    let mut store = Store::with(&path, retention(1, true), lazy()).unwrap();
     assert!(store.generations().unwrap().is_empty());
     assert_eq!(store.newest::<State>().unwrap(), None);
     assert_eq!(store.best().unwrap(), None);

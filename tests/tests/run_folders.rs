@@ -1,0 +1,127 @@
+//! What others do to the folder of a run under way: it is moved, another run takes its name, files in it are removed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use launcher::protocol::{Phase, Status};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tests::launched::{training, wait_for, wait_for_checkpoint};
+use tests::{checkpoints, losses, run, stderr, succeed, trainer};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A run that would take long, with a checkpoint by now; what it says goes into a file.
+fn under_way(ranks: usize, folder: &Path) -> (Child, PathBuf) {
+    let said = folder.with_extension("said");
+    let mut command = trainer(ranks);
+    command.args(training(&folder.display().to_string(), 1_000_000));
+    let file = std::fs::File::create(&said).unwrap();
+    let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+    wait_for_checkpoint(folder, 5);
+    (child, said)
+}
+
+fn ended(child: &mut Child, said: &Path) -> (Option<i32>, String) {
+    let code = tests::launched::code(child, LIMIT);
+    (code, std::fs::read_to_string(said).unwrap())
+}
+
+/// Every file below, with what it holds.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(content(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The same run, resumed for a few steps more.
+fn resumed(folder: &Path) -> Command {
+    let (_, done) = checkpoints(folder).pop().unwrap();
+    let mut command = trainer(1);
+    command.args(training(&folder.display().to_string(), done + 3));
+    command.args(["--resume", "auto", "--allow-changed", "train.max_steps"]);
+    command
+}
+
+#[test]
+fn a_run_whose_name_another_took_ends_and_leaves_that_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let (place, old) = (parent.path().join("run"), parent.path().join("old"));
+    let (mut first, said) = under_way(1, &place);
+    std::fs::rename(&place, &old).unwrap();
+    succeed(trainer(1).args(training(&place.display().to_string(), 10)));
+    let before = content(&place);
+    let (code, said) = ended(&mut first, &said);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is no longer the folder of this run"), "{said}");
+    assert!(said.contains(&format!("resume it with `--output {} ", old.display())), "{said}");
+    assert!(content(&place) == before, "the other run's files were changed");
+    assert_eq!(Status::read(&old).unwrap().phase, Phase::Failed);
+    succeed(&mut resumed(&old));
+}
+
+#[test]
+fn ranks_whose_folder_was_moved_end_together_and_make_no_new_one() {
+    let parent = tempfile::tempdir().unwrap();
+    let (place, old) = (parent.path().join("run"), parent.path().join("old"));
+    let (mut child, said) = under_way(2, &place);
+    std::fs::rename(&place, &old).unwrap();
+    let (code, said) = ended(&mut child, &said);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("it was moved or removed"), "{said}");
+    assert!(!place.exists());
+}
+
+#[test]
+fn a_removed_lock_lets_no_second_run_in_and_is_put_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let place = parent.path().join("run");
+    let (mut child, _) = under_way(1, &place);
+    let lock = place.join("run.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let second = run(&mut resumed(&place));
+    assert_eq!(second.status.code(), Some(2), "{}", stderr(&second));
+    assert!(stderr(&second).contains("is being written by"), "{}", stderr(&second));
+    wait_for("run.lock", LIMIT, || lock.exists());
+    assert!(child.try_wait().unwrap().is_none(), "the first run continues");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn removed_metrics_are_brought_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let place = parent.path().join("run");
+    let mut command = trainer(1);
+    command.args(training(&place.display().to_string(), 150));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_checkpoint(&place, 5);
+    std::fs::remove_file(place.join("metrics.jsonl")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("were removed; the file is written anew with all its lines"));
+    assert_eq!(losses(&place).len(), 150);
+}
+
+#[test]
+fn a_run_is_resumed_without_its_metrics() {
+    let parent = tempfile::tempdir().unwrap();
+    let (place, other) = (parent.path().join("run"), parent.path().join("other"));
+    succeed(trainer(1).args(training(&place.display().to_string(), 10)));
+    std::fs::remove_file(place.join("metrics.jsonl")).unwrap();
+    let mut command = trainer(1);
+    command.args(training(&other.display().to_string(), 13)).arg("--resume").arg(&place);
+    let output = succeed(command.args(["--allow-changed", "train.max_steps"]));
+    assert!(stderr(&output).contains("the metrics"), "{}", stderr(&output));
+    let output = succeed(&mut resumed(&place));
+    assert!(stderr(&output).contains("are gone: the run resumes after step 10"), "{}", stderr(&output));
+    assert_eq!((losses(&other).len(), losses(&place).len()), (3, 3));
+}
