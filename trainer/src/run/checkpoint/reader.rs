@@ -138,8 +138,8 @@ impl Reader {
 
     /// Whether every checkpoint of a later step than `step` may be removed: one of another version may not.
     pub fn check_discard_after(&self, step: u64) -> Result<(), CheckpointError> {
-        let later = self.generations()?.into_iter().filter(|other| *other > step);
-        later.filter_map(|step| self.another_version(step)).next().map_or(Ok(()), Err)
+        let mut later = self.generations()?.into_iter().filter(|other| *other > step);
+        later.find_map(|step| self.another_version(step)).map_or(Ok(()), Err)
     }
 
     /// What is said of the checkpoint of `step`, if it is one of another version.
