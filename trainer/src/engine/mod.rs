@@ -1,6 +1,7 @@
 //! The only room that sees everything: head start, training, evaluation, over ranks.
 
 pub mod agreement;
+pub mod bad_images;
 pub mod bench;
 pub mod classifier;
 pub mod device;
@@ -8,6 +9,7 @@ pub mod evaluate;
 pub mod experiment;
 pub mod failure;
 pub mod feed;
+mod final_weights;
 pub mod head_start;
 mod heartbeat;
 pub mod loading;
