@@ -11,11 +11,12 @@ use trainer::config::{Config, Distributed, Selection};
 use trainer::data::order::{Order, Sampler};
 use trainer::data::source::Split;
 use trainer::engine::agreement::check_agreement;
+use trainer::engine::bad_images::BadImages;
 use trainer::engine::device::Wish;
 use trainer::engine::failure::Failure;
 use trainer::engine::feed::Plan;
 use trainer::engine::rank::Rank;
-use trainer::engine::session::Session;
+use trainer::engine::session::{Purpose, Session};
 use trainer::engine::training_run::evaluation;
 use trainer::run::{ClassCounts, Output, Plan as ProgressPlan, Reporter, Signals};
 
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..ORDERS {
         order(&rank, &mut draws)?;
     }
-    let session = Session::open(&resolved, &rank, false)?;
+    let session = Session::open(&resolved, &rank, Purpose::Train)?;
     test_sets(&session, &rank, &mut draws)?;
     disagreement(&session, &rank)?;
     if rank.leads() {
@@ -103,14 +104,14 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
     let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
     let mut reporter = Reporter::new(Output::Quiet, plan);
     let mut evaluation = evaluation(session, rank);
-    let whole = evaluation.run(rank, &mut reporter)?.predictions;
+    let whole = evaluation.run(rank, &mut reporter, &mut BadImages::default())?.predictions;
     for _ in 0..TEST_SETS {
         let len = draws.random_range(0..session.test.len().min(150));
         evaluation.batch_size = draws.random_range(1..64);
         let reader = Arc::clone(&session.test);
         let labels = session.test.labels()[..len].to_vec();
         evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(FirstOf(reader))));
-        let found = evaluation.run(rank, &mut reporter)?;
+        let found = evaluation.run(rank, &mut reporter, &mut BadImages::default())?;
         let mut expected = ClassCounts::new(session.class_names.len());
         let labels: Vec<i64> = labels.into_iter().map(i64::from).collect();
         expected.add(&whole[..len], &labels).map_err(Failure::run)?;

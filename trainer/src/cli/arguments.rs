@@ -21,6 +21,7 @@ const EXAMPLES: &str = "Examples:
   mpirun -n 8 lift-trainer                       the same on eight
   mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
+  lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
 
 /// How the program talks.
@@ -94,8 +95,8 @@ pub struct Train {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
 pub struct Eval {
-    /// Run folder whose configuration and final weights are evaluated
-    #[arg(long, conflicts_with_all = ["data", "model", "method", "set"])]
+    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root
+    #[arg(long, conflicts_with_all = ["data", "model", "method"])]
     pub run: Option<PathBuf>,
     /// File of trainable tensors: our final.safetensors, official names in safetensors, or checkpoint.pth.tar
     #[arg(long)]

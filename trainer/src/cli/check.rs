@@ -3,6 +3,7 @@
 use super::arguments::{Select, Talk};
 use crate::data::source::counts;
 use crate::engine::backbone::BackboneFile;
+use crate::engine::bad_images::{Images, missing_files};
 use crate::engine::failure::Failure;
 use crate::engine::session::{load_options, tuner, zeros_note};
 use crate::engine::sources;
@@ -22,6 +23,7 @@ struct Checked {
     classes: usize,
     train_images: usize,
     test_images: usize,
+    missing_images: usize,
     largest_class: u64,
     smallest_class: u64,
     tuner: String,
@@ -85,8 +87,8 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
+    let missing = missing_files(config, &data, &[Images::Training, Images::Test])?;
     for split in [&data.train, &data.test] {
-        split.verify().map_err(Failure::input)?;
         split.read(0).map_err(Failure::input)?;
     }
     let classes = data.class_names.len();
@@ -104,6 +106,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         classes,
         train_images: data.train.len(),
         test_images: data.test.len(),
+        missing_images: missing.len(),
         largest_class: per_class.iter().copied().max().unwrap_or(0),
         smallest_class: per_class.iter().copied().min().unwrap_or(0),
         tuner: format!("{tuner:?}"),

@@ -7,7 +7,7 @@ use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
-use crate::engine::resume::Wish;
+use crate::engine::resume::{Wish, is_free};
 use crate::run::{DEFAULT_PARENT, Place};
 use launcher::protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.
 pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Failure> {
     let (resolved, rank, weights) = if let Some(run) = &arguments.run {
-        of_run(context, run)?
+        of_run(context, run, &arguments.select.set)?
     } else {
         let (resolved, rank) = context.open(&arguments.select)?;
         (resolved, rank, arguments.weights.clone().unwrap_or_default())
@@ -42,30 +42,45 @@ pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Fa
     }
 }
 
-/// Configuration and final weights of a run.
-fn of_run(context: &Context<'_>, run: &Path) -> Result<(Resolved, Rank, PathBuf), Failure> {
+/// Configuration and final weights of a run, with what `set` says has moved since.
+fn of_run(context: &Context<'_>, run: &Path, set: &[String]) -> Result<(Resolved, Rank, PathBuf), Failure> {
     let control = context.world.control().map_err(Failure::run)?;
-    let resolved = agreed(&control, || {
-        let path = run.join(layout::CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::input(format!(
-                "cannot read `{}`: {error}; --run needs the folder of a run",
-                path.display()
-            ))
-        })?;
-        Resolved::from_run_folder(&text).map_err(Failure::input)
-    })?;
+    let resolved = agreed(&control, || configuration(run, set))?;
     let absent = resolved.absent();
     if !absent.is_empty() && context.world.rank() == 0 {
         tracing::warn!("the run is of an older version; it is given the defaults of {}", absent.join(", "));
     }
     let weights = run.join(layout::FINAL_WEIGHTS);
     agreed(&control, || {
-        let missing = || format!("`{}` does not exist: the run is not finished", weights.display());
+        let missing = || format!("`{}` does not exist: the run is not trained to its end", weights.display());
         if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
     })?;
     let rank = context.rank(&resolved.config)?;
     Ok((resolved, rank, weights))
+}
+
+fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
+    let path = run.join(layout::CONFIG);
+    let cannot_read = |error| {
+        let path = path.display();
+        Failure::input(format!("cannot read `{path}`: {error}; --run needs the folder of a run"))
+    };
+    let text = std::fs::read_to_string(&path).map_err(cannot_read)?;
+    let recorded = Resolved::from_run_folder(&text).map_err(Failure::input)?;
+    let folder = std::env::current_dir()
+        .map_err(|error| Failure::input(format!("cannot read the working directory: {error}")))?;
+    let resolved = recorded.changed(set, &folder).map_err(Failure::input)?;
+    let is_of_evaluation = |key: &str| is_free(key) || key == "eval.batch_size";
+    match recorded.diff(&resolved).into_iter().find(|change| !is_of_evaluation(&change.key)) {
+        None => Ok(resolved),
+        Some(change) => Err(Failure::input(format!(
+            "{} is {} in the run and {} now, which would make another model or run of it; --set is for what has moved, as data.root, and for how the evaluation runs; evaluate the tensors otherwise with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
+            change.key,
+            change.left,
+            change.right,
+            run.join(layout::FINAL_WEIGHTS).display()
+        ))),
+    }
 }
 
 fn place(arguments: &Eval, resolved: &Resolved) -> Option<Place> {

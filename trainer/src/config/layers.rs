@@ -27,6 +27,11 @@ pub(super) struct Layers {
 }
 
 impl Layers {
+    /// What is there already.
+    pub(super) fn of(entries: BTreeMap<String, Entry>) -> Self {
+        Self { entries }
+    }
+
     /// Lays a file over what is there. `start` is where its relative paths start from.
     pub(super) fn add_file(&mut self, text: &str, origin: &Origin, start: &Start) -> Result<(), ConfigError> {
         self.add_table(parse(text, origin)?, origin, start)

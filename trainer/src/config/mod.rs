@@ -6,6 +6,7 @@
 //! no option of the user is without effect. Each key is declared once, in `sections`, and its doc comment
 //! there is what `docs/configuration.md` says.
 
+mod changed;
 mod combinations;
 mod error;
 mod kind;

@@ -54,6 +54,27 @@ pub(super) fn enter_root(entries: &mut BTreeMap<String, Entry>) -> Result<(), Co
     Ok(())
 }
 
+/// Lets the paths that lie below `old`, a former `data.root`, and that `keeps` does not name, lie below the present one.
+pub(super) fn follow_root(
+    entries: &mut BTreeMap<String, Entry>,
+    old: &str,
+    keeps: impl Fn(&str) -> bool,
+) -> Result<(), ConfigError> {
+    let root = entries.get("data.root").and_then(|entry| entry.value.as_str()).unwrap_or_default().to_owned();
+    if old.is_empty() || root == old {
+        return Ok(());
+    }
+    for full in IN_ROOT.into_iter().filter(|full| !keeps(full)) {
+        if let Some(entry) = entries.get_mut(full)
+            && let Some(path) = entry.value.as_str()
+            && let Ok(rest) = Path::new(path).strip_prefix(old)
+        {
+            entry.value = join(Path::new(&root), &rest.to_string_lossy())?;
+        }
+    }
+    Ok(())
+}
+
 fn join(folder: &Path, path: &str) -> Result<Value, ConfigError> {
     let joined = folder.join(path);
     let whole = std::path::absolute(&joined)

@@ -14,6 +14,7 @@
 //!
 //! Workers wait on `work` (a batch was taken or opened), the consumer on `ready` (a batch is complete, or
 //! there is no further request). Nobody waits for anything else, so with one live worker there is progress.
+//! An image that cannot be read is left out of its batch, which names it: how many may be is for the consumer to say.
 //! A panic in a worker is caught and becomes that batch's error. Dropping the loader raises `stop`, which
 //! workers look at before every item, and joins them.
 
@@ -33,16 +34,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// What to do about an image that cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BadImages {
-    /// The batch is an error.
-    #[default]
-    Stop,
-    /// The batch goes without it and names it in [`Batch::skipped`].
-    Skip,
-}
-
 /// How a loader works.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderOptions {
@@ -50,8 +41,6 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Batches that are open or complete at a time, and so the memory; at least one.
     pub prefetch: usize,
-    /// What to do about an image that cannot be read.
-    pub bad_images: BadImages,
 }
 
 /// Hands out batches in the order of their requests. See the module's page for how.
@@ -267,7 +256,7 @@ impl Shared {
         }
         let chunks = batch.take_chunks();
         drop(queue);
-        let join = || batch::join(chunks, &self.split, self.view.bytes(), self.options.bad_images);
+        let join = || batch::join(chunks, &self.split, self.view.bytes());
         let result = catch_unwind(AssertUnwindSafe(join)).unwrap_or_else(|panic| {
             Err(DataError::Panicked { name: "(a whole batch)".into(), message: message_of(&*panic) })
         });

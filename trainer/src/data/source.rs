@@ -15,11 +15,13 @@ mod lists;
 mod longtail;
 mod names;
 mod pickle;
+mod presence;
 mod tar;
 #[cfg(test)]
 mod tests;
 
 pub use longtail::long_tailed_rows;
+pub use presence::{Files, Missing};
 
 use super::decode::RgbImage;
 use super::error::DataError;
@@ -120,10 +122,9 @@ pub trait ImageReader: Send + Sync {
     /// Reads and decodes an image.
     fn read(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Checks that every image is there, without decoding it. For `check`: it may take minutes.
-    fn verify(&self, len: usize) -> Result<(), DataError> {
-        let _ = len;
-        Ok(())
+    /// Where the images lie, if each of them is a file of its own.
+    fn files(&self) -> Option<Files<'_>> {
+        None
     }
 }
 
@@ -170,9 +171,14 @@ impl Split {
         self.reader.read(index)
     }
 
-    /// Checks that every image is there, without decoding it.
-    pub fn verify(&self) -> Result<(), DataError> {
-        self.reader.verify(self.len())
+    /// Where the images lie, if each of them is a file of its own.
+    pub fn files(&self) -> Option<Files<'_>> {
+        self.reader.files()
+    }
+
+    /// The images whose files are not there. Where images lie within larger files, opening the data set found that.
+    pub fn missing(&self) -> Vec<Missing> {
+        self.files().map(|files| presence::missing(self, files)).unwrap_or_default()
     }
 }
 

@@ -7,21 +7,19 @@ use super::rank::Rank;
 use super::recorder::Recorder;
 use super::restoring::{check, open_folder};
 use super::resume::{Decision, Found, Resume, Wish};
-use super::session::Session;
+use super::session::{Purpose, Session};
 use super::training_run::{Finish, TrainingRun, summarise};
-use super::whole::whole_tensors;
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
     Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
     read_metrics,
 };
-use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
+use crate::weights::trained::TrainedFile;
 use launcher::protocol::{Outcome, Phase, Status, layout};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 /// What to run, and where it goes.
 pub struct Experiment<'a> {
@@ -82,17 +80,24 @@ impl Experiment<'_> {
             Decision::GoOn(found) => Some(*found),
         };
         let state = self.share_state(found.as_ref())?;
+        let predictions = self.predictions.filter(|_| self.rank.leads());
+        agreed(&self.rank.control, || predictions.map_or(Ok(()), can_be_written))?;
         self.rank.begin("init");
-        let session = Session::open(self.resolved, self.rank, state.is_some())?;
+        let purpose = match (self.weights, &state) {
+            (Some(_), _) => Purpose::Evaluate,
+            (None, Some(_)) => Purpose::Resume,
+            (None, None) => Purpose::Train,
+        };
+        let session = Session::open(self.resolved, self.rank, purpose)?;
         if let Some(state) = &state {
             // Before anything of the run is touched.
             let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
             check(&session, state, tensors, self.rank)?;
         }
         self.tell(&session.notes);
-        let backbone = Some(session.weights_fingerprint.as_str());
-        if let Some(file) = self.weights {
-            agreed(&self.rank.control, || load(file, &session, backbone))?;
+        if let Some(path) = self.weights {
+            let file = agreed(&self.rank.control, || load(path, &session))?;
+            self.compare_data(path, &file, &session);
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
         if let Some(path) = &path {
@@ -108,6 +113,26 @@ impl Experiment<'_> {
         match result? {
             Work::Stopped(outcome) => Ok(Ended::Stopped(outcome)),
             Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
+        }
+    }
+
+    /// Says whether tensors are evaluated on other data than they were trained on.
+    fn compare_data(&self, path: &Path, file: &TrainedFile, session: &Session) {
+        if !self.rank.leads() {
+            return;
+        }
+        let (path, ours) = (path.display(), &session.data_fingerprint);
+        match file.data_fingerprint() {
+            Some(theirs) if theirs == ours => {
+                tracing::info!("the data are those that `{path}` was trained with");
+            }
+            Some(theirs) => tracing::warn!(
+                "the data are not those that `{path}` was trained with: classes, lists or images differ (fingerprint {ours}, trained with {theirs}); the result is that of the data as they are now"
+            ),
+            None if file.is_of_a_run() => tracing::warn!(
+                "`{path}` does not say with which data it was trained, so that these could not be compared"
+            ),
+            None => {}
         }
     }
 
@@ -219,7 +244,8 @@ impl Experiment<'_> {
         restored: Option<Restored>,
     ) -> Result<Work, Failure> {
         let trains = session.config.train.epochs > 0 && self.weights.is_none();
-        let run = TrainingRun { session, rank: self.rank, output: self.output, folder };
+        let names = &self.resolved.names;
+        let run = TrainingRun { session, rank: self.rank, output: self.output, folder, names };
         let trained = if trains {
             run.train(self.resolved.to_toml(), record, restored)?
         } else {
@@ -239,12 +265,10 @@ impl Experiment<'_> {
             seconds: evaluated.seconds,
         });
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
-        let trainables = session.model.trainables();
-        let tensors = whole_tensors(trainables, &trainables.flat(), self.rank.group.as_ref())?;
         // With a result the run counts as finished: nothing of it may be missing then.
         agreed(&self.rank.control, || {
             record.secure_metrics()?;
-            self.write(session, &tensors, &result, folder)
+            self.write(&result, folder)
         })?;
         Ok(Work::Done(Box::new(result)))
     }
@@ -279,37 +303,19 @@ impl Experiment<'_> {
             trainable_parameters,
             images_per_second: (progress.steps > 0).then_some(speed),
             seconds: start.elapsed().as_secs_f64(),
-            bad_images: progress.bad_images,
+            bad_images: progress.left_out_images.count(),
             per_class: per_class.map_err(Failure::run)?,
             predictions: self.predictions.map(|_| evaluated.predictions),
         })
     }
 
-    /// Rank 0's files of a finished run.
-    fn write(
-        &self,
-        session: &Session,
-        tensors: &[(String, Tensor)],
-        result: &RunResult,
-        folder: Option<&RunFolder>,
-    ) -> Result<(), Failure> {
-        let Some(folder) = folder else { return Ok(()) };
-        let names = &self.resolved.names;
-        let metadata = [
-            ("data", names.data.clone()),
-            ("model", names.model.clone()),
-            ("method", names.method.clone()),
-            (FINGERPRINT_KEY, session.weights_fingerprint.clone()),
-        ];
-        let metadata: BTreeMap<String, String> =
-            metadata.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        let kind = session.model.precision().parameters;
-        let kind = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        folder.check().map_err(Failure::run)?;
-        trained::write(&folder.final_weights(), tensors, kind, metadata).map_err(Failure::run)?;
-        if let (Some(path), Some(classes)) = (self.predictions, &result.predictions) {
+    /// The result where there is a folder for it, and the predictions where they were asked for; by rank 0.
+    fn write(&self, result: &RunResult, folder: Option<&RunFolder>) -> Result<(), Failure> {
+        let predictions = self.predictions.zip(result.predictions.as_ref());
+        if let Some((path, classes)) = predictions.filter(|_| self.rank.leads()) {
             write_predictions(path, classes)?;
         }
+        let Some(folder) = folder else { return Ok(()) };
         folder.check().map_err(Failure::run)?;
         result.write(folder.path()).map_err(Failure::run)
     }
@@ -320,9 +326,24 @@ enum Work {
     Stopped(Outcome),
 }
 
-fn load(file: &Path, session: &Session, backbone: Option<&str>) -> Result<(), Failure> {
-    let file = TrainedFile::read(file).map_err(Failure::input)?;
-    file.load_into(session.model.trainables(), backbone).map_err(Failure::input)
+fn load(path: &Path, session: &Session) -> Result<TrainedFile, Failure> {
+    let file = TrainedFile::read(path).map_err(Failure::input)?;
+    let backbone = Some(session.weights_fingerprint.as_str());
+    file.load_into(session.model.trainables(), backbone).map_err(Failure::input)?;
+    Ok(file)
+}
+
+/// Refuses a file for predictions that could not be written in the end.
+fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let reason = if path.is_dir() {
+        "it is a folder".to_owned()
+    } else if !folder.is_dir() {
+        format!("there is no folder `{}`", folder.display())
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(format!("--predictions `{}` cannot be written: {reason}", path.display())))
 }
 
 fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {

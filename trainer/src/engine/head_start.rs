@@ -1,5 +1,6 @@
 //! First values of the classifier, computed by all ranks together.
 
+use super::bad_images::BadImages;
 use super::failure::Failure;
 use super::pass::Pass;
 use super::tree::ShardTree;
@@ -53,7 +54,8 @@ pub fn text_rows(text: &Tensor, projection: &Tensor) -> Tensor {
     no_grad(|| rows_from_text(text, projection))
 }
 
-/// Unit mean features of the classes over all training images, or the first class that has none.
+/// Unit mean features of the classes over all training images, or the first class that has none. Images that cannot
+/// be read are left out, and `bad` knows them afterwards.
 ///
 /// `shards` are parts of the list, of which each rank takes some; with a tree they are added up in its order.
 pub fn class_means(
@@ -61,6 +63,7 @@ pub fn class_means(
     pass: &Pass<'_>,
     classes: i64,
     tree: Option<ShardTree>,
+    bad: &mut BadImages,
 ) -> Result<Result<Tensor, i64>, Failure> {
     let group = walk.rank.group.as_ref();
     let own =
@@ -68,7 +71,7 @@ pub fn class_means(
     let mut parts = Vec::new();
     for number in 0..tree.map_or(1, |tree| tree.most()) {
         let shard = Some(own.start + number).filter(|shard| own.contains(shard));
-        let sums = sums_of(walk, pass, classes, shard)?;
+        let sums = sums_of(walk, pass, (classes, shard), bad)?;
         parts.extend(shard.map(|_| sums));
     }
     let all = if let Some(tree) = tree {
@@ -88,11 +91,17 @@ pub fn class_means(
 }
 
 /// Sums of frozen features by class, and in the last column the number of images: `[classes, width + 1]`.
-fn sums_of(walk: &Walk<'_>, pass: &Pass<'_>, classes: i64, shard: Option<u64>) -> Result<Tensor, Failure> {
+fn sums_of(
+    walk: &Walk<'_>,
+    pass: &Pass<'_>,
+    (classes, shard): (i64, Option<u64>),
+    bad: &mut BadImages,
+) -> Result<Tensor, Failure> {
     let model = pass.model();
     let width = model.vision().shape.width;
     let mut sums = Tensor::zeros([classes, width + 1], (Kind::Double, model.device()));
-    walk.through(shard, |part| {
+    walk.through(shard, bad, |part| {
+        let part = part.map(|(_, on_device)| on_device);
         let features = pass.features(part.map(|part| &part.bytes), false)?;
         if let Some((features, part)) = features.zip(part) {
             no_grad(|| {

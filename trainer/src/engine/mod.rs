@@ -2,6 +2,7 @@
 
 pub mod agreement;
 pub mod backbone;
+pub mod bad_images;
 pub mod bench;
 pub mod bf16;
 pub mod classifier;
@@ -11,6 +12,7 @@ pub mod evaluate;
 pub mod experiment;
 pub mod failure;
 pub mod feed;
+mod final_weights;
 pub mod frozen;
 pub mod head_start;
 mod heartbeat;

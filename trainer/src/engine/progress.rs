@@ -1,5 +1,6 @@
 //! How far a run is: everything about it that is not a tensor.
 
+use super::bad_images::BadImages;
 use crate::run::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -17,8 +18,9 @@ pub struct Progress {
     pub steps: u64,
     /// Samples seen.
     pub samples: u64,
-    /// Broken images left out.
-    pub bad_images: u64,
+    /// Images that cannot be read and were left out. Runs of older programs have counts in its place.
+    #[serde(default)]
+    pub left_out_images: BadImages,
     /// Steps that were skipped or rolled back because something was not finite.
     pub non_finite: u64,
     /// Steps that are not to be made, because they were rolled back.
@@ -59,9 +61,9 @@ impl EpochTotals {
         self.samples += samples;
     }
 
-    /// Mean loss of a step; 0 without one.
+    /// Mean loss of a step; NaN without one.
     pub fn mean_loss(&self) -> f64 {
-        self.losses / self.steps.max(1) as f64
+        self.losses / self.steps as f64
     }
 }
 
@@ -94,5 +96,25 @@ impl RunState {
     /// Where in the metrics the checkpoint was taken.
     pub fn mark(&self) -> Mark {
         Mark { position: self.metrics_position, step: self.progress.steps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_of_older_programs_is_read() {
+        let mut written = serde_json::to_value(Progress { steps: 7, ..Progress::default() }).unwrap();
+        let fields = written.as_object_mut().unwrap();
+        fields.remove("left_out_images");
+        fields.insert("bad_images".into(), 3.into());
+        let read: Progress = serde_json::from_value(written).unwrap();
+        assert_eq!(read, Progress { steps: 7, ..Progress::default() });
+    }
+
+    #[test]
+    fn an_epoch_without_a_loss_has_no_mean() {
+        assert!(EpochTotals::default().mean_loss().is_nan());
     }
 }

@@ -49,12 +49,13 @@ pub enum Decision {
 }
 
 /// Settings that change where and how fast a run computes, but not what it is; what files hold is compared by itself.
-const FREE: [&str; 23] = [
+const FREE: [&str; 24] = [
     "data.root",
     "data.train_list",
     "data.test_list",
     "data.class_names",
     "data.images",
+    "data.max_bad_images",
     "data.workers",
     "data.prefetch",
     "model.weights",
@@ -84,6 +85,12 @@ const ORDER: [&str; 6] = [
     "data.repeat_threshold",
     "data.shots",
 ];
+
+/// Whether a setting may differ where trained tensors are used again: the data and the backbone are compared by what
+/// they hold.
+pub fn is_free(key: &str) -> bool {
+    FREE.contains(&key)
+}
 
 impl Wish {
     /// A run that begins anew.
@@ -181,8 +188,7 @@ impl Wish {
         }
         let allowed = |key: &str| self.allow_changed.iter().any(|allowed| allowed == key);
         let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
-        let (free, changes): (Vec<_>, Vec<_>) =
-            theirs.diff(ours).into_iter().partition(|d| FREE.contains(&d.key.as_str()));
+        let (free, changes): (Vec<_>, Vec<_>) = theirs.diff(ours).into_iter().partition(|d| is_free(&d.key));
         let (allowed, refused): (Vec<_>, Vec<_>) = changes.into_iter().partition(|d| allowed(&d.key));
         for difference in free.iter().chain(&allowed) {
             tracing::info!("changed since the run was last started:{}", line(difference));

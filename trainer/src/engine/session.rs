@@ -1,6 +1,7 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
 use super::backbone::BackboneFile;
+use super::bad_images::{BadImages, Images, Limit, look_for_files};
 use super::bf16;
 use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
@@ -20,7 +21,7 @@ use crate::config::{
     Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
     Resolved, TunerKind as TunerName, auto_adapter_dim,
 };
-use crate::data::loader::{BadImages, LoaderOptions};
+use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{DataSet, Split, counts};
 use crate::data::transform::{TestView, TrainView, View};
@@ -59,15 +60,36 @@ pub struct Session {
     pub weights_fingerprint: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
+    /// Images left out so far: their files are missing, or the head's first values met them.
+    pub bad_images: BadImages,
     /// What was decided where the configuration leaves it open, for people.
     pub notes: Vec<String>,
 }
 
+/// What a session is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A run from its start.
+    Train,
+    /// A run that resumes: its head needs no first values.
+    Resume,
+    /// Tensors that are trained: no training image is read.
+    Evaluate,
+}
+
+impl Purpose {
+    /// Images that will be read.
+    fn images(self) -> &'static [Images] {
+        match self {
+            Self::Train | Self::Resume => &[Images::Training, Images::Test],
+            Self::Evaluate => &[Images::Test],
+        }
+    }
+}
+
 impl Session {
     /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
-    ///
-    /// A run that goes on from a checkpoint needs no first values of the head, which `restored` leaves out.
-    pub fn open(resolved: &Resolved, rank: &Rank, restored: bool) -> Result<Self, Failure> {
+    pub fn open(resolved: &Resolved, rank: &Rank, purpose: Purpose) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
         same_program(rank)?;
         same_configuration(rank, resolved)?;
@@ -75,6 +97,8 @@ impl Session {
         let data_fingerprint = data.fingerprint();
         same_data(rank, &data, &data_fingerprint)?;
         agreed(&rank.control, || fits(&config, rank))?;
+        let bad_images = look_for_files(&config, &data, purpose.images(), rank)?;
+        rank.begin("init");
         let DataSet { class_names, train, test } = data;
         let (train, test) = (Arc::new(train), Arc::new(test));
         let classes = class_names.len();
@@ -101,8 +125,10 @@ impl Session {
             return Err(Failure::input(message).on_all_ranks());
         }
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
-        let start = Start { config: &config, rank, class_names: &class_names, train: &train, restored };
+        let mut start =
+            Start { config: &config, rank, class_names: &class_names, train: &train, purpose, bad_images };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
+        let bad_images = start.bad_images;
         let (weights_fingerprint, frozen) = (file.fingerprint, FrozenWeights::of(&model));
         Ok(Self {
             config,
@@ -115,6 +141,7 @@ impl Session {
             order,
             weights_fingerprint,
             data_fingerprint,
+            bad_images,
             notes,
         })
     }
@@ -164,8 +191,8 @@ impl Session {
     }
 
     /// A loader's set-up on this rank.
-    pub fn loader(&self, view: View, bad_images: BadImages, rank: &Rank) -> LoaderPlan {
-        loader_plan(&self.config, view, bad_images, rank)
+    pub fn loader(&self, view: View, rank: &Rank) -> LoaderPlan {
+        loader_plan(&self.config, view, rank)
     }
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
@@ -210,10 +237,10 @@ fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) ->
     Ok(Sizes { blocks, classes: classes as i64, width, element })
 }
 
-fn loader_plan(config: &Config, view: View, bad_images: BadImages, rank: &Rank) -> LoaderPlan {
+fn loader_plan(config: &Config, view: View, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
     let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
-    LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize, bad_images } }
+    LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
 }
 
 fn test_view(config: &Config) -> View {
@@ -296,12 +323,13 @@ struct Start<'a> {
     rank: &'a Rank,
     class_names: &'a [String],
     train: &'a Arc<Split>,
-    restored: bool,
+    purpose: Purpose,
+    bad_images: BadImages,
 }
 
 impl Start<'_> {
     fn model(
-        &self,
+        &mut self,
         mut backbone: Backbone,
         tuner: TunerKind,
         classes: Classes,
@@ -309,7 +337,9 @@ impl Start<'_> {
     ) -> Result<Model, Failure> {
         let config = self.config;
         let text = backbone.text.take();
-        let init = if self.restored { HeadInit::Random } else { config.head.init.resolve(text.is_some()) };
+        // First values that other ones replace are not computed.
+        let starts = self.purpose == Purpose::Train;
+        let init = if starts { config.head.init.resolve(text.is_some()) } else { HeadInit::Random };
         let zero_shot = config.head.kind == HeadKind::ZeroShot;
         let text = if zero_shot || init == HeadInit::Text {
             Some(self.class_features(text.as_ref())?)
@@ -340,7 +370,7 @@ impl Start<'_> {
 
     /// First rows of the cosine head; `None` leaves the random ones.
     fn head_rows(
-        &self,
+        &mut self,
         init: HeadInit,
         text: Option<(Tensor, Tensor)>,
         model: &Model,
@@ -368,7 +398,7 @@ impl Start<'_> {
     }
 
     /// Unit mean features of the classes over all training images, each in the view of tests.
-    fn class_means(&self, model: &Model, shards: Option<&Shards>) -> Result<Tensor, Failure> {
+    fn class_means(&mut self, model: &Model, shards: Option<&Shards>) -> Result<Tensor, Failure> {
         let (config, rank) = (self.config, self.rank);
         let tree = shard_tree(config, rank);
         let plan = ListPlan {
@@ -376,15 +406,19 @@ impl Start<'_> {
             batch_size: config.eval.batch_size,
             parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
         };
-        let loader = loader_plan(config, test_view(config), BadImages::Stop, rank);
-        let side = i64::from(config.model.resolution);
-        let walk = Walk { rank, plan, split: self.train, loader, side };
-        let classes = self.class_names.len() as i64;
-        class_means(&walk, &Pass::new(model, shards), classes, tree)?.map_err(|class| {
-            let name = &self.class_names[class as usize];
-            let remedy = "use head.init=text or head.init=random";
-            let message = format!("class {class} (`{name}`) has no training image to start from; {remedy}");
-            Failure::input(message).on_all_ranks()
+        let loader = loader_plan(config, test_view(config), rank);
+        let (side, limit) = (i64::from(config.model.resolution), Limit::before_training(config));
+        let walk = Walk { rank, plan, split: self.train, images: Images::Training, limit, loader, side };
+        let (pass, classes) = (Pass::new(model, shards), self.class_names.len());
+        class_means(&walk, &pass, classes as i64, tree, &mut self.bad_images)?.map_err(|class| {
+            let (class, name) = (class as usize, &self.class_names[class as usize]);
+            let what = match counts(self.train.labels(), classes)[class] {
+                0 => format!("class {class} (`{name}`) has no training image to start from"),
+                n => format!(
+                    "none of the {n} training images of class {class} (`{name}`) can be read to start from"
+                ),
+            };
+            Failure::input(format!("{what}; use head.init=text or head.init=random")).on_all_ranks()
         })
     }
 }

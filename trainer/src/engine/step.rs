@@ -60,8 +60,8 @@ pub enum Reduction {
 /// What a rank tells the others at a step, beside its gradient.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Notice {
-    /// Samples left out because their image is broken.
-    pub skipped: u64,
+    /// Images that cannot be read and that this rank is the first to meet.
+    pub bad_images: u64,
     /// This rank cannot go on.
     pub failed: bool,
     /// This rank was asked to stop.
@@ -78,8 +78,8 @@ pub struct StepOutcome {
     pub loss: f64,
     /// Samples of the global batch.
     pub samples: u64,
-    /// Samples left out by any rank.
-    pub skipped: u64,
+    /// Images that cannot be read, met by any rank for the first time.
+    pub bad_images: u64,
     /// Loss and gradient are finite.
     pub finite: bool,
     /// Some rank cannot go on; nothing was updated.
@@ -98,7 +98,7 @@ mod row {
     pub const NORMALISER: i64 = 1;
     pub const DIVISOR: i64 = 2;
     pub const SAMPLES: i64 = 3;
-    pub const SKIPPED: i64 = 4;
+    pub const BAD_IMAGES: i64 = 4;
     pub const FAILED: i64 = 5;
     pub const STOP: i64 = 6;
     pub const SAVE: i64 = 7;
@@ -151,34 +151,31 @@ impl<'a> Stepper<'a> {
         Self { parts, sync, row: None, sgd }
     }
 
-    /// Backward over this rank's part, one reduction of exactly the trainable gradients, and the update.
+    /// Backward over this rank's part, and one reduction of exactly the trainable gradients. Nothing is updated yet.
     ///
-    /// A rank without samples, or one that failed, takes part with zeros (law 4). Without `apply` nothing is updated.
-    pub fn step(
-        &mut self,
-        work: &Work,
-        notice: Notice,
-        learning_rate: f64,
-        apply: bool,
-    ) -> Result<StepOutcome, CollectiveError> {
+    /// A rank without samples, or one that failed, takes part with zeros (law 4).
+    pub fn reduce(&mut self, work: &Work, notice: Notice) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
         };
         // The division stays on the device: no wait for the host before the update is queued.
         let mut gradient = self.parts.pass.model().trainables().gradient();
-        let divisor = scalars.get(row::DIVISOR).clamp_min(f64::MIN_POSITIVE).to_kind(gradient.kind());
+        // A batch without a sample has a gradient of zeros: no divisor may make 0/0 of them.
+        let least = f64::from(f32::MIN_POSITIVE);
+        let divisor = scalars.get(row::DIVISOR).clamp_min(least).to_kind(gradient.kind());
         let _ = gradient.g_div_(&divisor);
         let mut finite = gradient.sum(Kind::Double).isfinite().to_kind(Kind::Double).view([1]);
         if self.parts.classifier.is_collective() {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
         }
-        let outcome = outcome(&scalars, &finite, &own_finite);
-        if apply && !outcome.failed && outcome.finite && outcome.samples > 0 {
-            let mut flat = self.parts.pass.model().trainables().flat();
-            self.sgd.step(&mut flat, &gradient, learning_rate);
-        }
-        Ok(outcome)
+        Ok(outcome(&scalars, &finite, &own_finite))
+    }
+
+    /// Makes the step of the gradient that was reduced last.
+    pub fn update(&mut self, learning_rate: f64) {
+        let trainables = self.parts.pass.model().trainables();
+        self.sgd.step(&mut trainables.flat(), &trainables.gradient(), learning_rate);
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
@@ -300,7 +297,7 @@ impl RowOf {
             self.normaliser,
             self.divisor,
             self.samples as f64,
-            notice.skipped as f64,
+            notice.bad_images as f64,
             flag(notice.failed),
             flag(notice.stop),
             flag(notice.save),
@@ -325,7 +322,7 @@ fn outcome(scalars: &Tensor, gradient_finite: &Tensor, own_finite: &Tensor) -> S
     StepOutcome {
         loss,
         samples,
-        skipped: at(row::SKIPPED) as u64,
+        bad_images: at(row::BAD_IMAGES) as u64,
         finite: (loss.is_finite() || samples == 0) && values[row::WIDTH] > 0.0,
         failed: at(row::FAILED) > 0.0,
         stop: at(row::STOP) > 0.0,

@@ -1,6 +1,7 @@
 //! Training: one visible loop.
 
 use super::agreement::check_agreement;
+use super::bad_images::{BadImage, Images, Limit};
 use super::contention::Contention;
 use super::failure::Failure;
 use super::feed::Plan;
@@ -12,7 +13,7 @@ use super::saving::{Occasion, Saver};
 use super::schedule::LearningRate;
 use super::step::{Notice, StepOutcome, Stepper};
 use crate::config::NonFinite;
-use crate::data::loader::{Batch, Loader, Skipped};
+use crate::data::loader::{Batch, Loader};
 use crate::model::Model;
 use crate::model::loss::Loss;
 use crate::run::{EpochRecord, EvalRecord, Record, Reporter, Request, StepRecord};
@@ -33,8 +34,8 @@ pub struct Training<'a, 'b> {
     pub max_steps: u64,
     /// Steps between two comparisons of the trained tensors over ranks; 0 for none.
     pub check_every: u64,
-    /// Broken images that may be left out, over the whole run.
-    pub max_bad_images: u64,
+    /// How many images the run may leave out.
+    pub limit: Limit,
     /// What a step does that is not finite, and how many such steps a run may have.
     pub non_finite: (NonFinite, u64),
     /// What the frozen weights were at the start.
@@ -66,7 +67,7 @@ pub enum End {
 
 /// An evaluation after an epoch, by all ranks; nothing where none is wanted.
 pub type AtEpochEnd<'a> =
-    dyn FnMut(u64, u64, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
+    dyn FnMut(&mut Progress, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
 
 /// A step under way.
 struct Made {
@@ -135,7 +136,9 @@ impl Training<'_, '_> {
             Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, Some("the loader ended before the epoch did".to_owned())),
         };
-        let notice = self.notice(progress, batch.as_ref(), problem.is_some());
+        let skipped = batch.as_ref().map_or(&[][..], |batch| &batch.skipped);
+        let bad = progress.left_out_images.news(Images::Training, skipped);
+        let notice = self.notice(progress, &bad, problem.is_some());
         let (epoch, in_epoch) = (progress.epoch, progress.in_epoch);
         let work = self.plan.work(
             (epoch, in_epoch),
@@ -147,10 +150,18 @@ impl Training<'_, '_> {
         let apply = !progress.left_out.contains(&(progress.steps + 1));
         let outcome = {
             let _entered = self.rank.activity.enter("step");
-            stepper.step(&work, notice, rate, apply)?
+            stepper.reduce(&work, notice)?
         };
         if outcome.failed {
             return Err(self.common_failure(problem.as_deref())?);
+        }
+        if outcome.bad_images > 0
+            && let Err(failure) = progress.left_out_images.meet(&bad, self.limit, self.rank)
+        {
+            return Err(self.keep(model, stepper, progress, failure));
+        }
+        if apply && outcome.finite && outcome.samples > 0 {
+            stepper.update(rate);
         }
         let bytes = self.rank.activity.now().0.bytes - bytes;
         let made = Made { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
@@ -161,14 +172,10 @@ impl Training<'_, '_> {
         self.follow_up(model, stepper, progress, &outcome)
     }
 
-    fn notice(&self, progress: &Progress, batch: Option<&Batch>, failed: bool) -> Notice {
-        let mut skipped = 0;
-        for Skipped { path, reason, .. } in batch.iter().flat_map(|batch| &batch.skipped) {
-            skipped += 1;
-            tracing::warn!("image left out: {path}: {reason}");
-        }
+    fn notice(&self, progress: &Progress, bad: &[BadImage], failed: bool) -> Notice {
         let stop = self.rank.signals.requested().is_some();
-        Notice { skipped, failed, stop, save: self.saver.is_due_after(progress.steps + 1) }
+        let save = self.saver.is_due_after(progress.steps + 1);
+        Notice { bad_images: bad.len() as u64, failed, stop, save }
     }
 
     /// Counts a step and writes its line.
@@ -179,7 +186,6 @@ impl Training<'_, '_> {
         progress.in_epoch += 1;
         progress.of_epoch = self.plan.steps(progress.epoch);
         progress.samples += outcome.samples;
-        progress.bad_images += outcome.skipped;
         progress.seconds += seconds;
         progress.totals.seconds += seconds;
         if outcome.samples > 0 && outcome.finite {
@@ -206,7 +212,7 @@ impl Training<'_, '_> {
         self.recorder.step(progress.epoch, progress.steps);
     }
 
-    /// What comes after a step: limits, comparison of ranks, checkpoint, the wish to stop.
+    /// What comes after a step: comparison of ranks, checkpoint, the wish to stop.
     fn follow_up(
         &mut self,
         model: &Model,
@@ -214,13 +220,6 @@ impl Training<'_, '_> {
         progress: &Progress,
         outcome: &StepOutcome,
     ) -> Result<Option<End>, Failure> {
-        if progress.bad_images > self.max_bad_images {
-            let message = format!(
-                "{} images could not be read, more than data.max_bad_images={} allows; the logs name them",
-                progress.bad_images, self.max_bad_images
-            );
-            return Err(Failure::run(message).on_all_ranks());
-        }
         if self.check_every > 0 && progress.steps.is_multiple_of(self.check_every) {
             check_agreement(model.trainables(), self.rank, progress.steps)?;
         }
@@ -301,7 +300,7 @@ impl Training<'_, '_> {
         progress: &mut Progress,
         at_epoch_end: &mut AtEpochEnd<'_>,
     ) -> Result<Option<Request>, Failure> {
-        match at_epoch_end(progress.epoch - 1, progress.steps, self.reporter) {
+        match at_epoch_end(progress, self.reporter) {
             Ok(None) => progress.evaluation_due = false,
             Ok(Some((record, metric))) => {
                 progress.evaluation_due = false;
@@ -314,7 +313,7 @@ impl Training<'_, '_> {
                 self.save_and_wait(model, stepper, progress)?;
                 return self.common_request();
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(self.keep(model, stepper, progress, failure)),
         }
         Ok(None)
     }
@@ -348,6 +347,33 @@ impl Training<'_, '_> {
         self.rank.begin("saving");
         let _entered = self.rank.activity.enter("checkpoint");
         super::failure::agreed(&self.rank.control, || self.saver.finish())
+    }
+
+    /// Saves what is trained before a failure ends the run, where all ranks know of it; the failure, with a word on that.
+    pub fn keep(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &Progress,
+        failure: Failure,
+    ) -> Failure {
+        if !failure.common || progress.steps == 0 {
+            return failure;
+        }
+        match self.save_and_wait(model, stepper, progress) {
+            Ok(()) => Failure {
+                message: format!(
+                    "{failure}; the {} steps made so far are saved, and `--resume auto` continues from there",
+                    progress.steps
+                ),
+                ..failure
+            },
+            Err(error) if error.common => {
+                tracing::warn!("what was trained could not be saved: {error}");
+                failure
+            }
+            Err(error) => error,
+        }
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.

@@ -1,11 +1,13 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
+use super::bad_images::{BadImages, Limit};
 use super::classifier::Classifier;
 use super::contention::Contention;
 use super::evaluate::{Evaluated, Evaluation};
 use super::experiment::Restored;
 use super::failure::{Failure, agreed};
 use super::feed::Plan;
+use super::final_weights;
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
 use super::recorder::Recorder;
@@ -17,9 +19,9 @@ use super::step::{Accumulation, Parts, Reduction, Stepper};
 use super::sync::SyncOptions;
 use super::train::{End, Training};
 use crate::config::{
-    Accumulation as AccumulationName, BestMetric, Config, NonFinite, Schedule as ScheduleName, Wire,
+    Accumulation as AccumulationName, BestMetric, Config, Names, NonFinite, Schedule as ScheduleName, Wire,
 };
-use crate::data::loader::{BadImages, Loader};
+use crate::data::loader::Loader;
 use crate::run::checkpoint::Reader;
 use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary};
 use launcher::protocol::{Outcome, Phase};
@@ -38,6 +40,8 @@ pub struct TrainingRun<'a> {
     pub output: Output,
     /// Rank 0's run folder.
     pub folder: Option<&'a RunFolder>,
+    /// What it is a run of.
+    pub names: &'a Names,
 }
 
 /// How far training came, and how it ended.
@@ -60,8 +64,9 @@ impl TrainingRun<'_> {
     /// Evaluates the start, or what was loaded.
     pub fn evaluate_only(self, record: &mut Recorder) -> Result<Trained, Failure> {
         let mut reporter = Reporter::new(self.output, progress_plan(self, 0));
-        let evaluated = self.evaluate(record, &mut reporter)?;
-        Ok(Trained { progress: Progress::default(), end: Finish::Evaluated(evaluated) })
+        let mut progress = self.fresh();
+        let evaluated = self.evaluate(record, &mut reporter, &mut progress.left_out_images)?;
+        Ok(Trained { progress, end: Finish::Evaluated(evaluated) })
     }
 
     /// Trains from the start or from `restored`, and evaluates.
@@ -75,10 +80,11 @@ impl TrainingRun<'_> {
         let (config, plan) = (&session.config, session.plan(rank));
         let classifier = session.classifier(rank, plan.most_at_once());
         let mut stepper = Stepper::new(parts(session, rank, &classifier));
-        let mut progress = Progress::default();
+        let mut progress = self.fresh();
         if let Some(Restored { state, tensors }) = restored {
             restore(session, stepper.momentum(), tensors.as_deref(), rank)?;
             progress = state.progress;
+            progress.left_out_images.join(&session.bad_images);
             if progress.in_epoch > 0 && progress.is_between_epochs() {
                 // Where the size of a batch was changed, the same epoch has another number of steps.
                 progress.in_epoch = plan.steps(progress.epoch);
@@ -113,6 +119,10 @@ impl TrainingRun<'_> {
         }
     }
 
+    fn fresh(self) -> Progress {
+        Progress { left_out_images: self.session.bad_images.clone(), ..Progress::default() }
+    }
+
     /// One stretch of training, up to the end, a stop or a rollback.
     fn train_on(
         self,
@@ -131,7 +141,7 @@ impl TrainingRun<'_> {
             rate: learning_rate(config, plan),
             max_steps: config.train.max_steps,
             check_every: config.distributed.check_every_steps,
-            max_bad_images: config.data.max_bad_images,
+            limit: Limit::within(config),
             non_finite: (config.train.non_finite, config.train.max_non_finite),
             frozen: &session.frozen,
             loss: &|epoch| session.loss(epoch),
@@ -145,17 +155,18 @@ impl TrainingRun<'_> {
             training.save(model, stepper, progress, Occasion::Regular)?;
         }
         let every = config.eval.every_epochs;
-        let end = training.run(model, stepper, loader, progress, &mut |epoch, step, reporter| {
-            if every == 0 || (epoch + 1) % every != 0 {
+        let end = training.run(model, stepper, loader, progress, &mut |progress, reporter| {
+            let (epoch, step) = (progress.epoch, progress.steps);
+            if every == 0 || !epoch.is_multiple_of(every) {
                 return Ok(None);
             }
             rank.begin("evaluating");
-            let evaluated = evaluation(session, rank).run(rank, reporter)?;
+            let evaluated = evaluation(session, rank).run(rank, reporter, &mut progress.left_out_images)?;
             rank.begin("training");
             let summary = summarise(&evaluated, session)?;
             let (split, seconds) = ("test".to_owned(), evaluated.seconds);
             let metric = best_metric(config.checkpoint.best, &summary);
-            Ok(Some((EvalRecord { epoch: epoch + 1, step, split, summary, seconds }, metric)))
+            Ok(Some((EvalRecord { epoch, step, split, summary, seconds }, metric)))
         })?;
         match end {
             End::Rollback => return Ok(TrainEnd::Rollback),
@@ -170,7 +181,7 @@ impl TrainingRun<'_> {
             training.tell_epoch(progress);
         }
         training.reporter.finish();
-        match self.evaluate(training.recorder, training.reporter) {
+        match self.evaluate(training.recorder, training.reporter, &mut progress.left_out_images) {
             Ok(evaluated) => {
                 if let Some(metric) = best_metric(config.checkpoint.best, &summarise(&evaluated, session)?) {
                     training.save(model, stepper, progress, Occasion::Evaluated(metric))?;
@@ -182,21 +193,27 @@ impl TrainingRun<'_> {
                 let request = training.common_request()?;
                 request.map(|request| TrainEnd::Finished(Finish::Stopped(request))).ok_or(failure)
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(training.keep(model, stepper, progress, failure)),
         }
     }
 
-    fn evaluate(self, record: &mut Recorder, reporter: &mut Reporter) -> Result<Evaluated, Failure> {
+    /// The last evaluation. What was trained is on disk before it: that a test image is broken must not cost it.
+    fn evaluate(
+        self,
+        record: &mut Recorder,
+        reporter: &mut Reporter,
+        bad: &mut BadImages,
+    ) -> Result<Evaluated, Failure> {
+        self.rank.begin("saving");
+        final_weights::write(self.session, self.names, self.folder, self.rank)?;
         record.phase(Phase::Evaluating);
         self.rank.begin("evaluating");
-        evaluation(self.session, self.rank).run(self.rank, reporter)
+        evaluation(self.session, self.rank).run(self.rank, reporter, bad)
     }
 
     fn loader(self, plan: &Plan, progress: &Progress) -> Result<Loader, Failure> {
         let (session, rank) = (self.session, self.rank);
-        let skips = session.config.data.max_bad_images > 0;
-        let policy = if skips { BadImages::Skip } else { BadImages::Stop };
-        let loader = session.loader(session.train_view(), policy, rank);
+        let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(progress.epoch, progress.in_epoch);
         agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))
     }
@@ -223,7 +240,8 @@ impl TrainingRun<'_> {
         restore(self.session, stepper.momentum(), tensors, self.rank)?;
         agreed(control, || record.cut_metrics(state.mark()))?;
         let (non_finite, left_out) = (now.non_finite, now.left_out.clone());
-        Ok(Progress { non_finite, left_out, ..state.progress })
+        let left_out_images = now.left_out_images.clone();
+        Ok(Progress { left_out_images, non_finite, left_out, ..state.progress })
     }
 }
 
@@ -251,7 +269,8 @@ pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
     Evaluation {
         pass: session.pass(),
         classifier: session.classifier(rank, session.config.eval.batch_size),
-        loader: session.loader(session.test_view(), BadImages::Stop, rank),
+        loader: session.loader(session.test_view(), rank),
+        limit: Limit::within(&session.config),
         split: Arc::clone(&session.test),
         classes: session.class_names.len(),
         batch_size: session.config.eval.batch_size,

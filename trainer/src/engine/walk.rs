@@ -1,5 +1,6 @@
 //! All samples of a list through the model, once, by all ranks together.
 
+use super::bad_images::{BadImages, Images, Limit};
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, to_device};
 use super::loading::LoaderPlan;
@@ -21,6 +22,10 @@ pub struct Walk<'a> {
     pub plan: ListPlan,
     /// The list.
     pub split: &'a Arc<Split>,
+    /// Which list it is.
+    pub images: Images,
+    /// How many images of the run may be left out.
+    pub limit: Limit,
     /// How its images are loaded.
     pub loader: LoaderPlan,
     /// Side of an image.
@@ -29,33 +34,40 @@ pub struct Walk<'a> {
 
 impl Walk<'_> {
     /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
-    /// where this rank has no part, or where it could not go on. What stands in the way of any rank ends the walk of all
-    /// soon after.
+    /// where this rank has no part, where no image of the batch can be read, or where the rank could not go on. What
+    /// stands in the way of any rank ends the walk of all soon after. Images that cannot be read are left out, and
+    /// `bad` knows them afterwards.
     pub fn through(
         &self,
         part: Option<u64>,
-        mut each: impl FnMut(Option<&MicroBatch>) -> Result<(), CollectiveError>,
+        bad: &mut BadImages,
+        mut each: impl FnMut(Option<(&Batch, &MicroBatch)>) -> Result<(), CollectiveError>,
     ) -> Result<(), Failure> {
         let rank = self.rank;
         let plan = self.plan;
         let requests = part.into_iter().flat_map(move |part| plan.requests(part));
         let start = || self.loader.start(Arc::clone(self.split), requests);
         let mut loader = agreed(&rank.control, start)?;
-        let mut problem = None;
+        let (mut problem, mut met) = (None, Vec::new());
         for number in 0..self.plan.most() {
-            if number % BATCHES_BETWEEN_LOOKS == 0 && self.any_stopped(problem.is_some())? {
+            let stopped = problem.is_some() || bad.exceeds(met.len(), self.limit);
+            if number % BATCHES_BETWEEN_LOOKS == 0 && self.any_stopped(stopped)? {
                 break;
             }
             // Each batch is a sign of life: without collective calls in it there would be none until the walk ends.
             let _entered = rank.activity.enter("batch");
-            let batch = if problem.is_none() { self.next(&mut loader) } else { Ok(None) };
+            let batch = if stopped { Ok(None) } else { self.next(&mut loader) };
             let batch = batch.unwrap_or_else(|failure| {
                 problem = Some(failure);
                 None
             });
-            each(batch.map(|batch| to_device(&batch, self.side, rank.device)).as_ref())?;
+            met.extend(batch.iter().flat_map(|batch| bad.news(self.images, &batch.skipped)));
+            let batch = batch.filter(|batch| !batch.is_empty());
+            let on_device = batch.as_ref().map(|batch| to_device(batch, self.side, rank.device));
+            each(batch.as_ref().zip(on_device.as_ref()))?;
         }
-        agreed(&rank.control, || problem.map_or(Ok(()), Err))
+        agreed(&rank.control, || problem.map_or(Ok(()), Err))?;
+        bad.meet(&met, self.limit, rank)
     }
 
     /// Whether some rank cannot go on, or was asked not to.

@@ -44,12 +44,12 @@ pub struct StepRecord {
     pub epoch: u64,
     /// Its number, from 1 over the whole run.
     pub step: u64,
-    /// Mean loss over the global batch, in full precision; null (here NaN) if it is not finite.
+    /// Mean loss over the global batch, in full precision; null (here NaN) if it is not finite or no image is left.
     #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
     /// The learning rate it was made with.
     pub learning_rate: f64,
-    /// Images of the global batch.
+    /// Images of the global batch, but for those left out; with none the step changed nothing.
     pub samples: u64,
     /// Images a second over all ranks.
     pub images_per_second: f64,
@@ -85,7 +85,7 @@ pub struct EpochRecord {
     pub epoch: u64,
     /// Steps done over the whole run.
     pub step: u64,
-    /// Mean of the losses of its steps; null (here NaN) if it is not finite.
+    /// Mean of the losses of its steps; null (here NaN) if it is not finite or no step has one.
     #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
     /// Images it went through.

@@ -212,11 +212,11 @@ impl Reporter {
     }
 
     fn write_figures(&mut self, step: &StepRecord) {
-        let _ = write!(
-            self.line,
-            "loss {:.4}  lr {:.3e}  {:.0} img/s",
-            step.loss, step.learning_rate, step.images_per_second
-        );
+        let _ = match step.samples {
+            0 => write!(self.line, "no image can be read"),
+            _ => write!(self.line, "loss {:.4}", step.loss),
+        };
+        let _ = write!(self.line, "  lr {:.3e}  {:.0} img/s", step.learning_rate, step.images_per_second);
     }
 
     fn print(&mut self) {

@@ -39,11 +39,11 @@ pub struct RunResult {
     pub images_per_second: Option<f64>,
     /// Seconds the whole run took.
     pub seconds: f64,
-    /// Images that could not be read and were left out, of training and test together.
+    /// Images that could not be read and were left out, of training and test together, each counted once.
     pub bad_images: u64,
     /// The classes, in label order.
     pub per_class: Vec<ClassResult>,
-    /// The predicted class of each test image, in the order of the test set; only when asked for.
+    /// The predicted class of each test image, in the order of the test set, -1 for one left out; only when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<i64>>,
 }
@@ -55,7 +55,7 @@ pub struct ClassResult {
     pub name: String,
     /// Its training images.
     pub train_count: u64,
-    /// Its test images.
+    /// Its test images, but for those left out.
     pub test_count: u64,
     /// Those of them that were recognised.
     pub correct: u64,

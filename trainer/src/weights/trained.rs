@@ -15,6 +15,8 @@ use tch::{Kind, Tensor};
 
 /// Key of the metadata that tells which backbone the tensors belong to.
 pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
+/// Key of the metadata that tells on which data the tensors were trained.
+pub const DATA_FINGERPRINT_KEY: &str = "data_fingerprint";
 
 /// Trained tensors that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,7 @@ pub struct TrainedFile {
     file: String,
     tensors: BTreeMap<String, HostTensor>,
     backbone: Option<String>,
+    data: Option<String>,
 }
 
 impl TrainedFile {
@@ -80,7 +83,7 @@ impl TrainedFile {
         let file = path.display().to_string();
         if !looks_like_safetensors(path) {
             let checkpoint = read_checkpoint(path)?;
-            return Ok(Self { file, tensors: checkpoint.tensors, backbone: None });
+            return Ok(Self { file, tensors: checkpoint.tensors, backbone: None, data: None });
         }
         let mapped = MappedWeights::open(path)?;
         let host = |(name, raw): (&str, super::safetensors_map::RawTensor<'_>)| {
@@ -89,7 +92,19 @@ impl TrainedFile {
             (name.to_owned(), tensor)
         };
         let tensors = mapped.tensors().map(host).collect();
-        Ok(Self { file, tensors, backbone: mapped.metadata().get(FINGERPRINT_KEY).cloned() })
+        let metadata = |key| mapped.metadata().get(key).cloned();
+        let (backbone, data) = (metadata(FINGERPRINT_KEY), metadata(DATA_FINGERPRINT_KEY));
+        Ok(Self { file, tensors, backbone, data })
+    }
+
+    /// Fingerprint of the data that the tensors were trained on, where the file tells it.
+    pub fn data_fingerprint(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
+    /// Whether this program wrote the file, rather than another one or the official code.
+    pub fn is_of_a_run(&self) -> bool {
+        self.backbone.is_some()
     }
 
     /// Puts the values into `trainables`, all or none: every name and every shape has to match.

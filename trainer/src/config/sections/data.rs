@@ -36,7 +36,8 @@ section! {
         pub repeat_threshold: f64,
         /// Images kept of each class. Takes effect with `data.sampler = "n_shot"`.
         pub shots: u32,
-        /// Broken images that a run may leave out before it stops, counted over all ranks.
+        /// Images that a run may leave out because they are missing or broken, before it stops: over all ranks, in
+        /// class means, training and evaluation together, each image counted once.
         pub max_bad_images: u64,
         /// Threads of each rank that read and decode images; 0 takes what the rank's share of the cores
         /// allows.

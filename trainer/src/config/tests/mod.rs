@@ -1,5 +1,6 @@
 //! Tests of the whole room, by subject.
 
+mod changed;
 mod combinations;
 mod files;
 mod layers;
@@ -7,7 +8,7 @@ mod presets;
 mod refusals;
 mod round_trip;
 
-use super::{ConfigError, Presets, Resolved, Selection};
+use super::{ConfigError, Origin, Presets, Resolved, Selection};
 use std::path::Path;
 
 /// A working directory that need not exist.

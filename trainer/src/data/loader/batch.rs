@@ -1,6 +1,5 @@
 //! What is asked of the loader, what it hands out, and the chunks in between.
 
-use super::BadImages;
 use crate::data::error::DataError;
 use crate::data::source::Split;
 use bytes::BytesMut;
@@ -38,7 +37,7 @@ pub struct Batch {
     pub samples: Vec<u64>,
     /// Their positions in the epoch.
     pub positions: Vec<u64>,
-    /// What was asked for and is not here.
+    /// Images that could not be read: asked for and not here.
     pub skipped: Vec<Skipped>,
 }
 
@@ -128,18 +127,12 @@ impl Open {
 }
 
 /// Makes a batch of all its chunks.
-pub(super) fn join(
-    mut chunks: Vec<Chunk>,
-    split: &Split,
-    bytes: usize,
-    bad_images: BadImages,
-) -> Result<Batch, DataError> {
+pub(super) fn join(mut chunks: Vec<Chunk>, split: &Split, bytes: usize) -> Result<Batch, DataError> {
     chunks.sort_unstable_by_key(|chunk| chunk.range.start);
     let mut failures: Vec<(usize, DataError)> =
         chunks.iter_mut().flat_map(|chunk| std::mem::take(&mut chunk.failures)).collect();
     // The first failure of the batch is reported, not the first in time, so that runs agree.
-    let stops = |error: &DataError| bad_images == BadImages::Stop || !error.is_image_failure();
-    if let Some(first) = failures.iter().position(|(_, error)| stops(error)) {
+    if let Some(first) = failures.iter().position(|(_, error)| !error.is_image_failure()) {
         return Err(failures.swap_remove(first).1);
     }
     let mut chunks = chunks.into_iter();

@@ -43,8 +43,8 @@ fn split(levels: Levels) -> Arc<Split> {
 
 const VIEW: View = View::Test(TestView { size: 2, resize: 2, filter: Filter::Bilinear });
 
-fn options(workers: usize, prefetch: usize, bad_images: BadImages) -> LoaderOptions {
-    LoaderOptions { workers, prefetch, bad_images }
+fn options(workers: usize, prefetch: usize) -> LoaderOptions {
+    LoaderOptions { workers, prefetch }
 }
 
 fn request(samples: std::ops::Range<u64>) -> Request {
@@ -67,11 +67,8 @@ fn batches_come_in_the_order_of_their_requests() {
     for (workers, prefetch) in [(1, 1), (1, 4), (3, 1), (4, 2), (5, 9)] {
         let ranges = [0..17, 17..17, 17..18, 18..80, 3..3, 90..100];
         let slow = Levels { pause: Duration::from_micros(100), ..levels() };
-        let mut loader = start(
-            slow,
-            ranges.iter().cloned().map(request).collect(),
-            options(workers, prefetch, BadImages::Stop),
-        );
+        let mut loader =
+            start(slow, ranges.iter().cloned().map(request).collect(), options(workers, prefetch));
         for range in ranges {
             let batch = loader.next().expect("a batch").expect("no error");
             assert_eq!(batch.epoch, 3);
@@ -84,27 +81,13 @@ fn batches_come_in_the_order_of_their_requests() {
 
 #[test]
 fn no_request_is_the_end() {
-    assert!(start(levels(), vec![], options(3, 2, BadImages::Stop)).next().is_none());
-}
-
-#[test]
-fn the_first_bad_image_of_the_order_stops() {
-    let bad = Levels { bad: vec![13, 21, 8], pause: Duration::from_micros(200), ..levels() };
-    let mut loader =
-        start(bad, vec![request(0..5), request(5..30), request(30..40)], options(4, 3, BadImages::Stop));
-    check(&loader.next().expect("a batch").expect("no error"), &[0, 1, 2, 3, 4]);
-    let error = loader.next().expect("a batch").expect_err("an error");
-    assert_eq!(
-        error.to_string(),
-        "image `level 8`: the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image"
-    );
-    assert!(loader.next().is_none());
+    assert!(start(levels(), vec![], options(3, 2)).next().is_none());
 }
 
 #[test]
 fn bad_images_are_skipped_and_named() {
     let bad = Levels { bad: vec![0, 3, 4, 9], ..levels() };
-    let mut loader = start(bad, vec![request(0..10), request(3..5)], options(2, 2, BadImages::Skip));
+    let mut loader = start(bad, vec![request(0..10), request(3..5)], options(2, 2));
     let batch = loader.next().expect("a batch").expect("no error");
     check(&batch, &[1, 2, 5, 6, 7, 8]);
     let skipped: Vec<_> =
@@ -116,9 +99,9 @@ fn bad_images_are_skipped_and_named() {
 }
 
 #[test]
-fn a_panic_is_an_error_also_when_bad_images_are_skipped() {
-    let panics = Levels { panics: Some(6), ..levels() };
-    let mut loader = start(panics, vec![request(0..10)], options(2, 2, BadImages::Skip));
+fn a_panic_is_an_error_and_no_bad_image() {
+    let panics = Levels { bad: vec![2], panics: Some(6), ..levels() };
+    let mut loader = start(panics, vec![request(0..10)], options(2, 2));
     let error = loader.next().expect("a batch").expect_err("an error");
     assert!(
         matches!(&error, DataError::Panicked { name, message } if name == "sample 6" && message == "a made-up defect")
@@ -128,15 +111,14 @@ fn a_panic_is_an_error_also_when_bad_images_are_skipped() {
 #[test]
 fn a_panic_of_the_order_is_an_error() {
     let requests = (0..3u64).map(|i| if i == 1 { panic!("no order") } else { request(0..2) });
-    let mut loader =
-        Loader::start(split(levels()), VIEW, requests, options(2, 1, BadImages::Stop)).expect("threads");
+    let mut loader = Loader::start(split(levels()), VIEW, requests, options(2, 1)).expect("threads");
     assert!(loader.next().expect("a batch").is_ok());
     assert!(matches!(loader.next(), Some(Err(DataError::Panicked { message, .. })) if message == "no order"));
 }
 
 #[test]
 fn a_sample_outside_the_split_is_an_error() {
-    let mut loader = start(levels(), vec![request(98..101)], options(1, 1, BadImages::Skip));
+    let mut loader = start(levels(), vec![request(98..101)], options(1, 1));
     let error = loader.next().expect("a batch").expect_err("an error");
     assert_eq!(error.to_string(), "sample 100 was asked for, but the split has 100");
 }
@@ -146,8 +128,7 @@ fn prefetch_bounds_what_is_read_ahead() {
     let counted = levels();
     let reads = counted.reads.clone();
     let requests = (0..).map(|i: u64| request(i % 10 * 10..i % 10 * 10 + 10));
-    let mut loader =
-        Loader::start(split(counted), VIEW, requests, options(3, 4, BadImages::Stop)).expect("threads");
+    let mut loader = Loader::start(split(counted), VIEW, requests, options(3, 4)).expect("threads");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(reads.load(Ordering::Relaxed), 40);
     assert!(loader.next().expect("a batch").is_ok());
@@ -160,7 +141,7 @@ fn dropping_ends_the_threads_promptly() {
     let slow = Levels { pause: Duration::from_millis(5), ..levels() };
     let reads = slow.reads.clone();
     let requests = std::iter::repeat_with(|| request(0..100));
-    let loader = Loader::start(split(slow), VIEW, requests, options(4, 8, BadImages::Stop)).expect("threads");
+    let loader = Loader::start(split(slow), VIEW, requests, options(4, 8)).expect("threads");
     std::thread::sleep(Duration::from_millis(50));
     let begin = Instant::now();
     drop(loader);
@@ -191,8 +172,7 @@ fn train_views_do_not_depend_on_threads_or_batches() {
         let requests: Vec<Request> =
             items.chunks(batch).map(|items| Request { epoch: 2, items: items.to_vec() }).collect();
         let mut loader =
-            Loader::start(split, view, requests.into_iter(), options(workers, 3, BadImages::Stop))
-                .expect("threads");
+            Loader::start(split, view, requests.into_iter(), options(workers, 3)).expect("threads");
         let mut all = Vec::new();
         while let Some(batch) = loader.next() {
             all.extend(batch.expect("no error").images);

@@ -1,8 +1,8 @@
 //! One folder a class: `train/CLASS/*` and `test/CLASS/*` or `val/CLASS/*`.
 
-use super::lists::{read_file, verify_files};
+use super::lists::read_file;
 use super::names::Names;
-use super::{DataSet, DataSpec, ImageReader, Split, below, read_class_names};
+use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_class_names};
 use crate::data::decode::RgbImage;
 use crate::data::error::DataError;
 use std::ffi::OsString;
@@ -127,7 +127,7 @@ impl ImageReader for FolderImages {
         read_file(&self.root, self.names.get(index))
     }
 
-    fn verify(&self, len: usize) -> Result<(), DataError> {
-        verify_files(&self.root, &self.names, len, "the class folders")
+    fn files(&self) -> Option<Files<'_>> {
+        Some(Files { root: &self.root, list: None })
     }
 }

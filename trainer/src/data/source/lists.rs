@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use super::tar::{Place, TarFile, TarIndex};
-use super::{DataSet, DataSpec, ImageReader, Split, below, read_class_names, read_text};
+use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_class_names, read_text};
 use crate::data::decode::{RgbImage, decode};
 use crate::data::error::DataError;
 use std::path::{Path, PathBuf};
@@ -166,8 +166,8 @@ impl ImageReader for FolderReader {
         read_file(&self.root, self.names.get(index))
     }
 
-    fn verify(&self, len: usize) -> Result<(), DataError> {
-        verify_files(&self.root, &self.names, len, &format!("list `{}`", self.list.display()))
+    fn files(&self) -> Option<Files<'_>> {
+        Some(Files { root: &self.root, list: Some(&self.list) })
     }
 }
 
@@ -176,18 +176,6 @@ pub(super) fn read_file(root: &Path, name: &str) -> Result<RgbImage, DataError> 
     let bytes =
         std::fs::read(root.join(name)).map_err(|error| DataError::unreadable(name.to_owned(), error))?;
     decode(&bytes).map_err(|error| DataError::undecodable(name.to_owned(), error))
-}
-
-/// Looks for every file.
-pub(super) fn verify_files(root: &Path, names: &Names, len: usize, origin: &str) -> Result<(), DataError> {
-    let missing = |index: &usize| !root.join(names.get(*index)).is_file();
-    let Some(first) = (0..len.min(names.len())).find(missing) else { return Ok(()) };
-    let count = (first..len.min(names.len())).filter(missing).count();
-    let reason = format!(
-        "{count} images of {origin} are not there; the first is number {first}, `{}`",
-        names.get(first)
-    );
-    Err(DataError::content("image folder", root, reason))
 }
 
 /// Images within a tar file.

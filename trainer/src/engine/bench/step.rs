@@ -7,12 +7,12 @@ use super::statistics::{median, median_of};
 use super::timed::{Meter, Timed};
 use super::variants::{Comparison, Variant};
 use crate::config::{Config, Resolved, Selection};
-use crate::data::loader::{BadImages, Loader};
+use crate::data::loader::Loader;
 use crate::engine::classifier::Classifier;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::feed::Plan;
 use crate::engine::rank::Rank;
-use crate::engine::session::Session;
+use crate::engine::session::{Purpose, Session};
 use crate::engine::sgd::Sgd;
 use crate::engine::step::{Notice, Stepper};
 use crate::engine::training_run::parts;
@@ -179,7 +179,8 @@ impl Bench<'_> {
         let (rank, mut reports, mut opened) = (self.rank, Vec::new(), Vec::new());
         for variant in variants {
             rank.begin("opening");
-            let session = self.resolve(&variant).and_then(|resolved| Session::open(&resolved, rank, false));
+            let session =
+                self.resolve(&variant).and_then(|resolved| Session::open(&resolved, rank, Purpose::Train));
             match session {
                 Ok(session) => {
                     reports.push(VariantReport::of(&variant, &session.config, rank));
@@ -284,7 +285,7 @@ impl<'a> Lane<'a> {
     ) -> Result<Self, Failure> {
         // Rounds go on for as long as they take, whatever the epochs.
         let plan = Plan { epochs: u64::MAX, ..session.plan(rank) };
-        let loader = session.loader(session.train_view(), BadImages::Stop, rank);
+        let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(0, 0);
         let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))?;
         let (config, trainables) = (&session.config, session.model.trainables());
@@ -339,10 +340,14 @@ impl<'a> Lane<'a> {
         let start = Instant::now();
         let batch = self.loader.next().ok_or_else(|| Failure::run("the loader ended before its requests"))?;
         let batch = batch.map_err(Failure::run)?;
+        if let Some(bad) = batch.skipped.first() {
+            return Err(Failure::run(format!("image `{}`: {}", bad.path, bad.reason)));
+        }
         let data_wait = start.elapsed();
         let side = self.session.model.vision().shape.resolution;
         let work = self.plan.work(self.at, Some(&batch), side, device);
-        self.stepper.step(&work, Notice::default(), 0.0, true)?;
+        self.stepper.reduce(&work, Notice::default())?;
+        self.stepper.update(0.0);
         settle(device);
         let (step, (inside, calls)) = (start.elapsed(), bench.meter.take());
         let bytes = rank.activity.now().0.bytes - bytes;
