@@ -5,15 +5,17 @@ use crate::case::Case;
 use crate::case::PRECISIONS;
 use crate::init::starts_from;
 use collectives::World;
+use launcher::protocol::Outcome;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 use trainer::config::{Config, Selection};
 use trainer::data::decode::RgbImage;
 use trainer::data::error::DataError;
-use trainer::data::loader::{BadImages, LoaderOptions};
+use trainer::data::loader::LoaderOptions;
 use trainer::data::resize::Filter;
 use trainer::data::source::{ImageReader, Split};
 use trainer::data::transform::{TestView, View};
+use trainer::engine::bad_images::{BadImages, Images, Limit};
 use trainer::engine::device::Wish;
 use trainer::engine::feed::ListPlan;
 use trainer::engine::head_start::class_means;
@@ -61,13 +63,16 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     let side = case.input("image_u8").size()[3];
     // The official images are of the size that the model takes: this view leaves them as they are.
     let view = View::Test(TestView { size: side as u32, resize: side as u32, filter: Filter::Bilinear });
-    let options = LoaderOptions { workers: 2, prefetch: 2, bad_images: BadImages::Stop };
+    let options = LoaderOptions { workers: 2, prefetch: 2 };
     // By one rank, and as the shards of `any_world`.
     for tree in [None, Some(ShardTree::new(4, 1))] {
         let parts = if tree.is_some() { 4 } else { 1 };
         let plan = ListPlan { len: split.len() as u64, batch_size: BATCH, parts };
-        let walk = Walk { rank, plan, split: &split, loader: LoaderPlan { view, options }, side };
-        let rows = class_means(&walk, &Pass::new(&model, None), case.classes(), tree).unwrap().unwrap();
+        let limit = Limit { most: 0, outcome: Outcome::Failed };
+        let loader = LoaderPlan { view, options };
+        let walk = Walk { rank, plan, split: &split, images: Images::Training, limit, loader, side };
+        let (pass, mut bad) = (Pass::new(&model, None), BadImages::default());
+        let rows = class_means(&walk, &pass, case.classes(), tree, &mut bad).unwrap().unwrap();
         case.compare("head_weight", &rows, tolerance);
     }
 }
