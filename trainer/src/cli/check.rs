@@ -26,6 +26,7 @@ struct Checked {
     width: i64,
     tuner: String,
     weights_fingerprint: String,
+    notes: Vec<String>,
 }
 
 /// Reads all that a run would read, but for the pixels of every image; the first image of each split is decoded.
@@ -58,6 +59,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         width: backbone.vision.shape.width,
         tuner: format!("{tuner:?}"),
         weights_fingerprint: tensors.fingerprint(),
+        notes: tensors.notes().to_vec(),
     };
     print(&checked, talk)
 }

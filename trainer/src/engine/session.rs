@@ -91,7 +91,7 @@ impl Session {
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let start = Start { config: &config, rank, class_names: &class_names, train: &train, restored };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
-        let (weights_fingerprint, notes) = (fingerprint, placement.notes);
+        let notes = [tensors.notes(), &placement.notes].concat();
         Ok(Self {
             config,
             class_names,
@@ -100,7 +100,7 @@ impl Session {
             model,
             shards,
             order,
-            weights_fingerprint,
+            weights_fingerprint: fingerprint,
             data_fingerprint,
             notes,
         })

@@ -6,7 +6,7 @@ use super::precision::Precision;
 use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
 use super::vision::{Stem, VisionShape, VisionTower};
-use crate::weights::safetensors_map::MappedWeights;
+use crate::weights::file_map::FileMap;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Backbone {
     /// The parts of blocks, where this process does not keep whole ones.
     pub slices: Option<Slices>,
     /// What tensors that were not copied out of their file view.
-    pub mapping: Option<Arc<MappedWeights>>,
+    pub maps: Vec<Arc<FileMap>>,
 }
 
 /// Prefixes and constants in which the layouts differ.
@@ -101,13 +101,11 @@ pub fn load(tensors: &NamedTensors, layout: Layout, options: &LoadOptions) -> Re
         reader = reader.copying();
     }
     let (vision, slices) = load_vision(&mut reader, layout, shape, options)?;
-    let text = match layout {
-        Layout::OpenAiClip => Some(load_text(&mut reader, tensors, shape.joint, options)?),
-        Layout::TimmVit => None,
-    };
+    let has_text = tensors.contains("token_embedding.weight");
+    let text = has_text.then(|| load_text(&mut reader, tensors, shape.joint, options)).transpose()?;
     reader.finish(|name| ignorable(name, layout))?;
-    let mapping = options.part.is_none().then(|| tensors.mapping()).flatten();
-    Ok(Backbone { vision, text, names: family(layout).names, slices, mapping })
+    let maps = if options.part.is_none() { tensors.maps().to_vec() } else { Vec::new() };
+    Ok(Backbone { vision, text, names: family(layout).names, slices, maps })
 }
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
@@ -139,10 +137,8 @@ fn vision_shape(
         let expected = [(width / HEAD_WIDTH).max(1) * HEAD_WIDTH, 3, patch, patch];
         return Err(misshapen(tensors, family.patches, &expected, "square patches, heads of 64"));
     }
-    let joint = match layout {
-        Layout::OpenAiClip => tensors.get("visual.proj")?.size().get(1).copied().unwrap_or(0),
-        Layout::TimmVit => 0,
-    };
+    let projection = tensors.get("visual.proj").map(Tensor::size).unwrap_or_default();
+    let joint = projection.get(1).copied().unwrap_or(0);
     let layers = count_blocks(tensors, family.blocks);
     Ok(VisionShape { width, layers, patch, resolution, joint })
 }
@@ -169,10 +165,9 @@ fn load_vision(
     let (blocks, slices) = load_blocks(reader, family, shape, options)?;
     let norm = if layout == Layout::OpenAiClip { "visual.ln_post" } else { "norm" };
     let norm = load_norm(reader, norm, width, family.eps, kind)?;
-    let projection = match layout {
-        Layout::OpenAiClip => Some(reader.take("visual.proj", &[width, shape.joint], kind)?),
-        Layout::TimmVit => None,
-    };
+    let projected = shape.joint > 0;
+    let projection =
+        projected.then(|| reader.take("visual.proj", &[width, shape.joint], kind)).transpose()?;
     Ok((VisionTower { shape, stem, blocks, norm, projection }, slices))
 }
 

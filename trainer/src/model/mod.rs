@@ -15,7 +15,7 @@ pub mod tuner;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
-use crate::weights::safetensors_map::MappedWeights;
+use crate::weights::file_map::FileMap;
 use adaptformer::AdaptFormer;
 use block::BlockNames;
 use head::{Classes, HEAD_WEIGHT, Head};
@@ -91,13 +91,13 @@ pub struct Model {
     slices: Option<Slices>,
     classes: Classes,
     /// What the tower's tensors may view.
-    _mapping: Option<Arc<MappedWeights>>,
+    _maps: Vec<Arc<FileMap>>,
 }
 
 impl Model {
     /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
-        let Backbone { mut vision, names, slices, mapping, .. } = backbone;
+        let Backbone { mut vision, names, slices, maps, .. } = backbone;
         let precision = spec.precision;
         let mut specs = spec.tuner.specs(&vision, names);
         if matches!(spec.head, HeadKind::Cosine { .. }) {
@@ -127,7 +127,7 @@ impl Model {
             first_tuned,
             slices,
             classes: spec.classes,
-            _mapping: mapping,
+            _maps: maps,
         })
     }
 
