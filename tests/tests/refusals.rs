@@ -208,5 +208,25 @@ fn weights_of_another_model_are_refused() {
     let shape = weights("clip_vit_b16", "clip_vit.openai.safetensors");
     assert!(shape.contains("should have shape [785, 128], found [17, 128]"), "{shape}");
     let layout = weights("in21k_vit_b16", "clip_vit.openai.safetensors");
-    assert!(layout.contains("needs a ViT in timm's layout"), "{layout}");
+    assert!(layout.contains("holds a CLIP, or its image tower"), "{layout}");
+}
+
+#[test]
+fn files_that_are_no_backbone_are_refused_as_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let pointer = folder.path().join("model.safetensors");
+    std::fs::write(&pointer, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
+    let torch = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/torch_files").join(file);
+    for (path, expected) in [
+        (pointer.clone(), "a Git LFS pointer"),
+        (folder.path().to_owned(), "a Git LFS pointer"),
+        (torch("whole_model.pt"), "global `__main__.Model`"),
+        (torch("two_models.pt"), "`model.` and `model_ema.`"),
+        (torch(""), "files that may be weights"),
+    ] {
+        let mut command = trainer(1);
+        command.args(["check", "-m", "clip_vit_b16", "--set"]);
+        let said = refused(command.arg(format!("model.weights={}", path.display())));
+        assert!(said.contains(expected), "{}: {said}", path.display());
+    }
 }

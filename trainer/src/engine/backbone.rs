@@ -7,7 +7,6 @@ use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated
 use crate::model::layers::Activation;
 use crate::model::loading::vision_layers;
 use crate::weights::{Layout, NamedTensors};
-use std::path::Path;
 
 /// A backbone's file, and how it is computed.
 pub struct BackboneFile {
@@ -27,10 +26,10 @@ impl BackboneFile {
     /// Opens the file that a configuration names, and settles what its tensors leave open.
     pub fn open(resolved: &Resolved) -> Result<Self, Failure> {
         let (tensors, layout) = open_weights(&resolved.config)?;
-        let weights = resolved.config.model.weights.as_deref();
-        let beside = weights.map(configuration_beside).transpose()?.flatten();
+        let beside = Beside::read(|name| tensors.beside(name)).map_err(Failure::input)?;
         let settled = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated(resolved));
-        let (config, notes) = settled.map_err(Failure::input)?;
+        let (config, settled_notes) = settled.map_err(Failure::input)?;
+        let notes = [tensors.notes(), &settled_notes].concat();
         let fingerprint = tensors.fingerprint();
         Ok(Self { tensors, layout, fingerprint, config, notes })
     }
@@ -45,19 +44,6 @@ impl BackboneFile {
     pub fn layers(&self) -> usize {
         vision_layers(&self.tensors, self.layout)
     }
-}
-
-/// The configuration in the folder of the weights; where that has none and the file is a link, in the folder it leads to.
-fn configuration_beside(weights: &Path) -> Result<Option<Beside>, Failure> {
-    let read = |path: &Path| {
-        let folder = if path.is_dir() { Some(path) } else { path.parent() };
-        folder.map_or(Ok(None), Beside::read).map_err(Failure::input)
-    };
-    if let Some(found) = read(weights)? {
-        return Ok(Some(found));
-    }
-    // A path that leads nowhere was refused when the file was opened.
-    weights.canonicalize().ok().filter(|target| target != weights).map_or(Ok(None), |target| read(&target))
 }
 
 /// What the options state, and who wrote them.

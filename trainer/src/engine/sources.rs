@@ -55,7 +55,8 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
     let tensors = if config.model.kind == ModelKind::Demo {
         demo::weights().map_err(Failure::run)?
     } else {
-        let path = required(config.model.weights.as_deref(), "model.weights", "the file of the backbone")?;
+        let path =
+            required(config.model.weights.as_deref(), "model.weights", "the file or folder of the backbone")?;
         NamedTensors::open(path).map_err(Failure::input)?
     };
     let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
@@ -68,7 +69,7 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
         return Ok((tensors, layout));
     }
     Err(Failure::input(format!(
-        "{} holds {layout}, which is not of model.kind `{}`; choose another -m or another file",
+        "{} holds {layout}, which is not of model.kind `{}`; choose the -m of that model, or another file",
         tensors.file(),
         config.model.kind
     )))

@@ -1,5 +1,12 @@
 //! The layouts that weights come in, brought to the names of OpenAI's CLIP or of timm's ViT.
 
+mod architecture;
+mod naming;
+mod rename;
+
+pub use self::naming::Naming;
+use self::naming::{plain, recognise};
+use self::rename::{HUGGING_FACE_CLIP, HUGGING_FACE_VIT, TIMM_CLIP};
 use super::named::{NamedTensors, WeightsError};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -7,7 +14,8 @@ use tch::Tensor;
 /// How the tensors of a file are named, after [`normalise`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// OpenAI's CLIP with a ViT.
+    /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
+    /// images if `visual.proj` is.
     OpenAiClip,
     /// timm's ViT.
     TimmVit,
@@ -16,132 +24,149 @@ pub enum Layout {
 impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::OpenAiClip => "a CLIP with text and image tower",
-            Self::TimmVit => "a ViT in timm's layout",
+            Self::OpenAiClip => "a CLIP, or its image tower",
+            Self::TimmVit => "a ViT as timm's or Hugging Face's",
         })
     }
 }
 
-/// Recognises the layout; Hugging Face's CLIP is renamed to OpenAI's on the way.
+type Tensors = BTreeMap<String, Tensor>;
+
+/// Whether a backbone of a known layout is among tensors of these names.
+pub(super) fn holds_backbone(names: &[&str]) -> bool {
+    recognise(names.iter().copied()).is_some()
+}
+
+/// Recognises the layout, takes a common prefix off the names, and brings them to one of two layouts. What
+/// cannot be computed is refused by the name of its architecture.
 pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, Layout), WeightsError> {
-    if tensors.contains("visual.conv1.weight") && tensors.contains("visual.class_embedding") {
-        Ok((tensors, Layout::OpenAiClip))
-    } else if tensors.contains("vision_model.embeddings.class_embedding") {
-        Ok((openai_from_hugging_face(tensors)?, Layout::OpenAiClip))
-    } else if tensors.contains("patch_embed.proj.weight") && tensors.contains("cls_token") {
-        Ok((tensors, Layout::TimmVit))
-    } else {
-        let found = tensors.names().take(3).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        Err(WeightsError::Layout { file: tensors.file(), found })
+    if tensors.names().next().is_none() {
+        return Err(WeightsError::NoTensors { file: tensors.file() });
     }
-}
-
-/// Whole names of Hugging Face's `CLIPModel`, and OpenAI's.
-const NAMES: [(&str, &str); 14] = [
-    ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
-    ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
-    ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
-    ("vision_model.pre_layrnorm.weight", "visual.ln_pre.weight"),
-    ("vision_model.pre_layrnorm.bias", "visual.ln_pre.bias"),
-    ("vision_model.post_layernorm.weight", "visual.ln_post.weight"),
-    ("vision_model.post_layernorm.bias", "visual.ln_post.bias"),
-    ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
-    ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
-    ("text_model.final_layer_norm.weight", "ln_final.weight"),
-    ("text_model.final_layer_norm.bias", "ln_final.bias"),
-    ("logit_scale", "logit_scale"),
-    ("visual_projection.weight", "visual.proj"),
-    ("text_projection.weight", "text_projection"),
-];
-
-/// Parts of a layer.
-const PARTS: [(&str, &str); 5] = [
-    ("self_attn.out_proj.", "attn.out_proj."),
-    ("layer_norm1.", "ln_1."),
-    ("layer_norm2.", "ln_2."),
-    ("mlp.fc1.", "mlp.c_fc."),
-    ("mlp.fc2.", "mlp.c_proj."),
-];
-
-/// Towers: prefix of their layers in either layout.
-const TOWERS: [(&str, &str); 2] = [
-    ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
-    ("text_model.encoder.layers.", "transformer.resblocks."),
-];
-
-fn openai_from_hugging_face(tensors: NamedTensors) -> Result<NamedTensors, WeightsError> {
+    architecture::refuse_by_names(&tensors)?;
+    let Some((naming, prefixes)) = recognise(tensors.names()) else {
+        return Err(architecture::unknown(&tensors));
+    };
+    let [prefix] = &prefixes[..] else {
+        let prefixes = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>().join(" and ");
+        return Err(WeightsError::Several { file: tensors.file(), prefixes });
+    };
     let file = tensors.file();
-    tensors.map(|mut old| {
-        let names: Vec<String> = old.keys().cloned().collect();
-        let mut new = BTreeMap::new();
-        for name in names {
-            // Buffers of integer positions belong to no layer of the model.
-            if name.ends_with(".position_ids") {
-                continue;
-            }
-            if let Some((target, tensor)) = translate(&name, &mut old, &file)? {
-                new.insert(target, tensor);
-            }
-        }
-        // Whatever is left keeps its name, and is refused as left over by the reader.
-        new.extend(old.into_iter().filter(|(name, _)| !name.ends_with(".position_ids")));
-        Ok(new)
-    })
+    let mut notes = Vec::new();
+    if tensors.names().any(|name| plain(name) != name) {
+        notes.push(
+            "what wrappers of modules put into the names (such as `_orig_mod.`) is taken out".to_owned(),
+        );
+    }
+    if !naming.own_prefix(prefix).is_empty() {
+        notes.push(format!("the names begin with `{}`, which is taken off", naming.own_prefix(prefix)));
+    }
+    let mut tensors = tensors.map(|all| {
+        let mut all = without_prefix(all, prefix, &file)?;
+        pass_over(&mut all, naming, &mut notes);
+        to_layout(all, naming, &file)
+    })?;
+    tensors.read_as(naming, notes);
+    architecture::refuse_by_structure(&tensors, naming.layout())?;
+    Ok((tensors, naming.layout()))
 }
 
-/// OpenAI's name and tensor for `name`; takes what it uses out of `old`.
-fn translate(
-    name: &str,
-    old: &mut BTreeMap<String, Tensor>,
-    file: &str,
-) -> Result<Option<(String, Tensor)>, WeightsError> {
-    if let Some((_, target)) = NAMES.iter().find(|(source, _)| *source == name) {
-        let Some(tensor) = old.remove(name) else { return Ok(None) };
-        let projection = *target == "visual.proj" || *target == "text_projection";
-        let tensor = if projection { tensor.transpose(0, 1) } else { tensor };
-        return Ok(Some(((*target).to_owned(), tensor)));
-    }
-    for (source, target) in TOWERS {
-        let Some((layer, part)) = name.strip_prefix(source).and_then(|rest| rest.split_once('.')) else {
-            continue;
-        };
-        for (from, to) in PARTS {
-            if let Some(field) = part.strip_prefix(from) {
-                return Ok(old.remove(name).map(|t| (format!("{target}{layer}.{to}{field}"), t)));
-            }
-        }
-        if let Some(field) = part.strip_prefix("self_attn.q_proj.") {
-            let prefix = format!("{source}{layer}.self_attn.");
-            let tensor = join_projections(&prefix, field, old, file)?;
-            return Ok(Some((format!("{target}{layer}.attn.in_proj_{field}"), tensor)));
-        }
-    }
-    Ok(None)
-}
-
-/// Queries, keys and values, one below the other.
-fn join_projections(
-    prefix: &str,
-    field: &str,
-    old: &mut BTreeMap<String, Tensor>,
-    file: &str,
-) -> Result<Tensor, WeightsError> {
-    let mut parts = Vec::with_capacity(3);
-    for letter in ["q", "k", "v"] {
-        let name = format!("{prefix}{letter}_proj.{field}");
-        let part = old.remove(&name);
-        parts.push(part.ok_or_else(|| WeightsError::Missing { file: file.to_owned(), tensor: name })?);
-    }
-    for (letter, part) in ["k", "v"].into_iter().zip(&parts[1..]) {
-        if part.size() != parts[0].size() || part.kind() != parts[0].kind() {
-            return Err(WeightsError::Shape {
+/// Names without `prefix` and without what wrappers of modules put into them. A name without the prefix stays as
+/// it is: the reader refuses it.
+fn without_prefix(tensors: Tensors, prefix: &str, file: &str) -> Result<Tensors, WeightsError> {
+    let mut all = Tensors::new();
+    for (name, tensor) in tensors {
+        let plain = plain(&name);
+        let short = plain.strip_prefix(prefix).unwrap_or(&name).to_owned();
+        if all.contains_key(&short) {
+            return Err(WeightsError::Twice {
                 file: file.to_owned(),
-                tensor: format!("{prefix}{letter}_proj.{field}"),
-                expected: parts[0].size(),
-                found: part.size(),
-                why: " (as q_proj has)".to_owned(),
+                tensor: short,
+                prefix: prefix.to_owned(),
             });
         }
+        all.insert(short, tensor);
     }
-    Ok(Tensor::cat(&parts, 0))
+    Ok(all)
 }
+
+/// Leaves out what changes nothing that is computed here.
+fn pass_over(tensors: &mut Tensors, naming: Naming, notes: &mut Vec<String>) {
+    // Buffers of integer positions belong to no layer of the model.
+    tensors.retain(|name, _| !name.ends_with("position_ids"));
+    match naming {
+        Naming::HuggingFaceVit => tensors.retain(|name, _| {
+            !["pooler.", "classifier.", "embeddings.mask_token"].iter().any(|part| name.contains(part))
+        }),
+        // What follows the class token: timm projects it into the joint space, or into ImageNet's classes.
+        Naming::TimmClip => tensors.retain(|name, _| !name.starts_with("head.")),
+        _ => {}
+    }
+    if tensors.remove("logit_bias").is_some() {
+        notes.push("`logit_bias` is passed over: it adds the same number to every class".to_owned());
+    }
+}
+
+fn to_layout(mut tensors: Tensors, naming: Naming, file: &str) -> Result<Tensors, WeightsError> {
+    let mut tensors = match naming {
+        Naming::Timm => return Ok(tensors),
+        Naming::HuggingFaceVit => return HUGGING_FACE_VIT.apply(tensors, file),
+        Naming::OpenAi => without_text_prefix(tensors, file)?,
+        Naming::OpenAiTower => below("visual.", tensors),
+        Naming::TimmClip => {
+            reshape(&mut tensors, "cls_token", |shape| {
+                matches!(shape, [1, 1, _]).then(|| shape[2..].to_vec())
+            });
+            reshape(&mut tensors, "pos_embed", |shape| {
+                matches!(shape, [1, _, _]).then(|| shape[1..].to_vec())
+            });
+            TIMM_CLIP.apply(tensors, file)?
+        }
+        Naming::HuggingFaceClip => transposed(HUGGING_FACE_CLIP.apply(tensors, file)?),
+        Naming::HuggingFaceTower => HUGGING_FACE_CLIP.apply(below("vision_model.", tensors), file)?,
+    };
+    reshape(&mut tensors, "logit_scale", |shape| (shape == [1]).then(Vec::new));
+    if !tensors.contains_key("token_embedding.weight") {
+        // It scales similarities with texts.
+        tensors.remove("logit_scale");
+    }
+    Ok(tensors)
+}
+
+/// `CustomTextCLIP` of `open_clip` has its text tower below `text.`.
+fn without_text_prefix(tensors: Tensors, file: &str) -> Result<Tensors, WeightsError> {
+    if tensors.contains_key("text.token_embedding.weight") && !tensors.contains_key("token_embedding.weight")
+    {
+        without_prefix(tensors, "text.", file)
+    } else {
+        Ok(tensors)
+    }
+}
+
+fn below(prefix: &str, tensors: Tensors) -> Tensors {
+    tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+}
+
+/// Hugging Face's projections are linear layers: `[joint, width]` where OpenAI has `[width, joint]`.
+fn transposed(mut tensors: Tensors) -> Tensors {
+    for name in ["visual.proj", "text_projection"] {
+        if let Some(tensor) = tensors.get_mut(name)
+            && tensor.dim() == 2
+        {
+            *tensor = tensor.transpose(0, 1);
+        }
+    }
+    tensors
+}
+
+/// Gives a tensor another shape, if `shape` has one for the shape it comes in.
+fn reshape(tensors: &mut Tensors, name: &str, shape: impl Fn(&[i64]) -> Option<Vec<i64>>) {
+    if let Some(tensor) = tensors.get_mut(name)
+        && let Some(shape) = shape(&tensor.size())
+    {
+        *tensor = tensor.reshape(&shape);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
-//! Files of tensors: backbones (safetensors, mapped), and trainable tensors (ours, or official checkpoints).
+//! Files of tensors: backbones (mapped), and trainable tensors (ours, or official checkpoints).
 
 pub mod dtype;
+pub mod file_map;
+mod form;
 pub mod host_tensor;
 mod layout;
 mod named;
+mod open;
 pub mod pickle;
 pub mod safetensors_map;
 pub mod torch_archive;
 pub mod trained;
 
-pub use layout::{Layout, normalise};
+pub use form::Foreign;
+pub use layout::{Layout, Naming, normalise};
 pub use named::{NamedTensors, Reader, TensorsFingerprint, WeightsError, copy_bytes};

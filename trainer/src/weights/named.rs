@@ -6,7 +6,10 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::dtype::DType;
-use super::safetensors_map::{Fingerprint, MapError, MappedWeights};
+use super::file_map::{FileMap, MapError};
+use super::layout::Naming;
+use super::safetensors_map::Fingerprint;
+use super::torch_archive::CheckpointError;
 
 /// A weight file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +17,73 @@ pub enum WeightsError {
     /// The file cannot be opened or is not a safetensors file.
     #[error(transparent)]
     Open(#[from] MapError),
+    /// A file of `torch.save` that cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A folder or an index that does not say which files to read, or names files that are not there.
+    #[error("{}: {problem}", path.display())]
+    Choice {
+        /// The folder or file that was given.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A file of weights without a tensor.
+    #[error(
+        "{file}: holds no tensors; expected those of a model, as `safetensors.torch.save_file(model.state_dict(), FILE)` \
+         or `torch.save(model.state_dict(), FILE)` writes them"
+    )]
+    NoTensors {
+        /// The file.
+        file: String,
+    },
     /// Not a layout that we know.
     #[error(
-        "{file}: holds neither OpenAI's, nor Hugging Face's CLIP, nor a timm ViT; found tensors such as {found}"
+        "{file}: holds neither a CLIP with a vision transformer (OpenAI's, open_clip's, Hugging Face's or timm's), \
+         nor a plain ViT (timm's or Hugging Face's){named}; found tensors such as {found}"
     )]
     Layout {
         /// The file.
         file: String,
+        /// What the configuration beside it calls it, or empty.
+        named: String,
         /// A few names.
         found: String,
+    },
+    /// A model that cannot be computed.
+    #[error("{file}: holds {architecture}, which is not computed here{named}; {remedy}")]
+    Architecture {
+        /// The file.
+        file: String,
+        /// What the names of its tensors show.
+        architecture: &'static str,
+        /// What the configuration beside it calls it, or empty.
+        named: String,
+        /// What to use in its place.
+        remedy: &'static str,
+    },
+    /// A name that two tensors have once a prefix is taken off.
+    #[error(
+        "{file}: tensor `{tensor}` is there twice, with the prefix `{prefix}` and without it; \
+         write one of them to a file of its own"
+    )]
+    Twice {
+        /// The file.
+        file: String,
+        /// The name without the prefix.
+        tensor: String,
+        /// The prefix.
+        prefix: String,
+    },
+    /// Several models in one file.
+    #[error(
+        "{file}: holds several models, with names that begin with {prefixes}; write the one that is meant to a file of its own"
+    )]
+    Several {
+        /// The file.
+        file: String,
+        /// What their names begin with.
+        prefixes: String,
     },
     /// The file inside the program is damaged.
     #[error("{origin} cannot be read ({reason}); build the program again")]
@@ -86,26 +147,27 @@ pub enum WeightsError {
     },
 }
 
-/// Tensors by name. Those of a mapped file are views of the mapping, which lives as long as this.
+/// Tensors by name. Those of mapped files are views of the mappings, which live as long as this.
 #[derive(Debug)]
 pub struct NamedTensors {
     file: PathBuf,
     tensors: BTreeMap<String, Tensor>,
-    mapping: Option<Arc<MappedWeights>>,
+    /// The same tensors as the file has and names them.
+    stored: BTreeMap<String, Tensor>,
+    maps: Vec<Arc<FileMap>>,
+    notes: Vec<String>,
+    naming: Option<Naming>,
 }
 
 impl NamedTensors {
-    /// Maps a safetensors file; nothing is read until it is used.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
-        let mapping = Arc::new(MappedWeights::open(path)?);
-        let mut tensors = BTreeMap::new();
-        for name in mapping.names() {
-            let Some(raw) = mapping.view(name) else { continue };
-            let shape: Vec<i64> = raw.shape.iter().map(|&n| n as i64).collect();
-            let kind = known_kind(&path.display().to_string(), name, raw.dtype)?;
-            tensors.insert(name.to_owned(), view_of(raw.bytes, &shape, kind));
-        }
-        Ok(Self { file: path.to_owned(), tensors, mapping: Some(mapping) })
+    /// The tensors of mapped files; `file` is what was given to find them, `notes` are those of [`Self::notes`].
+    pub(super) fn from_files(
+        file: &Path,
+        tensors: BTreeMap<String, Tensor>,
+        maps: Vec<Arc<FileMap>>,
+        notes: Vec<String>,
+    ) -> Self {
+        Self { file: file.to_owned(), stored: copies(&tensors), tensors, maps, notes, naming: None }
     }
 
     /// A safetensors file that is part of the program; its tensors are copied out.
@@ -125,7 +187,7 @@ impl NamedTensors {
 
     /// Tensors that are in memory; `origin` names them in messages.
     pub fn from_tensors(origin: &str, tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { file: PathBuf::from(origin), tensors, mapping: None }
+        Self::from_files(Path::new(origin), tensors, Vec::new(), Vec::new())
     }
 
     /// The file, for messages.
@@ -150,20 +212,45 @@ impl NamedTensors {
             .ok_or_else(|| WeightsError::Missing { file: self.file(), tensor: name.to_owned() })
     }
 
-    /// The file's mapping, for those who keep tensors that view it; nothing for tensors in memory.
-    pub fn mapping(&self) -> Option<Arc<MappedWeights>> {
-        self.mapping.clone()
+    /// The mappings of the files, for those who keep tensors that view them; none for tensors in memory.
+    pub fn maps(&self) -> &[Arc<FileMap>] {
+        &self.maps
     }
 
-    /// SHA-256 over names, element types, shapes and numbers of all tensors.
-    pub fn fingerprint(&self) -> String {
-        if let Some(mapping) = &self.mapping {
-            return mapping.fingerprint();
+    /// How the file was read, where that is not plain: a prefix that was taken off the names, say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whose names the file has, once [`super::normalise`] knows it.
+    pub fn naming(&self) -> Option<Naming> {
+        self.naming
+    }
+
+    pub(super) fn read_as(&mut self, naming: Naming, notes: Vec<String>) {
+        self.naming = Some(naming);
+        self.notes.extend(notes);
+    }
+
+    /// The first file of that name beside the weights: in the folder of the path that was given, then in
+    /// that of the file which it links to. None for tensors in memory.
+    pub fn beside(&self, name: &str) -> Option<PathBuf> {
+        if self.maps.is_empty() {
+            return None;
         }
-        fingerprint(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+        let linked = self.file.canonicalize().ok();
+        let folders =
+            [Some(&self.file), linked.as_ref()].into_iter().flatten().filter_map(|file| file.parent());
+        folders.map(|folder| folder.join(name)).find(|path| path.is_file())
     }
 
-    /// Applies `rename` to every tensor, keeping the mapping.
+    /// SHA-256 over names, element types, shapes and numbers of all tensors, as they are stored: the layout
+    /// they are brought to changes nothing.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.stored.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+    }
+
+    /// Applies `rename` to every tensor, keeping the mappings.
     pub(super) fn map(
         self,
         rename: impl FnOnce(BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, WeightsError>,
@@ -265,7 +352,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn known_kind(file: &str, tensor: &str, dtype: DType) -> Result<Kind, WeightsError> {
+pub(super) fn known_kind(file: &str, tensor: &str, dtype: DType) -> Result<Kind, WeightsError> {
     kind_of(dtype).ok_or_else(|| WeightsError::Kind {
         file: file.to_owned(),
         tensor: tensor.to_owned(),
@@ -304,10 +391,17 @@ pub struct TensorsFingerprint(Fingerprint);
 impl TensorsFingerprint {
     /// Adds a tensor: its name, element type, shape and numbers.
     pub fn add(&mut self, name: &str, tensor: &Tensor) {
-        let mut bytes = Vec::new();
-        copy_bytes(tensor, &mut bytes);
         let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
-        self.0.add(name, dtype_of(tensor.kind()), &shape, &bytes);
+        let host = tensor.detach().to_device(Device::Cpu).contiguous();
+        let length = host.numel() * host.kind().elt_size_in_bytes();
+        let numbers = host.data_ptr().cast::<u8>();
+        let bytes = if length == 0 {
+            &[][..]
+        } else {
+            // SAFETY: `host` is contiguous host memory of that many bytes, and lives until this function ends.
+            unsafe { std::slice::from_raw_parts(numbers, length) }
+        };
+        self.0.add(name, dtype_of(tensor.kind()), &shape, bytes);
     }
 
     /// The hash of all that was added.
@@ -330,26 +424,14 @@ fn dtype_of(kind: Kind) -> DType {
         Kind::Double => DType::F64,
         Kind::Int64 => DType::I64,
         Kind::Int => DType::I32,
+        Kind::Int16 => DType::I16,
+        Kind::Int8 => DType::I8,
         Kind::Uint8 => DType::U8,
+        Kind::Bool => DType::Bool,
         _ => DType::F32,
     }
 }
 
-/// A tensor over bytes of a mapping that outlives it, or a copy where their alignment forbids a view.
-fn view_of(bytes: &[u8], shape: &[i64], kind: Kind) -> Tensor {
-    if !(bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes().max(1)) || bytes.is_empty() {
-        return Tensor::from_data_size(bytes, shape, kind);
-    }
-    let strides = contiguous_strides(shape);
-    // SAFETY: the bytes hold `shape` elements of `kind` (the map checked it), aligned; the mapping is
-    // private (copy on write) and kept by `NamedTensors`, which hands out copies or borrowed tensors.
-    unsafe { Tensor::from_blob(bytes.as_ptr(), shape, &strides, kind, Device::Cpu) }
-}
-
-fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
-    for i in (0..shape.len().saturating_sub(1)).rev() {
-        strides[i] = strides[i + 1] * shape[i + 1];
-    }
-    strides
+fn copies(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }

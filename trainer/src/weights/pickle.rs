@@ -10,11 +10,14 @@
 //! `torch.serialization` (persistent ids of storages).
 
 mod error;
+mod objects;
+mod value;
 
 pub use self::error::PickleError;
 use self::error::opcode_name;
 pub(super) use self::error::printable;
-use super::dtype::DType;
+use self::value::Global;
+pub use self::value::{Allowed, ObjectId, StorageRef, TensorRef, Value};
 use std::collections::HashMap;
 
 /// Longest program read. A tensor takes about 100 bytes, so this is some 20,000 tensors.
@@ -24,10 +27,6 @@ pub const MAX_OBJECTS: usize = 300_000;
 /// Most dimensions of a tensor; real ones have up to five.
 pub const MAX_RANK: usize = 8;
 
-/// Index of an object in its [`Pickle`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ObjectId(u32);
-
 /// What a pickle holds, by [`ObjectId`].
 #[derive(Debug)]
 pub struct Pickle<'a> {
@@ -35,105 +34,38 @@ pub struct Pickle<'a> {
     root: ObjectId,
 }
 
-/// One object. Text borrows from the pickle.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value<'a> {
-    /// `None`.
-    None,
-    /// `True`, `False`.
-    Bool(bool),
-    /// An integer of at most 64 bits.
-    Int(i64),
-    /// A float.
-    Float(f64),
-    /// A string.
-    Text(&'a str),
-    /// A tuple.
-    Tuple(Vec<ObjectId>),
-    /// A list.
-    List(Vec<ObjectId>),
-    /// A dictionary, ordered or not, in the order of writing.
-    Dict(Vec<(ObjectId, ObjectId)>),
-    /// A tensor: a view of a storage.
-    Tensor(Box<TensorRef<'a>>),
-    /// A storage of its own.
-    Storage(StorageRef<'a>),
-    /// An allowed function or class.
-    Global(Global),
-}
-
-/// A file entry of raw numbers, by key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StorageRef<'a> {
-    /// Element type.
-    pub dtype: DType,
-    /// Name of the archive's entry, below `data/`.
-    pub key: &'a str,
-    /// Number of elements, as declared.
-    pub elements: u64,
-}
-
-/// A strided view of a storage; offset and strides count elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorRef<'a> {
-    /// The numbers.
-    pub storage: StorageRef<'a>,
-    /// Position of the first element.
-    pub offset: u64,
-    /// Sizes of the dimensions.
-    pub shape: Vec<u64>,
-    /// Steps of the dimensions.
-    pub strides: Vec<u64>,
-}
-
-/// The names a checkpoint of tensors may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Global {
-    /// `torch._utils._rebuild_tensor_v2`.
-    RebuildTensor,
-    /// `torch._utils._rebuild_parameter`.
-    RebuildParameter,
-    /// `collections.OrderedDict`.
-    OrderedDict,
-    /// `torch.FloatStorage` and its like.
-    StorageType(DType),
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Option<Self> {
-        Some(match (module, name) {
-            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch", "DoubleStorage") => Self::StorageType(DType::F64),
-            ("torch", "FloatStorage") => Self::StorageType(DType::F32),
-            ("torch", "HalfStorage") => Self::StorageType(DType::F16),
-            ("torch", "BFloat16Storage") => Self::StorageType(DType::Bf16),
-            ("torch", "LongStorage") => Self::StorageType(DType::I64),
-            ("torch", "IntStorage") => Self::StorageType(DType::I32),
-            ("torch", "ShortStorage") => Self::StorageType(DType::I16),
-            ("torch", "CharStorage") => Self::StorageType(DType::I8),
-            ("torch", "ByteStorage") => Self::StorageType(DType::U8),
-            ("torch", "BoolStorage") => Self::StorageType(DType::Bool),
-            _ => return None,
-        })
-    }
-}
-
 impl<'a> Pickle<'a> {
     /// Reads a whole program.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, PickleError> {
+    pub fn parse(bytes: &'a [u8], allowed: Allowed) -> Result<Self, PickleError> {
         if bytes.len() > MAX_PICKLE_BYTES {
             return Err(PickleError::TooLong { found: bytes.len() });
         }
-        let mut machine = Machine::new(bytes);
+        match Self::parse_first(bytes, allowed)? {
+            (pickle, length) if length == bytes.len() => Ok(pickle),
+            (_, offset) => {
+                Err(PickleError::Damaged { offset, problem: "bytes follow the end of the program" })
+            }
+        }
+    }
+
+    /// Reads the program that `bytes` begin with, and tells its length.
+    pub fn parse_first(bytes: &'a [u8], allowed: Allowed) -> Result<(Self, usize), PickleError> {
+        let mut machine = Machine::new(&bytes[..bytes.len().min(MAX_PICKLE_BYTES)], allowed);
         let root = machine.run()?;
-        Ok(Self { objects: machine.objects, root })
+        Ok((Self { objects: machine.objects, root }, machine.position))
     }
 
     /// The object that the program returns.
     pub fn root(&self) -> ObjectId {
         self.root
+    }
+
+    /// Every storage, as often as it is named.
+    pub fn storages(&self) -> impl Iterator<Item = StorageRef<'a>> {
+        self.objects.iter().filter_map(|object| match object {
+            Value::Storage(storage) => Some(*storage),
+            _ => None,
+        })
     }
 
     /// The object of an id of this pickle.
@@ -145,6 +77,7 @@ impl<'a> Pickle<'a> {
 /// The stack machine.
 struct Machine<'a> {
     bytes: &'a [u8],
+    allowed: Allowed,
     /// Where the next byte is read.
     position: usize,
     /// Where the instruction being obeyed began.
@@ -157,9 +90,10 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8], allowed: Allowed) -> Self {
         Self {
             bytes,
+            allowed,
             position: 0,
             instruction: 0,
             objects: Vec::new(),
@@ -181,9 +115,6 @@ impl<'a> Machine<'a> {
         let root = self.pop()?;
         if !self.stack.is_empty() || !self.marks.is_empty() {
             return Err(self.damaged("objects are left on the stack at the end"));
-        }
-        if self.position != self.bytes.len() {
-            return Err(self.damaged("bytes follow the end of the program"));
         }
         Ok(root)
     }
@@ -308,9 +239,10 @@ impl<'a> Machine<'a> {
                     _ => Err(self.damaged("the name of a global is not text")),
                 }
             }
-            // BINPERSID, REDUCE, BUILD
+            // BINPERSID, REDUCE, NEWOBJ, BUILD
             b'Q' => self.persistent_id(),
             b'R' => self.reduce(),
+            0x81 if self.allowed == Allowed::Objects => self.new_object(),
             b'b' => self.build(),
             _ => Err(PickleError::Opcode { offset: self.instruction, code, name: opcode_name(code) }),
         }
@@ -338,7 +270,7 @@ impl<'a> Machine<'a> {
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<(), PickleError> {
-        match Global::find(module, name) {
+        match Global::find(module, name, self.allowed) {
             Some(global) => self.push(Value::Global(global)),
             None => Err(PickleError::Global {
                 offset: self.instruction,
@@ -347,15 +279,21 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A storage: `("storage", type, key, device, number of elements)`.
+    /// A storage: `("storage", type, key, device, number of elements)`; before `PyTorch` 1.6 with a
+    /// sixth field for views, which is `None`.
     fn persistent_id(&mut self) -> Result<(), PickleError> {
         let id = self.pop()?;
         let Value::Tuple(fields) = self.value(id) else {
             return Err(self.damaged("a persistent id is not a tuple"));
         };
-        let &[kind, dtype, key, device, elements] = fields.as_slice() else {
+        let (&[kind, dtype, key, device, elements] | &[kind, dtype, key, device, elements, _]) =
+            fields.as_slice()
+        else {
             return Err(self.damaged("a persistent id has not five fields"));
         };
+        if fields.get(5).is_some_and(|&view| *self.value(view) != Value::None) {
+            return Err(self.damaged("a storage is a view of another"));
+        }
         match [kind, dtype, key, device, elements].map(|field| self.value(field)) {
             [
                 Value::Text("storage"),
@@ -383,12 +321,22 @@ impl<'a> Machine<'a> {
             Value::Global(Global::RebuildParameter) => {
                 return self.rebuild_parameter(arguments.first().copied());
             }
+            Value::Global(Global::Object) => Value::Object(None),
             Value::Global(Global::OrderedDict) => {
                 return Err(self.damaged("an ordered dictionary is made from arguments"));
             }
             _ => return Err(self.damaged("something is called that is not an allowed function")),
         };
         self.push(result)
+    }
+
+    /// NEWOBJ: an object of a class, before it gets its attributes.
+    fn new_object(&mut self) -> Result<(), PickleError> {
+        let pair = self.pop_many(2)?;
+        match (self.value(pair[0]), self.value(pair[1])) {
+            (Value::Global(Global::Object), Value::Tuple(_)) => self.push(Value::Object(None)),
+            _ => Err(self.damaged("an object is made of something that is not an allowed class")),
+        }
     }
 
     /// `_rebuild_parameter(data, requires_grad, hooks)` is its tensor.
@@ -437,11 +385,17 @@ impl<'a> Machine<'a> {
     }
 
     /// BUILD: gives an object its attributes. `state_dict()` hangs version numbers on its ordered
-    /// dictionary in this way (`_metadata`); they say nothing of tensors and are let go.
+    /// dictionary in this way (`_metadata`); they say nothing of tensors and are let go. So is a state that
+    /// is no dictionary, which belongs to an object without tensors.
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop()?;
-        match (self.top().map(|id| self.value(id))?, self.value(state)) {
-            (Value::Dict(_), Value::Dict(_)) => Ok(()),
+        let built = self.top()?;
+        match (self.value(built), self.value(state)) {
+            (Value::Object(_), Value::Dict(_)) => {
+                self.objects[built.0 as usize] = Value::Object(Some(state));
+                Ok(())
+            }
+            (Value::Object(_), _) | (Value::Dict(_), Value::Dict(_)) => Ok(()),
             _ => Err(self.damaged("BUILD is used on something that is not a dictionary")),
         }
     }
@@ -463,6 +417,7 @@ impl<'a> Machine<'a> {
         }
         let dict = self.top()?;
         match &mut self.objects[dict.0 as usize] {
+            Value::Object(_) => Ok(()),
             Value::Dict(all) => {
                 all.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())

@@ -1,26 +1,20 @@
-//! Safetensors files mapped into memory.
-//!
-//! Nothing is read ahead or copied: the ranks of a host share the pages, and opening a file of any size
-//! takes less than a millisecond. The mapping is private (copy on write), so that a write through a
-//! tensor built on it changes that process's memory only, never the file.
+//! Safetensors files mapped into memory: opening a file of any size takes less than a millisecond.
 
 pub use super::dtype::DType;
-use memmap2::{MmapMut, MmapOptions};
+pub use super::file_map::{FileMap, MapError, MapProblem};
+use super::form::{Foreign, Form};
 use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The tensors of one file, by name. Clones share the mapping.
 #[derive(Debug, Clone)]
 pub struct MappedWeights {
-    path: PathBuf,
-    map: Arc<MmapMut>,
+    file: Arc<FileMap>,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -51,76 +45,21 @@ impl RawTensor<'_> {
     }
 }
 
-/// A weights file that cannot be used: which, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("weights `{}`: {problem}", path.display())]
-pub struct MapError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub problem: MapProblem,
-}
-
-/// Why a weights file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum MapProblem {
-    /// It is not there.
-    #[error("there is no such file; check the path")]
-    Missing,
-    /// It is a folder or a device.
-    #[error("this is not a file; give the `.safetensors` file itself")]
-    NotAFile,
-    /// It cannot be opened or mapped.
-    #[error("cannot be opened: {0}; check its permissions and file system")]
-    Io(#[source] io::Error),
-    /// No bytes.
-    #[error("the file is empty; download it again")]
-    Empty,
-    /// A file of `torch.save` or a `TorchScript` program.
-    #[error("this is a PyTorch archive, not a safetensors file; use the model's `.safetensors` file")]
-    PyTorchArchive,
-    /// The header promises more than there is.
-    #[error("the file is cut short: {found} bytes, its header needs {expected}; download it again")]
-    CutShort {
-        /// Bytes that the header asks for.
-        expected: u64,
-        /// Bytes there.
-        found: u64,
-    },
-    /// The header is not that of a safetensors file.
-    #[error("the header is not that of a safetensors file ({0}); download it again or convert it")]
-    Header(SafeTensorError),
-}
-
 impl MappedWeights {
     /// Maps a file and reads its header.
     pub fn open(path: &Path) -> Result<Self, MapError> {
-        Self::map(path).map_err(|problem| MapError { path: path.to_owned(), problem })
+        Self::read(Arc::new(FileMap::open(path)?))
     }
 
-    fn map(path: &Path) -> Result<Self, MapProblem> {
-        let file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => MapProblem::Missing,
-            _ => MapProblem::Io(error),
-        })?;
-        let about = file.metadata().map_err(MapProblem::Io)?;
-        if !about.is_file() {
-            return Err(MapProblem::NotAFile);
-        }
-        if about.len() == 0 {
-            return Err(MapProblem::Empty);
-        }
-        // SAFETY: the mapping is private, so nobody sees our writes, and it is kept alive by the `Arc`.
-        // What is left to the user is that no other process shortens the file while it is in use (weights
-        // are replaced by renaming, never rewritten in place); a page lost that way ends the process.
-        let map = unsafe { MmapOptions::new().map_copy(&file) }.map_err(MapProblem::Io)?;
-        let (tensors, metadata) = read_header(&map)?;
-        Ok(Self { path: path.to_owned(), map: Arc::new(map), tensors, metadata })
+    /// Reads the header of a mapped file.
+    pub fn read(file: Arc<FileMap>) -> Result<Self, MapError> {
+        let (tensors, metadata) = read_header(file.bytes()).map_err(|problem| file.error(problem))?;
+        Ok(Self { file, tensors, metadata })
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Names, sorted.
@@ -158,7 +97,7 @@ impl MappedWeights {
     }
 
     fn raw<'a>(&'a self, entry: &'a Entry) -> RawTensor<'a> {
-        RawTensor { dtype: entry.dtype, shape: &entry.shape, bytes: &self.map[entry.range.clone()] }
+        RawTensor { dtype: entry.dtype, shape: &entry.shape, bytes: &self.file.bytes()[entry.range.clone()] }
     }
 }
 
@@ -182,8 +121,11 @@ fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
 
 /// Finds the plain reason behind an error of the header's parser.
 fn explain(file: &[u8], error: SafeTensorError) -> MapProblem {
-    if file.starts_with(b"PK\x03\x04") || file.starts_with(&[0x80, 2]) {
-        return MapProblem::PyTorchArchive;
+    match Form::of(file) {
+        Form::Foreign(foreign) => return MapProblem::Foreign(foreign),
+        Form::Json => return MapProblem::Foreign(Foreign::Json),
+        Form::Zip | Form::OldTorch => return MapProblem::PyTorchArchive,
+        Form::Safetensors => {}
     }
     let found = file.len() as u64;
     match promised_length(file) {

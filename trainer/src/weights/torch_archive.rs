@@ -6,14 +6,22 @@
 //! by the constants below and by the file's own length.
 
 mod error;
+mod listing;
+mod old;
+mod stored;
+mod view;
 
 pub use self::error::{CheckpointError, CheckpointProblem};
-use super::dtype::DType;
+use self::listing::Listing;
+pub use self::stored::{Stored, StoredTensor, stored_tensors};
+use self::view::{check_view, gather, is_whole, item_bytes};
+use super::form::{FIRST_BYTES, Foreign, Form};
 use super::host_tensor::HostTensor;
-use super::pickle::{MAX_PICKLE_BYTES, ObjectId, Pickle, StorageRef, TensorRef, Value, printable};
+use super::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef, printable};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -50,13 +58,12 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, Ch
     let length = reader.seek(SeekFrom::End(0))?;
     check_beginning(&mut reader)?;
     let mut archive = Archive::open(reader, length)?;
-    let pickle = archive.read_pickle()?;
-    let pickle = Pickle::parse(&pickle)?;
-    let mut listing = Listing { pickle: &pickle, tensors: BTreeMap::new(), other: Vec::new(), visited: 0 };
-    match pickle.value(pickle.root()) {
-        Value::Dict(_) => listing.walk(pickle.root(), &mut String::new(), 0)?,
-        _ => return Err(CheckpointProblem::NotNamed { place: "the whole".to_owned() }),
+    if archive.program {
+        return Err(CheckpointProblem::TorchScript);
     }
+    let pickle = archive.read_pickle()?;
+    let pickle = Pickle::parse(&pickle, Allowed::Tensors)?;
+    let listing = Listing::of(&pickle)?;
     let tensors = archive.read_tensors(&listing.tensors)?;
     Ok(TorchCheckpoint { tensors, other: listing.other })
 }
@@ -64,79 +71,32 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, Ch
 /// Tells files of other kinds by their first bytes, for a better message than "damaged".
 fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), CheckpointProblem> {
     reader.seek(SeekFrom::Start(0))?;
-    let mut start = Vec::with_capacity(4);
-    reader.take(4).read_to_end(&mut start)?;
-    match start.as_slice() {
-        [] => Err(CheckpointProblem::Empty),
-        b"PK\x03\x04" => Ok(()),
-        [0x80, 2..=5, ..] => Err(CheckpointProblem::BarePickle),
-        _ => Err(CheckpointProblem::NotAnArchive),
+    let mut start = Vec::with_capacity(FIRST_BYTES);
+    reader.take(FIRST_BYTES as u64).read_to_end(&mut start)?;
+    match Form::of(&start) {
+        _ if start.is_empty() => Err(CheckpointProblem::Empty),
+        Form::Zip => Ok(()),
+        Form::OldTorch | Form::Foreign(Foreign::Pickle) => Err(CheckpointProblem::BarePickle),
+        Form::Foreign(foreign) => Err(CheckpointProblem::Foreign(foreign)),
+        Form::Json | Form::Safetensors => Err(CheckpointProblem::NotAnArchive),
     }
 }
 
-/// The named tensors of a pickle.
-struct Listing<'p, 'a> {
-    pickle: &'p Pickle<'a>,
-    tensors: BTreeMap<String, &'p TensorRef<'a>>,
-    other: Vec<String>,
-    visited: usize,
-}
-
-impl Listing<'_, '_> {
-    /// Lists what is below `id`, whose name is `name`. Depth, names and visits are bounded, so that
-    /// dictionaries that hold each other end.
-    fn walk(&mut self, id: ObjectId, name: &mut String, depth: usize) -> Result<(), CheckpointProblem> {
-        self.visited += 1;
-        limit(self.visited, "entries", MAX_ENTRIES)?;
-        limit(depth, "levels of nesting", MAX_DEPTH)?;
-        limit(name.len(), "bytes in a name", MAX_NAME_BYTES)?;
-        match self.pickle.value(id) {
-            Value::Tensor(tensor) => {
-                limit(self.tensors.len() + 1, "tensors", MAX_TENSORS)?;
-                match self.tensors.insert(name.clone(), tensor) {
-                    None => Ok(()),
-                    Some(_) => Err(CheckpointProblem::Twice { name: printable(name) }),
-                }
-            }
-            Value::Dict(entries) => {
-                entries.iter().try_for_each(|&(key, value)| match *self.pickle.value(key) {
-                    Value::Text(key) => self.walk_entry(key, value, name, depth),
-                    Value::Int(key) => self.walk_entry(&key.to_string(), value, name, depth),
-                    _ => Err(CheckpointProblem::NotNamed { place: format!("entry `{}`", printable(name)) }),
-                })
-            }
-            Value::List(items) | Value::Tuple(items) => items
-                .iter()
-                .enumerate()
-                .try_for_each(|(index, &item)| self.walk_entry(&index.to_string(), item, name, depth)),
-            _ => {
-                self.other.push(name.clone());
-                Ok(())
-            }
+/// Checks that every view lies in its storage, and that all of them together ask for no more bytes than a
+/// file of `length` bytes can need.
+fn check_views<'t, 'a: 't>(
+    listed: impl Iterator<Item = (&'t str, &'t TensorRef<'a>)>,
+    length: u64,
+) -> Result<(), CheckpointProblem> {
+    let mut total: u64 = 0;
+    let longest = MAX_TENSOR_BYTES.min(length.saturating_mul(MAX_SHARING));
+    for (name, tensor) in listed {
+        total = total.saturating_add(check_view(name, tensor)?);
+        if total > longest {
+            return Err(CheckpointProblem::Limit { what: "bytes of tensors", limit: longest });
         }
     }
-
-    fn walk_entry(
-        &mut self,
-        key: &str,
-        value: ObjectId,
-        name: &mut String,
-        depth: usize,
-    ) -> Result<(), CheckpointProblem> {
-        limit(key.len(), "bytes in a name", MAX_NAME_BYTES)?;
-        let length = name.len();
-        if depth > 0 {
-            name.push('.');
-        }
-        name.push_str(key);
-        self.walk(value, name, depth + 1)?;
-        name.truncate(length);
-        Ok(())
-    }
-}
-
-fn limit(found: usize, what: &'static str, limit: usize) -> Result<(), CheckpointProblem> {
-    if found > limit { Err(CheckpointProblem::Limit { what, limit: limit as u64 }) } else { Ok(()) }
+    Ok(())
 }
 
 /// The zip archive and the folder inside it that everything lies in.
@@ -145,6 +105,16 @@ struct Archive<R> {
     folder: String,
     /// Length of the file: no stored entry can be longer.
     length: u64,
+    /// A program of `TorchScript` goes with the tensors.
+    program: bool,
+}
+
+/// An entry of the archive.
+struct Place {
+    index: usize,
+    /// Where its bytes begin in the file.
+    start: u64,
+    size: u64,
 }
 
 impl<R: Read + Seek> Archive<R> {
@@ -154,17 +124,17 @@ impl<R: Read + Seek> Archive<R> {
             return Err(CheckpointProblem::Damaged { reason: "two entries have one name".to_owned() });
         }
         let mut folders = Vec::new();
-        let mut program = false;
+        let (mut program, mut arrays) = (false, false);
         for name in zip.file_names() {
             let name = name.map_err(damaged)?;
             folders.extend(name.strip_suffix("/data.pkl").map(str::to_owned));
+            arrays |= name.ends_with(".npy");
             program |= name.ends_with("/constants.pkl") || name.contains("/code/");
         }
-        if program {
-            return Err(CheckpointProblem::TorchScript);
-        }
         match <[String; 1]>::try_from(folders) {
-            Ok([folder]) => Ok(Self { zip, folder, length }),
+            Ok([folder]) => Ok(Self { zip, folder, length, program }),
+            Err(_) if arrays => Err(CheckpointProblem::Foreign(Foreign::NumPy)),
+            Err(folders) if folders.is_empty() => Err(CheckpointProblem::Foreign(Foreign::OtherZip)),
             Err(folders) => Err(CheckpointProblem::NoPickle { found: folders.len() }),
         }
     }
@@ -183,32 +153,44 @@ impl<R: Read + Seek> Archive<R> {
 
     /// The bytes of an entry, its checksum verified; none if it is not there.
     fn read_entry(&mut self, name: &str, longest: u64) -> Result<Option<Vec<u8>>, CheckpointProblem> {
-        let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
-            return Ok(None);
-        };
-        let raw = self.zip.by_index_raw(index).map_err(damaged)?;
-        let size = raw.size();
-        if raw.compression() != CompressionMethod::Stored || raw.encrypted() {
-            return Err(CheckpointProblem::Compressed { entry: printable(name) });
-        }
-        drop(raw);
-        if size > self.length {
-            let reason = format!("entry `{}` claims more bytes than the file has", printable(name));
-            return Err(CheckpointProblem::Damaged { reason });
-        }
+        let Some(Place { index, size, .. }) = self.find(name)? else { return Ok(None) };
         if size > longest {
             return Err(CheckpointProblem::Limit { what: "bytes in an entry", limit: longest });
         }
         let mut bytes = Vec::with_capacity(size as usize);
         let entry = self.zip.by_index(index).map_err(damaged)?;
         // One byte more than it claims: reaching the end is what makes the zip reader compare checksums.
-        entry.take(size + 1).read_to_end(&mut bytes).map_err(damaged)?;
-        if bytes.len() as u64 != size {
-            let reason =
-                format!("entry `{}` has {} bytes, its directory says {size}", printable(name), bytes.len());
-            return Err(CheckpointProblem::Damaged { reason });
-        }
+        let found = entry.take(size + 1).read_to_end(&mut bytes).map_err(damaged)?;
+        same_length(name, found as u64, size)?;
         Ok(Some(bytes))
+    }
+
+    /// Where the bytes of an entry lie in the file, its checksum verified; none if it is not there.
+    fn locate(&mut self, name: &str) -> Result<Option<Range<usize>>, CheckpointProblem> {
+        let Some(Place { index, start, size }) = self.find(name)? else { return Ok(None) };
+        let entry = self.zip.by_index(index).map_err(damaged)?;
+        let found = io::copy(&mut entry.take(size + 1), &mut io::sink()).map_err(damaged)?;
+        same_length(name, found, size)?;
+        Ok(Some(start as usize..(start + size) as usize))
+    }
+
+    /// Finds an entry that is stored as it is and lies within the file.
+    fn find(&mut self, name: &str) -> Result<Option<Place>, CheckpointProblem> {
+        let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
+            return Ok(None);
+        };
+        let raw = self.zip.by_index_raw(index).map_err(damaged)?;
+        if raw.compression() != CompressionMethod::Stored || raw.encrypted() {
+            return Err(CheckpointProblem::Compressed { entry: printable(name) });
+        }
+        let (start, size) = (raw.data_start(), raw.size());
+        if let Some(start) =
+            start.filter(|start| start.checked_add(size).is_some_and(|end| end <= self.length))
+        {
+            return Ok(Some(Place { index, start, size }));
+        }
+        let reason = format!("entry `{}` claims more bytes than the file has", printable(name));
+        Err(CheckpointProblem::Damaged { reason })
     }
 
     /// Reads each storage once, for all tensors that view it.
@@ -216,14 +198,9 @@ impl<R: Read + Seek> Archive<R> {
         &mut self,
         listed: &BTreeMap<String, &TensorRef<'_>>,
     ) -> Result<BTreeMap<String, HostTensor>, CheckpointProblem> {
+        check_views(listed.iter().map(|(name, &tensor)| (name.as_str(), tensor)), self.length)?;
         let mut views: BTreeMap<&str, Vec<(&str, &TensorRef<'_>)>> = BTreeMap::new();
-        let mut total: u64 = 0;
-        let longest = MAX_TENSOR_BYTES.min(self.length.saturating_mul(MAX_SHARING));
         for (name, &tensor) in listed {
-            total = total.saturating_add(check_view(name, tensor)?);
-            if total > longest {
-                return Err(CheckpointProblem::Limit { what: "bytes of tensors", limit: longest });
-            }
             views.entry(tensor.storage.key).or_default().push((name, tensor));
         }
         let mut tensors = BTreeMap::new();
@@ -266,87 +243,21 @@ impl<R: Read + Seek> Archive<R> {
     }
 }
 
-fn damaged(error: impl std::fmt::Display) -> CheckpointProblem {
-    CheckpointProblem::Damaged { reason: error.to_string() }
-}
-
-fn item_bytes(dtype: DType) -> u64 {
-    dtype.bytes() as u64
-}
-
 fn host_tensor(tensor: &TensorRef<'_>, bytes: Vec<u8>) -> HostTensor {
     let shape = tensor.shape.iter().map(|&size| size as usize).collect();
     HostTensor { dtype: tensor.storage.dtype, shape, bytes }
 }
 
-/// The bytes a tensor takes, if its view stays within its storage and is no larger than it. (Expanded
-/// views, where a stride of zero repeats numbers, are no weights; they would let a small file ask for
-/// any amount of memory.)
-fn check_view(name: &str, tensor: &TensorRef<'_>) -> Result<u64, CheckpointProblem> {
-    let StorageRef { dtype, elements, .. } = tensor.storage;
-    let fits = || {
-        let count = tensor.shape.iter().try_fold(1_u64, |all, &size| all.checked_mul(size))?;
-        if count == 0 {
-            return (tensor.offset <= elements).then_some(0);
-        }
-        let mut last = tensor.offset;
-        for (&size, &stride) in tensor.shape.iter().zip(&tensor.strides) {
-            last = last.checked_add((size - 1).checked_mul(stride)?)?;
-        }
-        if last >= elements || count > elements {
-            return None;
-        }
-        count.checked_mul(item_bytes(dtype))
-    };
-    fits().ok_or_else(|| CheckpointProblem::OutOfRange {
-        tensor: printable(name),
-        shape: tensor.shape.clone(),
-        strides: tensor.strides.clone(),
-        offset: tensor.offset,
-        elements,
-    })
+fn same_length(name: &str, found: u64, size: u64) -> Result<(), CheckpointProblem> {
+    if found == size {
+        return Ok(());
+    }
+    let reason = format!("entry `{}` has {found} bytes, its directory says {size}", printable(name));
+    Err(CheckpointProblem::Damaged { reason })
 }
 
-/// Whether the tensor is its storage, in its order.
-fn is_whole(tensor: &TensorRef<'_>) -> bool {
-    let mut step = 1;
-    for (&size, &stride) in tensor.shape.iter().zip(&tensor.strides).rev() {
-        if size != 1 && stride != step {
-            return false;
-        }
-        step *= size;
-    }
-    tensor.offset == 0 && step == tensor.storage.elements
-}
-
-/// Copies a checked view out of its storage in row-major order.
-fn gather(tensor: &TensorRef<'_>, storage: &[u8]) -> Vec<u8> {
-    let item = item_bytes(tensor.storage.dtype) as usize;
-    let count: u64 = tensor.shape.iter().product();
-    let mut out = Vec::with_capacity(count as usize * item);
-    if count > 0 {
-        let dims: Vec<(usize, usize)> = tensor
-            .shape
-            .iter()
-            .zip(&tensor.strides)
-            .map(|(&n, &s)| (n as usize, s as usize * item))
-            .collect();
-        copy_view(&dims, tensor.offset as usize * item, item, storage, &mut out);
-    }
-    out
-}
-
-/// `dims`: sizes and steps in bytes, outermost first; at most [`super::pickle::MAX_RANK`] of them.
-fn copy_view(dims: &[(usize, usize)], start: usize, item: usize, storage: &[u8], out: &mut Vec<u8>) {
-    match *dims {
-        [] => out.extend_from_slice(&storage[start..start + item]),
-        [(size, step)] if step == item => out.extend_from_slice(&storage[start..start + size * item]),
-        [(size, step), ref inner @ ..] => {
-            for index in 0..size {
-                copy_view(inner, start + index * step, item, storage, out);
-            }
-        }
-    }
+fn damaged(error: impl std::fmt::Display) -> CheckpointProblem {
+    CheckpointProblem::Damaged { reason: error.to_string() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 section! {
     /// The frozen backbone, and the pixels it takes.
     pub struct Model in "model" {
-        /// File with the backbone's weights. Required, except with `model.kind = "demo"`.
+        /// File or folder with the backbone's weights (docs/backbones.md). Required, except with `model.kind = "demo"`.
         pub weights: Option<PathBuf>,
         /// Which family the weights belong to.
         pub kind: ModelKind,

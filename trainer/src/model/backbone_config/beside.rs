@@ -95,11 +95,12 @@ pub enum BesideError {
 }
 
 impl Beside {
-    /// Reads the configuration in `folder`; nothing where there is none.
-    pub fn read(folder: &Path) -> Result<Option<Self>, BesideError> {
+    /// Reads the configuration that `find` finds by the name of its file; nothing where there is none.
+    pub fn read(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<Self>, BesideError> {
         let mut found: Option<Self> = None;
         for name in FILES {
-            let Some((path, json)) = read_json(&folder.join(name))? else { continue };
+            let Some(path) = find(name) else { continue };
+            let json = read_json(&path)?;
             let Some(words) = parse(path, &json)? else { continue };
             found = Some(match found {
                 None => words,
@@ -108,9 +109,10 @@ impl Beside {
         }
         let Some(mut found) = found else { return Ok(None) };
         if found.pixels.is_none()
-            && let Some((path, json)) = read_json(&folder.join(PREPROCESSOR))?
+            && let Some(path) = find(PREPROCESSOR)
         {
-            found.pixels = pixels(&json, "image_mean", "image_std").map(|pixels| (pixels, path));
+            let stated = pixels(&read_json(&path)?, "image_mean", "image_std");
+            found.pixels = stated.map(|pixels| (pixels, path));
         }
         Ok(Some(found))
     }
@@ -175,17 +177,15 @@ fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Option<(PathBuf, Value)>, BesideError> {
+fn read_json(path: &Path) -> Result<Value, BesideError> {
     let error = |reason: String| BesideError::Read { file: path.to_owned(), reason };
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_BYTES => std::fs::read(path),
         Ok(_) => return Err(error("it is not a small file, as configurations are".to_owned())),
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(other) => Err(other),
+        Err(reason) => Err(reason),
     };
     let bytes = bytes.map_err(|reason| error(reason.to_string()))?;
-    let json = serde_json::from_slice(&bytes).map_err(|reason| error(format!("it is not JSON: {reason}")))?;
-    Ok(Some((path.to_owned(), json)))
+    serde_json::from_slice(&bytes).map_err(|reason| error(format!("it is not JSON: {reason}")))
 }
 
 /// Two lists of three numbers.

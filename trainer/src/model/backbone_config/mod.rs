@@ -22,7 +22,7 @@ pub use stated::{Pixels, Shape, Stated, Value};
 
 use super::layers::Activation;
 use super::loading::{text_width, vision_layers, vision_patch, vision_width};
-use crate::weights::{Layout, NamedTensors, WeightsError};
+use crate::weights::{Layout, NamedTensors, Naming, WeightsError};
 use std::fmt;
 
 /// Width of a head in all published ViTs up to [`WIDEST_OF_64`] and in all text towers of CLIP.
@@ -157,7 +157,9 @@ impl BackboneConfig {
             layers: vision_layers(tensors, layout) as i64,
             patch: vision_patch(tensors, layout)?,
         };
-        let mut settling = Settling { file: &file, layout, beside, stated, notes: Vec::new() };
+        let norm_eps = norm_eps(tensors.naming(), layout);
+        let naming = tensors.naming();
+        let mut settling = Settling { file: &file, naming, norm_eps, beside, stated, notes: Vec::new() };
         settling.check_shape(shape)?;
         let config = Self {
             vision: settling.vision(shape.width)?,
@@ -172,7 +174,7 @@ impl BackboneConfig {
     /// For a file whose layout alone settles it: OpenAI's CLIP and timm's ViT with heads of 64, in images of `resolution`.
     pub fn of_layout(tensors: &NamedTensors, layout: Layout, resolution: u32) -> Result<Self, WeightsError> {
         let activation = if layout == Layout::OpenAiClip { Activation::QuickGelu } else { Activation::Gelu };
-        let norm_eps = norm_eps(layout);
+        let norm_eps = norm_eps(None, layout);
         let tower = |width: i64| TowerConfig { activation, heads: width / HEAD_WIDTH, norm_eps };
         Ok(Self {
             vision: tower(vision_width(tensors, layout)?),
@@ -185,16 +187,18 @@ impl BackboneConfig {
 }
 
 /// Epsilon of the norms where no configuration states it.
-fn norm_eps(layout: Layout) -> f64 {
+fn norm_eps(naming: Option<Naming>, layout: Layout) -> f64 {
     match layout {
         Layout::OpenAiClip => 1e-5,
+        Layout::TimmVit if naming == Some(Naming::HuggingFaceVit) => 1e-12,
         Layout::TimmVit => 1e-6,
     }
 }
 
 struct Settling<'a> {
     file: &'a str,
-    layout: Layout,
+    naming: Option<Naming>,
+    norm_eps: f64,
     beside: Option<&'a Beside>,
     stated: &'a Stated,
     notes: Vec<String>,
@@ -229,7 +233,7 @@ impl Settling<'_> {
         let words = self.beside.map(|beside| beside.vision).unwrap_or_default();
         let activation = self.activation(words.activation)?;
         let heads = self.heads(words.heads, width)?;
-        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(norm_eps(self.layout)) })
+        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(self.norm_eps) })
     }
 
     fn text(&mut self, width: i64) -> Result<TowerConfig, BackboneConfigError> {
@@ -240,12 +244,14 @@ impl Settling<'_> {
         };
         let heads = words.heads.unwrap_or(width / HEAD_WIDTH);
         self.check_heads(heads, width)?;
-        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(norm_eps(self.layout)) })
+        Ok(TowerConfig { activation, heads, norm_eps: words.norm_eps.unwrap_or(self.norm_eps) })
     }
 
     fn activation(&mut self, beside: Option<Activation>) -> Result<Activation, BackboneConfigError> {
         let stated = &self.stated.activation;
-        if let Some(activation) = self.choose("model.activation", beside, stated)? {
+        // timm's image towers of CLIP come with either activation, whatever OpenAI's preset says.
+        let preset_holds = self.naming != Some(Naming::TimmClip) || beside.is_some() || stated.of_user;
+        if preset_holds && let Some(activation) = self.choose("model.activation", beside, stated)? {
             if beside.is_none() && !stated.of_user && !self.stated.certain {
                 self.note(format!(
                     "model.activation: {activation}, as {} states; the weights do not tell, and many open_clip models (LAION, DataComp) have gelu where OpenAI's have quick_gelu",

@@ -35,7 +35,10 @@ pub enum PickleError {
         name: &'static str,
     },
     /// A function or class that tensors do not need.
-    #[error("global `{name}` at byte {offset} is not allowed in a checkpoint of tensors")]
+    #[error(
+        "global `{name}` at byte {offset} is not allowed in a checkpoint of tensors \
+         (as `torch.save(model.state_dict(), FILE)` writes it)"
+    )]
     Global {
         /// Where.
         offset: usize,

@@ -1,5 +1,6 @@
 //! Why a checkpoint is refused.
 
+use crate::weights::form::Foreign;
 use crate::weights::pickle::PickleError;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub enum CheckpointProblem {
          give a `checkpoint.pth.tar` or a safetensors file"
     )]
     NotAnArchive,
+    /// A file of another kind.
+    #[error("this is {0}")]
+    Foreign(Foreign),
     /// The format before `PyTorch` 1.6, or any other pickle.
     #[error(
         "this is a bare pickle, which is not read because it may hold programs; \

@@ -1,6 +1,7 @@
 //! Checkpoints of the official code, hostile files, and damage done to good ones.
 
 use super::*;
+use crate::weights::dtype::DType;
 use crate::weights::host_tensor::match_exact;
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -139,7 +140,7 @@ const HOSTILE: [(&str, &str); 19] = [
     ("missing-tuner-tensor", "1 missing\n  missing: `tuner.adaptformer_list.1.down_proj.weight` ["),
     ("module-prefix", "take that part out of the names"),
     ("nan-values", "1 not finite"),
-    ("not-a-checkpoint", "not a zip archive"),
+    ("not-a-checkpoint", "a text file"),
     ("os-system", "global `posix.system` at byte "),
     ("raw-pickle-os-system", "this is a bare pickle"),
     ("short-storage", "tensor `head.weight`: its storage `7` has "),
@@ -380,10 +381,12 @@ fn the_archive_must_be_one_of_torch_save() {
         (with(&[("constants.pkl", b"")]), "TorchScript archive"),
         (with(&[("code/__torch__.py", b"")]), "TorchScript archive"),
         (with(&[("sub/data.pkl", b"")]), "holds 2 entries"),
-        (archive("x", &[("readme", b"")]), "holds 0 entries"),
+        (archive("x", &[("readme", b"")]), "a zip archive that `torch.save` did not write"),
+        (archive("x", &[("a.npy", b"")]), "a file of NumPy arrays"),
         (b"PK\x03\x04".to_vec(), "damaged or cut short"),
         (b"\x80\x02}.".to_vec(), "bare pickle"),
-        (b"\x1f\x8b\x08".to_vec(), "not a zip archive"),
+        (b"\x1f\x8b\x08".to_vec(), "a file compressed with gzip"),
+        (b"\x01\x02\x03".to_vec(), "not a zip archive"),
     ];
     for (bytes, expected) in cases {
         let message = refusal(bytes);

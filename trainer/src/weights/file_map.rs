@@ -1,0 +1,105 @@
+//! A file mapped into memory.
+
+use super::form::Foreign;
+use memmap2::{MmapMut, MmapOptions};
+use safetensors::SafeTensorError;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A weights file in memory. Nothing is read ahead or copied: the ranks of a host share the pages.
+///
+/// The mapping is private (copy on write), so that a write through a tensor built on it changes that
+/// process's memory only, never the file.
+#[derive(Debug)]
+pub struct FileMap {
+    path: PathBuf,
+    map: MmapMut,
+}
+
+/// A weights file that cannot be used: which, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("weights `{}`: {problem}", path.display())]
+pub struct MapError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub problem: MapProblem,
+}
+
+/// Why a weights file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MapProblem {
+    /// It is not there.
+    #[error("there is no such file; check the path")]
+    Missing,
+    /// It is a folder or a device.
+    #[error("this is not a file; give the file itself")]
+    NotAFile,
+    /// It cannot be opened or mapped.
+    #[error("cannot be opened: {0}; check its permissions and file system")]
+    Io(#[source] io::Error),
+    /// No bytes.
+    #[error("the file is empty; download it again")]
+    Empty,
+    /// A file of another kind.
+    #[error("this is {0}")]
+    Foreign(Foreign),
+    /// A file of `torch.save` where only safetensors are read.
+    #[error("this is a PyTorch archive, not a safetensors file; use the model's `.safetensors` file")]
+    PyTorchArchive,
+    /// The header promises more than there is.
+    #[error("the file is cut short: {found} bytes, its header needs {expected}; download it again")]
+    CutShort {
+        /// Bytes that the header asks for.
+        expected: u64,
+        /// Bytes there.
+        found: u64,
+    },
+    /// The header is not that of a safetensors file.
+    #[error("the header is not that of a safetensors file ({0}); download it again or convert it")]
+    Header(SafeTensorError),
+}
+
+impl FileMap {
+    /// Maps a whole file.
+    pub fn open(path: &Path) -> Result<Self, MapError> {
+        let map = Self::map(path).map_err(|problem| MapError { path: path.to_owned(), problem })?;
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    fn map(path: &Path) -> Result<MmapMut, MapProblem> {
+        let problem = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => MapProblem::Missing,
+            _ => MapProblem::Io(error),
+        };
+        // Looked at before it is opened: opening a pipe waits for its writer.
+        let about = std::fs::metadata(path).map_err(problem)?;
+        if !about.is_file() {
+            return Err(MapProblem::NotAFile);
+        }
+        if about.len() == 0 {
+            return Err(MapProblem::Empty);
+        }
+        let file = File::open(path).map_err(problem)?;
+        // SAFETY: the mapping is private, so nobody sees our writes, and it is kept alive by this object.
+        // What is left to the user is that no other process shortens the file while it is in use (weights
+        // are replaced by renaming, never rewritten in place); a page lost that way ends the process.
+        unsafe { MmapOptions::new().map_copy(&file) }.map_err(MapProblem::Io)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything in it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// An error about this file.
+    pub(super) fn error(&self, problem: MapProblem) -> MapError {
+        MapError { path: self.path.clone(), problem }
+    }
+}

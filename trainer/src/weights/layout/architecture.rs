@@ -1,0 +1,140 @@
+//! Models that cannot be computed, told by their architecture's name.
+
+use super::{Layout, NamedTensors, WeightsError};
+use crate::weights::pickle::printable;
+use serde_json::Value;
+
+/// What to use in place of a model that is not computed.
+const OTHERS: &str = "give a CLIP with a vision transformer, or a plain ViT of timm or Hugging Face";
+
+/// Parts of names, and the architectures that have them. The first that is found decides.
+const SIGNS: &[(&str, &str)] = &[
+    ("lora_A.", "LoRA adapters without or beside their model"),
+    ("base_layer.", "a model with adapters of PEFT in it"),
+    ("language_model.", "a vision-language model (LLaVA and its like)"),
+    ("query_tokens", "a BLIP-2"),
+    ("self_attn.qkv.", "a BLIP"),
+    ("box_head.", "an OWL-ViT, a detector"),
+    ("text_model.roberta.", "an AltCLIP, whose text tower is a RoBERTa"),
+    ("text_model.encoder.layer.0.", "a CLIP whose text tower is a BERT (Chinese CLIP)"),
+    ("attnpool.", "a CLIP with a ResNet as its image tower (RN50 and its like)"),
+    ("visual.attn_pool.", "a CLIP with attention pooling (CoCa, PE)"),
+    ("text_decoder.", "a CoCa, a CLIP with a text decoder"),
+    ("text.cls_emb", "a CoCa, a CLIP with a class token of texts"),
+    ("visual.trunk.attn_pool.", "a SigLIP of open_clip"),
+    ("visual.trunk.blocks.0.attn.q_proj.", "an EVA-02 CLIP of open_clip"),
+    ("visual.trunk.stages.", "a CLIP of open_clip with a ConvNeXt or another staged image tower"),
+    ("visual.trunk.", "a CLIP of open_clip with an image tower of timm's"),
+    ("text.transformer.embeddings.", "a CLIP of open_clip with a text tower of Hugging Face's"),
+    ("visual.blocks.0.attn.q_bias", "an EVA CLIP"),
+    ("visual.blocks.0.attn.q_proj.", "an EVA-02 CLIP"),
+    ("attn_pool.latent", "a SigLIP image tower"),
+    ("vision_model.head.probe", "a SigLIP"),
+    ("head.probe", "a SigLIP image tower"),
+    ("text_model.head.weight", "a SigLIP"),
+    ("layers.0.blocks.0.attn.cpb_mlp.", "a Swin transformer v2"),
+    ("layers.0.blocks.0.", "a Swin transformer"),
+    ("features.1.0.attn.relative_position_bias_table", "a Swin transformer of torchvision"),
+    ("dist_token", "a DeiT with a distillation token"),
+    ("distillation_token", "a DeiT with a distillation token"),
+    ("reg_token", "a ViT with register tokens (DINOv2)"),
+    ("register_tokens", "a ViT with register tokens (DINOv2, DINOv3)"),
+    ("storage_tokens", "a ViT with register tokens (DINOv3)"),
+    ("layer_scale1.lambda1", "a DINOv2, a ViT with layer scale"),
+    ("relative_position_bias_table", "a BEiT, a ViT with relative positions"),
+    ("attn.rel_pos.", "a ViT with relative positions"),
+    ("attn.q_bias", "a BEiT or an EVA"),
+    ("lambda_1", "a BEiT, a ViT with layer scale"),
+    ("attn.rope.", "an EVA-02, a ViT with rotary positions"),
+    ("mlp.fc1_g.", "an EVA-02, a ViT with SwiGLU"),
+    ("mlp.w1.", "a ViT with SwiGLU (EVA-02, DINOv2 giant)"),
+    ("mlp.w12.", "a ViT with SwiGLU (DINOv2 giant)"),
+    ("blocks_token_only.", "a CaiT"),
+    ("blocks.0.gamma_1", "a BEiT, a ViT with layer scale"),
+    ("ls1.gamma", "a ViT with layer scale (DINOv2, DeiT-3)"),
+    ("ls_1.gamma", "a CLIP with layer scale"),
+    ("attn.q_norm.", "a ViT that normalises queries and keys (qk_norm)"),
+    ("fc_norm.weight", "a ViT that pools by the mean of its patches (fc_norm: MAE, EVA, BEiT)"),
+    ("decoder_pos_embed", "a masked autoencoder (MAE) with its decoder"),
+    ("patch_embed.backbone.", "a hybrid of ResNet and ViT"),
+    ("conv_proj.weight", "a ViT of torchvision"),
+    ("stages.0.blocks.0.conv_dw.", "a ConvNeXt"),
+    ("dwconv.weight", "a ConvNeXt"),
+    ("layer1.0.conv1.weight", "a ResNet"),
+    ("embedder.embedder.convolution.", "a ResNet"),
+    ("conv_stem.weight", "an EfficientNet or MobileNet"),
+    ("word_embeddings.weight", "a language model"),
+];
+
+/// Refuses what the names of its tensors show to be another architecture.
+pub(super) fn refuse_by_names(tensors: &NamedTensors) -> Result<(), WeightsError> {
+    let trained = |name: &str| name.starts_with("tuner.") || name.starts_with("head.");
+    if tensors.names().all(trained) {
+        return Err(WeightsError::Architecture {
+            file: tensors.file(),
+            architecture: "tensors that LIFT trained, without their backbone",
+            named: String::new(),
+            remedy: "give the backbone they were trained on, and this file as --weights of `eval`",
+        });
+    }
+    match SIGNS.iter().find(|(sign, _)| tensors.names().any(|name| has(name, sign))) {
+        Some((_, architecture)) => Err(refusal(tensors, architecture)),
+        None => Ok(()),
+    }
+}
+
+/// Whether `part` is in a name, beginning where a part of the name begins.
+fn has(name: &str, part: &str) -> bool {
+    name.match_indices(part).any(|(at, _)| at == 0 || name.as_bytes()[at - 1] == b'.')
+}
+
+/// Refuses what lacks a part that is computed here, or has it in another form. The tensors have their new names.
+pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Result<(), WeightsError> {
+    let lacks = |name: &str| !tensors.contains(name);
+    let found = match layout {
+        Layout::TimmVit if positions_alone(tensors) => {
+            "a ViT whose class token has no position (no_embed_class)"
+        }
+        Layout::TimmVit if lacks("blocks.0.attn.qkv.bias") && !lacks("blocks.0.attn.qkv.weight") => {
+            "a ViT whose queries, keys and values have no bias (qkv_bias=False)"
+        }
+        Layout::TimmVit if lacks("patch_embed.proj.bias") => "a ViT whose patches have no bias",
+        Layout::TimmVit if lacks("pos_embed") => "a ViT without learned positions",
+        Layout::OpenAiClip if lacks("visual.ln_pre.weight") => "a CLIP without a norm before its first block",
+        Layout::OpenAiClip if !lacks("patch_embed.proj.bias") => "a ViT with a norm before its first block",
+        _ => return Ok(()),
+    };
+    Err(refusal(tensors, found))
+}
+
+/// Whether there are as many positions as patches, and none for the class token.
+fn positions_alone(tensors: &NamedTensors) -> bool {
+    let is_square = |n: i64| n > 0 && n.isqrt().pow(2) == n;
+    let shape = tensors.get("pos_embed").map(tch::Tensor::size).unwrap_or_default();
+    matches!(shape[..], [1, n, _] if is_square(n) && !is_square(n - 1))
+}
+
+/// The refusal of names that no rule knows.
+pub(super) fn unknown(tensors: &NamedTensors) -> WeightsError {
+    if tensors.names().any(|name| has(name, "text_model.embeddings.") || has(name, "token_embedding.weight"))
+    {
+        return refusal(tensors, "a text tower without an image tower that is known");
+    }
+    let found = tensors.names().take(3).map(|n| format!("`{}`", printable(n))).collect::<Vec<_>>().join(", ");
+    WeightsError::Layout { file: tensors.file(), named: named(tensors), found }
+}
+
+fn refusal(tensors: &NamedTensors, architecture: &'static str) -> WeightsError {
+    WeightsError::Architecture { file: tensors.file(), architecture, named: named(tensors), remedy: OTHERS }
+}
+
+/// What the configuration beside the weights calls the model.
+fn named(tensors: &NamedTensors) -> String {
+    let read = || {
+        let text = std::fs::read(tensors.beside("config.json")?).ok()?;
+        let config: Value = serde_json::from_slice(&text).ok()?;
+        let keys = [&config["architecture"], &config["architectures"][0], &config["model_type"]];
+        keys.into_iter().find_map(|name| name.as_str().map(printable))
+    };
+    read().map_or_else(String::new, |name| format!(" (its config.json names `{name}`)"))
+}

@@ -1,0 +1,108 @@
+//! What a pickle of tensors is made of.
+
+use super::objects;
+use crate::weights::dtype::DType;
+
+/// Index of an object in its [`Pickle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectId(pub(super) u32);
+
+/// One object. Text borrows from the pickle.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'a> {
+    /// `None`.
+    None,
+    /// `True`, `False`.
+    Bool(bool),
+    /// An integer of at most 64 bits.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A string.
+    Text(&'a str),
+    /// A tuple.
+    Tuple(Vec<ObjectId>),
+    /// A list.
+    List(Vec<ObjectId>),
+    /// A dictionary, ordered or not, in the order of writing.
+    Dict(Vec<(ObjectId, ObjectId)>),
+    /// A tensor: a view of a storage.
+    Tensor(Box<TensorRef<'a>>),
+    /// A storage of its own.
+    Storage(StorageRef<'a>),
+    /// An allowed function or class.
+    Global(Global),
+    /// An object of a class that is known by name alone, with the dictionary of its attributes.
+    Object(Option<ObjectId>),
+}
+
+/// A file entry of raw numbers, by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageRef<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Name of the archive's entry, below `data/`.
+    pub key: &'a str,
+    /// Number of elements, as declared.
+    pub elements: u64,
+}
+
+/// A strided view of a storage; offset and strides count elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorRef<'a> {
+    /// The numbers.
+    pub storage: StorageRef<'a>,
+    /// Position of the first element.
+    pub offset: u64,
+    /// Sizes of the dimensions.
+    pub shape: Vec<u64>,
+    /// Steps of the dimensions.
+    pub strides: Vec<u64>,
+}
+
+/// Which names a program may use beyond those of tensors. Nothing is ever called, whatever is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// None.
+    Tensors,
+    /// Modules of `TorchScript`, and what training scripts keep beside the tensors ([`objects`]).
+    Objects,
+}
+
+/// The names a checkpoint of tensors may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Global {
+    /// `torch._utils._rebuild_tensor_v2`.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter`.
+    RebuildParameter,
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `torch.FloatStorage` and its like.
+    StorageType(DType),
+    /// Something of which only the name is known.
+    Object,
+}
+
+impl Global {
+    /// The allowed function or class of that name.
+    pub(super) fn find(module: &str, name: &str, allowed: Allowed) -> Option<Self> {
+        Some(match (module, name) {
+            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
+            ("collections", "OrderedDict") => Self::OrderedDict,
+            ("torch", "DoubleStorage") => Self::StorageType(DType::F64),
+            ("torch", "FloatStorage") => Self::StorageType(DType::F32),
+            ("torch", "HalfStorage") => Self::StorageType(DType::F16),
+            ("torch", "BFloat16Storage") => Self::StorageType(DType::Bf16),
+            ("torch", "LongStorage") => Self::StorageType(DType::I64),
+            ("torch", "IntStorage") => Self::StorageType(DType::I32),
+            ("torch", "ShortStorage") => Self::StorageType(DType::I16),
+            ("torch", "CharStorage") => Self::StorageType(DType::I8),
+            ("torch", "ByteStorage") => Self::StorageType(DType::U8),
+            ("torch", "BoolStorage") => Self::StorageType(DType::Bool),
+            _ if allowed == Allowed::Objects && objects::is_known(module, name) => Self::Object,
+            _ => return None,
+        })
+    }
+}
