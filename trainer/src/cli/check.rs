@@ -1,12 +1,16 @@
 //! `lift-trainer check`: configuration, data and weights, without training.
 
+mod data;
+
 use super::arguments::{Select, Talk};
-use crate::data::source::counts;
+use super::findings;
 use crate::engine::failure::Failure;
 use crate::engine::session::{load_options, tuner};
 use crate::engine::sources;
 use crate::model::loading::load;
+use data::CheckedData;
 use serde::Serialize;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 
@@ -17,11 +21,8 @@ struct Checked {
     model: String,
     method: String,
     presets: String,
-    classes: usize,
-    train_images: usize,
-    test_images: usize,
-    largest_class: u64,
-    smallest_class: u64,
+    #[serde(flatten)]
+    set: CheckedData,
     blocks: usize,
     width: i64,
     tuner: String,
@@ -33,27 +34,20 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
-    for split in [&data.train, &data.test] {
-        split.verify().map_err(Failure::input)?;
-        split.read(0).map_err(Failure::input)?;
-    }
+    findings::tell(&data.findings, talk);
+    CheckedData::check(&data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
     let (tensors, layout) = sources::open_weights(config)?;
     let tuner = tuner(config, &tensors, layout, classes)?;
     let options = load_options(config, &tuner, tch::Device::Cpu);
     let backbone = load(&tensors, layout, &options).map_err(Failure::input)?;
-    let per_class = counts(data.train.labels(), classes);
     let checked = Checked {
         data: resolved.names.data.clone(),
         model: resolved.names.model.clone(),
         method: resolved.names.method.clone(),
         presets: resolved.presets.to_string(),
-        classes,
-        train_images: data.train.len(),
-        test_images: data.test.len(),
-        largest_class: per_class.iter().copied().max().unwrap_or(0),
-        smallest_class: per_class.iter().copied().min().unwrap_or(0),
+        set: CheckedData::of(&data, config, backbone.text.is_some()),
         blocks: backbone.vision.blocks.len(),
         width: backbone.vision.shape.width,
         tuner: format!("{tuner:?}"),
@@ -62,16 +56,34 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     print(&checked, talk)
 }
 
+/// As JSON, or as a line for each thing that was looked at; in quiet, that it is in order is said by the exit code.
 fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
-    let mut text = if talk.json { format!("{value:#}\n") } else { "ready to train\n".to_owned() };
-    for (name, value) in value.as_object().into_iter().flatten().filter(|_| !talk.json) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {:<20} {value}", name.replace('_', " "));
-    }
+    let text = if talk.json {
+        format!("{value:#}\n")
+    } else if talk.quiet {
+        return Ok(());
+    } else {
+        lines(&value)
+    };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
         _ => Ok(()),
     }
+}
+
+/// Warnings and notes are on standard error already.
+fn lines(value: &Value) -> String {
+    let mut text = "ready to train\n".to_owned();
+    let shown = |name: &str| !matches!(name, "warnings" | "notes");
+    for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| shown(name)) {
+        let mut name = name.replace('_', " ");
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  {name:<20} {value}");
+            name.clear();
+        }
+    }
+    text
 }

@@ -50,12 +50,10 @@ pub enum DecodeError {
         start: String,
     },
     /// An image of a format that is not decoded.
-    #[error(
-        "an image of the format {0}, which is not decoded; convert it to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
-    )]
+    #[error("the {0} format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM")]
     OtherImage(&'static str),
     /// Something that is no image.
-    #[error("no image; its content is that of a {0}")]
+    #[error("it holds {0}, not an image")]
     NoImage(&'static str),
     /// The file ends before the picture does.
     #[error("the {format} image is truncated: its data end before the picture does; copy the file anew")]

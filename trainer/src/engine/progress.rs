@@ -1,5 +1,6 @@
 //! How far a run is: everything about it that is not a tensor.
 
+use crate::data::source::ContentSample;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -65,7 +66,7 @@ impl EpochTotals {
 }
 
 /// What stays the same over all checkpoints of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The resolved configuration, as in `config.toml`.
     pub config: String,
@@ -73,6 +74,9 @@ pub struct Identity {
     pub backbone_fingerprint: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
+    /// Sizes and some bytes of some of its images; checkpoints of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sample: Option<ContentSample>,
 }
 
 /// What a checkpoint holds beside the tensors.
@@ -87,4 +91,23 @@ pub struct RunState {
     pub identity: Identity,
     /// Ranks that wrote it; any number can go on from it.
     pub world_size: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::demo::demo_data_set;
+
+    /// A checkpoint from before the sample of the data was kept has none, and is read all the same.
+    #[test]
+    fn a_state_without_a_sample_is_read() {
+        let sample = Some(demo_data_set(0).content_sample());
+        let identity = Identity { data_sample: sample, ..Identity::default() };
+        let state = RunState { identity, progress: Progress::default(), metrics_position: 3, world_size: 2 };
+        let mut json = serde_json::to_value(&state).unwrap();
+        assert_eq!(serde_json::from_value::<RunState>(json.clone()).unwrap(), state);
+        json.as_object_mut().unwrap().remove("data_sample").unwrap();
+        let old: RunState = serde_json::from_value(json).unwrap();
+        assert_eq!(old.identity.data_sample, None);
+    }
 }

@@ -19,7 +19,7 @@ use crate::config::{
 };
 use crate::data::loader::{BadImages, LoaderOptions};
 use crate::data::order::Order;
-use crate::data::source::{DataSet, Split, counts};
+use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_layers, vision_width};
@@ -55,7 +55,9 @@ pub struct Session {
     pub weights_fingerprint: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
-    /// What was decided where the configuration leaves it open, for people.
+    /// Sizes and some bytes of some of its images.
+    pub data_sample: ContentSample,
+    /// How the data were understood, and what was decided where the configuration leaves it open, for people.
     pub notes: Vec<String>,
 }
 
@@ -68,10 +70,11 @@ impl Session {
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
-        let data_fingerprint = data.fingerprint();
-        same_data(rank, &data, &data_fingerprint)?;
+        let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
+        same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
-        let DataSet { class_names, train, test } = data;
+        let DataSet { class_names, train, test, findings } = data;
+        let mut notes = report(findings, rank);
         let (train, test) = (Arc::new(train), Arc::new(test));
         let classes = class_names.len();
         let order =
@@ -91,7 +94,8 @@ impl Session {
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let start = Start { config: &config, rank, class_names: &class_names, train: &train, restored };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
-        let (weights_fingerprint, notes) = (fingerprint, placement.notes);
+        let weights_fingerprint = fingerprint;
+        notes.extend(placement.notes);
         Ok(Self {
             config,
             class_names,
@@ -102,6 +106,7 @@ impl Session {
             order,
             weights_fingerprint,
             data_fingerprint,
+            data_sample,
             notes,
         })
     }
@@ -112,6 +117,7 @@ impl Session {
             config,
             backbone_fingerprint: self.weights_fingerprint.clone(),
             data_fingerprint: self.data_fingerprint.clone(),
+            data_sample: Some(self.data_sample.clone()),
         }
     }
 
@@ -180,6 +186,16 @@ impl Session {
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
         View::Train(TrainView { size, filter, seed })
     }
+}
+
+/// Warns of what is odd about the data, once for all ranks; returns the notes about them.
+fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
+    let (warnings, notes): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.weight == Weight::Warning);
+    for warning in warnings.iter().filter(|_| rank.leads()) {
+        tracing::warn!("{}", warning.text);
+    }
+    notes.into_iter().map(|note| note.text).collect()
 }
 
 /// The tree in which the shards of a batch are added, under `any_world`.

@@ -50,10 +50,8 @@ pub(super) fn recognise(start: &[u8]) -> Content {
 fn media(brand: &[u8]) -> Content {
     match brand {
         [b'a', b'v', b'i', b'f' | b's', ..] => Content::OtherImage("AVIF"),
-        [b'h', b'e', ..] | [b'm', b'i', b'f', b'1', ..] | [b'm', b's', b'f', b'1', ..] => {
-            Content::OtherImage("HEIC")
-        }
-        _ => Content::Other("video"),
+        [b'h', b'e', ..] | [b'm', b'i' | b's', b'f', b'1', ..] => Content::OtherImage("HEIC"),
+        _ => Content::Other("a video"),
     }
 }
 
@@ -71,15 +69,15 @@ fn other(start: &[u8]) -> Content {
         (b"DDS ", "DDS"),
     ];
     const FILES: [(&[u8], &str); 9] = [
-        (b"version https://git-lfs", "Git LFS pointer, whose content was not fetched (`git lfs pull`)"),
-        (b"\x93NUMPY", "NumPy array"),
-        (b"%PDF", "PDF document"),
-        (b"PK\x03\x04", "zip archive"),
-        (b"\x1f\x8b", "gzip archive"),
-        (b"\x7fELF", "program"),
-        (b"\0\x05\x16\x07", "macOS resource file"),
-        (b"\xd0\xcf\x11\xe0", "Windows thumbnail or Office file"),
-        (b"\0\0\0\x01Bud1", "macOS folder file"),
+        (b"version https://git-lfs", "a Git LFS pointer, whose content was not fetched (`git lfs pull`)"),
+        (b"\x93NUMPY", "a NumPy array"),
+        (b"%PDF", "a PDF document"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"\x7fELF", "a program"),
+        (b"\0\x05\x16\x07", "a macOS resource file"),
+        (b"\xd0\xcf\x11\xe0", "a Windows thumbnail or Office file"),
+        (b"\0\0\0\x01Bud1", "a macOS folder file"),
     ];
     let known = |table: &[(&[u8], &'static str)]| {
         table.iter().find(|(magic, _)| start.starts_with(magic)).map(|&(_, name)| name)
@@ -106,9 +104,9 @@ fn markup(start: &[u8]) -> Content {
     if text.contains("<svg") {
         Content::OtherImage("SVG")
     } else if text.starts_with("<!doctype html") || text.contains("<html") {
-        Content::Other("HTML page, such as the error page of a download")
+        Content::Other("an HTML page, such as the error page of a download")
     } else if text.starts_with("<?xml") {
-        Content::Other("XML file, such as the error of a download")
+        Content::Other("an XML file, such as the error of a download")
     } else {
         Content::Unknown
     }

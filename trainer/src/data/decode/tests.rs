@@ -134,7 +134,7 @@ fn refusals_say_what_is_expected() {
     );
     assert_eq!(
         decode(b"\0\0\0\x18ftypavif\0\0\0\0").expect_err("a refusal").to_string(),
-        "an image of the format AVIF, which is not decoded; convert it to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
+        "the AVIF format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
     );
     assert_eq!(
         decode(b"\xff\xd8\xff\xe0\0\x10JF").expect_err("a refusal").to_string(),
@@ -147,22 +147,28 @@ fn refusals_say_what_is_expected() {
 fn content_is_named() {
     let dicom = [[0; 128].as_slice(), b"DICM"].concat();
     let cases: [(&[u8], DecodeError); 12] = [
-        (b"<!DOCTYPE html><html>", DecodeError::NoImage("HTML page, such as the error page of a download")),
-        (b"\xef\xbb\xbf\n <HTML>", DecodeError::NoImage("HTML page, such as the error page of a download")),
+        (
+            b"<!DOCTYPE html><html>",
+            DecodeError::NoImage("an HTML page, such as the error page of a download"),
+        ),
+        (
+            b"\xef\xbb\xbf\n <HTML>",
+            DecodeError::NoImage("an HTML page, such as the error page of a download"),
+        ),
         (
             b"<?xml version=\"1.0\"?><Error/>",
-            DecodeError::NoImage("XML file, such as the error of a download"),
+            DecodeError::NoImage("an XML file, such as the error of a download"),
         ),
         (b"<?xml version=\"1.0\"?><svg/>", DecodeError::OtherImage("SVG")),
         (
             b"version https://git-lfs.github.com/spec/v1",
-            DecodeError::NoImage("Git LFS pointer, whose content was not fetched (`git lfs pull`)"),
+            DecodeError::NoImage("a Git LFS pointer, whose content was not fetched (`git lfs pull`)"),
         ),
-        (b"\x93NUMPY\x01\0", DecodeError::NoImage("NumPy array")),
+        (b"\x93NUMPY\x01\0", DecodeError::NoImage("a NumPy array")),
         (&dicom, DecodeError::OtherImage("DICOM")),
         (b"\0\0\0\x18ftypheic", DecodeError::OtherImage("HEIC")),
         (b"\0\0\0\x0cJXL \r\n", DecodeError::OtherImage("JPEG XL")),
-        (b"\0\0\0\x20ftypisom", DecodeError::NoImage("video")),
+        (b"\0\0\0\x20ftypisom", DecodeError::NoImage("a video")),
         (b"BMW and others", DecodeError::Unrecognised { start: "42 4d 57 20 61 6e 64 20".into() }),
         (b"P5 notes", DecodeError::Unrecognised { start: "50 35 20 6e 6f 74 65 73".into() }),
     ];

@@ -14,9 +14,6 @@ use tiff::tags::{
 
 const FORMAT: &str = "TIFF";
 
-/// Bytes of the longest pixel that is read: four samples of 16 bits.
-const MOST_PIXEL: usize = 8;
-
 /// Memory for one tag at most, such as the places of all strips.
 const MOST_TAG: usize = 64 << 20;
 
@@ -31,6 +28,13 @@ struct Kind {
     orientation: u16,
 }
 
+impl Kind {
+    /// Samples of a pixel that the reader gives: one that is neither colour nor alpha it leaves out.
+    fn kept(&self) -> usize {
+        if self.photometric == Photometric::RGB && self.extra == Some(0) { 3 } else { self.samples }
+    }
+}
+
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
@@ -39,7 +43,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let bytes = greyed.as_deref().unwrap_or(bytes);
     let mut file = Decoder::new(Cursor::new(bytes)).map_err(|error| failure(&error))?;
     let (width, height) = file.dimensions().map_err(|error| failure(&error))?;
-    let pixels = checked_pixels(FORMAT, width.into(), height.into())?;
+    checked_pixels(FORMAT, width.into(), height.into())?;
     let mut limits = Limits::unlimited();
     // Tags are held to the first of these as well. The pixels go into a buffer of ours.
     limits.decoding_buffer_size = MOST_TAG;
@@ -48,15 +52,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let mut file = file.with_limits(limits);
     let kind = kind(&mut file, has_palette)?;
     let layout = file.image_buffer_layout().map_err(|error| failure(&error))?;
-    if layout.complete_len > pixels.saturating_mul(MOST_PIXEL) {
-        return Err(unsupported(format!("{} bytes for {pixels} pixels", layout.complete_len)));
+    let row = (width as usize * kind.kept() * usize::from(kind.bits)).div_ceil(8);
+    let expected = row * height as usize;
+    if layout.complete_len != expected {
+        let reason = format!("its pixels take {} bytes, expected {expected}", layout.complete_len);
+        return Err(DecodeError::Damaged { format: FORMAT, reason });
     }
     let mut stored = vec![0; layout.complete_len];
     file.read_image_bytes(&mut stored).map_err(|error| failure(&error))?;
     if kind.planar {
         stored = interleave(&stored, kind.samples);
     }
-    let row = layout.row_stride.map_or(stored.len() / height as usize, std::num::NonZero::get);
     let size = (width as usize, height as usize);
     let rgb = match kind.photometric {
         _ if has_palette => paint(&mut file, &stored, row, size, kind.bits)?,
@@ -181,8 +187,7 @@ fn greys(stored: &[u8], row: usize, size: (usize, usize), kind: &Kind) -> Vec<u8
 }
 
 fn colours(stored: &[u8], kind: &Kind) -> Vec<u8> {
-    // What the reader leaves of a sample that is no alpha is the colours alone.
-    let samples = if kind.extra == Some(0) { 3 } else { kind.samples };
+    let samples = kind.kept();
     if kind.bits == 16 {
         let high = |pair: &[u8; 2]| (u16::from_ne_bytes(*pair) >> 8) as u8;
         let pixels = stored.chunks_exact(2 * samples);

@@ -27,7 +27,7 @@ impl ImageReader for Levels {
         std::thread::sleep(self.pause * (7 - index as u32 % 7));
         assert!(self.panics != Some(index), "a made-up defect");
         if self.bad.contains(&index) {
-            return Err(DataError::undecodable(self.name(index), DecodeError::Empty));
+            return Err(DataError::image(self.name(index), DecodeError::Empty));
         }
         Ok(RgbImage { width: 4, height: 4, pixels: vec![index as u8; 48] })
     }
@@ -96,7 +96,7 @@ fn the_first_bad_image_of_the_order_stops() {
     let error = loader.next().expect("a batch").expect_err("an error");
     assert_eq!(
         error.to_string(),
-        "image `level 8`: the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image"
+        "image `level 8`: the file is empty; expected a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM image"
     );
     assert!(loader.next().is_none());
 }
