@@ -30,7 +30,7 @@ pub struct Talk {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but errors and the result
+    /// Say nothing but warnings, errors and the result
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -44,7 +44,7 @@ pub enum Verb {
     Eval(Eval),
     /// Validate configuration, data and weights, without training
     Check(Select),
-    /// Print which sample is trained at which position, rank and step; needs no model
+    /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
     Order(OrderOf),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),

@@ -1,15 +1,20 @@
 //! `lift-trainer check`: configuration, data and weights, without training.
 
+mod backbone;
+mod data;
+
 use super::arguments::{Select, Talk};
-use crate::data::source::counts;
+use super::findings;
+use crate::data::source::{Finding, Weight};
 use crate::engine::backbone::BackboneFile;
-use crate::engine::bad_images::{Images, missing_files};
 use crate::engine::failure::Failure;
 use crate::engine::session::{load_options, tuner, zeros_note};
 use crate::engine::sources;
-use crate::model::backbone_config::BackboneConfig;
-use crate::model::loading::{Backbone, load};
+use crate::model::loading::load;
+use backbone::CheckedBackbone;
+use data::CheckedData;
 use serde::Serialize;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 
@@ -20,66 +25,15 @@ struct Checked {
     model: String,
     method: String,
     presets: String,
-    classes: usize,
-    train_images: usize,
-    test_images: usize,
-    missing_images: usize,
-    largest_class: u64,
-    smallest_class: u64,
+    #[serde(flatten)]
+    set: CheckedData,
     tuner: String,
     #[serde(flatten)]
-    backbone: BackboneReport,
-}
-
-/// The backbone as it will be computed.
-#[derive(Debug, Serialize)]
-struct BackboneReport {
-    family: String,
-    width: i64,
-    blocks: usize,
-    heads: i64,
-    patch: i64,
-    activation: String,
-    pooling: String,
-    norm_epsilon: f64,
-    text_tower: String,
-    resolution: u32,
-    pixel_mean: [f64; 3],
-    pixel_std: [f64; 3],
-    backbone_parameters: u64,
-    weights_fingerprint: String,
+    backbone: CheckedBackbone,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
-}
-
-impl BackboneReport {
-    fn new(file: BackboneFile, backbone: &Backbone) -> Self {
-        let BackboneConfig { vision, pool, resolution, pixels, .. } = &file.config;
-        let shape = backbone.vision.shape;
-        let text = backbone.text.as_ref().map_or_else(
-            || "none".to_owned(),
-            |text| format!("{} blocks of width {}", text.blocks.len(), text.positions.size()[1]),
-        );
-        let parameters = file.tensors.names().filter_map(|name| file.tensors.get(name).ok());
-        let mut notes = file.notes;
-        notes.extend(zeros_note(&backbone.all_zero));
-        Self {
-            family: file.layout.to_string(),
-            width: shape.width,
-            blocks: shape.layers,
-            heads: vision.heads,
-            patch: shape.patch,
-            activation: vision.activation.to_string(),
-            pooling: pool.to_string(),
-            norm_epsilon: vision.norm_eps,
-            text_tower: text,
-            resolution: *resolution,
-            pixel_mean: pixels.mean,
-            pixel_std: pixels.std,
-            backbone_parameters: parameters.map(|tensor| tensor.numel() as u64).sum(),
-            weights_fingerprint: file.fingerprint,
-            notes,
-        }
-    }
 }
 
 /// Reads all that a run would read, but for the pixels of every image; the first image of each split is decoded.
@@ -87,44 +41,62 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
-    let missing = missing_files(config, &data, &[Images::Training, Images::Test])?;
-    for split in [&data.train, &data.test] {
-        split.read(0).map_err(Failure::input)?;
-    }
+    findings::tell(&data.findings, talk);
+    let missing = data::look_at(config, &data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
     let file = BackboneFile::open(&resolved)?;
     let tuner = tuner(config, &file, classes)?;
     let options = load_options(config, &tuner, &file, tch::Device::Cpu);
     let backbone = load(&file.tensors, file.layout, &options).map_err(Failure::input)?;
-    let per_class = counts(data.train.labels(), classes);
+    let about_weights: Vec<Finding> =
+        file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();
+    findings::tell(&about_weights, talk);
+    let all = [data.findings.as_slice(), &about_weights].concat();
+    let of_weight =
+        |weight| all.iter().filter(|found| found.weight == weight).map(|found| found.text.clone()).collect();
     let checked = Checked {
         data: resolved.names.data.clone(),
         model: resolved.names.model.clone(),
         method: resolved.names.method.clone(),
         presets: resolved.presets.to_string(),
-        classes,
-        train_images: data.train.len(),
-        test_images: data.test.len(),
-        missing_images: missing.len(),
-        largest_class: per_class.iter().copied().max().unwrap_or(0),
-        smallest_class: per_class.iter().copied().min().unwrap_or(0),
+        set: CheckedData::of(&data, config, backbone.text.is_some(), missing),
         tuner: format!("{tuner:?}"),
-        backbone: BackboneReport::new(file, &backbone),
+        backbone: CheckedBackbone::of(&file, &backbone),
+        warnings: of_weight(Weight::Warning),
+        notes: of_weight(Weight::Note),
     };
     print(&checked, talk)
 }
 
+/// As JSON, or as a line for each thing that was looked at; in quiet, that it is in order is said by the exit code.
 fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
-    let mut text = if talk.json { format!("{value:#}\n") } else { "ready to train\n".to_owned() };
-    for (name, value) in value.as_object().into_iter().flatten().filter(|_| !talk.json) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {:<20} {value}", name.replace('_', " "));
-    }
+    let text = if talk.json {
+        format!("{value:#}\n")
+    } else if talk.quiet {
+        return Ok(());
+    } else {
+        lines(&value)
+    };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
         _ => Ok(()),
     }
+}
+
+/// Warnings and notes are on standard error already.
+fn lines(value: &Value) -> String {
+    let mut text = "ready to train\n".to_owned();
+    let shown = |name: &str| !matches!(name, "warnings" | "notes");
+    for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| shown(name)) {
+        let mut name = name.replace('_', " ");
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  {name:<20} {value}");
+            name.clear();
+        }
+    }
+    text
 }

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod findings;
 mod order;
 mod outcome;
 mod train;
@@ -36,7 +37,7 @@ pub fn main() -> ExitCode {
     };
     let result = match &arguments.verb {
         Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
-        Some(Verb::Order(order)) => outcome::once(|| order::run(order)),
+        Some(Verb::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
         Some(Verb::Bench(Bench::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.talk))
         }

@@ -1,6 +1,7 @@
 //! `lift-trainer order`: which sample, which rank, which step, without a model.
 
-use super::arguments::OrderOf;
+use super::arguments::{OrderOf, Talk};
+use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
 use crate::engine::sources;
@@ -21,10 +22,12 @@ struct Line {
 /// Positions written at once.
 const CHUNK: u64 = 4096;
 
-/// Prints one JSON line a position. `step` is counted from 1 over the whole run, as in `metrics.jsonl`.
-pub(super) fn run(arguments: &OrderOf) -> Result<(), Failure> {
+/// Prints one JSON line a position, with `--json` or without. `step` is counted from 1 over the whole run, as in
+/// `metrics.jsonl`.
+pub(super) fn run(arguments: &OrderOf, talk: Talk) -> Result<(), Failure> {
     let config = super::resolve(&arguments.select)?.config;
     let data = sources::open_data(&config)?;
+    findings::tell(&data.findings, talk);
     let order = sources::open_order(&config, data.train.labels(), data.class_names.len())?;
     let (epoch, batch, world) = (arguments.epoch, config.train.batch_size, arguments.world);
     if batch < world {

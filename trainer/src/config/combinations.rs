@@ -141,9 +141,11 @@ impl Checks<'_> {
 
     fn data_that_is_idle(&self) -> Result<(), ConfigError> {
         let layout = self.config.data.layout;
-        let lists = ["data.train_list", "data.test_list", "data.class_names", "data.images"];
+        let lists = ["data.train_list", "data.test_list", "data.images"];
         self.idle_unless(layout != Layout::Demo, &["data.root", "data.max_bad_images"], "data.layout")?;
         self.idle_unless(layout == Layout::Lists, &lists, "data.layout")?;
+        let names_classes = matches!(layout, Layout::Lists | Layout::Folders);
+        self.idle_unless(names_classes, &["data.class_names"], "data.layout")?;
         self.idle_unless(layout.is_cifar100(), &["data.imbalance"], "data.layout")?;
         self.idle_unless(layout == Layout::Demo, &["data.demo_seed"], "data.layout")
     }

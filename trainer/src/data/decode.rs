@@ -6,12 +6,18 @@
 //! refuses (a file that ends early, a wrong checksum in a header) is an error here as well.
 
 mod bmp;
+mod format;
 mod gif;
 mod jpeg;
 mod png;
+mod pnm;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod webp;
+
+pub use format::START;
+use format::{Content, Format, recognise};
 
 /// Pictures with more pixels than this are refused before anything is allocated for them. It is the
 /// number at which Pillow raises its `DecompressionBombError` (twice a quarter of a GiB of RGB pixels).
@@ -33,14 +39,22 @@ pub struct RgbImage {
 #[non_exhaustive]
 pub enum DecodeError {
     /// No bytes at all.
-    #[error("the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image")]
+    #[error("the file is empty; expected a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM image")]
     Empty,
     /// The first bytes belong to none of the formats.
-    #[error("not an image of a known format (first bytes {start}); expected JPEG, PNG, WebP, BMP or GIF")]
+    #[error(
+        "not an image of a known format (first bytes {start}); expected JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
+    )]
     Unrecognised {
         /// The first bytes, in hexadecimal.
         start: String,
     },
+    /// An image of a format that is not decoded.
+    #[error("the {0} format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM")]
+    OtherImage(&'static str),
+    /// Something that is no image.
+    #[error("it holds {0}, not an image")]
+    NoImage(&'static str),
     /// The file ends before the picture does.
     #[error("the {format} image is truncated: its data end before the picture does; copy the file anew")]
     Truncated {
@@ -77,14 +91,31 @@ pub enum DecodeError {
 
 /// Decodes an image file.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
-    match bytes {
-        [] => Err(DecodeError::Empty),
-        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes),
-        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => png::decode(bytes),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => gif::decode(bytes),
-        [b'B', b'M', ..] => bmp::decode(bytes),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::decode(bytes),
-        _ => {
+    match can_be_decoded(bytes)? {
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Png => png::decode(bytes),
+        Format::Gif => gif::decode(bytes),
+        Format::Bmp => bmp::decode(bytes),
+        Format::WebP => webp::decode(bytes),
+        Format::Tiff => tiff::decode(bytes),
+        Format::Pnm => pnm::decode(bytes),
+    }
+}
+
+/// Whether a file is an image to decode, by its first [`START`] bytes; what else it is the error says.
+pub fn probe(bytes: &[u8]) -> Result<(), DecodeError> {
+    can_be_decoded(bytes).map(drop)
+}
+
+fn can_be_decoded(bytes: &[u8]) -> Result<Format, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    match recognise(&bytes[..bytes.len().min(START)]) {
+        Content::Image(format) => Ok(format),
+        Content::OtherImage(name) => Err(DecodeError::OtherImage(name)),
+        Content::Other(name) => Err(DecodeError::NoImage(name)),
+        Content::Unknown => {
             let start = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
             Err(DecodeError::Unrecognised { start })
         }

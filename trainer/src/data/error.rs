@@ -66,9 +66,30 @@ pub enum ImageFault {
     /// Its bytes cannot be read.
     #[error("cannot be read ({0})")]
     Read(Arc<std::io::Error>),
+    /// It is a folder, a named pipe or a device.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// It has more bytes than an image has; none of them was read.
+    #[error("has {size} bytes; at most {} are read", crate::data::source::MAX_FILE_BYTES)]
+    TooLarge {
+        /// Its bytes.
+        size: u64,
+    },
     /// Its bytes are not a picture.
     #[error(transparent)]
     Decode(DecodeError),
+}
+
+impl From<std::io::Error> for ImageFault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Read(Arc::new(error))
+    }
+}
+
+impl From<DecodeError> for ImageFault {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
 }
 
 impl DataError {
@@ -89,11 +110,7 @@ impl DataError {
         Self::Content { what, path: path.into(), reason: reason.into() }
     }
 
-    pub(super) fn unreadable(name: String, source: std::io::Error) -> Self {
-        Self::Image { name, fault: ImageFault::Read(Arc::new(source)) }
-    }
-
-    pub(super) fn undecodable(name: String, source: DecodeError) -> Self {
-        Self::Image { name, fault: ImageFault::Decode(source) }
+    pub(crate) fn image(name: String, fault: impl Into<ImageFault>) -> Self {
+        Self::Image { name, fault: fault.into() }
     }
 }

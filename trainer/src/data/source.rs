@@ -9,6 +9,9 @@
 //! threads read from it at their own offsets.
 
 mod cifar;
+mod class_names;
+mod files;
+mod finding;
 mod fingerprint;
 mod folders;
 mod lists;
@@ -16,15 +19,19 @@ mod longtail;
 mod names;
 mod pickle;
 mod presence;
+mod review;
 mod tar;
 #[cfg(test)]
 mod tests;
 
+pub use files::{MAX_FILE_BYTES, Sample};
+pub use finding::{Finding, Weight};
+pub use fingerprint::ContentSample;
 pub use longtail::long_tailed_rows;
 pub use presence::{Files, Missing};
 
 use super::decode::RgbImage;
-use super::error::DataError;
+use super::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 
 /// Where the parts of a data set lie.
@@ -52,7 +59,7 @@ pub struct DataSpec {
     pub train_list: Option<PathBuf>,
     /// List of the test images.
     pub test_list: Option<PathBuf>,
-    /// File of class names, one a line.
+    /// File of class names.
     pub class_names: Option<PathBuf>,
     /// Folder or tar file of the images; the root where it is not given.
     pub images: Option<PathBuf>,
@@ -72,6 +79,8 @@ pub struct DataSet {
     pub train: Split,
     /// What is tested on.
     pub test: Split,
+    /// What a person should know about it, in the order of its parts: names, folders, labels.
+    pub findings: Vec<Finding>,
 }
 
 impl DataSet {
@@ -105,12 +114,19 @@ impl DataSet {
                 return Err(DataError::content("data root", &spec.root, format!("there is no {name} image")));
             }
         }
+        let reviewed = review::review(&set);
+        set.findings.extend(reviewed);
         Ok(set)
     }
 
     /// SHA-256 over class names, labels and the names of all images, in hexadecimal. Ranks compare it.
     pub fn fingerprint(&self) -> String {
-        fingerprint::of(self)
+        fingerprint::of_lists(self)
+    }
+
+    /// The sizes and some bytes of some images, which the fingerprint does not see. Ranks compare it as well.
+    pub fn content_sample(&self) -> ContentSample {
+        ContentSample::of(self)
     }
 }
 
@@ -125,6 +141,21 @@ pub trait ImageReader: Send + Sync {
     /// Where the images lie, if each of them is a file of its own.
     fn files(&self) -> Option<Files<'_>> {
         None
+    }
+
+    /// One and the same text for two names of one file; none where every image is by itself.
+    fn place(&self, index: usize) -> Option<String> {
+        let _ = index;
+        None
+    }
+
+    /// The size of an image and some of its bytes; where they are not in a file, those of its pixels.
+    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+        match self.read(index) {
+            Ok(image) => Ok(Sample { size: image.pixels.len() as u64, bytes: image.pixels }),
+            Err(DataError::Image { fault, .. }) => Err(fault),
+            Err(error) => Err(std::io::Error::other(error).into()),
+        }
     }
 }
 
@@ -164,6 +195,16 @@ impl Split {
     /// What to call an image in messages.
     pub fn name(&self, index: usize) -> String {
         self.reader.name(index)
+    }
+
+    /// The same text for two names of one file, if its images are files.
+    pub fn place(&self, index: usize) -> Option<String> {
+        self.reader.place(index)
+    }
+
+    /// The size of an image and some of its bytes, undecoded.
+    pub fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+        self.reader.sample(index)
     }
 
     /// Reads and decodes an image; any number of threads at a time.
@@ -209,20 +250,4 @@ fn read_text(what: &'static str, path: &Path) -> Result<String, DataError> {
         Some(rest) => rest.to_owned(),
         None => text,
     })
-}
-
-/// Class names, one a line.
-fn read_class_names(path: &Path) -> Result<Vec<String>, DataError> {
-    let text = read_text("class names", path)?;
-    let mut lines: Vec<&str> = text.lines().map(str::trim).collect();
-    while lines.last().is_some_and(|line| line.is_empty()) {
-        lines.pop();
-    }
-    if lines.is_empty() {
-        return Err(DataError::content("class names", path, "the file is empty; expected one name a line"));
-    }
-    if let Some(line) = lines.iter().position(|line| line.is_empty()) {
-        return Err(DataError::line(path, line + 1, "the class name is empty"));
-    }
-    Ok(lines.into_iter().map(str::to_owned).collect())
 }

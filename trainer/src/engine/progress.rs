@@ -1,6 +1,7 @@
 //! How far a run is: everything about it that is not a tensor.
 
 use super::bad_images::BadImages;
+use crate::data::source::ContentSample;
 use crate::run::Mark;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -68,7 +69,7 @@ impl EpochTotals {
 }
 
 /// What stays the same over all checkpoints of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The resolved configuration, as in `config.toml`.
     pub config: String,
@@ -76,6 +77,9 @@ pub struct Identity {
     pub backbone_fingerprint: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
+    /// Sizes and some bytes of some of its images; checkpoints of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sample: Option<ContentSample>,
 }
 
 /// What a checkpoint holds beside the tensors.
@@ -102,6 +106,7 @@ impl RunState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::demo::demo_data_set;
 
     #[test]
     fn progress_of_older_programs_is_read() {
@@ -116,5 +121,18 @@ mod tests {
     #[test]
     fn an_epoch_without_a_loss_has_no_mean() {
         assert!(EpochTotals::default().mean_loss().is_nan());
+    }
+
+    /// A checkpoint from before the sample of the data was kept has none, and is read all the same.
+    #[test]
+    fn a_state_without_a_sample_is_read() {
+        let sample = Some(demo_data_set(0).content_sample());
+        let identity = Identity { data_sample: sample, ..Identity::default() };
+        let state = RunState { identity, progress: Progress::default(), metrics_position: 3, world_size: 2 };
+        let mut json = serde_json::to_value(&state).unwrap();
+        assert_eq!(serde_json::from_value::<RunState>(json.clone()).unwrap(), state);
+        json.as_object_mut().unwrap().remove("data_sample").unwrap();
+        let old: RunState = serde_json::from_value(json).unwrap();
+        assert_eq!(old.identity.data_sample, None);
     }
 }

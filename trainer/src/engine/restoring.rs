@@ -131,7 +131,14 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
             )));
         }
     }
-    Ok(())
+    let sample = state.identity.data_sample.as_ref();
+    let other = sample
+        .and_then(|sample| sample.first_difference(&session.data_sample, (&session.train, &session.test)));
+    other.map_or(Ok(()), |image| {
+        Err(Failure::input(format!(
+            "the data set is not what the checkpoint was made with: the file of image `{image}` has another size or content; give the same files"
+        )))
+    })
 }
 
 fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use super::backbone::BackboneFile;
 use super::failure::{Failure, agreed};
 use super::rank::Rank;
 use crate::config::Resolved;
-use crate::data::source::{DataSet, Split};
+use crate::data::source::{ContentSample, DataSet, Split};
 use sha2::{Digest, Sha256};
 use std::io;
 
@@ -39,9 +39,17 @@ pub fn same_configuration(rank: &Rank, resolved: &Resolved) -> Result<(), Failur
     ))
 }
 
-/// Refuses ranks whose data set lists other images, labels or classes; `fingerprint` is the data set's.
-pub fn same_data(rank: &Rank, data: &DataSet, fingerprint: &str) -> Result<(), Failure> {
-    let Some(other) = first_other(rank, fingerprint.as_bytes())? else { return Ok(()) };
+/// Refuses ranks whose data set lists other images, labels or classes, or has other files behind the names;
+/// `fingerprint` and `sample` are the data set's.
+pub fn same_data(
+    rank: &Rank,
+    data: &DataSet,
+    fingerprint: &str,
+    sample: &ContentSample,
+) -> Result<(), Failure> {
+    let Some(other) = first_other(rank, fingerprint.as_bytes())? else {
+        return same_content(rank, data, sample);
+    };
     let (ours, theirs) = two_texts(rank, &listing(data), other)?;
     let difference = ours.lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs);
     let difference = match difference {
@@ -61,6 +69,22 @@ pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
     refuse(&format!(
         "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0; model.weights and the configuration beside it have to be the same files on every host"
     ))
+}
+
+/// Refuses ranks that have other files under the same names.
+fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(), Failure> {
+    let own = agreed(&rank.control, || serde_json::to_vec(sample).map_err(Failure::run))?;
+    let all = rank.control.all_gather(&own)?;
+    let read = |bytes: &Vec<u8>| serde_json::from_slice::<ContentSample>(bytes).map_err(Failure::run);
+    let first = read(&all[0])?;
+    for (other, bytes) in all.iter().enumerate().skip(1).filter(|(_, bytes)| **bytes != all[0]) {
+        if let Some(image) = first.first_difference(&read(bytes)?, (&data.train, &data.test)) {
+            return refuse(&format!(
+                "rank {other} has another data set than rank 0: the file of image `{image}` has another size or content there; data.root has to hold the same files on every host"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Classes and images in order, a line each.

@@ -23,7 +23,7 @@ use crate::config::{
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
-use crate::data::source::{DataSet, Split, counts};
+use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
@@ -62,7 +62,9 @@ pub struct Session {
     pub data_fingerprint: String,
     /// Images left out so far: their files are missing, or the head's first values met them.
     pub bad_images: BadImages,
-    /// What was decided where the configuration leaves it open, for people.
+    /// Sizes and some bytes of some of its images.
+    pub data_sample: ContentSample,
+    /// How the data were understood, and what was decided where the configuration leaves it open, for people.
     pub notes: Vec<String>,
 }
 
@@ -94,12 +96,13 @@ impl Session {
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
-        let data_fingerprint = data.fingerprint();
-        same_data(rank, &data, &data_fingerprint)?;
+        let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
+        same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
         let bad_images = look_for_files(&config, &data, purpose.images(), rank)?;
         rank.begin("init");
-        let DataSet { class_names, train, test } = data;
+        let DataSet { class_names, train, test, findings } = data;
+        let mut notes = report(findings, rank);
         let (train, test) = (Arc::new(train), Arc::new(test));
         let classes = class_names.len();
         let order =
@@ -114,7 +117,7 @@ impl Session {
             LoadOptions { part: placement.part(), ..load_options(&config, &tuner, &file, rank.device) };
         let loaded = || load(&file.tensors, file.layout, &options).map_err(Failure::input);
         let mut backbone = agreed(&rank.control, loaded)?;
-        let mut notes = file.notes;
+        notes.extend(file.notes);
         notes.extend(zeros_note(&std::mem::take(&mut backbone.all_zero)));
         notes.extend(placement.notes);
         if rank.leads() && config.train.precision == PrecisionName::Bf16 {
@@ -142,6 +145,7 @@ impl Session {
             weights_fingerprint,
             data_fingerprint,
             bad_images,
+            data_sample,
             notes,
         })
     }
@@ -152,6 +156,7 @@ impl Session {
             config,
             backbone_fingerprint: self.weights_fingerprint.clone(),
             data_fingerprint: self.data_fingerprint.clone(),
+            data_sample: Some(self.data_sample.clone()),
         }
     }
 
@@ -220,6 +225,16 @@ impl Session {
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
         View::Train(TrainView { size, filter, seed })
     }
+}
+
+/// Warns of what is odd about the data, once for all ranks; returns the notes about them.
+fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
+    let (warnings, notes): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.weight == Weight::Warning);
+    for warning in warnings.iter().filter(|_| rank.leads()) {
+        tracing::warn!("{}", warning.text);
+    }
+    notes.into_iter().map(|note| note.text).collect()
 }
 
 /// The tree in which the shards of a batch are added, under `any_world`.

@@ -16,8 +16,9 @@ section! {
         pub train_list: Option<PathBuf>,
         /// Test list: one `path label` a line. Takes effect with `data.layout = "lists"`.
         pub test_list: Option<PathBuf>,
-        /// Class names, one a line, in the order of the labels. Takes effect with `data.layout = "lists"`,
-        /// where a head that starts from text cannot do without.
+        /// Class names: one a line in the order of the labels, `ID name` or `FOLDER name` lines, JSON or CSV. Takes
+        /// effect with `data.layout = "lists"`, where a head that starts from text cannot do without, and with
+        /// `"folders"`, whose folders name the classes otherwise.
         pub class_names: Option<PathBuf>,
         /// Folder or tar file that the paths of the lists start from; `""` is `data.root`. Takes effect with
         /// `data.layout = "lists"`.

@@ -205,7 +205,7 @@ fn known_transform(transform: u8, components: u8) -> u8 {
 }
 
 /// Pillow reads every CMYK file as inverted (Adobe's way) and multiplies by black.
-fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
+pub(super) fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(cmyk.len() / 4 * 3);
     for pixel in cmyk.as_chunks::<4>().0 {
         let light = u32::from(pixel[3]);

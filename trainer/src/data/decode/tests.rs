@@ -125,16 +125,60 @@ fn claimed_sizes_are_refused_before_anything_is_allocated() {
 fn refusals_say_what_is_expected() {
     assert_eq!(
         decode(b"").expect_err("a refusal").to_string(),
-        "the file is empty; expected a JPEG, PNG, WebP, BMP or GIF image"
+        "the file is empty; expected a JPEG, PNG, WebP, GIF, BMP, TIFF or PNM image"
     );
     assert_eq!(
-        decode(b"<html><body>").expect_err("a refusal").to_string(),
-        "not an image of a known format (first bytes 3c 68 74 6d 6c 3e 3c 62); expected JPEG, PNG, WebP, BMP or GIF"
+        decode(b"some words").expect_err("a refusal").to_string(),
+        "not an image of a known format (first bytes 73 6f 6d 65 20 77 6f 72); expected JPEG, PNG, WebP, GIF, BMP, \
+         TIFF or PNM"
+    );
+    assert_eq!(
+        decode(b"\0\0\0\x18ftypavif\0\0\0\0").expect_err("a refusal").to_string(),
+        "the AVIF format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
     );
     assert_eq!(
         decode(b"\xff\xd8\xff\xe0\0\x10JF").expect_err("a refusal").to_string(),
         "the JPEG image is truncated: its data end before the picture does; copy the file anew"
     );
+}
+
+/// Neither images that are not decoded nor texts that begin like images are taken for images.
+#[test]
+fn content_is_named() {
+    let dicom = [[0; 128].as_slice(), b"DICM"].concat();
+    let cases: [(&[u8], DecodeError); 12] = [
+        (
+            b"<!DOCTYPE html><html>",
+            DecodeError::NoImage("an HTML page, such as the error page of a download"),
+        ),
+        (
+            b"\xef\xbb\xbf\n <HTML>",
+            DecodeError::NoImage("an HTML page, such as the error page of a download"),
+        ),
+        (
+            b"<?xml version=\"1.0\"?><Error/>",
+            DecodeError::NoImage("an XML file, such as the error of a download"),
+        ),
+        (b"<?xml version=\"1.0\"?><svg/>", DecodeError::OtherImage("SVG")),
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            DecodeError::NoImage("a Git LFS pointer, whose content was not fetched (`git lfs pull`)"),
+        ),
+        (b"\x93NUMPY\x01\0", DecodeError::NoImage("a NumPy array")),
+        (&dicom, DecodeError::OtherImage("DICOM")),
+        (b"\0\0\0\x18ftypheic", DecodeError::OtherImage("HEIC")),
+        (b"\0\0\0\x0cJXL \r\n", DecodeError::OtherImage("JPEG XL")),
+        (b"\0\0\0\x20ftypisom", DecodeError::NoImage("a video")),
+        (b"BMW and others", DecodeError::Unrecognised { start: "42 4d 57 20 61 6e 64 20".into() }),
+        (b"P5 notes", DecodeError::Unrecognised { start: "50 35 20 6e 6f 74 65 73".into() }),
+    ];
+    for (bytes, error) in cases {
+        assert_eq!(probe(bytes), Err(error.clone()));
+        assert_eq!(decode(bytes), Err(error));
+    }
+    for image in [&b"\xff\xd8\xff\xe0"[..], b"II*\0", b"MM\0+", b"P6\n# a comment\n", b"P1 2 2"] {
+        assert_eq!(probe(image), Ok(()));
+    }
 }
 
 /// A damaged JPEG leaves nothing behind that spoils the next one.

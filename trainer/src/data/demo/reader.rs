@@ -13,7 +13,12 @@ pub fn demo_data_set(seed: u64) -> DataSet {
         let reader = Reader { set: Arc::clone(&set), split: which };
         Split::from_parts(set.labels(which).to_vec(), Box::new(reader))
     };
-    DataSet { class_names: set.class_names(), train: split(DemoSplit::Train), test: split(DemoSplit::Test) }
+    DataSet {
+        class_names: set.class_names(),
+        train: split(DemoSplit::Train),
+        test: split(DemoSplit::Test),
+        findings: Vec::new(),
+    }
 }
 
 struct Reader {
@@ -35,7 +40,7 @@ impl ImageReader for Reader {
         self.set.draw(self.split, index).ok_or_else(|| {
             let count = self.set.labels(self.split).len();
             let reason = format!("the demo has {count} such pictures; expected an index below that");
-            DataError::unreadable(self.name(index), std::io::Error::new(std::io::ErrorKind::NotFound, reason))
+            DataError::image(self.name(index), std::io::Error::new(std::io::ErrorKind::NotFound, reason))
         })
     }
 }

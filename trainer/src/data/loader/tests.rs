@@ -27,7 +27,7 @@ impl ImageReader for Levels {
         std::thread::sleep(self.pause * (7 - index as u32 % 7));
         assert!(self.panics != Some(index), "a made-up defect");
         if self.bad.contains(&index) {
-            return Err(DataError::undecodable(self.name(index), DecodeError::Empty));
+            return Err(DataError::image(self.name(index), DecodeError::Empty));
         }
         Ok(RgbImage { width: 4, height: 4, pixels: vec![index as u8; 48] })
     }

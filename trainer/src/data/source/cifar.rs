@@ -1,9 +1,10 @@
 //! CIFAR-100: the published Python files, the published binary files, or PNGs in `images.tar` with lists.
 
-use super::lists::{Images, read_list};
+use super::class_names::{ClassNames, Folders, read_class_names};
+use super::lists::{Images, List, read_list};
 use super::longtail::long_tailed_rows;
 use super::pickle::Pickle;
-use super::{DataSet, DataSpec, ImageReader, Split, below, read_class_names};
+use super::{DataSet, DataSpec, ImageReader, Split, below};
 use crate::data::decode::RgbImage;
 use crate::data::error::DataError;
 use std::fs::File;
@@ -65,7 +66,7 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
             python_names(&folder)?,
         ),
         Some(Form::Binary(folder)) => {
-            let names = read_class_names(&folder.join("fine_label_names.txt"))?;
+            let names = read_class_names(&folder.join("fine_label_names.txt"), &Folders::default())?.names;
             open_published(
                 spec,
                 binary_split(&folder.join("train.bin"))?,
@@ -105,17 +106,18 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
         let reason = format!("no such list; {} holds {found}", root.display());
         return Err(DataError::content("list", train_list, reason));
     }
-    let names = spec.class_names.clone().unwrap_or_else(|| "classnames.txt".into());
-    let class_names = read_class_names(&below(root, &names))?;
+    let train_list = read_list(&train_list)?;
     let test_list = spec.test_list.clone().unwrap_or_else(|| "test.txt".into());
+    let test_list = read_list(&below(root, &test_list))?;
+    let names = spec.class_names.clone().unwrap_or_else(|| "classnames.txt".into());
+    let ClassNames { names, findings } = read_class_names(&below(root, &names), &train_list.folders())?;
     let images = Images::open(below(root, spec.images.as_deref().unwrap_or(Path::new("images.tar"))))?;
-    let split = |list: &Path| {
-        let list = read_list(list)?;
-        list.check_labels(class_names.len())?;
+    let split = |list: List| {
+        list.check_labels(names.len())?;
         list.into_split(&images)
     };
-    let (train, test) = (split(&train_list)?, split(&below(root, &test_list))?);
-    Ok(DataSet { class_names, train, test })
+    let (train, test) = (split(train_list)?, split(test_list)?);
+    Ok(DataSet { class_names: names, train, test, findings })
 }
 
 /// A published file: its labels, and where its pictures lie.
@@ -160,7 +162,7 @@ fn open_published(
         train.reader.kept = Some(kept.into_iter().map(|(row, _)| row).collect());
     }
     let split = |file: Published| Split::from_parts(file.labels, Box::new(file.reader));
-    Ok(DataSet { class_names, train: split(train), test: split(test) })
+    Ok(DataSet { class_names, train: split(train), test: split(test), findings: Vec::new() })
 }
 
 fn python_names(folder: &Path) -> Result<Vec<String>, DataError> {
@@ -240,7 +242,7 @@ impl ImageReader for Rows {
         let mut planes = [0; PICTURE];
         let offset = self.first + self.row(index) * self.stride;
         let read = self.file.read_exact_at(&mut planes, offset);
-        read.map_err(|error| DataError::unreadable(self.name(index), error))?;
+        read.map_err(|error| DataError::image(self.name(index), error))?;
         let mut pixels = Vec::with_capacity(PICTURE);
         for i in 0..SIDE * SIDE {
             pixels.extend_from_slice(&[planes[i], planes[SIDE * SIDE + i], planes[2 * SIDE * SIDE + i]]);

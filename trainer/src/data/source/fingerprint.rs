@@ -1,10 +1,18 @@
-//! One number for a whole data set.
+//! What a data set is known by: one number over its lists, and a sample of its files.
 
 use super::{DataSet, Split};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-pub(super) fn of(set: &DataSet) -> String {
+/// Files of a split that the sample looks at, evenly over its list.
+const SAMPLED: usize = 128;
+
+/// Stands for a file that could not be read. Whoever needs it will say so.
+const UNREAD: &str = "-";
+
+/// SHA-256 over class names, labels and the names of all images.
+pub(super) fn of_lists(set: &DataSet) -> String {
     let mut hash = Sha256::new();
     hash.update((set.class_names.len() as u64).to_le_bytes());
     for name in &set.class_names {
@@ -12,7 +20,11 @@ pub(super) fn of(set: &DataSet) -> String {
     }
     add_split(&mut hash, &set.train);
     add_split(&mut hash, &set.test);
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+    hexadecimal(&hash.finalize())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -31,3 +43,49 @@ fn add_text(hash: &mut Sha256, text: &str) {
     hash.update((text.len() as u64).to_le_bytes());
     hash.update(text);
 }
+
+/// The sizes and some bytes of some files of a data set. Two folders with the same names differ in it.
+///
+/// Which files are looked at is decided by the lengths of the lists, so samples of equal lists are comparable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentSample(Vec<String>);
+
+impl ContentSample {
+    /// Looks at files of both splits.
+    pub(super) fn of(set: &DataSet) -> Self {
+        Self(sampled(set).map(|(split, index)| of_file(split, index)).collect())
+    }
+
+    /// The first image of `set` that this sample and another of the same lists do not agree on. Files that either of
+    /// them could not read are passed over.
+    pub fn first_difference(&self, other: &Self, set: (&Split, &Split)) -> Option<String> {
+        let differ = |(one, other): (&String, &String)| one != other && one != UNREAD && other != UNREAD;
+        let at = self.0.iter().zip(&other.0).position(differ)?;
+        places(set.0, set.1).nth(at).map(|(split, index)| split.name(index))
+    }
+}
+
+fn sampled(set: &DataSet) -> impl Iterator<Item = (&Split, usize)> {
+    places(&set.train, &set.test)
+}
+
+/// Evenly over each list, its first and its last among them.
+fn places<'a>(train: &'a Split, test: &'a Split) -> impl Iterator<Item = (&'a Split, usize)> {
+    [train, test].into_iter().flat_map(|split| {
+        let count = split.len().min(SAMPLED);
+        (0..count).map(move |i| (split, i * (split.len() - 1) / (count - 1).max(1)))
+    })
+}
+
+/// 64 bits over the size and the sampled bytes of a file.
+fn of_file(split: &Split, index: usize) -> String {
+    let Ok(sample) = split.sample(index) else { return UNREAD.to_owned() };
+    let mut hash = Sha256::new();
+    hash.update(sample.size.to_le_bytes());
+    hash.update(&sample.bytes);
+    hexadecimal(&hash.finalize()[..8])
+}
+
+#[cfg(test)]
+mod tests;

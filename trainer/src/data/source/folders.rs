@@ -1,15 +1,18 @@
 //! One folder a class: `train/CLASS/*` and `test/CLASS/*` or `val/CLASS/*`.
 
-use super::lists::read_file;
-use super::names::Names;
-use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_class_names};
-use crate::data::decode::RgbImage;
-use crate::data::error::DataError;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+mod left_out;
+mod search;
 
-/// Endings of image files, in lower case.
-const ENDINGS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
+use super::class_names::{ClassNames, Folders, is_wordnet_id, read_class_names};
+use super::files::{self, Sample, read_image};
+use super::finding::{Finding, first_few};
+use super::names::Names;
+use super::{DataSet, DataSpec, Files, ImageReader, Split, below};
+use crate::data::decode::RgbImage;
+use crate::data::error::{DataError, ImageFault};
+use left_out::LeftOut;
+use search::{class_folders, search};
+use std::path::{Path, PathBuf};
 
 /// Opens a data set of class folders. Classes are the folders of `train` in byte order.
 pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
@@ -23,82 +26,68 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         }
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
-    let train_root = root.join("train");
-    if !train_root.is_dir() {
-        let reason = "expected `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`), or list files (`data.train_list`), \
-                      found no folder `train`";
-        return Err(DataError::content("data root", &root, reason));
-    }
-    let test_root =
-        [root.join("test"), root.join("val")].into_iter().find(|path| path.is_dir()).ok_or_else(|| {
-            DataError::content("data root", &root, "found `train`, but neither `test` nor `val`")
-        })?;
-    let classes = class_folders(&train_root)?;
-    for class in class_folders(&test_root)? {
+    let (train_root, test_root) = split_roots(&root)?;
+    let (mut train_left, mut test_left) = (LeftOut::default(), LeftOut::default());
+    let classes = class_folders(&train_root, &mut train_left)?;
+    for class in class_folders(&test_root, &mut test_left)? {
         if classes.binary_search(&class).is_err() {
             let reason = format!("`{class}` is not a class of `{}`", train_root.display());
             return Err(DataError::content("test folder", &test_root, reason));
         }
     }
-    let class_names = match &spec.class_names {
-        Some(path) => {
-            let path = below(&spec.root, path);
-            let names = read_class_names(&path)?;
-            if names.len() != classes.len() {
-                let reason = format!("{} names for {} class folders", names.len(), classes.len());
-                return Err(DataError::content("class names", path, reason));
-            }
-            names
-        }
-        None => classes.clone(),
+    let ClassNames { names: class_names, mut findings } = names_of(spec, &classes)?;
+    let train = split(&train_root, &classes, &mut train_left)?;
+    let test = split(&test_root, &classes, &mut test_left)?;
+    findings.extend(train_left.findings(&train_root, &classes));
+    findings.extend(test_left.findings(&test_root, &classes));
+    Ok(DataSet { class_names, train, test, findings })
+}
+
+fn split_roots(root: &Path) -> Result<(PathBuf, PathBuf), DataError> {
+    let train = root.join("train");
+    if !train.is_dir() {
+        let reason = "expected `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`), or list files (`data.train_list`), \
+                      found no folder `train`";
+        return Err(DataError::content("data root", root, reason));
+    }
+    let test = [root.join("test"), root.join("val")].into_iter().find(|path| path.is_dir());
+    let missing = || DataError::content("data root", root, "found `train`, but neither `test` nor `val`");
+    Ok((train, test.ok_or_else(missing)?))
+}
+
+/// The names of the folders, or those that `class_names` gives them.
+fn names_of(spec: &DataSpec, classes: &[String]) -> Result<ClassNames, DataError> {
+    let Some(path) = &spec.class_names else {
+        let findings = ids_as_names(classes).into_iter().collect();
+        return Ok(ClassNames { names: classes.to_vec(), findings });
     };
-    Ok(DataSet { class_names, train: split(train_root, &classes)?, test: split(test_root, &classes)? })
+    let path = below(&spec.root, path);
+    let read = read_class_names(&path, &Folders::of_classes(classes))?;
+    if read.names.len() != classes.len() {
+        let reason = format!("{} names for {} class folders", read.names.len(), classes.len());
+        return Err(DataError::content("class names", path, reason));
+    }
+    Ok(read)
 }
 
-/// Names of the folders in a folder, in byte order.
-fn class_folders(root: &Path) -> Result<Vec<String>, DataError> {
-    let mut folders = Vec::new();
-    for (name, path) in entries(root)? {
-        if path.is_dir() {
-            folders.push(name);
-        }
-    }
-    folders.sort_unstable();
-    if folders.is_empty() {
-        return Err(DataError::content("class folder", root, "it holds no class folder"));
-    }
-    Ok(folders)
+/// Folders that are named by ids give a text tower nothing to understand.
+fn ids_as_names(classes: &[String]) -> Option<Finding> {
+    let is_id = |name: &String| is_wordnet_id(name) || name.bytes().all(|byte| byte.is_ascii_digit());
+    classes.iter().all(is_id).then(|| {
+        let examples = first_few(classes.iter().map(|name| format!("`{name}`")));
+        Finding::warning(format!(
+            "the class folders are named by ids ({examples}), which say nothing to a text tower; name the classes in \
+             `data.class_names` if the head starts from text"
+        ))
+    })
 }
 
-/// Entries of a folder but for hidden ones.
-fn entries(root: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let failed = |error| DataError::open("class folder", root, error);
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(root).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().into_string().map_err(|name: OsString| {
-            DataError::content("class folder", root, format!("the name {} is not UTF-8", name.display()))
-        })?;
-        if !name.starts_with('.') {
-            entries.push((name, entry.path()));
-        }
-    }
-    Ok(entries)
-}
-
-fn split(root: PathBuf, classes: &[String]) -> Result<Split, DataError> {
+fn split(root: &Path, classes: &[String], left_out: &mut LeftOut) -> Result<Split, DataError> {
     let mut names = Names::default();
     let mut labels = Vec::new();
-    for (label, class) in classes.iter().enumerate() {
-        let folder = root.join(class);
-        if !folder.is_dir() {
-            continue;
-        }
-        let mut files: Vec<String> =
-            entries(&folder)?.into_iter().map(|(name, _)| name).filter(|name| is_image(name)).collect();
-        files.sort_unstable();
+    for (label, files) in search(root, classes, left_out)?.into_iter().enumerate() {
         for file in files {
-            names.push(&format!("{class}/{file}"));
+            names.push(&format!("{}/{file}", classes[label]));
             labels.push(label as u32);
         }
     }
@@ -106,15 +95,14 @@ fn split(root: PathBuf, classes: &[String]) -> Result<Split, DataError> {
         return Err(DataError::content("class folder", root, "no class folder holds an image"));
     }
     names.shrink();
-    Ok(Split::from_parts(labels, Box::new(FolderImages { root, names })))
-}
-
-fn is_image(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+    let place = root.canonicalize().map_err(|error| DataError::open("class folder", root, error))?;
+    Ok(Split::from_parts(labels, Box::new(FolderImages { root: root.into(), place, names })))
 }
 
 struct FolderImages {
     root: PathBuf,
+    /// The root without links.
+    place: PathBuf,
     names: Names,
 }
 
@@ -124,10 +112,21 @@ impl ImageReader for FolderImages {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_file(&self.root, self.names.get(index))
+        read_image(&self.root, self.names.get(index))
     }
 
     fn files(&self) -> Option<Files<'_>> {
         Some(Files { root: &self.root, list: None })
     }
+
+    fn place(&self, index: usize) -> Option<String> {
+        Some(files::place(&self.place, self.names.get(index)))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+        files::sample(&self.root.join(self.names.get(index)))
+    }
 }
+
+#[cfg(test)]
+mod tests;

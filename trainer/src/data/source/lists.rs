@@ -1,10 +1,12 @@
 //! List files: one `path label` a line, over a folder or a tar file of images.
 
+use super::class_names::{ClassNames, Folders, read_class_names};
+use super::files::{self, Sample, read_image};
 use super::names::Names;
 use super::tar::{Place, TarFile, TarIndex};
-use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_class_names, read_text};
+use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_text};
 use crate::data::decode::{RgbImage, decode};
-use crate::data::error::DataError;
+use crate::data::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,16 +22,17 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     };
     let train = list(&spec.train_list, "data.train_list")?;
     let test = list(&spec.test_list, "data.test_list")?;
-    let class_names = match &spec.class_names {
-        Some(path) => read_class_names(&below(&spec.root, path))?,
-        None => numbered_classes(&train)?,
+    let ClassNames { names: class_names, findings } = match &spec.class_names {
+        Some(path) => read_class_names(&below(&spec.root, path), &train.folders())?,
+        None => ClassNames { names: numbered_classes(&train)?, findings: Vec::new() },
     };
     for list in [&train, &test] {
         list.check_labels(class_names.len())?;
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
     let images = Images::open(root)?;
-    Ok(DataSet { class_names, train: train.into_split(&images)?, test: test.into_split(&images)? })
+    let (train, test) = (train.into_split(&images)?, test.into_split(&images)?);
+    Ok(DataSet { class_names, train, test, findings })
 }
 
 /// Names for the classes of a list: their numbers.
@@ -64,7 +67,12 @@ pub(super) fn read_list(path: &Path) -> Result<List, DataError> {
         }
         let wrong = |reason: String| DataError::line(path, index + 1, reason);
         let Some((name, label)) = line.rsplit_once(char::is_whitespace) else {
-            return Err(wrong(format!("expected `path label`, found `{}`", shortened(line))));
+            let hint = if line.contains(',') {
+                " (fields are parted by a blank or a tab, not by a comma)"
+            } else {
+                ""
+            };
+            return Err(wrong(format!("expected `path label`{hint}, found `{}`", shortened(line))));
         };
         let label = label.parse().map_err(|_| {
             wrong(format!(
@@ -102,21 +110,29 @@ impl List {
         match self.labels.iter().position(|&label| label as usize >= classes) {
             Some(index) => {
                 let label = self.labels[index];
-                let reason = format!(
-                    "label {label} is outside the {classes} classes (0 to {})",
-                    classes.saturating_sub(1)
-                );
+                let from_one = label as usize == classes && !self.labels.contains(&0);
+                let hint =
+                    if from_one { "; labels are counted from 0, and none is 0 here: subtract 1" } else { "" };
+                let last = classes.saturating_sub(1);
+                let reason = format!("label {label} is outside the {classes} classes (0 to {last}){hint}");
                 Err(DataError::line(&self.path, self.line(index), reason))
             }
             None => Ok(()),
         }
     }
 
+    /// Where the pictures of each label lie.
+    pub(super) fn folders(&self) -> Folders {
+        Folders::of_list((0..self.names.len()).map(|index| (self.names.get(index), self.labels[index])))
+    }
+
     /// Joins the list with where its images are.
     pub(super) fn into_split(self, images: &Images) -> Result<Split, DataError> {
         let reader: Box<dyn ImageReader> = match images {
             Images::Folder(root) => {
-                Box::new(FolderReader { root: root.clone(), list: self.path, names: self.names })
+                let place =
+                    root.canonicalize().map_err(|error| DataError::open("image folder", root, error))?;
+                Box::new(FolderReader { root: root.clone(), place, list: self.path, names: self.names })
             }
             Images::Tar(tar) => {
                 let mut places = Vec::with_capacity(self.names.len());
@@ -153,6 +169,8 @@ impl Images {
 /// Image files below a folder.
 struct FolderReader {
     root: PathBuf,
+    /// The root without links.
+    place: PathBuf,
     list: PathBuf,
     names: Names,
 }
@@ -163,19 +181,20 @@ impl ImageReader for FolderReader {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_file(&self.root, self.names.get(index))
+        read_image(&self.root, self.names.get(index))
     }
 
     fn files(&self) -> Option<Files<'_>> {
         Some(Files { root: &self.root, list: Some(&self.list) })
     }
-}
 
-/// Reads and decodes a file.
-pub(super) fn read_file(root: &Path, name: &str) -> Result<RgbImage, DataError> {
-    let bytes =
-        std::fs::read(root.join(name)).map_err(|error| DataError::unreadable(name.to_owned(), error))?;
-    decode(&bytes).map_err(|error| DataError::undecodable(name.to_owned(), error))
+    fn place(&self, index: usize) -> Option<String> {
+        Some(files::place(&self.place, self.names.get(index)))
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+        files::sample(&self.root.join(self.names.get(index)))
+    }
 }
 
 /// Images within a tar file.
@@ -192,10 +211,18 @@ impl ImageReader for TarReader {
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
         let name = || self.names.get(index).to_owned();
-        self.tar
-            .with_bytes(self.places[index], |bytes| {
-                decode(bytes).map_err(|error| DataError::undecodable(name(), error))
-            })
-            .map_err(|error| DataError::unreadable(name(), error))?
+        let decoded = self
+            .tar
+            .with_bytes(self.places[index], decode)
+            .map_err(|fault| DataError::image(name(), fault))?;
+        decoded.map_err(|error| DataError::image(name(), error))
+    }
+
+    fn place(&self, index: usize) -> Option<String> {
+        Some(self.places[index].offset().to_string())
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+        Ok(self.tar.sample(self.places[index])?)
     }
 }

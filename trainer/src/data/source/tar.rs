@@ -1,7 +1,8 @@
 //! A tar file of images, read in place: its headers are read once, its contents at their offsets, by any
 //! number of threads. ustar names, GNU long names and pax paths and sizes are understood.
 
-use crate::data::error::DataError;
+use super::files::{Sample, check_size, reserve, sample_at};
+use crate::data::error::{DataError, ImageFault};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,6 +16,9 @@ const BLOCK: u64 = 512;
 /// Bytes read at a time while headers are looked for: many small images pass in one read, large ones are leapt over.
 const WINDOW: usize = 64 << 10;
 
+/// A thread keeps a buffer of at most this many bytes for the next image.
+const MOST_KEPT: usize = 64 << 20;
+
 /// A name longer than this is not a path.
 const MAX_NAME: u64 = 1 << 16;
 
@@ -23,6 +27,12 @@ const MAX_NAME: u64 = 1 << 16;
 pub(super) struct Place {
     offset: u64,
     len: u64,
+}
+
+impl Place {
+    pub(super) fn offset(self) -> u64 {
+        self.offset
+    }
 }
 
 /// The files in a tar file, by their names.
@@ -71,20 +81,31 @@ impl TarIndex {
 }
 
 impl TarFile {
-    /// Gives the bytes of a file to `use_bytes`, in a buffer that the thread keeps.
+    /// Gives the bytes of a file to `use_bytes`, in a buffer that the thread keeps unless it is large.
     pub(super) fn with_bytes<T>(
         &self,
         place: Place,
         use_bytes: impl FnOnce(&[u8]) -> T,
-    ) -> std::io::Result<T> {
+    ) -> Result<T, ImageFault> {
+        check_size(place.len)?;
+        let len = place.len as usize;
         IMAGE.with_borrow_mut(|buffer| {
-            let len = usize::try_from(place.len).map_err(std::io::Error::other)?;
             if buffer.len() < len {
+                reserve(buffer, len)?;
                 buffer.resize(len, 0);
             }
             self.0.read_exact_at(&mut buffer[..len], place.offset)?;
-            Ok(use_bytes(&buffer[..len]))
+            let used = use_bytes(&buffer[..len]);
+            if buffer.len() > MOST_KEPT {
+                *buffer = Vec::new();
+            }
+            Ok(used)
         })
+    }
+
+    /// Some bytes of a file, for the fingerprint.
+    pub(super) fn sample(&self, place: Place) -> std::io::Result<Sample> {
+        sample_at(&self.0, place.offset, place.len)
     }
 }
 

@@ -10,14 +10,14 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 /// A 1 x 1 BMP of a colour.
-fn dot(red: u8, green: u8, blue: u8) -> Vec<u8> {
+pub(super) fn dot(red: u8, green: u8, blue: u8) -> Vec<u8> {
     let mut file = b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
     file.extend([0; 24]);
     file.extend([blue, green, red, 0]);
     file
 }
 
-fn folder(files: &[(&str, &[u8])]) -> TempDir {
+pub(super) fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     for (name, bytes) in files {
         let path = folder.path().join(name);
@@ -27,7 +27,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     folder
 }
 
-fn lists(root: &Path) -> DataSpec {
+pub(super) fn lists(root: &Path) -> DataSpec {
     DataSpec {
         root: root.into(),
         layout: Layout::Lists,
@@ -80,6 +80,8 @@ fn refusals_of_lists_name_file_and_line() {
         ("alone.txt", b"z.bmp\n"),
         ("outside.txt", b"z.bmp 0\n\nz.bmp 1\nz.bmp 7\n"),
         ("huge.txt", b"z.bmp 4000000000\n"),
+        ("one.txt", b"z.bmp 1\nx.bmp 2\n"),
+        ("comma.txt", b"z.bmp,0\n"),
         ("names.txt", b"cat\ndog\n"),
         ("gap.txt", b"cat\n\ndog\n"),
         ("latin.txt", b"caf\xe9\n"),
@@ -106,6 +108,16 @@ fn refusals_of_lists_name_file_and_line() {
             "ROOT/outside.txt:3: label 1 is outside the 1 classes (0 to 0)",
         ),
         (
+            with("one.txt", "good.txt", Some("names.txt")),
+            "ROOT/one.txt:2: label 2 is outside the 2 classes (0 to 1); labels are counted from 0, and none is 0 here: \
+             subtract 1",
+        ),
+        (
+            with("comma.txt", "good.txt", None),
+            "ROOT/comma.txt:1: expected `path label` (fields are parted by a blank or a tab, not by a comma), found \
+             `z.bmp,0`",
+        ),
+        (
             with("outside.txt", "good.txt", Some("names.txt")),
             "ROOT/outside.txt:4: label 7 is outside the 2 classes (0 to 1)",
         ),
@@ -121,7 +133,8 @@ fn refusals_of_lists_name_file_and_line() {
         (with("good.txt", "good.txt", Some("gap.txt")), "ROOT/gap.txt:2: the class name is empty"),
         (
             with("good.txt", "good.txt", Some("empty.txt")),
-            "class names `ROOT/empty.txt`: the file is empty; expected one name a line",
+            "class names `ROOT/empty.txt`: the file is empty; expected one name a line in the order of the labels, `ID name` \
+             or `FOLDER name` lines, a JSON list or table of names, or CSV with a header",
         ),
         (
             with("good.txt", "good.txt", Some("latin.txt")),
@@ -160,7 +173,7 @@ fn refusals_of_lists_name_file_and_line() {
     assert_eq!(refusal(&spec), "ROOT/train.txt:2: `x.bmp` is not in `ROOT/a.tar`");
 }
 
-fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = ::tar::Header::new_gnu();
@@ -242,7 +255,7 @@ fn class_folders_in_byte_order() {
         ("train/b/1.BMP", &image),
         ("train/Z/1.bmp", &image),
         ("train/a/1.bmp", &image),
-        ("train/a/notes.txt", b""),
+        ("train/a/notes.txt", b"notes"),
         ("train/a/.hidden.bmp", b""),
         ("val/b/9.bmp", &image),
     ]);

@@ -10,7 +10,6 @@ struct Defaults {
     activation: &'static str,
     heads: i64,
     norm_eps: f64,
-    resolution: u32,
 }
 
 /// `CLIPVisionConfig`.
@@ -49,7 +48,7 @@ fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<Besid
         width: number("hidden_size"),
         layers: number("num_hidden_layers"),
         patch: number("patch_size"),
-        resolution: Some(json.get("image_size").and_then(side).unwrap_or(defaults.resolution)),
+        resolution: json.get("image_size").and_then(side),
         file,
         ..Beside::default()
     })

@@ -47,7 +47,7 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
         vision: tower(&file, vision, quick, width / head_width)?,
         text: tower(&file, text, quick, text["heads"].as_i64().unwrap_or(TEXT_HEADS))?,
         pool: Some(pool(&file, vision, text)?),
-        resolution: Some(side(&vision["image_size"]).unwrap_or(RESOLUTION)),
+        resolution: side(&vision["image_size"]),
         pixels: pixels(preprocessing, "mean", "std").map(|pixels| (pixels, file.clone())),
         width: vision["width"].as_i64(),
         layers: vision["layers"].as_i64(),

@@ -1,0 +1,53 @@
+//! What `check` says about the backbone.
+
+use crate::engine::backbone::BackboneFile;
+use crate::model::backbone_config::BackboneConfig;
+use crate::model::loading::Backbone;
+use serde::Serialize;
+
+/// The backbone as it will be computed.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckedBackbone {
+    family: String,
+    width: i64,
+    blocks: usize,
+    heads: i64,
+    patch: i64,
+    activation: String,
+    pooling: String,
+    norm_epsilon: f64,
+    text_tower: String,
+    resolution: u32,
+    pixel_mean: [f64; 3],
+    pixel_std: [f64; 3],
+    backbone_parameters: u64,
+    weights_fingerprint: String,
+}
+
+impl CheckedBackbone {
+    pub(super) fn of(file: &BackboneFile, backbone: &Backbone) -> Self {
+        let BackboneConfig { vision, pool, resolution, pixels, .. } = &file.config;
+        let shape = backbone.vision.shape;
+        let text = backbone.text.as_ref().map_or_else(
+            || "none".to_owned(),
+            |text| format!("{} blocks of width {}", text.blocks.len(), text.positions.size()[1]),
+        );
+        let tensors = file.tensors.names().filter_map(|name| file.tensors.get(name).ok());
+        Self {
+            family: file.layout.to_string(),
+            width: shape.width,
+            blocks: shape.layers,
+            heads: vision.heads,
+            patch: shape.patch,
+            activation: vision.activation.to_string(),
+            pooling: pool.to_string(),
+            norm_epsilon: vision.norm_eps,
+            text_tower: text,
+            resolution: *resolution,
+            pixel_mean: pixels.mean,
+            pixel_std: pixels.std,
+            backbone_parameters: tensors.map(|tensor| tensor.numel() as u64).sum(),
+            weights_fingerprint: file.fingerprint.clone(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What `check` says about the data.
+
+use crate::config::{Config, HeadInit, HeadKind};
+use crate::data::source::{DataSet, counts};
+use crate::engine::bad_images::{Images, missing_files};
+use crate::engine::failure::Failure;
+use crate::model::tokenizer::prompt;
+use serde::Serialize;
+
+/// Classes, images, and what was found about them.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckedData {
+    classes: usize,
+    train_images: usize,
+    test_images: usize,
+    missing_images: usize,
+    largest_class: u64,
+    smallest_class: u64,
+    /// Three of the sentences that the head starts from, if it starts from text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompts: Vec<String>,
+}
+
+/// Looks for every image, and gives the number of those that are missing and may be; the first of each split is decoded.
+pub(super) fn look_at(config: &Config, data: &DataSet) -> Result<usize, Failure> {
+    let missing = missing_files(config, data, &[Images::Training, Images::Test])?;
+    for split in [&data.train, &data.test] {
+        split.read(0).map_err(Failure::input)?;
+    }
+    Ok(missing.len())
+}
+
+impl CheckedData {
+    /// `has_text` says whether the backbone has a text tower.
+    pub(super) fn of(data: &DataSet, config: &Config, has_text: bool, missing_images: usize) -> Self {
+        let per_class = counts(data.train.labels(), data.class_names.len());
+        let from_text =
+            config.head.kind == HeadKind::ZeroShot || config.head.init.resolve(has_text) == HeadInit::Text;
+        Self {
+            classes: data.class_names.len(),
+            train_images: data.train.len(),
+            test_images: data.test.len(),
+            missing_images,
+            largest_class: per_class.iter().copied().max().unwrap_or(0),
+            smallest_class: per_class.iter().copied().min().unwrap_or(0),
+            prompts: if from_text { examples(&data.class_names, &config.head.prompt) } else { Vec::new() },
+        }
+    }
+}
+
+/// The prompts of the first class, the last, and one between them.
+fn examples(class_names: &[String], template: &str) -> Vec<String> {
+    let last = class_names.len().saturating_sub(1);
+    let mut classes = vec![0, last / 2, last];
+    classes.dedup();
+    classes.into_iter().filter_map(|class| Some(prompt(template, class_names.get(class)?))).collect()
+}

@@ -1,0 +1,104 @@
+//! Image files and their bytes: regular files of a bounded size, read without waiting for anybody.
+
+use super::super::error::{DataError, ImageFault};
+use crate::data::decode::{self, RgbImage, decode};
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// Image files with more bytes than this are refused before memory is taken for them: more than the pixels of the
+/// largest image that is decoded ([`decode::MAX_PIXELS`], four bytes each).
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Bytes of an image that are part of the fingerprint, from its start and from its end.
+const SAMPLE: u64 = 4096;
+
+/// The size of an image's bytes and some of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Bytes in all.
+    pub size: u64,
+    /// The first and the last of them.
+    pub bytes: Vec<u8>,
+}
+
+/// Opens a regular file. A named pipe or device would keep a reader waiting or have no end.
+pub(super) fn open(path: &Path) -> Result<(File, u64), ImageFault> {
+    // Without this flag the opening of a pipe waits for a writer; with files it changes nothing.
+    let options = OFlag::O_NONBLOCK.bits();
+    let file = File::options().read(true).custom_flags(options).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ImageFault::NotAFile);
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Reads and decodes the file `name` below `root`.
+pub(super) fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError> {
+    let bytes = read_bytes(&root.join(name)).map_err(|fault| DataError::image(name.to_owned(), fault))?;
+    decode(&bytes).map_err(|error| DataError::image(name.to_owned(), error))
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {
+    let (file, size) = open(path)?;
+    check_size(size)?;
+    let mut bytes = Vec::new();
+    reserve(&mut bytes, size as usize)?;
+    // It may grow meanwhile.
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    check_size(bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+/// Refuses more bytes than an image has.
+pub(super) fn check_size(size: u64) -> Result<(), ImageFault> {
+    if size > MAX_FILE_BYTES { Err(ImageFault::TooLarge { size }) } else { Ok(()) }
+}
+
+/// Makes room, or says that there is none.
+pub(super) fn reserve(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    let more = len.saturating_sub(bytes.len());
+    bytes.try_reserve_exact(more).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))
+}
+
+/// Whether a file is an image to decode, by its first bytes; what else it is the fault says.
+pub(super) fn probe(path: &Path) -> Result<(), ImageFault> {
+    let (file, _) = open(path)?;
+    let mut start = Vec::with_capacity(decode::START);
+    file.take(decode::START as u64).read_to_end(&mut start)?;
+    Ok(decode::probe(&start)?)
+}
+
+/// One text for a file, however its path is spelled: `root` has no links, `.` and `..` are gone.
+pub(super) fn place(root: &Path, name: &str) -> String {
+    let mut place = PathBuf::new();
+    for part in root.join(name).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(place.pop()),
+            part => place.push(part),
+        }
+    }
+    place.to_string_lossy().into_owned()
+}
+
+/// The sample of `size` bytes at `offset` of a file.
+pub(super) fn sample_at(file: &File, offset: u64, size: u64) -> io::Result<Sample> {
+    let mut bytes = vec![0; size.min(2 * SAMPLE) as usize];
+    let (first, last) = bytes.split_at_mut(size.min(SAMPLE) as usize);
+    file.read_exact_at(first, offset)?;
+    file.read_exact_at(last, offset + size - last.len() as u64)?;
+    Ok(Sample { size, bytes })
+}
+
+/// The sample of a file.
+pub(super) fn sample(path: &Path) -> Result<Sample, ImageFault> {
+    let (file, size) = open(path)?;
+    Ok(sample_at(&file, 0, size)?)
+}
+
+#[cfg(test)]
+mod tests;
