@@ -13,8 +13,7 @@ struct Defaults {
 }
 
 /// `CLIPVisionConfig`.
-const CLIP_VISION: Defaults =
-    Defaults { activation: "quick_gelu", heads: 12, norm_eps: 1e-5, resolution: 224 };
+const CLIP_VISION: Defaults = Defaults { activation: "quick_gelu", heads: 12, norm_eps: 1e-5 };
 /// `CLIPTextConfig`; what concerns images is not read.
 const CLIP_TEXT: Defaults = Defaults { heads: 8, ..CLIP_VISION };
 /// `ViTConfig`.

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 /// Defaults of `CLIPVisionCfg` and `CLIPTextCfg`.
 const WIDTH: i64 = 768;
-const RESOLUTION: u32 = 224;
 const HEAD_WIDTH: i64 = 64;
 const TEXT_HEADS: i64 = 8;
 

@@ -137,7 +137,7 @@ fn hugging_face_leaves_out_what_is_the_default() {
         (clip.vision, clip.text),
         (words(Activation::QuickGelu, 12, 1e-5), words(Activation::QuickGelu, 12, 1e-5))
     );
-    assert_eq!((clip.width, clip.patch, clip.resolution), (None, None, Some(224)));
+    assert_eq!((clip.width, clip.patch, clip.resolution), (None, None, None));
     let large = r#"{"model_type": "clip_vision_model", "hidden_size": 1280, "num_attention_heads": 16, "hidden_act": "gelu", "image_size": 336}"#;
     let large = read(&[("config.json", large)]).unwrap().unwrap();
     assert_eq!((large.vision, large.resolution), (words(Activation::Gelu, 16, 1e-5), Some(336)));
