@@ -7,6 +7,7 @@ use super::signals::Wishes;
 use super::stopped::Watch;
 use super::{RunError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
+use crate::terminal::say;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
@@ -190,7 +191,9 @@ impl Ranks {
     fn clear(self) -> Option<FailedRank> {
         let left = processes::end_all_below(KILL_TAKES);
         if left > 0 {
-            eprintln!("lift: {left} processes cannot be killed; they wait for a device or a file system");
+            say(format_args!(
+                "lift: {left} processes cannot be killed; they wait for a device or a file system"
+            ));
             return None;
         }
         self.relay?.join().ok()?.found()

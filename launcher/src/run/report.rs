@@ -4,8 +4,8 @@ use super::attempt::End;
 use super::restart::Why;
 use crate::protocol::{Outcome, Timestamp};
 use crate::tail::{last_lines, logs_of_rank};
+use crate::terminal::{escaped_line, print_json, say};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,14 +89,13 @@ impl Report {
 
     fn say(self, sentence: &str) {
         if !self.json {
-            // Nobody can be told that the terminal is gone.
-            let _ = writeln!(std::io::stderr(), "lift: {sentence}");
+            say(format_args!("lift: {sentence}"));
         }
     }
 
     fn quote(self, line: &str) {
         if !self.json {
-            let _ = writeln!(std::io::stderr(), "    {line}");
+            say(format_args!("    {}", escaped_line(line)));
         }
     }
 
@@ -104,7 +103,10 @@ impl Report {
         if self.json {
             let mut event = event.clone();
             event["time"] = json!(Timestamp::now().to_string());
-            let _ = writeln!(std::io::stdout(), "{event}");
+            if let Err(error) = print_json(&format!("{event}\n")) {
+                // The ranks go on, and what becomes of them is in their run folder.
+                say(format_args!("lift: {error}; this event is lost: {event}"));
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ use crate::engine::failure::Failure;
 use crate::engine::session::{load_options, tuner};
 use crate::engine::sources;
 use crate::model::loading::load;
+use launcher::terminal;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
 
 /// What was found to be in order.
 #[derive(Debug, Serialize)]
@@ -70,8 +70,6 @@ fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
         // Writing into a string cannot fail.
         let _ = writeln!(text, "  {:<20} {value}", name.replace('_', " "));
     }
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
-        _ => Ok(()),
-    }
+    let printed = if talk.json { terminal::print_json(&text) } else { terminal::print(&text) };
+    printed.map(drop).map_err(Failure::run)
 }

@@ -14,7 +14,7 @@ use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
     ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
-    read_metrics,
+    read_metrics, say,
 };
 use crate::weights::trained::{self, FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status, layout};
@@ -178,7 +178,7 @@ impl Experiment<'_> {
 
     fn tell(&self, notes: &[String]) {
         for note in notes.iter().filter(|_| self.rank.leads() && self.output != Output::Quiet) {
-            eprintln!("{note}");
+            say(note);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
 use crate::config::{Backend, Distributed};
-use crate::run::{Deadline, Signals, start_limit};
+use crate::run::{Deadline, Signals, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
@@ -193,9 +193,9 @@ fn group(
     let options = NcclOptions {
         device,
         timeout: Duration::from_secs(options.timeout_seconds),
-        on_failure: Box::new(|message| eprintln!("error: {message}")),
+        on_failure: Box::new(|message| say(format_args!("error: {message}"))),
         on_stuck: Box::new(move |message| {
-            eprintln!("error: {message}; rank {rank} cannot be freed and ends");
+            say(format_args!("error: {message}; rank {rank} cannot be freed and ends"));
             // SAFETY: ends the process at once, as it must be: a thread hangs that no orderly end would pass.
             unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
         }),
@@ -242,7 +242,7 @@ fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Se
         }
         // Errors in rank 0's log are on the terminal already.
         if own != 0 {
-            eprintln!("error: {verdict}");
+            say(format_args!("error: {verdict}"));
         }
         let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(folder) = folder else { return };

@@ -25,7 +25,7 @@ pub use error::RunError;
 pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{EpochRecord, EvalRecord, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
-pub use progress::{Output, Plan, Reporter};
+pub use progress::{Output, Plan, Reporter, say};
 pub use result::{ClassResult, RunResult};
 pub use signals::{Request, Signals};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
