@@ -136,8 +136,8 @@ fn render(job: &Job, here: &Path) -> Result<Outcome, SlurmError> {
 fn status(names: &[String], json: bool) -> Result<Outcome, SlurmError> {
     let rows = slurm::status::rows(names)?;
     done(if json {
-        let lines: String = rows.iter().map(|row| format!("{}\n", serde_json::json!(row))).collect();
-        terminal::print_json(&lines)
+        let lines: Vec<String> = rows.iter().map(|row| serde_json::json!(row).to_string() + "\n").collect();
+        terminal::print_json(&lines.concat())
     } else {
         terminal::print(&slurm::status::table(&rows))
     })

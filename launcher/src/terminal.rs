@@ -10,6 +10,7 @@
 
 use crate::protocol::Outcome;
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write};
 
@@ -51,18 +52,18 @@ pub fn answer(usage: &clap::Error) -> Outcome {
 
 /// Prints text to standard output.
 pub fn print(text: &str) -> Result<Reader, OutputError> {
-    print_as_is(&escaped(text))
+    print_as_is(escaped(text).as_ref())
 }
 
 /// Prints JSON to standard output.
 pub fn print_json(text: &str) -> Result<Reader, OutputError> {
-    print_as_is(&escaped_json(text))
+    print_as_is(escaped_json(text).as_ref())
 }
 
 /// Prints what holds our own control characters, such as boldness. Whatever else is in it was escaped before.
-pub fn print_as_is(text: &str) -> Result<Reader, OutputError> {
+pub fn print_as_is(text: impl AsRef<[u8]>) -> Result<Reader, OutputError> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Ok(()) => Ok(Reader::There),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Left),
         Err(error) => Err(OutputError(error)),
@@ -80,7 +81,7 @@ pub fn escaped_line(text: &str) -> Cow<'_, str> {
 }
 
 /// JSON, which itself leaves some of these characters as they are.
-fn escaped_json(text: &str) -> Cow<'_, str> {
+pub fn escaped_json(text: &str) -> Cow<'_, str> {
     escape(
         text,
         |letter| letter == '\n',
@@ -89,6 +90,19 @@ fn escaped_json(text: &str) -> Cow<'_, str> {
             let _ = write!(text, "\\u{:04x}", u32::from(letter));
         },
     )
+}
+
+/// Words as they are typed in a shell.
+pub fn shell_words<W: AsRef<OsStr>>(words: &[W]) -> String {
+    words.iter().map(|word| shell_word(&word.as_ref().to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+fn shell_word(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./=,:+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Bytes of a log, escaped. Tabs stay; what is not UTF-8 is shown as `\xNN`.
@@ -146,6 +160,15 @@ mod tests {
         for text in ["\u{c4}rger \u{f6}", "日本の鳥", "100% {} {0} \\ `x`", "emoji 🐦", "עברית"] {
             assert!(matches!(escaped_line(text), Cow::Borrowed(same) if same == text), "{text}");
         }
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_them() {
+        assert_eq!(
+            shell_words(&["lift", "-n", "2", "runs/a b", "it's", ""]),
+            r"lift -n 2 'runs/a b' 'it'\''s' ''"
+        );
+        assert_eq!(shell_words(&["tuner.partial=[0,2]", "日本"]), "'tuner.partial=[0,2]' 日本");
     }
 
     #[test]

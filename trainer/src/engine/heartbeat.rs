@@ -3,6 +3,7 @@
 //! The thread writes as long as this rank gets on with its work, in whatever part of the run. Where it stands still the file grows
 //! old, and whoever watches it sees that.
 
+use crate::run::last_words;
 use collectives::Activity;
 use launcher::protocol::{Outcome, Phase, Status, StatusError};
 use std::io;
@@ -65,6 +66,7 @@ impl Heartbeat {
         self.stop();
         let mut state = self.shared.state();
         state.status.end(outcome, message);
+        let _pen = last_words::pen();
         state.status.write(&self.folder)
     }
 
@@ -101,6 +103,7 @@ impl Shared {
             if !has_news && idle > written.elapsed() {
                 continue;
             }
+            let _pen = last_words::pen();
             if Status::read(folder).is_ok_and(|status| status.outcome.is_some()) {
                 // Whoever found that a rank is dead or stuck has left word.
                 return;

@@ -5,6 +5,8 @@ use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, Plan};
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::memory::Limits;
+use super::panics;
 use super::pass::Pass;
 use super::placement::{Placement, Sizes};
 use super::progress::Identity;
@@ -65,6 +67,7 @@ impl Session {
     /// A run that goes on from a checkpoint needs no first values of the head, which `restored` leaves out.
     pub fn open(resolved: &Resolved, rank: &Rank, restored: bool) -> Result<Self, Failure> {
         let config = resolved.config.clone();
+        panics::set_limits(Limits::of(&config));
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;

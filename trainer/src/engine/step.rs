@@ -161,6 +161,15 @@ impl<'a> Stepper<'a> {
         learning_rate: f64,
         apply: bool,
     ) -> Result<StepOutcome, CollectiveError> {
+        let outcome = self.gradient(work, notice)?;
+        if apply {
+            self.update(&outcome, learning_rate);
+        }
+        Ok(outcome)
+    }
+
+    /// The first part of a step, which changes no trained tensor: the gradient, and what all ranks know.
+    pub fn gradient(&mut self, work: &Work, notice: Notice) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
@@ -173,12 +182,15 @@ impl<'a> Stepper<'a> {
         if self.parts.classifier.is_collective() {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
         }
-        let outcome = outcome(&scalars, &finite, &own_finite);
-        if apply && !outcome.failed && outcome.finite && outcome.samples > 0 {
-            let mut flat = self.parts.pass.model().trainables().flat();
-            self.sgd.step(&mut flat, &gradient, learning_rate);
+        Ok(outcome(&scalars, &finite, &own_finite))
+    }
+
+    /// The second part, which waits for nobody: the update, unless the gradient is of no use.
+    pub fn update(&mut self, outcome: &StepOutcome, learning_rate: f64) {
+        if !outcome.failed && outcome.finite && outcome.samples > 0 {
+            let trainables = self.parts.pass.model().trainables();
+            self.sgd.step(&mut trainables.flat(), &trainables.gradient(), learning_rate);
         }
-        Ok(outcome)
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.

@@ -260,6 +260,7 @@ struct Sentence {
 
 impl Sentence {
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        use fmt::Write;
         // Writing to a string does not fail.
         let _ = if field.name() == "message" {
             self.message.write_fmt(value)

@@ -5,12 +5,14 @@
 //! [`MetricsWriter`], [`RunResult`]) and talks to the terminal ([`Reporter`]); every rank has a log of its own
 //! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
 
+mod again;
 pub mod checkpoint;
 mod counts;
 mod deadline;
 mod error;
 mod folder;
 mod json;
+pub mod last_words;
 mod logging;
 mod metrics;
 mod progress;
@@ -19,6 +21,7 @@ mod signals;
 mod summary;
 mod table;
 
+pub use again::resume_command;
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
 pub use error::RunError;
@@ -27,6 +30,6 @@ pub use logging::{Logging, LoggingError};
 pub use metrics::{EpochRecord, EvalRecord, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
 pub use progress::{Output, Plan, Reporter, say};
 pub use result::{ClassResult, RunResult};
-pub use signals::{Request, Signals};
+pub use signals::{Request, Signals, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
 pub use table::{Look, comparison_table, print_comparison, print_result, result_table};
