@@ -9,6 +9,8 @@
 //!
 //! Every return code is checked. Nothing here knows what is trained.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod activity;
 mod control;
 mod error;

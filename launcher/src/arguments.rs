@@ -73,6 +73,12 @@ impl TrainerArguments {
         self.without_resume().with("--resume", "auto")
     }
 
+    /// What a person types to resume a run that was stopped, from its own folder, whatever it began from.
+    #[must_use]
+    pub fn resumed_from_its_folder(&self) -> Self {
+        self.without_resume().with("--resume", "auto")
+    }
+
     fn without_resume(&self) -> Self {
         let mut kept = Vec::new();
         let mut list = self.0.iter();

@@ -2,9 +2,12 @@
 //!
 //! Links neither libtorch nor MPI, so `lift` runs on a login node.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod arguments;
 pub mod limits;
 pub mod protocol;
 pub mod run;
 pub mod slurm;
 pub mod tail;
+pub mod terminal;

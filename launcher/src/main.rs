@@ -1,11 +1,14 @@
 //! `lift`: starts LIFT training.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::{Parser, Subcommand};
 use launcher::limits;
-use launcher::protocol::Outcome;
+use launcher::protocol::{Outcome, current_folder};
 use launcher::run::{self, Plan};
 use launcher::slurm::{self, Job, SlurmError};
-use std::io::{self, Write};
+use launcher::terminal::{self, OutputError, Reader, say};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,20 +103,13 @@ const SUBMIT_EXAMPLES: &str = "Examples:
 The job saves before its time is up, goes back into the queue, and goes on from its newest checkpoint.";
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
-        Verb::Submit { job, json } => slurm::submit::submit(&job, json).map(say),
-        Verb::Render(job) => render(&job),
-        Verb::Status { names, json } => status(&names, json),
-        Verb::Cancel { name, now, grace } => {
-            let grace = (!now).then(|| Duration::from_secs(grace.into()));
-            slurm::cancel::cancel(&name, grace).map(|sentence| say(writeln!(io::stdout(), "{sentence}")))
-        }
-        Verb::Logs { name, follow, rank } => slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done),
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => return ExitCode::from(terminal::answer(&usage).exit_code()),
     };
-    let outcome = result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        Outcome::WrongInput
+    let outcome = act(arguments.command).unwrap_or_else(|error| {
+        say(format_args!("error: {error}"));
+        error.outcome()
     });
     ExitCode::from(outcome.exit_code())
 }
@@ -122,30 +118,38 @@ fn grace() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(..=i64::from(limits::WAIT_SECONDS))
 }
 
-fn render(job: &Job) -> Result<Outcome, SlurmError> {
-    let here = std::env::current_dir().map_err(|source| SlurmError::File {
-        operation: "find",
-        path: ".".into(),
-        source,
-    })?;
-    let script = slurm::render::render(job, &here)?;
-    Ok(say(io::stdout().write_all(script.text.as_bytes())))
+fn act(verb: Verb) -> Result<Outcome, SlurmError> {
+    let here = current_folder()?;
+    match verb {
+        Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
+        Verb::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
+        Verb::Render(job) => render(&job, &here),
+        Verb::Status { names, json } => status(&names, json),
+        Verb::Cancel { name, now, grace } => {
+            let grace = (!now).then(|| Duration::from_secs(grace.into()));
+            done(terminal::print(&format!("{}\n", slurm::cancel::cancel(&name, grace)?)))
+        }
+        Verb::Logs { name, follow, rank } => slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done),
+    }
+}
+
+fn render(job: &Job, here: &Path) -> Result<Outcome, SlurmError> {
+    // As it is: it is to be run.
+    done(terminal::print_as_is(&slurm::render::render(job, here)?.text))
 }
 
 fn status(names: &[String], json: bool) -> Result<Outcome, SlurmError> {
     let rows = slurm::status::rows(names)?;
-    let text = if json {
-        rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect()
+    done(if json {
+        let lines: Vec<String> = rows.iter().map(|row| serde_json::json!(row).to_string() + "\n").collect();
+        terminal::print_json(&lines.concat())
     } else {
-        slurm::status::table(&rows)
-    };
-    Ok(say(io::stdout().write_all(text.as_bytes())))
+        terminal::print(&slurm::status::table(&rows))
+    })
 }
 
 /// A reader that leaves early is no failure.
-fn say(written: io::Result<()>) -> Outcome {
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Outcome::Failed,
-        _ => Outcome::Done,
-    }
+fn done(printed: Result<Reader, OutputError>) -> Result<Outcome, SlurmError> {
+    printed?;
+    Ok(Outcome::Done)
 }

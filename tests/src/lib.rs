@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod cluster;
 pub mod launched;
+pub mod pictures;
 pub mod synthetic;
 
 use serde_json::Value;

@@ -17,8 +17,9 @@ use trainer::engine::failure::Failure;
 use trainer::engine::feed::Plan;
 use trainer::engine::rank::Rank;
 use trainer::engine::session::{Purpose, Session};
+use trainer::engine::stopping::Stopping;
 use trainer::engine::training_run::evaluation;
-use trainer::run::{ClassCounts, Output, Plan as ProgressPlan, Reporter, Signals};
+use trainer::run::{ClassCounts, Output, Plan as ProgressPlan, Reporter};
 
 const ORDERS: usize = 300;
 const TEST_SETS: usize = 100;
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut resolved = Config::resolve(&selection)?;
     resolved.config.train.threads = 1;
     let options: &Distributed = &resolved.config.distributed;
-    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Signals::install()?, options)?;
+    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Stopping::start()?, options)?;
     let mut draws = StdRng::seed_from_u64(seed);
     for _ in 0..ORDERS {
         order(&rank, &mut draws)?;

@@ -4,6 +4,8 @@
 //! [`cli`] reads the command line, [`config`] resolves what is to be done, [`engine`] does it with
 //! [`model`], [`data`] and the process groups of `collectives`, and [`run`] writes the run folder.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod config;
 pub mod data;

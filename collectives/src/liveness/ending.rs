@@ -116,6 +116,12 @@ impl Ending {
     }
 }
 
+/// Ends this process since rank 0 ends the job.
+pub(super) fn leave(code: i32) -> ! {
+    tracing::info!("rank 0 ends the job with exit code {code}");
+    exit(code)
+}
+
 fn spawn(work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name("liveness-end".into()).spawn(work).map(drop)
 }

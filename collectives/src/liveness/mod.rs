@@ -41,6 +41,8 @@ pub struct LivenessOptions {
     pub farewell: Duration,
     /// Exit code of every rank after a verdict.
     pub exit_code: i32,
+    /// Called on rank 0 with what another rank was asked, see [`Messenger::ask`]. It returns at once.
+    pub on_ask: Box<dyn Fn(i32) + Send + Sync>,
     /// Called on every rank when a verdict is known, on a thread of its own. It has somewhat more than a second:
     /// then the process ends.
     pub on_verdict: Box<dyn Fn(&Verdict) + Send + Sync>,
@@ -50,7 +52,8 @@ impl Default for LivenessOptions {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let (silence, connect, farewell) = (seconds(5), seconds(10), seconds(30));
-        Self { silence, connect, farewell, exit_code: 1, on_verdict: Box::new(|_| ()) }
+        let (on_ask, on_verdict) = (Box::new(|_| ()), Box::new(|_: &Verdict| ()));
+        Self { silence, connect, farewell, exit_code: 1, on_ask, on_verdict }
     }
 }
 
@@ -125,6 +128,11 @@ impl Liveness {
         self.end(Some(Command::Goodbye));
     }
 
+    /// Reaches the other ranks from any thread, also while the one that trains hangs.
+    pub fn messenger(&self) -> Messenger {
+        Messenger(self.commands.as_ref().map(mpsc::UnboundedSender::downgrade))
+    }
+
     fn tell(&self, command: Command) {
         // A thread that has ended needs no telling.
         let _ = self.commands.as_ref().map(|commands| commands.send(command));
@@ -144,6 +152,29 @@ impl Liveness {
 impl Drop for Liveness {
     fn drop(&mut self) {
         self.end(None);
+    }
+}
+
+/// Carries the wish to stop past collectives that hang. It works as long as the [`Liveness`] it comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Messenger(Option<mpsc::WeakUnboundedSender<Command>>);
+
+impl Messenger {
+    /// Tells rank 0 what this rank was asked.
+    pub fn ask(&self, code: i32) {
+        self.send(Command::Ask(code));
+    }
+
+    /// Rank 0 ends all other ranks with this exit code, whatever they do, and itself ends soon after: their end is no
+    /// longer a death.
+    pub fn leave(&self, exit_code: i32) {
+        self.send(Command::Leave(exit_code));
+    }
+
+    fn send(&self, command: Command) {
+        // Without a watch there is nobody to be told.
+        let sender = self.0.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade);
+        let _ = sender.map(|sender| sender.send(command));
     }
 }
 

@@ -21,6 +21,10 @@ pub(super) enum Frame {
     Verdict(Box<Verdict>),
     /// The sender ends as it should: that it closes the connection is no death.
     Goodbye,
+    /// The sender was asked to stop, and its work does not come to where ranks agree on it.
+    Ask(i32),
+    /// Rank 0 ends the job, in the middle of whatever ranks do: each ends with this exit code.
+    Leave(i32),
 }
 
 impl Frame {
@@ -104,7 +108,11 @@ mod tests {
         fn frames_arrive_as_they_were_sent(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
             let verdict = verdict(step, &text, Duration::from_secs(seconds.into()));
             let beat = Frame::Beat(verdict.standing.clone());
-            for frame in [Frame::Hello { rank }, Frame::Welcome, beat, Frame::Verdict(verdict.into()), Frame::Goodbye] {
+            let wishes = [Frame::Ask(seconds as i32), Frame::Leave(75)];
+            for frame in [Frame::Hello { rank }, Frame::Welcome, beat, Frame::Verdict(verdict.into()), Frame::Goodbye]
+                .into_iter()
+                .chain(wishes)
+            {
                 prop_assert_eq!(&read(&frame.encode().unwrap()).unwrap(), &frame);
             }
         }

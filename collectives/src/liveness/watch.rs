@@ -2,7 +2,7 @@
 //!
 //! Rank 0 watches all ranks, itself among them; each other rank watches rank 0.
 
-use super::ending::Ending;
+use super::ending::{Ending, leave};
 use super::judge::{Finding, View, absent, judge};
 use super::link::{Event, Link};
 use super::protocol::Frame;
@@ -31,6 +31,10 @@ pub(super) enum Command {
     Arm,
     /// This rank has done its work.
     Goodbye,
+    /// Rank 0 is to hear what this rank was asked.
+    Ask(i32),
+    /// All ranks are to end with this exit code; rank 0's word.
+    Leave(i32),
 }
 
 #[derive(Debug)]
@@ -124,6 +128,12 @@ impl Watch {
                 command = self.commands.recv(), if self.leaving.is_none() => match command {
                     Some(Command::Arm) => self.armed = true,
                     Some(Command::Goodbye) => self.leave(),
+                    Some(Command::Ask(code)) => self.send(&Frame::Ask(code)),
+                    Some(Command::Leave(code)) => {
+                        // From here on no rank that is gone is a dead one.
+                        self.ended = true;
+                        self.send(&Frame::Leave(code));
+                    }
                     None if self.ended => std::future::pending().await,
                     None => return,
                 },
@@ -175,10 +185,18 @@ impl Watch {
                     _ => {}
                 }
             }
-            Frame::Hello { .. } | Frame::Welcome | Frame::Verdict(_) => {
+            Frame::Ask(code) if self.rank == 0 => (self.ending.options.on_ask)(code),
+            Frame::Leave(code) if self.rank != 0 => leave(code),
+            Frame::Hello { .. } | Frame::Welcome | Frame::Verdict(_) | Frame::Ask(_) | Frame::Leave(_) => {
                 tracing::warn!("liveness: rank {rank} sent what only rank 0 or a new rank sends: {frame:?}");
             }
         }
+    }
+
+    /// To all whom this rank watches.
+    fn send(&self, frame: &Frame) {
+        let links = self.peers.values().filter_map(|peer| peer.link.as_ref());
+        links.for_each(|link| link.send(frame.clone()));
     }
 
     fn on_tick(&mut self) {
@@ -216,10 +234,7 @@ impl Watch {
         self.leaving = Some(Instant::now());
         self.moved = Instant::now();
         if self.rank != 0 {
-            self.peers
-                .values()
-                .filter_map(|peer| peer.link.as_ref())
-                .for_each(|link| link.send(Frame::Goodbye));
+            self.send(&Frame::Goodbye);
         }
     }
 
@@ -252,8 +267,7 @@ impl Watch {
         let standing = self.peers.get(&found.rank).map_or(own, |peer| peer.standing.clone());
         let Some(verdict) = self.verdict(found, standing) else { return };
         if self.rank == 0 {
-            let links = self.peers.values().filter_map(|peer| peer.link.as_ref());
-            links.for_each(|link| link.send(Frame::Verdict(verdict.clone().into())));
+            self.send(&Frame::Verdict(verdict.clone().into()));
         }
         self.end(verdict);
     }

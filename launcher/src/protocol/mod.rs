@@ -7,6 +7,7 @@
 
 mod atomic;
 pub mod environment;
+mod here;
 pub mod layout;
 pub mod orphan;
 mod outcome;
@@ -14,6 +15,7 @@ mod status;
 mod timestamp;
 
 pub use atomic::{sync_folder, write_atomically, write_quickly};
+pub use here::{NowhereError, current_folder};
 pub use outcome::Outcome;
 pub use status::{Phase, Status, StatusError};
 pub use timestamp::{Timestamp, TimestampError};

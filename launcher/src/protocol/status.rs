@@ -1,6 +1,7 @@
 //! `status.json`: where a run stands, for whoever watches it from outside.
 
 use super::{Outcome, Timestamp, layout, write_atomically, write_quickly};
+use crate::terminal::escaped_json;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,10 +130,10 @@ impl Status {
     ) -> Result<(), StatusError> {
         self.time = Timestamp::now();
         let path = run_folder.join(layout::STATUS);
-        let mut text = serde_json::to_vec_pretty(self)
+        let text = serde_json::to_string_pretty(self)
             .map_err(|error| StatusError::Write { path: path.clone(), source: Arc::new(error.into()) })?;
-        text.push(b'\n');
-        write(&path, &text).map_err(|error| StatusError::Write { path, source: Arc::new(error) })
+        let text = escaped_json(&text).into_owned() + "\n";
+        write(&path, text.as_bytes()).map_err(|error| StatusError::Write { path, source: Arc::new(error) })
     }
 
     /// Reads `status.json` in `run_folder`.

@@ -3,10 +3,12 @@
 use super::command::Start;
 use super::first_failure::{FailedRank, Scanner};
 use super::processes::Stopped;
+use super::report::Report;
 use super::signals::Wishes;
 use super::stopped::Watch;
 use super::{RunError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
+use crate::terminal::{Reader, print_as_is, say};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
@@ -53,10 +55,10 @@ impl End {
 }
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
-pub fn attempt(start: &Start, run: Option<&Path>, json: bool) -> Result<End, RunError> {
+pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End, RunError> {
     let before = run.and_then(|run| Status::read(run).ok());
-    let mut ranks = Ranks::spawn(start, json)?;
-    let (status, stopped) = match ranks.wait().map_err(RunError::Watch)? {
+    let mut ranks = Ranks::spawn(start, report.json)?;
+    let (status, stopped) = match ranks.wait(report).map_err(RunError::Watch)? {
         Finish::Ended(status) => (status, None),
         Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
@@ -104,6 +106,7 @@ struct Ranks {
     child: Child,
     through_mpirun: bool,
     relay: Option<JoinHandle<Scanner>>,
+    output: Option<JoinHandle<()>>,
 }
 
 impl Ranks {
@@ -112,6 +115,9 @@ impl Ranks {
         let through_mpirun = start.through_mpirun();
         if json {
             command.stdout(io::stderr());
+        } else if through_mpirun {
+            // It would drop without a word what cannot be written.
+            command.stdout(Stdio::piped());
         }
         if through_mpirun {
             command.stderr(Stdio::piped());
@@ -127,11 +133,11 @@ impl Ranks {
                 RunError::Trainer { program, source }
             }
         })?;
-        let relay = child.stderr.take().map(relay);
-        Ok(Self { child, through_mpirun, relay })
+        let (relay, output) = (child.stderr.take().map(relay), child.stdout.take().map(pass_on));
+        Ok(Self { child, through_mpirun, relay, output })
     }
 
-    fn wait(&mut self) -> io::Result<Finish> {
+    fn wait(&mut self, report: Report) -> io::Result<Finish> {
         // A wish that came before the ranks were started is one of theirs.
         let mut seen = Wishes::default();
         let mut deadline = None;
@@ -158,6 +164,9 @@ impl Ranks {
             if wishes.preemptions > seen.preemptions || again {
                 self.tell(Signal::SIGUSR2);
                 asked = Some(Instant::now());
+            }
+            if seen == Wishes::default() && wishes != seen {
+                report.asked(signals::last(), wishes.interrupts > 0);
             }
             seen = wishes;
             std::thread::sleep(LOOK);
@@ -190,9 +199,12 @@ impl Ranks {
     fn clear(self) -> Option<FailedRank> {
         let left = processes::end_all_below(KILL_TAKES);
         if left > 0 {
-            eprintln!("lift: {left} processes cannot be killed; they wait for a device or a file system");
+            say(format_args!(
+                "lift: {left} processes cannot be killed; they wait for a device or a file system"
+            ));
             return None;
         }
+        let _ = self.output.map(JoinHandle::join);
         self.relay?.join().ok()?.found()
     }
 }
@@ -209,6 +221,24 @@ fn end_with_this_process(command: &mut Command) {
     // SAFETY: between fork and exec only `prctl` and `getppid` are called, which are async-signal-safe, and nothing
     // is allocated: both errors are plain numbers.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Passes what ranks print on to standard output. Once that fails it is said, and the rest is dropped: the ranks go on.
+fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 8192];
+        let mut is_read = true;
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if !is_read {
+                continue;
+            }
+            let printed = print_as_is(&bytes[..count]);
+            is_read = matches!(printed, Ok(Reader::There));
+            if let Err(error) = printed {
+                say(format_args!("lift: {error}; what the ranks print from here on is lost"));
+            }
+        }
+    })
 }
 
 /// Passes a stream on as it is, and looks through it.

@@ -14,14 +14,14 @@ mod stopped;
 pub use command::Bind;
 pub use plan::{Options, Plan, trainer};
 
-use crate::protocol::Outcome;
+use crate::protocol::{Outcome, Status};
 use attempt::{End, attempt};
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
 use report::Report;
 use restart::{Next, Restarts, Why};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Why ranks could not be started.
@@ -70,12 +70,15 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
     signals::record().map_err(|errno| RunError::Watch(errno.into()))?;
     // What loses its parent comes to this process, and can be ended by it.
     set_child_subreaper(true).map_err(|errno| RunError::Watch(errno.into()))?;
-    let report = Report { json: plan.json };
+    let report = Report { json: plan.json, trains: plan.trains };
     let mut restarts = Restarts::new(plan.restarts, plan.pause);
     loop {
         let end = start(plan, report, restarts.made())?;
         let asked = asked();
         let outcome = as_asked(end.outcome, asked);
+        if let Some(run) = plan.run.as_deref().filter(|_| asked.is_some() && end.ranks) {
+            leave_word(run, outcome);
+        }
         let next = if asked.is_some() {
             Next::Stop(Why::Ended)
         } else if end.ranks {
@@ -120,6 +123,17 @@ fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
     }
 }
 
+/// Where ranks were ended before they could say how, the run is not left as one under way.
+fn leave_word(run: &Path, outcome: Outcome) {
+    let Ok(mut status) = Status::read(run) else { return };
+    if status.outcome.is_none() {
+        status.end(outcome, Some("ended by `lift run` on request, before the ranks had saved".to_owned()));
+        if let Err(error) = status.write(run) {
+            crate::terminal::say(format_args!("lift: {error}"));
+        }
+    }
+}
+
 /// Waits, unless someone asks for the end.
 fn rest(pause: Duration) -> Option<Outcome> {
     let start = Instant::now();
@@ -148,7 +162,7 @@ fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
             .map_err(|source| RunError::Folder { path: folder.clone(), source })?;
     }
     report.start(ranks, restarts, run);
-    let end = attempt(&start, run, plan.json)?;
+    let end = attempt(&start, run, report)?;
     report.end(&end, start.streams.as_deref(), run);
     Ok(end)
 }

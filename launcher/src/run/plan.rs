@@ -78,6 +78,8 @@ pub struct Plan {
     pub(super) pause: Duration,
     pub(super) elastic: Option<usize>,
     pub(super) json: bool,
+    /// Whether the ranks train, so that there is something to resume.
+    pub(super) trains: bool,
     start: Start,
 }
 
@@ -94,7 +96,8 @@ impl Plan {
         check_elastic(&options, &hosts, ranks)?;
         check_gpus(&options, &hosts, ranks)?;
         let arguments = arguments(&options)?;
-        let run = arguments.output().filter(|_| arguments.train());
+        let trains = arguments.train();
+        let run = arguments.output().filter(|_| trains);
         let start = Start {
             trainer: trainer()?,
             arguments,
@@ -108,7 +111,7 @@ impl Plan {
         };
         let (restarts, pause, json) = (options.restarts, options.restart_pause, options.json);
         let elastic = options.elastic.map(|least| least as usize);
-        Ok(Self { ranks, hosts, run, restarts, pause, elastic, json, start })
+        Ok(Self { ranks, hosts, run, restarts, pause, elastic, json, trains, start })
     }
 
     /// The start number `restarts`, counted from 0. Each has a folder of its own for the ranks' streams.

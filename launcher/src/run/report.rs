@@ -2,10 +2,13 @@
 
 use super::attempt::End;
 use super::restart::Why;
+use crate::arguments::TrainerArguments;
 use crate::protocol::{Outcome, Timestamp};
 use crate::tail::{last_lines, logs_of_rank};
+use crate::terminal::{escaped_line, print_json, say, shell_words};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +20,8 @@ const LINES: usize = 15;
 pub struct Report {
     /// JSON on standard output, in place of sentences on standard error.
     pub json: bool,
+    /// Whether the ranks train, so that there is something to resume.
+    pub trains: bool,
 }
 
 impl Report {
@@ -31,6 +36,19 @@ impl Report {
         let answer = if gone.len() == 1 { "does" } else { "do" };
         let left = if ranks_left == 1 { "rank is" } else { "ranks are" };
         self.say(&format!("{} {answer} not answer; {ranks_left} {left} left", gone.join(", ")));
+    }
+
+    /// Someone wishes the end: the person at the terminal, or something else.
+    pub fn asked(self, signal: Option<Signal>, by_person: bool) {
+        let signal = signal.map_or("a signal", Signal::as_str);
+        self.event(&json!({"event": "asked", "signal": signal}));
+        let again = if by_person { "; once more to stop at once" } else { "" };
+        if self.trains {
+            let resume = shell_words(&resume_command(&std::env::args_os().collect::<Vec<_>>()));
+            self.say(&format!("{signal}: the ranks save and stop{again}; resume with: {resume}"));
+        } else {
+            self.say(&format!("{signal}: the ranks stop{again}"));
+        }
     }
 
     /// The ranks have ended.
@@ -89,14 +107,13 @@ impl Report {
 
     fn say(self, sentence: &str) {
         if !self.json {
-            // Nobody can be told that the terminal is gone.
-            let _ = writeln!(std::io::stderr(), "lift: {sentence}");
+            say(format_args!("lift: {sentence}"));
         }
     }
 
     fn quote(self, line: &str) {
         if !self.json {
-            let _ = writeln!(std::io::stderr(), "    {line}");
+            say(format_args!("    {}", escaped_line(line)));
         }
     }
 
@@ -104,9 +121,22 @@ impl Report {
         if self.json {
             let mut event = event.clone();
             event["time"] = json!(Timestamp::now().to_string());
-            let _ = writeln!(std::io::stdout(), "{event}");
+            if let Err(error) = print_json(&format!("{event}\n")) {
+                // The ranks go on, and what becomes of them is in their run folder.
+                say(format_args!("lift: {error}; this event is lost: {event}"));
+            }
         }
     }
+}
+
+/// This command with `--resume auto` for the trainer.
+fn resume_command(own: &[OsString]) -> Vec<OsString> {
+    let divider = own.iter().position(|word| word == "--").unwrap_or(own.len());
+    let typed = own.get(divider + 1..).unwrap_or_default().to_vec();
+    let mut words = own[..divider].to_vec();
+    words.push("--".into());
+    words.extend(TrainerArguments::new(typed).resumed_from_its_folder().list().iter().cloned());
+    words
 }
 
 fn code_in_words(code: i32) -> String {
@@ -114,5 +144,22 @@ fn code_in_words(code: i32) -> String {
         signal @ 1..=64 => nix::sys::signal::Signal::try_from(signal)
             .map_or_else(|_| format!("signal {signal}"), |name| format!("ended by {name}")),
         _ => format!("exit code {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_resumes_is_what_was_typed_with_a_word_for_the_trainer() {
+        let resumed = |text: &str| {
+            shell_words(&resume_command(&text.split(' ').map(OsString::from).collect::<Vec<_>>()))
+        };
+        assert_eq!(
+            resumed("lift run -n 2 -- train -o x --resume never"),
+            "lift run -n 2 -- train -o x --resume auto"
+        );
+        assert_eq!(resumed("lift run -n 2"), "lift run -n 2 -- train --resume auto");
     }
 }

@@ -1,10 +1,12 @@
 //! Signals that arrived, for the waiting loop to look at.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 static PREEMPTIONS: AtomicU32 = AtomicU32::new(0);
+/// The signal of the last wish; 0 before it.
+static LAST: AtomicI32 = AtomicI32::new(0);
 static CONTINUATIONS: AtomicU32 = AtomicU32::new(0);
 
 /// How often each wish was uttered since [`record`].
@@ -24,6 +26,9 @@ extern "C" fn note(signal: i32) {
         CONT => &CONTINUATIONS,
         _ => &PREEMPTIONS,
     };
+    if signal != CONT {
+        LAST.store(signal, Ordering::SeqCst);
+    }
     counter.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -48,6 +53,11 @@ pub fn record() -> nix::Result<()> {
 /// What was wished for so far.
 pub fn wishes() -> Wishes {
     Wishes { interrupts: INTERRUPTS.load(Ordering::SeqCst), preemptions: PREEMPTIONS.load(Ordering::SeqCst) }
+}
+
+/// The signal that the last wish came by.
+pub fn last() -> Option<Signal> {
+    Signal::try_from(LAST.load(Ordering::SeqCst)).ok()
 }
 
 /// How often this process went on after it was stopped.

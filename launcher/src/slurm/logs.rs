@@ -4,8 +4,9 @@ use super::controller::state;
 use super::record::{Found, find};
 use super::{Record, SlurmError};
 use crate::protocol::{Phase, Status, layout};
+use crate::terminal::{Reader, escaped_bytes, say};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,12 +30,14 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
     }
     let fail = |source| SlurmError::File { operation: "read", path: path.clone(), source };
     let mut file = File::open(&path).map_err(fail)?;
+    let mut lines = Lines::default();
     if !follow && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-        eprintln!("`{}` is empty so far", path.display());
+        say(format_args!("`{}` is empty so far", path.display()));
     }
     loop {
         let last = !follow || writer.has_ended()?;
-        if !copy(&mut file).map_err(fail)? || last {
+        let text = lines.read(&mut file, last).map_err(fail)?;
+        if crate::terminal::print_as_is(&text)? == Reader::Left || last {
             return Ok(());
         }
         std::thread::sleep(LOOK);
@@ -56,7 +59,7 @@ fn path(found: &Found, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
 }
 
 fn wait_for(path: &Path, writer: &mut Writer) -> Result<(), SlurmError> {
-    eprintln!("waiting for `{}`", path.display());
+    say(format_args!("waiting for `{}`", path.display()));
     while !path.exists() {
         if writer.has_ended()? && !path.exists() {
             return Err(writer.nothing(path));
@@ -138,12 +141,34 @@ impl Watch {
     }
 }
 
-/// Prints what is new. False when nobody reads any more.
-fn copy(file: &mut File) -> io::Result<bool> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    match io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true),
+/// What is new in a log, in whole lines, escaped: whatever a job or a rank has printed, a terminal finds nothing to obey.
+#[derive(Default)]
+struct Lines {
+    /// The beginning of a line whose end is not there yet.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// With `last` also a line without an end.
+    fn read(&mut self, from: &mut impl Read, last: bool) -> io::Result<String> {
+        from.read_to_end(&mut self.begun)?;
+        let whole = self.begun.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let rest = self.begun.split_off(if last { self.begun.len() } else { whole });
+        let lines = std::mem::replace(&mut self.begun, rest);
+        Ok(escaped_bytes(&lines))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_and_escaped() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.read(&mut &b"one\ntw\xc3"[..], false).unwrap(), "one\n");
+        assert_eq!(lines.read(&mut &b""[..], false).unwrap(), "");
+        assert_eq!(lines.read(&mut &b"\xa4\x1b[2J\nlast"[..], false).unwrap(), "tw\u{e4}\\u{1b}[2J\n");
+        assert_eq!(lines.read(&mut &b""[..], true).unwrap(), "last");
     }
 }

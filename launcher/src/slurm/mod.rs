@@ -12,6 +12,8 @@ pub mod submit;
 pub use job::Job;
 pub use record::Record;
 
+use crate::protocol::{NowhereError, Outcome};
+use crate::terminal::OutputError;
 use std::io;
 use std::path::PathBuf;
 
@@ -52,7 +54,20 @@ pub enum SlurmError {
     /// No such job or run.
     #[error("`{0}` is neither a job that `lift submit` sent from here nor a run folder; see `lift status`")]
     Unknown(String),
+    /// There is no current folder.
+    #[error(transparent)]
+    Nowhere(#[from] NowhereError),
+    /// What was asked for cannot be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// There is no trainer.
     #[error(transparent)]
     Trainer(#[from] crate::run::RunError),
+}
+
+impl SlurmError {
+    /// How the process ends: all but a full standard output is wrong input.
+    pub const fn outcome(&self) -> Outcome {
+        if matches!(self, Self::Output(_)) { Outcome::Failed } else { Outcome::WrongInput }
+    }
 }

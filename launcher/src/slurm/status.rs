@@ -4,6 +4,7 @@ use super::SlurmError;
 use super::controller::{self, JobState};
 use super::record::{Found, Record, find};
 use crate::protocol::{Phase, Status};
+use crate::terminal::escaped_line;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ pub fn table(rows: &[Row]) -> String {
         text.push_str(padded.collect::<String>().trim_end());
         text.push('\n');
         if let Some(message) = index.checked_sub(1).and_then(|row| rows[row].message.as_ref()) {
-            let _ = writeln!(text, "    {message}");
+            let _ = writeln!(text, "    {}", escaped_line(message));
         }
     }
     text
@@ -101,6 +102,7 @@ fn cells(row: &Row) -> [String; 8] {
         number(row.restarts),
         row.run.display().to_string(),
     ]
+    .map(|cell| escaped_line(&cell).into_owned())
 }
 
 fn age(seconds: u64) -> String {
@@ -136,14 +138,14 @@ mod tests {
             heartbeat_seconds: Some(7300),
             restarts: None,
             run: "runs/b".into(),
-            message: Some("rank 1 is gone".into()),
+            message: Some("rank 1 is gone\u{1b}]0;x\u{7}\nand".into()),
             ..run.clone()
         };
         let expected = "\
 job  slurm    phase     steps  epochs  heartbeat  restarts  run
 17   RUNNING  training  1200   3       4 s ago    1         runs/a
 -    -        failed    1200   3       2 h ago    -         runs/b
-    rank 1 is gone
+    rank 1 is gone\\u{1b}]0;x\\u{7}\\nand
 ";
         assert_eq!(table(&[run, local]), expected);
         assert!(table(&[]).starts_with("`lift submit` has sent no job from here"));

@@ -4,31 +4,29 @@ use super::controller::ask;
 use super::render::{Rendered, render};
 use super::{Job, Record, SlurmError};
 use crate::protocol::Timestamp;
-use std::io::{self, Write};
+use crate::terminal::{OutputError, Reader, escaped_line, print, print_json, say};
+use serde_json::json;
+use std::path::Path;
 
 /// What to look at when sbatch refuses.
 const HINT: &str = "`sinfo -o '%P %G %l'` lists partitions with their GPUs and time limits, `sacctmgr show assoc user=$USER` \
     your accounts; then correct --partition, --gpus-per-node, --time, --mem, --account or --qos";
 
 /// Submits, tells the job's number, and keeps a record of it.
-pub fn submit(job: &Job, json: bool) -> Result<io::Result<()>, SlurmError> {
-    let record = send(job)?;
+pub fn submit(job: &Job, here: &Path, json: bool) -> Result<(), SlurmError> {
+    let record = send(job, here)?;
     // The job is in the queue, whatever becomes of its record.
     let told = tell(&record, json);
     if let Err(error) = record.keep() {
-        eprintln!("warning: {error}; `lift` may not find job {} again, `squeue` does", record.job);
+        say(format_args!("warning: {error}; `lift` may not find job {} again, `squeue` does", record.job));
     }
-    Ok(told)
+    told?;
+    Ok(())
 }
 
 /// Creates the folder of the log, and submits.
-fn send(job: &Job) -> Result<Record, SlurmError> {
-    let here = std::env::current_dir().map_err(|source| SlurmError::File {
-        operation: "find",
-        path: ".".into(),
-        source,
-    })?;
-    let Rendered { text, run, tasks, logs } = render(job, &here)?;
+fn send(job: &Job, here: &Path) -> Result<Record, SlurmError> {
+    let Rendered { text, run, tasks, logs } = render(job, here)?;
     // A job whose log cannot be opened fails without a word.
     std::fs::create_dir_all(&logs).map_err(|source| SlurmError::File {
         operation: "create",
@@ -44,20 +42,18 @@ fn send(job: &Job) -> Result<Record, SlurmError> {
     let said = ask("sbatch", &["--parsable", &path.to_string_lossy()], Some(HINT))?;
     let number = said.trim().split(';').next().unwrap_or_default().to_owned();
     let (name, time) = (job.job_name.clone(), Timestamp::now());
-    Ok(Record { job: number, name, run, tasks, logs, submit_folder: here, time })
+    Ok(Record { job: number, name, run, tasks, logs, submit_folder: here.to_owned(), time })
 }
 
 /// Tells about a job that was submitted.
-fn tell(record: &Record, json: bool) -> io::Result<()> {
-    let mut out = io::stdout();
+fn tell(record: &Record, json: bool) -> Result<Reader, OutputError> {
     if json {
-        return writeln!(out, "{}", serde_json::to_string(record)?);
+        return print_json(&format!("{}\n", json!(record)));
     }
-    writeln!(out, "job {}, run folder {}", record.job, record.run.display())?;
+    let (job, run) = (&record.job, record.run.display().to_string());
     let task = if record.is_array() { "_TASK" } else { "" };
-    writeln!(
-        out,
-        "follow it with: lift logs -f {0}{task}; lift status {0}{task}; lift cancel {0}",
-        record.job
-    )
+    print(&format!(
+        "job {job}, run folder {}\nfollow it with: lift logs -f {job}{task}; lift status {job}{task}; lift cancel {job}\n",
+        escaped_line(&run)
+    ))
 }

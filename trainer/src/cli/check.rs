@@ -13,10 +13,10 @@ use crate::engine::sources;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;
+use launcher::terminal;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
 
 /// What was found to be in order.
 #[derive(Debug, Serialize)]
@@ -72,17 +72,14 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
 /// As JSON, or as a line for each thing that was looked at; in quiet, that it is in order is said by the exit code.
 fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
-    let text = if talk.json {
-        format!("{value:#}\n")
+    let printed = if talk.json {
+        terminal::print_json(&format!("{value:#}\n"))
     } else if talk.quiet {
         return Ok(());
     } else {
-        lines(&value)
+        terminal::print(&lines(&value))
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
-        _ => Ok(()),
-    }
+    printed.map(drop).map_err(Failure::run)
 }
 
 /// Warnings and notes are on standard error already.

@@ -6,7 +6,7 @@ use super::train;
 use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
 use crate::engine::resume::Wish;
-use crate::run::{RunResult, print_comparison};
+use crate::run::{RunResult, print_comparison, say};
 use launcher::protocol::Outcome;
 
 const NAME: &str = "demo";
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Demo) -> Result<Outcome, Fa
             Ended::Stopped(outcome) => return Ok(outcome),
         }
     }
-    print(context, &results)?;
+    print(context, &results);
     Ok(Outcome::Done)
 }
 
@@ -39,9 +39,11 @@ fn select(method: &str, set: &[String]) -> Select {
     Select { data: NAME.to_owned(), model: NAME.to_owned(), method: method.to_owned(), set: set.to_vec() }
 }
 
-fn print(context: &Context<'_>, results: &[RunResult]) -> Result<(), Failure> {
-    if context.world.rank() != 0 {
-        return Ok(());
+fn print(context: &Context<'_>, results: &[RunResult]) {
+    if context.world.rank() == 0
+        && let Err(error) = print_comparison(results, context.talk.json)
+    {
+        // The runs are done, and each has its result in its folder.
+        say(format_args!("warning: {error}; the results are in the run folders"));
     }
-    print_comparison(results, context.talk.json).map_err(Failure::run)
 }

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod eval;
 mod findings;
+mod here;
 mod order;
 mod outcome;
 mod train;
@@ -14,8 +15,10 @@ use crate::config::{Config, Resolved, Selection};
 use crate::engine::device::{self, Wish};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::openmp;
+use crate::engine::panics;
 use crate::engine::rank::Rank;
-use crate::run::{Deadline, Logging, Signals, start_limit};
+use crate::engine::stopping::Stopping;
+use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, Select, Talk, Verb};
 use bench::arguments::Bench;
 use clap::Parser;
@@ -23,11 +26,13 @@ use collectives::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::process::ExitCode;
 
+pub use here::refuse_deleted_folder;
+
 /// Runs the program. The exit code is decided here and nowhere else;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     openmp::bound_spin();
-    abort_on_panic();
+    panics::install();
     launcher::protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
@@ -49,23 +54,11 @@ pub fn main() -> ExitCode {
     outcome::exit(result)
 }
 
-/// A panic of the main thread ends the process at once: unwinding would end MPI on this rank alone and leave the
-/// others waiting for ever, while a dead rank ends the job. Panics of loader threads become errors there.
-fn abort_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        print(panic);
-        if std::thread::current().name() == Some("main") {
-            std::process::abort();
-        }
-    }));
-}
-
 /// What every command over ranks has at hand.
 pub(crate) struct Context<'a> {
     pub(crate) world: &'a World,
     pub(crate) cuda: &'a Result<(), String>,
-    pub(crate) signals: &'a Signals,
+    pub(crate) stopping: &'a Stopping,
     pub(crate) logging: &'a Logging,
     pub(crate) talk: Talk,
 }
@@ -88,7 +81,7 @@ impl Context<'_> {
             DeviceWish::Cpu => Wish::Cpu,
         };
         let threads = config.train.compute_threads();
-        Rank::open(self.world, wish, threads, self.cuda, *self.signals, &config.distributed)
+        Rank::open(self.world, wish, threads, self.cuda, self.stopping.clone(), &config.distributed)
     }
 }
 
@@ -109,8 +102,8 @@ fn allow_many_files() {
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
+    let stopping = match Stopping::start() {
+        Ok(stopping) => stopping,
         Err(error) => return outcome::exit(Err(Failure::run(error))),
     };
     allow_many_files();
@@ -129,8 +122,8 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     drop(starting);
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
-        let (signals, logging) = (&signals, &logging);
-        let context = Context { world: &world, cuda, signals, logging, talk: arguments.talk };
+        let (stopping, logging) = (&stopping, &logging);
+        let context = Context { world: &world, cuda, stopping, logging, talk: arguments.talk };
         match &arguments.verb {
             Some(Verb::Train(train)) => train::run(&context, train),
             Some(Verb::Eval(eval)) => eval::run(&context, eval),
@@ -140,6 +133,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
             _ => demo::embedded(&context),
         }
     });
+    stopping.heed();
     // MPI ends here, on every rank, before the process does.
     let _parting = Deadline::start("the end of MPI", own, limit);
     drop(world);

@@ -5,8 +5,8 @@ use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
 use crate::engine::sources;
+use launcher::terminal::{Reader, print_json};
 use serde::Serialize;
-use std::io::{BufWriter, ErrorKind, Write};
 
 /// One line of the output.
 #[derive(Serialize)]
@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &OrderOf, talk: Talk) -> Result<(), Failure> {
     let len = order.len(epoch);
     let steps_before: u64 = (0..epoch).map(|e| order.len(e).div_ceil(batch)).sum();
     let end = arguments.from.saturating_add(arguments.count).min(len);
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut samples = Vec::new();
+    let (mut samples, mut lines) = (Vec::new(), String::new());
     let mut start = arguments.from.min(end);
     while start < end {
         let stop = (start + CHUNK).min(end);
@@ -48,25 +47,15 @@ pub(super) fn run(arguments: &OrderOf, talk: Talk) -> Result<(), Failure> {
             let (step, rank) = step_and_rank(len, batch, world, position);
             let label = data.train.labels()[sample as usize];
             let line = Line { epoch, position, sample, label, rank, step: steps_before + step + 1 };
-            if !write_line(&mut out, &line)? {
-                return Ok(());
-            }
+            lines.push_str(&serde_json::to_string(&line).map_err(Failure::run)?);
+            lines.push('\n');
         }
+        // Nobody reads any more, as in `| head`.
+        if print_json(&lines).map_err(Failure::run)? == Reader::Left {
+            break;
+        }
+        lines.clear();
         start = stop;
     }
-    out.flush().or_else(reader_gone).map_err(Failure::run)
-}
-
-/// `false` once nobody reads any more, as in `| head`.
-fn write_line(out: &mut impl Write, line: &Line) -> Result<bool, Failure> {
-    let written = serde_json::to_writer(&mut *out, line).map_err(std::io::Error::from);
-    match written.and_then(|()| out.write_all(b"\n")) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::run(error)),
-    }
-}
-
-fn reader_gone(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+    Ok(())
 }

@@ -1,17 +1,16 @@
 //! How a result becomes words and an exit code: one error, on rank 0, and every rank ends.
 
 use crate::engine::failure::Failure;
+use crate::run::say;
 use collectives::World;
 use launcher::protocol::Outcome;
+use launcher::terminal;
 use std::process::ExitCode;
 
 /// Help and version are answers; anything else that clap says is wrong input, said once for all ranks.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || launched_rank() == 0 {
-        // Nothing is left to do if the terminal is gone.
-        let _ = error.print();
-    }
-    let outcome = if error.use_stderr() { Outcome::WrongInput } else { Outcome::Done };
+    let speaks = !error.use_stderr() || launched_rank() == 0;
+    let outcome = if speaks { terminal::answer(error) } else { Outcome::WrongInput };
     ExitCode::from(outcome.exit_code())
 }
 
@@ -23,7 +22,7 @@ pub(super) fn once(work: impl FnOnce() -> Result<(), Failure>) -> Result<Outcome
 /// Says what went wrong, and ends.
 pub(super) fn exit(result: Result<Outcome, Failure>) -> ExitCode {
     let outcome = result.unwrap_or_else(|failure| {
-        say(&failure);
+        tell(&failure);
         failure.outcome
     });
     ExitCode::from(outcome.exit_code())
@@ -38,20 +37,19 @@ pub(super) fn on_world(world: &World, work: impl FnOnce() -> Result<Outcome, Fai
     };
     if failure.common || world.size() == 1 {
         if world.rank() == 0 {
-            say(&failure);
+            tell(&failure);
         }
         return failure.outcome;
     }
-    eprint!("rank {}: ", world.rank());
-    say(&failure);
+    say(format_args!("rank {}: error: {failure}", world.rank()));
     match world.control() {
         Ok(control) => control.abort(i32::from(failure.outcome.exit_code())),
         Err(_) => std::process::abort(),
     }
 }
 
-fn say(failure: &Failure) {
-    eprintln!("error: {failure}");
+fn tell(failure: &Failure) {
+    say(format_args!("error: {failure}"));
 }
 
 /// This process's rank according to the launcher's variables; for commands that do not start MPI.

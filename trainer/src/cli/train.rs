@@ -7,8 +7,8 @@ use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, Wish};
-use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result};
-use launcher::protocol::{Outcome, environment};
+use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result, say};
+use launcher::protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, F
             }
             if context.world.rank() == 0 {
                 let result = RunResult::read(&folder).map_err(Failure::run)?;
-                eprintln!("the run was finished before");
+                say("the run was finished before");
                 print(context, &result, Some(&folder))?;
             }
             Ok(Outcome::Done)
@@ -101,14 +101,14 @@ pub(super) fn greet(context: &Context<'_>, resolved: &Resolved, rank: &Rank) {
     }
     let (names, ranks) = (&resolved.names, rank.world_size());
     let plural = if ranks == 1 { "" } else { "s" };
-    eprintln!(
+    say(format_args!(
         "{} on {} with {}, {ranks} rank{plural} ({})",
         names.method,
         names.data,
         names.model,
         rank.group.backend()
-    );
-    eprintln!("computing on {}; presets: {}", rank.placement, resolved.presets);
+    ));
+    say(format_args!("computing on {}; presets: {}", rank.placement, resolved.presets));
 }
 
 /// The result, for a person or for a script, by rank 0.
@@ -116,10 +116,20 @@ pub(super) fn print(context: &Context<'_>, result: &RunResult, folder: Option<&P
     if context.world.rank() != 0 {
         return Ok(());
     }
-    print_result(result, context.talk.json).map_err(Failure::run)?;
-    let said = context.talk.json || context.talk.quiet;
-    if let Some(folder) = folder.filter(|folder| !said && !folder.as_os_str().is_empty()) {
-        eprintln!("run folder: {}", folder.display());
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    match (print_result(result, context.talk.json), folder) {
+        (Ok(_), Some(folder)) if !context.talk.json && !context.talk.quiet => {
+            say(format_args!("run folder: {}", folder.display()));
+        }
+        (Ok(_), _) => {}
+        // The run is done, whoever reads of it.
+        (Err(error), Some(folder)) => {
+            say(format_args!(
+                "warning: {error}; the result is in `{}`",
+                folder.join(layout::RESULT).display()
+            ));
+        }
+        (Err(error), None) => return Err(Failure::run(error)),
     }
     Ok(())
 }

@@ -16,9 +16,11 @@
 //! there is no further request). Nobody waits for anything else, so with one live worker there is progress.
 //! An image that cannot be read is left out of its batch, which names it: how many may be is for the consumer to say.
 //! A panic in a worker is caught and becomes that batch's error. Dropping the loader raises `stop`, which
-//! workers look at before every item, and joins them.
+//! workers look at before every item, and joins them. A worker that sits in a read which does not end is named
+//! while its batch is waited for, and left behind when the loader is dropped.
 
 mod batch;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -28,11 +30,18 @@ use super::error::DataError;
 use super::source::Split;
 use super::transform::{Scratch, View};
 use batch::{Chunk, Open};
+use reading::Reading;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between two looks for slow reads, while a batch is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a dropped loader waits for its workers: longer than it takes to read and transform any image.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// How a loader works.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +74,7 @@ struct Shared {
     work: Condvar,
     ready: Condvar,
     stop: AtomicBool,
+    reading: Reading,
 }
 
 struct Queue {
@@ -93,12 +103,13 @@ impl Loader {
             work: Condvar::new(),
             ready: Condvar::new(),
             stop: AtomicBool::new(false),
+            reading: Reading::new(options.workers.max(1)),
         });
         let mut loader = Self { shared, workers: Vec::new() };
         for number in 0..options.workers.max(1) {
             let shared = loader.shared.clone();
             let thread = std::thread::Builder::new().name(format!("data-{number}"));
-            let worker = thread.spawn(move || shared.work());
+            let worker = thread.spawn(move || shared.work(number));
             loader.workers.push(worker.map_err(|error| {
                 DataError::Setting(format!(
                     "cannot start data worker {number} of {}: {error}",
@@ -133,7 +144,14 @@ impl Loader {
             if queue.open.is_empty() && queue.requests.is_none() {
                 return None;
             }
-            queue = self.shared.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let (waited, waiting) =
+                self.shared.ready.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner);
+            queue = waited;
+            if waiting.timed_out() {
+                drop(queue);
+                self.shared.reading.report_slow(&self.shared.split);
+                queue = self.shared.lock();
+            }
         }
     }
 }
@@ -146,9 +164,15 @@ impl Drop for Loader {
             self.shared.stop.store(true, Ordering::Release);
         }
         self.shared.work.notify_all();
+        let start = Instant::now();
         for worker in self.workers.drain(..) {
-            // Panics were caught in the worker.
-            let _ = worker.join();
+            while !worker.is_finished() && start.elapsed() < PARTING {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if worker.is_finished() {
+                // Panics were caught in the worker.
+                let _ = worker.join();
+            }
         }
     }
 }
@@ -159,7 +183,7 @@ impl Shared {
     }
 
     /// The life of a worker.
-    fn work(&self) {
+    fn work(&self, worker: usize) {
         let mut scratch = Scratch::default();
         let mut queue = self.lock();
         loop {
@@ -168,7 +192,7 @@ impl Shared {
             }
             if let Some((number, chunk)) = queue.take_chunk() {
                 drop(queue);
-                let filled = self.fill(chunk, &mut scratch);
+                let filled = self.fill(worker, chunk, &mut scratch);
                 queue = self.finish(number, filled);
             } else if queue.requests.is_none() {
                 return;
@@ -204,7 +228,7 @@ impl Shared {
     }
 
     /// Reads and transforms the items of a chunk.
-    fn fill(&self, mut chunk: Chunk, scratch: &mut Scratch) -> Chunk {
+    fn fill(&self, worker: usize, mut chunk: Chunk, scratch: &mut Scratch) -> Chunk {
         let bytes = self.view.bytes();
         for place in 0..chunk.range.len() {
             if self.stop.load(Ordering::Acquire) {
@@ -212,6 +236,7 @@ impl Shared {
             }
             let item = chunk.items[chunk.range.start + place];
             let out = &mut chunk.pixels[place * bytes..][..bytes];
+            self.reading.set(worker, usize::try_from(item.sample).ok());
             let outcome = catch_unwind(AssertUnwindSafe(|| self.fill_one(item, chunk.epoch, scratch, out)));
             let failure = match outcome {
                 Ok(Ok(())) => continue,
@@ -224,6 +249,7 @@ impl Shared {
             };
             chunk.failures.push((chunk.range.start + place, failure));
         }
+        self.reading.set(worker, None);
         chunk
     }
 

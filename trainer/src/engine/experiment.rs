@@ -12,8 +12,8 @@ use super::training_run::{Finish, TrainingRun, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, RunFolder, RunResult, Start, Summary,
-    read_metrics,
+    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start,
+    Summary, last_words, read_metrics, resume_command, say,
 };
 use crate::weights::trained::TrainedFile;
 use launcher::protocol::{Outcome, Phase, Status, layout};
@@ -101,7 +101,9 @@ impl Experiment<'_> {
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
         if let Some(path) = &path {
-            self.rank.set_run_folder(path);
+            last_words::leave_in(path);
+            let trains = self.weights.is_none();
+            self.rank.stopping.set_resume(resume_command(path).filter(|_| trains));
         }
         let restored =
             state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
@@ -111,7 +113,7 @@ impl Experiment<'_> {
             folder.abandon();
         }
         match result? {
-            Work::Stopped(outcome) => Ok(Ended::Stopped(outcome)),
+            Work::Stopped(request, _) => Ok(Ended::Stopped(request.outcome())),
             Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
         }
     }
@@ -149,7 +151,10 @@ impl Experiment<'_> {
         let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
             Ok(Work::Done(_)) => (Outcome::Done, None),
-            Ok(Work::Stopped(outcome)) => (*outcome, Some("stopped on request".to_owned())),
+            Ok(Work::Stopped(request, step)) => {
+                let how = format!("and saved after step {step}");
+                (request.outcome(), Some(self.rank.stopping.words(*request, &how)))
+            }
             Err(failure) => (failure.outcome, Some(failure.message.clone())),
         };
         record.end(outcome, message);
@@ -205,7 +210,7 @@ impl Experiment<'_> {
 
     fn tell(&self, notes: &[String]) {
         for note in notes.iter().filter(|_| self.rank.leads() && self.output != Output::Quiet) {
-            eprintln!("{note}");
+            say(note);
         }
     }
 
@@ -253,8 +258,10 @@ impl Experiment<'_> {
         };
         let evaluated = match trained.end {
             Finish::Evaluated(evaluated) => evaluated,
-            Finish::Stopped(request) => return Ok(Work::Stopped(request.outcome())),
+            Finish::Stopped(request) => return Ok(Work::Stopped(request, trained.progress.steps)),
         };
+        // From here on a request changes nothing any more: the run comes to its end.
+        self.rank.stopping.heed();
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
         record.evaluation(EvalRecord {
@@ -323,7 +330,7 @@ impl Experiment<'_> {
 
 enum Work {
     Done(Box<RunResult>),
-    Stopped(Outcome),
+    Stopped(Request, u64),
 }
 
 fn load(path: &Path, session: &Session) -> Result<TrainedFile, Failure> {

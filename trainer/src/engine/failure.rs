@@ -1,5 +1,6 @@
 //! How a run ends that does not end well.
 
+use super::panics;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::{Request, RunError};
 use collectives::{CollectiveError, Control};
@@ -27,7 +28,7 @@ impl Failure {
 
     /// A failure of the run itself.
     pub fn run(error: impl Display) -> Self {
-        Self { outcome: Outcome::Failed, message: error.to_string(), common: false }
+        Self { outcome: Outcome::Failed, message: panics::explain(error.to_string()), common: false }
     }
 
     /// A run folder that cannot be used: chosen badly, or the system fails and may not the next time.

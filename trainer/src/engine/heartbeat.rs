@@ -3,7 +3,7 @@
 //! The thread writes as long as this rank gets on with its work, in whatever part of the run. Where it stands still the file grows
 //! old, and whoever watches it sees that.
 
-use crate::run::Claim;
+use crate::run::{Claim, last_words};
 use collectives::Activity;
 use launcher::protocol::{Outcome, Phase, Status, StatusError};
 use std::io;
@@ -66,6 +66,7 @@ impl Heartbeat {
         self.stop();
         let mut state = self.shared.state();
         state.status.end(outcome, message);
+        let _pen = last_words::pen();
         self.claim.place_of_last_word().map_or(Ok(()), |folder| state.status.write(&folder))
     }
 
@@ -103,6 +104,7 @@ impl Shared {
             if !has_news && idle > written.elapsed() {
                 continue;
             }
+            let _pen = last_words::pen();
             if Status::read(folder).is_ok_and(|status| status.outcome.is_some()) {
                 // Whoever found that a rank is dead or stuck has left word.
                 return;

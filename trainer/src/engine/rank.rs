@@ -2,17 +2,17 @@
 
 use super::device::{self, Wish};
 use super::failure::{Failure, agreed};
+use super::panics;
+use super::stopping::Stopping;
 use crate::config::{Backend, Distributed};
-use crate::run::{Deadline, FolderId, Signals, start_limit};
+use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
-use launcher::protocol::{Outcome, Status};
+use launcher::protocol::Outcome;
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Once;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tch::Device;
 
@@ -38,14 +38,10 @@ pub struct Rank {
     /// What a person should know about where the run computes.
     pub placement: String,
     /// Requests to stop.
-    pub signals: Signals,
+    pub stopping: Stopping,
     timeout: Duration,
-    run_folder: RunFolderSlot,
     liveness: RefCell<Option<Liveness>>,
 }
-
-/// Where the run folder is, once there is one, and which folder that is; for the thread that reports a dead or stuck rank.
-type RunFolderSlot = Arc<Mutex<Option<(PathBuf, FolderId)>>>;
 
 /// A stopped process is noticed after this time at the latest.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
@@ -59,7 +55,7 @@ impl Rank {
         wish: Wish,
         threads: usize,
         cuda: &Result<(), String>,
-        signals: Signals,
+        stopping: Stopping,
         options: &Distributed,
     ) -> Result<Self, Failure> {
         let control = world.control().map_err(Failure::run)?;
@@ -77,17 +73,20 @@ impl Rank {
         let activity = world.activity().clone();
         let (timeout, node) = (Duration::from_secs(options.timeout_seconds), world.node());
         activity.begin("starting", timeout);
-        let run_folder = RunFolderSlot::default();
+        let asked = stopping.clone();
         let watch = LivenessOptions {
             silence: timeout.min(LONGEST_SILENCE),
             exit_code: i32::from(Outcome::FAILED),
-            on_verdict: report_to(world.rank(), Arc::clone(&run_folder)),
+            on_ask: Box::new(move |code| asked.asked_elsewhere(code)),
+            on_verdict: report_to(world.rank()),
             ..LivenessOptions::default()
         };
         let limit = start_limit().map_err(Failure::input)?;
         let meeting = Deadline::start("the meeting of the ranks", world.rank(), limit);
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
+        panics::describe(world.rank(), activity.clone());
+        stopping.begin(world.rank(), liveness.messenger());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]
             Ok(group) => Rc::from(super::left_out::planted(group)),
@@ -113,9 +112,8 @@ impl Rank {
             local_size,
             node,
             placement,
-            signals,
+            stopping,
             timeout,
-            run_folder,
             liveness,
         })
     }
@@ -143,15 +141,9 @@ impl Rank {
         StepClock::new(Duration::from_secs_f64(stall_seconds), STALL_FACTOR)
     }
 
-    /// Where to leave word if a rank dies: nowhere on a host that does not see the folder.
-    pub fn set_run_folder(&self, folder: &Path) {
-        let known = FolderId::of(folder).ok().map(|id| (folder.to_owned(), id));
-        *self.run_folder.lock().unwrap_or_else(PoisonError::into_inner) = known;
-    }
-
     /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
     pub fn check_requests(&self) -> Result<(), Failure> {
-        self.signals.requested().map_or(Ok(()), |request| Err(Failure::stopped(request)))
+        self.stopping.check()
     }
 
     /// The ranks of this host, as a group of their own; all ranks call it.
@@ -197,9 +189,9 @@ fn group(
     let options = NcclOptions {
         device,
         timeout: Duration::from_secs(options.timeout_seconds),
-        on_failure: Box::new(|message| eprintln!("error: {message}")),
+        on_failure: Box::new(|message| say(format_args!("error: {message}"))),
         on_stuck: Box::new(move |message| {
-            eprintln!("error: {message}; rank {rank} cannot be freed and ends");
+            say(format_args!("error: {message}; rank {rank} cannot be freed and ends"));
             // SAFETY: ends the process at once, as it must be: a thread hangs that no orderly end would pass.
             unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
         }),
@@ -238,7 +230,7 @@ impl Drop for Rank {
 }
 
 /// What a rank does when it learns that a rank is dead or stuck: one of them says it, and leaves word in the run folder.
-fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Send + Sync> {
+fn report_to(own: usize) -> Box<dyn Fn(&Verdict) + Send + Sync> {
     Box::new(move |verdict| {
         let speaker = usize::from(verdict.rank == 0);
         if own != speaker && (own, verdict.rank) != (0, 0) {
@@ -246,23 +238,9 @@ fn report_to(own: usize, run_folder: RunFolderSlot) -> Box<dyn Fn(&Verdict) + Se
         }
         // Errors in rank 0's log are on the terminal already.
         if own != 0 {
-            eprintln!("error: {verdict}");
+            say(format_args!("error: {verdict}"));
         }
-        let folder = run_folder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((folder, id)) = folder else { return };
-        if FolderId::of(&folder).ok() != Some(id) {
-            // It was moved, and its name may be another run's by now.
-            return;
-        }
-        let written = Status::read(&folder).and_then(|mut status| {
-            if status.outcome.is_some() {
-                // The run had its last word before.
-                return Ok(());
-            }
-            status.end(Outcome::Failed, Some(verdict.to_string()));
-            status.write(&folder)
-        });
-        if let Err(error) = written {
+        if let Err(error) = last_words::leave(Outcome::Failed, &verdict.to_string(), None) {
             tracing::error!("{error}");
         }
     })

@@ -5,7 +5,7 @@ use super::heartbeat::Heartbeat;
 use super::rank::Rank;
 use crate::run::{EvalRecord, Mark, MetricsWriter, Record, RunError, RunFolder};
 use launcher::protocol::{Outcome, Phase, Status};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often it is said that the metrics cannot be written.
@@ -13,7 +13,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Metrics and status of one run.
 pub struct Recorder {
-    metrics: Option<MetricsWriter>,
+    metrics: Option<Arc<Mutex<MetricsWriter>>>,
     heartbeat: Option<Heartbeat>,
     warned: Option<Instant>,
 }
@@ -37,13 +37,15 @@ impl Recorder {
             Ok(Some((metrics, heartbeat.map_err(Failure::run)?)))
         })?;
         let (metrics, heartbeat) = opened.unzip();
+        let metrics = metrics.map(|metrics| Arc::new(Mutex::new(metrics)));
         Ok(Self { metrics, heartbeat, warned: None })
     }
 
     /// Adds a line to the metrics.
     pub fn append(&mut self, record: &Record) {
-        let Some(metrics) = &mut self.metrics else { return };
+        let Some(mut metrics) = self.metrics() else { return };
         let written = metrics.append(record);
+        drop(metrics);
         self.tolerate(written);
     }
 
@@ -69,20 +71,27 @@ impl Recorder {
 
     /// Length of the metrics, which are on disk when this returns; 0 without metrics.
     pub fn secure_metrics(&mut self) -> Result<u64, Failure> {
-        let Some(metrics) = &mut self.metrics else { return Ok(0) };
-        metrics.sync().map_err(Failure::run)?;
-        Ok(metrics.position())
+        self.metrics.as_ref().map_or(Ok(0), |metrics| secure(metrics).map_err(Failure::run))
+    }
+
+    /// The metrics, for a thread that saves while a step is under way.
+    pub fn shared_metrics(&self) -> Option<Arc<Mutex<MetricsWriter>>> {
+        self.metrics.clone()
+    }
+
+    fn metrics(&self) -> Option<MutexGuard<'_, MetricsWriter>> {
+        self.metrics.as_ref().map(|metrics| metrics.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes back the lines after `mark`.
     pub fn cut_metrics(&mut self, mark: Mark) -> Result<(), Failure> {
-        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        let Some(mut metrics) = self.metrics() else { return Ok(()) };
         metrics.truncate_to(mark).map_err(Failure::run)
     }
 
     /// The last word: how the run ended. That this cannot be written must not hide why.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
-        if let Some(metrics) = &mut self.metrics
+        if let Some(mut metrics) = self.metrics()
             && let Err(error) = metrics.flush()
             && !error.is_lost()
         {
@@ -106,4 +115,11 @@ impl Recorder {
             tracing::warn!("{error}; training goes on, and it is tried again");
         }
     }
+}
+
+/// Forces metrics to disk; gives their length.
+pub fn secure(metrics: &Mutex<MetricsWriter>) -> Result<u64, RunError> {
+    let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    metrics.sync()?;
+    Ok(metrics.position())
 }

@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::progress::{Progress, RunState};
 use crate::config::{Difference, Resolved, Sampler};
-use crate::run::Place;
 use crate::run::checkpoint::{Reader, Snapshot};
+use crate::run::{Place, say};
 use launcher::protocol::layout;
 use std::path::{Path, PathBuf};
 
@@ -208,7 +208,7 @@ fn newest(reader: &Reader) -> Result<Option<Snapshot<RunState>>, Failure> {
     let found = reader.newest::<RunState>().map_err(Failure::of_checkpoint)?;
     Ok(found.map(|found| {
         for (path, reason) in &found.skipped {
-            eprintln!("warning: `{}` cannot be used: {reason}", path.display());
+            say(format_args!("warning: `{}` cannot be used: {reason}", path.display()));
         }
         found.snapshot
     }))

@@ -1,9 +1,10 @@
 //! Checkpoints of a run under way: when they are due, and what goes into them.
 
 use super::failure::Failure;
+use super::last_step::LastStep;
 use super::progress::{Identity, Progress, RunState};
 use super::rank::Rank;
-use super::recorder::Recorder;
+use super::recorder::{Recorder, secure};
 use super::whole::whole_tensors;
 use crate::config::Config;
 use crate::model::trainables::Trainables;
@@ -11,6 +12,7 @@ use crate::run::checkpoint::{Dtype, Event, Retention, Snapshot, Store, TensorByt
 use crate::run::{Claim, RunFolder};
 use crate::weights::copy_bytes;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
@@ -29,6 +31,12 @@ pub enum Occasion {
     Leaving,
 }
 
+impl Occasion {
+    const fn metric(self) -> Option<f64> {
+        if let Self::Evaluated(metric) = self { Some(metric) } else { None }
+    }
+}
+
 /// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
 pub struct Saver<'a> {
     rank: &'a Rank,
@@ -44,6 +52,8 @@ pub struct Saver<'a> {
     /// Checkpoints in a row that were not begun, because the metrics could not be forced to disk.
     unsecured: u64,
     max_failures: u64,
+    /// What another thread may save while a step is under way, on rank 0.
+    last_step: Option<LastStep>,
 }
 
 impl<'a> Saver<'a> {
@@ -68,7 +78,48 @@ impl<'a> Saver<'a> {
             gave_up: None,
             unsecured: 0,
             max_failures: checkpoint.max_failures,
+            last_step: None,
         })
+    }
+
+    /// From now on the state after the last finished step can be saved while a step is under way, should it not end.
+    pub fn keep_last_step(
+        &mut self,
+        trainables: &Trainables,
+        momentum: &Tensor,
+        progress: &Progress,
+        recorder: &Recorder,
+    ) {
+        let Some(writer) = &self.writer else { return };
+        let last = LastStep::new(progress);
+        self.last_step = Some(last.clone());
+        let tensors = OwnTensors::new(trainables, momentum);
+        let (writer, metrics) = (writer.side_entrance(), recorder.shared_metrics());
+        let (identity, world_size) = (self.identity.clone(), self.rank.world_size());
+        self.rank.stopping.set_rescue(Some(Box::new(move || {
+            let (progress, metric) = last.take()?;
+            let tensors = tensors?.bytes().map_err(|failure| failure.message)?;
+            let position =
+                metrics.map_or(Ok(0), |metrics| secure(&metrics)).map_err(|error| error.to_string())?;
+            let (epoch, step) = (progress.epoch, progress.steps);
+            let state = RunState { progress, metrics_position: position, identity, world_size };
+            let written = writer.write(Snapshot { step, tensors, state }, metric);
+            written.map(|()| (epoch, step)).map_err(|error| error.to_string())
+        })));
+    }
+
+    /// The state begins to change: tensors, metrics or progress.
+    pub fn begin_change(&self) {
+        if let Some(last) = &self.last_step {
+            last.begin_change();
+        }
+    }
+
+    /// Tensors, metrics and progress fit together again.
+    pub fn end_change(&self, progress: &Progress) {
+        if let Some(last) = &self.last_step {
+            last.end_change(progress);
+        }
     }
 
     /// Whether a checkpoint is to follow step number `step`: rank 0's word, which travels with the step.
@@ -110,6 +161,9 @@ impl<'a> Saver<'a> {
                 Ok(state) => {
                     self.unsecured = 0;
                     let snapshot = Snapshot { step: progress.steps, tensors, state };
+                    if let Some(last) = &self.last_step {
+                        last.note_snapshot(progress.steps, occasion.metric());
+                    }
                     match occasion {
                         Occasion::Regular => writer.submit(snapshot, None),
                         Occasion::Evaluated(metric) => writer.submit_must_keep(snapshot, Some(metric)),
@@ -165,6 +219,7 @@ impl<'a> Saver<'a> {
     /// Returns when everything submitted is written; that the last one could not be is an error.
     pub fn finish(&mut self) -> Result<(), Failure> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        self.rank.stopping.set_rescue(None);
         let last = writer.finish().map_err(Failure::run);
         self.close()?;
         last
@@ -173,6 +228,7 @@ impl<'a> Saver<'a> {
     /// The same where the run does not depend on the last one: an error is only that too many could not be written.
     pub fn close(&mut self) -> Result<(), Failure> {
         if let Some(writer) = &mut self.writer {
+            self.rank.stopping.set_rescue(None);
             // What failed is among the events.
             drop(writer.finish());
         }
@@ -209,6 +265,39 @@ fn writer(config: &Config, folder: &RunFolder) -> Result<Writer<RunState>, Failu
     let store = Store::open(folder, retention).map_err(Failure::of_checkpoint)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
     Writer::start(store, options).map_err(Failure::run)
+}
+
+/// What a rank alone can save: the buffers that trained tensors and momentum lie in, and where each lies.
+struct OwnTensors {
+    values: Tensor,
+    momenta: Tensor,
+    layout: Vec<(String, Range<i64>, Vec<i64>)>,
+}
+
+impl OwnTensors {
+    /// The same memory; nothing is copied. An error where other ranks hold a part.
+    fn new(trainables: &Trainables, momentum: &Tensor) -> Result<Self, String> {
+        let mut layout = Vec::new();
+        for (name, range, shape, rows) in trainables.layout() {
+            if rows.is_some() {
+                return Err("the classifier is divided over the ranks, and no rank has all of it".to_owned());
+            }
+            layout.push((name.to_owned(), range, shape.to_vec()));
+        }
+        Ok(Self { values: trainables.flat(), momenta: momentum.shallow_clone(), layout })
+    }
+
+    fn bytes(&self) -> Result<Vec<TensorBytes>, Failure> {
+        let part = |flat: &Tensor, range: &Range<i64>, shape: &[i64]| {
+            flat.narrow(0, range.start, range.end - range.start).view(shape)
+        };
+        let parts = |prefix: &str, flat: &Tensor| -> Vec<(String, Tensor)> {
+            let layout = self.layout.iter();
+            layout.map(|(name, range, shape)| (format!("{prefix}{name}"), part(flat, range, shape))).collect()
+        };
+        let (values, momenta) = (parts("", &self.values), parts(MOMENTUM, &self.momenta));
+        host_bytes(values.iter().chain(&momenta).map(|(name, tensor)| (name.clone(), tensor)), Vec::new())
+    }
 }
 
 /// Copies tensors to host memory, into the buffers of a checkpoint that was written where there are any.

@@ -9,6 +9,8 @@ use super::feed::{ListPlan, Plan};
 use super::frozen::FrozenWeights;
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::memory::Limits;
+use super::panics;
 use super::pass::Pass;
 use super::placement::{Placement, Sizes};
 use super::progress::Identity;
@@ -93,6 +95,7 @@ impl Session {
     /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
     pub fn open(resolved: &Resolved, rank: &Rank, purpose: Purpose) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
+        panics::set_limits(Limits::of(&config));
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;

@@ -154,7 +154,7 @@ impl<'a> Stepper<'a> {
     /// Backward over this rank's part, and one reduction of exactly the trainable gradients. Nothing is updated yet.
     ///
     /// A rank without samples, or one that failed, takes part with zeros (law 4).
-    pub fn reduce(&mut self, work: &Work, notice: Notice) -> Result<StepOutcome, CollectiveError> {
+    pub fn gradient(&mut self, work: &Work, notice: Notice) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
@@ -172,10 +172,12 @@ impl<'a> Stepper<'a> {
         Ok(outcome(&scalars, &finite, &own_finite))
     }
 
-    /// Makes the step of the gradient that was reduced last.
-    pub fn update(&mut self, learning_rate: f64) {
-        let trainables = self.parts.pass.model().trainables();
-        self.sgd.step(&mut trainables.flat(), &trainables.gradient(), learning_rate);
+    /// Makes the step of the gradient that was reduced last, unless it is of no use. Waits for nobody.
+    pub fn update(&mut self, outcome: &StepOutcome, learning_rate: f64) {
+        if !outcome.failed && outcome.finite && outcome.samples > 0 {
+            let trainables = self.parts.pass.model().trainables();
+            self.sgd.step(&mut trainables.flat(), &trainables.gradient(), learning_rate);
+        }
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.

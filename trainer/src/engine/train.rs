@@ -148,10 +148,8 @@ impl Training<'_, '_> {
         );
         let rate = self.rate.at(epoch, self.plan.steps_before(epoch) + in_epoch);
         let apply = !progress.left_out.contains(&(progress.steps + 1));
-        let outcome = {
-            let _entered = self.rank.activity.enter("step");
-            stepper.reduce(&work, notice)?
-        };
+        let entered = self.rank.activity.enter("step");
+        let outcome = stepper.gradient(&work, notice)?;
         if outcome.failed {
             return Err(self.common_failure(problem.as_deref())?);
         }
@@ -160,9 +158,11 @@ impl Training<'_, '_> {
         {
             return Err(self.keep(model, stepper, progress, failure));
         }
-        if apply && outcome.finite && outcome.samples > 0 {
-            stepper.update(rate);
+        if apply && outcome.finite {
+            self.saver.begin_change();
+            stepper.update(&outcome, rate);
         }
+        drop(entered);
         let bytes = self.rank.activity.now().0.bytes - bytes;
         let made = Made { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
         if !outcome.finite && apply && self.meet_non_finite(progress, &made, batch.as_ref())? {
@@ -173,13 +173,14 @@ impl Training<'_, '_> {
     }
 
     fn notice(&self, progress: &Progress, bad: &[BadImage], failed: bool) -> Notice {
-        let stop = self.rank.signals.requested().is_some();
+        let stop = self.rank.stopping.requested().is_some();
         let save = self.saver.is_due_after(progress.steps + 1);
         Notice { bad_images: bad.len() as u64, failed, stop, save }
     }
 
     /// Counts a step and writes its line.
     fn advance(&mut self, progress: &mut Progress, made: &Made) {
+        self.saver.begin_change();
         let Made { outcome, rate, elapsed, data_wait, bytes } = made;
         let seconds = elapsed.as_secs_f64();
         progress.steps += 1;
@@ -210,6 +211,7 @@ impl Training<'_, '_> {
         self.reporter.step(&record);
         self.recorder.append(&Record::Step(record));
         self.recorder.step(progress.epoch, progress.steps);
+        self.saver.end_change(progress);
     }
 
     /// What comes after a step: comparison of ranks, checkpoint, the wish to stop.
@@ -224,9 +226,8 @@ impl Training<'_, '_> {
             check_agreement(model.trainables(), self.rank, progress.steps)?;
         }
         if outcome.stop
-            && let Some(request) = self.common_request()?
+            && let Some(request) = self.stop(model, stepper, progress)?
         {
-            self.save_and_wait(model, stepper, progress)?;
             return Ok(Some(End::Stopped(request)));
         }
         if outcome.save {
@@ -301,21 +302,44 @@ impl Training<'_, '_> {
         at_epoch_end: &mut AtEpochEnd<'_>,
     ) -> Result<Option<Request>, Failure> {
         match at_epoch_end(progress, self.reporter) {
-            Ok(None) => progress.evaluation_due = false,
+            Ok(None) => self.evaluated(progress, None),
             Ok(Some((record, metric))) => {
-                progress.evaluation_due = false;
-                self.recorder.append(&Record::Eval(record));
+                self.evaluated(progress, Some(record));
                 if let Some(metric) = metric {
                     self.save(model, stepper, progress, Occasion::Evaluated(metric))?;
                 }
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
-                self.save_and_wait(model, stepper, progress)?;
-                return self.common_request();
+                return self.stop(model, stepper, progress);
             }
             Err(failure) => return Err(self.keep(model, stepper, progress, failure)),
         }
         Ok(None)
+    }
+
+    /// The evaluation that was due is made, or was not wanted.
+    fn evaluated(&mut self, progress: &mut Progress, record: Option<EvalRecord>) {
+        self.saver.begin_change();
+        progress.evaluation_due = false;
+        if let Some(record) = record {
+            self.recorder.append(&Record::Eval(record));
+        }
+        self.saver.end_change(progress);
+    }
+
+    /// All ranks know that one of them was asked to stop: they save, and learn what was asked.
+    pub fn stop(
+        &mut self,
+        model: &Model,
+        stepper: &Stepper<'_>,
+        progress: &Progress,
+    ) -> Result<Option<Request>, Failure> {
+        self.rank.stopping.heed();
+        let request = self.common_request()?;
+        if request.is_some() {
+            self.save_and_wait(model, stepper, progress)?;
+        }
+        Ok(request)
     }
 
     /// Takes a snapshot, which is written in the background.
@@ -337,7 +361,7 @@ impl Training<'_, '_> {
     }
 
     /// Saves, and returns on every rank when it is on disk or could not be.
-    pub fn save_and_wait(
+    fn save_and_wait(
         &mut self,
         model: &Model,
         stepper: &Stepper<'_>,
@@ -377,8 +401,8 @@ impl Training<'_, '_> {
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.
-    pub fn common_request(&self) -> Result<Option<Request>, Failure> {
-        let mut code = [self.rank.signals.requested().map_or(0, |request| i64::from(request.code()))];
+    fn common_request(&self) -> Result<Option<Request>, Failure> {
+        let mut code = [self.rank.stopping.requested().map_or(0, |request| i64::from(request.code()))];
         self.rank.control.all_reduce(&mut code, ReduceOp::Max)?;
         Ok(i32::try_from(code[0]).ok().and_then(Request::from_code))
     }
@@ -400,10 +424,12 @@ impl Training<'_, '_> {
     }
 
     fn close_epoch(&mut self, progress: &mut Progress) {
+        self.saver.begin_change();
         self.tell_epoch(progress);
         progress.totals = EpochTotals::default();
         progress.epoch += 1;
         progress.in_epoch = 0;
         progress.evaluation_due = true;
+        self.saver.end_change(progress);
     }
 }

@@ -154,6 +154,7 @@ impl TrainingRun<'_> {
         if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
             training.save(model, stepper, progress, Occasion::Regular)?;
         }
+        training.saver.keep_last_step(model.trainables(), stepper.momentum(), progress, training.recorder);
         let every = config.eval.every_epochs;
         let end = training.run(model, stepper, loader, progress, &mut |progress, reporter| {
             let (epoch, step) = (progress.epoch, progress.steps);
@@ -189,8 +190,7 @@ impl TrainingRun<'_> {
                 Ok(TrainEnd::Finished(Finish::Evaluated(evaluated)))
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
-                training.save_and_wait(model, stepper, progress)?;
-                let request = training.common_request()?;
+                let request = training.stop(model, stepper, progress)?;
                 request.map(|request| TrainEnd::Finished(Finish::Stopped(request))).ok_or(failure)
             }
             Err(failure) => Err(training.keep(model, stepper, progress, failure)),

@@ -1,5 +1,6 @@
 //! A limit for what nobody watches: the ranks watch each other only from when all are up until they part.
 
+use super::say;
 use launcher::protocol::{Outcome, environment};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
@@ -21,10 +22,10 @@ impl Deadline {
         let started = Builder::new().name("deadline".into()).spawn(move || {
             if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 let seconds = limit.as_secs_f64();
-                eprintln!(
+                say(format_args!(
                     "error: rank {rank}: {what} took longer than {seconds} s: some rank did not come up, is stopped or cannot be reached; look at its host, or allow more time with {}",
                     environment::START_SECONDS
-                );
+                ));
                 // SAFETY: ends the process at once, as it must be: the main thread may wait for ever.
                 unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
             }

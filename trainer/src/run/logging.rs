@@ -9,6 +9,7 @@
 use super::RunError;
 use super::progress::beside_bar;
 use launcher::protocol::{Timestamp, environment, layout};
+use launcher::terminal::{escaped, escaped_line};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -209,9 +210,12 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
-        mut line: Writer<'_>,
+        mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        // One event is one line, and names in it say nothing to whoever shows the file on a terminal.
+        let mut text = String::new();
+        let mut line = Writer::new(&mut text);
         write!(line, "{} {} rank={}", Timestamp::now(), event.metadata().level(), self.rank)?;
         for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
         {
@@ -222,8 +226,8 @@ where
             }
         }
         line.write_str(": ")?;
-        context.format_fields(line.by_ref(), event)?;
-        writeln!(line)
+        context.format_fields(line, event)?;
+        writeln!(out, "{}", escaped_line(&text))
     }
 }
 
@@ -243,7 +247,7 @@ impl<S: Subscriber> Layer<S> for Sentences {
         let rank = if shared.rank > 0 { format!("rank {}: ", shared.rank) } else { String::new() };
         let Sentence { message, fields } = sentence;
         let fields = if fields.is_empty() { fields } else { format!(" ({fields})") };
-        shared.tell(format!("{level}: {rank}{message}{fields}\n").as_bytes());
+        shared.tell(escaped(&format!("{level}: {rank}{message}{fields}\n")).as_bytes());
     }
 }
 

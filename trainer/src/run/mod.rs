@@ -5,6 +5,7 @@
 //! [`MetricsWriter`], [`RunResult`]) and talks to the terminal ([`Reporter`]); every rank has a log of its own
 //! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
 
+mod again;
 pub mod checkpoint;
 mod claim;
 mod counts;
@@ -12,6 +13,7 @@ mod deadline;
 mod error;
 mod folder;
 mod json;
+pub mod last_words;
 mod logging;
 mod metrics;
 mod progress;
@@ -20,6 +22,7 @@ mod signals;
 mod summary;
 mod table;
 
+pub use again::resume_command;
 pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
@@ -27,8 +30,8 @@ pub use error::RunError;
 pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{EpochRecord, EvalRecord, Mark, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
-pub use progress::{Output, Plan, Reporter};
+pub use progress::{Output, Plan, Reporter, say};
 pub use result::{ClassResult, RunResult};
-pub use signals::{Request, Signals};
+pub use signals::{Request, Signals, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
 pub use table::{Look, comparison_table, print_comparison, print_result, result_table};

@@ -5,6 +5,7 @@
 
 use super::{EpochRecord, StepRecord, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use launcher::terminal::{self, escaped};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -165,7 +166,7 @@ impl Reporter {
             return;
         }
         self.line.clear();
-        self.line.push_str(sentence);
+        self.line.push_str(&escaped(sentence));
         self.line.push('\n');
         self.print();
     }
@@ -231,6 +232,11 @@ impl Drop for Reporter {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// Says a sentence on standard error, above the bar if there is one. Nothing comes of a terminal that is gone.
+pub fn say(sentence: impl std::fmt::Display) {
+    beside_bar(|| terminal::say(sentence));
 }
 
 /// Runs `write`, which writes to the terminal, while the bar is out of the way.

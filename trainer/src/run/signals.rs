@@ -1,8 +1,9 @@
-//! Requests to stop, as signals: from the person (INT) or from the scheduler (TERM, USR1, USR2).
+//! Requests to stop, as signals: from the person (INT), or from the scheduler or a terminal that closes (TERM, HUP, USR1,
+//! USR2).
 //!
-//! A handler only sets flags; the training loop looks at them between steps, where all ranks agree on what to do. A
-//! person who presses Ctrl-C again does not want to wait for that, and the process ends at once; it also ends when
-//! a step takes longer than a few seconds after the first.
+//! A handler only sets flags. The training loop looks at them between steps, where all ranks agree on what to do;
+//! [`stopping`](super::stopping) looks at them in a thread of its own, for when no step comes to its end, and for the
+//! person who presses Ctrl-C again.
 
 use launcher::protocol::Outcome;
 use nix::errno::Errno;
@@ -16,8 +17,11 @@ static PREEMPTED_BY: AtomicI32 = AtomicI32::new(0);
 /// How often the person pressed Ctrl-C.
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
-/// Seconds after the person's first Ctrl-C at which the process ends even in the middle of a long step.
-const PATIENCE_SECONDS: u32 = 4;
+/// Seconds after the person's second Ctrl-C at which the process ends even if it cannot say so any more.
+const LAST_SECONDS: u32 = 1;
+
+/// The exit code when the alarm goes off.
+static LAST_CODE: AtomicI32 = AtomicI32::new(Outcome::INTERRUPTED as i32);
 
 /// Added to the number of a signal that means [`Request::Stop`], in [`Request::code`].
 const STOP: i32 = 1000;
@@ -27,7 +31,7 @@ const STOP: i32 = 1000;
 pub enum Request {
     /// Save, end, and stay ended: the person's wish (INT).
     Stop(Signal),
-    /// Save and end such that the run can be resumed: the scheduler's wish (TERM, USR1, USR2).
+    /// Save and end such that the run can be resumed: the scheduler's wish (TERM, HUP, USR1, USR2).
     Preempt(Signal),
 }
 
@@ -42,14 +46,25 @@ impl Signals {
         // System calls under way go on after the handler: reading files and MPI know nothing of our signals.
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
         let mut ours = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM] {
+        let wishes = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+        for signal in wishes.into_iter().chain([Signal::SIGALRM]) {
             // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
-            unsafe { sigaction(signal, &action)? };
+            let before = unsafe { sigaction(signal, &action)? };
+            if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
+                // Under `nohup` the end of the terminal is nothing to this process.
+                // SAFETY: this is the disposition that the process was started with.
+                unsafe { sigaction(signal, &before)? };
+            }
             ours.add(signal);
         }
         // Whoever started this process may have held them back, and that is inherited.
         ours.thread_unblock()?;
         Ok(Self)
+    }
+
+    /// Whether the person pressed Ctrl-C again.
+    pub fn insisted(&self) -> bool {
+        INTERRUPTS.load(Ordering::Relaxed) > 1
     }
 
     /// What was asked for since the handlers are in place. The person's wish goes before the scheduler's.
@@ -59,6 +74,14 @@ impl Signals {
         }
         Signal::try_from(PREEMPTED_BY.load(Ordering::Relaxed)).ok().map(Request::Preempt)
     }
+}
+
+/// Ends the process after so many seconds with this outcome, whatever its threads do. What they do in between ends it
+/// sooner. Without [`Signals`] in place it is ended by the signal.
+pub fn end_within(seconds: u32, outcome: Outcome) {
+    LAST_CODE.store(i32::from(outcome.exit_code()), Ordering::Relaxed);
+    // SAFETY: sets a timer.
+    unsafe { libc::alarm(seconds) };
 }
 
 impl Request {
@@ -103,13 +126,14 @@ impl fmt::Display for Request {
 
 extern "C" fn on_signal(signal: c_int) {
     let interrupt = signal == Signal::SIGINT as c_int;
-    let late = signal == Signal::SIGALRM as c_int;
-    if late || (interrupt && INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0) {
+    if signal == Signal::SIGALRM as c_int {
         // SAFETY: `_exit` may be called from a handler. Nothing of this process is of use any more.
-        unsafe { libc::_exit(c_int::from(Outcome::INTERRUPTED)) };
+        unsafe { libc::_exit(LAST_CODE.load(Ordering::Relaxed)) };
     } else if interrupt {
-        // SAFETY: `alarm` may be called from a handler.
-        unsafe { libc::alarm(PATIENCE_SECONDS) };
+        if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
+            // SAFETY: `alarm` may be called from a handler.
+            unsafe { libc::alarm(LAST_SECONDS) };
+        }
     } else {
         let _ = PREEMPTED_BY.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -129,8 +153,11 @@ mod tests {
     const SCENE: &str = "LIFT_TEST_SIGNALS_SCENE";
 
     fn play(scene: &str) -> Child {
+        // Where tests run in the background, it may be ignored.
         let name = module_path!().split_once("::").unwrap().1.to_owned() + "::scenes";
-        Command::new(std::env::current_exe().unwrap())
+        Command::new("env")
+            .arg("--default-signal=HUP")
+            .arg(std::env::current_exe().unwrap())
             .args(["--exact", &name, "--nocapture", "--test-threads=1"])
             .env(SCENE, scene)
             .stdout(Stdio::piped())
@@ -174,6 +201,7 @@ mod tests {
         assert_eq!(told("SIGTERM"), "request SIGTERM 75");
         assert_eq!(told("SIGUSR1"), "request SIGUSR1 75");
         assert_eq!(told("SIGUSR2"), "request SIGUSR2 75");
+        assert_eq!(told("SIGHUP"), "request SIGHUP 75");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::{RunResult, json};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use std::io::{self, IsTerminal, Write};
+use launcher::terminal::{OutputError, Reader, escaped_line, print_as_is, print_json};
+use std::io::IsTerminal;
 
 /// How a table is drawn. Boldness says nothing that the words do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,26 +31,19 @@ impl Look {
 }
 
 /// Prints one run to standard output: a table, or with `as_json` the text of `result.json`.
-pub fn print_result(result: &RunResult, as_json: bool) -> io::Result<()> {
-    print(&if as_json { result.to_json()? } else { result_table(result, Look::of_stdout()).into_bytes() })
+pub fn print_result(result: &RunResult, as_json: bool) -> Result<Reader, OutputError> {
+    if as_json {
+        return print_json(&String::from_utf8_lossy(&result.to_json()?));
+    }
+    print_as_is(&result_table(result, Look::of_stdout()))
 }
 
 /// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
-pub fn print_comparison(results: &[RunResult], as_json: bool) -> io::Result<()> {
-    print(&if as_json {
-        json::list(results)?
-    } else {
-        comparison_table(results, Look::of_stdout()).into_bytes()
-    })
-}
-
-/// A reader that has read enough (`| head`) is no failure.
-fn print(text: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<Reader, OutputError> {
+    if as_json {
+        return print_json(&String::from_utf8_lossy(&json::list(results)?));
     }
+    print_as_is(&comparison_table(results, Look::of_stdout()))
 }
 
 /// The figures of one run, one a line.
@@ -87,7 +81,7 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
     for (name, value) in rows {
         table.add_row([name, value.as_str()]);
     }
-    format!("{title}\n{}", drawn(&mut table, &[], look))
+    format!("{}\n{}", escaped_line(&title), drawn(&mut table, &[], look))
 }
 
 /// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
@@ -95,7 +89,8 @@ pub fn comparison_table(results: &[RunResult], look: Look) -> String {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.is_shown(results)).collect();
     let mut table = Table::new();
     for result in results {
-        table.add_row(columns.iter().map(|column| (column.value)(result)));
+        let cell = |column: &&Column| escaped_line(&(column.value)(result)).into_owned();
+        table.add_row(columns.iter().map(cell));
     }
     drawn(&mut table, &columns.iter().map(|column| column.header).collect::<Vec<_>>(), look)
 }

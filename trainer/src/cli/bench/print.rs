@@ -2,8 +2,8 @@
 
 use crate::engine::failure::Failure;
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
+use launcher::terminal;
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 /// The report as JSON or as what `text` makes of it, and as JSON in a file if one is named.
@@ -20,11 +20,8 @@ pub(super) fn report<T: Serialize>(
             Failure::run(format!("cannot write the report `{}`: {error}", path.display()))
         })?;
     }
-    let text = if json { as_json } else { text(report) };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(error)),
-        _ => Ok(()),
-    }
+    let printed = if json { terminal::print_json(&as_json) } else { terminal::print(&text(report)) };
+    printed.map(drop).map_err(Failure::run)
 }
 
 /// A table without lines, words at the left and figures at the right.

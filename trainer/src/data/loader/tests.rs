@@ -136,6 +136,17 @@ fn prefetch_bounds_what_is_read_ahead() {
     assert_eq!(reads.load(Ordering::Relaxed), 50);
 }
 
+/// A file system that does not answer: dropping does not wait for it.
+#[test]
+fn a_read_that_does_not_end_is_left_behind() {
+    let stuck = Levels { pause: Duration::from_secs(10), ..levels() };
+    let loader = start(stuck, vec![request(0..1)], options(1, 1, BadImages::Stop));
+    std::thread::sleep(Duration::from_millis(50));
+    let begin = Instant::now();
+    drop(loader);
+    assert!(begin.elapsed() < PARTING * 2);
+}
+
 #[test]
 fn dropping_ends_the_threads_promptly() {
     let slow = Levels { pause: Duration::from_millis(5), ..levels() };

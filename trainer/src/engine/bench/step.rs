@@ -346,8 +346,8 @@ impl<'a> Lane<'a> {
         let data_wait = start.elapsed();
         let side = self.session.model.vision().shape.resolution;
         let work = self.plan.work(self.at, Some(&batch), side, device);
-        self.stepper.reduce(&work, Notice::default())?;
-        self.stepper.update(0.0);
+        let outcome = self.stepper.gradient(&work, Notice::default())?;
+        self.stepper.update(&outcome, 0.0);
         settle(device);
         let (step, (inside, calls)) = (start.elapsed(), bench.meter.take());
         let bytes = rank.activity.now().0.bytes - bytes;

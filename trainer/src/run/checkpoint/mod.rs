@@ -42,7 +42,7 @@ pub use reader::{Best, Found, Reader};
 pub use safetensors::Dtype;
 pub use store::{Retention, Store, Written};
 pub use tensors::TensorBytes;
-pub use writer::{Event, Writer, WriterOptions};
+pub use writer::{Event, SideEntrance, Writer, WriterOptions};
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -101,7 +102,13 @@ struct Job<S> {
     snapshot: Snapshot<S>,
     metric: Option<f64>,
     must_keep: bool,
+    /// Who waits for this one.
+    waits: Option<Sender<Result<(), CheckpointError>>>,
 }
+
+/// Another way to the thread that writes, for a thread that does not own the [`Writer`].
+#[derive(Debug)]
+pub struct SideEntrance<S>(Arc<Shared<S>>);
 
 impl<S: Serialize + DeserializeOwned + Send + 'static> Writer<S> {
     /// Starts the thread.
@@ -119,12 +126,17 @@ impl<S: Serialize + DeserializeOwned + Send + 'static> Writer<S> {
 impl<S> Writer<S> {
     /// Hands a snapshot over and returns at once. If one waits already, the newer replaces it.
     pub fn submit(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
-        self.add(Job { snapshot, metric, must_keep: false });
+        self.shared.add(Job { snapshot, metric, must_keep: false, waits: None });
     }
 
     /// Hands over a snapshot that no newer one may replace, such as the last one before the run is stopped.
     pub fn submit_must_keep(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
-        self.add(Job { snapshot, metric, must_keep: true });
+        self.shared.add(Job { snapshot, metric, must_keep: true, waits: None });
+    }
+
+    /// Another way to the same thread.
+    pub fn side_entrance(&self) -> SideEntrance<S> {
+        SideEntrance(Arc::clone(&self.shared))
     }
 
     /// What happened since the last call, in order. Never waits for a disk.
@@ -155,19 +167,15 @@ impl<S> Writer<S> {
             Some(Err(_)) => Err(panicked()),
         }
     }
+}
 
-    fn add(&self, job: Job<S>) {
-        let mut desk = self.shared.desk();
-        let by = job.snapshot.step;
-        let replaced = desk.waiting.pop_back_if(|last| !last.must_keep);
-        desk.waiting.push_back(job);
-        let surplus = replaced.and_then(|Job { snapshot, .. }| {
-            desk.events.push(Event::Replaced { step: snapshot.step, by });
-            desk.keep_used(snapshot.tensors)
-        });
-        drop(desk);
-        self.shared.arrival.notify_all();
-        drop(surplus);
+impl<S> SideEntrance<S> {
+    /// Has a snapshot written that no newer one may replace, and waits for it.
+    pub fn write(&self, snapshot: Snapshot<S>, metric: Option<f64>) -> Result<(), CheckpointError> {
+        let (told, waits) = channel();
+        self.0.add(Job { snapshot, metric, must_keep: true, waits: Some(told) });
+        // The thread has ended: the run was being closed.
+        waits.recv().unwrap_or_else(|_| Err(CheckpointError::Thread { reason: "has ended".into() }))
     }
 }
 
@@ -200,6 +208,20 @@ impl<S> Shared<S> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add(&self, job: Job<S>) {
+        let mut desk = self.desk();
+        let by = job.snapshot.step;
+        let replaced = desk.waiting.pop_back_if(|last| !last.must_keep);
+        desk.waiting.push_back(job);
+        let surplus = replaced.and_then(|Job { snapshot, .. }| {
+            desk.events.push(Event::Replaced { step: snapshot.step, by });
+            desk.keep_used(snapshot.tensors)
+        });
+        drop(desk);
+        self.arrival.notify_all();
+        drop(surplus);
+    }
+
     /// The next snapshot; none when the desk is closed and empty.
     fn next(&self) -> Option<Job<S>> {
         let mut desk = self.desk();
@@ -230,7 +252,7 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
     fn work(&self, mut store: Store, options: &WriterOptions) -> Option<CheckpointError> {
         let mut failures = 0;
         let mut last = None;
-        while let Some(Job { snapshot, metric, .. }) = self.next() {
+        while let Some(Job { snapshot, metric, waits, .. }) = self.next() {
             let step = snapshot.step;
             let told = |error: &CheckpointError, pause| {
                 self.desk().events.push(Event::Retried { step, error: error.clone(), pause });
@@ -255,6 +277,9 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
                 }
             };
             self.done(snapshot, event);
+            if let Some(told) = waits {
+                let _ = told.send(last.clone().map_or(Ok(()), Err));
+            }
         }
         last
     }

@@ -1,0 +1,225 @@
+//! What is written to terminals, pipes and files: that it cannot be written ends nothing, and names in it command nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tests::launched::{code, wait_for};
+use tests::pictures::Pictures;
+use tests::{binary, json, run, stderr, steps_done, trainer};
+
+/// A disk without room.
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+fn short_run(output: &Path) -> Command {
+    let mut command = trainer(1);
+    command.args([
+        "train",
+        "--set",
+        "train.max_steps=4",
+        "--set",
+        "train.batch_size=8",
+        "--set",
+        "train.threads=1",
+    ]);
+    command.args(["--set", "head.init=random"]).arg("--output").arg(output);
+    command
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_ends_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("full");
+    let mut child = short_run(&output).stdout(Stdio::null()).stderr(full()).spawn().unwrap();
+    assert_eq!(code(&mut child, Duration::from_mins(2)), Some(0));
+    assert_eq!(json(&output.join("status.json"))["phase"], "done");
+
+    let output = folder.path().join("reader-gone");
+    let mut command = short_run(&output);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(code(&mut child, Duration::from_mins(2)), Some(0));
+    assert_eq!(json(&output.join("status.json"))["phase"], "done");
+
+    // Errors that cannot be said have their exit code all the same.
+    let mut refused = trainer(1);
+    refused.args(["train", "-d", "no-such-preset"]).stdout(Stdio::null()).stderr(full());
+    assert_eq!(code(&mut refused.spawn().unwrap(), Duration::from_mins(1)), Some(2));
+}
+
+#[test]
+fn a_full_standard_output_is_named_and_changes_nothing_about_a_run_that_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let trained =
+        short_run(&output).stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = stderr(&trained);
+    assert_eq!(trained.status.code(), Some(0), "{said}");
+    assert!(said.contains("cannot write to the standard output: No space left on device"), "{said}");
+    assert!(said.contains("result.json"), "{said}");
+    assert_eq!(json(&output.join("status.json"))["phase"], "done");
+
+    // Through `lift run` and mpirun it is the same.
+    let mut ranks = Command::new(binary("lift"));
+    ranks.args([
+        "run",
+        "-n",
+        "2",
+        "--",
+        "train",
+        "--set",
+        "train.max_steps=2",
+        "--set",
+        "train.batch_size=8",
+    ]);
+    ranks
+        .arg("--output")
+        .arg(folder.path().join("ranks"))
+        .envs(tests::mpirun(2).get_envs().filter_map(|(n, v)| Some((n, v?))));
+    let ranks = ranks.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = stderr(&ranks);
+    assert_eq!(ranks.status.code(), Some(0), "{said}");
+    assert!(said.contains("lift: cannot write to the standard output: No space left on device"), "{said}");
+
+    // Where standard output is all there is, the command has failed.
+    let lift = || Command::new(binary("lift"));
+    let mut evaluation = trainer(1);
+    evaluation.args(["eval", "--run"]).arg(&output);
+    let (mut order, mut help, mut status, mut logs) = (trainer(1), trainer(1), lift(), lift());
+    order.args(["order", "--count", "5"]);
+    help.arg("--help");
+    status.arg("status").arg(&output);
+    logs.arg("logs").arg(&output);
+    for command in [&mut evaluation, &mut order, &mut help, &mut status, &mut logs] {
+        let ended =
+            command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let said = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("standard output: No space left on device"), "{command:?}: {said}");
+    }
+}
+
+/// Whether a terminal would obey something in it.
+fn is_obeyed(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.chars().any(|letter| letter.is_control() && !"\n\t".contains(letter))
+}
+
+#[test]
+fn escape_sequences_in_names_reach_no_terminal_and_no_log() {
+    const ESCAPE: &str = "\u{1b}]0;x\u{7}\u{1b}[31mred\u{9b}1m";
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let pictures = Pictures::create(&data);
+    let select = |verb: &str| {
+        let mut command = trainer(1);
+        command.arg(verb).arg("-d").arg(pictures.preset()).args(["-m", "demo", "--set", "head.init=random"]);
+        command
+    };
+    // A class, which results name; a picture that is not there; a setting; a status and a log that others wrote.
+    fs::write(data.join("names.txt"), format!("even{ESCAPE}\nodd\n")).unwrap();
+    let checked = run(&mut select("check"));
+    let output = folder.path().join("run");
+    let list = fs::read_to_string(data.join("train.txt")).unwrap();
+    fs::write(data.join("train.txt"), format!("{ESCAPE}.bmp 0\n{list}")).unwrap();
+    let trained = run(select("train").args(["--set", "train.epochs=1"]).arg("--output").arg(&output));
+    let set = run(select("check").args(["--set", &format!("train.seed={ESCAPE}")]));
+    for (what, output) in [("check", checked), ("train", trained), ("--set", set)] {
+        assert!(
+            !is_obeyed(&output.stdout) && !is_obeyed(&output.stderr),
+            "{what}: {}",
+            stderr(&output).escape_debug()
+        );
+    }
+    for file in ["logs/rank-0.log", "status.json"] {
+        let text = fs::read(output.join(file)).unwrap_or_default();
+        assert!(!is_obeyed(&text), "{file}: {}", String::from_utf8_lossy(&text).escape_debug());
+    }
+
+    let other = folder.path().join("other");
+    fs::create_dir_all(other.join("logs")).unwrap();
+    fs::write(other.join("logs/rank-0.log"), format!("{ESCAPE}\nlast")).unwrap();
+    let status = r#"{"phase":"failed","step":1,"epoch":0,"time":"2026-11-29T17:23:38.020Z","pid":1,"world_size":1,"outcome":"failed","message":"\u001b]0;x\u0007\u009b1m"}"#;
+    fs::write(other.join("status.json"), status).unwrap();
+    for verb in [&["status"][..], &["status", "--json"], &["logs"]] {
+        let said = run(Command::new(binary("lift")).args(verb).arg(&other));
+        assert!(said.status.success() && !said.stdout.is_empty(), "{verb:?}: {}", stderr(&said));
+        assert!(
+            !is_obeyed(&said.stdout),
+            "{verb:?}: {}",
+            String::from_utf8_lossy(&said.stdout).escape_debug()
+        );
+    }
+}
+
+#[test]
+fn a_deleted_current_folder_is_reported() {
+    for (program, arguments) in
+        [("lift-trainer", "check"), ("lift-trainer", "train -o x"), ("lift", "status x")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "rmdir \"$PWD\" && exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .arg(binary(program))
+            .args(arguments.split(' '))
+            .current_dir(folder.path());
+        let ended = run(command.stdin(Stdio::null()));
+        let said = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains("the current folder has been deleted"), "{said}");
+    }
+}
+
+/// A rank that gets no more memory says how much it asked for, and what to lower.
+#[test]
+fn memory_that_is_not_there_is_told_in_words() {
+    if !Command::new("prlimit")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|ended| ended.success())
+    {
+        eprintln!("skipped: memory_that_is_not_there_is_told_in_words (no prlimit here)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    let mut command = trainer(1);
+    command.args([
+        "train",
+        "--set",
+        "train.epochs=1000",
+        "--set",
+        "train.threads=1",
+        "--set",
+        "train.batch_size=64",
+    ]);
+    command.args(["--set", "eval.every_epochs=1"]).arg("--output").arg(&output);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first step", Duration::from_mins(2), || steps_done(&output) > 0);
+    let pages = fs::read_to_string(format!("/proc/{}/statm", child.id())).unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let limit = format!("--as={}", pages * 4096);
+    assert!(
+        Command::new("prlimit").args(["--pid", &child.id().to_string(), &limit]).status().unwrap().success()
+    );
+    let ended = child.wait_with_output().unwrap();
+    let said = stderr(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    let status = json(&output.join("status.json"));
+    let message = status["message"].as_str().unwrap_or_default();
+    let log = fs::read_to_string(output.join("logs/rank-0.log")).unwrap();
+    for text in [said.as_str(), message, &log] {
+        assert!(text.contains("out of memory") && text.contains("(now 64)"), "{text}");
+    }
+    assert_eq!(status["outcome"], "failed");
+}

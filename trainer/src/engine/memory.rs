@@ -1,0 +1,164 @@
+//! Want of memory, in words: how much was asked for, of which memory, and the option that asks for less.
+
+use crate::config::Config;
+use collectives::Moment;
+use regex::Regex;
+use std::fmt;
+use std::sync::LazyLock;
+
+/// What libtorch, its GPU libraries, C++ and the system say when there is no memory, with the size where they say it.
+static MESSAGES: LazyLock<Vec<(Place, Regex)>> = LazyLock::new(|| {
+    let messages = [
+        (Place::Gpu, r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?[KMGT]?i?B))?"),
+        (Place::Gpu, r"(?i)CUDA error: out of memory|cudaErrorMemoryAllocation|CU[A-Z]+_STATUS_ALLOC_FAILED"),
+        (Place::Host, r"(?i)you tried to allocate ([0-9]+ bytes)"),
+        (Place::Host, r"(?i)memory allocation of ([0-9]+ bytes) failed"),
+        (Place::Host, r"std::bad_alloc|Cannot allocate memory|\(os error 12\)"),
+    ];
+    let compile = |(place, text)| Regex::new(text).ok().map(|message| (place, message));
+    messages.into_iter().filter_map(compile).collect()
+});
+
+/// Which memory is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The machine's.
+    Host,
+    /// The GPU's.
+    Gpu,
+}
+
+/// Memory that was asked for and not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    place: Place,
+    /// As the library says it.
+    asked: Option<String>,
+}
+
+impl Shortage {
+    /// What an error's text says about memory; none if it says something else.
+    pub fn of(text: &str) -> Option<Self> {
+        MESSAGES.iter().find_map(|(place, message)| {
+            let found = message.captures(text)?;
+            let asked = found.get(1).map(|asked| asked.as_str().to_owned());
+            Some(Self { place: *place, asked })
+        })
+    }
+
+    /// So many bytes of the machine's memory.
+    pub fn of_host(bytes: usize) -> Self {
+        Self { place: Place::Host, asked: Some(format!("{bytes} bytes")) }
+    }
+
+    /// One sentence: what is short, where it happened, what to lower.
+    pub fn sentence(&self, moment: Option<&Moment>, limits: &Limits) -> String {
+        let doing =
+            moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
+        format!("{self}{}; {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.place {
+            Place::Host => "out of memory",
+            Place::Gpu => "out of GPU memory",
+        })?;
+        let Some(asked) = &self.asked else { return Ok(()) };
+        write!(f, ": {asked} were asked for")
+    }
+}
+
+/// The options that decide how much memory is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    micro_batch_size: u64,
+    eval_batch_size: u64,
+    prefetch: u64,
+}
+
+impl Limits {
+    /// Before a configuration is known.
+    pub const NONE: Self = Self { micro_batch_size: 0, eval_batch_size: 0, prefetch: 0 };
+
+    /// As a configuration has them.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            micro_batch_size: config.train.micro_batch_size.min(config.train.batch_size),
+            eval_batch_size: config.eval.batch_size,
+            prefetch: u64::from(config.data.prefetch),
+        }
+    }
+
+    fn advice(self, place: Place, moment: Option<&Moment>) -> String {
+        let lower = |key: &str, now: u64| if now > 0 { format!("{key} (now {now})") } else { key.to_owned() };
+        let evaluates = moment.is_some_and(|now| matches!(now.phase, "evaluating" | "init"));
+        let batch = if evaluates {
+            lower("eval.batch_size", self.eval_batch_size)
+        } else {
+            lower("train.micro_batch_size", self.micro_batch_size)
+        };
+        match place {
+            Place::Gpu => {
+                format!("lower {batch}, or divide the backbone over ranks with backbone.placement=sharded")
+            }
+            Place::Host => {
+                let prefetch = lower("data.prefetch", self.prefetch);
+                format!(
+                    "lower {batch} or {prefetch}, start fewer ranks on this machine, or give the job more memory"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_libraries_say_about_memory_is_understood() {
+        let gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.81 GiB";
+        let host = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+                    allocate 411041792 bytes. Error code 12 (Cannot allocate memory)";
+        for (text, expected) in [
+            (gpu, Some("out of GPU memory: 2.50 GiB were asked for")),
+            ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Some("out of GPU memory")),
+            (host, Some("out of memory: 411041792 bytes were asked for")),
+            ("Torch(\"std::bad_alloc\")", Some("out of memory")),
+            ("cannot read `x`: Cannot allocate memory (os error 12)", Some("out of memory")),
+            ("no space left on device (os error 28)", None),
+            ("os error 123, of memory", None),
+        ] {
+            assert_eq!(Shortage::of(text).map(|found| found.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_option_to_lower_fits_what_was_being_done() {
+        let limits = Limits { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4 };
+        let moment = |phase| Moment {
+            step: 7,
+            phase,
+            operation: "step",
+            waits_for_others: false,
+            calls: 1,
+            bytes: 0,
+            patience: Duration::MAX,
+        };
+        let host = Shortage::of_host(4096);
+        assert_eq!(
+            host.sentence(Some(&moment("training")), &limits),
+            "out of memory: 4096 bytes were asked for after step 7 (training, in step); lower train.micro_batch_size \
+             (now 32) or data.prefetch (now 4), start fewer ranks on this machine, or give the job more memory"
+        );
+        let gpu = Shortage { place: Place::Gpu, asked: None };
+        assert_eq!(
+            gpu.sentence(Some(&moment("evaluating")), &limits),
+            "out of GPU memory after step 7 (evaluating, in step); lower eval.batch_size (now 64), or divide the backbone \
+             over ranks with backbone.placement=sharded"
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! How a process ends that cannot go on in the middle of something: a panic of the thread that trains, or memory that is
+//! not there. One sentence, in the rank's log, in `status.json` and on the terminal; then the process ends.
+//!
+//! Unwinding would end MPI on this rank alone and leave the others waiting for ever, while a dead rank ends the job.
+//! Panics of loader threads become errors of their batch. Rust's own answer to memory that is not there is an abort;
+//! the allocator notes the size, and the handler of the abort says it.
+
+use super::memory::{Limits, Shortage};
+use crate::run::{end_within, last_words, say};
+use collectives::Activity;
+use launcher::protocol::Outcome;
+use nix::libc::{self, c_int};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Seconds that the last sentence may take.
+const LAST_SECONDS: u32 = 3;
+/// Memory that is given back before the last sentence is put together. Until then nothing of it is touched.
+const RESERVE: usize = 8 << 20;
+
+static SCENE: Mutex<Scene> = Mutex::new(Scene::NONE);
+/// Bytes of the last allocation that the system refused.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+static RESERVED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// The thread that ends the process; 0 while none does.
+static ENDER: AtomicI32 = AtomicI32::new(0);
+
+struct Scene {
+    rank: Option<usize>,
+    activity: Option<Activity>,
+    limits: Limits,
+}
+
+impl Scene {
+    const NONE: Self = Self { rank: None, activity: None, limits: Limits::NONE };
+}
+
+/// From now on a panic of the main thread, and an allocation that fails, end the process in this way.
+pub fn install() {
+    *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = vec![0; RESERVE];
+    std::panic::set_hook(Box::new(on_panic));
+    let action = SigAction::new(SigHandler::Handler(on_abort), SaFlags::SA_RESETHAND, SigSet::empty());
+    // SAFETY: `abort` calls the handler on the thread that aborts, outside of the allocator, so it may do what that
+    // thread may. Where it hangs on a lock of that thread, the alarm ends the process.
+    if let Err(error) = unsafe { sigaction(Signal::SIGABRT, &action) } {
+        tracing::warn!("an abort will not be explained: {error}");
+    }
+}
+
+/// What this process is and does.
+pub fn describe(rank: usize, activity: Activity) {
+    let mut scene = scene();
+    (scene.rank, scene.activity) = (Some(rank), Some(activity));
+}
+
+/// The options that decide how much memory is asked for.
+pub fn set_limits(limits: Limits) {
+    scene().limits = limits;
+}
+
+fn scene() -> MutexGuard<'static, Scene> {
+    SCENE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn on_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let ends = thread.name() == Some("main");
+    if ends {
+        begin_end();
+    }
+    let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
+    let text = panic.payload_as_str().unwrap_or("no message");
+    tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
+    if let Some(shortage) = Shortage::of(text).filter(|_| ends) {
+        // Without its stack, which takes memory to name.
+        end(&explained(&shortage));
+    }
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::info!("its stack: {backtrace}");
+    }
+    if ends {
+        end(&format!("{text}{place}{}; this is a defect of the program", doing()));
+    }
+}
+
+extern "C" fn on_abort(_: c_int) {
+    match REFUSED.load(Ordering::Relaxed) {
+        // Somebody else's abort, which the next one carries out.
+        0 => {}
+        bytes => {
+            begin_end();
+            end(&explained(&Shortage::of_host(bytes)));
+        }
+    }
+}
+
+/// An error's text, with what to do about it where it tells of memory that is not there.
+pub fn explain(text: String) -> String {
+    match Shortage::of(&text) {
+        Some(shortage) => format!("{text}: {}", explained(&shortage)),
+        None => text,
+    }
+}
+
+fn explained(shortage: &Shortage) -> String {
+    let scene = scene();
+    let moment = scene.activity.as_ref().map(|activity| activity.now().0);
+    shortage.sentence(moment.as_ref(), &scene.limits)
+}
+
+/// What this rank did, as words in a sentence.
+fn doing() -> String {
+    let now = scene().activity.as_ref().map(|activity| activity.now().0);
+    now.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation))
+        .unwrap_or_default()
+}
+
+/// From here on this process ends, and this thread says why. What fails here as well ends it at once.
+fn begin_end() {
+    // Should a log or a disk take no more, or this thread wait for a lock of its own.
+    end_within(LAST_SECONDS, Outcome::Failed);
+    let own = nix::unistd::gettid().as_raw();
+    match ENDER.compare_exchange(0, own, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new(),
+        Err(ender) if ender == own => exit(),
+        Err(_) => loop {
+            std::thread::park();
+        },
+    }
+}
+
+/// The last sentence of this process.
+fn end(sentence: &str) -> ! {
+    let rank = scene().rank;
+    let named = rank.map_or_else(|| sentence.to_owned(), |rank| format!("rank {rank}: {sentence}"));
+    tracing::error!("{sentence}");
+    // Rank 0's errors are on the terminal by now.
+    match rank {
+        Some(0) => {}
+        Some(rank) => say(format_args!("rank {rank}: error: {sentence}")),
+        None => say(format_args!("error: {sentence}")),
+    }
+    if let Err(error) = last_words::leave(Outcome::Failed, &named, None) {
+        tracing::error!("{error}");
+    }
+    exit()
+}
+
+fn exit() -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(i32::from(Outcome::FAILED)) }
+}
+
+/// The system's allocator, with a note of what it refuses.
+#[derive(Debug)]
+pub struct Noting;
+
+// SAFETY: all is done by the system's allocator, whose promises are those that are asked for; noting a number allocates
+// nothing.
+unsafe impl GlobalAlloc for Noting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        noted(layout.size(), unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        noted(layout.size(), unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        noted(size, unsafe { System.realloc(place, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(place, layout) };
+    }
+}
+
+fn noted(size: usize, place: *mut u8) -> *mut u8 {
+    if place.is_null() {
+        REFUSED.store(size, Ordering::Relaxed);
+    }
+    place
+}
