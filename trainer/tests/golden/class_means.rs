@@ -22,13 +22,13 @@ use trainer::engine::head_start::class_means;
 use trainer::engine::loading::LoaderPlan;
 use trainer::engine::pass::Pass;
 use trainer::engine::rank::Rank;
+use trainer::engine::stopping::Stopping;
 use trainer::engine::tree::ShardTree;
 use trainer::engine::walk::Walk;
 use trainer::model::head::Classes;
 use trainer::model::precision::Precision;
 use trainer::model::tuner::TunerKind;
 use trainer::model::{HeadKind, Model, ModelSpec};
-use trainer::run::Signals;
 
 /// Images at once: not a divisor of what the cases have, so that the last batch is short.
 const BATCH: u64 = 8;
@@ -39,7 +39,7 @@ fn golden_init_class_mean() {
     let selection =
         Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
     let options = Config::resolve(&selection).unwrap().config.distributed;
-    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Signals::install().unwrap(), &options).unwrap();
+    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Stopping::start().unwrap(), &options).unwrap();
     for case in starts_from("-class_mean") {
         for (precision, tolerance) in PRECISIONS {
             check(&case, &rank, precision, tolerance);

@@ -65,8 +65,9 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
             let parts: Vec<MicroBatch> = ids.split(plan.micro, 0).into_iter().map(micro_batch).collect();
             let rate = rate.at(epoch, rates.len() as u64);
-            losses.push(stepper.reduce(&Work::alone(parts), Notice::default()).unwrap().loss);
-            stepper.update(rate);
+            let outcome = stepper.gradient(&Work::alone(parts), Notice::default()).unwrap();
+            stepper.update(&outcome, rate);
+            losses.push(outcome.loss);
             rates.push(rate);
         }
     }

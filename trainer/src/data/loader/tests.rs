@@ -140,7 +140,7 @@ fn prefetch_bounds_what_is_read_ahead() {
 #[test]
 fn a_read_that_does_not_end_is_left_behind() {
     let stuck = Levels { pause: Duration::from_secs(10), ..levels() };
-    let loader = start(stuck, vec![request(0..1)], options(1, 1, BadImages::Stop));
+    let loader = start(stuck, vec![request(0..1)], options(1, 1));
     std::thread::sleep(Duration::from_millis(50));
     let begin = Instant::now();
     drop(loader);
