@@ -66,7 +66,7 @@ impl LayerNorm {
 pub enum Activation {
     /// `x sigmoid(1.702 x)`, as in CLIP.
     QuickGelu,
-    /// Exact GELU, as in timm's ViT and in most models of open_clip.
+    /// Exact GELU, as in timm's ViT and in most models of `open_clip`.
     Gelu,
     /// GELU with tanh in place of the error function.
     GeluTanh,

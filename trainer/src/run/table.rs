@@ -35,7 +35,7 @@ pub fn print_result(result: &RunResult, as_json: bool) -> Result<Reader, OutputE
     if as_json {
         return print_json(&String::from_utf8_lossy(&result.to_json()?));
     }
-    print_as_is(&result_table(result, Look::of_stdout()))
+    print_as_is(result_table(result, Look::of_stdout()))
 }
 
 /// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
@@ -43,7 +43,7 @@ pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<Reader, 
     if as_json {
         return print_json(&String::from_utf8_lossy(&json::list(results)?));
     }
-    print_as_is(&comparison_table(results, Look::of_stdout()))
+    print_as_is(comparison_table(results, Look::of_stdout()))
 }
 
 /// The figures of one run, one a line.

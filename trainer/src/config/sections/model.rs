@@ -65,7 +65,7 @@ words! {
         Auto = "auto",
         /// `x sigmoid(1.702 x)`: OpenAI's CLIP.
         QuickGelu = "quick_gelu",
-        /// Exact GELU: timm's ViTs and most models of open_clip.
+        /// Exact GELU: timm's ViT and most models of `open_clip`.
         Gelu = "gelu",
         /// GELU with tanh in place of the error function.
         GeluTanh = "gelu_tanh",

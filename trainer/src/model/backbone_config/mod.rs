@@ -25,9 +25,9 @@ use super::loading::{text_width, vision_layers, vision_patch, vision_width};
 use crate::weights::{Layout, NamedTensors, Naming, WeightsError};
 use std::fmt;
 
-/// Width of a head in all published ViTs up to [`WIDEST_OF_64`] and in all text towers of CLIP.
+/// Width of a head in every published ViT up to [`WIDEST_OF_64`] and in all text towers of CLIP.
 const HEAD_WIDTH: i64 = 64;
-/// Wider ViTs have heads of 72 (SO400M), 80 (H), 88 (g) or 104 (G).
+/// A wider ViT has heads of 72 (SO400M), 80 (H), 88 (g) or 104 (G).
 const WIDEST_OF_64: i64 = 1024;
 
 /// How the blocks of a tower compute, beyond their tensors.
