@@ -15,7 +15,7 @@ use crate::run::{
     Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start,
     Summary, last_words, read_metrics, resume_command, say,
 };
-use crate::weights::trained::TrainedFile;
+use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -97,7 +97,7 @@ impl Experiment<'_> {
         self.tell(&session.notes);
         if let Some(path) = self.weights {
             let file = agreed(&self.rank.control, || load(path, &session))?;
-            self.compare_data(path, &file, &session);
+            self.compare_inputs(path, &file, &session);
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
         if let Some(path) = &path {
@@ -118,13 +118,19 @@ impl Experiment<'_> {
         }
     }
 
-    /// Says whether tensors are evaluated on other data than they were trained on.
-    fn compare_data(&self, path: &Path, file: &TrainedFile, session: &Session) {
+    /// Says whether tensors are evaluated with another backbone or other data than they were trained with.
+    fn compare_inputs(&self, path: &Path, file: &TrainedFile, session: &Session) {
         if !self.rank.leads() {
             return;
         }
-        let (path, ours) = (path.display(), &session.data_fingerprint);
-        match file.data_fingerprint() {
+        let (path, ours) = (path.display(), &session.backbone_config);
+        if let Some(theirs) = file.says(BACKBONE_CONFIG_KEY).filter(|theirs| theirs != ours) {
+            tracing::warn!(
+                "the backbone is not computed as when `{path}` was trained: now {ours}; then {theirs}; the result is that of the backbone as it is now"
+            );
+        }
+        let ours = &session.data_fingerprint;
+        match file.says(DATA_FINGERPRINT_KEY) {
             Some(theirs) if theirs == ours => {
                 tracing::info!("the data are those that `{path}` was trained with");
             }

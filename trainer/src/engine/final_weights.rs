@@ -6,7 +6,7 @@ use super::session::Session;
 use super::whole::whole_tensors;
 use crate::config::Names;
 use crate::run::RunFolder;
-use crate::weights::trained::{self, DATA_FINGERPRINT_KEY, FINGERPRINT_KEY};
+use crate::weights::trained::{self, BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, FINGERPRINT_KEY};
 use std::collections::BTreeMap;
 use tch::Kind;
 
@@ -26,6 +26,7 @@ pub fn write(
             ("model", &names.model),
             ("method", &names.method),
             (FINGERPRINT_KEY, &session.weights_fingerprint),
+            (BACKBONE_CONFIG_KEY, &session.backbone_config),
             (DATA_FINGERPRINT_KEY, &session.data_fingerprint),
         ];
         let metadata: BTreeMap<String, String> =

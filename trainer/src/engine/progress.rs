@@ -75,6 +75,9 @@ pub struct Identity {
     pub config: String,
     /// Fingerprint of the backbone, which is not in the checkpoint.
     pub backbone_fingerprint: String,
+    /// How the backbone is computed, which its tensors do not tell; checkpoints of earlier versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone_config: Option<String>,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
     /// Sizes and some bytes of some of its images; checkpoints of earlier versions have none.

@@ -131,6 +131,12 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
             )));
         }
     }
+    let ours = &session.backbone_config;
+    if let Some(theirs) = state.identity.backbone_config.as_ref().filter(|theirs| *theirs != ours) {
+        return Err(Failure::input(format!(
+            "the backbone is not computed as when the checkpoint was made: now {ours}; then {theirs}. Restore the configuration file beside model.weights"
+        )));
+    }
     let sample = state.identity.data_sample.as_ref();
     let other = sample
         .and_then(|sample| sample.first_difference(&session.data_sample, (&session.train, &session.test)));

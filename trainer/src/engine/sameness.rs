@@ -63,7 +63,7 @@ pub fn same_data(
 
 /// Refuses ranks that read another backbone: other tensors under the same path, or another configuration beside them.
 pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
-    let own = format!("tensors {} with {:?}", file.fingerprint, file.config);
+    let own = format!("tensors {} ({})", file.fingerprint, file.config);
     let Some(other) = first_other(rank, own.as_bytes())? else { return Ok(()) };
     let (ours, theirs) = two_texts(rank, &own, other)?;
     refuse(&format!(

@@ -60,6 +60,8 @@ pub struct Session {
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
+    /// How the backbone is computed, in words.
+    pub backbone_config: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
     /// Images left out so far: their files are missing, or the head's first values met them.
@@ -113,29 +115,19 @@ impl Session {
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
-        let tuner = agreed(&rank.control, || tuner(&config, &file, classes))?;
-        let sizes = sizes(&config, &file, file.layers() - tuner.trained_blocks().len(), classes)?;
-        let placement = Placement::choose(&config, rank, sizes)?;
-        let options =
-            LoadOptions { part: placement.part(), ..load_options(&config, &tuner, &file, rank.device) };
-        let loaded = || load(&file.tensors, file.layout, &options).map_err(Failure::input);
-        let mut backbone = agreed(&rank.control, loaded)?;
+        let (backbone, tuner, placement) = load_backbone(&config, &file, classes, rank)?;
         notes.extend(file.notes);
-        notes.extend(zeros_note(&std::mem::take(&mut backbone.all_zero)));
+        notes.extend(zeros_note(&backbone.all_zero));
         notes.extend(placement.notes);
         if rank.leads() && config.train.precision == PrecisionName::Bf16 {
             notes.extend(bf16::slower_than_fp32(rank.device));
-        }
-        if backbone.slices.is_none() && placement.backbone.is_some() {
-            let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
-            return Err(Failure::input(message).on_all_ranks());
         }
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let mut start =
             Start { config: &config, rank, class_names: &class_names, train: &train, purpose, bad_images };
         let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
         let bad_images = start.bad_images;
-        let (weights_fingerprint, frozen) = (file.fingerprint, FrozenWeights::of(&model));
+        let frozen = FrozenWeights::of(&model);
         Ok(Self {
             config,
             class_names,
@@ -145,7 +137,8 @@ impl Session {
             frozen,
             shards,
             order,
-            weights_fingerprint,
+            weights_fingerprint: file.fingerprint,
+            backbone_config: file.config.to_string(),
             data_fingerprint,
             bad_images,
             data_sample,
@@ -158,6 +151,7 @@ impl Session {
         Identity {
             config,
             backbone_fingerprint: self.weights_fingerprint.clone(),
+            backbone_config: Some(self.backbone_config.clone()),
             data_fingerprint: self.data_fingerprint.clone(),
             data_sample: Some(self.data_sample.clone()),
         }
@@ -244,6 +238,26 @@ fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
 pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
     let any_world = config.train.determinism == Determinism::AnyWorld;
     any_world.then(|| ShardTree::new(config.train.virtual_shards, rank.world_size() as u64))
+}
+
+/// The backbone, where it is, and what is to be trained beside the head; all ranks together.
+fn load_backbone(
+    config: &Config,
+    file: &BackboneFile,
+    classes: usize,
+    rank: &Rank,
+) -> Result<(Backbone, TunerKind, Placement), Failure> {
+    let tuner = agreed(&rank.control, || tuner(config, file, classes))?;
+    let sizes = sizes(config, file, file.layers() - tuner.trained_blocks().len(), classes)?;
+    let placement = Placement::choose(config, rank, sizes)?;
+    let options = LoadOptions { part: placement.part(), ..load_options(config, &tuner, file, rank.device) };
+    let load = || load(&file.tensors, file.layout, &options).map_err(Failure::input);
+    let backbone = agreed(&rank.control, load)?;
+    if backbone.slices.is_none() && placement.backbone.is_some() {
+        let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
+        return Err(Failure::input(message).on_all_ranks());
+    }
+    Ok((backbone, tuner, placement))
 }
 
 /// What decides where backbone and classifier are.
@@ -425,7 +439,7 @@ impl Start<'_> {
             parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
         };
         let loader = loader_plan(config, test_view(config), rank);
-        let (side, limit) = (i64::from(config.model.resolution), Limit::before_training(config));
+        let (side, limit) = (i64::from(config.model.resolution), Limit::within(config));
         let walk = Walk { rank, plan, split: self.train, images: Images::Training, limit, loader, side };
         let (pass, classes) = (Pass::new(model, shards), self.class_names.len());
         class_means(&walk, &pass, classes as i64, tree, &mut self.bad_images)?.map_err(|class| {

@@ -17,6 +17,8 @@ use tch::{Kind, Tensor};
 pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
 /// Key of the metadata that tells on which data the tensors were trained.
 pub const DATA_FINGERPRINT_KEY: &str = "data_fingerprint";
+/// Key of the metadata that says how the backbone was computed, which its tensors do not tell.
+pub const BACKBONE_CONFIG_KEY: &str = "backbone_config";
 
 /// Trained tensors that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +74,7 @@ pub enum TrainedError {
 pub struct TrainedFile {
     file: String,
     tensors: BTreeMap<String, HostTensor>,
-    backbone: Option<String>,
-    data: Option<String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl TrainedFile {
@@ -83,7 +84,7 @@ impl TrainedFile {
         let file = path.display().to_string();
         if !looks_like_safetensors(path) {
             let checkpoint = read_checkpoint(path)?;
-            return Ok(Self { file, tensors: checkpoint.tensors, backbone: None, data: None });
+            return Ok(Self { file, tensors: checkpoint.tensors, metadata: BTreeMap::new() });
         }
         let mapped = MappedWeights::open(path)?;
         let host = |(name, raw): (&str, super::safetensors_map::RawTensor<'_>)| {
@@ -92,19 +93,17 @@ impl TrainedFile {
             (name.to_owned(), tensor)
         };
         let tensors = mapped.tensors().map(host).collect();
-        let metadata = |key| mapped.metadata().get(key).cloned();
-        let (backbone, data) = (metadata(FINGERPRINT_KEY), metadata(DATA_FINGERPRINT_KEY));
-        Ok(Self { file, tensors, backbone, data })
+        Ok(Self { file, tensors, metadata: mapped.metadata().clone() })
     }
 
-    /// Fingerprint of the data that the tensors were trained on, where the file tells it.
-    pub fn data_fingerprint(&self) -> Option<&str> {
-        self.data.as_deref()
+    /// What the file says under a key such as [`FINGERPRINT_KEY`].
+    pub fn says(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// Whether this program wrote the file, rather than another one or the official code.
     pub fn is_of_a_run(&self) -> bool {
-        self.backbone.is_some()
+        self.metadata.contains_key(FINGERPRINT_KEY)
     }
 
     /// Puts the values into `trainables`, all or none: every name and every shape has to match.
@@ -115,10 +114,10 @@ impl TrainedFile {
         let mismatch =
             |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch: Box::new(mismatch) };
         match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
-        if let (Some(expected), Some(found)) = (&self.backbone, fingerprint)
+        if let (Some(expected), Some(found)) = (self.says(FINGERPRINT_KEY), fingerprint)
             && expected != found
         {
-            let (expected, found) = (expected.clone(), found.to_owned());
+            let (expected, found) = (expected.to_owned(), found.to_owned());
             return Err(TrainedError::Backbone { file: self.file.clone(), expected, found });
         }
         let values: Vec<Tensor> =

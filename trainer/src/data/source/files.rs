@@ -1,11 +1,12 @@
-//! Image files and their bytes: regular files of a bounded size, read without waiting for anybody.
+//! Image files and their bytes: files of a bounded size, and named pipes, whose reader waits for a writer. What is only
+//! looked at is never waited for.
 
 use super::super::error::{DataError, ImageFault};
 use crate::data::decode::{self, RgbImage, decode};
 use nix::fcntl::OFlag;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// Image files with more bytes than this are refused before memory is taken for them: more than the pixels of the
@@ -24,16 +25,32 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
-/// Opens a regular file. A named pipe or device would keep a reader waiting or have no end.
+/// Opens a regular file, to look at it. A named pipe would keep whoever looks waiting.
 pub(super) fn open(path: &Path) -> Result<(File, u64), ImageFault> {
-    // Without this flag the opening of a pipe waits for a writer; with files it changes nothing.
-    let options = OFlag::O_NONBLOCK.bits();
-    let file = File::options().read(true).custom_flags(options).open(path)?;
-    let metadata = file.metadata()?;
+    let (file, metadata) = open_at_once(path)?;
     if !metadata.is_file() {
         return Err(ImageFault::NotAFile);
     }
     Ok((file, metadata.len()))
+}
+
+/// Opens a file to read it: a regular one, or a named pipe. A device may have no end.
+fn open_to_read(path: &Path) -> Result<(File, u64), ImageFault> {
+    let (file, metadata) = open_at_once(path)?;
+    if metadata.is_file() {
+        return Ok((file, metadata.len()));
+    }
+    if metadata.file_type().is_fifo() {
+        return Ok((File::open(path)?, 0));
+    }
+    Err(ImageFault::NotAFile)
+}
+
+/// Without this flag the opening of a pipe waits for a writer; with files it changes nothing.
+fn open_at_once(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }
 
 /// Reads and decodes the file `name` below `root`.
@@ -43,7 +60,7 @@ pub(super) fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError>
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {
-    let (file, size) = open(path)?;
+    let (file, size) = open_to_read(path)?;
     check_size(size)?;
     let mut bytes = Vec::new();
     reserve(&mut bytes, size as usize)?;

@@ -6,6 +6,7 @@
 use super::Split;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -84,7 +85,7 @@ fn list(folder: &Path) -> HashSet<OsString> {
 /// The system's word on a file: it follows links, and knows of file systems that tell no case apart.
 fn ask(path: &Path, index: usize) -> Option<Missing> {
     let reason = match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => return None,
+        Ok(found) if found.is_file() || found.file_type().is_fifo() => return None,
         Ok(_) => "it is no file".to_owned(),
         Err(error) => error.to_string(),
     };

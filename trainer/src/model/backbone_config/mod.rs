@@ -74,6 +74,19 @@ pub struct BackboneConfig {
     pub pixels: Pixels,
 }
 
+impl fmt::Display for BackboneConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tower = |tower: &TowerConfig| {
+            format!("{}, {} heads, norm epsilon {:e}", tower.activation, tower.heads, tower.norm_eps)
+        };
+        write!(f, "image tower with {}", tower(&self.vision))?;
+        if let Some(text) = &self.text {
+            write!(f, "; text tower with {}", tower(text))?;
+        }
+        write!(f, "; pooling {}; {} pixels of {}", self.pool, self.resolution, self.pixels)
+    }
+}
+
 /// A backbone that cannot be computed with certainty.
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneConfigError {

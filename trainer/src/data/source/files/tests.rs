@@ -13,12 +13,23 @@ fn huge_files_and_devices_are_refused() {
         .and_then(|file| file.set_len(MAX_FILE_BYTES + 1))
         .expect("a file with a hole");
     symlink("/dev/zero", at("zero.png")).expect("a link");
-    nix::unistd::mkfifo(&at("pipe.png"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let message = |name: &str| read_image(root.path(), name).expect_err("a refusal").to_string();
     assert_eq!(message("huge.png"), "image `huge.png`: has 1073741825 bytes; at most 1073741824 are read");
     assert_eq!(message("zero.png"), "image `zero.png`: is not a regular file");
-    assert_eq!(message("pipe.png"), "image `pipe.png`: is not a regular file");
     read_image(root.path(), "small.bmp").expect("an image");
+}
+
+#[test]
+fn a_pipe_is_read_and_never_looked_at() {
+    let root = folder(&[]);
+    let pipe = root.path().join("pipe.bmp");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    for looked_at in [probe(&pipe).err(), sample(&pipe).err()] {
+        assert!(matches!(looked_at, Some(ImageFault::NotAFile)), "{looked_at:?}");
+    }
+    let writer = std::thread::spawn(move || std::fs::write(pipe, dot(1, 2, 3)));
+    read_image(root.path(), "pipe.bmp").expect("an image");
+    writer.join().expect("a writer").expect("all is written");
 }
 
 #[test]
