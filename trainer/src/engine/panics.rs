@@ -3,13 +3,15 @@
 //!
 //! Unwinding would end MPI on this rank alone and leave the others waiting for ever, while a dead rank ends the job.
 //! Panics of loader threads become errors of their batch. Rust's own answer to memory that is not there is an abort;
-//! the allocator notes the size, and the handler of the abort says it.
+//! the allocator notes the size, and the handler of the abort says it. A mapped file that is cut short while it is read
+//! ends the process by a bus error, whose handler names the file.
 
 use super::memory::{Limits, Shortage};
 use crate::run::{end_within, last_words, say};
+use crate::weights::file_map::file_at;
 use collectives::Activity;
 use launcher::protocol::Outcome;
-use nix::libc::{self, c_int};
+use nix::libc::{self, c_int, c_void};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -39,15 +41,22 @@ impl Scene {
     const NONE: Self = Self { rank: None, activity: None, limits: Limits::NONE };
 }
 
-/// From now on a panic of the main thread, and an allocation that fails, end the process in this way.
+/// From now on a panic of the main thread, an allocation that fails and a mapped file that is cut short end the process in
+/// this way.
 pub fn install() {
     *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = vec![0; RESERVE];
     std::panic::set_hook(Box::new(on_panic));
-    let action = SigAction::new(SigHandler::Handler(on_abort), SaFlags::SA_RESETHAND, SigSet::empty());
-    // SAFETY: `abort` calls the handler on the thread that aborts, outside of the allocator, so it may do what that
-    // thread may. Where it hangs on a lock of that thread, the alarm ends the process.
-    if let Err(error) = unsafe { sigaction(Signal::SIGABRT, &action) } {
-        tracing::warn!("an abort will not be explained: {error}");
+    explain_signal(Signal::SIGABRT, SigHandler::Handler(on_abort));
+    explain_signal(Signal::SIGBUS, SigHandler::SigAction(on_bus_error));
+}
+
+fn explain_signal(signal: Signal, handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::SA_RESETHAND, SigSet::empty());
+    // SAFETY: both signals come from what the thread itself does, an abort or reading a mapped file, outside of the
+    // allocator; so the handler may do what that thread may. Where it hangs on a lock of that thread, the alarm ends the
+    // process.
+    if let Err(error) = unsafe { sigaction(signal, &action) } {
+        tracing::warn!("{signal} will not be explained: {error}");
     }
 }
 
@@ -97,6 +106,15 @@ extern "C" fn on_abort(_: c_int) {
             end(&explained(&Shortage::of_host(bytes)));
         }
     }
+}
+
+extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel passes the description of the signal, which lives as long as the handler runs.
+    let address = unsafe { (*info).si_addr() };
+    begin_end();
+    let file = file_at(address.addr())
+        .map_or_else(|| "a mapped file".to_owned(), |path| format!("`{}`", path.display()));
+    end(&format!("{file} was cut short while it was read{}; copy the file again", doing()));
 }
 
 /// An error's text, with what to do about it where it tells of memory that is not there.
@@ -189,4 +207,34 @@ fn noted(size: usize, place: *mut u8) -> *mut u8 {
         REFUSED.store(size, Ordering::Relaxed);
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::file_map::FileMap;
+    use std::process::Command;
+
+    /// Set for the process that reads a file which is cut short.
+    const CUT: &str = "LIFT_TEST_CUT";
+
+    #[test]
+    fn a_mapped_file_that_is_cut_short_is_named() {
+        if let Some(path) = std::env::var_os(CUT) {
+            install();
+            let map = FileMap::open(path.as_ref()).unwrap();
+            std::fs::File::options().write(true).open(map.path()).unwrap().set_len(0).unwrap();
+            let sum: u64 = map.bytes().iter().map(|byte| u64::from(*byte)).sum();
+            unreachable!("the sum of what is gone: {sum}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![1; 1 << 20]).unwrap();
+        let name = "engine::panics::tests::a_mapped_file_that_is_cut_short_is_named";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args([name, "--exact", "--nocapture"]).env(CUT, file.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let expected = format!("error: `{}` was cut short while it was read", file.path().display());
+        assert!(said.contains(&expected), "{said}");
+    }
 }

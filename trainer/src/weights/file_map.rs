@@ -5,7 +5,18 @@ use memmap2::{MmapMut, MmapOptions};
 use safetensors::SafeTensorError;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The mappings that exist, by their addresses.
+static MAPPED: Mutex<Vec<(Range<usize>, PathBuf)>> = Mutex::new(Vec::new());
+
+/// The file whose mapping holds this address: for the error of a page that the file lost after it was mapped.
+pub fn file_at(address: usize) -> Option<PathBuf> {
+    let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    mapped.iter().find(|(range, _)| range.contains(&address)).map(|(_, path)| path.clone())
+}
 
 /// A weights file in memory. Nothing is read ahead or copied: the ranks of a host share the pages.
 ///
@@ -65,6 +76,10 @@ impl FileMap {
     /// Maps a whole file.
     pub fn open(path: &Path) -> Result<Self, MapError> {
         let map = Self::map(path).map_err(|problem| MapError { path: path.to_owned(), problem })?;
+        let start = map.as_ptr().addr();
+        let mut mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.push((start..start + map.len(), path.to_owned()));
+        drop(mapped);
         Ok(Self { path: path.to_owned(), map })
     }
 
@@ -83,8 +98,7 @@ impl FileMap {
         }
         let file = File::open(path).map_err(problem)?;
         // SAFETY: the mapping is private, so nobody sees our writes, and it is kept alive by this object.
-        // What is left to the user is that no other process shortens the file while it is in use (weights
-        // are replaced by renaming, never rewritten in place); a page lost that way ends the process.
+        // A page that the file loses meanwhile ends the process, by a sentence that names the file (`file_at`).
         unsafe { MmapOptions::new().map_copy(&file) }.map_err(MapProblem::Io)
     }
 
@@ -101,5 +115,12 @@ impl FileMap {
     /// An error about this file.
     pub(super) fn error(&self, problem: MapProblem) -> MapError {
         MapError { path: self.path.clone(), problem }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        let start = self.map.as_ptr().addr();
+        MAPPED.lock().unwrap_or_else(PoisonError::into_inner).retain(|(range, _)| range.start != start);
     }
 }

@@ -3,7 +3,7 @@
 use super::objects;
 use crate::weights::dtype::DType;
 
-/// Index of an object in its [`Pickle`].
+/// Index of an object in its [`Pickle`](super::Pickle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectId(pub(super) u32);
 
@@ -65,7 +65,7 @@ pub struct TensorRef<'a> {
 pub enum Allowed {
     /// None.
     Tensors,
-    /// Modules of `TorchScript`, and what training scripts keep beside the tensors ([`objects`]).
+    /// Modules of `TorchScript`, and what training scripts keep beside the tensors.
     Objects,
 }
 
