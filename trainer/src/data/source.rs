@@ -26,7 +26,7 @@ mod tests;
 
 pub use files::{MAX_FILE_BYTES, Sample};
 pub use finding::{Finding, Weight};
-pub use fingerprint::ContentSample;
+pub use fingerprint::{ContentSample, Difference};
 pub use longtail::long_tailed_rows;
 pub use presence::{Files, Missing};
 

@@ -138,13 +138,17 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
         )));
     }
     let sample = state.identity.data_sample.as_ref();
-    let other = sample
-        .and_then(|sample| sample.first_difference(&session.data_sample, (&session.train, &session.test)));
-    other.map_or(Ok(()), |image| {
-        Err(Failure::input(format!(
-            "the data set is not what the checkpoint was made with: the file of image `{image}` has another size or content; give the same files"
-        )))
-    })
+    let set = (session.train.as_ref(), session.test.as_ref());
+    match sample.and_then(|sample| sample.difference(&session.data_sample, set)) {
+        None => Ok(()),
+        Some(difference) if difference.is_another_set() => Err(Failure::input(format!(
+            "the data set is not what the checkpoint was made with: {difference}; give the same files"
+        ))),
+        Some(difference) => {
+            tracing::warn!("since the checkpoint was made files of the data set have changed: {difference}");
+            Ok(())
+        }
+    }
 }
 
 fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Result<(), Failure> {

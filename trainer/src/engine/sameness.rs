@@ -78,9 +78,9 @@ fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(
     let read = |bytes: &Vec<u8>| serde_json::from_slice::<ContentSample>(bytes).map_err(Failure::run);
     let first = read(&all[0])?;
     for (other, bytes) in all.iter().enumerate().skip(1).filter(|(_, bytes)| **bytes != all[0]) {
-        if let Some(image) = first.first_difference(&read(bytes)?, (&data.train, &data.test)) {
+        if let Some(difference) = first.difference(&read(bytes)?, (&data.train, &data.test)) {
             return refuse(&format!(
-                "rank {other} has another data set than rank 0: the file of image `{image}` has another size or content there; data.root has to hold the same files on every host"
+                "rank {other} has another data set than rank 0: {difference}; data.root has to hold the same files on every host"
             ));
         }
     }

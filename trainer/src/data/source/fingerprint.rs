@@ -3,7 +3,7 @@
 use super::{DataSet, Split};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Files of a split that the sample looks at, evenly over its list.
 const SAMPLED: usize = 128;
@@ -57,12 +57,39 @@ impl ContentSample {
         Self(sampled(set).map(|(split, index)| of_file(split, index)).collect())
     }
 
-    /// The first image of `set` that this sample and another of the same lists do not agree on. Files that either of
-    /// them could not read are passed over.
-    pub fn first_difference(&self, other: &Self, set: (&Split, &Split)) -> Option<String> {
-        let differ = |(one, other): (&String, &String)| one != other && one != UNREAD && other != UNREAD;
-        let at = self.0.iter().zip(&other.0).position(differ)?;
-        places(set.0, set.1).nth(at).map(|(split, index)| split.name(index))
+    /// How this sample of the images of `set` and another of the same lists differ. Files that either of them could not
+    /// read are passed over.
+    pub fn difference(&self, other: &Self, set: (&Split, &Split)) -> Option<Difference> {
+        let read = |(_, (one, other)): &(usize, (&String, &String))| *one != UNREAD && *other != UNREAD;
+        let both = || self.0.iter().zip(&other.0).enumerate().filter(read);
+        let mut differing = both().filter(|(_, (one, other))| one != other).map(|(at, _)| at);
+        let first = places(set.0, set.1).nth(differing.next()?).map(|(split, index)| split.name(index))?;
+        Some(Difference { first, files: 1 + differing.count(), compared: both().count() })
+    }
+}
+
+/// How the files of two data sets of the same lists differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The first image whose files differ.
+    pub first: String,
+    /// Files that differ.
+    pub files: usize,
+    /// Files that were compared.
+    pub compared: usize,
+}
+
+impl Difference {
+    /// Whether these are other data, and not a few files that were repaired.
+    pub fn is_another_set(&self) -> bool {
+        10 * self.files > self.compared
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, files, compared } = self;
+        write!(f, "{files} of {compared} sampled files have another size or content, the first is `{first}`")
     }
 }
 

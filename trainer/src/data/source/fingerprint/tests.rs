@@ -27,12 +27,11 @@ fn other_bytes_or_sizes_are_seen() {
     let longer = [&one[..], b"x"].concat();
     for in_tar in [false, true] {
         let (set, sample) = opened(&one, Some(&one), in_tar);
-        let difference = |other: &[u8]| {
-            sample.first_difference(&opened(&one, Some(other), in_tar).1, (&set.train, &set.test))
-        };
+        let difference =
+            |other: &[u8]| sample.difference(&opened(&one, Some(other), in_tar).1, (&set.train, &set.test));
         assert_eq!(difference(&one), None);
-        assert_eq!(difference(&two).as_deref(), Some("b.bmp"));
-        assert_eq!(difference(&longer).as_deref(), Some("b.bmp"));
+        assert_eq!(difference(&two).unwrap().first, "b.bmp");
+        assert_eq!(difference(&longer).unwrap().first, "b.bmp");
     }
     // A file of the size of its sample and one beyond it, changed in its last byte.
     for len in [8192, 100_000] {
@@ -40,7 +39,7 @@ fn other_bytes_or_sizes_are_seen() {
         two[len - 1] = 1;
         let (set, sample) = opened(&one, Some(&one), false);
         let other = opened(&one, Some(&two), false).1;
-        assert_eq!(sample.first_difference(&other, (&set.train, &set.test)).as_deref(), Some("b.bmp"));
+        assert_eq!(sample.difference(&other, (&set.train, &set.test)).unwrap().first, "b.bmp");
     }
 }
 
@@ -51,8 +50,8 @@ fn a_missing_file_is_not_compared() {
     let (set, sample) = opened(&one, Some(&one), false);
     let missing = opened(&one, None, false).1;
     assert_ne!(sample, missing);
-    assert_eq!(sample.first_difference(&missing, (&set.train, &set.test)), None);
-    assert_eq!(missing.first_difference(&sample, (&set.train, &set.test)), None);
+    assert_eq!(sample.difference(&missing, (&set.train, &set.test)), None);
+    assert_eq!(missing.difference(&sample, (&set.train, &set.test)), None);
 }
 
 /// The first and the last of a list are among the files looked at, which are few however long it is.
@@ -62,8 +61,22 @@ fn drawn_pictures_have_a_sample() {
     let sample = one.content_sample();
     assert_eq!(sample.0.len(), 2 * SAMPLED);
     assert_eq!(sample, demo_data_set(1).content_sample());
-    let first = sample.first_difference(&other.content_sample(), (&one.train, &one.test));
-    assert_eq!(first.as_deref(), Some("demo/seed-1/train/0"));
+    let difference = sample.difference(&other.content_sample(), (&one.train, &one.test)).unwrap();
+    assert_eq!((difference.first.as_str(), difference.files), ("demo/seed-1/train/0", 2 * SAMPLED));
+    assert!(difference.is_another_set());
     let last = places(&one.train, &one.test).nth(SAMPLED - 1).map(|(_, index)| index);
     assert_eq!(last, Some(one.train.len() - 1));
+}
+
+#[test]
+fn a_few_repaired_files_are_no_other_data_set() {
+    let one = demo_data_set(1);
+    let sample = one.content_sample();
+    let mut repaired = sample.clone();
+    for (changed, is_another) in [(1, false), (25, false), (26, true)] {
+        repaired.0[..changed].iter_mut().for_each(|text| "new".clone_into(text));
+        let difference = sample.difference(&repaired, (&one.train, &one.test)).unwrap();
+        assert_eq!((difference.files, difference.compared), (changed, 2 * SAMPLED));
+        assert_eq!(difference.is_another_set(), is_another, "{changed}");
+    }
 }
