@@ -81,8 +81,8 @@ impl Tally {
         if self.hits() < wanted {
             found.push(format!("{} of {wanted} faults met a living run", self.hits()));
         }
-        if self.hits() < 9 * self.misses() {
-            found.push(format!("{} faults came too late, more than a tenth", self.misses()));
+        if self.misses() > most_misses(self.hits() + self.misses()) {
+            found.push(format!("{} faults came too late, more than a tenth and chance", self.misses()));
         }
         let absent = |kind: &Kind| self.of_kind(*kind) == 0 && !self.left_out.contains(kind);
         if self.hits() >= ALL_KINDS {
@@ -184,4 +184,10 @@ impl Tally {
             "problems": self.problems,
         })
     }
+}
+
+/// A tenth of `faults`, and two standard deviations more: that many come too late by chance where a tenth does.
+fn most_misses(faults: u64) -> u64 {
+    let tenth = faults as f64 / 10.0;
+    (tenth + 2.0 * (0.9 * tenth).sqrt()) as u64
 }
