@@ -66,7 +66,11 @@ fn a_run_is_evaluated_with_its_figures() {
     let output = succeed(trainer(1).args(["eval", "--json", "--run"]).arg(&run));
     let found = serde_json::from_slice(&output.stdout).unwrap();
     assert_close(&found, &json(&run.join("result.json")));
-    assert!(!stderr(&output).contains("warning"), "{}", stderr(&output));
+    // What an older run does not say is reported, and nothing else.
+    let said = stderr(&output);
+    assert!(said.contains("given the defaults of model.activation"), "{said}");
+    assert!(said.contains("does not say with which data it was trained"), "{said}");
+    assert_eq!(said.matches("warning").count(), 2, "{said}");
 }
 
 #[test]

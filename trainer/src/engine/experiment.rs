@@ -10,13 +10,12 @@ use super::resume::{Decision, Found, Resume, Wish};
 use super::session::{Purpose, Session};
 use super::training_run::{Finish, TrainingRun, summarise};
 use crate::config::Resolved;
-use crate::data::source::ContentSample;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
     Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start,
     Summary, last_words, read_metrics, resume_command, say,
 };
-use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, DATA_SAMPLE_KEY, TrainedFile};
+use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -133,14 +132,7 @@ impl Experiment<'_> {
         let ours = &session.data_fingerprint;
         match file.says(DATA_FINGERPRINT_KEY) {
             Some(theirs) if theirs == ours => {
-                let sample = file.says(DATA_SAMPLE_KEY).and_then(|text| serde_json::from_str(text).ok());
-                let set = (session.train.as_ref(), session.test.as_ref());
-                match sample.and_then(|sample: ContentSample| sample.difference(&session.data_sample, set)) {
-                    Some(difference) => tracing::warn!(
-                        "files of the data have changed since `{path}` was trained: {difference}; the result is that of the files as they are now"
-                    ),
-                    None => tracing::info!("the data are those that `{path}` was trained with"),
-                }
+                tracing::info!("the data are those that `{path}` was trained with");
             }
             Some(theirs) => tracing::warn!(
                 "the data are not those that `{path}` was trained with: classes, lists or images differ (fingerprint {ours}, trained with {theirs}); the result is that of the data as they are now"

@@ -6,9 +6,7 @@ use super::session::Session;
 use super::whole::whole_tensors;
 use crate::config::Names;
 use crate::run::RunFolder;
-use crate::weights::trained::{
-    self, BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, DATA_SAMPLE_KEY, FINGERPRINT_KEY,
-};
+use crate::weights::trained::{self, BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, FINGERPRINT_KEY};
 use std::collections::BTreeMap;
 use tch::Kind;
 
@@ -23,7 +21,6 @@ pub fn write(
     let tensors = whole_tensors(trainables, &trainables.flat(), rank.group.as_ref())?;
     agreed(&rank.control, || {
         let Some(folder) = folder else { return Ok(()) };
-        let sample = serde_json::to_string(&session.data_sample).map_err(Failure::run)?;
         let metadata = [
             ("data", &names.data),
             ("model", &names.model),
@@ -31,7 +28,6 @@ pub fn write(
             (FINGERPRINT_KEY, &session.weights_fingerprint),
             (BACKBONE_CONFIG_KEY, &session.backbone_config),
             (DATA_FINGERPRINT_KEY, &session.data_fingerprint),
-            (DATA_SAMPLE_KEY, &sample),
         ];
         let metadata: BTreeMap<String, String> =
             metadata.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();

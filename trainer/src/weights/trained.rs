@@ -17,8 +17,6 @@ use tch::{Kind, Tensor};
 pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
 /// Key of the metadata that tells on which data the tensors were trained.
 pub const DATA_FINGERPRINT_KEY: &str = "data_fingerprint";
-/// Key of the metadata that holds a sample of the training data's files.
-pub const DATA_SAMPLE_KEY: &str = "data_sample";
 /// Key of the metadata that says how the backbone was computed, which its tensors do not tell.
 pub const BACKBONE_CONFIG_KEY: &str = "backbone_config";
 
