@@ -11,8 +11,8 @@ pub struct Pictures {
 
 /// Pictures that many lines name.
 const COMMON: usize = 23;
-/// Lines that name each of them.
-const LINES: usize = 20;
+/// Lines that name each of them: so many that a run takes longer than its first lines of metrics wait in memory.
+const LINES: usize = 100;
 /// Line of the picture that one line names, in the training list.
 pub const SINGLE_LINE: usize = COMMON * LINES;
 

@@ -90,7 +90,8 @@ fn vit_l14(blocks: usize) -> Tower {
 fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, placement: &str) -> Vec<u64> {
     let mut command = trainer(world);
     command.args(["train", "-q", "-d", "demo", "-m", "in21k_vit_b16", "--method", "classifier"]);
-    command.args(["--set", "train.threads=1", "--set", "model.resolution=28", "--set", "train.batch_size=4"]);
+    command.args(["--set", "train.threads=1", "--set", "model.resolution=28", "--set", "model.patch=14"]);
+    command.args(["--set", "train.batch_size=4"]);
     command.args(["--set", "head.init=random", "--set", "eval.batch_size=4", "--set", "train.epochs=1000"]);
     command.args(["--set", "data.workers=1", "--set", "head.placement=replicated"]);
     command.arg("--set").arg(format!("model.weights={}", weights.display()));

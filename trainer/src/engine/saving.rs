@@ -202,7 +202,7 @@ impl<'a> Saver<'a> {
                 Event::Failed { step, error, in_a_row, gave_up } => {
                     tracing::warn!("the checkpoint after step {step} was not written: {error}");
                     if gave_up {
-                        self.gave_up = Some(too_many(u64::from(in_a_row), &error));
+                        self.gave_up.get_or_insert(too_many(u64::from(in_a_row), &error));
                     }
                 }
                 Event::Retried { step, error, pause } => {
