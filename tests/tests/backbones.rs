@@ -65,7 +65,7 @@ fn check_shows_the_backbone_and_takes_open_facts_from_the_configuration_beside_i
         "{shown}"
     );
     for key in
-        ["family", "width", "blocks", "heads", "patch", "resolution", "pixel_mean", "backbone_parameters"]
+        ["family", "width", "layers", "heads", "patch", "resolution", "pixel_mean", "backbone_parameters"]
     {
         assert!(!shown[key].is_null(), "{key}: {shown}");
     }

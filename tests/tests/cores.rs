@@ -47,7 +47,8 @@ fn a_run_says_once_that_its_cores_are_not_free() {
 /// GNU OpenMP shows what it read when it was loaded.
 fn spin(setting: Option<(&str, &str)>) -> String {
     let mut command = trainer(1);
-    command.arg("--version").env("OMP_DISPLAY_ENV", "verbose");
+    // A run that is refused before it begins.
+    command.args(["train", "--set", "train.epochs=x"]).env("OMP_DISPLAY_ENV", "verbose");
     for name in ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"] {
         command.env_remove(name);
     }

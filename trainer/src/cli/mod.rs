@@ -31,7 +31,6 @@ pub use here::refuse_deleted_folder;
 /// Runs the program. The exit code is decided here and nowhere else;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
-    openmp::bound_spin();
     panics::install();
     launcher::protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.
@@ -101,6 +100,7 @@ fn allow_many_files() {
 }
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
+    openmp::bound_spin();
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
     let stopping = match Stopping::start() {
         Ok(stopping) => stopping,

@@ -15,9 +15,9 @@ const SPIN_VARIABLE: &str = "GOMP_SPINCOUNT";
 /// Variables by which a user decides it.
 const OF_USER: [&str; 3] = [SPIN_VARIABLE, "OMP_WAIT_POLICY", "KMP_BLOCKTIME"];
 
-/// Bounds the spin, unless the user has decided it. To be called first in `main`: OpenMP reads its environment when it is
-/// loaded, which is before `main`, so the program takes its own place with the variable set. Where that is not possible it
-/// computes the same, at OpenMP's own spin.
+/// Bounds the spin, unless the user has decided it. To be called before anything of a run begins: OpenMP reads its
+/// environment when it is loaded, which is before `main`, so the program takes its own place with the variable set. Where
+/// that is not possible it computes the same, at OpenMP's own spin.
 pub fn bound_spin() {
     if OF_USER.iter().any(|name| std::env::var_os(name).is_some()) {
         return;

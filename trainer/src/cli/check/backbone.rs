@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(super) struct CheckedBackbone {
     family: String,
     width: i64,
-    blocks: usize,
+    layers: usize,
     heads: i64,
     patch: i64,
     activation: String,
@@ -36,7 +36,7 @@ impl CheckedBackbone {
         Self {
             family: file.layout.to_string(),
             width: shape.width,
-            blocks: shape.layers,
+            layers: shape.layers,
             heads: vision.heads,
             patch: shape.patch,
             activation: vision.activation.to_string(),
