@@ -16,6 +16,16 @@ pub struct Arguments {
     pub talk: Talk,
 }
 
+impl Arguments {
+    /// Whether several ranks may do this together.
+    pub fn is_over_ranks(&self) -> bool {
+        !matches!(
+            &self.verb,
+            Some(Verb::Check(_) | Verb::Order(_) | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_)))
+        )
+    }
+}
+
 const EXAMPLES: &str = "Examples:
   lift-trainer                                   train the embedded demo on one rank
   mpirun -n 8 lift-trainer                       the same on eight

@@ -32,13 +32,16 @@ pub use here::refuse_deleted_folder;
 /// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     panics::install();
-    launcher::protocol::orphan::watch_parent();
-    // Before anything asks libtorch for a device.
-    let cuda = device::open_cuda();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };
+    if arguments.is_over_ranks() {
+        openmp::bound_spin();
+    }
+    launcher::protocol::orphan::watch_parent();
+    // Before anything asks libtorch for a device.
+    let cuda = device::open_cuda();
     let result = match &arguments.verb {
         Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
         Some(Verb::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
@@ -100,7 +103,6 @@ fn allow_many_files() {
 }
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
-    openmp::bound_spin();
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
     let stopping = match Stopping::start() {
         Ok(stopping) => stopping,
