@@ -9,6 +9,7 @@ static ALLOCATOR: trainer::engine::panics::Noting = trainer::engine::panics::Not
 #[unsafe(link_section = ".preinit_array")]
 static BEFORE_LIBRARIES: extern "C" fn() = trainer::cli::refuse_deleted_folder;
 
-fn main() -> std::process::ExitCode {
+/// Runs the program; also that of the binary with faults.
+pub fn main() -> std::process::ExitCode {
     trainer::cli::main()
 }

@@ -1,14 +1,8 @@
 //! `lift-trainer` with the feature `faults`: it fails where the environment says so.
 
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-
-#[global_allocator]
-static ALLOCATOR: trainer::engine::panics::Noting = trainer::engine::panics::Noting;
-
-#[used]
-#[unsafe(link_section = ".preinit_array")]
-static BEFORE_LIBRARIES: extern "C" fn() = trainer::cli::refuse_deleted_folder;
+#[path = "main.rs"]
+mod lift_trainer;
 
 fn main() -> std::process::ExitCode {
-    trainer::cli::main()
+    lift_trainer::main()
 }

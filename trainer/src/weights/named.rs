@@ -212,8 +212,9 @@ impl NamedTensors {
             .ok_or_else(|| WeightsError::Missing { file: self.file(), tensor: name.to_owned() })
     }
 
-    /// The mappings of the files, for those who keep tensors that view them; none for tensors in memory.
-    pub fn maps(&self) -> &[Arc<FileMap>] {
+    /// The mappings of the files; none for tensors in memory.
+    #[cfg(test)]
+    pub(super) fn maps(&self) -> &[Arc<FileMap>] {
         &self.maps
     }
 

@@ -170,8 +170,8 @@ impl BackboneConfig {
             layers: vision_layers(tensors, layout) as i64,
             patch: vision_patch(tensors, layout)?,
         };
-        let norm_eps = norm_eps(tensors.naming(), layout);
         let naming = tensors.naming();
+        let norm_eps = norm_eps(naming, layout);
         let mut settling = Settling { file: &file, naming, norm_eps, beside, stated, notes: Vec::new() };
         settling.check_shape(shape)?;
         let config = Self {
