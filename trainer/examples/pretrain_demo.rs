@@ -16,6 +16,7 @@ use trainer::model::loading::{Backbone, LoadOptions, load};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::trainables::{Init, ParameterSpec, Trainables};
+use trainer::model::tuners::Tuners;
 use trainer::model::vision::PixelNorm;
 use trainer::weights::{Layout, NamedTensors};
 
@@ -105,8 +106,8 @@ fn contrastive_loss(backbone: &Backbone, pixels: &PixelNorm, batch: &Batch) -> T
     let Backbone { vision, text: Some(text), .. } = backbone else {
         unreachable!("the layout has two towers")
     };
-    let features = vision.features(&pixels.forward(&batch.images), &[]);
-    let projection = vision.projection.as_ref().map(|p| features.matmul(p));
+    let features = vision.features(&pixels.forward(&batch.images));
+    let projection = vision.project(&features);
     let image = unit_rows(&projection.unwrap_or(features));
     let caption = unit_rows(&text.features(&batch.ids));
     let logits = image.matmul(&caption.transpose(0, 1)) * text.scale();
@@ -159,11 +160,10 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
     let options = LoadOptions {
         precision: Precision::FP32,
         device: Device::Cpu,
-        trained: 0..IMAGE.layers as usize,
         config: BackboneConfig::of_layout(&named, Layout::OpenAiClip, SIDE as u32)?,
         part: None,
     };
-    Ok(load(&named, Layout::OpenAiClip, &options)?)
+    Ok(load(&named, Layout::OpenAiClip, &options, &Tuners::default())?)
 }
 
 /// All tensors of the model, with CLIP's standard deviations.
@@ -196,7 +196,7 @@ impl Specs {
     }
 
     fn normal(&mut self, name: &str, shape: &[i64], std: f64) {
-        self.push(name, shape, Init::Normal { std });
+        self.push(name, shape, Init::Normal { mean: 0.0, std });
     }
 
     fn norm(&mut self, name: &str, width: i64) {

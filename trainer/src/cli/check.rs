@@ -8,7 +8,7 @@ use super::findings;
 use crate::data::source::{Finding, Weight};
 use crate::engine::backbone::BackboneFile;
 use crate::engine::failure::Failure;
-use crate::engine::session::{load_options, tuner, zeros_note};
+use crate::engine::session::{load_options, tuners, zeros_note};
 use crate::engine::sources;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
@@ -46,9 +46,9 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
     let file = BackboneFile::open(&resolved)?;
-    let tuner = tuner(config, &file, classes)?;
-    let options = load_options(config, &tuner, &file, tch::Device::Cpu);
-    let backbone = load(&file.tensors, file.layout, &options).map_err(Failure::input)?;
+    let tuners = tuners(config, &file, classes)?;
+    let options = load_options(config, &file, tch::Device::Cpu);
+    let backbone = load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input)?;
     let about_weights: Vec<Finding> =
         file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();
     findings::tell(&about_weights, talk);
@@ -61,7 +61,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         method: resolved.names.method.clone(),
         presets: resolved.presets.to_string(),
         set: CheckedData::of(&data, config, backbone.text.is_some(), missing),
-        tuner: format!("{tuner:?}"),
+        tuner: tuners.to_string(),
         backbone: CheckedBackbone::of(&file, &backbone),
         warnings: of_weight(Weight::Warning),
         notes: of_weight(Weight::Note),

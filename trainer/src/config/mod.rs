@@ -40,7 +40,7 @@ pub use sections::head::{Head, HeadInit, HeadKind, HeadPlacement};
 pub use sections::loss::{Loss, LossKind, Prior};
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName};
 pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
-pub use sections::tuner::{Partial, TooManyBlocks, Tuner, TunerKind, auto_adapter_dim};
+pub use sections::tuner::{Partial, TooManyBlocks, Tuner, TunerKind};
 
 use serde::{Deserialize, Serialize};
 

@@ -161,7 +161,7 @@ impl Division<'_> {
     /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.
     fn gather(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
         let like = self.model.trainables().flat();
-        let width = self.model.vision().shape.width;
+        let width = self.model.tower().shape().width;
         let sent = Tensor::zeros([self.most, width], (like.kind(), like.device()));
         if let Some(own) = own {
             sent.narrow(0, 0, own.size()[0]).copy_(&own.detach());

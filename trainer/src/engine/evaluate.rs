@@ -83,7 +83,7 @@ impl Evaluation<'_> {
         bad: &mut BadImages,
     ) -> Result<Vec<i64>, Failure> {
         let model = self.pass.model();
-        let side = model.vision().shape.resolution;
+        let side = model.tower().shape().resolution;
         let (images, limit) = (Images::Test, self.limit);
         let walk = Walk { rank, plan, split: &self.split, images, limit, loader: self.loader, side };
         let own = plan.samples(rank.number() as u64);

@@ -42,7 +42,11 @@ impl FrozenWeights {
 fn change_one(model: &Model, rank: &Rank) {
     let planted = crate::run::checkpoint::Planted::ChangedWeight.is_played();
     if planted && rank.number() + 1 == rank.world_size() {
-        let _ = tch::no_grad(|| model.vision().stem.class_token.shallow_clone().fill_(0.5));
+        let outside = model.tower().outside_blocks();
+        let class_token = outside.iter().find(|(name, _)| *name == "class_token");
+        if let Some((_, class_token)) = class_token {
+            let _ = tch::no_grad(|| class_token.shallow_clone().fill_(0.5));
+        }
     }
 }
 
@@ -57,22 +61,38 @@ mod tests {
     use crate::demo;
     use crate::model::backbone_config::BackboneConfig;
     use crate::model::head::Classes;
-    use crate::model::loading::{LoadOptions, load};
+    use crate::model::loading::{LoadOptions, load, tower_shape};
+    use crate::model::tower::BlockNames;
     use crate::model::precision::Precision;
     use crate::model::slices::Part;
-    use crate::model::tuner::TunerKind;
+    use crate::model::tuners::{Settings, Tuners};
     use crate::model::{HeadKind, ModelSpec};
     use crate::weights::Layout;
     use tch::{Device, no_grad};
+
+    fn full(layers: std::ops::Range<usize>, tensors: &crate::weights::NamedTensors) -> Tuners {
+        let settings = Settings {
+            shape: tower_shape(tensors, Layout::OpenAiClip, 32).unwrap(),
+            names: BlockNames::OpenAi,
+            classes: 3,
+            layers,
+            adapter_dim: 0,
+            vpt_len: 0,
+            mask_ratio: 0.0,
+            mask_seed: 0,
+        };
+        Tuners::of_words(["full"].into_iter(), &settings).unwrap()
+    }
 
     fn model(part: Option<Part>) -> Model {
         let tensors = demo::weights().unwrap();
         let config = BackboneConfig::of_layout(&tensors, Layout::OpenAiClip, 32).unwrap();
         let precision = Precision::FP32;
-        let options = LoadOptions { precision, device: Device::Cpu, trained: 1..2, config, part };
-        let backbone = load(&tensors, Layout::OpenAiClip, &options).unwrap();
+        let options = LoadOptions { precision, device: Device::Cpu, config, part };
+        let tuners = full(1..2, &tensors);
+        let backbone = load(&tensors, Layout::OpenAiClip, &options, &tuners).unwrap();
         let spec = ModelSpec {
-            tuner: TunerKind::Full { layers: 1..2 },
+            tuners,
             head: HeadKind::Cosine { scale: 25.0 },
             classes: Classes::all(3),
             seed: 0,
@@ -89,7 +109,7 @@ mod tests {
         for (part, of_a_block) in [(None, 12), (halves, 1)] {
             let model = model(part);
             let before = sums(&model);
-            let frozen_blocks = model.vision().blocks.len() - 1;
+            let frozen_blocks = model.tower().shape().layers - 1;
             assert_eq!(before.len(), 8 + of_a_block * frozen_blocks);
             assert!(
                 ["class_token", "norm_pre.bias", "projection"]

@@ -98,7 +98,7 @@ fn sums_of(
     bad: &mut BadImages,
 ) -> Result<Tensor, Failure> {
     let model = pass.model();
-    let width = model.vision().shape.width;
+    let width = model.tower().shape().width;
     let mut sums = Tensor::zeros([classes, width + 1], (Kind::Double, model.device()));
     walk.through(shard, bad, |part| {
         let part = part.map(|(_, on_device)| on_device);

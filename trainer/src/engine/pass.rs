@@ -54,7 +54,7 @@ impl<'a> Pass<'a> {
                 self.make_whole(block, Some((block + 1) % self.depth()))?;
                 x = x.map(|x| self.model.block(block, &x, tuned));
             }
-            Ok(x.map(|x| self.model.vision().finish(&x)))
+            Ok(x.map(|x| self.model.tower().finish(&x)))
         })
     }
 
@@ -79,7 +79,7 @@ impl<'a> Pass<'a> {
         let trained = first < self.depth();
         let end = x.map(|x| {
             let input = if trained { leaf(&x) } else { x };
-            let features = model.vision().finish(&input);
+            let features = model.tower().finish(&input);
             (input, features)
         });
         let features = end.as_ref().map(|(_, f)| if trained { leaf(f) } else { f.shallow_clone() });
@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
     }
 
     fn depth(&self) -> usize {
-        self.model.vision().blocks.len()
+        self.model.tower().shape().layers
     }
 
     /// The block whose weights are needed after those of the last block, and are not there any more.

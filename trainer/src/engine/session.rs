@@ -21,18 +21,18 @@ use super::tree::ShardTree;
 use super::walk::Walk;
 use crate::config::{
     Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
-    Resolved, TunerKind as TunerName, auto_adapter_dim,
+    Resolved, TunerKind,
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
-use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape, vision_width};
 use crate::model::loss::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
-use crate::model::tuner::TunerKind;
+use crate::model::tuners::{Settings, Tuners};
 use crate::model::{self, Model, ModelSpec};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl Session {
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
-        let (backbone, tuner, placement) = load_backbone(&config, &file, classes, rank)?;
+        let (backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
         notes.extend(file.notes);
         notes.extend(zeros_note(&backbone.all_zero));
         notes.extend(placement.notes);
@@ -125,7 +125,7 @@ impl Session {
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
         let mut start =
             Start { config: &config, rank, class_names: &class_names, train: &train, purpose, bad_images };
-        let model = start.model(backbone, tuner, placement.classes, shards.as_ref())?;
+        let model = start.model(backbone, tuners, placement.classes, shards.as_ref())?;
         let bad_images = start.bad_images;
         let frozen = FrozenWeights::of(&model);
         Ok(Self {
@@ -246,18 +246,18 @@ fn load_backbone(
     file: &BackboneFile,
     classes: usize,
     rank: &Rank,
-) -> Result<(Backbone, TunerKind, Placement), Failure> {
-    let tuner = agreed(&rank.control, || tuner(config, file, classes))?;
-    let sizes = sizes(config, file, file.layers() - tuner.trained_blocks().len(), classes)?;
+) -> Result<(Backbone, Tuners, Placement), Failure> {
+    let tuners = agreed(&rank.control, || tuners(config, file, classes))?;
+    let sizes = sizes(config, file, file.layers() - tuners.whole_blocks(file.layers()), classes)?;
     let placement = Placement::choose(config, rank, sizes)?;
-    let options = LoadOptions { part: placement.part(), ..load_options(config, &tuner, file, rank.device) };
-    let load = || load(&file.tensors, file.layout, &options).map_err(Failure::input);
+    let options = LoadOptions { part: placement.part(), ..load_options(config, file, rank.device) };
+    let load = || load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input);
     let backbone = agreed(&rank.control, load)?;
     if backbone.slices.is_none() && placement.backbone.is_some() {
         let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
         return Err(Failure::input(message).on_all_ranks());
     }
-    Ok((backbone, tuner, placement))
+    Ok((backbone, tuners, placement))
 }
 
 /// What decides where backbone and classifier are.
@@ -309,32 +309,33 @@ fn precision(config: &Config) -> Precision {
     }
 }
 
-pub(crate) fn tuner(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerKind, Failure> {
-    let depth = file.layers();
-    let layers = config.tuner.partial.blocks(depth).map_err(Failure::input)?;
-    Ok(match config.tuner.kind {
-        TunerName::None => TunerKind::None,
-        TunerName::Full => TunerKind::Full { layers },
-        TunerName::Adaptformer => {
-            // LIFT divides by the full depth, also where `partial` tunes fewer blocks.
-            let auto = auto_adapter_dim(classes as u64, depth as u64);
-            let dim = if config.tuner.adapter_dim > 0 { u64::from(config.tuner.adapter_dim) } else { auto };
-            TunerKind::AdaptFormer { dim: dim as i64, layers }
-        }
-    })
+/// What is trained beside the head.
+pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<Tuners, Failure> {
+    let shape = tower_shape(&file.tensors, file.layout, file.config.resolution).map_err(Failure::input)?;
+    let tuner = &config.tuner;
+    let settings = Settings {
+        shape,
+        names: block_names(file.layout),
+        classes: classes as u64,
+        layers: tuner.partial.blocks(shape.layers).map_err(Failure::input)?,
+        adapter_dim: tuner.adapter_dim,
+        vpt_len: 0,
+        mask_ratio: 0.0,
+        mask_seed: 0,
+    };
+    let words = Some(tuner.kind).filter(|kind| *kind != TunerKind::None).map(TunerKind::word);
+    Tuners::of_words(words.into_iter(), &settings).map_err(Failure::input)
 }
 
-/// How the backbone is loaded for this configuration and tuner.
+/// How the backbone is loaded for this configuration.
 pub(crate) fn load_options(
     config: &Config,
-    tuner: &TunerKind,
     file: &BackboneFile,
     device: Device,
 ) -> LoadOptions {
     LoadOptions {
         precision: precision(config),
         device,
-        trained: tuner.trained_blocks(),
         config: file.config.clone(),
         part: None,
     }
@@ -363,7 +364,7 @@ impl Start<'_> {
     fn model(
         &mut self,
         mut backbone: Backbone,
-        tuner: TunerKind,
+        tuners: Tuners,
         classes: Classes,
         shards: Option<&Shards>,
     ) -> Result<Model, Failure> {
@@ -385,7 +386,7 @@ impl Start<'_> {
             _ => model::HeadKind::Cosine { scale: config.head.scale },
         };
         let spec = ModelSpec {
-            tuner,
+            tuners,
             head,
             classes,
             seed: config.train.seed,
@@ -408,7 +409,7 @@ impl Start<'_> {
         model: &Model,
         shards: Option<&Shards>,
     ) -> Result<Option<Tensor>, Failure> {
-        Ok(match (init, text, &model.vision().projection) {
+        Ok(match (init, text, model.tower().projection()) {
             (HeadInit::Text, Some((features, _)), Some(projection)) => Some(text_rows(&features, projection)),
             (HeadInit::ClassMean, ..) => Some(self.class_means(model, shards)?),
             _ => None,

@@ -42,13 +42,12 @@ impl Shards {
         let mut places = self.places.borrow_mut();
         let place = slices.place_of(block);
         if let Some(part) = slices.part(block) {
-            self.fetch(&mut places[place], slices.place(place), block, part)?;
+            self.fetch(&mut places[place], &slices.place(block), block, part)?;
             places[place].arrive()?;
         }
         let next = next.filter(|&next| slices.place_of(next) != place || slices.part(block).is_none());
         if let Some((next, part)) = next.and_then(|next| Some((next, slices.part(next)?))) {
-            let place = slices.place_of(next);
-            self.fetch(&mut places[place], slices.place(place), next, part)?;
+            self.fetch(&mut places[slices.place_of(next)], &slices.place(next), next, part)?;
         }
         Ok(())
     }
@@ -96,7 +95,7 @@ mod tests {
     #[test]
     fn what_autograd_kept_is_used_after_the_place_was_filled_with_another_block_and_again() {
         let layout = BlockLayout::new(&[(vec![2, 2], Kind::Float)], Part { index: 0, count: 1 });
-        let mut slices = Slices::new(layout, Device::Cpu);
+        let mut slices = Slices::new(vec![Some(layout); 4], Device::Cpu);
         let weight = |block: f64| Tensor::full([2, 2], block + 1.0, tch::kind::FLOAT_CPU);
         let views: Vec<Tensor> =
             (0..4).map(|block| slices.push(&[weight(f64::from(block))]).swap_remove(0)).collect();

@@ -141,7 +141,7 @@ impl<'a> Stepper<'a> {
         let mut units = trainables.units();
         if parts.classifier.is_collective() {
             // A rank's own classes are complete without the others.
-            units.retain(|(unit, _)| *unit < model.vision().blocks.len());
+            units.retain(|(unit, _)| *unit < model.tower().shape().layers);
         }
         let options = match parts.reduction {
             Reduction::Buckets(options) => options,
@@ -260,7 +260,7 @@ impl<'a> Stepper<'a> {
             let scalars = row.close(notice);
             let pending = group.start_all_reduce(&scalars, ReduceOp::Sum)?;
             self.row = Some((scalars, pending));
-            sync.unit_done(model.vision().blocks.len())?;
+            sync.unit_done(model.tower().shape().layers)?;
         }
         pass.backward(tape, &mut |unit| if last.is_some() { sync.unit_done(unit) } else { Ok(()) })
     }

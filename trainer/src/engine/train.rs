@@ -143,7 +143,7 @@ impl Training<'_, '_> {
         let work = self.plan.work(
             (epoch, in_epoch),
             batch.as_ref().filter(|_| problem.is_none()),
-            model.vision().shape.resolution,
+            model.tower().shape().resolution,
             model.device(),
         );
         let rate = self.rate.at(epoch, self.plan.steps_before(epoch) + in_epoch);

@@ -1,9 +1,10 @@
-//! One pre-norm transformer block: hidden state in, hidden state out, a tuner module beside it.
+//! One pre-norm transformer block: hidden state in, hidden state out, with tuners inside and beside it.
 
-use super::adaptformer::AdaptFormer;
 use super::backbone_config::TowerConfig;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::precision::Precision;
+use super::tower::{Field, LinearSite, NormSite, UnitTuner};
+use std::ops::Range;
 use tch::Tensor;
 
 /// Which rows of the hidden state a block has to produce.
@@ -24,52 +25,7 @@ pub enum Attention {
     Causal,
 }
 
-/// What a weight file calls the tensors of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlockNames {
-    /// As in OpenAI's CLIP.
-    OpenAi,
-    /// As in timm's ViT.
-    Timm,
-}
-
-impl BlockNames {
-    /// Norm, attention, norm, MLP: weight and bias of each part.
-    pub const fn fields(self) -> [&'static str; 12] {
-        match self {
-            Self::OpenAi => [
-                "ln_1.weight",
-                "ln_1.bias",
-                "attn.in_proj_weight",
-                "attn.in_proj_bias",
-                "attn.out_proj.weight",
-                "attn.out_proj.bias",
-                "ln_2.weight",
-                "ln_2.bias",
-                "mlp.c_fc.weight",
-                "mlp.c_fc.bias",
-                "mlp.c_proj.weight",
-                "mlp.c_proj.bias",
-            ],
-            Self::Timm => [
-                "norm1.weight",
-                "norm1.bias",
-                "attn.qkv.weight",
-                "attn.qkv.bias",
-                "attn.proj.weight",
-                "attn.proj.bias",
-                "norm2.weight",
-                "norm2.bias",
-                "mlp.fc1.weight",
-                "mlp.fc1.bias",
-                "mlp.fc2.weight",
-                "mlp.fc2.bias",
-            ],
-        }
-    }
-}
-
-/// `x + attention(norm1(x))`, then `x + mlp(norm2(x))`.
+/// `x + scale1 attention(norm1(x))`, then `x + scale2 mlp(norm2(x))`; most towers have no scales.
 #[derive(Debug)]
 pub struct Block {
     /// Before attention.
@@ -78,12 +34,16 @@ pub struct Block {
     pub qkv: Linear,
     /// After attention: `[width, width]`.
     pub proj: Linear,
+    /// Factor on what attention adds, `[width]`.
+    pub scale1: Option<Tensor>,
     /// Before the MLP.
     pub norm2: LayerNorm,
     /// `[hidden, width]`.
     pub fc1: Linear,
     /// `[width, hidden]`.
     pub fc2: Linear,
+    /// Factor on what the MLP adds, `[width]`.
+    pub scale2: Option<Tensor>,
     /// Between the two.
     pub activation: Activation,
     /// What may look at what.
@@ -92,100 +52,151 @@ pub struct Block {
     pub heads: i64,
 }
 
+/// Tuners of one block, in the order in which they act.
+type Tuners<'a> = &'a [Box<dyn UnitTuner>];
+
 impl Block {
     /// `x`: `[images, tokens, width]`. `Rows::First` gives `[images, 1, width]`, at the cost of keys and
     /// values for all tokens and the rest for one.
-    pub fn forward(&self, x: &Tensor, rows: Rows, adaptformer: Option<&AdaptFormer>) -> Tensor {
-        let normed = self.norm1.forward(x);
+    pub fn forward(&self, x: &Tensor, rows: Rows, tuners: Tuners<'_>) -> Tensor {
+        let x = tuners.iter().fold(x.shallow_clone(), |x, tuner| tuner.enter(x));
+        let normed = self.norm(NormSite::First, &x, tuners);
         let (attended, x) = match rows {
-            Rows::All => (self.attend_all(&normed), x.shallow_clone()),
-            Rows::First => (self.attend_first(&normed), x.narrow(1, 0, 1)),
+            Rows::All => (self.attend_all(&normed, tuners), x),
+            Rows::First => (self.attend_first(&normed, tuners), x.narrow(1, 0, 1)),
         };
-        let x = x + self.proj.forward(&attended);
-        let hidden = self.activation.forward(&self.fc1.forward(&self.norm2.forward(&x)));
-        let out = &x + self.fc2.forward(&hidden);
-        match adaptformer {
-            // AdaptFormer sits beside the MLP and reads what the MLP's norm reads.
-            Some(module) => out + module.forward(&x),
-            None => out,
-        }
+        let x = x + scaled(self.linear(LinearSite::Proj, &attended, tuners), self.scale1.as_ref());
+        let read = self.norm(NormSite::Second, &x, tuners);
+        let hidden = self.activation.forward(&self.linear(LinearSite::Fc1, &read, tuners));
+        let hidden = tuners.iter().fold(hidden, |hidden, tuner| tuner.hidden(hidden));
+        let y = scaled(self.linear(LinearSite::Fc2, &hidden, tuners), self.scale2.as_ref());
+        let y = tuners.iter().fold(y, |y, tuner| tuner.mlp(y));
+        let beside = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x));
+        beside.fold(&x + y, |out, y| out + y)
     }
 
-    /// A block of its twelve tensors, in the order of [`tensors`](Self::tensors).
+    /// A block of its tensors, in the order of [`Field`]; the scales are the only ones that it may lack.
+    ///
+    /// # Panics
+    /// If another tensor is not there.
     pub fn from_tensors(
-        tensors: [Tensor; 12],
+        tensors: Vec<(Field, Tensor)>,
         config: TowerConfig,
         attention: Attention,
         precision: Precision,
     ) -> Self {
         let TowerConfig { activation, heads, norm_eps: eps } = config;
-        let [w1, b1, qkv_w, qkv_b, proj_w, proj_b, w2, b2, fc1_w, fc1_b, fc2_w, fc2_b] = tensors;
+        let mut tensors: Vec<Option<(Field, Tensor)>> = tensors.into_iter().map(Some).collect();
+        let mut find = |field: Field| {
+            let place = tensors.iter_mut().find(|t| t.as_ref().is_some_and(|(its, _)| *its == field));
+            place.and_then(Option::take).map(|(_, tensor)| tensor)
+        };
+        let (scale1, scale2) = (find(Field::Scale1), find(Field::Scale2));
+        let mut take = |field: Field| find(field).expect("the loader gives every tensor of a block");
         Self {
-            norm1: LayerNorm::new(w1, b1, eps),
-            qkv: Linear::new(qkv_w, qkv_b, precision),
-            proj: Linear::new(proj_w, proj_b, precision),
-            norm2: LayerNorm::new(w2, b2, eps),
-            fc1: Linear::new(fc1_w, fc1_b, precision),
-            fc2: Linear::new(fc2_w, fc2_b, precision),
+            norm1: LayerNorm::new(take(Field::Norm1Weight), take(Field::Norm1Bias), eps),
+            qkv: Linear::new(take(Field::QkvWeight), take(Field::QkvBias), precision),
+            proj: Linear::new(take(Field::ProjWeight), take(Field::ProjBias), precision),
+            scale1,
+            norm2: LayerNorm::new(take(Field::Norm2Weight), take(Field::Norm2Bias), eps),
+            fc1: Linear::new(take(Field::Fc1Weight), take(Field::Fc1Bias), precision),
+            fc2: Linear::new(take(Field::Fc2Weight), take(Field::Fc2Bias), precision),
+            scale2,
             activation,
             attention,
             heads,
         }
     }
 
-    /// Its twelve tensors, under the names of the layout.
-    pub fn tensors(&self, names: BlockNames) -> [(&'static str, &Tensor); 12] {
-        let tensors = [
-            &self.norm1.weight,
-            &self.norm1.bias,
-            &self.qkv.weight,
-            &self.qkv.bias,
-            &self.proj.weight,
-            &self.proj.bias,
-            &self.norm2.weight,
-            &self.norm2.bias,
-            &self.fc1.weight,
-            &self.fc1.bias,
-            &self.fc2.weight,
-            &self.fc2.bias,
+    /// Its tensors, in the order of [`Field`].
+    pub fn tensors(&self) -> Vec<(Field, &Tensor)> {
+        let mut tensors = vec![
+            (Field::Norm1Weight, &self.norm1.weight),
+            (Field::Norm1Bias, &self.norm1.bias),
+            (Field::QkvWeight, &self.qkv.weight),
+            (Field::QkvBias, &self.qkv.bias),
+            (Field::ProjWeight, &self.proj.weight),
+            (Field::ProjBias, &self.proj.bias),
+            (Field::Norm2Weight, &self.norm2.weight),
+            (Field::Norm2Bias, &self.norm2.bias),
+            (Field::Fc1Weight, &self.fc1.weight),
+            (Field::Fc1Bias, &self.fc1.bias),
+            (Field::Fc2Weight, &self.fc2.weight),
+            (Field::Fc2Bias, &self.fc2.bias),
         ];
-        std::array::from_fn(|i| (names.fields()[i], tensors[i]))
+        tensors.extend(self.scale1.iter().map(|scale| (Field::Scale1, scale)));
+        tensors.extend(self.scale2.iter().map(|scale| (Field::Scale2, scale)));
+        tensors.sort_by_key(|(field, _)| *field);
+        tensors
     }
 
-    /// The places of its twelve tensors, in the order of [`tensors`](Self::tensors).
-    pub fn tensors_mut(&mut self, names: BlockNames) -> [(&'static str, &mut Tensor); 12] {
-        let fields = names.fields();
-        [
-            (fields[0], &mut self.norm1.weight),
-            (fields[1], &mut self.norm1.bias),
-            (fields[2], &mut self.qkv.weight),
-            (fields[3], &mut self.qkv.bias),
-            (fields[4], &mut self.proj.weight),
-            (fields[5], &mut self.proj.bias),
-            (fields[6], &mut self.norm2.weight),
-            (fields[7], &mut self.norm2.bias),
-            (fields[8], &mut self.fc1.weight),
-            (fields[9], &mut self.fc1.bias),
-            (fields[10], &mut self.fc2.weight),
-            (fields[11], &mut self.fc2.bias),
-        ]
+    /// The places of its tensors, in the order of [`Field`].
+    pub fn tensors_mut(&mut self) -> Vec<(Field, &mut Tensor)> {
+        let mut tensors = vec![
+            (Field::Norm1Weight, &mut self.norm1.weight),
+            (Field::Norm1Bias, &mut self.norm1.bias),
+            (Field::QkvWeight, &mut self.qkv.weight),
+            (Field::QkvBias, &mut self.qkv.bias),
+            (Field::ProjWeight, &mut self.proj.weight),
+            (Field::ProjBias, &mut self.proj.bias),
+            (Field::Norm2Weight, &mut self.norm2.weight),
+            (Field::Norm2Bias, &mut self.norm2.bias),
+            (Field::Fc1Weight, &mut self.fc1.weight),
+            (Field::Fc1Bias, &mut self.fc1.bias),
+            (Field::Fc2Weight, &mut self.fc2.weight),
+            (Field::Fc2Bias, &mut self.fc2.bias),
+        ];
+        tensors.extend(self.scale1.iter_mut().map(|scale| (Field::Scale1, scale)));
+        tensors.extend(self.scale2.iter_mut().map(|scale| (Field::Scale2, scale)));
+        tensors.sort_by_key(|(field, _)| *field);
+        tensors
     }
 
-    fn attend_all(&self, normed: &Tensor) -> Tensor {
+    fn norm(&self, site: NormSite, x: &Tensor, tuners: Tuners<'_>) -> Tensor {
+        let norm = match site {
+            NormSite::First => &self.norm1,
+            NormSite::Second => &self.norm2,
+        };
+        tuners.iter().fold(norm.forward(x), |y, tuner| tuner.norm(site, y))
+    }
+
+    fn linear(&self, site: LinearSite, x: &Tensor, tuners: Tuners<'_>) -> Tensor {
+        let layer = self.tuned(site, tuners);
+        layer.columns(x, &(0..layer.outputs()))
+    }
+
+    fn tuned<'a>(&'a self, site: LinearSite, tuners: Tuners<'a>) -> TunedLinear<'a> {
+        let own = self.layer(site);
+        let replaced = tuners.iter().find_map(|tuner| tuner.replace(site, own));
+        TunedLinear { site, own, replaced, tuners }
+    }
+
+    fn layer(&self, site: LinearSite) -> &Linear {
+        match site {
+            LinearSite::Qkv => &self.qkv,
+            LinearSite::Proj => &self.proj,
+            LinearSite::Fc1 => &self.fc1,
+            LinearSite::Fc2 => &self.fc2,
+        }
+    }
+
+    fn attend_all(&self, normed: &Tensor, tuners: Tuners<'_>) -> Tensor {
         let (n, tokens, width) = dims(normed);
         let heads = self.heads;
-        let qkv =
-            self.qkv.forward(normed).view([n, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
+        let qkv = self.linear(LinearSite::Qkv, normed, tuners);
+        let qkv = qkv.view([n, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
         let (q, k, v) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
         merge_heads(&self.scaled_dot_product(&q, &k, &v))
     }
 
-    fn attend_first(&self, normed: &Tensor) -> Tensor {
+    fn attend_first(&self, normed: &Tensor, tuners: Tuners<'_>) -> Tensor {
         let (n, tokens, width) = dims(normed);
         let (heads, head_width) = (self.heads, width / self.heads);
         let first = normed.narrow(1, 0, 1);
-        let q = self.qkv.forward_rows(&first, 0, width).view([n, 1, heads, head_width]).transpose(1, 2);
-        let kv = self.qkv.forward_rows(normed, width, 3 * width);
+        let qkv = self.tuned(LinearSite::Qkv, tuners);
+        let q = qkv.columns(&first, &(0..width));
+        let q = q.view([n, 1, heads, head_width]).transpose(1, 2);
+        let kv = qkv.columns(normed, &(width..3 * width));
         let kv = kv.view([n, tokens, 2, heads, head_width]).permute([2, 0, 3, 1, 4]);
         merge_heads(&self.scaled_dot_product(&q, &kv.select(0, 0), &kv.select(0, 1)))
     }
@@ -194,6 +205,33 @@ impl Block {
     fn scaled_dot_product(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let causal = self.attention == Attention::Causal;
         Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, causal, None, false)
+    }
+}
+
+/// A linear layer of a block with what tuners make of it.
+struct TunedLinear<'a> {
+    site: LinearSite,
+    own: &'a Linear,
+    replaced: Option<Linear>,
+    tuners: Tuners<'a>,
+}
+
+impl TunedLinear<'_> {
+    fn outputs(&self) -> i64 {
+        self.own.weight.size()[0]
+    }
+
+    /// Some of the outputs.
+    fn columns(&self, x: &Tensor, columns: &Range<i64>) -> Tensor {
+        let y = self.replaced.as_ref().unwrap_or(self.own).forward_rows(x, columns);
+        self.tuners.iter().fold(y, |y, tuner| tuner.linear(self.site, x, columns, y))
+    }
+}
+
+fn scaled(y: Tensor, scale: Option<&Tensor>) -> Tensor {
+    match scale {
+        Some(scale) => y * scale,
+        None => y,
     }
 }
 

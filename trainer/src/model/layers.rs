@@ -2,6 +2,7 @@
 
 use super::precision::Precision;
 use std::fmt;
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// `y = x W^T + b`, computed in the kind of the run's products.
@@ -21,15 +22,24 @@ impl Linear {
         Self { weight, bias, compute: precision.compute }
     }
 
+    /// Other weights, computed in the same kind.
+    #[must_use]
+    pub fn with(&self, weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias, compute: self.compute }
+    }
+
     /// `[..., in] -> [..., out]`, of kind `precision.compute`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.apply(x, &self.weight, &self.bias)
     }
 
-    /// Outputs `start..end` only.
-    pub fn forward_rows(&self, x: &Tensor, start: i64, end: i64) -> Tensor {
-        let length = end - start;
-        self.apply(x, &self.weight.narrow(0, start, length), &self.bias.narrow(0, start, length))
+    /// Some of the outputs only.
+    pub fn forward_rows(&self, x: &Tensor, rows: &Range<i64>) -> Tensor {
+        let length = rows.end - rows.start;
+        if length == self.weight.size()[0] {
+            return self.forward(x);
+        }
+        self.apply(x, &self.weight.narrow(0, rows.start, length), &self.bias.narrow(0, rows.start, length))
     }
 
     fn apply(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {

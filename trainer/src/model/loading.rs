@@ -1,14 +1,17 @@
 //! Towers from weights. Every size is read off the tensors, in the way that OpenAI's loader does it.
 
 use super::backbone_config::{BackboneConfig, TowerConfig};
-use super::block::{Attention, Block, BlockNames};
+use super::block::{Attention, Block};
 use super::layers::LayerNorm;
 use super::precision::Precision;
 use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
-use super::vision::{Stem, VisionShape, VisionTower};
+use super::tower::{BlockNames, Field, Tower, TowerShape};
+use super::trainables::ParameterSpec;
+use super::tuners::Tuners;
+use super::vision::{Stem, VisionTower};
+use std::collections::BTreeMap;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
-use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// What to load, and how.
@@ -18,8 +21,6 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// Where the tensors go.
     pub device: Device,
-    /// Blocks of the image tower that will be trained: kept in the kind of parameters.
-    pub trained: Range<usize>,
     /// What the tensors leave open.
     pub config: BackboneConfig,
     /// The part of each frozen block that this process keeps; `None` keeps all of them.
@@ -30,13 +31,15 @@ pub struct LoadOptions {
 #[derive(Debug)]
 pub struct Backbone {
     /// Image tower.
-    pub vision: VisionTower,
+    pub vision: Box<dyn Tower>,
     /// Text tower, where the file has one.
     pub text: Option<TextTower>,
     /// Names of the blocks' tensors.
     pub names: BlockNames,
     /// The parts of blocks, where this process does not keep whole ones.
     pub slices: Option<Slices>,
+    /// The trainable tensors of the tuners that it was loaded for, with their first values.
+    pub parameters: Vec<ParameterSpec>,
     /// Tensors of nothing but zeros, which people should know of.
     pub all_zero: Vec<String>,
 }
@@ -111,16 +114,33 @@ fn family(layout: Layout) -> &'static Family {
     }
 }
 
-/// Builds the towers, refusing missing, misshapen and left-over tensors by name.
-pub fn load(tensors: &NamedTensors, layout: Layout, options: &LoadOptions) -> Result<Backbone, WeightsError> {
+/// Names of the tensors of a block.
+pub fn block_names(layout: Layout) -> BlockNames {
+    family(layout).names
+}
+
+/// Builds the towers, refusing missing, misshapen and left-over tensors by name. Blocks are made ready for `tuners`.
+pub fn load(
+    tensors: &NamedTensors,
+    layout: Layout,
+    options: &LoadOptions,
+    tuners: &Tuners,
+) -> Result<Backbone, WeightsError> {
     let mut reader = Reader::new(tensors, options.device);
-    let shape = vision_shape(tensors, layout, i64::from(options.config.resolution))?;
-    let (vision, slices) = load_vision(&mut reader, layout, shape, options)?;
+    let shape = tower_shape(tensors, layout, options.config.resolution)?;
+    let LoadedTower { tower, slices, parameters } = load_vision(&mut reader, layout, shape, options, tuners)?;
     let text = options.config.text.filter(|_| has_text(tensors));
     let text =
         text.map(|config| load_text(&mut reader, tensors, shape.joint, config, options)).transpose()?;
     let all_zero = reader.finish(|name| ignorable(name, layout))?;
-    Ok(Backbone { vision, text, names: family(layout).names, slices, all_zero })
+    Ok(Backbone {
+        vision: Box::new(tower),
+        text,
+        names: family(layout).names,
+        slices,
+        parameters,
+        all_zero,
+    })
 }
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
@@ -138,11 +158,12 @@ fn count_blocks(tensors: &NamedTensors, prefix: &str) -> usize {
     numbers.filter_map(|n| n.parse::<usize>().ok()).max().map_or(0, |last| last + 1)
 }
 
-fn vision_shape(
+/// Sizes of the image tower for images of `resolution` pixels.
+pub fn tower_shape(
     tensors: &NamedTensors,
     layout: Layout,
-    resolution: i64,
-) -> Result<VisionShape, WeightsError> {
+    resolution: u32,
+) -> Result<TowerShape, WeightsError> {
     let family = family(layout);
     let patches = tensors.get(family.patches)?.size();
     let [width, 3, patch, side] = patches[..] else {
@@ -158,7 +179,9 @@ fn vision_shape(
         0
     };
     let layers = count_blocks(tensors, family.blocks);
-    Ok(VisionShape { width, layers, patch, resolution, joint })
+    let resolution = i64::from(resolution);
+    let tokens = 1 + (resolution / patch).pow(2);
+    Ok(TowerShape { width, hidden: 4 * width, layers, patch, resolution, tokens, joint })
 }
 
 fn misshapen(tensors: &NamedTensors, name: &str, expected: &[i64], why: &str) -> WeightsError {
@@ -171,65 +194,98 @@ fn misshapen(tensors: &NamedTensors, name: &str, expected: &[i64], why: &str) ->
     }
 }
 
+/// An image tower, and what is to be trained in it.
+struct LoadedTower {
+    tower: VisionTower,
+    slices: Option<Slices>,
+    parameters: Vec<ParameterSpec>,
+}
+
 fn load_vision(
     reader: &mut Reader<'_>,
     layout: Layout,
-    shape: VisionShape,
+    shape: TowerShape,
     options: &LoadOptions,
-) -> Result<(VisionTower, Option<Slices>), WeightsError> {
+    tuners: &Tuners,
+) -> Result<LoadedTower, WeightsError> {
     let family = family(layout);
     let (width, kind) = (shape.width, options.precision.parameters);
     let stem = load_stem(reader, layout, shape, options)?;
-    let (blocks, slices) = load_blocks(reader, family, shape, options)?;
+    let LoadedBlocks { blocks, slices, parameters } = load_blocks(reader, family, shape, options, tuners)?;
     let norm = load_norm(reader, family.norm, width, options.config.vision.norm_eps, kind)?;
     let projected = shape.joint > 0;
     let projection = projected.then(|| reader.take(PROJECTION, &[width, shape.joint], kind)).transpose()?;
     let pool = options.config.pool;
-    Ok((VisionTower { shape, stem, blocks, norm, pool, projection }, slices))
+    Ok(LoadedTower { tower: VisionTower { shape, stem, blocks, norm, pool, projection }, slices, parameters })
 }
 
-/// The blocks; those that are not trained as this process's parts, if `options` say so.
+/// Blocks, and what is to be trained in them.
+#[derive(Default)]
+struct LoadedBlocks {
+    blocks: Vec<Block>,
+    slices: Option<Slices>,
+    parameters: Vec<ParameterSpec>,
+}
+
+/// The blocks; of those of their tensors that are not trained this process's parts, if `options` say so.
 fn load_blocks(
     reader: &mut Reader<'_>,
     family: &'static Family,
-    shape: VisionShape,
+    shape: TowerShape,
     options: &LoadOptions,
-) -> Result<(Vec<Block>, Option<Slices>), WeightsError> {
-    let LoadOptions { precision, trained, .. } = options;
-    let (width, attention, config) = (shape.width, Attention::Full, options.config.vision);
-    let frozen =
-        BlockPlan { family, width, config, weights: precision.compute, precision: *precision, attention };
-    let whole = BlockPlan { weights: precision.parameters, ..frozen };
-    let part = options.part.filter(|_| trained.len() < shape.layers);
-    let layout = part.map(|part| BlockLayout::new(&frozen.shapes(), part));
-    let mut slices = layout.map(|layout| Slices::new(layout, options.device));
-    let mut blocks = Vec::with_capacity(shape.layers);
+    tuners: &Tuners,
+) -> Result<LoadedBlocks, WeightsError> {
+    let precision = options.precision;
+    let (config, attention) = (options.config.vision, Attention::Full);
+    let plan = BlockPlan { family, width: shape.width, hidden: shape.hidden, config, precision, attention };
+    let fields = FIELDS;
+    let trained: Vec<_> = (0..shape.layers).map(|i| tuners.trained_in_place(i, &fields)).collect();
+    let is_frozen = |i: usize, field: Field| !trained[i].contains_key(&field);
+    let layouts = |part| {
+        let of_block = |i| plan.layout(|field| is_frozen(i, field), part);
+        (0..shape.layers).map(of_block).collect::<Vec<_>>()
+    };
+    let layouts = options.part.map(layouts).filter(|layouts| layouts.iter().any(Option::is_some));
+    let mut loaded = LoadedBlocks {
+        slices: layouts.map(|layouts| Slices::new(layouts, options.device)),
+        ..LoadedBlocks::default()
+    };
     for i in 0..shape.layers {
         let prefix = format!("{}.{i}", family.blocks);
-        blocks.push(match &mut slices {
-            _ if trained.contains(&i) => {
-                slices.iter_mut().for_each(Slices::push_whole);
-                whole.load(reader, &prefix)?
+        let mut tensors = Vec::new();
+        let mut parts = Vec::new();
+        for &field in &fields {
+            if !is_frozen(i, field) {
+                tensors.push((field, plan.take(reader, &prefix, field, precision.parameters)?));
+            } else if loaded.slices.is_some() {
+                parts.push((field, plan.view(reader, &prefix, field)?));
+            } else {
+                tensors.push((field, plan.take(reader, &prefix, field, plan.kind(field))?));
             }
-            Some(slices) => {
-                let tensors = slices.push(&frozen.in_file(reader, &prefix)?);
-                frozen.assemble(tensors)
-            }
-            None => frozen.load(reader, &prefix)?,
-        });
+        }
+        if let Some(slices) = &mut loaded.slices {
+            let (frozen, parts): (Vec<Field>, Vec<Tensor>) = parts.into_iter().unzip();
+            tensors.extend(frozen.into_iter().zip(slices.push(&parts)));
+        }
+        // Where this process keeps a part of a tensor, first values still come from the whole one.
+        let values = |field| reader.tensor(&plan.name(&prefix, field));
+        let values = fields.iter().map(|&field| Ok((field, values(field)?)));
+        let values = values.collect::<Result<BTreeMap<_, _>, WeightsError>>()?;
+        let parameters = tuners.parameters(i, &fields, &|field| values[&field].shallow_clone());
+        loaded.parameters.extend(parameters);
+        loaded.blocks.push(Block::from_tensors(tensors, config, attention, precision));
     }
-    Ok((blocks, slices))
+    Ok(loaded)
 }
 
 fn load_stem(
     reader: &mut Reader<'_>,
     layout: Layout,
-    shape: VisionShape,
+    shape: TowerShape,
     options: &LoadOptions,
 ) -> Result<Stem, WeightsError> {
-    let VisionShape { width, patch, resolution, .. } = shape;
+    let TowerShape { width, patch, resolution, tokens, .. } = shape;
     let (kind, compute, family) = (options.precision.parameters, options.precision.compute, family(layout));
-    let tokens = 1 + (resolution / patch).pow(2);
     let why = format!("for images of {resolution} pixels in patches of {patch}; see model.resolution");
     let patches = reader.take(family.patches, &[width, 3, patch, patch], compute)?;
     let precision = options.precision;
@@ -269,8 +325,7 @@ fn load_text(
     let mut blocks = Vec::new();
     for i in 0..count_blocks(tensors, prefix) {
         let (precision, attention) = (options.precision, Attention::Causal);
-        let plan =
-            BlockPlan { family: &CLIP, width, config, weights: precision.compute, precision, attention };
+        let plan = BlockPlan { family: &CLIP, width, hidden: 4 * width, config, precision, attention };
         blocks.push(plan.load(reader, &format!("{prefix}.{i}"))?);
     }
     Ok(TextTower {
@@ -288,44 +343,80 @@ fn load_text(
 struct BlockPlan {
     family: &'static Family,
     width: i64,
+    hidden: i64,
     config: TowerConfig,
-    weights: Kind,
     precision: Precision,
     attention: Attention,
 }
 
 impl BlockPlan {
+    /// The whole block.
     fn load(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Block, WeightsError> {
-        let fields = self.family.names.fields().into_iter().zip(self.shapes());
-        let read = |(field, (shape, kind)): (&str, (Vec<i64>, Kind))| {
-            reader.take(&format!("{prefix}.{field}"), &shape, kind)
-        };
-        Ok(self.assemble(fields.map(read).collect::<Result<Vec<_>, _>>()?))
+        let take = |field| Ok((field, self.take(reader, prefix, field, self.kind(field))?));
+        let tensors = FIELDS.into_iter().map(take).collect::<Result<Vec<_>, WeightsError>>()?;
+        Ok(Block::from_tensors(tensors, self.config, self.attention, self.precision))
     }
 
-    /// The block's tensors as they lie in the file, of which a part is to be kept.
-    fn in_file(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Vec<Tensor>, WeightsError> {
-        let fields = self.family.names.fields().into_iter().zip(self.shapes());
-        let view =
-            |(field, (shape, _)): (&str, (Vec<i64>, Kind))| reader.view(&format!("{prefix}.{field}"), &shape);
-        fields.map(view).collect()
+    fn take(
+        &self,
+        reader: &mut Reader<'_>,
+        prefix: &str,
+        field: Field,
+        kind: Kind,
+    ) -> Result<Tensor, WeightsError> {
+        reader.take(&self.name(prefix, field), &self.shape(field), kind)
     }
 
-    /// Shapes and kinds of the twelve tensors: norms are kept in the kind of parameters.
-    fn shapes(&self) -> Vec<(Vec<i64>, Kind)> {
-        let (w, hidden) = (self.width, 4 * self.width);
-        let norm = || [(vec![w], self.precision.parameters), (vec![w], self.precision.parameters)];
-        let linear = |out, input| [(vec![out, input], self.weights), (vec![out], self.weights)];
-        [norm(), linear(3 * w, w), linear(w, w), norm(), linear(hidden, w), linear(w, hidden)].concat()
+    /// A tensor as it lies in the file, of which a part is to be kept.
+    fn view(&self, reader: &mut Reader<'_>, prefix: &str, field: Field) -> Result<Tensor, WeightsError> {
+        reader.view(&self.name(prefix, field), &self.shape(field))
     }
 
-    /// # Panics
-    /// If there are not twelve tensors, as many as [`shapes`](Self::shapes) has.
-    fn assemble(&self, tensors: Vec<Tensor>) -> Block {
-        let tensors: [Tensor; 12] = tensors.try_into().expect("a block has twelve tensors");
-        Block::from_tensors(tensors, self.config, self.attention, self.precision)
+    fn name(&self, prefix: &str, field: Field) -> String {
+        format!("{prefix}.{}", self.family.names.of(field))
+    }
+
+    fn shape(&self, field: Field) -> Vec<i64> {
+        let (w, hidden) = (self.width, self.hidden);
+        match field {
+            Field::QkvWeight => vec![3 * w, w],
+            Field::QkvBias => vec![3 * w],
+            Field::ProjWeight => vec![w, w],
+            Field::Fc1Weight => vec![hidden, w],
+            Field::Fc1Bias => vec![hidden],
+            Field::Fc2Weight => vec![w, hidden],
+            _ => vec![w],
+        }
+    }
+
+    /// The kind that a frozen tensor is kept in: norms and scales in that of parameters.
+    fn kind(&self, field: Field) -> Kind {
+        if field.is_elementwise() { self.precision.parameters } else { self.precision.compute }
+    }
+
+    /// Where the tensors that `frozen` names lie in the block's run of bytes; nothing if there are none.
+    fn layout(&self, frozen: impl Fn(Field) -> bool, part: Part) -> Option<BlockLayout> {
+        let tensors = FIELDS.into_iter().filter(|&field| frozen(field));
+        let tensors: Vec<_> = tensors.map(|field| (self.shape(field), self.kind(field))).collect();
+        (!tensors.is_empty()).then(|| BlockLayout::new(&tensors, part))
     }
 }
+
+/// The tensors of a block, in the order of its run of bytes.
+const FIELDS: [Field; 12] = [
+    Field::Norm1Weight,
+    Field::Norm1Bias,
+    Field::QkvWeight,
+    Field::QkvBias,
+    Field::ProjWeight,
+    Field::ProjBias,
+    Field::Norm2Weight,
+    Field::Norm2Bias,
+    Field::Fc1Weight,
+    Field::Fc1Bias,
+    Field::Fc2Weight,
+    Field::Fc2Bias,
+];
 
 fn load_norm(
     reader: &mut Reader<'_>,

@@ -1,6 +1,5 @@
 //! Towers, tuner, head and losses. Knows nothing of ranks or of files of pictures.
 
-pub mod adaptformer;
 pub mod backbone_config;
 pub mod block;
 pub mod head;
@@ -11,13 +10,12 @@ pub mod precision;
 pub mod slices;
 pub mod text;
 pub mod tokenizer;
+pub mod tower;
 pub mod trainables;
-pub mod tuner;
+pub mod tuners;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
-use adaptformer::AdaptFormer;
-use block::{Block, BlockNames};
 use head::{Classes, HEAD_WEIGHT, Head};
 use loading::Backbone;
 use precision::Precision;
@@ -25,8 +23,9 @@ use slices::Slices;
 use std::ops::Range;
 use tch::{Device, Tensor};
 use trainables::{Trainables, UnknownParameter};
-use tuner::TunerKind;
-use vision::{PixelNorm, VisionTower};
+use tower::{BlockNames, Field, Tower, UnitTuner};
+use tuners::Tuners;
+use vision::PixelNorm;
 
 /// Which head a model gets.
 #[derive(Debug)]
@@ -48,8 +47,8 @@ pub enum HeadKind {
 /// What to build on a backbone.
 #[derive(Debug)]
 pub struct ModelSpec {
-    /// What is trained beside the head.
-    pub tuner: TunerKind,
+    /// What is trained beside the head: the tuners that the backbone was loaded for.
+    pub tuners: Tuners,
     /// The classifier.
     pub head: HeadKind,
     /// The classes.
@@ -80,8 +79,11 @@ pub enum ModelError {
 /// A frozen image tower with trainable parts.
 #[derive(Debug)]
 pub struct Model {
-    vision: VisionTower,
-    adaptformers: Vec<Option<AdaptFormer>>,
+    tower: Box<dyn Tower>,
+    names: BlockNames,
+    /// What acts inside each block.
+    units: Vec<Vec<Box<dyn UnitTuner>>>,
+    tuners: Tuners,
     head: Head,
     pixels: PixelNorm,
     trainables: Trainables,
@@ -94,29 +96,30 @@ pub struct Model {
 impl Model {
     /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
-        let Backbone { mut vision, names, slices, .. } = backbone;
+        let Backbone { vision: mut tower, names, slices, parameters: mut specs, .. } = backbone;
         let precision = spec.precision;
-        let mut specs = spec.tuner.specs(&vision, names);
+        let depth = tower.shape().layers;
+        let first_tuned = specs.iter().map(|spec| spec.unit).min().unwrap_or(depth);
         if matches!(spec.head, HeadKind::Cosine { .. }) {
-            let head = Head::cosine_spec(&spec.classes, vision.shape.width);
-            specs.push(head.in_unit(vision.blocks.len()));
+            let head = Head::cosine_spec(&spec.classes, tower.shape().width);
+            specs.push(head.in_unit(depth));
         }
         let trainables = Trainables::new(specs, precision.parameters, spec.device, spec.seed);
-        let adaptformers = spec.tuner.attach(&mut vision, names, &trainables, precision)?;
+        let units = spec.tuners.attach(tower.as_mut(), &trainables, precision)?;
         let head = match spec.head {
             HeadKind::Cosine { scale } => Head::Cosine { weight: trainables.get(HEAD_WEIGHT)?, scale },
             HeadKind::ZeroShot { text, scale } => {
-                let projection = vision.projection.as_ref().ok_or(ModelError::NoTextTower)?.shallow_clone();
+                let projection = tower.projection().ok_or(ModelError::NoTextTower)?.shallow_clone();
                 Head::ZeroShot { projection, text, scale }
             }
         };
         let (mean, std) = spec.pixels;
         let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
-        let tuned = spec.tuner.tuned_blocks();
-        let first_tuned = if tuned.is_empty() { vision.blocks.len() } else { tuned.start };
         Ok(Self {
-            vision,
-            adaptformers,
+            tower,
+            names,
+            units,
+            tuners: spec.tuners,
             head,
             pixels,
             trainables,
@@ -129,12 +132,12 @@ impl Model {
 
     /// Bytes `[n, 3, side, side]` to the hidden state before the first block.
     pub fn stem(&self, bytes: &Tensor) -> Tensor {
-        self.vision.stem.forward(&self.pixels.forward(bytes))
+        self.tower.stem(&self.pixels.forward(bytes))
     }
 
-    /// Hidden state before block `index` to the one after it, with or without the module beside it.
+    /// Hidden state before block `index` to the one after it, with or without what the tuners do in it.
     pub fn block(&self, index: usize, x: &Tensor, tuned: bool) -> Tensor {
-        self.vision.block(index, x, if tuned { &self.adaptformers } else { &[] })
+        self.tower.block(index, x, if tuned { &self.units[index] } else { &[] })
     }
 
     /// The first block with something trainable in it or beside it; the number of blocks if there is none.
@@ -157,14 +160,15 @@ impl Model {
         self.classes.are_divided()
     }
 
-    /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuner included.
+    /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuners included.
     pub fn features(&self, bytes: &Tensor) -> Tensor {
-        self.vision.features(&self.pixels.forward(bytes), &self.adaptformers)
+        let start = self.stem(bytes);
+        self.tower.finish(&(0..self.units.len()).fold(start, |x, index| self.block(index, &x, true)))
     }
 
-    /// Features of the frozen tower alone.
+    /// Features of the tower alone. What tuners train in place is part of it.
     pub fn frozen_features(&self, bytes: &Tensor) -> Tensor {
-        self.vision.features(&self.pixels.forward(bytes), &[])
+        self.tower.features(&self.pixels.forward(bytes))
     }
 
     /// Features `[n, width]` to logits `[n, classes]`, in the kind of parameters.
@@ -193,10 +197,10 @@ impl Model {
         for (name, tensor) in self.frozen_outside_blocks() {
             all.add(name, tensor);
         }
-        for (index, block) in self.vision.blocks.iter().enumerate() {
+        for index in 0..self.units.len() {
             make_whole(index)?;
-            for (name, tensor) in frozen(block) {
-                all.add(name, tensor);
+            for (field, tensor) in self.frozen_of(index) {
+                all.add(BlockNames::OpenAi.of(field), tensor);
             }
         }
         Ok(all.finish())
@@ -207,20 +211,25 @@ impl Model {
         let outside = self.frozen_outside_blocks();
         let mut held: Vec<_> =
             outside.into_iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
-        for (index, block) in self.vision.blocks.iter().enumerate() {
+        for index in 0..self.units.len() {
             if let Some(part) = self.slices.as_ref().and_then(|slices| slices.part(index)) {
                 held.push((format!("part of block {index}"), part.shallow_clone()));
                 continue;
             }
-            let named =
-                |(name, tensor): (_, &Tensor)| (format!("block {index}, {name}"), tensor.shallow_clone());
-            held.extend(frozen(block).map(named));
+            held.extend(self.frozen_of(index).map(|(field, tensor)| {
+                (format!("block {index}, {}", self.names.of(field)), tensor.shallow_clone())
+            }));
         }
         held
     }
 
+    /// The tensors of a block that are not trained.
+    fn frozen_of(&self, block: usize) -> impl Iterator<Item = (Field, &Tensor)> {
+        self.tower.block_tensors(block).into_iter().filter(|(_, tensor)| !tensor.requires_grad())
+    }
+
     fn frozen_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
-        let mut tensors = self.vision.tensors_outside_blocks();
+        let mut tensors = self.tower.outside_blocks();
         if let Head::ZeroShot { text, scale, .. } = &self.head {
             tensors.extend([("head.text", text), ("head.scale", scale)]);
         }
@@ -229,8 +238,13 @@ impl Model {
     }
 
     /// The image tower.
-    pub fn vision(&self) -> &VisionTower {
-        &self.vision
+    pub fn tower(&self) -> &dyn Tower {
+        self.tower.as_ref()
+    }
+
+    /// What is trained beside the head.
+    pub fn tuners(&self) -> &Tuners {
+        &self.tuners
     }
 
     /// Where pixels become numbers.
@@ -245,11 +259,6 @@ impl Model {
 
     /// Where the model lives.
     pub fn device(&self) -> Device {
-        self.vision.stem.patches.device()
+        self.pixels.device()
     }
-}
-
-/// The tensors of a block that are not trained, by name.
-fn frozen(block: &Block) -> impl Iterator<Item = (&'static str, &Tensor)> {
-    block.tensors(BlockNames::OpenAi).into_iter().filter(|(_, tensor)| !tensor.requires_grad())
 }

@@ -25,7 +25,7 @@ const ALIGNMENT: usize = 64;
 /// Parts are multiples of the largest element.
 const LARGEST_ELEMENT: usize = 8;
 
-/// One of the twelve tensors of a block.
+/// One of the tensors of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
     bytes: Range<usize>,
@@ -33,7 +33,7 @@ struct Field {
     kind: Kind,
 }
 
-/// Where the tensors of a block lie in its run of bytes. All blocks of a tower have the same.
+/// Where the frozen tensors of a block lie in its run of bytes. Tensors that are trained are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockLayout {
     fields: Vec<Field>,
@@ -42,7 +42,7 @@ pub struct BlockLayout {
 }
 
 impl BlockLayout {
-    /// For tensors of these shapes and kinds, in the order of [`Block::from_tensors`](super::block::Block::from_tensors).
+    /// For tensors of these shapes and kinds.
     pub fn new(tensors: &[(Vec<i64>, Kind)], part: Part) -> Self {
         let mut end = 0;
         let mut fields = Vec::with_capacity(tensors.len());
@@ -89,33 +89,34 @@ impl BlockLayout {
     }
 }
 
-/// The parts of all blocks that are not trained, and the places where they become whole.
+/// The parts of all blocks of which something is frozen, and the places where they become whole.
 #[derive(Debug)]
 pub struct Slices {
-    layout: BlockLayout,
     device: Device,
     /// By block; nothing for a block that is trained and therefore whole on every process.
+    layouts: Vec<Option<BlockLayout>>,
     parts: Vec<Option<Tensor>>,
     places: [Tensor; RING],
 }
 
 impl Slices {
-    /// Nothing cut yet.
-    pub fn new(layout: BlockLayout, device: Device) -> Self {
-        let place = || Tensor::zeros([layout.whole_bytes() as i64], (Kind::Uint8, device));
-        Self { places: [place(), place()], layout, device, parts: Vec::new() }
+    /// Nothing cut yet. `layouts` are those of the blocks, without one where a block has no frozen tensor.
+    pub fn new(layouts: Vec<Option<BlockLayout>>, device: Device) -> Self {
+        let longest = layouts.iter().flatten().map(BlockLayout::whole_bytes).max().unwrap_or(0) as i64;
+        let place = || Tensor::zeros([longest], (Kind::Uint8, device));
+        Self { places: [place(), place()], layouts, device, parts: Vec::new() }
     }
 
-    /// The next block is trained, and so no part of this.
-    pub fn push_whole(&mut self) {
-        self.parts.push(None);
-    }
-
-    /// Keeps this process's part of the next block, and gives tensors that view the block's place.
+    /// Keeps this process's part of the frozen tensors of the next block, and gives tensors that view the block's place.
     pub fn push(&mut self, tensors: &[Tensor]) -> Vec<Tensor> {
-        let place = self.place_of(self.parts.len());
-        self.parts.push(Some(self.layout.cut(tensors, self.device)));
-        self.layout.views(&self.places[place])
+        let block = self.parts.len();
+        let Some(layout) = &self.layouts[block] else {
+            self.parts.push(None);
+            return Vec::new();
+        };
+        let views = layout.views(&self.place(block));
+        self.parts.push(Some(layout.cut(tensors, self.device)));
+        views
     }
 
     /// This process's part of a block; nothing if the block is whole.
@@ -128,9 +129,11 @@ impl Slices {
         block % RING
     }
 
-    /// The bytes of a place.
-    pub fn place(&self, number: usize) -> &Tensor {
-        &self.places[number]
+    /// The bytes where a block becomes whole.
+    pub fn place(&self, block: usize) -> Tensor {
+        let place = &self.places[self.place_of(block)];
+        let bytes = self.layouts[block].as_ref().map_or(0, BlockLayout::whole_bytes);
+        place.narrow(0, 0, bytes as i64)
     }
 }
 

@@ -3,7 +3,7 @@
 //! All-reduce, optimiser, checksum and checkpoint work on the two flat tensors. The order is the order
 //! of the specs: by block, head last.
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use sha2::{Digest, Sha256};
@@ -17,10 +17,17 @@ pub enum Init {
     Zeros,
     /// All one.
     Ones,
-    /// Independent normal draws of mean zero.
+    /// Independent normal draws.
     Normal {
+        /// Mean.
+        mean: f64,
         /// Standard deviation.
         std: f64,
+    },
+    /// Independent uniform draws from `-bound..bound`.
+    Uniform {
+        /// Greatest magnitude.
+        bound: f64,
     },
     /// Uniform in `-1..1`, then every row scaled to unit length.
     UnitRows,
@@ -233,9 +240,14 @@ fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
             tensor.copy_(value);
             tensor.shallow_clone()
         }
-        Init::Normal { std } => {
+        Init::Normal { mean, std } => {
             let mut random = keyed(seed, &spec.name);
-            let draws = StandardNormal.sample_iter(&mut random).map(|x: f64| x * std);
+            let draws = StandardNormal.sample_iter(&mut random).map(|x: f64| x * std + mean);
+            fill(tensor, draws)
+        }
+        Init::Uniform { bound } => {
+            let mut random = keyed(seed, &spec.name);
+            let draws = (&mut random).random_iter().map(|x: f64| (2.0 * x - 1.0) * bound);
             fill(tensor, draws)
         }
         Init::UnitRows => {
@@ -273,7 +285,7 @@ mod tests {
 
     fn specs() -> Vec<ParameterSpec> {
         vec![
-            ParameterSpec::new("a.weight".into(), &[2, 3], Init::Normal { std: 0.5 }),
+            ParameterSpec::new("a.weight".into(), &[2, 3], Init::Normal { mean: 0.0, std: 0.5 }),
             ParameterSpec::new("head.weight".into(), &[4, 3], Init::UnitRows),
         ]
     }

@@ -1,26 +1,11 @@
 //! The image tower: CLIP's ViT and timm's ViT.
 
-use super::adaptformer::AdaptFormer;
 use super::backbone_config::Pool;
 use super::block::{Block, Rows};
 use super::layers::LayerNorm;
 use super::precision::Precision;
+use super::tower::{Field, Tower, TowerShape, UnitTuner};
 use tch::{Kind, Tensor};
-
-/// Sizes of an image tower, as read off its weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VisionShape {
-    /// Width of the hidden state, and of the features that the head sees.
-    pub width: i64,
-    /// Number of blocks.
-    pub layers: usize,
-    /// Side of a patch in pixels.
-    pub patch: i64,
-    /// Side of the image in pixels.
-    pub resolution: i64,
-    /// Width of the space that image and text share; 0 without a text tower.
-    pub joint: i64,
-}
 
 /// Patches, class token and positions.
 #[derive(Debug)]
@@ -73,17 +58,22 @@ impl PixelNorm {
         Self { mean: tensor(mean), std: tensor(std) }
     }
 
+    /// Where it is computed.
+    pub fn device(&self) -> tch::Device {
+        self.mean.device()
+    }
+
     /// `(bytes / 255 - mean) / std`.
     pub fn forward(&self, bytes: &Tensor) -> Tensor {
         (bytes.to_kind(self.mean.kind()) / 255.0 - &self.mean) / &self.std
     }
 }
 
-/// The tower: pixels to the features that the head sees.
+/// A vision transformer.
 #[derive(Debug)]
 pub struct VisionTower {
     /// Its sizes.
-    pub shape: VisionShape,
+    pub shape: TowerShape,
     /// Patches, class token and positions.
     pub stem: Stem,
     /// The transformer.
@@ -96,36 +86,37 @@ pub struct VisionTower {
     pub projection: Option<Tensor>,
 }
 
-impl VisionTower {
-    /// Normalised images `[n, 3, side, side]` to features `[n, width]`, before any projection.
-    ///
-    /// `tuner[i]` is the module beside block `i`; an empty slice is the frozen tower.
-    pub fn features(&self, images: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
-        let start = self.stem.forward(images);
-        self.finish(&(0..self.blocks.len()).fold(start, |x, i| self.block(i, &x, tuner)))
+impl Tower for VisionTower {
+    fn shape(&self) -> TowerShape {
+        self.shape
     }
 
-    /// Hidden state before block `index` to the one after it; the last block gives the class token alone where no
-    /// other token is read.
-    pub fn block(&self, index: usize, x: &Tensor, tuner: &[Option<AdaptFormer>]) -> Tensor {
+    fn stem(&self, pixels: &Tensor) -> Tensor {
+        self.stem.forward(pixels)
+    }
+
+    /// The last block gives the class token alone where no other token is read.
+    fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor {
         let last = index + 1 == self.blocks.len();
         let rows = if last && self.pool == Pool::Token { Rows::First } else { Rows::All };
-        self.blocks[index].forward(x, rows, tuner.get(index).and_then(Option::as_ref))
+        self.blocks[index].forward(x, rows, tuners)
     }
 
-    /// Hidden state after the last block to features `[n, width]`.
-    pub fn finish(&self, x: &Tensor) -> Tensor {
+    fn finish(&self, x: &Tensor) -> Tensor {
         match self.pool {
             Pool::Token => self.norm.forward(&x.select(1, 0)),
             Pool::Average => {
-                let patches = self.norm.forward(&x.narrow(1, 1, x.size()[1] - 1));
+                let patches = self.norm.forward(&x.narrow(1, 1, self.shape.tokens - 1));
                 patches.mean_dim([1i64].as_slice(), false, None::<Kind>)
             }
         }
     }
 
-    /// Its tensors before and after the blocks, by name.
-    pub fn tensors_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
+    fn projection(&self) -> Option<&Tensor> {
+        self.projection.as_ref()
+    }
+
+    fn outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
         let stem = &self.stem;
         let mut tensors = vec![
             ("patches", &stem.patches),
@@ -142,8 +133,11 @@ impl VisionTower {
         tensors
     }
 
-    /// Features `[n, width]` in the space shared with text, `[n, joint]`; `None` without one.
-    pub fn project(&self, features: &Tensor) -> Option<Tensor> {
-        self.projection.as_ref().map(|projection| features.matmul(projection))
+    fn block_tensors(&self, index: usize) -> Vec<(Field, &Tensor)> {
+        self.blocks[index].tensors()
+    }
+
+    fn block_tensors_mut(&mut self, index: usize) -> Vec<(Field, &mut Tensor)> {
+        self.blocks[index].tensors_mut()
     }
 }

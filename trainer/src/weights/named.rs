@@ -274,6 +274,11 @@ impl<'a> Reader<'a> {
         Self { tensors, device, read: BTreeSet::new(), all_zero: Vec::new() }
     }
 
+    /// A tensor as it lies in memory or in its mapping, of a name that was read before.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, WeightsError> {
+        self.tensors.get(name).map(Tensor::shallow_clone)
+    }
+
     /// The tensor of that name and shape, as it lies in memory or in its mapping: only for copying a part of it.
     pub fn view(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
         let tensor = self.shaped(name, shape, "")?;

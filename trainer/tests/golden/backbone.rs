@@ -4,9 +4,10 @@ use crate::case::{Case, PRECISIONS, cases};
 use tch::{Device, Kind, Tensor};
 use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::head::Head;
-use trainer::model::loading::{Backbone, LoadOptions, load};
+use trainer::model::loading::{Backbone, LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
+use trainer::model::tuners::{Settings, Tuners};
 use trainer::model::vision::PixelNorm;
 use trainer::weights::{Layout, NamedTensors, normalise};
 
@@ -19,15 +20,48 @@ pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
     if case.is_clip() { CLIP_PIXELS } else { VIT_PIXELS }
 }
 
-/// The case's backbone, with blocks `trained` kept ready for training.
-pub fn backbone(case: &Case, precision: Precision, trained: std::ops::Range<usize>) -> Backbone {
-    let (tensors, layout) = normalise(case.weights()).unwrap();
-    let expected = if case.is_clip() { Layout::OpenAiClip } else { Layout::TimmVit };
-    assert_eq!(layout, expected, "{}", case.name);
-    let resolution = u32::try_from(resolution(case, &tensors)).unwrap();
-    let config = BackboneConfig::of_layout(&tensors, layout, resolution).unwrap();
-    let options = LoadOptions { precision, device: Device::Cpu, trained, config, part: None };
-    load(&tensors, layout, &options).unwrap()
+/// The case's weights, how they are computed, and what tuners of them are built for, but for the case's own options.
+pub struct Weights {
+    tensors: NamedTensors,
+    layout: Layout,
+    config: BackboneConfig,
+    pub settings: Settings,
+}
+
+impl Weights {
+    pub fn of(case: &Case) -> Self {
+        let (tensors, layout) = normalise(case.weights()).unwrap();
+        let expected = if case.is_clip() { Layout::OpenAiClip } else { Layout::TimmVit };
+        assert_eq!(layout, expected, "{}", case.name);
+        let resolution = u32::try_from(resolution(case, &tensors)).unwrap();
+        let config = BackboneConfig::of_layout(&tensors, layout, resolution).unwrap();
+        let shape = tower_shape(&tensors, layout, resolution).unwrap();
+        let names = block_names(layout);
+        let classes = case.manifest["cls_num_list"].as_array().map_or(0, |counts| counts.len() as u64);
+        let layers = 0..shape.layers;
+        let settings = Settings {
+            shape,
+            names,
+            classes,
+            layers,
+            adapter_dim: 0,
+            vpt_len: 0,
+            mask_ratio: 0.0,
+            mask_seed: 0,
+        };
+        Self { tensors, layout, config, settings }
+    }
+
+    /// The backbone, made ready for these tuners.
+    pub fn load(&self, precision: Precision, tuners: &Tuners) -> Backbone {
+        let options = LoadOptions { precision, device: Device::Cpu, config: self.config.clone(), part: None };
+        load(&self.tensors, self.layout, &options, tuners).unwrap()
+    }
+}
+
+/// The case's backbone alone.
+pub fn backbone(case: &Case, precision: Precision) -> Backbone {
+    Weights::of(case).load(precision, &Tuners::default())
 }
 
 /// Side of the case's images; a case without images takes the one that its backbone was made for.
@@ -50,10 +84,10 @@ fn golden_backbone() {
 }
 
 fn check(case: &Case, precision: Precision, tolerance: &str) {
-    let backbone = backbone(case, precision, 0..0);
+    let backbone = backbone(case, precision);
     let (mean, std) = pixel_constants(case);
     let pixels = PixelNorm::new(mean, std, precision.parameters, Device::Cpu);
-    let features = backbone.vision.features(&pixels.forward(&case.input("image_u8")), &[]);
+    let features = backbone.vision.features(&pixels.forward(&case.input("image_u8")));
     for name in ["image_features_pre_projection", "features"] {
         compare_if_there(case, name, &features, tolerance);
     }
@@ -70,7 +104,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let unit = unit_rows(&text_features);
     compare_if_there(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
     let head = Head::ZeroShot {
-        projection: backbone.vision.projection.as_ref().unwrap().shallow_clone(),
+        projection: backbone.vision.projection().unwrap().shallow_clone(),
         text: unit,
         scale: text.scale(),
     };

@@ -27,7 +27,7 @@ use trainer::engine::tree::ShardTree;
 use trainer::engine::walk::Walk;
 use trainer::model::head::Classes;
 use trainer::model::precision::Precision;
-use trainer::model::tuner::TunerKind;
+use trainer::model::tuners::Tuners;
 use trainer::model::{HeadKind, Model, ModelSpec};
 
 /// Images at once: not a divisor of what the cases have, so that the last batch is short.
@@ -49,7 +49,7 @@ fn golden_init_class_mean() {
 
 fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     let spec = ModelSpec {
-        tuner: TunerKind::None,
+        tuners: Tuners::default(),
         head: HeadKind::Cosine { scale: 25.0 },
         classes: Classes::all(case.classes()),
         seed: 0,
@@ -57,7 +57,7 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
         precision,
         device: Device::Cpu,
     };
-    let model = Model::build(backbone(case, precision, 0..0), spec).unwrap();
+    let model = Model::build(backbone(case, precision), spec).unwrap();
     case.compare("features", &model.frozen_features(&case.input("image_u8")), tolerance);
     let split = Arc::new(split(case));
     let side = case.input("image_u8").size()[3];

@@ -9,14 +9,16 @@ pub fn covered(group: &str, name: &str) -> bool {
     match group {
         "backbone" => !name.contains("-rn"),
         "peft/clip-vit" | "peft/in21k-vit" | "peft/plus-clip-vit" | "peft/plus-in21k-vit" => {
-            name.starts_with("adaptformer")
+            (group.contains("plus-") && name.starts_with("adaptformer"))
+                || (!group.contains("plus-") && !name.contains("classifier"))
         }
         "losses" => matches!(name.split('-').nth(1), Some("LA" | "CE")),
         "classifiers" => name.contains("CosineClassifier"),
         "init" => name.ends_with("-vit-text-default") || name.ends_with("-vit-class_mean"),
-        "train" => ["adaptformer", "plus-adaptformer", "full", "classifier-only-clip"]
-            .iter()
-            .any(|p| name.starts_with(p)),
+        "train" => {
+            name.starts_with("plus-adaptformer")
+                || !(name.starts_with("plus-") || name.contains("-rn-") || name.contains("linear"))
+        }
         "samplers" => !name.contains("ReSampler"),
         "eval" => !name.contains("-tte-"),
         "images" | "images/golden" => !name.starts_with("plus-mda"),

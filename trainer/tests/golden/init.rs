@@ -27,10 +27,10 @@ pub fn starts_from(init: &'static str) -> impl Iterator<Item = Case> {
 fn golden_init_text() {
     for case in starts_from("-text-default") {
         for (precision, tolerance) in PRECISIONS {
-            let backbone = backbone(&case, precision, 0..0);
+            let backbone = backbone(&case, precision);
             let tower = backbone.text.as_ref().unwrap();
             let features = tower.features(&prompts(&case, tower.context()));
-            let rows = rows_from_text(&features, backbone.vision.projection.as_ref().unwrap());
+            let rows = rows_from_text(&features, backbone.vision.projection().unwrap());
             case.compare("head_weight", &rows, tolerance);
         }
     }

@@ -9,11 +9,11 @@ use trainer::data::transform::{Scratch, TestView, View};
 use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::head::Classes;
 use trainer::model::head::rows_from_text;
-use trainer::model::loading::{LoadOptions, load};
+use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
-use trainer::model::tuner::TunerKind;
+use trainer::model::tuners::{Settings, Tuners};
 use trainer::model::{HeadKind, Model, ModelSpec};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
@@ -73,11 +73,22 @@ fn golden_reference_stage_by_stage() {
     let options = LoadOptions {
         precision: Precision::FP32,
         device: Device::Cpu,
-        trained: 0..0,
         config: BackboneConfig::of_layout(&tensors, layout, u32::try_from(side).unwrap()).unwrap(),
         part: None,
     };
-    let backbone = load(&tensors, layout, &options).unwrap();
+    let shape = tower_shape(&tensors, layout, u32::try_from(side).unwrap()).unwrap();
+    let settings = Settings {
+        shape,
+        names: block_names(layout),
+        classes: classes as u64,
+        layers: 0..shape.layers,
+        adapter_dim: 0,
+        vpt_len: 0,
+        mask_ratio: 0.0,
+        mask_seed: 0,
+    };
+    let tuners = Tuners::of_words(["adaptformer"].into_iter(), &settings).unwrap();
+    let backbone = load(&tensors, layout, &options, &tuners).unwrap();
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
     let tower = backbone.text.as_ref().unwrap();
@@ -86,11 +97,11 @@ fn golden_reference_stage_by_stage() {
     assert_eq!(ids, reference["prompt_tokens"], "prompt tokens");
     let text = no_grad(|| unit_rows(&tower.features(&ids)));
     close("text features", &text, &reference["text_features"], 1e-5);
-    let head = rows_from_text(&text, backbone.vision.projection.as_ref().unwrap());
+    let head = rows_from_text(&text, backbone.vision.projection().unwrap());
     close("initial head", &head, &reference["initial_head"], 1e-5);
 
     let spec = ModelSpec {
-        tuner: TunerKind::AdaptFormer { dim: 8, layers: 0..4 },
+        tuners,
         head: HeadKind::Cosine { scale: 25.0 },
         classes: Classes::all(classes),
         seed: 0,

@@ -27,7 +27,7 @@ pub(super) struct CheckedBackbone {
 impl CheckedBackbone {
     pub(super) fn of(file: &BackboneFile, backbone: &Backbone) -> Self {
         let BackboneConfig { vision, pool, resolution, pixels, .. } = &file.config;
-        let shape = backbone.vision.shape;
+        let shape = backbone.vision.shape();
         let text = backbone.text.as_ref().map_or_else(
             || "none".to_owned(),
             |text| format!("{} blocks of width {}", text.blocks.len(), text.positions.size()[1]),

@@ -344,7 +344,7 @@ impl<'a> Lane<'a> {
             return Err(Failure::run(format!("image `{}`: {}", bad.path, bad.reason)));
         }
         let data_wait = start.elapsed();
-        let side = self.session.model.vision().shape.resolution;
+        let side = self.session.model.tower().shape().resolution;
         let work = self.plan.work(self.at, Some(&batch), side, device);
         let outcome = self.stepper.gradient(&work, Notice::default())?;
         self.stepper.update(&outcome, 0.0);

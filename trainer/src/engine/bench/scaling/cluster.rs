@@ -1,11 +1,10 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
 use super::{ComputeTime, Link, all_reduce_bytes};
-use crate::config::auto_adapter_dim;
 use crate::engine::placement::{Sizes, wire_bytes};
-use crate::model::adaptformer::AdaptFormer;
 use crate::model::loading::block_elements;
 use crate::model::slices::RING;
+use crate::model::tuners::{adaptformer_numbers, auto_adapter_dim};
 use serde::Serialize;
 
 /// Bytes of a number that is trained or reduced, and of a frozen one in bf16.
@@ -50,8 +49,7 @@ impl Job {
 
     /// Trained numbers of one block's module.
     pub fn module_parameters(&self) -> u64 {
-        let specs = AdaptFormer::specs("", self.width, self.adapter_dim() as i64);
-        specs.iter().map(|spec| spec.shape.iter().product::<i64>() as u64).sum()
+        adaptformer_numbers(self.width, self.adapter_dim() as i64)
     }
 
     /// Trained numbers of the head.

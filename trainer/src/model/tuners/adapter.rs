@@ -1,0 +1,51 @@
+//! Adapter (Houlsby et al., 2019), after the MLP of each block: `y + relu(norm(y) D^T + d) U^T + u`, of the MLP's output `y`.
+//!
+//! `U` and the biases start at zero, so an untrained module changes nothing.
+
+use super::bottleneck::{Bottleneck, adapter_dim};
+use super::{ParameterNames, Tuner, TunerMethod};
+use crate::model::precision::Precision;
+use crate::model::tower::{Field, UnitTuner};
+use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
+use tch::Tensor;
+
+/// In the registry.
+pub const METHOD: TunerMethod = TunerMethod {
+    word: "adapter",
+    about: "A bottleneck after the MLP of each block.",
+    official: Some("adapter"),
+    build: |settings| Ok(Box::new(Adapter { width: settings.shape.width, dim: adapter_dim(settings) })),
+};
+
+#[derive(Debug)]
+struct Adapter {
+    width: i64,
+    dim: i64,
+}
+
+#[derive(Debug)]
+struct Module(Bottleneck);
+
+const LIST: ParameterNames = ParameterNames("adapter_list");
+
+impl Tuner for Adapter {
+    fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
+        Bottleneck::specs(LIST, block, self.width, self.dim)
+    }
+
+    fn attach(
+        &self,
+        block: usize,
+        trainables: &Trainables,
+        precision: Precision,
+    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+        Ok(Some(Box::new(Module(Bottleneck::new(LIST, block, trainables, precision)?))))
+    }
+}
+
+impl UnitTuner for Module {
+    fn mlp(&self, y: Tensor) -> Tensor {
+        let added = self.0.forward(&y.to_kind(self.0.kind()));
+        y + added
+    }
+}

@@ -1,0 +1,64 @@
+//! AdaptFormer (Chen et al., 2022, section 3.2), the module that LIFT trains beside each block's MLP.
+//!
+//! `scale * (relu(norm(x) D^T + d) U^T + u)` is added to the block's output, of the hidden state `x` that the MLP's norm
+//! reads. `U` and the biases start at zero, so an untrained module changes nothing. The official code has an option
+//! for the scale that it reads nowhere: the scale is always learnt.
+
+use super::bottleneck::{Bottleneck, adapter_dim};
+use super::{ParameterNames, Tuner, TunerMethod};
+use crate::model::precision::Precision;
+use crate::model::tower::{Field, UnitTuner};
+use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use tch::Tensor;
+
+/// In the registry.
+pub const METHOD: TunerMethod = TunerMethod {
+    word: "adaptformer",
+    about: "A bottleneck beside the MLP of each block (LIFT).",
+    official: Some("adaptformer"),
+    build: |settings| Ok(Box::new(AdaptFormer { width: settings.shape.width, dim: adapter_dim(settings) })),
+};
+
+#[derive(Debug)]
+struct AdaptFormer {
+    width: i64,
+    dim: i64,
+}
+
+/// Trained numbers of one block's module.
+pub fn adaptformer_numbers(width: i64, dim: i64) -> u64 {
+    let specs = AdaptFormer { width, dim }.parameters(0, &|_| Tensor::new());
+    specs.iter().map(|spec| spec.shape.iter().product::<i64>() as u64).sum()
+}
+
+#[derive(Debug)]
+struct Module {
+    bottleneck: Bottleneck,
+    scale: Tensor,
+}
+
+const LIST: ParameterNames = ParameterNames("adaptformer_list");
+
+impl Tuner for AdaptFormer {
+    fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
+        let scale = LIST.spec(block, "scale", &[1], Init::Ones);
+        std::iter::once(scale).chain(Bottleneck::specs(LIST, block, self.width, self.dim)).collect()
+    }
+
+    fn attach(
+        &self,
+        block: usize,
+        trainables: &Trainables,
+        precision: Precision,
+    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+        let scale = LIST.get(trainables, block, "scale")?;
+        let bottleneck = Bottleneck::new(LIST, block, trainables, precision)?;
+        Ok(Some(Box::new(Module { bottleneck, scale })))
+    }
+}
+
+impl UnitTuner for Module {
+    fn beside_mlp(&self, x: &Tensor) -> Option<Tensor> {
+        Some(self.bottleneck.forward(x) * &self.scale)
+    }
+}

@@ -1,0 +1,33 @@
+//! The layer norms of the blocks, weights and biases.
+//!
+//! Official checkpoints number them over all blocks. The official code takes the norms of all blocks whatever its `partial`
+//! says; here `tuner.partial` holds.
+
+use super::{Tuner, TunerMethod};
+use crate::model::tower::Field;
+
+/// In the registry.
+pub const METHOD: TunerMethod = TunerMethod {
+    word: "layer_norm",
+    about: "The layer norms of the blocks.",
+    official: Some("ln_tuning"),
+    build: |_| Ok(Box::new(LayerNorms)),
+};
+
+#[derive(Debug)]
+struct LayerNorms;
+
+/// The norms of a block, in the order of the blocks' modules: weight and bias of each.
+const NORMS: [[Field; 2]; 2] =
+    [[Field::Norm1Weight, Field::Norm1Bias], [Field::Norm2Weight, Field::Norm2Bias]];
+
+impl Tuner for LayerNorms {
+    fn own_tensors(&self, block: usize, _: &[Field]) -> Vec<(Field, String)> {
+        let number = |place| block * NORMS.len() + place;
+        let of_norm = |(place, [weight, bias]): (usize, [Field; 2])| {
+            let name = |what: &str| format!("tuner.ln_tuned.{}.{what}", number(place));
+            [(weight, name("weight")), (bias, name("bias"))]
+        };
+        NORMS.into_iter().enumerate().flat_map(of_norm).collect()
+    }
+}

@@ -1,0 +1,117 @@
+//! LoRA (Hu et al., 2022, section 4.1): `W x + B A x / r` in place of `W x`, for queries and values or for both layers of the
+//! MLP.
+//!
+//! As the official code has it: the factors are stored transposed, `A` as `[in, r]` and `B` as `[r, out]`; `A` starts
+//! uniform in `+-1/sqrt(r)`, because that code takes `r` for the fan-in; `B` starts at zero; the factor is `1/r`.
+
+use super::bottleneck::adapter_dim;
+use super::{ParameterNames, Tuner, TunerMethod};
+use crate::model::precision::Precision;
+use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
+use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// In the registry.
+pub const ATTENTION: TunerMethod = TunerMethod {
+    word: "lora",
+    about: "Low-rank changes of the queries and values (LoRA).",
+    official: Some("lora"),
+    build: |settings| {
+        let width = settings.shape.width;
+        let part = |name, columns| Part { name, site: LinearSite::Qkv, columns };
+        let parts = vec![part("q", 0..width), part("v", 2 * width..3 * width)];
+        Ok(Box::new(Lora { list: ParameterNames("lora_list"), shape: settings.shape, dim: adapter_dim(settings), parts }))
+    },
+};
+
+/// In the registry.
+pub const MLP: TunerMethod = TunerMethod {
+    word: "lora_mlp",
+    about: "Low-rank changes of both layers of the MLP (LoRA).",
+    official: Some("lora_mlp"),
+    build: |settings| {
+        let TowerShape { width, hidden, .. } = settings.shape;
+        let first = Part { name: "1", site: LinearSite::Fc1, columns: 0..hidden };
+        let second = Part { name: "2", site: LinearSite::Fc2, columns: 0..width };
+        let (list, dim) = (ParameterNames("lora_mlp_list"), adapter_dim(settings));
+        Ok(Box::new(Lora { list, shape: settings.shape, dim, parts: vec![first, second] }))
+    },
+};
+
+/// One pair of factors: which outputs of which layer it changes.
+#[derive(Debug, Clone)]
+struct Part {
+    name: &'static str,
+    site: LinearSite,
+    columns: Range<i64>,
+}
+
+#[derive(Debug)]
+struct Lora {
+    list: ParameterNames,
+    shape: TowerShape,
+    dim: i64,
+    parts: Vec<Part>,
+}
+
+impl Tuner for Lora {
+    fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
+        let bound = 1.0 / (self.dim as f64).sqrt();
+        let of_part = |part: &Part| {
+            let (inputs, _) = part.site.sizes(&self.shape);
+            let outputs = part.columns.end - part.columns.start;
+            let spec = |factor: &str, shape: &[i64], init| {
+                self.list.spec(block, &format!("{}.lora_{factor}", part.name), shape, init)
+            };
+            [
+                spec("A", &[inputs, self.dim], Init::Uniform { bound }),
+                spec("B", &[self.dim, outputs], Init::Zeros),
+            ]
+        };
+        self.parts.iter().flat_map(of_part).collect()
+    }
+
+    fn attach(
+        &self,
+        block: usize,
+        trainables: &Trainables,
+        precision: Precision,
+    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+        let get = |part: &Part, factor: &str| {
+            self.list.get(trainables, block, &format!("{}.lora_{factor}", part.name))
+        };
+        let factors = self.parts.iter().map(|part| Ok((part.clone(), get(part, "A")?, get(part, "B")?)));
+        let factors = factors.collect::<Result<Vec<_>, UnknownParameter>>()?;
+        Ok(Some(Box::new(Module { factors, compute: precision.compute, scale: 1.0 / self.dim as f64 })))
+    }
+}
+
+#[derive(Debug)]
+struct Module {
+    factors: Vec<(Part, Tensor, Tensor)>,
+    compute: Kind,
+    scale: f64,
+}
+
+impl UnitTuner for Module {
+    /// All factors of a layer in two products: those of `A` side by side, those of `B` below each other, with zeros
+    /// where a factor changes nothing.
+    fn linear(&self, site: LinearSite, x: &Tensor, columns: &Range<i64>, y: Tensor) -> Tensor {
+        let acting = self.factors.iter().filter(|(part, ..)| {
+            part.site == site && part.columns.start < columns.end && columns.start < part.columns.end
+        });
+        let (mut down, mut up) = (Vec::new(), Vec::new());
+        for (part, a, b) in acting {
+            let (start, end) = (part.columns.start.max(columns.start), part.columns.end.min(columns.end));
+            let b = b.narrow(1, start - part.columns.start, end - start).to_kind(self.compute);
+            down.push(a.to_kind(self.compute));
+            up.push(b.constant_pad_nd([start - columns.start, columns.end - end]));
+        }
+        if down.is_empty() {
+            return y;
+        }
+        let low = x.to_kind(self.compute).matmul(&Tensor::cat(&down, 1));
+        y + low.matmul(&Tensor::cat(&up, 0)) * self.scale
+    }
+}

@@ -1,0 +1,115 @@
+//! SSF (Lian et al., 2022, section 3.2): `scale * y + shift` by channel, of the outputs of attention's layers, of the MLP's
+//! layers or of the norms.
+
+use super::{ParameterNames, Tuner, TunerMethod};
+use crate::model::precision::Precision;
+use crate::model::tower::{Field, LinearSite, NormSite, TowerShape, UnitTuner};
+use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use std::ops::Range;
+use tch::Tensor;
+
+/// In the registry.
+pub const ATTENTION: TunerMethod = TunerMethod {
+    word: "ssf_attn",
+    about: "Scale and shift after both layers of attention (SSF).",
+    official: Some("ssf_attn"),
+    build: |settings| {
+        let sites = vec![("attn_in", Site::Linear(LinearSite::Qkv)), ("attn_out", Site::Linear(LinearSite::Proj))];
+        Ok(Box::new(Ssf { list: ParameterNames("ssf_attn_list"), shape: settings.shape, sites }))
+    },
+};
+
+/// In the registry.
+pub const MLP: TunerMethod = TunerMethod {
+    word: "ssf_mlp",
+    about: "Scale and shift after both layers of the MLP (SSF).",
+    official: Some("ssf_mlp"),
+    build: |settings| {
+        let sites = vec![("mlp_in", Site::Linear(LinearSite::Fc1)), ("mlp_out", Site::Linear(LinearSite::Fc2))];
+        Ok(Box::new(Ssf { list: ParameterNames("ssf_mlp_list"), shape: settings.shape, sites }))
+    },
+};
+
+/// In the registry.
+pub const NORMS: TunerMethod = TunerMethod {
+    word: "ssf_ln",
+    about: "Scale and shift after both norms (SSF).",
+    official: Some("ssf_ln"),
+    build: |settings| {
+        let sites = vec![("ln_1", Site::Norm(NormSite::First)), ("ln_2", Site::Norm(NormSite::Second))];
+        Ok(Box::new(Ssf { list: ParameterNames("ssf_ln_list"), shape: settings.shape, sites }))
+    },
+};
+
+/// Spread of the first values around 1 and 0.
+const STD: f64 = 0.02;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Site {
+    Linear(LinearSite),
+    Norm(NormSite),
+}
+
+#[derive(Debug)]
+struct Ssf {
+    list: ParameterNames,
+    shape: TowerShape,
+    sites: Vec<(&'static str, Site)>,
+}
+
+impl Tuner for Ssf {
+    fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
+        let of_site = |(name, site): &(&str, Site)| {
+            let channels = match site {
+                Site::Linear(site) => site.sizes(&self.shape).1,
+                Site::Norm(_) => self.shape.width,
+            };
+            let spec = |what: &str, mean| {
+                let init = Init::Normal { mean, std: STD };
+                self.list.spec(block, &format!("{name}.{what}"), &[channels], init)
+            };
+            [spec("scale", 1.0), spec("shift", 0.0)]
+        };
+        self.sites.iter().flat_map(of_site).collect()
+    }
+
+    fn attach(
+        &self,
+        block: usize,
+        trainables: &Trainables,
+        _: Precision,
+    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+        let get = |name: &str, what: &str| self.list.get(trainables, block, &format!("{name}.{what}"));
+        let factors = self.sites.iter().map(|(name, site)| Ok((*site, get(name, "scale")?, get(name, "shift")?)));
+        Ok(Some(Box::new(Module { factors: factors.collect::<Result<_, UnknownParameter>>()? })))
+    }
+}
+
+#[derive(Debug)]
+struct Module {
+    factors: Vec<(Site, Tensor, Tensor)>,
+}
+
+impl Module {
+    fn apply(&self, site: Site, columns: Option<&Range<i64>>, y: Tensor) -> Tensor {
+        let Some((_, scale, shift)) = self.factors.iter().find(|(its, ..)| *its == site) else { return y };
+        let of = |values: &Tensor| {
+            let values = columns.map_or_else(
+                || values.shallow_clone(),
+                |columns| values.narrow(0, columns.start, columns.end - columns.start),
+            );
+            values.to_kind(y.kind())
+        };
+        &y * of(scale) + of(shift)
+    }
+}
+
+impl UnitTuner for Module {
+    fn linear(&self, site: LinearSite, _: &Tensor, columns: &Range<i64>, y: Tensor) -> Tensor {
+        self.apply(Site::Linear(site), Some(columns), y)
+    }
+
+    fn norm(&self, site: NormSite, y: Tensor) -> Tensor {
+        self.apply(Site::Norm(site), None, y)
+    }
+}

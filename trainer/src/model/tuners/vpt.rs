@@ -1,0 +1,91 @@
+//! Visual prompts (Jia et al., 2022, section 3.2): trained tokens behind those of the image.
+//!
+//! Deep prompts are put behind the image's tokens in each block, in place of those of the block before. Shallow prompts
+//! are put there once, before the first tuned block, and go through all blocks that follow. As in the official code they
+//! come after the patches, not after the class token.
+
+use super::{ParameterNames, Settings, Tuner, TunerMethod};
+use crate::model::precision::Precision;
+use crate::model::tower::{Field, UnitTuner};
+use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use tch::Tensor;
+
+/// In the registry.
+pub const SHALLOW: TunerMethod = TunerMethod {
+    word: "vpt_shallow",
+    about: "Prompts that enter before the first tuned block (VPT-shallow).",
+    official: Some("vpt_shallow"),
+    build: |settings| Ok(Box::new(Vpt::new(settings, Some(settings.layers.start)))),
+};
+
+/// In the registry.
+pub const DEEP: TunerMethod = TunerMethod {
+    word: "vpt_deep",
+    about: "Prompts of its own for each block (VPT-deep).",
+    official: Some("vpt_deep"),
+    build: |settings| Ok(Box::new(Vpt::new(settings, None))),
+};
+
+/// LIFT's number of prompts, where the settings leave it open.
+const AUTO_LENGTH: i64 = 10;
+
+#[derive(Debug)]
+struct Vpt {
+    /// The only block with prompts of its own, if they are shallow.
+    only: Option<usize>,
+    length: i64,
+    width: i64,
+    /// Tokens of the image.
+    tokens: i64,
+    bound: f64,
+}
+
+const LIST: ParameterNames = ParameterNames("vpt_list");
+
+impl Vpt {
+    fn new(settings: &Settings, only: Option<usize>) -> Self {
+        let shape = settings.shape;
+        let length = if settings.vpt_len == 0 { AUTO_LENGTH } else { i64::from(settings.vpt_len) };
+        let inputs = (3 * shape.patch * shape.patch + shape.width) as f64;
+        Self { only, length, width: shape.width, tokens: shape.tokens, bound: (6.0 / inputs).sqrt() }
+    }
+
+    fn has_prompts(&self, block: usize) -> bool {
+        self.only.is_none_or(|only| only == block)
+    }
+}
+
+impl Tuner for Vpt {
+    fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
+        let init = Init::Uniform { bound: self.bound };
+        let spec = LIST.spec(block, "prompt", &[self.length, self.width], init);
+        Some(spec).filter(|_| self.has_prompts(block)).into_iter().collect()
+    }
+
+    fn attach(
+        &self,
+        block: usize,
+        trainables: &Trainables,
+        _: Precision,
+    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+        if !self.has_prompts(block) {
+            return Ok(None);
+        }
+        let prompt = LIST.get(trainables, block, "prompt")?;
+        Ok(Some(Box::new(Prompts { prompt, tokens: self.tokens })))
+    }
+}
+
+#[derive(Debug)]
+struct Prompts {
+    prompt: Tensor,
+    tokens: i64,
+}
+
+impl UnitTuner for Prompts {
+    fn enter(&self, x: Tensor) -> Tensor {
+        let own = x.narrow(1, 0, self.tokens);
+        let prompts = self.prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(x.kind());
+        Tensor::cat(&[own, prompts], 1)
+    }
+}
