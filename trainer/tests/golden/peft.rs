@@ -47,7 +47,7 @@ pub fn tuners_of(case: &Case, base: &Settings) -> Tuners {
     let settings = Settings {
         adapter_dim: number("adapter_dim") as u32,
         vpt_len: number("vpt_len") as u32,
-        mask_ratio: config["mask_ratio"].as_f64().unwrap_or(0.0),
+        mask_ratio: ratio(&config["mask_ratio"]),
         mask_seed: number("mask_seed"),
         ..base.clone()
     };
@@ -60,6 +60,15 @@ pub fn tuners_of(case: &Case, base: &Settings) -> Tuners {
         tuners.push((method.build)(&settings).unwrap(), layers);
     }
     tuners
+}
+
+/// A number, or a fraction in words.
+fn ratio(value: &Value) -> f64 {
+    let fraction = || {
+        let (part, whole) = value.as_str()?.split_once('/')?;
+        Some(part.parse::<f64>().ok()? / whole.parse::<f64>().ok()?)
+    };
+    value.as_f64().or_else(fraction).unwrap_or(0.0)
 }
 
 fn partial(case: &Case, depth: usize) -> Range<usize> {

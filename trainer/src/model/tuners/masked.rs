@@ -10,6 +10,7 @@ use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
 use std::ops::Range;
+use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 /// In the registry.
@@ -66,7 +67,9 @@ struct Mask {
 impl Mask {
     /// Those of all linear layers of the blocks, in the order of computation.
     fn all(shape: &TowerShape, layers: Range<usize>, ratio: f64, seed: u64) -> Vec<[Self; 4]> {
-        // libtorch's own generator: the places are those of the official code.
+        // libtorch's own generator, for the places of the official code. The process has one, and nothing else draws from it.
+        static GENERATOR: Mutex<()> = Mutex::new(());
+        let _alone = GENERATOR.lock();
         tch::manual_seed(seed as i64);
         let of_layer = |site: LinearSite| {
             let (inputs, outputs) = site.sizes(shape);
