@@ -73,6 +73,16 @@ pub enum ConfigError {
         /// What to write instead, with its own punctuation.
         hint: String,
     },
+    /// A file gives a key by two names.
+    #[error("`{former}` is another name of `{key}`, and {place} gives both; keep `{key}`")]
+    BothNames {
+        /// The key.
+        key: &'static str,
+        /// Its former name.
+        former: &'static str,
+        /// The file.
+        place: Origin,
+    },
     /// A value of another type than the key takes.
     #[error("`{key}` expects {expected}; found {found} (from {origin}){}", did_you_mean(*nearest))]
     WrongType {
@@ -93,7 +103,7 @@ pub enum ConfigError {
         /// The key.
         key: String,
         /// The range.
-        expected: &'static str,
+        expected: String,
         /// What was found.
         found: String,
         /// Where the value comes from.

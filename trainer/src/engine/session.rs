@@ -19,21 +19,24 @@ use super::sameness::{same_backbone, same_configuration, same_data, same_program
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
-use crate::config::{
-    Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
-    Resolved, TunerKind as TunerName, auto_adapter_dim,
-};
+use super::head_init::{HeadInits, class_mean, random, text};
+use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
+use crate::model::heads::prompt::Prompt;
+use crate::model::heads::{cosine, zero_shot};
 use crate::model::loss::Loss;
+use crate::model::losses::{self, logit_adjusted::Prior};
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tuner::TunerKind;
+use crate::model::tuners;
 use crate::model::{self, Model, ModelSpec};
+use crate::options::Chosen;
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -199,16 +202,14 @@ impl Session {
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
     pub fn loss(&self, epoch: u64) -> Loss {
-        let (kind, device) = (self.model.precision().parameters, self.model.device());
-        let prior = match (self.config.loss.kind, self.config.loss.prior) {
-            (LossKind::CrossEntropy, _) => return Loss::CrossEntropy,
-            (LossKind::LogitAdjusted, Prior::Sampler) => self.order.distribution(epoch),
-            (LossKind::LogitAdjusted, Prior::Counts) => {
-                self.train_counts().into_iter().map(|n| n as f64).collect()
-            }
+        let frequencies = |prior| match prior {
+            Prior::Sampler => self.order.distribution(epoch),
+            Prior::Counts => self.train_counts().into_iter().map(|n| n as f64).collect(),
         };
-        let loss = Loss::logit_adjusted(&prior, self.config.loss.tau, kind, device);
-        loss.of_classes(&self.model.classes())
+        let (kind, device) = (self.model.precision().parameters, self.model.device());
+        let site = losses::Site { frequencies: &frequencies, kind, device };
+        let make = self.config.loss.kind.method().make;
+        make(&self.config.methods, &site).of_classes(&self.model.classes())
     }
 
     /// The view of test images.
@@ -311,17 +312,14 @@ fn precision(config: &Config) -> Precision {
 
 pub(crate) fn tuner(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerKind, Failure> {
     let depth = file.layers();
-    let layers = config.tuner.partial.blocks(depth).map_err(Failure::input)?;
-    Ok(match config.tuner.kind {
-        TunerName::None => TunerKind::None,
-        TunerName::Full => TunerKind::Full { layers },
-        TunerName::Adaptformer => {
-            // LIFT divides by the full depth, also where `partial` tunes fewer blocks.
-            let auto = auto_adapter_dim(classes as u64, depth as u64);
-            let dim = if config.tuner.adapter_dim > 0 { u64::from(config.tuner.adapter_dim) } else { auto };
-            TunerKind::AdaptFormer { dim: dim as i64, layers }
-        }
-    })
+    let blocks = config.tuner.partial.blocks(depth).map_err(Failure::input)?;
+    let site = tuners::Site { blocks, depth, classes };
+    let mut made = config.tuner.kinds.iter().map(|method| (method.make)(&config.methods, &site));
+    match (made.next(), made.next()) {
+        (None, _) => Ok(TunerKind::None),
+        (Some(tuner), None) => Ok(tuner),
+        _ => Err(Failure::input("tuner.kinds lists several tuners, of which none goes with another; choose one")),
+    }
 }
 
 /// How the backbone is loaded for this configuration and tuner.
@@ -371,9 +369,10 @@ impl Start<'_> {
         let text = backbone.text.take();
         // First values that other ones replace are not computed.
         let starts = self.purpose == Purpose::Train;
-        let init = if starts { config.head.init.resolve(text.is_some()) } else { HeadInit::Random };
-        let zero_shot = config.head.kind == HeadKind::ZeroShot;
-        let text = if zero_shot || init == HeadInit::Text {
+        let random = Chosen::of(&random::METHOD);
+        let init = if starts { config.head.init.resolve(text.is_some()) } else { random };
+        let zero_shot = config.head.kind.is(&zero_shot::METHOD);
+        let text = if zero_shot || init.is(&text::METHOD) {
             Some(self.class_features(text.as_ref())?)
         } else {
             None
@@ -382,7 +381,7 @@ impl Start<'_> {
             Some((features, scale)) if zero_shot => {
                 model::HeadKind::ZeroShot { text: features.shallow_clone(), scale: scale.shallow_clone() }
             }
-            _ => model::HeadKind::Cosine { scale: config.head.scale },
+            _ => model::HeadKind::Cosine { scale: config.options::<cosine::Options>().scale },
         };
         let spec = ModelSpec {
             tuner,
@@ -403,16 +402,16 @@ impl Start<'_> {
     /// First rows of the cosine head; `None` leaves the random ones.
     fn head_rows(
         &mut self,
-        init: HeadInit,
+        init: Chosen<HeadInits>,
         text: Option<(Tensor, Tensor)>,
         model: &Model,
         shards: Option<&Shards>,
     ) -> Result<Option<Tensor>, Failure> {
-        Ok(match (init, text, &model.vision().projection) {
-            (HeadInit::Text, Some((features, _)), Some(projection)) => Some(text_rows(&features, projection)),
-            (HeadInit::ClassMean, ..) => Some(self.class_means(model, shards)?),
-            _ => None,
-        })
+        if init.is(&class_mean::METHOD) {
+            return self.class_means(model, shards).map(Some);
+        }
+        let text = text.zip(model.vision().projection.as_ref()).filter(|_| init.is(&text::METHOD));
+        Ok(text.map(|((features, _), projection)| text_rows(&features, projection)))
     }
 
     /// Unit text features of the classes, and the factor on cosines.
@@ -423,8 +422,8 @@ impl Start<'_> {
         })?;
         let ids = agreed(&self.rank.control, || {
             let tokenizer = sources::tokenizer(self.config)?;
-            let prompt = &self.config.head.prompt;
-            class_tokens(tower, &tokenizer, prompt, self.class_names).map_err(Failure::input)
+            let Prompt { prompt } = self.config.options();
+            class_tokens(tower, &tokenizer, &prompt, self.class_names).map_err(Failure::input)
         })?;
         Ok((text_features(tower, &ids, self.rank.group.as_ref())?, tower.scale()))
     }

@@ -4,15 +4,18 @@ pub mod adaptformer;
 pub mod backbone_config;
 pub mod block;
 pub mod head;
+pub mod heads;
 pub mod layers;
 pub mod loading;
 pub mod loss;
+pub mod losses;
 pub mod precision;
 pub mod slices;
 pub mod text;
 pub mod tokenizer;
 pub mod trainables;
 pub mod tuner;
+pub mod tuners;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;

@@ -1,33 +1,20 @@
-//! `[tuner]`: what is trained beside the head.
+//! `[tuner]`: what is trained beside the head. The options of single tuners stand in their files.
 
-use super::super::kind::Kind;
-use super::super::section::{section, words};
+use crate::model::tuners::{Tuners, adaptformer};
+use crate::options::{Kind, Several, none_of, section};
 use std::ops::Range;
 use toml::Value;
 
 section! {
     /// What is trained beside the head.
     pub struct Tuner in "tuner" {
-        /// Which modules are trained.
-        pub kind: TunerKind,
-        /// Bottleneck width of the adapters; 0 chooses 2^max(0, floor(log2(classes / (2 layers)))), as LIFT.
-        /// Takes effect with `tuner.kind = "adaptformer"`.
-        pub adapter_dim: u32,
-        /// Which blocks are tuned: `"all"`, a number for the last blocks, or `[first, end]` for the blocks
-        /// from `first`, counted from 0, to before `end`. Takes effect unless `tuner.kind = "none"`.
-        pub partial: Partial,
-    }
-}
-
-words! {
-    /// Which modules are trained beside the head.
-    pub enum TunerKind {
-        /// A bottleneck beside the MLP of each block (LIFT).
-        Adaptformer = "adaptformer",
-        /// Every tensor of the blocks.
-        Full = "full",
-        /// Nothing; the backbone stays as it is.
-        None = "none",
+        /// Which modules are trained: a word, or a list of words.
+        #[formerly("tuner.kind")]
+        pub kinds: Several<Tuners> = Several::of(&adaptformer::METHOD),
+        /// Which blocks are tuned. `"all"`, a number for the last blocks, or `[first, end]` for the blocks from `first`,
+        /// counted from 0, to before `end`.
+        #[needs(none_of("tuner.kinds", &["none"]))]
+        pub partial: Partial = Partial::All,
     }
 }
 
@@ -96,39 +83,9 @@ impl Kind for Partial {
     }
 }
 
-/// LIFT's bottleneck width for `tuner.adapter_dim = 0`: 2^max(0, floor(log2(classes / (2 layers)))).
-///
-/// `layers` is the depth of the model, also where `tuner.partial` tunes fewer, as in LIFT's published code.
-pub fn auto_adapter_dim(classes: u64, layers: u64) -> u64 {
-    let ratio = classes / layers.saturating_mul(2).max(1);
-    ratio.checked_ilog2().map_or(1, |power| 1 << power)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn adapter_dim_is_that_of_the_published_table() {
-        let twelve = [(100, 4), (365, 8), (1000, 32), (8142, 256)];
-        for (classes, dim) in twelve {
-            assert_eq!(auto_adapter_dim(classes, 12), dim, "{classes} classes");
-        }
-        assert_eq!(auto_adapter_dim(100, 4), 8);
-        assert_eq!(auto_adapter_dim(1, 12), 1);
-        assert_eq!(auto_adapter_dim(0, 0), 1);
-        assert_eq!(auto_adapter_dim(u64::MAX, u64::MAX), 1);
-    }
-
-    #[test]
-    fn adapter_dim_follows_the_formula() {
-        for layers in 1..40_u64 {
-            for classes in 1..2000_u64 {
-                let power = (classes as f64 / (2 * layers) as f64).log2().floor().max(0.0);
-                assert_eq!(auto_adapter_dim(classes, layers), 2_u64.pow(power as u32), "{classes} {layers}");
-            }
-        }
-    }
 
     #[test]
     fn partial_names_blocks_as_the_published_code() {

@@ -1,7 +1,7 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
 use super::{ComputeTime, Link, all_reduce_bytes};
-use crate::config::auto_adapter_dim;
+use crate::model::tuners::bottleneck::auto_adapter_dim;
 use crate::engine::placement::{Sizes, wire_bytes};
 use crate::model::adaptformer::AdaptFormer;
 use crate::model::loading::block_elements;
