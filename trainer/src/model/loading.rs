@@ -8,10 +8,10 @@ use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
 use super::tower::{BlockNames, Field, Tower, TowerShape};
 use super::trainables::ParameterSpec;
-use super::tuners::Tuners;
+use super::tuners::TunerSet;
 use super::vision::{Stem, VisionTower};
-use std::collections::BTreeMap;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
+use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// What to load, and how.
@@ -124,7 +124,7 @@ pub fn load(
     tensors: &NamedTensors,
     layout: Layout,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<Backbone, WeightsError> {
     let mut reader = Reader::new(tensors, options.device);
     let shape = tower_shape(tensors, layout, options.config.resolution)?;
@@ -133,14 +133,7 @@ pub fn load(
     let text =
         text.map(|config| load_text(&mut reader, tensors, shape.joint, config, options)).transpose()?;
     let all_zero = reader.finish(|name| ignorable(name, layout))?;
-    Ok(Backbone {
-        vision: Box::new(tower),
-        text,
-        names: family(layout).names,
-        slices,
-        parameters,
-        all_zero,
-    })
+    Ok(Backbone { vision: Box::new(tower), text, names: family(layout).names, slices, parameters, all_zero })
 }
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
@@ -206,7 +199,7 @@ fn load_vision(
     layout: Layout,
     shape: TowerShape,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<LoadedTower, WeightsError> {
     let family = family(layout);
     let (width, kind) = (shape.width, options.precision.parameters);
@@ -233,7 +226,7 @@ fn load_blocks(
     family: &'static Family,
     shape: TowerShape,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<LoadedBlocks, WeightsError> {
     let precision = options.precision;
     let (config, attention) = (options.config.vision, Attention::Full);

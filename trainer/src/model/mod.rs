@@ -3,9 +3,11 @@
 pub mod backbone_config;
 pub mod block;
 pub mod head;
+pub mod heads;
 pub mod layers;
 pub mod loading;
 pub mod loss;
+pub mod losses;
 pub mod precision;
 pub mod slices;
 pub mod text;
@@ -22,9 +24,9 @@ use precision::Precision;
 use slices::Slices;
 use std::ops::Range;
 use tch::{Device, Tensor};
-use trainables::{Trainables, UnknownParameter};
 use tower::{BlockNames, Field, Tower, UnitTuner};
-use tuners::Tuners;
+use trainables::{Trainables, UnknownParameter};
+use tuners::TunerSet;
 use vision::PixelNorm;
 
 /// Which head a model gets.
@@ -48,7 +50,7 @@ pub enum HeadKind {
 #[derive(Debug)]
 pub struct ModelSpec {
     /// What is trained beside the head: the tuners that the backbone was loaded for.
-    pub tuners: Tuners,
+    pub tuners: TunerSet,
     /// The classifier.
     pub head: HeadKind,
     /// The classes.
@@ -83,7 +85,7 @@ pub struct Model {
     names: BlockNames,
     /// What acts inside each block.
     units: Vec<Vec<Box<dyn UnitTuner>>>,
-    tuners: Tuners,
+    tuners: TunerSet,
     head: Head,
     pixels: PixelNorm,
     trainables: Trainables,
@@ -243,7 +245,7 @@ impl Model {
     }
 
     /// What is trained beside the head.
-    pub fn tuners(&self) -> &Tuners {
+    pub fn tuners(&self) -> &TunerSet {
         &self.tuners
     }
 
