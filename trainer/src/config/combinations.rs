@@ -47,18 +47,13 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Entry>) -> R
 /// Refuses what is missing.
 pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
     let Config { data, model, head, .. } = config;
-    let required =
-        |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });
+    let required = |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });
     if data.layout != Layout::Demo && data.root.is_none() {
         return required("data.root", "it is the folder that holds the data set", "FOLDER");
     }
     if data.layout == Layout::Lists {
         if data.train_list.is_none() {
-            return required(
-                "data.train_list",
-                "`data.layout = \"lists\"` needs the training list",
-                "FILE",
-            );
+            return required("data.train_list", "`data.layout = \"lists\"` needs the training list", "FILE");
         }
         if data.test_list.is_none() {
             return required("data.test_list", "`data.layout = \"lists\"` needs the test list", "FILE");

@@ -70,13 +70,7 @@ impl Layers {
         self.insert(key, value_of_flag(key, text), origin, start)
     }
 
-    fn insert(
-        &mut self,
-        key: &Key,
-        value: Value,
-        origin: Origin,
-        start: &Start,
-    ) -> Result<(), ConfigError> {
+    fn insert(&mut self, key: &Key, value: Value, origin: Origin, start: &Start) -> Result<(), ConfigError> {
         if !key.accepts(&value) {
             return Err(wrong_type(key, &value, origin));
         }
@@ -118,10 +112,8 @@ fn value_of_flag(key: &Key, text: &str) -> Value {
 pub(super) fn wrong_type(key: &Key, value: &Value, origin: Origin) -> ConfigError {
     let words = (key.words)();
     let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-    let unknown = values
-        .iter()
-        .filter_map(Value::as_str)
-        .find(|text| words.iter().all(|word| word.word != *text));
+    let unknown =
+        values.iter().filter_map(Value::as_str).find(|text| words.iter().all(|word| word.word != *text));
     let nearest = unknown.and_then(|text| nearest(text, words.iter().map(|word| word.word)));
     let (expected, found) = ((key.expected)(), describe(value));
     ConfigError::WrongType { key: key.name.to_owned(), expected, found, origin, nearest }

@@ -3,9 +3,9 @@
 use super::failure::Failure;
 use super::rank::Rank;
 use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
-use crate::model::heads::zero_shot;
 use crate::data::order::shard::share;
 use crate::model::head::Classes;
+use crate::model::heads::zero_shot;
 use crate::model::slices::Part;
 use collectives::{ProcessGroup, ReduceOp};
 use std::rc::Rc;

@@ -7,6 +7,7 @@ use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, Plan};
 use super::frozen::FrozenWeights;
+use super::head_init::{HeadInits, class_mean, random, text};
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
 use super::memory::Limits;
@@ -19,16 +20,15 @@ use super::sameness::{same_backbone, same_configuration, same_data, same_program
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
-use super::head_init::{HeadInits, class_mean, random, text};
 use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
-use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
 use crate::model::heads::prompt::Prompt;
 use crate::model::heads::{cosine, zero_shot};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
 use crate::model::loss::Loss;
 use crate::model::losses::{self, logit_adjusted::Prior};
 use crate::model::precision::Precision;
@@ -318,7 +318,9 @@ pub(crate) fn tuner(config: &Config, file: &BackboneFile, classes: usize) -> Res
     match (made.next(), made.next()) {
         (None, _) => Ok(TunerKind::None),
         (Some(tuner), None) => Ok(tuner),
-        _ => Err(Failure::input("tuner.kinds lists several tuners, of which none goes with another; choose one")),
+        _ => Err(Failure::input(
+            "tuner.kinds lists several tuners, of which none goes with another; choose one",
+        )),
     }
 }
 

@@ -33,7 +33,9 @@ pub fn words<T: Kind + Display>(range: &impl RangeBounds<T>) -> String {
         Bound::Unbounded => None,
     };
     match (start, end, low, high) {
-        (Bound::Included(low), Bound::Included(high), ..) => format!("from {} to {}", number(low), number(high)),
+        (Bound::Included(low), Bound::Included(high), ..) => {
+            format!("from {} to {}", number(low), number(high))
+        }
         (.., Some(low), Some(high)) => format!("{low} and {high}"),
         (.., low, high) => low.or(high).unwrap_or_else(|| "anything".to_owned()),
     }

@@ -112,8 +112,9 @@ impl<R: Registry> fmt::Display for Chosen<R> {
 
 impl<R: Registry> Kind for Chosen<R> {
     fn words() -> Vec<Word> {
-        let word = |method: &&'static Method<R::Make>| {
-            Word { word: method.word, about: std::slice::from_ref(&method.about) }
+        let word = |method: &&'static Method<R::Make>| Word {
+            word: method.word,
+            about: std::slice::from_ref(&method.about),
         };
         R::METHODS.iter().map(word).collect()
     }

@@ -32,7 +32,8 @@ impl<T: Kind> Kind for OrFile<T> {
             return Some(Self::Word(word));
         }
         let path = Path::new(value.as_str()?);
-        let is_file = path.extension().is_some() || path.parent().is_some_and(|folder| folder != Path::new(""));
+        let is_file =
+            path.extension().is_some() || path.parent().is_some_and(|folder| folder != Path::new(""));
         (is_file && !value.as_str()?.contains('\0')).then(|| Self::File(path.to_owned()))
     }
 

@@ -1,7 +1,7 @@
 //! `[checkpoint]`: what a run saves of itself on its way.
 
-use super::head::TRAINED;
 use super::MAX_COUNT;
+use super::head::TRAINED;
 use crate::options::{section, words};
 
 section! {

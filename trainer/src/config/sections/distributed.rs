@@ -1,7 +1,7 @@
 //! `[distributed]`: several ranks.
 
-use super::head::TRAINED;
 use super::MAX_COUNT;
+use super::head::TRAINED;
 use crate::options::{Needs, none_of, section, words};
 use std::ops::Bound::{Excluded, Included};
 

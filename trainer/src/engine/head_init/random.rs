@@ -3,10 +3,5 @@
 use crate::options::Method;
 
 /// This start.
-pub const METHOD: Method<()> = Method {
-    word: "random",
-    about: "Random rows of unit length.",
-    official: &[],
-    options: &[],
-    make: (),
-};
+pub const METHOD: Method<()> =
+    Method { word: "random", about: "Random rows of unit length.", official: &[], options: &[], make: () };

@@ -5,7 +5,7 @@ use crate::options::section;
 section! {
     /// The bottleneck of adapters.
     pub struct Bottleneck in "tuner" {
-        /// Bottleneck width of the adapters; 0 is LIFT's rule. That is 2^max(0, floor(log2(classes / (2 layers)))).
+        /// Bottleneck width of the adapters; 0 is LIFT's rule. The rule is 2^max(0, floor(log2(classes / (2 layers)))).
         #[range(..=1 << 20)]
         pub adapter_dim: u32 = 0,
     }

@@ -1,11 +1,11 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
 use super::{ComputeTime, Link, all_reduce_bytes};
-use crate::model::tuners::bottleneck::auto_adapter_dim;
 use crate::engine::placement::{Sizes, wire_bytes};
 use crate::model::adaptformer::AdaptFormer;
 use crate::model::loading::block_elements;
 use crate::model::slices::RING;
+use crate::model::tuners::bottleneck::auto_adapter_dim;
 use serde::Serialize;
 
 /// Bytes of a number that is trained or reduced, and of a frozen one in bf16.
