@@ -69,7 +69,7 @@ fn write_words(page: &mut String, key: &Key) {
 fn takes(key: &Key) -> String {
     match key.limit {
         _ if !(key.words)().is_empty() => "see below".to_owned(),
-        Some(limit) => format!("{}; {}", (key.expected)(), (limit.words)()),
+        Some(limit) => format!("{}{}", (key.noun)(), (limit.words)()),
         None => (key.expected)(),
     }
 }

@@ -42,9 +42,9 @@ pub const fn holds(cause: &'static str, words: &'static str, test: fn(&Values) -
 }
 
 impl Needs {
-    /// The same, of so many options that it is documented once for all of them.
+    /// The same, but documentation says it elsewhere than beside the option.
     #[must_use]
-    pub const fn documented_once(self) -> Self {
+    pub const fn documented_elsewhere(self) -> Self {
         Self { is_documented: false, ..self }
     }
 

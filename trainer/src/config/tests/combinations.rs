@@ -57,12 +57,12 @@ fn model_and_tuner_settings_that_would_change_nothing() {
         idle("model.weights=w", "model.kind = \"demo\"", "configs/model/demo.toml")
     );
     for set in ["tuner.adapter_dim=8", "tuner.partial=2"] {
-        let none = idle(set, "tuner.kind = \"none\"", "configs/method/classifier.toml");
+        let none = idle(set, "tuner.kinds = \"none\"", "configs/method/classifier.toml");
         assert_eq!(refusal(&demo("classifier", &[set])), none);
     }
     assert_eq!(
         refusal(&demo("full", &["tuner.adapter_dim=8"])),
-        idle("tuner.adapter_dim=8", "tuner.kind = \"full\"", "configs/method/full.toml")
+        idle("tuner.adapter_dim=8", "tuner.kinds = \"full\"", "configs/method/full.toml")
     );
     resolved(&demo("full", &["tuner.partial=2"]));
     resolved(&demo("lift", &["tuner.partial=2", "tuner.adapter_dim=8"]));
@@ -147,7 +147,7 @@ fn settings_that_exclude_each_other() {
     assert_eq!(
         refusal(&demo("zero_shot", &["tuner.kind=full"])),
         format!(
-            "`tuner.kind = \"full\"` (from --set tuner.kind=full) cannot go with {zero_shot}: zero-shot \
+            "`tuner.kinds = \"full\"` (from --set tuner.kind=full) cannot go with {zero_shot}: zero-shot \
              classification trains nothing; leave out one of them, or choose another method"
         )
     );

@@ -4,6 +4,7 @@ mod changed;
 mod combinations;
 mod files;
 mod layers;
+mod options;
 mod presets;
 mod refusals;
 mod round_trip;
