@@ -3,7 +3,7 @@
 use super::origin::PresetKind;
 use super::presets::Presets;
 use super::tables::{Table, tables, users};
-use crate::options::{Key, OnResume, render, sentences, settings};
+use crate::options::{Key, Needs, OnResume, render, sentences, settings};
 use std::fmt::Write;
 
 const HEAD: &str = include_str!("reference_head.md");
@@ -77,7 +77,7 @@ fn takes(key: &Key) -> String {
 /// What a key is, and what else is to be known of it.
 fn meaning(key: &Key) -> String {
     let mut text = sentences(key.about);
-    let needed = key.needs.iter().filter(|needs| needs.is_documented).map(|needs| needs.sentence());
+    let needed = key.needs.iter().filter(|needs| needs.is_documented).map(Needs::sentence);
     let conditions: Vec<_> = needed.chain(of_methods(key)).collect();
     if !conditions.is_empty() {
         let _ = write!(text, " Takes effect {}.", conditions.join(", and "));

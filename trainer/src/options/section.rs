@@ -80,7 +80,7 @@ pub enum OnResume {
     Free,
 }
 
-/// A struct whose fields are keys; made by [`section!`](super::section).
+/// A struct whose fields are keys; made by `section!`.
 pub trait Declared: Default {
     /// Name, documentation and keys.
     const SECTION: Section;
