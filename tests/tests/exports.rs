@@ -148,7 +148,7 @@ fn a_checkpoint_of_another_tuner_is_refused_before_data_and_backbone_are_read() 
         }
         let said = refused(&mut command);
         assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
-        assert!(said.contains("does not fit tuner.kinds=[full]"), "{said}");
-        assert!(said.contains("tuner.kinds=[\"adaptformer\"], tuner.adapter_dim=3"), "{said}");
+        assert!(said.contains("does not fit tuner.kinds=[full], head.kind=cosine"), "{said}");
+        assert!(said.contains("--set 'tuner.kinds=[\"adaptformer\"]' --set tuner.adapter_dim=3"), "{said}");
     }
 }

@@ -71,5 +71,8 @@ fn options(config: &Config) -> Options {
         HeadKind::Cosine => HeadTensors::Weight,
         HeadKind::ZeroShot => HeadTensors::None,
     };
-    Options { kinds, head_kind: config.head.kind.to_string(), head }
+    // A width of 0 is found by a rule that needs the model.
+    let widths = [("tuner.adapter_dim", config.tuner.adapter_dim as usize)];
+    let widths = widths.into_iter().filter(|(_, width)| *width > 0).collect();
+    Options { kinds, head_kind: config.head.kind.to_string(), head, widths }
 }

@@ -43,10 +43,7 @@ pub enum TrainedError {
         contents: Box<Contents>,
     },
     /// Trained with other tuners or another kind of head than the configuration's.
-    #[error(
-        "{file}: does not fit tuner.kinds=[{}] with head.kind={}: {contents}",
-        .options.kinds.join(", "), .options.head_kind
-    )]
+    #[error("{file}: does not fit {options}: {contents}")]
     Options {
         /// The file.
         file: String,
@@ -374,6 +371,6 @@ mod tests {
         let trainables = Trainables::new(vec![spec], Kind::Float, Device::Cpu, 0);
         let error = TrainedFile::read(&path).unwrap().load_into(&trainables, None).unwrap_err().to_string();
         assert!(error.contains("is [128, 8], expected [128, 4]"), "{error}");
-        assert!(error.contains("tuner.kinds=[\"lora\"], tuner.adapter_dim=8"), "{error}");
+        assert!(error.contains("'tuner.kinds=[\"lora\"]' --set tuner.adapter_dim=8"), "{error}");
     }
 }

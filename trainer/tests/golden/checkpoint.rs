@@ -57,7 +57,10 @@ fn options(config: &Value) -> Options {
         Some("LinearClassifier") => ("linear", HeadTensors::WeightAndBias),
         _ => ("cosine", HeadTensors::Weight),
     };
-    Options { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head }
+    let widths = [("tuner.adapter_dim", "adapter_dim"), ("tuner.vpt_len", "vpt_len")];
+    let widths =
+        widths.into_iter().filter_map(|(ours, official)| Some((ours, config[official].as_u64()? as usize)));
+    Options { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head, widths: widths.collect() }
 }
 
 /// Every checkpoint of LIFT on a ViT, whether its tuner can be used here or not: read, recognised, and written again.
@@ -77,10 +80,8 @@ fn golden_checkpoint_says_its_options_and_is_written_again() {
             let (contents, options) = (file.contents(), options(config));
             assert_eq!(contents.kinds, options.kinds, "{name}");
             assert_eq!(contents.head, options.head, "{name}");
-            for (key, option) in [("adapter_dim", "tuner.adapter_dim"), ("vpt_len", "tuner.vpt_len")] {
-                if let Some(value) = config[key].as_u64() {
-                    assert!(contents.options().contains(&format!("{option}={value}")), "{name}: {contents}");
-                }
+            for (option, width) in &options.widths {
+                assert!(contents.options().contains(&format!("{option}={width}")), "{name}: {contents}");
             }
             written_again(&name, &file, &manifest);
             file.check_options(options).unwrap();

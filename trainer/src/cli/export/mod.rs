@@ -42,7 +42,7 @@ const EXAMPLES: &str = "Examples:
 /// Programs that read what is written; each has a file of its own here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// LIFT's official code: checkpoint.pth.tar, as its Trainer.load_model takes it
+    /// LIFT's official code: a checkpoint.pth.tar, as its trainer loads it
     Lift,
 }
 

@@ -43,6 +43,16 @@ pub struct Options {
     pub head_kind: String,
     /// The tensors of such a head.
     pub head: HeadTensors,
+    /// Values of options that sizes tell, where they are not left to a rule.
+    pub widths: BTreeMap<&'static str, usize>,
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tuner.kinds=[{}]", self.kinds.join(", "))?;
+        self.widths.iter().try_for_each(|(key, width)| write!(f, ", {key}={width}"))?;
+        write!(f, ", head.kind={}", self.head_kind)
+    }
 }
 
 impl Contents {
@@ -105,8 +115,15 @@ impl Contents {
         options
     }
 
-    /// Whether a model of these options trains the tensors of the file, as far as their lists tell.
+    /// Whether a model of these options trains the tensors of the file, as far as can be told without the model.
     pub fn fits(&self, options: &Options) -> bool {
+        let other_width = |(key, width): (&&str, &usize)| {
+            self.widths.get(*key).is_some_and(|found| !found.iter().eq([width]))
+        };
+        self.has_tuners(options) && self.head == options.head && !options.widths.iter().any(other_width)
+    }
+
+    fn has_tuners(&self, options: &Options) -> bool {
         let lists = |kinds: &mut dyn Iterator<Item = &str>| -> Option<BTreeSet<&'static str>> {
             kinds
                 .map(|kind| FAMILIES.iter().find(|family| family.kind == kind).map(|family| family.list))
@@ -119,7 +136,7 @@ impl Contents {
         // Prompts of the first block alone can be deep ones, of a model that is tuned in that block only.
         let shallow = options.kinds.iter().any(|kind| kind == "vpt_shallow");
         let too_deep = shallow && self.kinds.contains(&"vpt_deep");
-        held == Some(wanted) && !too_deep && self.head == options.head
+        held == Some(wanted) && !too_deep
     }
 }
 
@@ -171,12 +188,17 @@ impl fmt::Display for Contents {
             }
             _ => write!(f, " and a head")?,
         }
-        write!(f, "; {} fits it", self.options().join(", "))?;
+        let quoted = |option: &String| {
+            // A shell would take brackets for itself.
+            let quote = if option.contains('[') { "'" } else { "" };
+            format!(" --set {quote}{option}{quote}")
+        };
+        write!(f, "; evaluate it with{}", self.options().iter().map(quoted).collect::<String>())?;
         if self.head == HeadTensors::Weight {
-            write!(f, ", with the head.kind it was trained with (cosine, l2_norm or layer_norm)")?;
+            write!(f, " and the head.kind of its training (cosine, l2_norm or layer_norm)")?;
         }
         if self.kinds.contains(&"masked") {
-            write!(f, ", with the tuner.mask_ratio and tuner.mask_seed it was trained with")?;
+            write!(f, ", tuner.mask_ratio and tuner.mask_seed of its training")?;
         }
         Ok(())
     }
@@ -191,11 +213,8 @@ mod tests {
     }
 
     fn options(kinds: &[&str], head: HeadTensors) -> Options {
-        Options {
-            kinds: kinds.iter().map(|&kind| kind.to_owned()).collect(),
-            head_kind: "cosine".to_owned(),
-            head,
-        }
+        let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
+        Options { kinds, head_kind: "cosine".to_owned(), head, widths: BTreeMap::new() }
     }
 
     const HEAD: (&str, &[usize]) = ("head.weight", &[10, 128]);
@@ -256,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn a_width_that_is_set_is_that_of_the_file() {
+        let lora = of(&[HEAD, ("tuner.lora_list.0.q.lora_A", &[128, 8])]);
+        let options = |key, width| Options {
+            widths: BTreeMap::from([(key, width)]),
+            ..options(&["lora"], HeadTensors::Weight)
+        };
+        assert!(lora.fits(&options("tuner.adapter_dim", 8)));
+        assert!(!lora.fits(&options("tuner.adapter_dim", 4)));
+        assert!(lora.fits(&options("tuner.vpt_len", 4)), "there are no prompts");
+        let text = options("tuner.adapter_dim", 4).to_string();
+        assert_eq!(text, "tuner.kinds=[lora], tuner.adapter_dim=4, head.kind=cosine");
+    }
+
+    #[test]
     fn a_tuner_of_ones_own_is_left_to_the_comparison_with_the_model() {
         let own = of(&[HEAD, ("tuner.own_list.0.scale", &[1])]);
         assert!(own.fits(&options(&["lora"], HeadTensors::Weight)));
@@ -274,12 +307,13 @@ mod tests {
         assert_eq!(
             lora.to_string(),
             "it holds tensors of bias_tuned, lora_list in blocks 1 to 2 and a head of 10 classes on 128 features, \
-             without a bias; tuner.kinds=[\"bias\", \"lora\"], tuner.adapter_dim=8, tuner.partial=[1, 3] fits it, \
-             with the head.kind it was trained with (cosine, l2_norm or layer_norm)"
+             without a bias; evaluate it with --set 'tuner.kinds=[\"bias\", \"lora\"]' --set tuner.adapter_dim=8 \
+             --set 'tuner.partial=[1, 3]' and the head.kind of its training (cosine, l2_norm or layer_norm)"
         );
         assert_eq!(
             of(&[]).to_string(),
-            "it holds no tensors of a tuner and no head; tuner.kinds=[\"none\"], head.kind=zero_shot fits it"
+            "it holds no tensors of a tuner and no head; \
+             evaluate it with --set 'tuner.kinds=[\"none\"]' --set head.kind=zero_shot"
         );
     }
 }

@@ -98,15 +98,12 @@ impl Program {
 
     /// BININT, or LONG1 of eight bytes.
     fn integer(&mut self, number: u64) -> Option<()> {
-        match i32::try_from(number) {
-            Ok(number) => {
-                self.0.push(b'J');
-                self.0.extend(number.to_le_bytes());
-            }
-            Err(_) => {
-                self.0.extend([0x8a, 8]);
-                self.0.extend(i64::try_from(number).ok()?.to_le_bytes());
-            }
+        if let Ok(number) = i32::try_from(number) {
+            self.0.push(b'J');
+            self.0.extend(number.to_le_bytes());
+        } else {
+            self.0.extend([0x8a, 8]);
+            self.0.extend(i64::try_from(number).ok()?.to_le_bytes());
         }
         Some(())
     }
