@@ -1,6 +1,7 @@
 //! What the person typed.
 
 use super::bench::arguments::Bench;
+use super::export::Export;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,7 +22,12 @@ impl Arguments {
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
             &self.verb,
-            Some(Verb::Check(_) | Verb::Order(_) | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_)))
+            Some(
+                Verb::Check(_)
+                    | Verb::Order(_)
+                    | Verb::Export(_)
+                    | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_))
+            )
         )
     }
 }
@@ -32,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
+  lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
 
 /// How the program talks.
@@ -56,6 +63,8 @@ pub enum Verb {
     Check(Select),
     /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
     Order(OrderOf),
+    /// Write the trained tensors of a run for another program; needs no data, backbone or GPU
+    Export(Export),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),
     /// Measure what collectives, samplers and steps cost here

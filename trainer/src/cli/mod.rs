@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod export;
 mod findings;
 mod here;
 mod order;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.verb {
         Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
         Some(Verb::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
+        Some(Verb::Export(export)) => outcome::once(|| export::run(export, arguments.talk)),
         Some(Verb::Bench(Bench::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.talk))
         }

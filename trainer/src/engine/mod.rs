@@ -42,6 +42,7 @@ pub mod step;
 pub mod stopping;
 pub mod sync;
 pub mod train;
+pub mod trained;
 pub mod training_run;
 pub mod tree;
 pub mod walk;
