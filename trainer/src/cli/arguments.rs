@@ -1,7 +1,7 @@
 //! What the person typed.
 
 use super::bench::arguments::Bench;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
@@ -21,7 +21,12 @@ impl Arguments {
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
             &self.verb,
-            Some(Verb::Check(_) | Verb::Order(_) | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_)))
+            Some(
+                Verb::Check(_)
+                    | Verb::Order(_)
+                    | Verb::List(_)
+                    | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_))
+            )
         )
     }
 }
@@ -32,7 +37,14 @@ const EXAMPLES: &str = "Examples:
   mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
-  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
+  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
+  lift-trainer list methods";
+
+const LIST_EXAMPLES: &str = "Examples:
+  lift-trainer list                              everything, group by group
+  lift-trainer list methods                      names for --method
+  lift-trainer list losses                       words for --set loss.kind=NAME
+  lift-trainer list --json models                the same as JSON, with the whole descriptions";
 
 /// How the program talks.
 #[derive(Debug, Clone, Copy, Args)]
@@ -56,6 +68,8 @@ pub enum Verb {
     Check(Select),
     /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
     Order(OrderOf),
+    /// List data, models, methods, tuners, losses, heads and starts of heads, a line each
+    List(List),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),
     /// Measure what collectives, samplers and steps cost here
@@ -140,6 +154,34 @@ pub struct OrderOf {
     /// Number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub struct List {
+    /// What to list [default: everything]
+    #[arg(value_enum)]
+    pub group: Option<Group>,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Data presets
+    Data,
+    /// Model presets
+    Models,
+    /// Method presets
+    Methods,
+    /// What is trained beside the head
+    Tuners,
+    /// What is minimised
+    Losses,
+    /// Classifiers
+    Heads,
+    /// What the rows of a classifier start from
+    Inits,
 }
 
 /// Arguments of `demo`.

@@ -120,6 +120,11 @@ fn keys() -> impl Iterator<Item = (&'static Section, &'static Key)> + Clone {
     SECTIONS.into_iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
 }
 
+/// The words that a key may hold; none for a key that is no choice of words.
+pub fn words_of(full: &str) -> &'static [Word] {
+    find_key(full).map_or(&[], |(_, key)| key.words)
+}
+
 /// The key of a full name, `section.key`.
 fn find_key(full: &str) -> Option<(&'static Section, &'static Key)> {
     let (section, key) = full.split_once('.')?;
