@@ -121,8 +121,8 @@ fn keys() -> impl Iterator<Item = (&'static Section, &'static Key)> + Clone {
 }
 
 /// The words that a key may hold; none for a key that is no choice of words.
-pub fn words_of(full: &str) -> &'static [Word] {
-    find_key(full).map_or(&[], |(_, key)| key.words)
+pub fn words_of(full: &str) -> Vec<Word> {
+    find_key(full).map_or_else(Vec::new, |(_, key)| key.words.to_vec())
 }
 
 /// The key of a full name, `section.key`.
