@@ -2,7 +2,7 @@
 
 use super::bench::arguments::Bench;
 use super::export::Export;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
@@ -26,6 +26,7 @@ impl Arguments {
                 Verb::Check(_)
                     | Verb::Order(_)
                     | Verb::Export(_)
+                    | Verb::List(_)
                     | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_))
             )
         )
@@ -39,7 +40,14 @@ const EXAMPLES: &str = "Examples:
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
-  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
+  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
+  lift-trainer list methods";
+
+const LIST_EXAMPLES: &str = "Examples:
+  lift-trainer list                              everything, group by group
+  lift-trainer list methods                      names for --method
+  lift-trainer list losses                       words for --set loss.kind=NAME
+  lift-trainer list --json models                the same as JSON, with the whole descriptions";
 
 /// How the program talks.
 #[derive(Debug, Clone, Copy, Args)]
@@ -65,6 +73,8 @@ pub enum Verb {
     Order(OrderOf),
     /// Write the trained tensors of a run for another program; needs no data, backbone or GPU
     Export(Export),
+    /// List data, models, methods, tuners, losses, heads and starts of heads, a line each
+    List(List),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),
     /// Measure what collectives, samplers and steps cost here
@@ -149,6 +159,34 @@ pub struct OrderOf {
     /// Number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub struct List {
+    /// What to list [default: everything]
+    #[arg(value_enum)]
+    pub group: Option<Group>,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Data presets
+    Data,
+    /// Model presets
+    Models,
+    /// Method presets
+    Methods,
+    /// What is trained beside the head
+    Tuners,
+    /// What is minimised
+    Losses,
+    /// Classifiers
+    Heads,
+    /// What the rows of a classifier start from
+    Inits,
 }
 
 /// Arguments of `demo`.

@@ -8,6 +8,7 @@ mod eval;
 mod export;
 mod findings;
 mod here;
+mod list;
 mod order;
 mod outcome;
 mod train;
@@ -37,6 +38,10 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };
+    // A look at the presets waits neither for CUDA nor for MPI.
+    if let Some(Verb::List(list)) = &arguments.verb {
+        return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
+    }
     if arguments.is_over_ranks() {
         openmp::bound_spin();
     }

@@ -22,23 +22,11 @@ fn presets(page: &mut String) {
     let embedded = Presets::embedded();
     page.push_str("\n## Presets\n");
     for kind in PresetKind::ALL {
-        let flag = match kind {
-            PresetKind::Data => "-d",
-            PresetKind::Model => "-m",
-            PresetKind::Method => "--method",
-        };
-        let _ = write!(page, "\n| `{flag}` | |\n|---|---|\n");
+        let _ = write!(page, "\n| `{}` | |\n|---|---|\n", kind.flag());
         for name in embedded.names(kind).unwrap_or_default() {
-            let text = embedded.read(kind, &name).map(|file| file.text).unwrap_or_default();
-            let _ = writeln!(page, "| `{name}` | {} |", head_comment(&text));
+            let _ = writeln!(page, "| `{name}` | {} |", embedded.about(kind, &name).unwrap_or_default());
         }
     }
-}
-
-/// The comment that a preset begins with.
-fn head_comment(text: &str) -> String {
-    let lines = text.lines().map_while(|line| line.strip_prefix("# "));
-    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn write_table(page: &mut String, table: &Table) {

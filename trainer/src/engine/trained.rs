@@ -4,7 +4,9 @@
 use super::failure::{Failure, agreed};
 use super::rank::Rank;
 use super::session::Session;
-use crate::config::{Config, HeadKind, TunerKind};
+use crate::config::Config;
+use crate::model::heads::zero_shot;
+use crate::model::tuners::{bottleneck, vpt};
 use crate::weights::official::{HeadTensors, Options};
 use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use std::path::{Path, PathBuf};
@@ -29,7 +31,9 @@ impl Trained {
     pub fn load_into(&self, session: &Session, rank: &Rank) -> Result<(), Failure> {
         let backbone = Some(session.weights_fingerprint.as_str());
         agreed(&rank.control, || {
-            self.file.load_into(session.model.trainables(), backbone).map_err(Failure::input)
+            self.file
+                .load_into(session.model.trainables(), &session.model.tuners().constants(), backbone)
+                .map_err(Failure::input)
         })?;
         if rank.leads() {
             self.compare_inputs(session);
@@ -63,16 +67,13 @@ impl Trained {
 
 /// The part of a configuration that decides which tensors are trained.
 fn options(config: &Config) -> Options {
-    let kinds = match config.tuner.kind {
-        TunerKind::None => Vec::new(),
-        kind => vec![kind.to_string()],
-    };
-    let head = match config.head.kind {
-        HeadKind::Cosine => HeadTensors::Weight,
-        HeadKind::ZeroShot => HeadTensors::None,
-    };
+    let kinds = config.tuner.kinds.iter().map(|method| method.word.to_owned()).collect();
+    let zero_shot = config.head.kind.is(&zero_shot::METHOD);
+    let head = if zero_shot { HeadTensors::None } else { HeadTensors::Weight };
     // A width of 0 is found by a rule that needs the model.
-    let widths = [("tuner.adapter_dim", config.tuner.adapter_dim as usize)];
+    let adapter_dim = config.options::<bottleneck::Options>().adapter_dim as usize;
+    let vpt_len = config.options::<vpt::Options>().vpt_len as usize;
+    let widths = [("tuner.adapter_dim", adapter_dim), ("tuner.vpt_len", vpt_len)];
     let widths = widths.into_iter().filter(|(_, width)| *width > 0).collect();
     Options { kinds, head_kind: config.head.kind.to_string(), head, widths }
 }

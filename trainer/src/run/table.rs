@@ -81,7 +81,7 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
     for (name, value) in rows {
         table.add_row([name, value.as_str()]);
     }
-    format!("{}\n{}", escaped_line(&title), drawn(&mut table, &[], look))
+    format!("{}\n{}", escaped_line(&title), drawn(&mut table, &[], |at| at == 0, look))
 }
 
 /// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
@@ -92,7 +92,17 @@ pub fn comparison_table(results: &[RunResult], look: Look) -> String {
         let cell = |column: &&Column| escaped_line(&(column.value)(result)).into_owned();
         table.add_row(columns.iter().map(cell));
     }
-    drawn(&mut table, &columns.iter().map(|column| column.header).collect::<Vec<_>>(), look)
+    let headers = columns.iter().map(|column| column.header).collect::<Vec<_>>();
+    drawn(&mut table, &headers, |at| headers.get(at).is_some_and(|header| WORDS.contains(header)), look)
+}
+
+/// Names with what they are, one a line.
+pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, look: Look) -> String {
+    let mut table = Table::new();
+    for row in rows {
+        table.add_row(row.map(|cell| escaped_line(&cell).into_owned()));
+    }
+    drawn(&mut table, &headers, |_| true, look)
 }
 
 struct Column {
@@ -127,10 +137,11 @@ const COLUMNS: [Column; 11] = [
     Column { header: "seconds", only_if_different: false, value: |result| format!("{:.1}", result.seconds) },
 ];
 
-/// Columns that hold words; all others hold numbers and are aligned to the right.
+/// Columns of a comparison that hold words.
 const WORDS: [&str; 3] = ["method", "data", "model"];
 
-fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
+/// The table as text. Columns of words are aligned to the left, those of numbers to the right.
+fn drawn(table: &mut Table, headers: &[&str], holds_words: impl Fn(usize) -> bool, look: Look) -> String {
     // Lines above and below only: a line between any two rows of figures would make them harder to compare.
     let line = LineStyle::none().fill('\u{2500}').junction('\u{2500}');
     let lines = TableStyle::new().top_border(line).header_separator(line).bottom_border(line);
@@ -146,8 +157,7 @@ fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
     }
     table.discover_columns();
     for (at, column) in table.column_iter_mut().enumerate() {
-        let words = headers.get(at).map_or(at == 0, |header| WORDS.contains(header));
-        column.set_cell_alignment(if words { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if holds_words(at) { CellAlignment::Left } else { CellAlignment::Right });
         column.set_padding((if at == 0 { 0 } else { 2 }, 0));
     }
     let mut text = table.trim_fmt();
@@ -238,6 +248,19 @@ mod tests {
             "lift    cifar100_ir100      1    80.00  100.00       -  66.67             1,622,528     61.2",
         ];
         assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
+    }
+
+    #[test]
+    fn names_are_listed_with_what_they_are() {
+        let rows = || {
+            [["lift", "LIFT."], ["zero_shot", "Nothing\u{1b} is trained."]].map(|row| row.map(str::to_owned))
+        };
+        let expected =
+            ["methods    --method NAME", "lift       LIFT.", "zero_shot  Nothing\\u{1b} is trained."];
+        let headers = ["methods", "--method NAME"];
+        assert_eq!(lines(&listing(headers, rows(), Look::PLAIN)), expected);
+        assert!(listing(headers, rows(), Look::of(true, false)).contains('\u{1b}'));
+        assert!(!listing(headers, rows(), Look::of(true, true)).contains('\u{1b}'));
     }
 
     #[test]

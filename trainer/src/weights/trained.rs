@@ -7,6 +7,7 @@ use super::official::{Contents, Options, UnequalError, aliases, merge_aliases};
 use super::safetensors_map::{MapError, MappedWeights, RawTensor};
 use super::torch_archive::{CheckpointError, read_checkpoint};
 use crate::model::trainables::Trainables;
+use crate::model::tuners::masked::MASK_PREFIX;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
@@ -80,6 +81,16 @@ pub enum TrainedError {
         /// One of them.
         tensor: String,
     },
+    /// Trained at other elements of the layers.
+    #[error(
+        "{file}: was trained at other elements of the layers than this configuration chooses (`{mask}`); set tuner.mask_seed and tuner.mask_ratio as they were"
+    )]
+    Mask {
+        /// The file.
+        file: String,
+        /// The first mask that differs.
+        mask: String,
+    },
     /// Trained on another backbone.
     #[error(
         "{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}; use the weights it was trained on"
@@ -117,6 +128,8 @@ pub enum TrainedError {
 pub struct TrainedFile {
     file: String,
     tensors: BTreeMap<String, HostTensor>,
+    /// What belongs to the tensors and is not trained: which elements a mask chose.
+    masks: BTreeMap<String, HostTensor>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -125,7 +138,8 @@ impl TrainedFile {
     /// bytes tell. Of a tensor with several names the first is kept, and `module.` is taken out of the names.
     pub fn read(path: &Path) -> Result<Self, TrainedError> {
         let file = path.display().to_string();
-        let (tensors, metadata) = read_tensors(path)?;
+        let (mut tensors, metadata) = read_tensors(path)?;
+        let masks = tensors.extract_if(.., |name, _| name.starts_with(MASK_PREFIX)).collect();
         if let Some(tensor) = tensors.keys().find(|name| is_of_lift_plus(name)) {
             return Err(TrainedError::LiftPlus { file, tensor: tensor.clone() });
         }
@@ -134,7 +148,7 @@ impl TrainedFile {
         let further = aliases(shapes(&tensors));
         merge_aliases(&mut tensors, further)
             .map_err(|unequal| TrainedError::Unequal { file: file.clone(), unequal })?;
-        Ok(Self { file, tensors, metadata })
+        Ok(Self { file, tensors, masks, metadata })
     }
 
     /// The tensors by name.
@@ -168,8 +182,14 @@ impl TrainedFile {
         self.metadata.contains_key(FINGERPRINT_KEY)
     }
 
-    /// Puts the values into `trainables`, all or none: every name and every shape has to match.
-    pub fn load_into(&self, trainables: &Trainables, fingerprint: Option<&str>) -> Result<(), TrainedError> {
+    /// Puts the values into `trainables`, all or none: every name and every shape has to match, and the masks, where the
+    /// file holds them, those of the model.
+    pub fn load_into(
+        &self,
+        trainables: &Trainables,
+        masks: &[(String, Tensor)],
+        fingerprint: Option<&str>,
+    ) -> Result<(), TrainedError> {
         let shapes = trainables
             .shapes()
             .map(|(name, shape)| (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>()));
@@ -185,6 +205,7 @@ impl TrainedFile {
             let (expected, found) = (expected.to_owned(), found.to_owned());
             return Err(TrainedError::Backbone { file: self.file.clone(), expected, found });
         }
+        self.compare_masks(masks)?;
         let values: Vec<Tensor> =
             self.tensors.iter().map(|(name, host)| self.tensor(name, host)).collect::<Result<_, _>>()?;
         for (name, value) in self.tensors.keys().zip(&values) {
@@ -192,6 +213,19 @@ impl TrainedFile {
             let _ = trainables.set(name, value);
         }
         Ok(())
+    }
+
+    /// Refuses values that were trained at other elements. Official checkpoints do not say at which.
+    fn compare_masks(&self, masks: &[(String, Tensor)]) -> Result<(), TrainedError> {
+        let differs = |(name, mask): &&(String, Tensor)| {
+            let mut bytes = Vec::new();
+            copy_bytes(mask, &mut bytes);
+            self.masks.get(name).is_some_and(|theirs| theirs.bytes != bytes)
+        };
+        match masks.iter().find(differs) {
+            Some((mask, _)) => Err(TrainedError::Mask { file: self.file.clone(), mask: mask.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn tensor(&self, name: &str, host: &HostTensor) -> Result<Tensor, TrainedError> {
@@ -256,7 +290,7 @@ fn looks_like_safetensors(path: &Path) -> bool {
     read.is_ok() && start[8] == b'{'
 }
 
-/// Writes tensors under their names, in `kind`, beside and then in place.
+/// Writes tensors under their names, in `kind`, beside and then in place. Masks are whole numbers, and stay so.
 pub fn write(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -264,18 +298,19 @@ pub fn write(
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainedError> {
     let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
-    let dtype = dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
-    let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let mut bytes = Vec::new();
-            copy_bytes(&tensor.to_kind(kind), &mut bytes);
-            (name.as_str(), tensor.size().iter().map(|&n| n as usize).collect(), bytes)
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view)));
+    let of_tensor = |(name, tensor): &(String, Tensor)| {
+        let kind = if tensor.kind() == Kind::Int64 { Kind::Int64 } else { kind };
+        let dtype =
+            dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
+        let mut bytes = Vec::new();
+        copy_bytes(&tensor.to_kind(kind), &mut bytes);
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        Ok((name.clone(), dtype, shape, bytes))
+    };
+    let tensors = tensors.iter().map(of_tensor).collect::<Result<Vec<_>, TrainedError>>()?;
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
     let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
         .map_err(|e| failed(e.to_string()))?;
@@ -299,6 +334,7 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
         Kind::Half => Some(Dtype::F16),
         Kind::Float => Some(Dtype::F32),
         Kind::Double => Some(Dtype::F64),
+        Kind::Int64 => Some(Dtype::I64),
         _ => None,
     }
 }
@@ -369,7 +405,7 @@ mod tests {
         let path = file(folder.path(), &lora, &[128, 8]);
         let spec = ParameterSpec::new(lora[0].0.to_owned(), &[128, 4], Init::Zeros);
         let trainables = Trainables::new(vec![spec], Kind::Float, Device::Cpu, 0);
-        let error = TrainedFile::read(&path).unwrap().load_into(&trainables, None).unwrap_err().to_string();
+        let error = TrainedFile::read(&path).unwrap().load_into(&trainables, &[], None).unwrap_err().to_string();
         assert!(error.contains("is [128, 8], expected [128, 4]"), "{error}");
         assert!(error.contains("'tuner.kinds=[\"lora\"]' --set tuner.adapter_dim=8"), "{error}");
     }

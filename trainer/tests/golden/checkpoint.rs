@@ -15,7 +15,7 @@ fn golden_checkpoint() {
         let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
         for (precision, tolerance) in PRECISIONS {
             let model = model(&with_trainables(&case, &file), precision);
-            file.load_into(model.trainables(), None).unwrap();
+            file.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
             no_grad(|| case.compare("logits", &model.logits(&case.input("image_u8")), tolerance));
         }
     }
@@ -116,7 +116,8 @@ fn golden_checkpoint_hostile() {
         let model = model(&with_trainables(good, &file), PRECISIONS[1].0);
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
-        let result = TrainedFile::read(&path).and_then(|file| file.load_into(model.trainables(), None));
+        let result = TrainedFile::read(&path)
+            .and_then(|file| file.load_into(model.trainables(), &model.tuners().constants(), None));
         // `module.` is taken off the names, as the official code does when it saves.
         if hostile.manifest["expect"].as_str().unwrap().starts_with("load") {
             result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name));

@@ -107,7 +107,7 @@ fn golden_reference_stage_by_stage() {
     close("normalised test inputs", &inputs, &reference["test_inputs"], 1e-6);
     same_pixels(&bytes, &reference["test_inputs"]);
     let checkpoint = TrainedFile::read(&official.join("checkpoint.pth.tar")).unwrap();
-    checkpoint.load_into(model.trainables(), None).unwrap();
+    checkpoint.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
     no_grad(|| {
         close(
             "features without tuner",

@@ -40,34 +40,6 @@ fn lift_has_the_published_hyper_parameters() {
 }
 
 #[test]
-fn every_preset_resolves_with_every_other() {
-    let presets = Presets::embedded();
-    let names = |kind| presets.names(kind).unwrap();
-    let mut resolved_ones = 0;
-    for data in names(PresetKind::Data) {
-        for model in names(PresetKind::Model) {
-            for method in names(PresetKind::Method) {
-                let mut set = Vec::new();
-                if data != "demo" {
-                    set.push("data.root=/d");
-                }
-                if model != "demo" {
-                    set.push("model.weights=/w");
-                }
-                let selection = select(&data, &model, &method, &set);
-                if model == "in21k_vit_b16" && method == "zero_shot" {
-                    assert!(super::refusal(&selection).contains("no text tower"));
-                } else {
-                    resolved(&selection);
-                    resolved_ones += 1;
-                }
-            }
-        }
-    }
-    assert_eq!(resolved_ones, 7 * 7 * 4 - 7);
-}
-
-#[test]
 fn presets_hold_their_recipes() {
     let inat = resolved(&select("inat2018", "clip_vit_b16", "lift", &["data.root=/d", "model.weights=/w"]));
     assert_eq!(inat.config.train.epochs, 20);

@@ -66,6 +66,72 @@ fn every_file_of_the_folder_is_embedded() {
     }
 }
 
+/// Methods whose head needs class names as text.
+const NEED_TEXT: [&str; 3] = ["prompt_classname", "prompt_ensemble", "zero_shot"];
+
+#[test]
+fn every_preset_resolves_with_every_other() {
+    let presets = Presets::embedded();
+    let names = |kind| presets.names(kind).unwrap();
+    let mut resolved = 0;
+    for data in names(PresetKind::Data) {
+        for model in names(PresetKind::Model) {
+            for method in names(PresetKind::Method) {
+                let mut set = Vec::new();
+                if data != "demo" {
+                    set.push("data.root=/d");
+                }
+                if model != "demo" {
+                    set.push("model.weights=/w");
+                }
+                let selection = super::select(&data, &model, &method, &set);
+                if model.starts_with("in21k") && NEED_TEXT.contains(&method.as_str()) {
+                    assert!(super::refusal(&selection).contains("no text tower"), "{selection:?}");
+                } else {
+                    let ended = super::resolve(&selection);
+                    assert!(ended.is_ok(), "{selection:?}: {}", ended.unwrap_err());
+                    resolved += 1;
+                }
+            }
+        }
+    }
+    let [data, models, methods] = PresetKind::ALL.map(|kind| names(kind).len());
+    assert_eq!(resolved, data * (models * methods - 3 * NEED_TEXT.len()));
+}
+
+/// Commands in the head comments of the method presets: `lift-trainer train -d D -m M --method NAME --set K=V ...`.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.strip_prefix("#     lift-trainer train "))
+}
+
+#[test]
+fn every_method_begins_with_commands_that_resolve() {
+    let presets = Presets::embedded();
+    for method in presets.names(PresetKind::Method).unwrap() {
+        let text = presets.read(PresetKind::Method, &method).unwrap().text;
+        assert_ne!(commands(&text).count(), 0, "{method} shows no command");
+        for command in commands(&text) {
+            let words: Vec<_> = command.split(' ').collect();
+            let after = |flag: &str| -> Vec<&str> {
+                words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1]).collect()
+            };
+            assert_eq!(after("--method"), [method.as_str()], "{command}");
+            let set = [after("--set"), vec!["data.root=/d", "model.weights=/w"]].concat();
+            let ended = super::resolve(&super::select(after("-d")[0], after("-m")[0], &method, &set));
+            assert!(ended.is_ok(), "{command}: {}", ended.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn the_page_of_the_papers_tables_names_every_method() {
+    let page = fs::read_to_string(project("docs/paper.md")).unwrap();
+    for method in Presets::embedded().names(PresetKind::Method).unwrap() {
+        let is_named = page.contains(&format!("--method {method}")) || page.contains(&format!("`{method}`"));
+        assert!(is_named, "{method}");
+    }
+}
+
 #[test]
 fn generated_files_are_up_to_date() {
     let base = Presets::embedded().base().unwrap().text;

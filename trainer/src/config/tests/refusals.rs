@@ -1,10 +1,12 @@
 //! The exact text of every refusal of a name, a key, a type or a range.
 
 use super::{cifar, demo, refusal, select};
+use crate::config::{PresetKind, Presets};
 
-const MODELS: &str =
-    "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, in21k_vit_b16, tiny_clip";
-const DATA: &str = "cifar100_ir10, cifar100_ir100, cifar100_ir50, demo, imagenet_lt, inat2018, places_lt";
+const MODELS: &str = "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, in21k_vit_b16, \
+                      in21k_vit_b16@384px, in21k_vit_l16, tiny_clip";
+const DATA: &str =
+    "cifar100, cifar100_ir10, cifar100_ir100, cifar100_ir50, demo, imagenet_lt, inat2018, places_lt";
 
 #[test]
 fn unknown_presets() {
@@ -22,9 +24,10 @@ fn unknown_presets() {
              `clip_vit_b16`?"
         )
     );
+    let methods = Presets::embedded().names(PresetKind::Method).unwrap().join(", ");
     assert_eq!(
         refusal(&select("demo", "demo", "prompt", &[])),
-        "unknown method `prompt`: known are classifier, full, lift, zero_shot, or the path of a .toml file of your own"
+        format!("unknown method `prompt`: known are {methods}, or the path of a .toml file of your own")
     );
     assert_eq!(
         refusal(&select("demo", "", "lift", &[])),
