@@ -5,8 +5,8 @@
 use super::error::ConfigError;
 use super::layers::{Entry, setting};
 use super::{
-    Config, Determinism, HeadInit, HeadKind, HeadPlacement, Layout, LossKind, ModelKind, NonFinite, Sampler,
-    TunerKind,
+    Config, Crops, Determinism, HeadInit, HeadKind, HeadPlacement, Layout, LossKind, ModelKind, NonFinite,
+    Sampler, TunerKind,
 };
 use std::collections::BTreeMap;
 
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, entries: &BTreeMap<String, Entry>) -> Resul
     checks.model_and_tuner_that_are_idle()?;
     checks.head_and_loss_that_are_idle()?;
     checks.training_that_is_idle()?;
+    checks.evaluation_that_is_idle()?;
     checks.required()
 }
 
@@ -189,6 +190,12 @@ impl Checks<'_> {
         self.idle_unless(goes_on, &["train.max_non_finite"], "train.non_finite")?;
         let tests_before_the_end = train.epochs == 0 || eval.every_epochs <= train.epochs;
         self.idle_unless(tests_before_the_end, &["eval.every_epochs"], "train.epochs")
+    }
+
+    fn evaluation_that_is_idle(&self) -> Result<(), ConfigError> {
+        let crops = self.config.eval.crops;
+        self.idle_unless(matches!(crops, Crops::Five | Crops::Ten), &["eval.expand"], "eval.crops")?;
+        self.idle_unless(crops == Crops::Random, &["eval.random_crops"], "eval.crops")
     }
 
     /// Text features are used, as the head or as its start.

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const MAX_RESOLUTION: u32 = 4096;
 /// Attention heads above which a number cannot be meant.
 const MAX_HEADS: u32 = 256;
+/// Random crops of an image above which a number cannot be meant.
+const MAX_CROPS: u32 = 1000;
 /// Threads above which a count cannot be meant.
 const MAX_THREADS: u32 = 1024;
 /// Batches ahead, images at once: above this the number cannot be meant, and sizes in bytes stay far from
@@ -72,7 +74,7 @@ fn train(config: &Config) -> [Range; 11] {
     ]
 }
 
-fn rest(config: &Config) -> [Range; 16] {
+fn rest(config: &Config) -> [Range; 18] {
     let Config { model, tuner, head, loss, eval, checkpoint, distributed, .. } = config;
     let one_place = head.prompt.matches("{}").count() == 1;
     let buckets = distributed.bucket_megabytes > 0.0 && distributed.bucket_megabytes <= 1e6;
@@ -86,6 +88,8 @@ fn rest(config: &Config) -> [Range; 16] {
         ("head.prompt", one_place, "a sentence with one {} for the class name"),
         ("loss.tau", loss.tau >= 0.0, "at least 0"),
         ("eval.batch_size", (1..=MAX_IMAGES).contains(&eval.batch_size), "from 1 to 1048576"),
+        ("eval.expand", eval.expand <= MAX_RESOLUTION, "at most 4096"),
+        ("eval.random_crops", (1..=MAX_CROPS).contains(&eval.random_crops), "from 1 to 1000"),
         ("checkpoint.every_steps", checkpoint.every_steps <= MAX_COUNT, "at most 2^40"),
         ("checkpoint.every_seconds", (0.0..=1e8).contains(&checkpoint.every_seconds), "from 0 to 100000000"),
         ("checkpoint.keep", (1..=1000).contains(&checkpoint.keep), "from 1 to 1000"),
