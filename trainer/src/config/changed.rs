@@ -25,6 +25,14 @@ impl Resolved {
         let is_set =
             |key: &str| set.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set.trim() == key));
         follow_root(&mut entries, &old, is_set)?;
+        if is_set("eval.crops") {
+            // What the run's user chose for its crops may be idle for others, and is no mistake of now.
+            for key in ["eval.expand", "eval.random_crops"].into_iter().filter(|key| !is_set(key)) {
+                if let Some(entry) = entries.get_mut(key) {
+                    entry.origin = Origin::Run;
+                }
+            }
+        }
         Self::from_entries(entries, self.names.clone(), self.presets.clone())
     }
 }

@@ -43,5 +43,6 @@ pub mod sync;
 pub mod train;
 pub mod training_run;
 pub mod tree;
+pub mod views;
 pub mod walk;
 pub mod whole;

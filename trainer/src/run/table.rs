@@ -5,6 +5,9 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle,
 use launcher::terminal::{OutputError, Reader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
+/// Absent classes that a table names.
+const MOST_SHOWN: usize = 3;
+
 /// How a table is drawn. Boldness says nothing that the words do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -57,16 +60,21 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
         result.seed,
         ranks(result.world_size)
     );
-    let with_unit = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2} %"));
+    let or =
+        |value: Option<f64>, none: &str| value.map_or_else(|| none.into(), |value| format!("{value:.2} %"));
+    let with_unit = |value| or(value, "-");
+    let of_group = |value| or(value, "no class");
+    let recognised = format!("recognised {} images", result.evaluation.images());
     let mut rows = vec![
+        ("evaluated", result.evaluation.to_string()),
         ("overall", with_unit(summary.accuracy)),
-        ("many (> 100 training images)", with_unit(summary.many)),
-        ("medium (20 to 100)", with_unit(summary.medium)),
-        ("few (< 20)", with_unit(summary.few)),
+        ("many (> 100 training images)", of_group(summary.many)),
+        ("medium (20 to 100)", of_group(summary.medium)),
+        ("few (< 20)", of_group(summary.few)),
         ("mean of the classes", with_unit(summary.mean_class_accuracy)),
         ("worst class", with_unit(summary.worst_class)),
         ("macro F1", with_unit(summary.macro_f1)),
-        ("recognised test images", format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
+        (&recognised, format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
         ("trainable parameters", grouped(result.trainable_parameters)),
         (
             "training images a second",
@@ -74,6 +82,9 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
         ),
         ("seconds", format!("{:.1}", result.seconds)),
     ];
+    if !result.absent_classes.is_empty() {
+        rows.push(("absent classes", absent(&result.absent_classes)));
+    }
     if result.bad_images > 0 {
         rows.push(("unreadable images left out", grouped(result.bad_images)));
     }
@@ -155,6 +166,14 @@ fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
     text
 }
 
+/// How many classes took part in no figure, and the first of them.
+fn absent(classes: &[String]) -> String {
+    let shown: Vec<&str> = classes.iter().take(MOST_SHOWN).map(String::as_str).collect();
+    let more = if classes.len() > MOST_SHOWN { ", ..." } else { "" };
+    let text = format!("{} ({}{more})", grouped(classes.len() as u64), shown.join(", "));
+    escaped_line(&text).into_owned()
+}
+
 /// Two decimals, as papers print them; a dash where there is no figure.
 fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.2}"))
@@ -191,24 +210,32 @@ mod tests {
         let mut result = example();
         let expected = [
             "lift on demo with demo, seed 7, 2 ranks",
-            "overall                         80.00 %",
-            "many (> 100 training images)   100.00 %",
-            "medium (20 to 100)                    -",
-            "few (< 20)                      66.67 %",
-            "mean of the classes             83.33 %",
-            "worst class                     66.67 %",
-            "macro F1                        80.00 %",
-            "recognised test images           4 of 5",
-            "trainable parameters          1,622,528",
-            "training images a second         1234.5",
-            "seconds                            61.2",
+            "evaluated                     test images, 5 crops, expand 6",
+            "overall                                              80.00 %",
+            "many (> 100 training images)                        100.00 %",
+            "medium (20 to 100)                                  no class",
+            "few (< 20)                                           66.67 %",
+            "mean of the classes                                  83.33 %",
+            "worst class                                          66.67 %",
+            "macro F1                                             80.00 %",
+            "recognised test images                                4 of 5",
+            "trainable parameters                               1,622,528",
+            "training images a second                              1234.5",
+            "seconds                                                 61.2",
+            "absent classes                                       1 (dog)",
         ];
         assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
         result.bad_images = 3;
         result.world_size = 1;
+        result.evaluation.split = "train".into();
+        result.absent_classes = ["a", "b\n", "c", "d"].map(String::from).to_vec();
         let text = result_table(&result, Look::PLAIN);
         assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
-        assert!(text.ends_with("unreadable images left out            3\n"), "{text}");
+        assert!(text.ends_with(" 3\n") && text.contains("\nunreadable images left out "), "{text}");
+        assert!(text.contains("\nrecognised training images "), "{text}");
+        assert!(text.contains(" 4 (a, b\\n, c, ...)\n"), "{text}");
+        result.absent_classes.clear();
+        assert!(!result_table(&result, Look::PLAIN).contains("absent classes"));
     }
 
     #[test]
