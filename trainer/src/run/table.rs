@@ -49,7 +49,7 @@ pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<Reader, 
     print_as_is(comparison_table(results, Look::of_stdout()))
 }
 
-/// The figures of one run, one a line.
+/// The figures of one run, one a line, between what was evaluated and what was absent.
 pub fn result_table(result: &RunResult, look: Look) -> String {
     let summary = &result.summary;
     let title = format!(
@@ -66,7 +66,6 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
     let of_group = |value| or(value, "no class");
     let recognised = format!("recognised {} images", result.evaluation.images());
     let mut rows = vec![
-        ("evaluated", result.evaluation.to_string()),
         ("overall", with_unit(summary.accuracy)),
         ("many (> 100 training images)", of_group(summary.many)),
         ("medium (20 to 100)", of_group(summary.medium)),
@@ -82,9 +81,6 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
         ),
         ("seconds", format!("{:.1}", result.seconds)),
     ];
-    if !result.absent_classes.is_empty() {
-        rows.push(("absent classes", absent(&result.absent_classes)));
-    }
     if result.bad_images > 0 {
         rows.push(("unreadable images left out", grouped(result.bad_images)));
     }
@@ -92,7 +88,8 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
     for (name, value) in rows {
         table.add_row([name, value.as_str()]);
     }
-    format!("{}\n{}", escaped_line(&title), drawn(&mut table, &[], look))
+    let (title, table) = (escaped_line(&title), drawn(&mut table, &[], look));
+    format!("{title}\n{}\n{table}{}", result.evaluation, absent(&result.absent_classes))
 }
 
 /// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
@@ -166,12 +163,17 @@ fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
     text
 }
 
-/// How many classes took part in no figure, and the first of them.
+/// A line on classes of which no image was evaluated, if there are any: how many, and the first of them.
 fn absent(classes: &[String]) -> String {
+    let classes_are = match classes.len() {
+        0 => return String::new(),
+        1 => "1 class".to_owned(),
+        count => format!("{} classes", grouped(count as u64)),
+    };
     let shown: Vec<&str> = classes.iter().take(MOST_SHOWN).map(String::as_str).collect();
     let more = if classes.len() > MOST_SHOWN { ", ..." } else { "" };
-    let text = format!("{} ({}{more})", grouped(classes.len() as u64), shown.join(", "));
-    escaped_line(&text).into_owned()
+    let text = format!("{classes_are} absent, in no figure: {}{more}", shown.join(", "));
+    format!("{}\n", escaped_line(&text))
 }
 
 /// Two decimals, as papers print them; a dash where there is no figure.
@@ -210,19 +212,19 @@ mod tests {
         let mut result = example();
         let expected = [
             "lift on demo with demo, seed 7, 2 ranks",
-            "evaluated                     test images, 5 crops, expand 6",
-            "overall                                              80.00 %",
-            "many (> 100 training images)                        100.00 %",
-            "medium (20 to 100)                                  no class",
-            "few (< 20)                                           66.67 %",
-            "mean of the classes                                  83.33 %",
-            "worst class                                          66.67 %",
-            "macro F1                                             80.00 %",
-            "recognised test images                                4 of 5",
-            "trainable parameters                               1,622,528",
-            "training images a second                              1234.5",
-            "seconds                                                 61.2",
-            "absent classes                                       1 (dog)",
+            "test images, 5 crops, expand 6",
+            "overall                          80.00 %",
+            "many (> 100 training images)    100.00 %",
+            "medium (20 to 100)              no class",
+            "few (< 20)                       66.67 %",
+            "mean of the classes              83.33 %",
+            "worst class                      66.67 %",
+            "macro F1                         80.00 %",
+            "recognised test images            4 of 5",
+            "trainable parameters           1,622,528",
+            "training images a second          1234.5",
+            "seconds                             61.2",
+            "1 class absent, in no figure: dog",
         ];
         assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
         result.bad_images = 3;
@@ -231,11 +233,11 @@ mod tests {
         result.absent_classes = ["a", "b\n", "c", "d"].map(String::from).to_vec();
         let text = result_table(&result, Look::PLAIN);
         assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
-        assert!(text.ends_with(" 3\n") && text.contains("\nunreadable images left out "), "{text}");
+        assert!(text.contains("\nunreadable images left out             3\n"), "{text}");
         assert!(text.contains("\nrecognised training images "), "{text}");
-        assert!(text.contains(" 4 (a, b\\n, c, ...)\n"), "{text}");
+        assert!(text.ends_with("\n4 classes absent, in no figure: a, b\\n, c, ...\n"), "{text}");
         result.absent_classes.clear();
-        assert!(!result_table(&result, Look::PLAIN).contains("absent classes"));
+        assert!(!result_table(&result, Look::PLAIN).contains("absent"));
     }
 
     #[test]
