@@ -115,7 +115,7 @@ pub struct Train {
     /// A key whose value may differ from that of the run to go on with
     #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
     pub allow_changed: Vec<String>,
-    /// Write the predicted class of each test image, one a line
+    /// Write the predicted class of each evaluated image, one a line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }
@@ -124,7 +124,8 @@ pub struct Train {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
 pub struct Eval {
-    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root
+    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root, and
+    /// what to look at, as eval.crops
     #[arg(long, conflicts_with_all = ["data", "model", "method"])]
     pub run: Option<PathBuf>,
     /// File of trainable tensors: our final.safetensors, official names in safetensors, or checkpoint.pth.tar
@@ -136,7 +137,7 @@ pub struct Eval {
     /// Folder for result.json [default for --weights: runs/DATA-MODEL-METHOD-eval; none for --run]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Write the predicted class of each test image, one a line
+    /// Write the predicted class of each evaluated image, one a line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }

@@ -33,7 +33,7 @@ pub use sections::backbone::{Backbone, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
 pub use sections::distributed::{Backend, Distributed, Wire};
-pub use sections::eval::Eval;
+pub use sections::eval::{Crops, Eval, EvalSplit};
 pub use sections::head::{Head, HeadPlacement};
 pub use sections::loss::Loss;
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName};

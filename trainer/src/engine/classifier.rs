@@ -66,19 +66,31 @@ impl Classifier {
         }
     }
 
-    /// The predicted classes of `features`, `[n]`: the class with the greatest logit, the first of equal ones.
+    /// The predicted classes of images, `[n]`, of each of which `features` has `crops` rows one after the other: the
+    /// class with the greatest mean logit, the first of equal ones.
     pub fn predict(
         &self,
         model: &Model,
         features: Option<&Tensor>,
+        crops: i64,
     ) -> Result<Option<Tensor>, CollectiveError> {
         no_grad(|| match self {
-            Self::Whole => Ok(features.map(|features| model.classify(features).argmax(1, false))),
+            Self::Whole => {
+                Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
+            }
             Self::Divided { group, most } => {
-                Division { model, group: group.as_ref(), most: *most }.predict(features)
+                Division { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }
         })
     }
+}
+
+/// Mean logits of images, `[n, classes]`, from those of their crops, `[n * crops, classes]`, in the same kind.
+pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
+    if crops == 1 {
+        return logits;
+    }
+    logits.view([-1, crops, logits.size()[1]]).mean_dim([1i64].as_slice(), false, logits.kind())
 }
 
 /// One call with the classes divided.
@@ -143,8 +155,9 @@ impl Division<'_> {
         Ok((losses, gradient))
     }
 
-    fn predict(&self, features: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
-        let logits = self.model.classify(&self.gather(features)?);
+    fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
+        // Every rank's rows are filled up to `most`, which is a whole number of images.
+        let logits = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
         let (value, class) = logits.max_dim(1, false);
         let class = class + self.model.classes().start;
         let (world, rows) = (self.group.size() as i64, value.numel() as i64);
@@ -154,8 +167,8 @@ impl Division<'_> {
         self.group.all_gather(&class, &mut classes)?;
         let best = values.argmax(0, true);
         let best = classes.gather(0, &best, false).squeeze_dim(0);
-        let start = self.group.rank() as i64 * self.most;
-        Ok(features.map(|features| best.narrow(0, start, features.size()[0])))
+        let start = self.group.rank() as i64 * self.most / crops;
+        Ok(features.map(|features| best.narrow(0, start, features.size()[0] / crops)))
     }
 
     /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.

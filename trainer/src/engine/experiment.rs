@@ -9,12 +9,12 @@ use super::restoring::{check, open_folder};
 use super::resume::{Decision, Found, Resume, Wish};
 use super::session::{Purpose, Session};
 use super::trained::Trained;
-use super::training_run::{Finish, TrainingRun, summarise};
+use super::training_run::{Finish, TrainingRun, eval_record, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start,
-    Summary, last_words, read_metrics, resume_command, say,
+    Claim, ClassResult, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start, Summary,
+    last_words, read_metrics, resume_command, say,
 };
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
@@ -245,13 +245,8 @@ impl Experiment<'_> {
         self.rank.stopping.heed();
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
-        record.evaluation(EvalRecord {
-            epoch: progress.epoch,
-            step: progress.steps,
-            split: "test".to_owned(),
-            summary: summary.clone(),
-            seconds: evaluated.seconds,
-        });
+        let after = (progress.epoch, progress.steps);
+        record.evaluation(eval_record(session, after, summary.clone(), evaluated.seconds));
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
         // With a result the run counts as finished: nothing of it may be missing then.
         agreed(&self.rank.control, || {
@@ -274,7 +269,8 @@ impl Experiment<'_> {
         let frozen_fingerprint = session.pass().frozen_fingerprint()?;
         let count = |shape: &Vec<i64>| shape.iter().product::<i64>() as u64;
         let trainable_parameters = session.model.trainables().shapes().map(|(_, shape)| count(&shape)).sum();
-        let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts);
+        let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts)
+            .map_err(Failure::run)?;
         let speed = progress.samples as f64 / progress.seconds;
         Ok(RunResult {
             data: names.data.clone(),
@@ -287,12 +283,14 @@ impl Experiment<'_> {
             filter: config.model.filter.to_string(),
             weights_fingerprint: session.weights_fingerprint.clone(),
             frozen_fingerprint,
+            evaluation: session.views(),
             summary,
             trainable_parameters,
             images_per_second: (progress.steps > 0).then_some(speed),
             seconds: start.elapsed().as_secs_f64(),
             bad_images: progress.left_out_images.count(),
-            per_class: per_class.map_err(Failure::run)?,
+            absent_classes: ClassResult::absent(&per_class),
+            per_class,
             predictions: self.predictions.map(|_| evaluated.predictions),
         })
     }

@@ -45,5 +45,6 @@ pub mod train;
 pub mod trained;
 pub mod training_run;
 pub mod tree;
+pub mod views;
 pub mod walk;
 pub mod whole;

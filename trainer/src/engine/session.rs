@@ -19,6 +19,7 @@ use super::rank::Rank;
 use super::sameness::{same_backbone, same_configuration, same_data, same_program};
 use super::shards::Shards;
 use super::tree::ShardTree;
+use super::views;
 use super::walk::Walk;
 use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
@@ -38,6 +39,7 @@ use crate::model::text::TextTower;
 use crate::model::tuners::{self, TunerSet};
 use crate::model::{self, Model, ModelSpec};
 use crate::options::Chosen;
+use crate::run::Views;
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -83,16 +85,17 @@ pub enum Purpose {
     Train,
     /// A run that resumes: its head needs no first values.
     Resume,
-    /// Tensors that are trained: no training image is read.
+    /// Tensors that are trained: only images of the evaluation are read.
     Evaluate,
 }
 
 impl Purpose {
-    /// Images that will be read.
-    fn images(self) -> &'static [Images] {
+    /// Images that will be read, where `evaluated` are those that evaluations look at.
+    fn images(self, evaluated: Images) -> Vec<Images> {
         match self {
-            Self::Train | Self::Resume => &[Images::Training, Images::Test],
-            Self::Evaluate => &[Images::Test],
+            Self::Train | Self::Resume if evaluated == Images::Test => vec![Images::Training, Images::Test],
+            Self::Train | Self::Resume => vec![Images::Training],
+            Self::Evaluate => vec![evaluated],
         }
     }
 }
@@ -108,7 +111,8 @@ impl Session {
         let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
         same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
-        let bad_images = look_for_files(&config, &data, purpose.images(), rank)?;
+        let wanted = purpose.images(views::images(config.eval.split));
+        let bad_images = look_for_files(&config, &data, &wanted, rank)?;
         rank.begin("init");
         let DataSet { class_names, train, test, findings } = data;
         let mut notes = report(findings, rank);
@@ -213,9 +217,24 @@ impl Session {
         make(&self.config.methods, &site).of_classes(&self.model.classes())
     }
 
-    /// The view of test images.
-    pub fn test_view(&self) -> View {
-        test_view(&self.config)
+    /// The images that evaluations look at, and which they are.
+    pub fn evaluated(&self) -> (&Arc<Split>, Images) {
+        let images = views::images(self.config.eval.split);
+        (if images == Images::Test { &self.test } else { &self.train }, images)
+    }
+
+    /// What evaluations see of an image.
+    pub fn eval_view(&self) -> View {
+        views::view(&self.config, self.patch())
+    }
+
+    /// The images and views of evaluations, in words.
+    pub fn views(&self) -> Views {
+        views::described(&self.config, self.patch())
+    }
+
+    fn patch(&self) -> u32 {
+        u32::try_from(self.model.tower().shape().patch).unwrap_or(u32::MAX)
     }
 
     /// The view of training images.

@@ -21,6 +21,7 @@ mod result;
 mod signals;
 mod summary;
 mod table;
+mod views;
 
 pub use again::resume_command;
 pub use claim::{Claim, FolderId};
@@ -35,3 +36,4 @@ pub use result::{ClassResult, RunResult};
 pub use signals::{Request, Signals, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
 pub use table::{Look, comparison_table, listing, print_comparison, print_result, result_table};
+pub use views::Views;

@@ -405,7 +405,8 @@ mod tests {
         let path = file(folder.path(), &lora, &[128, 8]);
         let spec = ParameterSpec::new(lora[0].0.to_owned(), &[128, 4], Init::Zeros);
         let trainables = Trainables::new(vec![spec], Kind::Float, Device::Cpu, 0);
-        let error = TrainedFile::read(&path).unwrap().load_into(&trainables, &[], None).unwrap_err().to_string();
+        let error =
+            TrainedFile::read(&path).unwrap().load_into(&trainables, &[], None).unwrap_err().to_string();
         assert!(error.contains("is [128, 8], expected [128, 4]"), "{error}");
         assert!(error.contains("'tuner.kinds=[\"lora\"]' --set tuner.adapter_dim=8"), "{error}");
     }

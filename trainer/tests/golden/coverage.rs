@@ -20,10 +20,9 @@ pub fn covered(group: &str, name: &str) -> bool {
                 || !(name.starts_with("plus-") || name.contains("-rn-") || name.contains("linear"))
         }
         "samplers" => !name.contains("ReSampler"),
-        "eval" => !name.contains("-tte-"),
         "images" | "images/golden" => !name.starts_with("plus-mda"),
         "checkpoint" => name == "lift-clip-vit-adaptformer",
-        "tokenizer" | "checkpoint/hostile" => true,
+        "eval" | "tokenizer" | "checkpoint/hostile" => true,
         _ => false,
     }
 }

@@ -54,7 +54,7 @@ section! {
 }
 
 /// Side in pixels above which an image cannot be meant: memory grows with its square.
-const MAX_RESOLUTION: u32 = 4096;
+pub(super) const MAX_RESOLUTION: u32 = 4096;
 
 words! {
     /// Families of backbones.

@@ -93,6 +93,25 @@ fn head_and_loss_settings_that_would_change_nothing() {
 }
 
 #[test]
+fn evaluation_settings_that_would_change_nothing() {
+    for set in ["eval.expand=6", "eval.random_crops=3"] {
+        let centre = idle(set, "eval.crops = \"centre\"", "configs/base.toml");
+        assert_eq!(refusal(&demo("lift", &[set])), centre);
+    }
+    assert_eq!(
+        refusal(&demo("lift", &["eval.crops=random", "eval.expand=6"])),
+        idle("eval.expand=6", "eval.crops = \"random\"", "--set eval.crops=random")
+    );
+    assert_eq!(
+        refusal(&demo("lift", &["eval.crops=ten", "eval.random_crops=3"])),
+        idle("eval.random_crops=3", "eval.crops = \"ten\"", "--set eval.crops=ten")
+    );
+    resolved(&demo("zero_shot", &["eval.crops=five", "eval.expand=6", "eval.split=train"]));
+    resolved(&demo("lift", &["eval.crops=ten"]));
+    resolved(&demo("lift", &["eval.crops=random", "eval.random_crops=3"]));
+}
+
+#[test]
 fn training_settings_that_would_change_nothing() {
     for set in [
         "data.sampler=square_root",

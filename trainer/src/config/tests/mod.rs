@@ -9,7 +9,7 @@ mod presets;
 mod refusals;
 mod round_trip;
 
-use super::{ConfigError, Origin, Presets, Resolved, Selection};
+use super::{ConfigError, Crops, Origin, Presets, Resolved, Selection};
 use std::path::Path;
 
 /// A working directory that need not exist.

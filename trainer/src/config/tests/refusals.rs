@@ -153,6 +153,9 @@ fn values_out_of_range() {
         ("head.scale=0", "above 0"),
         ("loss.tau=-1", "at least 0"),
         ("eval.batch_size=0", "from 1 to 1048576"),
+        ("eval.expand=4097", "at most 4096"),
+        ("eval.random_crops=0", "from 1 to 1000"),
+        ("eval.random_crops=1001", "from 1 to 1000"),
         ("distributed.timeout_seconds=0", "from 1 to 315360000"),
     ];
     for (set, expected) in ranges {
