@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config, entries: &BTreeMap<String, Entry>) -> Resul
 }
 
 /// Keys of training that mean nothing when nothing is trained.
-const TRAINING: [&str; 31] = [
+const TRAINING: [&str; 38] = [
     "data.sampler",
     "data.samples_per_class",
     "data.repeat_threshold",
@@ -39,6 +39,13 @@ const TRAINING: [&str; 31] = [
     "loss.kind",
     "loss.tau",
     "loss.prior",
+    "loss.gamma",
+    "loss.max_margin",
+    "loss.scale",
+    "loss.beta",
+    "loss.exponent",
+    "loss.remine_lambda",
+    "loss.estimation_weight",
     "eval.every_epochs",
     "train.determinism",
     "train.virtual_shards",
@@ -75,7 +82,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn conflicts(&self) -> Result<(), ConfigError> {
-        let Config { model, tuner, head, train, .. } = self.config;
+        let Config { model, tuner, head, loss, train, .. } = self.config;
         let zero_shot = head.kind == HeadKind::ZeroShot;
         let no_text = !model.kind.has_text_tower();
         if zero_shot && no_text {
@@ -101,6 +108,11 @@ impl Checks<'_> {
             let why = "divided classes are added up in an order that depends on the number of ranks";
             let remedy = "set `head.placement` to replicated, or `train.determinism` to same_world";
             return Err(self.conflict("head.placement", "train.determinism", why, remedy));
+        }
+        if loss.kind == LossKind::Lade && head.placement == HeadPlacement::Sharded {
+            let why = "LADE needs all logits of a sample on one rank";
+            let remedy = "set `head.placement` to replicated, or choose another loss";
+            return Err(self.conflict("head.placement", "loss.kind", why, remedy));
         }
         if head.kind == HeadKind::Cosine && head.init == HeadInit::Text && no_text {
             let why = "this model has no text tower";
@@ -165,7 +177,7 @@ impl Checks<'_> {
     }
 
     fn head_and_loss_that_are_idle(&self) -> Result<(), ConfigError> {
-        let Config { model, head, loss, .. } = self.config;
+        let Config { model, head, .. } = self.config;
         self.idle_unless(head.kind == HeadKind::Cosine, &["head.scale", "head.init"], "head.kind")?;
         let cause = if head.init == HeadInit::Auto && !model.kind.has_text_tower() {
             "model.kind"
@@ -173,7 +185,28 @@ impl Checks<'_> {
             "head.init"
         };
         self.idle_unless(self.uses_text(), &["head.prompt"], cause)?;
-        self.idle_unless(loss.kind == LossKind::LogitAdjusted, &["loss.tau", "loss.prior"], "loss.kind")
+        self.loss_that_is_idle()
+    }
+
+    fn loss_that_is_idle(&self) -> Result<(), ConfigError> {
+        use LossKind::{
+            BalancedSoftmax, ClassBalanced, CrossEntropy, Focal, Lade, Ldam, LogitAdjusted, Reweighted,
+        };
+        let kind = self.config.loss.kind;
+        let keys: &[&str] = match kind {
+            CrossEntropy => &[],
+            Focal => &["loss.gamma"],
+            Ldam => &["loss.max_margin", "loss.scale"],
+            ClassBalanced => &["loss.beta"],
+            Reweighted => &["loss.prior", "loss.exponent"],
+            BalancedSoftmax => &["loss.prior"],
+            LogitAdjusted => &["loss.prior", "loss.tau"],
+            Lade => &["loss.prior", "loss.remine_lambda", "loss.estimation_weight"],
+        };
+        let is_of_loss = |key: &&&str| key.starts_with("loss.") && **key != "loss.kind";
+        let idle: Vec<&str> =
+            TRAINING.iter().filter(is_of_loss).filter(|key| !keys.contains(key)).copied().collect();
+        self.idle_unless(false, &idle, "loss.kind")
     }
 
     fn training_that_is_idle(&self) -> Result<(), ConfigError> {

@@ -27,7 +27,7 @@ type Range = (&'static str, bool, &'static str);
 
 /// Refuses the first value outside its range.
 pub(super) fn check(config: &Config, entries: &BTreeMap<String, Entry>) -> Result<(), ConfigError> {
-    let ranges = data(config).into_iter().chain(train(config)).chain(rest(config));
+    let ranges = data(config).into_iter().chain(train(config)).chain(loss(config)).chain(rest(config));
     for (key, good, expected) in ranges {
         if !good && let Some(entry) = entries.get(key) {
             let (found, origin) = (describe(&entry.value), entry.origin.clone());
@@ -72,8 +72,22 @@ fn train(config: &Config) -> [Range; 11] {
     ]
 }
 
-fn rest(config: &Config) -> [Range; 16] {
-    let Config { model, tuner, head, loss, eval, checkpoint, distributed, .. } = config;
+fn loss(config: &Config) -> [Range; 8] {
+    let loss = &config.loss;
+    [
+        ("loss.tau", loss.tau >= 0.0, "at least 0"),
+        ("loss.gamma", loss.gamma >= 0.0, "at least 0"),
+        ("loss.max_margin", loss.max_margin >= 0.0, "at least 0"),
+        ("loss.scale", loss.scale >= 0.0, "at least 0"),
+        ("loss.beta", (0.0..1.0).contains(&loss.beta), "at least 0 and below 1"),
+        ("loss.exponent", loss.exponent >= 0.0, "at least 0"),
+        ("loss.remine_lambda", loss.remine_lambda >= 0.0, "at least 0"),
+        ("loss.estimation_weight", loss.estimation_weight >= 0.0, "at least 0"),
+    ]
+}
+
+fn rest(config: &Config) -> [Range; 15] {
+    let Config { model, tuner, head, eval, checkpoint, distributed, .. } = config;
     let one_place = head.prompt.matches("{}").count() == 1;
     let buckets = distributed.bucket_megabytes > 0.0 && distributed.bucket_megabytes <= 1e6;
     let seconds = (1..=MAX_SECONDS).contains(&distributed.timeout_seconds);
@@ -84,7 +98,6 @@ fn rest(config: &Config) -> [Range; 16] {
         ("tuner.adapter_dim", tuner.adapter_dim <= 1 << 20, "at most 1048576"),
         ("head.scale", head.scale > 0.0, "above 0"),
         ("head.prompt", one_place, "a sentence with one {} for the class name"),
-        ("loss.tau", loss.tau >= 0.0, "at least 0"),
         ("eval.batch_size", (1..=MAX_IMAGES).contains(&eval.batch_size), "from 1 to 1048576"),
         ("checkpoint.every_steps", checkpoint.every_steps <= MAX_COUNT, "at most 2^40"),
         ("checkpoint.every_seconds", (0.0..=1e8).contains(&checkpoint.every_seconds), "from 0 to 100000000"),
