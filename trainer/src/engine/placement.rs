@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::rank::Rank;
-use crate::config::{BackbonePlacement, Config, Determinism, HeadKind, HeadPlacement};
+use crate::config::{BackbonePlacement, Config, Determinism, HeadKind, HeadPlacement, LossKind};
 use crate::data::order::shard::share;
 use crate::model::head::Classes;
 use crate::model::slices::Part;
@@ -116,6 +116,13 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<S
         HeadPlacement::Auto => {
             let alone = rank.world_size() == 1 || sizes.classes < rank.world_size() as i64;
             if alone || config.train.determinism == Determinism::AnyWorld {
+                return false;
+            }
+            if config.loss.kind == LossKind::Lade {
+                notes.push(
+                    "head.placement: replicated, because loss.kind=lade needs all logits of a sample"
+                        .to_owned(),
+                );
                 return false;
             }
             let (whole, divided) = wire_bytes(

@@ -9,6 +9,7 @@ use super::feed::{ListPlan, Plan};
 use super::frozen::FrozenWeights;
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::loss;
 use super::memory::Limits;
 use super::panics;
 use super::pass::Pass;
@@ -20,8 +21,8 @@ use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
 use crate::config::{
-    Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
-    Resolved, TunerKind as TunerName, auto_adapter_dim,
+    Accumulation, Config, Determinism, HeadInit, HeadKind, Precision as PrecisionName, Resolved,
+    TunerKind as TunerName, auto_adapter_dim,
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
@@ -29,7 +30,7 @@ use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, load, vision_width};
-use crate::model::loss::Loss;
+use crate::model::losses::{Entry, Loss};
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tuner::TunerKind;
@@ -58,6 +59,8 @@ pub struct Session {
     pub shards: Option<Shards>,
     /// The order of training samples.
     pub order: Arc<Order>,
+    /// The loss in the list of losses.
+    loss: &'static Entry,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
     /// How the backbone is computed, in words.
@@ -112,6 +115,10 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
+        let loss = loss::entry(&config).map_err(Failure::on_all_ranks)?;
+        if purpose != Purpose::Evaluate {
+            notes.extend(loss::absent_note(loss, &config, &order));
+        }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
@@ -137,6 +144,7 @@ impl Session {
             frozen,
             shards,
             order,
+            loss,
             weights_fingerprint: file.fingerprint,
             backbone_config: file.config.to_string(),
             data_fingerprint,
@@ -198,17 +206,9 @@ impl Session {
     }
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
-    pub fn loss(&self, epoch: u64) -> Loss {
-        let (kind, device) = (self.model.precision().parameters, self.model.device());
-        let prior = match (self.config.loss.kind, self.config.loss.prior) {
-            (LossKind::CrossEntropy, _) => return Loss::CrossEntropy,
-            (LossKind::LogitAdjusted, Prior::Sampler) => self.order.distribution(epoch),
-            (LossKind::LogitAdjusted, Prior::Counts) => {
-                self.train_counts().into_iter().map(|n| n as f64).collect()
-            }
-        };
-        let loss = Loss::logit_adjusted(&prior, self.config.loss.tau, kind, device);
-        loss.of_classes(&self.model.classes())
+    pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
+        let place = (self.model.precision().parameters, self.model.device());
+        loss::of_epoch(self.loss, &self.config, &self.order, epoch, place)
     }
 
     /// The view of test images.

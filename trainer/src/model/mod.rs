@@ -6,7 +6,7 @@ pub mod block;
 pub mod head;
 pub mod layers;
 pub mod loading;
-pub mod loss;
+pub mod losses;
 pub mod precision;
 pub mod slices;
 pub mod text;

@@ -1,0 +1,106 @@
+//! Losses: one a file, each with its source, its equation, its options and its tests. [`LOSSES`] is the list of them.
+//!
+//! A loss gives the sum over its samples and its own normaliser, so that the mean over a global batch is exact however
+//! the batch is divided (law 1). Nothing here waits for the device.
+//!
+//! All but one are cross entropy with something before the softmax or after it: [`Loss::adjust`] changes single
+//! logits, [`Loss::of_nll`] the negative log-likelihood of a sample. So the softmax itself is in one place for each
+//! way of holding the classes, and a loss works on divided classes without knowing of them. LADE has a further
+//! [`ColumnTerm`], which is a function of the whole batch.
+//!
+//! A class without training images takes part as the rarest class that has some: see [`Frequencies`].
+
+mod balanced_softmax;
+mod class_balanced;
+mod class_weighted;
+mod columns;
+mod cross_entropy;
+mod focal;
+mod frequencies;
+mod lade;
+mod ldam;
+mod logit_adjusted;
+mod registry;
+mod reweighted;
+
+pub use class_balanced::Options as ClassBalancedOptions;
+pub use columns::{ColumnTerm, Columns, Term};
+pub use focal::Options as FocalOptions;
+pub use frequencies::Frequencies;
+pub use lade::Options as LadeOptions;
+pub use ldam::Options as LdamOptions;
+pub use logit_adjusted::Options as LogitAdjustedOptions;
+pub use registry::{Build, Entry, LOSSES, Options, Reads};
+pub use reweighted::Options as ReweightedOptions;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use tch::{Kind, Reduction, Tensor};
+
+/// A loss over some of the samples of a global batch.
+#[derive(Debug)]
+pub struct LossSum {
+    /// Sum over the samples.
+    pub sum: Tensor,
+    /// What the sum over all parts of the batch is divided by: one number in double precision, where the samples are.
+    pub normaliser: Tensor,
+}
+
+impl LossSum {
+    /// The mean over these samples alone.
+    pub fn mean(&self) -> Tensor {
+        &self.sum / self.normaliser.to_kind(self.sum.kind())
+    }
+}
+
+/// A training objective. Every default is that of cross entropy.
+pub trait Loss: Debug {
+    /// Logits that go into the softmax, of `logits` (`[n, own]`) of the classes `own`; labels `[n]`, int64, count from
+    /// the first of all classes. A label of -1 stands for a row without a sample.
+    fn adjust(&self, logits: Tensor, labels: &Tensor, own: &Range<i64>) -> Tensor {
+        let _ = (labels, own);
+        logits
+    }
+
+    /// The losses of samples, `[n]`, from their negative log-likelihoods; nothing where they are the same.
+    fn of_nll(&self, nll: &Tensor, labels: &Tensor) -> Option<Tensor> {
+        let _ = (nll, labels);
+        None
+    }
+
+    /// What the sum over these samples counts for in the divisor: their number, or their weights.
+    fn normaliser(&self, labels: &Tensor) -> Tensor {
+        Tensor::full([] as [i64; 0], labels.numel() as f64, (Kind::Double, labels.device()))
+    }
+
+    /// A further term that is no sum over samples.
+    fn column_term(&self) -> Option<&dyn ColumnTerm> {
+        None
+    }
+}
+
+impl dyn Loss + '_ {
+    /// The loss of a whole batch: logits `[n, classes]`, labels `[n]`.
+    pub fn forward(&self, logits: &Tensor, labels: &Tensor) -> LossSum {
+        self.of_part(logits, labels, None)
+    }
+
+    /// The loss of a part of a batch whose columns are `columns`; of a batch by itself where there are none.
+    pub fn of_part(&self, logits: &Tensor, labels: &Tensor, columns: Option<&Columns>) -> LossSum {
+        let adjusted = self.adjust(logits.shallow_clone(), labels, &(0..logits.size()[1]));
+        let log_shares = adjusted.log_softmax(1, adjusted.kind());
+        let nll = |reduction| log_shares.nll_loss_nd(labels, None::<Tensor>, reduction, -100);
+        let mut sum = match self.of_nll(&nll(Reduction::None), labels) {
+            Some(losses) => losses.sum(losses.kind()),
+            None => nll(Reduction::Sum),
+        };
+        if let Some(term) = self.column_term() {
+            let columns = columns.map_or_else(|| Columns::of(logits, labels), Columns::shallow_clone);
+            sum += term.of_part(&columns, logits, labels).with_gradient_at(logits);
+        }
+        LossSum { sum, normaliser: self.normaliser(labels) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
