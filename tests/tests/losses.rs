@@ -23,18 +23,19 @@ fn demo(ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
 #[test]
 fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on_ranks() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["train.batch_size=61", "train.max_steps=20"];
-    for loss in ["class_balanced", "reweighted", "lade"] {
+    let whole = ["train.batch_size=61", "train.max_steps=20"];
+    // Of two ranks one has 31 samples and one 30: five passes of up to seven, the last of three and of two.
+    let cut = [&whole[..], &["train.micro_batch_size=7", "backbone.placement=sharded"]].concat();
+    for (loss, on_two_ranks) in [("class_balanced", vec![&cut[..]]), ("lade", vec![&whole[..], &cut[..]])] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
-        succeed(&mut demo(1, &path("alone"), loss, &settings));
+        succeed(&mut demo(1, &path("alone"), loss, &whole));
         let alone = losses(&path("alone"));
         assert!(alone.iter().any(|loss| (loss - alone[0]).abs() > 0.01), "{loss} learns: {alone:?}");
-        succeed(&mut demo(2, &path("two"), loss, &settings));
-        within(&losses(&path("two")), &alone, 1e-5);
-        // The two ranks have 31 and 30 samples: five passes of up to seven, the last of them of three and two.
-        let cut = [&settings[..], &["train.micro_batch_size=7", "backbone.placement=sharded"]].concat();
-        succeed(&mut demo(2, &path("cut"), loss, &cut));
-        within(&losses(&path("cut")), &alone, 1e-5);
+        for (number, settings) in on_two_ranks.into_iter().enumerate() {
+            let two = path(&format!("two-{number}"));
+            succeed(&mut demo(2, &two, loss, settings));
+            within(&losses(&two), &alone, 1e-5);
+        }
     }
 }
 
@@ -71,7 +72,7 @@ fn law_4_a_rank_without_a_sample_takes_part_in_a_loss_over_the_whole_batch() {
 #[test]
 fn losses_on_divided_classes_are_those_on_whole_ones() {
     let folder = tempfile::tempdir().unwrap();
-    for loss in ["ldam", "class_balanced", "focal"] {
+    for loss in ["ldam", "class_balanced"] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
         let settings = ["train.batch_size=31", "train.max_steps=8"];
         succeed(&mut demo(1, &path("whole"), loss, &settings));
