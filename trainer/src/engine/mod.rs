@@ -6,8 +6,10 @@ pub mod bad_images;
 pub mod bench;
 pub mod bf16;
 pub mod classifier;
+mod columns;
 pub mod contention;
 pub mod device;
+mod divided_softmax;
 pub mod evaluate;
 pub mod experiment;
 pub mod failure;
@@ -21,6 +23,7 @@ mod last_step;
 #[cfg(feature = "faults")]
 mod left_out;
 pub mod loading;
+pub mod loss;
 pub mod memory;
 pub mod openmp;
 pub mod panics;

@@ -10,6 +10,7 @@ use super::frozen::FrozenWeights;
 use super::head_init::{HeadInits, class_mean, random, text};
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::loss;
 use super::memory::Limits;
 use super::panics;
 use super::pass::Pass;
@@ -32,8 +33,7 @@ use crate::model::heads::{cosine, zero_shot};
 use crate::model::loading::{
     Backbone, LoadOptions, block_elements, block_names, load, tower_shape, vision_width,
 };
-use crate::model::loss::Loss;
-use crate::model::losses::{self, logit_adjusted::Prior};
+use crate::model::losses::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tuners::{self, TunerSet};
@@ -120,6 +120,9 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
+        if purpose != Purpose::Evaluate {
+            notes.extend(loss::absent_note(&config, &order));
+        }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
@@ -206,15 +209,9 @@ impl Session {
     }
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
-    pub fn loss(&self, epoch: u64) -> Loss {
-        let frequencies = |prior| match prior {
-            Prior::Sampler => self.order.distribution(epoch),
-            Prior::Counts => self.train_counts().into_iter().map(|n| n as f64).collect(),
-        };
-        let (kind, device) = (self.model.precision().parameters, self.model.device());
-        let site = losses::Site { frequencies: &frequencies, kind, device };
-        let make = self.config.loss.kind.method().make;
-        make(&self.config.methods, &site).of_classes(&self.model.classes())
+    pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
+        let place = (self.model.precision().parameters, self.model.device());
+        loss::of_epoch(&self.config, &self.order, epoch, place)
     }
 
     /// The images that evaluations look at, and which they are.

@@ -1,6 +1,8 @@
 //! The exact text of every refusal of a combination, and what is let through.
 
 use super::{cifar, demo, refusal, resolved, select};
+use crate::model::losses::Losses;
+use crate::options::Registry;
 
 /// A flag, the setting that makes it idle with where that comes from.
 fn idle(set: &str, setting: &str, from: &str) -> String {
@@ -112,6 +114,34 @@ fn evaluation_settings_that_would_change_nothing() {
 }
 
 #[test]
+fn options_of_other_losses_would_change_nothing() {
+    let options = [
+        ("loss.tau", vec!["logit_adjusted"]),
+        ("loss.prior", vec!["reweighted", "balanced_softmax", "logit_adjusted", "lade"]),
+        ("loss.gamma", vec!["focal"]),
+        ("loss.max_margin", vec!["ldam"]),
+        ("loss.scale", vec!["ldam"]),
+        ("loss.beta", vec!["class_balanced"]),
+        ("loss.exponent", vec!["reweighted"]),
+        ("loss.remine_lambda", vec!["lade"]),
+        ("loss.estimation_weight", vec!["lade"]),
+    ];
+    for word in Losses::METHODS.iter().map(|method| method.word) {
+        let kind = format!("loss.kind={word}");
+        for (key, losses) in &options {
+            let set =
+                if *key == "loss.prior" { "loss.prior=counts".to_owned() } else { format!("{key}=0.5") };
+            if losses.contains(&word) {
+                resolved(&demo("lift", &[&kind, &set]));
+            } else {
+                let idle = idle(&set, &format!("loss.kind = \"{word}\""), &format!("--set {kind}"));
+                assert_eq!(refusal(&demo("lift", &[&kind, &set])), idle);
+            }
+        }
+    }
+}
+
+#[test]
 fn training_settings_that_would_change_nothing() {
     for set in [
         "data.sampler=square_root",
@@ -154,6 +184,12 @@ fn settings_that_exclude_each_other() {
             "`head.init = \"text\"` (from --set head.init=text) cannot go with {vit}: this model has no text \
              tower; set `head.init` to class_mean, or choose a CLIP model"
         )
+    );
+    assert_eq!(
+        refusal(&demo("lift", &["loss.kind=lade", "head.placement=sharded"])),
+        "`head.placement = \"sharded\"` (from --set head.placement=sharded) cannot go with `loss.kind = \"lade\"` \
+         (from --set loss.kind=lade): LADE needs all logits of a sample on one rank; set `head.placement` to \
+         replicated, or choose another loss"
     );
     let zero_shot = "`head.kind = \"zero_shot\"` (from configs/method/zero_shot.toml)";
     assert_eq!(

@@ -6,7 +6,7 @@ use super::{HERE, cifar, demo, resolved, select};
 use crate::config::*;
 use crate::engine::head_init::{auto, class_mean};
 use crate::model::heads::{cosine, prompt::Prompt, zero_shot};
-use crate::model::losses::logit_adjusted::{self, Prior};
+use crate::model::losses::{Prior, frequencies, logit_adjusted};
 use crate::model::tuners::{adaptformer, bottleneck, full};
 use crate::options::Several;
 use std::path::Path;
@@ -17,7 +17,8 @@ fn lift_has_the_published_hyper_parameters() {
     let bottleneck: bottleneck::Options = config.options();
     let Prompt { prompt } = config.options();
     let cosine::Options { scale } = config.options();
-    let logit_adjusted::Options { tau, prior } = config.options();
+    let logit_adjusted::Options { tau } = config.options();
+    let frequencies::Options { prior } = config.options();
     let Config { data, train, model, tuner, head, loss, .. } = config;
     assert_eq!((train.epochs, train.batch_size, train.micro_batch_size, train.seed), (10, 128, 128, 0));
     assert_eq!((train.learning_rate, train.momentum, train.weight_decay), (0.01, 0.9, 5e-4));

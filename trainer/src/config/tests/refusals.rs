@@ -45,7 +45,11 @@ fn unknown_keys() {
     assert_eq!(text("Train.Epochs=3"), "unknown key `Train.Epochs`; did you mean `train.epochs`?");
     assert_eq!(text("train.lr=3"), "unknown key `train.lr`; did you mean `train.learning_rate`?");
     assert_eq!(text("bs=3"), "unknown key `bs`; did you mean `train.batch_size`?");
-    assert_eq!(text("loss.gamma=3"), "unknown key `loss.gamma`; the keys of `loss` are kind, tau, prior");
+    assert_eq!(
+        text("loss.frobnicate=3"),
+        "unknown key `loss.frobnicate`; the keys of `loss` are kind, tau, prior, gamma, max_margin, scale, beta, exponent, \
+         remine_lambda, estimation_weight"
+    );
     assert_eq!(
         text("frobnicate=3"),
         "unknown key `frobnicate`; the sections are data, train, model, backbone, tuner, head, loss, eval, checkpoint, distributed"
@@ -152,6 +156,13 @@ fn values_out_of_range() {
         ("tuner.adapter_dim=1048577", "at most 1048576"),
         ("head.scale=0", "above 0"),
         ("loss.tau=-1", "at least 0"),
+        ("loss.gamma=-1", "at least 0"),
+        ("loss.max_margin=-1", "at least 0"),
+        ("loss.scale=-1", "at least 0"),
+        ("loss.beta=1", "at least 0 and below 1"),
+        ("loss.exponent=-1", "at least 0"),
+        ("loss.remine_lambda=-1", "at least 0"),
+        ("loss.estimation_weight=-1", "at least 0"),
         ("eval.batch_size=0", "from 1 to 1048576"),
         ("eval.expand=4097", "at most 4096"),
         ("eval.random_crops=0", "from 1 to 1000"),
