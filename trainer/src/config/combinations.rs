@@ -5,8 +5,8 @@
 use super::error::ConfigError;
 use super::layers::{Entry, setting};
 use super::{
-    Config, Determinism, HeadInit, HeadKind, HeadPlacement, Layout, LossKind, ModelKind, NonFinite, Sampler,
-    TunerKind,
+    Config, Determinism, HeadInit, HeadKind, HeadPlacement, Layout, LossKind, ModelKind, NonFinite, Prompts,
+    Sampler, TunerKind, WordOrFile,
 };
 use std::collections::BTreeMap;
 
@@ -102,7 +102,8 @@ impl Checks<'_> {
             let remedy = "set `head.placement` to replicated, or `train.determinism` to same_world";
             return Err(self.conflict("head.placement", "train.determinism", why, remedy));
         }
-        if head.kind == HeadKind::Cosine && head.init == HeadInit::Text && no_text {
+        let from_text = head.init == WordOrFile::Word(HeadInit::Text);
+        if head.kind.is_trained() && from_text && no_text {
             let why = "this model has no text tower";
             let remedy = "set `head.init` to class_mean, or choose a CLIP model";
             return Err(self.conflict("head.init", "model.kind", why, remedy));
@@ -165,20 +166,27 @@ impl Checks<'_> {
     }
 
     fn head_and_loss_that_are_idle(&self) -> Result<(), ConfigError> {
-        let Config { model, head, loss, .. } = self.config;
-        self.idle_unless(head.kind == HeadKind::Cosine, &["head.scale", "head.init"], "head.kind")?;
-        let cause = if head.init == HeadInit::Auto && !model.kind.has_text_tower() {
-            "model.kind"
-        } else {
-            "head.init"
-        };
-        self.idle_unless(self.uses_text(), &["head.prompt"], cause)?;
+        let Config { head, loss, .. } = self.config;
+        self.idle_unless(head.kind == HeadKind::Cosine, &["head.scale"], "head.kind")?;
+        self.idle_unless(head.kind.is_trained(), &["head.init", "head.shots"], "head.kind")?;
+        let draws = head.init == WordOrFile::Word(HeadInit::Shots);
+        self.idle_unless(draws, &["head.shots"], "head.init")?;
+        self.texts_that_are_idle()?;
         self.idle_unless(loss.kind == LossKind::LogitAdjusted, &["loss.tau", "loss.prior"], "loss.kind")
+    }
+
+    fn texts_that_are_idle(&self) -> Result<(), ConfigError> {
+        let Config { model, head, .. } = self.config;
+        let is_auto = head.init == WordOrFile::Word(HeadInit::Auto);
+        let cause = if is_auto && !model.kind.has_text_tower() { "model.kind" } else { "head.init" };
+        self.idle_unless(self.uses_text(), &["head.prompts", "head.prompt"], cause)?;
+        let by_template = head.prompts == WordOrFile::Word(Prompts::Default);
+        self.idle_unless(by_template, &["head.prompt"], "head.prompts")
     }
 
     fn training_that_is_idle(&self) -> Result<(), ConfigError> {
         let Config { head, train, eval, .. } = self.config;
-        self.idle_unless(head.kind == HeadKind::Cosine, &TRAINING, "head.kind")?;
+        self.idle_unless(head.kind.is_trained(), &TRAINING, "head.kind")?;
         let micro_cuts = train.micro_batch_size <= train.batch_size;
         self.idle_unless(micro_cuts, &["train.micro_batch_size"], "train.batch_size")?;
         let any_world = train.determinism == Determinism::AnyWorld;
@@ -194,7 +202,7 @@ impl Checks<'_> {
     /// Text features are used, as the head or as its start.
     fn uses_text(&self) -> bool {
         let Config { model, head, .. } = self.config;
-        head.kind == HeadKind::ZeroShot || head.init.resolve(model.kind.has_text_tower()) == HeadInit::Text
+        head.uses_text(model.kind.has_text_tower())
     }
 
     /// Refuses keys that the user set although `cause` makes them idle.

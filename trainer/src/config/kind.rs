@@ -139,6 +139,40 @@ impl Kind for Option<PathBuf> {
     }
 }
 
+/// One of some words, or a file. What holds a `/` or a `.` is a path, so that a misspelt word is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WordOrFile<W> {
+    /// A word.
+    Word(W),
+    /// A file.
+    File(PathBuf),
+}
+
+impl<W: Kind> Kind for WordOrFile<W> {
+    const WORDS: &'static [Word] = W::WORDS;
+    const IS_PATH: bool = true;
+
+    fn expected() -> String {
+        format!("{}, or the path of a file, with a `/` or a `.` in it", W::expected())
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        if let Some(word) = W::read(value) {
+            return Some(Self::Word(word));
+        }
+        let text = value.as_str()?;
+        let is_path = text.contains(['/', '.']) && !text.contains('\0');
+        is_path.then(|| Self::File(PathBuf::from(text)))
+    }
+
+    fn write(&self) -> Value {
+        match self {
+            Self::Word(word) => word.write(),
+            Self::File(path) => Value::String(path.to_string_lossy().into_owned()),
+        }
+    }
+}
+
 /// `serde(with)` for every field of a section.
 pub(super) mod plain {
     use super::{Kind, Value, describe};

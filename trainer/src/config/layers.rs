@@ -81,7 +81,8 @@ impl Layers {
         if !(key.accepts)(&value) {
             return Err(wrong_type(full, key, &value, origin));
         }
-        let value = if key.is_path { start.place(&full, value)? } else { value };
+        let is_word = key.words.iter().any(|word| value.as_str() == Some(word.word));
+        let value = if key.is_path && !is_word { start.place(&full, value)? } else { value };
         self.entries.insert(full, Entry { value, origin });
         Ok(())
     }

@@ -26,7 +26,7 @@ mod sections;
 mod tests;
 
 pub use error::ConfigError;
-pub use kind::Word;
+pub use kind::{Word, WordOrFile};
 pub use origin::{Origin, PresetKind};
 pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Difference, Names, Resolved};
@@ -36,7 +36,7 @@ pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
 pub use sections::distributed::{Backend, Distributed, Wire};
 pub use sections::eval::Eval;
-pub use sections::head::{Head, HeadInit, HeadKind, HeadPlacement};
+pub use sections::head::{Head, HeadInit, HeadKind, HeadPlacement, Prompts};
 pub use sections::loss::{Loss, LossKind, Prior};
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName};
 pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};

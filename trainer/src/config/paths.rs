@@ -1,6 +1,6 @@
-//! Where relative paths start from. A path of `--set` starts at the working directory; `data.root` and
-//! `model.weights` of a file start at that file's folder; the other paths of a file start at `data.root`,
-//! wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
+//! Where relative paths start from. A path of `--set` starts at the working directory; `data.root`, `model.weights`
+//! and the files of the head start at the folder of the file that gives them; the other paths of a file start at
+//! `data.root`, wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
 //! same anywhere.
 
 use super::error::ConfigError;

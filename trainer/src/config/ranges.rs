@@ -72,7 +72,7 @@ fn train(config: &Config) -> [Range; 11] {
     ]
 }
 
-fn rest(config: &Config) -> [Range; 16] {
+fn rest(config: &Config) -> [Range; 17] {
     let Config { model, tuner, head, loss, eval, checkpoint, distributed, .. } = config;
     let one_place = head.prompt.matches("{}").count() == 1;
     let buckets = distributed.bucket_megabytes > 0.0 && distributed.bucket_megabytes <= 1e6;
@@ -83,6 +83,7 @@ fn rest(config: &Config) -> [Range; 16] {
         ("model.std", model.std.iter().all(|std| *std > 0.0), "3 numbers above 0"),
         ("tuner.adapter_dim", tuner.adapter_dim <= 1 << 20, "at most 1048576"),
         ("head.scale", head.scale > 0.0, "above 0"),
+        ("head.shots", head.shots >= 1, "at least 1"),
         ("head.prompt", one_place, "a sentence with one {} for the class name"),
         ("loss.tau", loss.tau >= 0.0, "at least 0"),
         ("eval.batch_size", (1..=MAX_IMAGES).contains(&eval.batch_size), "from 1 to 1048576"),

@@ -52,7 +52,11 @@ fn write_section(page: &mut String, section: &Section, base: &Table) {
     for key in section.keys {
         let default = base.get(section.name).and_then(|values| values.get(key.name));
         let default = default.map_or_else(|| "none".to_owned(), |value| format!("`{}`", render(value)));
-        let takes = if key.words.is_empty() { (key.expected)() } else { "a word, see below".to_owned() };
+        let takes = match (key.words.is_empty(), key.is_path) {
+            (true, _) => (key.expected)(),
+            (false, false) => "a word, see below".to_owned(),
+            (false, true) => "a word, see below, or a path".to_owned(),
+        };
         let full = format!("{}.{}", section.name, key.name);
         let _ = writeln!(page, "| `{full}` | {default} | {takes} | {} |", sentence(key.about));
     }

@@ -21,7 +21,9 @@ fn lift_has_the_published_hyper_parameters() {
     assert_eq!(model.mean, [0.481_454_66, 0.457_827_5, 0.408_210_73]);
     assert_eq!(model.std, [0.268_629_54, 0.261_302_58, 0.275_777_11]);
     assert_eq!((tuner.kind, tuner.adapter_dim, tuner.partial), (TunerKind::Adaptformer, 0, Partial::All));
-    assert_eq!((head.kind, head.scale, head.init), (HeadKind::Cosine, 25.0, HeadInit::Auto));
+    assert_eq!((head.kind, head.scale, head.shots), (HeadKind::Cosine, 25.0, 10));
+    assert_eq!(head.init, WordOrFile::Word(HeadInit::Auto));
+    assert_eq!(head.prompts, WordOrFile::Word(Prompts::Default));
     assert_eq!(head.prompt, "a photo of a {}.");
     assert_eq!((loss.kind, loss.tau, loss.prior), (LossKind::LogitAdjusted, 1.0, Prior::Sampler));
     let expected =
@@ -77,7 +79,8 @@ fn presets_hold_their_recipes() {
 
     let vit = resolved(&select("demo", "in21k_vit_b16", "classifier", &["model.weights=/w"]));
     assert_eq!((vit.config.model.mean, vit.config.model.std), ([0.5; 3], [0.5; 3]));
-    assert_eq!(vit.config.head.init.resolve(vit.config.model.kind.has_text_tower()), HeadInit::ClassMean);
+    let start = vit.config.head.resolved_init(vit.config.model.kind.has_text_tower());
+    assert_eq!(start, WordOrFile::Word(HeadInit::ClassMean));
 
     let tiny = resolved(&select("cifar100_ir50", "tiny_clip", "lift", &["data.root=/d", "model.weights=/w"]));
     assert_eq!((tiny.config.model.resolution, tiny.config.data.imbalance), (32, Imbalance::Ratio(50.0)));
