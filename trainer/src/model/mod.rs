@@ -3,7 +3,7 @@
 pub mod adaptformer;
 pub mod backbone_config;
 pub mod block;
-pub mod head;
+pub mod heads;
 pub mod layers;
 pub mod loading;
 pub mod loss;
@@ -18,7 +18,7 @@ pub mod vision;
 use crate::weights::TensorsFingerprint;
 use adaptformer::AdaptFormer;
 use block::{Block, BlockNames};
-use head::{Classes, HEAD_WEIGHT, Head};
+use heads::{Classes, Head, HeadKind};
 use loading::Backbone;
 use precision::Precision;
 use slices::Slices;
@@ -28,30 +28,13 @@ use trainables::{Trainables, UnknownParameter};
 use tuner::TunerKind;
 use vision::{PixelNorm, VisionTower};
 
-/// Which head a model gets.
-#[derive(Debug)]
-pub enum HeadKind {
-    /// The trained cosine classifier.
-    Cosine {
-        /// Factor on the cosines.
-        scale: f64,
-    },
-    /// Text features as they are; nothing of the head is trained.
-    ZeroShot {
-        /// Unit rows, `[classes, joint]`.
-        text: Tensor,
-        /// Factor on the cosines.
-        scale: Tensor,
-    },
-}
-
 /// What to build on a backbone.
 #[derive(Debug)]
 pub struct ModelSpec {
     /// What is trained beside the head.
     pub tuner: TunerKind,
     /// The classifier.
-    pub head: HeadKind,
+    pub head: Box<dyn HeadKind>,
     /// The classes.
     pub classes: Classes,
     /// Seed of the first values.
@@ -70,11 +53,6 @@ pub enum ModelError {
     /// A trainable tensor is not among the specs.
     #[error(transparent)]
     Unknown(#[from] UnknownParameter),
-    /// Zero-shot needs the joint space of image and text.
-    #[error(
-        "zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method"
-    )]
-    NoTextTower,
 }
 
 /// A frozen image tower with trainable parts.
@@ -82,7 +60,7 @@ pub enum ModelError {
 pub struct Model {
     vision: VisionTower,
     adaptformers: Vec<Option<AdaptFormer>>,
-    head: Head,
+    head: Box<dyn Head>,
     pixels: PixelNorm,
     trainables: Trainables,
     precision: Precision,
@@ -97,19 +75,11 @@ impl Model {
         let Backbone { mut vision, names, slices, .. } = backbone;
         let precision = spec.precision;
         let mut specs = spec.tuner.specs(&vision, names);
-        if matches!(spec.head, HeadKind::Cosine { .. }) {
-            let head = Head::cosine_spec(&spec.classes, vision.shape.width);
-            specs.push(head.in_unit(vision.blocks.len()));
-        }
+        let (width, unit) = (vision.shape.width, vision.blocks.len());
+        specs.extend(spec.head.parameters(&spec.classes, width).into_iter().map(|spec| spec.in_unit(unit)));
         let trainables = Trainables::new(specs, precision.parameters, spec.device, spec.seed);
         let adaptformers = spec.tuner.attach(&mut vision, names, &trainables, precision)?;
-        let head = match spec.head {
-            HeadKind::Cosine { scale } => Head::Cosine { weight: trainables.get(HEAD_WEIGHT)?, scale },
-            HeadKind::ZeroShot { text, scale } => {
-                let projection = vision.projection.as_ref().ok_or(ModelError::NoTextTower)?.shallow_clone();
-                Head::ZeroShot { projection, text, scale }
-            }
-        };
+        let head = spec.head.build(&trainables)?;
         let (mean, std) = spec.pixels;
         let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
         let tuned = spec.tuner.tuned_blocks();
@@ -221,9 +191,7 @@ impl Model {
 
     fn frozen_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
         let mut tensors = self.vision.tensors_outside_blocks();
-        if let Head::ZeroShot { text, scale, .. } = &self.head {
-            tensors.extend([("head.text", text), ("head.scale", scale)]);
-        }
+        tensors.extend(self.head.frozen());
         tensors.retain(|(_, tensor)| !tensor.requires_grad());
         tensors
     }
