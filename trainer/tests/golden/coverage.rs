@@ -3,6 +3,8 @@
 use crate::case::roots;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use trainer::engine::head_init::INITS;
+use trainer::model::heads::HEADS;
 
 /// Groups, and whether a case of it is compared by the golden test of its group.
 pub fn covered(group: &str, name: &str) -> bool {
@@ -10,13 +12,18 @@ pub fn covered(group: &str, name: &str) -> bool {
         "backbone" => !name.contains("-rn"),
         "peft/clip-vit" | "peft/in21k-vit" | "peft/plus-clip-vit" | "peft/plus-in21k-vit" => {
             name.starts_with("adaptformer")
+                || matches!(name, "classifier-linear" | "classifier-l2normed" | "classifier-layernormed")
         }
         "losses" => matches!(name.split('-').nth(1), Some("LA" | "CE")),
-        "classifiers" => name.contains("CosineClassifier"),
-        "init" => name.ends_with("-vit-text-default") || name.ends_with("-vit-class_mean"),
-        "train" => ["adaptformer", "plus-adaptformer", "full", "classifier-only-clip"]
-            .iter()
-            .any(|p| name.starts_with(p)),
+        "classifiers" => name.starts_with("lift-") || name.contains("CosineClassifier"),
+        "init" => {
+            name.starts_with("lift-") && !name.contains("-rn-")
+                || name == "plus-in21k-vit-class_mean"
+                || name == "plus-clip-vit-class_mean"
+        }
+        "train" => {
+            ["adaptformer", "plus-adaptformer", "full", "classifier-only"].iter().any(|p| name.starts_with(p))
+        }
         "samplers" => !name.contains("ReSampler"),
         "eval" => !name.contains("-tte-"),
         "images" | "images/golden" => !name.starts_with("plus-mda"),
@@ -44,6 +51,32 @@ fn golden_coverage_is_said_aloud() {
     }
     eprintln!("golden cases: {compared} compared, {later} not yet");
     assert!(compared > 0);
+}
+
+/// Every head and every start that the official code has is among the compared cases of the whole set.
+#[test]
+fn golden_coverage_of_heads_and_starts() {
+    let roots = roots();
+    let mut groups = BTreeMap::new();
+    collect(&roots[roots.len() - 1], &roots[roots.len() - 1], &roots, &mut groups);
+    let Some(starts) = groups.get("init").filter(|starts| starts.len() > 10) else {
+        eprintln!("skipped: golden_coverage_of_heads_and_starts (the whole set is not here)");
+        return;
+    };
+    let compared = |group: &str, names: &[String], ends_with: &str| {
+        names.iter().any(|name| name.ends_with(ends_with) && covered(group, name))
+    };
+    for official in HEADS.into_iter().filter_map(|entry| entry.official) {
+        assert!(compared("classifiers", &groups["classifiers"], &format!("lift-{official}")), "{official}");
+    }
+    for official in INITS.into_iter().filter_map(|entry| entry.official) {
+        let name = match official {
+            "text_feat" => "-text-default".to_owned(),
+            "N_shot" => "-10_shot".to_owned(),
+            other => format!("-{other}"),
+        };
+        assert!(compared("init", starts, &name), "{official}");
+    }
 }
 
 /// Cases of a set by group, without the sets below it: a case is a folder with a manifest.

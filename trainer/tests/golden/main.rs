@@ -8,9 +8,9 @@
 mod backbone;
 mod case;
 mod checkpoint;
-mod class_means;
 mod classifiers;
 mod coverage;
+mod image_starts;
 mod init;
 mod losses;
 mod peft;

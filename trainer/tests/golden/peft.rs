@@ -2,13 +2,14 @@
 
 use crate::backbone::{backbone, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
+use crate::classifiers::head_of;
 use std::ops::Range;
 use tch::Device;
-use trainer::model::head::Classes;
+use trainer::model::heads::Classes;
 use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 use trainer::model::tuner::TunerKind;
-use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::model::{Model, ModelSpec};
 
 const KINDS: [&str; 4] = ["peft/clip-vit", "peft/in21k-vit", "peft/plus-clip-vit", "peft/plus-in21k-vit"];
 
@@ -54,11 +55,9 @@ pub fn tuner_of(case: &Case) -> TunerKind {
 pub fn model(case: &Case, precision: Precision) -> Model {
     let tuner = tuner_of(case);
     let backbone = backbone(case, precision, tuner.trained_blocks());
-    let config = case.config();
-    let scale = config["scale"].as_f64().or(config["classifier_scale"].as_f64()).unwrap_or(25.0);
     let spec = ModelSpec {
         tuner,
-        head: HeadKind::Cosine { scale },
+        head: head_of(case),
         classes: Classes::all(case.classes()),
         seed: 0,
         pixels: pixel_constants(case),

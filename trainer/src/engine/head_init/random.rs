@@ -1,0 +1,17 @@
+//! Random rows: those that every head has when it is built, by the seed and the rule of its kind.
+
+use super::super::failure::Failure;
+use super::{HeadInit, InitContext, InitEntry};
+use tch::Tensor;
+
+pub(super) const ENTRY: InitEntry =
+    InitEntry { word: "random", about: "Random rows.", official: None, make: |_| Ok(Box::new(Random)) };
+
+/// The start.
+struct Random;
+
+impl HeadInit for Random {
+    fn rows(&self, _context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
+        Ok(None)
+    }
+}
