@@ -5,7 +5,7 @@ use super::sources::open_weights;
 use crate::config::{ActivationName, Config, ModelKind, PoolName, Resolved};
 use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
 use crate::model::layers::Activation;
-use crate::model::loading::vision_layers;
+use crate::model::loading::{vision_layers, vision_width};
 use crate::weights::{Layout, NamedTensors};
 
 /// A backbone's file, and how it is computed.
@@ -38,6 +38,11 @@ impl BackboneFile {
     pub fn enter(&self, config: &mut Config) {
         config.model.resolution = self.config.resolution;
         (config.model.mean, config.model.std) = (self.config.pixels.mean, self.config.pixels.std);
+    }
+
+    /// Width of the image tower.
+    pub fn width(&self) -> Result<i64, Failure> {
+        vision_width(&self.tensors, self.layout).map_err(Failure::input)
     }
 
     /// Blocks of the image tower.
