@@ -47,7 +47,7 @@ fn unknown_keys() {
     assert_eq!(text("bs=3"), "unknown key `bs`; did you mean `train.batch_size`?");
     assert_eq!(
         text("loss.frobnicate=3"),
-        "unknown key `loss.frobnicate`; the keys of `loss` are kind, tau, prior, gamma, max_margin, scale, beta, exponent, \
+        "unknown key `loss.frobnicate`; the keys of `loss` are kind, gamma, max_margin, scale, beta, exponent, prior, tau, \
          remine_lambda, estimation_weight"
     );
     assert_eq!(
