@@ -56,7 +56,7 @@ fn unknown_keys() {
     );
     assert_eq!(
         text("tuner={kind=\"none\"}"),
-        "unknown key `tuner`: it is a section, with the keys kinds, partial, adapter_dim"
+        "unknown key `tuner`: it is a section, with the keys kinds, partial, vpt_len, adapter_dim, mask_ratio, mask_seed"
     );
     assert_eq!(text("eval.batch_sise=3"), "unknown key `eval.batch_sise`; did you mean `eval.batch_size`?");
     assert_eq!(text("train.epochs"), "`--set train.epochs` has no value: expected section.key=value");
