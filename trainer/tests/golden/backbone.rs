@@ -66,7 +66,7 @@ fn resolution(case: &Case, tensors: &NamedTensors) -> i64 {
 }
 
 #[test]
-fn golden_backbone() {
+pub fn golden_backbone() {
     for case in cases("backbone") {
         for (precision, tolerance) in PRECISIONS {
             check(&case, precision, tolerance);

@@ -176,8 +176,9 @@ impl Case {
             None => whole.shallow_clone(),
         };
         let limit = atol + rtol * max_abs(&reference).max(floor);
-        let error = max_abs(&(slice - reference).nan_to_num(0.0, None, None));
+        let error = max_abs(&(slice - &reference).nan_to_num(0.0, None, None));
         assert!(error <= limit, "{what}: differs by {error:e}, allowed {limit:e}");
+        self.note(tolerance, error, max_abs(&reference).max(floor));
         if let Some(stats) = spec["stats"].as_array() {
             let stats: Vec<f64> = stats.iter().map(|n| n.as_f64().unwrap()).collect();
             compare_stats(&what, &whole, &stats, atol, rtol, floor);

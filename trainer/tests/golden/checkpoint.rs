@@ -10,7 +10,7 @@ use trainer::weights::torch_archive::read_archive;
 use trainer::weights::trained::TrainedFile;
 
 #[test]
-fn golden_checkpoint() {
+pub fn golden_checkpoint() {
     for case in cases("checkpoint") {
         let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
         for (precision, tolerance) in PRECISIONS {

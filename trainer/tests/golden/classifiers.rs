@@ -22,7 +22,7 @@ pub fn head_of(case: &Case) -> Box<dyn HeadKind> {
 }
 
 #[test]
-fn golden_classifiers() {
+pub fn golden_classifiers() {
     for case in cases("classifiers") {
         for (precision, tolerance) in PRECISIONS {
             let kind = precision.parameters;

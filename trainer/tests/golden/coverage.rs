@@ -3,8 +3,6 @@
 use crate::case::roots;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use trainer::engine::head_init::HeadInits;
-use trainer::model::heads::Heads;
 use trainer::model::losses::Losses;
 use trainer::options::Registry;
 
@@ -53,29 +51,15 @@ fn golden_coverage_is_said_aloud() {
     assert!(compared > 0);
 }
 
-/// Every head and every start that the official code has is among the compared cases of the whole set.
-#[test]
-fn golden_coverage_of_heads_and_starts() {
-    let roots = roots();
+/// The cases of one set that are compared, as `group/name`.
+pub fn compared_everywhere(root: &Path) -> Vec<String> {
     let mut groups = BTreeMap::new();
-    collect(&roots[roots.len() - 1], &roots[roots.len() - 1], &roots, &mut groups);
-    let Some(starts) = groups.get("init").filter(|starts| starts.len() > 10) else {
-        eprintln!("skipped: golden_coverage_of_heads_and_starts (the whole set is not here)");
-        return;
+    collect(root, root, &roots(), &mut groups);
+    let of_group = |(group, names): (String, Vec<String>)| {
+        let compared = names.into_iter().filter(|name| covered(&group, name)).collect::<Vec<_>>();
+        compared.into_iter().map(move |name| format!("{group}/{name}"))
     };
-    let compared = |group: &str, names: &[String], ends_with: &str| {
-        names.iter().any(|name| name.ends_with(ends_with) && covered(group, name))
-    };
-    for official in Heads::METHODS.iter().flat_map(|method| method.official) {
-        assert!(compared("classifiers", &groups["classifiers"], &format!("lift-{official}")), "{official}");
-    }
-    for official in HeadInits::METHODS.iter().flat_map(|method| method.official) {
-        let name = match *official {
-            "text_feat" => "-text-default".to_owned(),
-            other => format!("-{other}"),
-        };
-        assert!(compared("init", starts, &name), "{official}");
-    }
+    groups.into_iter().flat_map(of_group).collect()
 }
 
 /// Cases of a set by group, without the sets below it: a case is a folder with a manifest.

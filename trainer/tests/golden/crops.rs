@@ -9,7 +9,7 @@ use trainer::data::transform::{CornerCrops, Scratch, TestView, View};
 use trainer::engine::classifier::{Classifier, mean_over_crops};
 
 #[test]
-fn golden_eval_crops() {
+pub fn golden_eval_crops() {
     let cases = cases("eval");
     let with_crops = cases.iter().filter(|case| case.has_output("crops_u8"));
     let compared = with_crops.map(check).count();

@@ -39,7 +39,7 @@ use trainer::options::{Method, Registry};
 const BATCH: u64 = 8;
 
 #[test]
-fn golden_init_from_images() {
+pub fn golden_init_from_images() {
     let world = World::start().unwrap();
     let selection =
         Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };

@@ -38,7 +38,7 @@ fn prompts_of(case: &Case) -> Prompts {
 }
 
 #[test]
-fn golden_init_text() {
+pub fn golden_init_text() {
     let tokenizer = Tokenizer::clip().unwrap();
     for case in cases("init").into_iter().filter(|case| case.name.contains("-text-")) {
         let names = case.config()["classnames"].as_array().unwrap();

@@ -38,7 +38,7 @@ fn options(config: &Value) -> Values {
 }
 
 #[test]
-fn golden_losses() {
+pub fn golden_losses() {
     for case in cases("losses") {
         for (precision, tolerance) in PRECISIONS {
             let kind = precision.parameters;

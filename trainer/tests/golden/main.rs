@@ -11,6 +11,7 @@ mod checkpoint;
 mod classifiers;
 mod coverage;
 mod crops;
+mod fidelity;
 mod image_starts;
 mod init;
 mod losses;

@@ -26,7 +26,7 @@ pub fn lift_name(name: &str) -> String {
 }
 
 #[test]
-fn golden_peft() {
+pub fn golden_peft() {
     for kind in KINDS {
         for case in cases(kind) {
             for (precision, tolerance) in PRECISIONS {

@@ -14,7 +14,7 @@ use trainer::engine::sync::SyncOptions;
 use trainer::model::precision::Precision;
 
 #[test]
-fn golden_train() {
+pub fn golden_train() {
     for case in cases("train") {
         for (precision, tolerance) in PRECISIONS {
             check(&case, precision, tolerance);
