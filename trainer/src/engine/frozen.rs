@@ -62,9 +62,9 @@ mod tests {
     use crate::model::backbone_config::BackboneConfig;
     use crate::model::head::Classes;
     use crate::model::loading::{LoadOptions, load, tower_shape};
-    use crate::model::tower::BlockNames;
     use crate::model::precision::Precision;
     use crate::model::slices::Part;
+    use crate::model::tower::BlockNames;
     use crate::model::tuners::{Settings, Tuners};
     use crate::model::{HeadKind, ModelSpec};
     use crate::weights::Layout;

@@ -28,10 +28,11 @@ use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
-use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape, vision_width};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape};
 use crate::model::loss::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
+use crate::model::tower::TowerShape;
 use crate::model::tuners::{Settings, Tuners};
 use crate::model::{self, Model, ModelSpec};
 use std::rc::Rc;
@@ -262,9 +263,10 @@ fn load_backbone(
 
 /// What decides where backbone and classifier are.
 fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) -> Result<Sizes, Failure> {
-    let width = vision_width(&file.tensors, file.layout).map_err(|e| Failure::input(e).on_all_ranks())?;
+    let shape = tower_shape(&file.tensors, file.layout, file.config.resolution);
+    let TowerShape { width, hidden, .. } = shape.map_err(|e| Failure::input(e).on_all_ranks())?;
     let precision = precision(config);
-    let blocks = frozen as u64 * block_elements(width) * precision.compute.elt_size_in_bytes() as u64;
+    let blocks = frozen as u64 * block_elements(width, hidden) * precision.compute.elt_size_in_bytes() as u64;
     let element = precision.parameters.elt_size_in_bytes() as u64;
     Ok(Sizes { blocks, classes: classes as i64, width, element })
 }
@@ -328,17 +330,8 @@ pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Re
 }
 
 /// How the backbone is loaded for this configuration.
-pub(crate) fn load_options(
-    config: &Config,
-    file: &BackboneFile,
-    device: Device,
-) -> LoadOptions {
-    LoadOptions {
-        precision: precision(config),
-        device,
-        config: file.config.clone(),
-        part: None,
-    }
+pub(crate) fn load_options(config: &Config, file: &BackboneFile, device: Device) -> LoadOptions {
+    LoadOptions { precision: precision(config), device, config: file.config.clone(), part: None }
 }
 
 /// Tensors of nothing but zeros: right in a few models, and what remains of a file that was only half written.

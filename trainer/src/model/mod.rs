@@ -6,6 +6,7 @@ pub mod head;
 pub mod layers;
 pub mod loading;
 pub mod loss;
+pub mod pooling;
 pub mod precision;
 pub mod slices;
 pub mod text;
@@ -22,8 +23,8 @@ use precision::Precision;
 use slices::Slices;
 use std::ops::Range;
 use tch::{Device, Tensor};
-use trainables::{Trainables, UnknownParameter};
 use tower::{BlockNames, Field, Tower, UnitTuner};
+use trainables::{Trainables, UnknownParameter};
 use tuners::Tuners;
 use vision::PixelNorm;
 

@@ -21,7 +21,12 @@ pub const ATTENTION: TunerMethod = TunerMethod {
         let width = settings.shape.width;
         let part = |name, columns| Part { name, site: LinearSite::Qkv, columns };
         let parts = vec![part("q", 0..width), part("v", 2 * width..3 * width)];
-        Ok(Box::new(Lora { list: ParameterNames("lora_list"), shape: settings.shape, dim: adapter_dim(settings), parts }))
+        Ok(Box::new(Lora {
+            list: ParameterNames("lora_list"),
+            shape: settings.shape,
+            dim: adapter_dim(settings),
+            parts,
+        }))
     },
 };
 

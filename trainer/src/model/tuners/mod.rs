@@ -85,7 +85,9 @@ pub enum TunerError {
     #[error("no tuner is named `{0}`")]
     Unknown(String),
     /// Two tuners that exclude each other.
-    #[error("tuner.kinds: `{one}` and `{other}` cannot be used together, because {why}; leave out one of them")]
+    #[error(
+        "tuner.kinds: `{one}` and `{other}` cannot be used together, because {why}; leave out one of them"
+    )]
     Excluded {
         /// The one.
         one: &'static str,

@@ -126,7 +126,9 @@ impl Tuners {
 
     /// How many of `depth` blocks have nothing frozen in them.
     pub fn whole_blocks(&self, depth: usize) -> usize {
-        let whole = |block: &usize| self.trained_in_place(*block, &[Field::QkvWeight]).contains_key(&Field::QkvWeight);
+        let whole = |block: &usize| {
+            self.trained_in_place(*block, &[Field::QkvWeight]).contains_key(&Field::QkvWeight)
+        };
         (0..depth).filter(whole).count()
     }
 

@@ -14,7 +14,8 @@ pub const ATTENTION: TunerMethod = TunerMethod {
     about: "Scale and shift after both layers of attention (SSF).",
     official: Some("ssf_attn"),
     build: |settings| {
-        let sites = vec![("attn_in", Site::Linear(LinearSite::Qkv)), ("attn_out", Site::Linear(LinearSite::Proj))];
+        let sites =
+            vec![("attn_in", Site::Linear(LinearSite::Qkv)), ("attn_out", Site::Linear(LinearSite::Proj))];
         Ok(Box::new(Ssf { list: ParameterNames("ssf_attn_list"), shape: settings.shape, sites }))
     },
 };
@@ -25,7 +26,8 @@ pub const MLP: TunerMethod = TunerMethod {
     about: "Scale and shift after both layers of the MLP (SSF).",
     official: Some("ssf_mlp"),
     build: |settings| {
-        let sites = vec![("mlp_in", Site::Linear(LinearSite::Fc1)), ("mlp_out", Site::Linear(LinearSite::Fc2))];
+        let sites =
+            vec![("mlp_in", Site::Linear(LinearSite::Fc1)), ("mlp_out", Site::Linear(LinearSite::Fc2))];
         Ok(Box::new(Ssf { list: ParameterNames("ssf_mlp_list"), shape: settings.shape, sites }))
     },
 };
@@ -80,7 +82,8 @@ impl Tuner for Ssf {
         _: Precision,
     ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
         let get = |name: &str, what: &str| self.list.get(trainables, block, &format!("{name}.{what}"));
-        let factors = self.sites.iter().map(|(name, site)| Ok((*site, get(name, "scale")?, get(name, "shift")?)));
+        let factors =
+            self.sites.iter().map(|(name, site)| Ok((*site, get(name, "scale")?, get(name, "shift")?)));
         Ok(Some(Box::new(Module { factors: factors.collect::<Result<_, UnknownParameter>>()? })))
     }
 }
