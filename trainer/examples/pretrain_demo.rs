@@ -16,7 +16,7 @@ use trainer::model::loading::{Backbone, LoadOptions, load};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::trainables::{Init, ParameterSpec, Trainables};
-use trainer::model::tuners::Tuners;
+use trainer::model::tuners::TunerSet;
 use trainer::model::vision::PixelNorm;
 use trainer::weights::{Layout, NamedTensors};
 
@@ -163,7 +163,7 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
         config: BackboneConfig::of_layout(&named, Layout::OpenAiClip, SIDE as u32)?,
         part: None,
     };
-    Ok(load(&named, Layout::OpenAiClip, &options, &Tuners::default())?)
+    Ok(load(&named, Layout::OpenAiClip, &options, &TunerSet::default())?)
 }
 
 /// All tensors of the model, with CLIP's standard deviations.

@@ -12,5 +12,6 @@ pub mod data;
 pub mod demo;
 pub mod engine;
 pub mod model;
+pub mod options;
 pub mod run;
 pub mod weights;

@@ -3,8 +3,11 @@
 use super::error::ConfigError;
 use super::layers::{Entry, Layers};
 use super::origin::Origin;
-use super::paths::{Start, follow_root};
+use super::paths::{Start, follow_folders};
 use super::resolved::Resolved;
+use super::tables::find_key;
+use crate::options::Key;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 impl Resolved {
@@ -12,19 +15,21 @@ impl Resolved {
     ///
     /// Where they move `data.root`, lists and folders that lie below the old one move along.
     pub fn changed(&self, set: &[String], folder: &Path) -> Result<Self, ConfigError> {
-        let entries = self.config.values().into_iter().map(|(key, value)| {
-            let origin = self.origins.get(&key).cloned().unwrap_or(Origin::Run);
-            (key, Entry { value, origin })
+        let entries = self.config.pairs().into_iter().map(|(key, value)| {
+            let origin = self.origins.get(key).cloned().unwrap_or(Origin::Run);
+            (key.to_owned(), Entry { value, origin })
         });
-        let mut layers = Layers::of(entries.collect());
+        let before: BTreeMap<_, _> = entries.collect();
+        let mut layers = Layers::of(before.clone());
         for argument in set {
             layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
         }
         let mut entries = layers.into_entries();
-        let old = self.config.data.root.as_ref().map(|root| root.display().to_string()).unwrap_or_default();
-        let is_set =
-            |key: &str| set.iter().any(|set| set.split_once('=').is_some_and(|(set, _)| set.trim() == key));
-        follow_root(&mut entries, &old, is_set)?;
+        let is_set = |key: &Key| {
+            let mut names = set.iter().filter_map(|set| set.split_once('='));
+            names.any(|(name, _)| find_key(name.trim()).is_some_and(|set| set.name == key.name))
+        };
+        follow_folders(&mut entries, &before, is_set)?;
         Self::from_entries(entries, self.names.clone(), self.presets.clone())
     }
 }

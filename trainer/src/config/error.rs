@@ -2,6 +2,7 @@
 //! what to do.
 
 use super::origin::{Origin, PresetKind};
+use crate::model::tuners::Excluded;
 use std::path::PathBuf;
 
 /// Why a selection gives no configuration.
@@ -73,6 +74,16 @@ pub enum ConfigError {
         /// What to write instead, with its own punctuation.
         hint: String,
     },
+    /// A file gives a key by two names.
+    #[error("`{former}` is another name of `{key}`, and {place} gives both; keep `{key}`")]
+    BothNames {
+        /// The key.
+        key: &'static str,
+        /// Its former name.
+        former: &'static str,
+        /// The file.
+        place: Origin,
+    },
     /// A value of another type than the key takes.
     #[error("`{key}` expects {expected}; found {found} (from {origin}){}", did_you_mean(*nearest))]
     WrongType {
@@ -93,7 +104,7 @@ pub enum ConfigError {
         /// The key.
         key: String,
         /// The range.
-        expected: &'static str,
+        expected: String,
         /// What was found.
         found: String,
         /// Where the value comes from.
@@ -139,6 +150,14 @@ pub enum ConfigError {
         setting: String,
         /// The key of that setting.
         cause: String,
+    },
+    /// Two tuners exclude each other.
+    #[error("{setting}: {error}")]
+    Excluded {
+        /// The setting, with its origin.
+        setting: String,
+        /// Which, and why.
+        error: Excluded,
     },
     /// Two settings exclude each other.
     #[error("{one} cannot go with {other}: {why}; {remedy}")]

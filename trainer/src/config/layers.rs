@@ -2,14 +2,13 @@
 //! so that a refusal names the place, and keeps its origin.
 
 use super::error::ConfigError;
-use super::kind::{describe, render};
 use super::nearest::nearest;
 use super::origin::Origin;
 use super::paths::Start;
-use super::section::{Key, Section};
-use super::{SECTIONS, find_key, keys};
+use super::tables::{Table, find_key, keys, tables};
+use crate::options::{Key, describe, render};
 use std::collections::BTreeMap;
-use toml::{Table, Value};
+use toml::Value;
 
 /// A value and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,21 +39,22 @@ impl Layers {
     /// Lays a parsed file over what is there.
     pub(super) fn add_table(
         &mut self,
-        table: Table,
+        file: toml::Table,
         origin: &Origin,
         start: &Start,
     ) -> Result<(), ConfigError> {
-        for (name, value) in table {
-            let Some(section) = SECTIONS.into_iter().find(|section| section.name == name) else {
+        for (name, value) in file {
+            let Some(table) = tables().iter().find(|table| table.name == name) else {
                 return Err(unknown_key(&name, origin));
             };
             let Value::Table(values) = value else { return Err(unknown_key(&name, origin)) };
+            for key in &table.keys {
+                refuse_both_names(key, &values, origin)?;
+            }
             for (name, value) in values {
-                let full = format!("{}.{name}", section.name);
-                let Some(key) = section.keys.iter().find(|key| key.name == name) else {
-                    return Err(unknown_key(&full, origin));
-                };
-                self.insert(full, key, value, origin.clone(), start)?;
+                let full = format!("{}.{name}", table.name);
+                let Some(key) = find_key(&full) else { return Err(unknown_key(&full, origin)) };
+                self.insert(key, value, origin.clone(), start)?;
             }
         }
         Ok(())
@@ -66,29 +66,22 @@ impl Layers {
             return Err(ConfigError::SetWithoutValue { argument: argument.escape_debug().to_string() });
         };
         let (full, origin) = (full.trim(), Origin::set(argument));
-        let Some((_, key)) = find_key(full) else { return Err(unknown_key(full, &origin)) };
-        self.insert(full.to_owned(), key, value_of_flag(key, text), origin, start)
+        let Some(key) = find_key(full) else { return Err(unknown_key(full, &origin)) };
+        self.insert(key, value_of_flag(key, text), origin, start)
     }
 
-    fn insert(
-        &mut self,
-        full: String,
-        key: &Key,
-        value: Value,
-        origin: Origin,
-        start: &Start,
-    ) -> Result<(), ConfigError> {
-        if !(key.accepts)(&value) {
-            return Err(wrong_type(full, key, &value, origin));
+    fn insert(&mut self, key: &Key, value: Value, origin: Origin, start: &Start) -> Result<(), ConfigError> {
+        if !key.accepts(&value) {
+            return Err(wrong_type(key, &value, origin));
         }
-        let value = if key.is_path { start.place(&full, value)? } else { value };
-        self.entries.insert(full, Entry { value, origin });
+        let value = if (key.is_path)(&value) { start.place(key, value)? } else { value };
+        self.entries.insert(key.name.to_owned(), Entry { value, origin });
         Ok(())
     }
 
-    /// The first key, in the order of the sections, that no layer gives.
-    pub(super) fn first_missing(&self) -> Option<String> {
-        keys().map(|(section, key)| full_name(section, key)).find(|full| !self.entries.contains_key(full))
+    /// The first key, in the order of the tables, that no layer gives.
+    pub(super) fn first_missing(&self) -> Option<&'static str> {
+        keys().map(|key| key.name).find(|name| !self.entries.contains_key(*name))
     }
 
     /// The values.
@@ -97,14 +90,9 @@ impl Layers {
     }
 }
 
-/// `section.key`.
-pub(super) fn full_name(section: &Section, key: &Key) -> String {
-    format!("{}.{}", section.name, key.name)
-}
-
 /// A TOML file.
-pub(super) fn parse(text: &str, place: &Origin) -> Result<Table, ConfigError> {
-    text.parse::<Table>().map_err(|error| ConfigError::Syntax {
+pub(super) fn parse(text: &str, place: &Origin) -> Result<toml::Table, ConfigError> {
+    text.parse::<toml::Table>().map_err(|error| ConfigError::Syntax {
         place: place.clone(),
         line: error
             .span()
@@ -117,47 +105,63 @@ pub(super) fn parse(text: &str, place: &Origin) -> Result<Table, ConfigError> {
 fn value_of_flag(key: &Key, text: &str) -> Value {
     let verbatim = Value::String(text.to_owned());
     let Ok(literal) = text.trim().parse::<Value>() else { return verbatim };
-    if !(key.accepts)(&literal) && (key.accepts)(&verbatim) { verbatim } else { literal }
+    if !key.accepts(&literal) && key.accepts(&verbatim) { verbatim } else { literal }
 }
 
-fn wrong_type(full: String, key: &Key, value: &Value, origin: Origin) -> ConfigError {
-    let words = key.words.iter().map(|word| word.word);
-    let nearest = value.as_str().and_then(|text| nearest(text, words));
-    ConfigError::WrongType { key: full, expected: (key.expected)(), found: describe(value), origin, nearest }
+/// A value that a key does not take.
+pub(super) fn wrong_type(key: &Key, value: &Value, origin: Origin) -> ConfigError {
+    let words = (key.words)();
+    let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let unknown =
+        values.iter().filter_map(Value::as_str).find(|text| words.iter().all(|word| word.word != *text));
+    let nearest = unknown.and_then(|text| nearest(text, words.iter().map(|word| word.word)));
+    let (expected, found) = ((key.expected)(), describe(value));
+    ConfigError::WrongType { key: key.name.to_owned(), expected, found, origin, nearest }
+}
+
+/// Refuses a file that gives a key by both of its names.
+fn refuse_both_names(key: &Key, values: &toml::Table, place: &Origin) -> Result<(), ConfigError> {
+    match key.formerly {
+        Some(former)
+            if values.contains_key(key.short)
+                && former.rsplit('.').next().is_some_and(|name| values.contains_key(name)) =>
+        {
+            Err(ConfigError::BothNames { key: key.name, former, place: place.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unknown_key(full: &str, place: &Origin) -> ConfigError {
     let hint = if *place == Origin::Run {
         "; this version has no such key: use the version that wrote the run".to_owned()
-    } else if let Some(section) = SECTIONS.into_iter().find(|section| section.name == full) {
-        format!(": it is a section, with the keys {}", names(section))
+    } else if let Some(table) = tables().iter().find(|table| table.name == full) {
+        format!(": it is a section, with the keys {}", names(table))
     } else if let Some(known) = meant(full) {
         format!("; did you mean `{known}`?")
-    } else if let Some(section) = section_of(full) {
-        format!("; the keys of `{}` are {}", section.name, names(section))
+    } else if let Some(table) = table_of(full) {
+        format!("; the keys of `{}` are {}", table.name, names(table))
     } else {
-        let sections = SECTIONS.map(|section| section.name);
-        format!("; the sections are {}", sections.join(", "))
+        let names: Vec<_> = tables().iter().map(|table| table.name).collect();
+        format!("; the sections are {}", names.join(", "))
     };
     ConfigError::UnknownKey { key: full.escape_debug().to_string(), place: place.clone(), hint }
 }
 
 /// The key that was meant: one of the same name in another section or without one, else one of these
 /// initials, else one that looks alike.
-fn meant(full: &str) -> Option<String> {
+fn meant(full: &str) -> Option<&'static str> {
     let name = full.rsplit('.').next().unwrap_or(full);
-    let same_name = keys()
-        .filter(|(_, key)| key.name == name || initials(key.name).is_some_and(|initials| initials == name))
-        .map(|(section, key)| full_name(section, key));
-    let alike =
-        |candidates: Vec<String>| nearest(full, candidates.iter().map(String::as_str)).map(str::to_owned);
-    alike(same_name.clone().collect()).or_else(|| same_name.clone().next()).or_else(|| {
+    let mut same_name = keys()
+        .filter(|key| key.short == name || initials(key.short).is_some_and(|initials| initials == name))
+        .map(|key| key.name);
+    nearest(full, same_name.clone()).or_else(|| same_name.next()).or_else(|| match table_of(full) {
         // Within the right section the name alone is compared: a shared `distributed.` says nothing.
-        if let Some(section) = section_of(full) {
-            let near = nearest(name, section.keys.iter().map(|key| key.name))?;
-            return Some(format!("{}.{near}", section.name));
+        Some(table) => {
+            let near = nearest(name, table.keys.iter().map(|key| key.short))?;
+            table.keys.iter().find(|key| key.short == near).map(|key| key.name)
         }
-        alike(keys().map(|(section, key)| full_name(section, key)).collect())
+        None => nearest(full, keys().map(|key| key.name)),
     })
 }
 
@@ -166,16 +170,21 @@ fn initials(name: &str) -> Option<String> {
     name.contains('_').then(|| name.split('_').filter_map(|word| word.chars().next()).collect())
 }
 
-fn section_of(full: &str) -> Option<&'static Section> {
+fn table_of(full: &str) -> Option<&'static Table> {
     let (name, _) = full.split_once('.')?;
-    SECTIONS.into_iter().find(|section| section.name == name)
+    tables().iter().find(|table| table.name == name)
 }
 
-fn names(section: &Section) -> String {
-    section.keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
+fn names(table: &Table) -> String {
+    table.keys.iter().map(|key| key.short).collect::<Vec<_>>().join(", ")
 }
 
 /// A setting with its value and origin, for a message.
 pub(super) fn setting(full: &str, entry: &Entry) -> String {
     format!("`{full} = {}` (from {})", render(&entry.value), entry.origin)
+}
+
+/// The same for a key, if it is set.
+pub(super) fn setting_of(key: &str, entries: &BTreeMap<String, Entry>) -> String {
+    entries.get(key).map_or_else(|| format!("`{key}`"), |entry| setting(key, entry))
 }

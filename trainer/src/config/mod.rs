@@ -3,46 +3,48 @@
 //! [`Config::resolve`] lays `base.toml`, the presets of a data set, a model and a method, and then the user's own
 //! files and `--set` flags over each other. What the user typed ([`Selection`]) and what the program uses ([`Config`])
 //! are two types; between them every key is known, every value has the right type and lies in its range, and
-//! no option of the user is without effect. Each key is declared once, in `sections`, and its doc comment
-//! there is what `docs/configuration.md` says.
+//! no option of the user is without effect. Each key is declared once, with all that is known of it, in `sections` or
+//! in the file of the method that it belongs to (see [`crate::options`]); everything else here follows from that.
 
+mod base;
 mod changed;
 mod combinations;
 mod error;
-mod kind;
+mod idle;
 mod layers;
 mod nearest;
 mod origin;
 mod paths;
 mod presets;
-mod ranges;
 mod reference;
 mod resolved;
 mod run_folder;
-mod section;
 mod sections;
+mod tables;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::ConfigError;
-pub use kind::Word;
 pub use origin::{Origin, PresetKind};
 pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Difference, Names, Resolved};
-pub use section::{Key, Section};
 pub use sections::backbone::{Backbone, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
 pub use sections::distributed::{Backend, Distributed, Wire};
 pub use sections::eval::Eval;
-pub use sections::head::{Head, HeadInit, HeadKind, HeadPlacement};
-pub use sections::loss::{Loss, LossKind, Prior};
+pub use sections::head::{Head, HeadPlacement};
+pub use sections::loss::Loss;
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName};
 pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
-pub use sections::tuner::{Partial, TooManyBlocks, Tuner, TunerKind};
+pub use sections::tuner::{Partial, TooManyBlocks, Tuner};
+pub use tables::{Table, methods, tables};
 
-use serde::{Deserialize, Serialize};
+use crate::options::{Declared, Key, OnResume, Values};
+use serde::{Serialize, Serializer};
+use tables::{find_key, keys};
+use toml::Value;
 
 /// What the user chose on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,8 +60,7 @@ pub struct Selection {
 }
 
 /// Every setting of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Images and their order.
     pub data: Data,
@@ -81,6 +82,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Several ranks.
     pub distributed: Distributed,
+    /// The options of all methods; [`Config::options`] gives those of one.
+    pub methods: Values,
 }
 
 impl Config {
@@ -99,29 +102,70 @@ impl Config {
     pub fn reference_markdown() -> String {
         reference::markdown()
     }
+
+    /// What another value of a key means for a run that is resumed; nothing for what is no key.
+    pub fn on_resume(key: &str) -> Option<OnResume> {
+        find_key(key).map(|key| key.on_resume)
+    }
+
+    /// The name of a key that may be given by a former one.
+    pub fn name_of_key(key: &str) -> &str {
+        find_key(key).map_or(key, |key| key.name)
+    }
+
+    /// The options of a method.
+    pub fn options<T: Declared>(&self) -> T {
+        self.methods.read()
+    }
+
+    /// The configuration of these values. Keys without a value have their defaults.
+    fn of(values: &Values) -> Self {
+        Self {
+            data: values.read(),
+            train: values.read(),
+            model: values.read(),
+            backbone: values.read(),
+            tuner: values.read(),
+            head: values.read(),
+            loss: values.read(),
+            eval: values.read(),
+            checkpoint: values.read(),
+            distributed: values.read(),
+            methods: values.only(|name| find_key(name).is_some_and(|key| !tables::users(key).is_empty())),
+        }
+    }
+
+    /// Every value.
+    fn values(&self) -> Values {
+        let mut values = self.methods.clone();
+        values.put_all(&self.data);
+        values.put_all(&self.train);
+        values.put_all(&self.model);
+        values.put_all(&self.backbone);
+        values.put_all(&self.tuner);
+        values.put_all(&self.head);
+        values.put_all(&self.loss);
+        values.put_all(&self.eval);
+        values.put_all(&self.checkpoint);
+        values.put_all(&self.distributed);
+        values
+    }
+
+    /// Every value with its full name, in the order of the tables.
+    fn pairs(&self) -> Vec<(&'static str, Value)> {
+        let values = self.values();
+        keys().filter_map(|key| Some((key.name, values.get(key.name)?.clone()))).collect()
+    }
 }
 
-/// All sections, in the order of [`Config`].
-pub const SECTIONS: [&Section; 10] = [
-    &Data::SECTION,
-    &Train::SECTION,
-    &Model::SECTION,
-    &Backbone::SECTION,
-    &Tuner::SECTION,
-    &Head::SECTION,
-    &Loss::SECTION,
-    &Eval::SECTION,
-    &Checkpoint::SECTION,
-    &Distributed::SECTION,
-];
-
-/// All keys with their sections.
-fn keys() -> impl Iterator<Item = (&'static Section, &'static Key)> + Clone {
-    SECTIONS.into_iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
-}
-
-/// The key of a full name, `section.key`.
-fn find_key(full: &str) -> Option<(&'static Section, &'static Key)> {
-    let (section, key) = full.split_once('.')?;
-    keys().find(|(its_section, its_key)| its_section.name == section && its_key.name == key)
+/// As tables.
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let values = self.values();
+        let entries = |table: &Table| {
+            let entry = |key: &&Key| Some((key.short.to_owned(), values.get(key.name)?.clone()));
+            Value::Table(table.keys.iter().filter_map(entry).collect())
+        };
+        to.collect_map(tables().iter().map(|table| (table.name, entries(table))))
+    }
 }

@@ -1,16 +1,14 @@
-//! Where relative paths start from. A path of `--set` starts at the working directory; `data.root` and
-//! `model.weights` of a file start at that file's folder; the other paths of a file start at `data.root`,
-//! wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
+//! Where relative paths start from. A path of `--set` starts at the working directory. A path of a file starts at that
+//! file's folder or, if its key says so, at the folder that another key names, wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
 //! same anywhere.
 
 use super::error::ConfigError;
 use super::layers::Entry;
+use super::tables::keys;
+use crate::options::Key;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Value;
-
-/// Paths that start at `data.root` when a file gives them.
-const IN_ROOT: [&str; 4] = ["data.train_list", "data.test_list", "data.class_names", "data.images"];
 
 /// Where the relative paths of a layer start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,55 +22,58 @@ pub(super) enum Start {
 }
 
 impl Start {
-    /// A path as an absolute one, or as it is where `data.root` decides later.
-    pub(super) fn place(&self, full: &str, value: Value) -> Result<Value, ConfigError> {
+    /// A path as an absolute one, or as it is where another key decides later.
+    pub(super) fn place(&self, key: &Key, value: Value) -> Result<Value, ConfigError> {
         let folder = match self {
             Self::Flag(folder) => folder,
-            Self::File(folder) if !IN_ROOT.contains(&full) => folder,
+            Self::File(folder) if key.starts_at.is_none() => folder,
             Self::File(_) | Self::Recorded => return Ok(value),
         };
         match value.as_str() {
-            Some(path) if !path.is_empty() => join(folder, path),
-            _ => Ok(value),
+            Some(path) => join(folder, path),
+            None => Ok(value),
         }
     }
 }
 
-/// Lets the remaining relative paths start at `data.root`.
-pub(super) fn enter_root(entries: &mut BTreeMap<String, Entry>) -> Result<(), ConfigError> {
-    let root = entries.get("data.root").and_then(|entry| entry.value.as_str()).unwrap_or_default().to_owned();
-    if root.is_empty() {
-        return Ok(());
-    }
-    for full in IN_ROOT {
-        if let Some(entry) = entries.get_mut(full)
-            && let Some(path) = entry.value.as_str().filter(|path| !path.is_empty())
+/// Lets the remaining relative paths start at the folders that other keys name.
+pub(super) fn enter_folders(entries: &mut BTreeMap<String, Entry>) -> Result<(), ConfigError> {
+    for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))) {
+        let folder = text(entries, folder).to_owned();
+        if !folder.is_empty()
+            && let Some(entry) = entries.get_mut(key.name)
+            && (key.is_path)(&entry.value)
+            && let Some(path) = entry.value.as_str()
         {
-            entry.value = join(Path::new(&root), path)?;
+            entry.value = join(Path::new(&folder), path)?;
         }
     }
     Ok(())
 }
 
-/// Lets the paths that lie below `old`, a former `data.root`, and that `keeps` does not name, lie below the present one.
-pub(super) fn follow_root(
+/// Lets the paths that lie below the folder that another key named `before`, and that `keeps` does not name, lie below
+/// the one that it names now.
+pub(super) fn follow_folders(
     entries: &mut BTreeMap<String, Entry>,
-    old: &str,
-    keeps: impl Fn(&str) -> bool,
+    before: &BTreeMap<String, Entry>,
+    keeps: impl Fn(&Key) -> bool,
 ) -> Result<(), ConfigError> {
-    let root = entries.get("data.root").and_then(|entry| entry.value.as_str()).unwrap_or_default().to_owned();
-    if old.is_empty() || root == old {
-        return Ok(());
-    }
-    for full in IN_ROOT.into_iter().filter(|full| !keeps(full)) {
-        if let Some(entry) = entries.get_mut(full)
+    for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))).filter(|(key, _)| !keeps(key)) {
+        let (old, new) = (text(before, folder), text(entries, folder).to_owned());
+        if !old.is_empty()
+            && new != old
+            && let Some(entry) = entries.get_mut(key.name)
             && let Some(path) = entry.value.as_str()
             && let Ok(rest) = Path::new(path).strip_prefix(old)
         {
-            entry.value = join(Path::new(&root), &rest.to_string_lossy())?;
+            entry.value = join(Path::new(&new), &rest.to_string_lossy())?;
         }
     }
     Ok(())
+}
+
+fn text<'a>(entries: &'a BTreeMap<String, Entry>, name: &str) -> &'a str {
+    entries.get(name).and_then(|entry| entry.value.as_str()).unwrap_or_default()
 }
 
 fn join(folder: &Path, path: &str) -> Result<Value, ConfigError> {

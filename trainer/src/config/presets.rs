@@ -1,6 +1,7 @@
 //! Where the presets are: a folder named by `LIFT_CONFIGS`, the `configs` folder that belongs to the binary,
 //! or the copies inside the binary.
 
+use super::base;
 use super::error::ConfigError;
 use super::nearest::nearest;
 use super::origin::PresetKind;
@@ -96,7 +97,7 @@ impl Presets {
     pub(super) fn base(&self) -> Result<PresetFile, ConfigError> {
         match self.folder() {
             Some(folder) => read_preset(&folder.join("base.toml")),
-            None => Ok(PresetFile { text: BASE.to_owned(), folder: None }),
+            None => Ok(PresetFile { text: base::toml(), folder: None }),
         }
     }
 
@@ -166,8 +167,6 @@ fn unknown(kind: PresetKind, name: &str, known: Vec<String>) -> ConfigError {
 fn embedded_names(kind: PresetKind) -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().filter(move |(its_kind, ..)| *its_kind == kind).map(|(_, name, _)| *name)
 }
-
-const BASE: &str = include_str!("../../../configs/base.toml");
 
 macro_rules! embedded {
     ($($Kind:ident $folder:literal: $($name:literal)*;)*) => {

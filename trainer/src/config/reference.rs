@@ -1,13 +1,10 @@
-//! `docs/configuration.md`, from the doc comments of the sections and the embedded presets.
+//! `docs/configuration.md`, from the declarations and the embedded presets.
 
-use super::SECTIONS;
-use super::kind::render;
-use super::layers::parse;
-use super::origin::{Origin, PresetKind};
+use super::origin::PresetKind;
 use super::presets::Presets;
-use super::section::{Key, Section};
+use super::tables::{Table, tables, users};
+use crate::options::{Key, OnResume, render, sentences, settings};
 use std::fmt::Write;
-use toml::Table;
 
 const HEAD: &str = include_str!("reference_head.md");
 
@@ -15,10 +12,8 @@ const HEAD: &str = include_str!("reference_head.md");
 pub(super) fn markdown() -> String {
     let mut page = HEAD.to_owned();
     presets(&mut page);
-    let presets = Presets::embedded();
-    let base = presets.base().and_then(|base| parse(&base.text, &Origin::Base)).unwrap_or_default();
-    for section in SECTIONS {
-        write_section(&mut page, section, &base);
+    for table in tables() {
+        write_table(&mut page, table);
     }
     page
 }
@@ -46,30 +41,67 @@ fn head_comment(text: &str) -> String {
     lines.collect::<Vec<_>>().join(" ")
 }
 
-fn write_section(page: &mut String, section: &Section, base: &Table) {
-    let _ = write!(page, "\n## `[{}]`\n\n{}\n", section.name, sentence(section.about));
+fn write_table(page: &mut String, table: &Table) {
+    let _ = write!(page, "\n## `[{}]`\n\n{}\n", table.name, cell(&sentences(table.about)));
     page.push_str("\n| Key | Default | Takes | Meaning |\n|---|---|---|---|\n");
-    for key in section.keys {
-        let default = base.get(section.name).and_then(|values| values.get(key.name));
-        let default = default.map_or_else(|| "none".to_owned(), |value| format!("`{}`", render(value)));
-        let takes = if key.words.is_empty() { (key.expected)() } else { "a word, see below".to_owned() };
-        let full = format!("{}.{}", section.name, key.name);
-        let _ = writeln!(page, "| `{full}` | {default} | {takes} | {} |", sentence(key.about));
+    for key in &table.keys {
+        let default = render(&(key.default)());
+        let (takes, meaning) = (cell(&takes(key)), cell(&meaning(key)));
+        let _ = writeln!(page, "| `{}` | `{default}` | {takes} | {meaning} |", key.name);
     }
-    for key in section.keys.iter().filter(|key| !key.words.is_empty()) {
-        write_words(page, section, key);
+    for key in &table.keys {
+        write_words(page, key);
     }
 }
 
-fn write_words(page: &mut String, section: &Section, key: &Key) {
-    let _ = write!(page, "\n`{}.{}`:\n\n", section.name, key.name);
-    for word in key.words {
-        let _ = writeln!(page, "- `{}`: {}", word.word, sentence(word.about));
+fn write_words(page: &mut String, key: &Key) {
+    let words = (key.words)();
+    if words.is_empty() {
+        return;
+    }
+    let _ = write!(page, "\n`{}`:\n\n", key.name);
+    for word in words {
+        let _ = writeln!(page, "- `{}`: {}", word.word, sentences(word.about));
     }
 }
 
-/// Lines of a doc comment as one; a bar would end a cell.
-fn sentence(lines: &[&str]) -> String {
-    let trimmed = lines.iter().map(|line| line.trim());
-    trimmed.collect::<Vec<_>>().join(" ").replace('|', "\\|")
+/// What a key accepts.
+fn takes(key: &Key) -> String {
+    match key.limit {
+        _ if !(key.words)().is_empty() => "see below".to_owned(),
+        Some(limit) => format!("{}; {}", (key.expected)(), (limit.words)()),
+        None => (key.expected)(),
+    }
+}
+
+/// What a key is, and what else is to be known of it.
+fn meaning(key: &Key) -> String {
+    let mut text = sentences(key.about);
+    let needed = key.needs.iter().filter(|needs| needs.is_documented).map(|needs| needs.sentence());
+    let conditions: Vec<_> = needed.chain(of_methods(key)).collect();
+    if !conditions.is_empty() {
+        let _ = write!(text, " Takes effect {}.", conditions.join(", and "));
+    }
+    if let Some(folder) = key.starts_at {
+        let _ = write!(text, " In a file, a relative path starts at `{folder}`.");
+    }
+    if let Some(former) = key.formerly {
+        let _ = write!(text, " `{former}` is another name of it.");
+    }
+    if key.on_resume == OnResume::Free {
+        text.push_str(" May change on resume.");
+    }
+    text
+}
+
+/// The choices of methods with which an option of methods takes effect.
+fn of_methods(key: &Key) -> Option<String> {
+    let users = users(key).iter().map(|users| format!("with {}", settings(users.key, &users.words)));
+    let users: Vec<_> = users.collect();
+    (!users.is_empty()).then(|| users.join(" or "))
+}
+
+/// A bar would end a cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
 }

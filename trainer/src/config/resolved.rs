@@ -1,18 +1,19 @@
 //! A whole configuration with the origin of each value: what a run uses, records, compares and shows.
 
 use super::error::ConfigError;
-use super::kind::render;
-use super::layers::{Entry, Layers, full_name};
+use super::layers::{Entry, Layers, wrong_type};
 use super::origin::{Origin, PresetKind};
-use super::paths::{Start, enter_root};
+use super::paths::{Start, enter_folders};
 use super::presets::{PresetSource, Presets, cannot_read};
-use super::{Config, Selection, combinations, keys, ranges};
+use super::tables::keys;
+use super::{Config, Selection, combinations, idle};
+use crate::options::{Values, describe, render};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::Path;
-use toml::{Table, Value};
+use toml::Value;
 
 /// A configuration and how it came to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +62,7 @@ impl Resolved {
         let base = presets.base()?;
         layers.add_file(&base.text, &Origin::Base, &start(base.folder.as_deref(), folder))?;
         if let Some(key) = layers.first_missing() {
-            return Err(ConfigError::Missing { key, place: Origin::Base });
+            return Err(ConfigError::Missing { key: key.to_owned(), place: Origin::Base });
         }
         let Selection { data, model, method, set } = selection;
         let chosen = [data, model, method].map(String::as_str);
@@ -80,19 +81,21 @@ impl Resolved {
             layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
         }
         let mut entries = layers.into_entries();
-        enter_root(&mut entries)?;
+        enter_folders(&mut entries)?;
         Self::from_entries(entries, names, presets.source().clone())
     }
 
-    /// Loads the typed sections and checks ranges and combinations.
+    /// Loads the typed sections, and checks ranges and combinations.
     pub(super) fn from_entries(
         entries: BTreeMap<String, Entry>,
         names: Names,
         presets: PresetSource,
     ) -> Result<Self, ConfigError> {
-        let config = load(&entries)?;
-        ranges::check(&config, &entries)?;
-        combinations::check(&config, &entries)?;
+        let values = load(&entries)?;
+        let config = Config::of(&values);
+        combinations::conflicts(&config, &entries)?;
+        idle::check(&values, &entries)?;
+        combinations::required(&config)?;
         let origins = entries.into_iter().map(|(key, entry)| (key, entry.origin)).collect();
         Ok(Self { config, origins, presets, names })
     }
@@ -108,14 +111,14 @@ impl Resolved {
             left_origin: None,
             right_origin: None,
         });
-        let values = self.config.values().into_iter().zip(other.config.values());
+        let values = self.config.pairs().into_iter().zip(other.config.pairs());
         let values = values.filter(|((_, left), (_, right))| left != right);
         let values = values.map(|((key, left), (_, right))| Difference {
+            key: key.to_owned(),
             left: render(&left),
             right: render(&right),
-            left_origin: self.origins.get(&key).cloned(),
-            right_origin: other.origins.get(&key).cloned(),
-            key,
+            left_origin: self.origins.get(key).cloned(),
+            right_origin: other.origins.get(key).cloned(),
         });
         names.chain(values).collect()
     }
@@ -127,7 +130,7 @@ impl Resolved {
         for (name, value) in self.names.pairs() {
             let _ = writeln!(text, "names.{name} = {}", render(&Value::String(value.to_owned())));
         }
-        for (key, value) in self.config.values() {
+        for (key, value) in self.config.pairs() {
             let _ = writeln!(text, "{key} = {}", render(&value));
         }
         Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -154,18 +157,6 @@ impl Names {
     /// Field names and values.
     pub(super) fn pairs(&self) -> [(&'static str, &str); 3] {
         [("data", &self.data), ("model", &self.model), ("method", &self.method)]
-    }
-}
-
-impl Config {
-    /// Every value by `section.key`, in the order of the sections.
-    pub(super) fn values(&self) -> Vec<(String, Value)> {
-        let table = Table::try_from(self).unwrap_or_default();
-        let value = |section: &str, key: &str| table.get(section)?.get(key).cloned();
-        let values = keys().filter_map(|(section, key)| {
-            value(section.name, key.name).map(|value| (full_name(section, key), value))
-        });
-        values.collect()
     }
 }
 
@@ -211,22 +202,18 @@ fn file_stem(name: &str) -> Option<&str> {
     Path::new(name).file_name()?.to_str()?.strip_suffix(".toml")
 }
 
-/// The typed sections. Every value was checked for its type before; what fails here names itself all the
-/// same.
-fn load(entries: &BTreeMap<String, Entry>) -> Result<Config, ConfigError> {
-    let mut table = Table::new();
-    for (section, key) in keys() {
-        let full = full_name(section, key);
-        if let Some(entry) = entries.get(&full) {
-            let values = table.entry(section.name).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(values) = values {
-                values.insert(key.name.to_owned(), entry.value.clone());
-            }
+/// The values, each of the type and in the range of its key.
+fn load(entries: &BTreeMap<String, Entry>) -> Result<Values, ConfigError> {
+    let mut values = Values::default();
+    for (key, entry) in keys().filter_map(|key| Some((key, entries.get(key.name)?))) {
+        if !values.set(key, &entry.value) {
+            return Err(wrong_type(key, &entry.value, entry.origin.clone()));
+        }
+        if let Some(limit) = key.limit.filter(|limit| !(limit.holds)(&entry.value)) {
+            let (expected, found) = ((limit.words)(), describe(&entry.value));
+            let (key, origin) = (key.name.to_owned(), entry.origin.clone());
+            return Err(ConfigError::OutOfRange { key, expected, found, origin });
         }
     }
-    table.try_into().map_err(|error: toml::de::Error| ConfigError::Syntax {
-        place: Origin::Run,
-        line: None,
-        reason: error.message().to_owned(),
-    })
+    Ok(values)
 }

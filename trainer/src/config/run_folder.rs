@@ -4,13 +4,13 @@
 //! the default of the presets that the run was made with. A key that this program does not know is refused.
 
 use super::error::ConfigError;
-use super::kind::render;
-use super::layers::{Layers, full_name, parse};
+use super::layers::{Layers, parse};
 use super::origin::{Origin, PresetKind};
 use super::paths::Start;
 use super::presets::{PresetSource, Presets};
 use super::resolved::{Names, Resolved};
-use super::{SECTIONS, find_key};
+use super::tables::{find_key, tables};
+use crate::options::render;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use toml::{Table, Value};
@@ -18,8 +18,8 @@ use toml::{Table, Value};
 /// Column of the origins, where the value is not longer.
 const COLUMN: usize = 48;
 const FROM: &str = "# from ";
-/// The format of the record. It grows when a key gets another name or another meaning, not with a new key. A record
-/// without a number has the first.
+/// The format of the record. It grows when a key gets another meaning, not with a new key or another name, for former
+/// names are still read. A record without a number has the first.
 const FORMAT: i64 = 1;
 
 impl Resolved {
@@ -30,13 +30,12 @@ impl Resolved {
         for (name, value) in self.names.pairs() {
             let _ = writeln!(text, "{}", assignment(name, &Value::String(value.to_owned())));
         }
-        let values: BTreeMap<_, _> = self.config.values().into_iter().collect();
-        for section in SECTIONS {
-            let _ = writeln!(text, "\n[{}]", section.name);
-            for key in section.keys {
-                let full = full_name(section, key);
-                if let (Some(value), Some(origin)) = (values.get(&full), self.origins.get(&full)) {
-                    let assignment = assignment(key.name, value);
+        let values = self.config.values();
+        for table in tables() {
+            let _ = writeln!(text, "\n[{}]", table.name);
+            for key in &table.keys {
+                if let (Some(value), Some(origin)) = (values.get(key.name), self.origins.get(key.name)) {
+                    let assignment = assignment(key.short, value);
                     let _ = writeln!(text, "{assignment:<COLUMN$} {FROM}{origin}");
                 }
             }
@@ -55,11 +54,11 @@ impl Resolved {
         let mut entries = layers.into_entries();
         let recorded = origins(text);
         for (full, entry) in &mut entries {
-            let Some((_, key)) = find_key(full).filter(|_| entry.origin == Origin::Run) else { continue };
-            let assignment = assignment(key.name, &entry.value);
+            let value = render(&entry.value);
             let origin = recorded
-                .get(full)
-                .and_then(|line| line.strip_prefix(&assignment)?.trim_start().strip_prefix(FROM));
+                .get(full.as_str())
+                .filter(|_| entry.origin == Origin::Run)
+                .and_then(|rest| rest.strip_prefix(&value)?.trim_start().strip_prefix(FROM));
             if let Some(origin) = origin {
                 entry.origin = Origin::parse(origin);
             }
@@ -114,16 +113,18 @@ fn names(table: &mut Table) -> Result<Names, ConfigError> {
     Ok(Names { data: name("data")?, model: name("model")?, method: name("method")? })
 }
 
-/// Lines of assignments by `section.key`. Values are written on one line, so lines suffice.
-fn origins(text: &str) -> BTreeMap<String, &str> {
+/// What stands behind the equals signs, by key. Values are written on one line, so lines suffice.
+fn origins(text: &str) -> BTreeMap<&'static str, &str> {
     let mut section = "";
-    let mut lines = BTreeMap::new();
+    let mut assigned = BTreeMap::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name;
-        } else if let Some((key, _)) = line.split_once(" = ") {
-            lines.insert(format!("{section}.{key}"), line);
+        } else if let Some((name, rest)) = line.split_once(" = ")
+            && let Some(key) = find_key(&format!("{section}.{name}"))
+        {
+            assigned.insert(key.name, rest);
         }
     }
-    lines
+    assigned
 }

@@ -65,23 +65,16 @@ mod tests {
     use crate::model::precision::Precision;
     use crate::model::slices::Part;
     use crate::model::tower::BlockNames;
-    use crate::model::tuners::{Settings, Tuners};
+    use crate::model::tuners::{self, Site, TunerSet};
     use crate::model::{HeadKind, ModelSpec};
+    use crate::options::{Several, Values};
     use crate::weights::Layout;
     use tch::{Device, no_grad};
 
-    fn full(layers: std::ops::Range<usize>, tensors: &crate::weights::NamedTensors) -> Tuners {
-        let settings = Settings {
-            shape: tower_shape(tensors, Layout::OpenAiClip, 32).unwrap(),
-            names: BlockNames::OpenAi,
-            classes: 3,
-            layers,
-            adapter_dim: 0,
-            vpt_len: 0,
-            mask_ratio: 0.0,
-            mask_seed: 0,
-        };
-        Tuners::of_words(["full"].into_iter(), &settings).unwrap()
+    fn full(blocks: std::ops::Range<usize>, tensors: &crate::weights::NamedTensors) -> TunerSet {
+        let shape = tower_shape(tensors, Layout::OpenAiClip, 32).unwrap();
+        let site = Site { shape, names: BlockNames::OpenAi, classes: 3, blocks };
+        TunerSet::of(&Several::of(&tuners::full::METHOD), &Values::default(), &site).unwrap()
     }
 
     fn model(part: Option<Part>) -> Model {

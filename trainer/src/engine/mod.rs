@@ -14,6 +14,7 @@ pub mod failure;
 pub mod feed;
 mod final_weights;
 pub mod frozen;
+pub mod head_init;
 pub mod head_start;
 mod heartbeat;
 mod last_step;

@@ -2,9 +2,10 @@
 
 use super::failure::Failure;
 use super::rank::Rank;
-use crate::config::{BackbonePlacement, Config, Determinism, HeadKind, HeadPlacement};
+use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
 use crate::data::order::shard::share;
 use crate::model::head::Classes;
+use crate::model::heads::zero_shot;
 use crate::model::slices::Part;
 use collectives::{ProcessGroup, ReduceOp};
 use std::rc::Rc;
@@ -107,7 +108,7 @@ fn available_memory() -> Option<u64> {
 }
 
 fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<String>) -> bool {
-    if config.head.kind == HeadKind::ZeroShot {
+    if config.head.kind.is(&zero_shot::METHOD) {
         return false;
     }
     match config.head.placement {

@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::progress::{Progress, RunState};
-use crate::config::{Difference, Resolved, Sampler};
+use crate::config::{Config, Difference, Resolved, Sampler};
+use crate::options::OnResume;
 use crate::run::checkpoint::{Reader, Snapshot};
 use crate::run::{Place, say};
 use launcher::protocol::layout;
@@ -48,48 +49,10 @@ pub enum Decision {
     Finished(PathBuf),
 }
 
-/// Settings that change where and how fast a run computes, but not what it is; what files hold is compared by itself.
-const FREE: [&str; 24] = [
-    "data.root",
-    "data.train_list",
-    "data.test_list",
-    "data.class_names",
-    "data.images",
-    "data.max_bad_images",
-    "data.workers",
-    "data.prefetch",
-    "model.weights",
-    "train.device",
-    "train.threads",
-    "train.log_every",
-    "checkpoint.every_steps",
-    "checkpoint.every_seconds",
-    "checkpoint.keep",
-    "checkpoint.max_failures",
-    "backbone.placement",
-    "head.placement",
-    "distributed.backend",
-    "distributed.timeout_seconds",
-    "distributed.stall_seconds",
-    "distributed.check_every_steps",
-    "distributed.overlap",
-    "distributed.bucket_megabytes",
-];
-
-/// Settings that decide which samples are in which step.
-const ORDER: [&str; 6] = [
-    "train.seed",
-    "train.batch_size",
-    "data.sampler",
-    "data.samples_per_class",
-    "data.repeat_threshold",
-    "data.shots",
-];
-
 /// Whether a setting may differ where trained tensors are used again: the data and the backbone are compared by what
 /// they hold.
 pub fn is_free(key: &str) -> bool {
-    FREE.contains(&key)
+    Config::on_resume(key) == Some(OnResume::Free)
 }
 
 impl Wish {
@@ -186,7 +149,8 @@ impl Wish {
         if !absent.is_empty() {
             tracing::info!("the run is of an older version; it has the defaults of {}", absent.join(", "));
         }
-        let allowed = |key: &str| self.allow_changed.iter().any(|allowed| allowed == key);
+        let allowed =
+            |key: &str| self.allow_changed.iter().any(|allowed| Config::name_of_key(allowed) == key);
         let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
         let (free, changes): (Vec<_>, Vec<_>) = theirs.diff(ours).into_iter().partition(|d| is_free(&d.key));
         let (allowed, refused): (Vec<_>, Vec<_>) = changes.into_iter().partition(|d| allowed(&d.key));
@@ -221,7 +185,8 @@ fn fits(progress: &Progress, changes: &[Difference], resolved: &Resolved) -> Res
         return Err(Failure::input(text));
     }
     let progressive = resolved.config.data.sampler == Sampler::Progressive;
-    let orders = |key: &str| ORDER.contains(&key) || (key == "train.epochs" && progressive);
+    let is_of_order = |key: &str| Config::on_resume(key) == Some(OnResume::Order);
+    let orders = |key: &str| is_of_order(key) || (key == "train.epochs" && progressive);
     let Some(change) = changes.iter().find(|change| orders(&change.key)) else { return Ok(()) };
     if progress.is_between_epochs() {
         return Ok(());

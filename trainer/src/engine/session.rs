@@ -7,6 +7,7 @@ use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, Plan};
 use super::frozen::FrozenWeights;
+use super::head_init::{HeadInits, class_mean, random, text};
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
 use super::memory::Limits;
@@ -19,22 +20,23 @@ use super::sameness::{same_backbone, same_configuration, same_data, same_program
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::walk::Walk;
-use crate::config::{
-    Accumulation, Config, Determinism, HeadInit, HeadKind, LossKind, Precision as PrecisionName, Prior,
-    Resolved, TunerKind,
-};
+use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TestView, TrainView, View};
 use crate::model::head::{Classes, HEAD_WEIGHT};
+use crate::model::heads::prompt::Prompt;
+use crate::model::heads::{cosine, zero_shot};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape};
 use crate::model::loss::Loss;
+use crate::model::losses::{self, logit_adjusted::Prior};
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tower::TowerShape;
-use crate::model::tuners::{Settings, Tuners};
+use crate::model::tuners::{self, TunerSet};
 use crate::model::{self, Model, ModelSpec};
+use crate::options::Chosen;
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -200,16 +202,14 @@ impl Session {
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
     pub fn loss(&self, epoch: u64) -> Loss {
-        let (kind, device) = (self.model.precision().parameters, self.model.device());
-        let prior = match (self.config.loss.kind, self.config.loss.prior) {
-            (LossKind::CrossEntropy, _) => return Loss::CrossEntropy,
-            (LossKind::LogitAdjusted, Prior::Sampler) => self.order.distribution(epoch),
-            (LossKind::LogitAdjusted, Prior::Counts) => {
-                self.train_counts().into_iter().map(|n| n as f64).collect()
-            }
+        let frequencies = |prior| match prior {
+            Prior::Sampler => self.order.distribution(epoch),
+            Prior::Counts => self.train_counts().into_iter().map(|n| n as f64).collect(),
         };
-        let loss = Loss::logit_adjusted(&prior, self.config.loss.tau, kind, device);
-        loss.of_classes(&self.model.classes())
+        let (kind, device) = (self.model.precision().parameters, self.model.device());
+        let site = losses::Site { frequencies: &frequencies, kind, device };
+        let make = self.config.loss.kind.method().make;
+        make(&self.config.methods, &site).of_classes(&self.model.classes())
     }
 
     /// The view of test images.
@@ -247,7 +247,7 @@ fn load_backbone(
     file: &BackboneFile,
     classes: usize,
     rank: &Rank,
-) -> Result<(Backbone, Tuners, Placement), Failure> {
+) -> Result<(Backbone, TunerSet, Placement), Failure> {
     let tuners = agreed(&rank.control, || tuners(config, file, classes))?;
     let sizes = sizes(config, file, file.layers() - tuners.whole_blocks(file.layers()), classes)?;
     let placement = Placement::choose(config, rank, sizes)?;
@@ -312,21 +312,11 @@ fn precision(config: &Config) -> Precision {
 }
 
 /// What is trained beside the head.
-pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<Tuners, Failure> {
+pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
     let shape = tower_shape(&file.tensors, file.layout, file.config.resolution).map_err(Failure::input)?;
-    let tuner = &config.tuner;
-    let settings = Settings {
-        shape,
-        names: block_names(file.layout),
-        classes: classes as u64,
-        layers: tuner.partial.blocks(shape.layers).map_err(Failure::input)?,
-        adapter_dim: tuner.adapter_dim,
-        vpt_len: 0,
-        mask_ratio: 0.0,
-        mask_seed: 0,
-    };
-    let words = Some(tuner.kind).filter(|kind| *kind != TunerKind::None).map(TunerKind::word);
-    Tuners::of_words(words.into_iter(), &settings).map_err(Failure::input)
+    let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
+    let site = tuners::Site { shape, names: block_names(file.layout), classes: classes as u64, blocks };
+    TunerSet::of(&config.tuner.kinds, &config.methods, &site).map_err(Failure::input)
 }
 
 /// How the backbone is loaded for this configuration.
@@ -357,7 +347,7 @@ impl Start<'_> {
     fn model(
         &mut self,
         mut backbone: Backbone,
-        tuners: Tuners,
+        tuners: TunerSet,
         classes: Classes,
         shards: Option<&Shards>,
     ) -> Result<Model, Failure> {
@@ -365,9 +355,10 @@ impl Start<'_> {
         let text = backbone.text.take();
         // First values that other ones replace are not computed.
         let starts = self.purpose == Purpose::Train;
-        let init = if starts { config.head.init.resolve(text.is_some()) } else { HeadInit::Random };
-        let zero_shot = config.head.kind == HeadKind::ZeroShot;
-        let text = if zero_shot || init == HeadInit::Text {
+        let random = Chosen::of(&random::METHOD);
+        let init = if starts { config.head.init.resolve(text.is_some()) } else { random };
+        let zero_shot = config.head.kind.is(&zero_shot::METHOD);
+        let text = if zero_shot || init.is(&text::METHOD) {
             Some(self.class_features(text.as_ref())?)
         } else {
             None
@@ -376,7 +367,7 @@ impl Start<'_> {
             Some((features, scale)) if zero_shot => {
                 model::HeadKind::ZeroShot { text: features.shallow_clone(), scale: scale.shallow_clone() }
             }
-            _ => model::HeadKind::Cosine { scale: config.head.scale },
+            _ => model::HeadKind::Cosine { scale: config.options::<cosine::Options>().scale },
         };
         let spec = ModelSpec {
             tuners,
@@ -397,16 +388,16 @@ impl Start<'_> {
     /// First rows of the cosine head; `None` leaves the random ones.
     fn head_rows(
         &mut self,
-        init: HeadInit,
+        init: Chosen<HeadInits>,
         text: Option<(Tensor, Tensor)>,
         model: &Model,
         shards: Option<&Shards>,
     ) -> Result<Option<Tensor>, Failure> {
-        Ok(match (init, text, model.tower().projection()) {
-            (HeadInit::Text, Some((features, _)), Some(projection)) => Some(text_rows(&features, projection)),
-            (HeadInit::ClassMean, ..) => Some(self.class_means(model, shards)?),
-            _ => None,
-        })
+        if init.is(&class_mean::METHOD) {
+            return self.class_means(model, shards).map(Some);
+        }
+        let text = text.zip(model.tower().projection()).filter(|_| init.is(&text::METHOD));
+        Ok(text.map(|((features, _), projection)| text_rows(&features, projection)))
     }
 
     /// Unit text features of the classes, and the factor on cosines.
@@ -417,8 +408,8 @@ impl Start<'_> {
         })?;
         let ids = agreed(&self.rank.control, || {
             let tokenizer = sources::tokenizer(self.config)?;
-            let prompt = &self.config.head.prompt;
-            class_tokens(tower, &tokenizer, prompt, self.class_names).map_err(Failure::input)
+            let Prompt { prompt } = self.config.options();
+            class_tokens(tower, &tokenizer, &prompt, self.class_names).map_err(Failure::input)
         })?;
         Ok((text_features(tower, &ids, self.rank.group.as_ref())?, tower.scale()))
     }

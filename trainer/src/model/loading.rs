@@ -11,7 +11,7 @@ use super::slices::{BlockLayout, Part, Slices};
 use super::text::TextTower;
 use super::tower::{BlockNames, Field, Tower, TowerShape};
 use super::trainables::ParameterSpec;
-use super::tuners::Tuners;
+use super::tuners::TunerSet;
 use super::vision::VisionTower;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ pub fn load(
     tensors: &NamedTensors,
     layout: Layout,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<Backbone, WeightsError> {
     let mut reader = Reader::new(tensors, options.device);
     let shape = tower_shape(tensors, layout, options.config.resolution)?;
@@ -222,7 +222,7 @@ fn load_vision(
     layout: Layout,
     shape: TowerShape,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<LoadedTower, WeightsError> {
     let family = family(layout);
     let (width, kind) = (shape.width, options.precision.parameters);
@@ -250,7 +250,7 @@ fn load_blocks(
     family: &'static Family,
     shape: TowerShape,
     options: &LoadOptions,
-    tuners: &Tuners,
+    tuners: &TunerSet,
 ) -> Result<LoadedBlocks, WeightsError> {
     let precision = options.precision;
     let (config, attention) = (options.config.vision, Attention::Full);

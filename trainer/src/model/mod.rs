@@ -3,9 +3,11 @@
 pub mod backbone_config;
 pub mod block;
 pub mod head;
+pub mod heads;
 pub mod layers;
 pub mod loading;
 pub mod loss;
+pub mod losses;
 pub mod pooling;
 pub mod precision;
 pub mod slices;
@@ -25,7 +27,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 use tower::{BlockNames, Field, Tower, UnitTuner};
 use trainables::{Trainables, UnknownParameter};
-use tuners::Tuners;
+use tuners::TunerSet;
 use vision::PixelNorm;
 
 /// Which head a model gets.
@@ -49,7 +51,7 @@ pub enum HeadKind {
 #[derive(Debug)]
 pub struct ModelSpec {
     /// What is trained beside the head: the tuners that the backbone was loaded for.
-    pub tuners: Tuners,
+    pub tuners: TunerSet,
     /// The classifier.
     pub head: HeadKind,
     /// The classes.
@@ -84,7 +86,7 @@ pub struct Model {
     names: BlockNames,
     /// What acts inside each block.
     units: Vec<Vec<Box<dyn UnitTuner>>>,
-    tuners: Tuners,
+    tuners: TunerSet,
     head: Head,
     pixels: PixelNorm,
     trainables: Trainables,
@@ -244,7 +246,7 @@ impl Model {
     }
 
     /// What is trained beside the head.
-    pub fn tuners(&self) -> &Tuners {
+    pub fn tuners(&self) -> &TunerSet {
         &self.tuners
     }
 

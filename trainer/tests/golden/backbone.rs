@@ -7,7 +7,7 @@ use trainer::model::head::Head;
 use trainer::model::loading::{Backbone, LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
-use trainer::model::tuners::{Settings, Tuners};
+use trainer::model::tuners::{Site, TunerSet};
 use trainer::model::vision::PixelNorm;
 use trainer::weights::{Layout, NamedTensors, normalise};
 
@@ -20,12 +20,12 @@ pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
     if case.is_clip() { CLIP_PIXELS } else { VIT_PIXELS }
 }
 
-/// The case's weights, how they are computed, and what tuners of them are built for, but for the case's own options.
+/// The case's weights, how they are computed, and what tuners of them are made for.
 pub struct Weights {
     tensors: NamedTensors,
     layout: Layout,
     config: BackboneConfig,
-    pub settings: Settings,
+    pub site: Site,
 }
 
 impl Weights {
@@ -38,22 +38,12 @@ impl Weights {
         let shape = tower_shape(&tensors, layout, resolution).unwrap();
         let names = block_names(layout);
         let classes = case.manifest["cls_num_list"].as_array().map_or(0, |counts| counts.len() as u64);
-        let layers = 0..shape.layers;
-        let settings = Settings {
-            shape,
-            names,
-            classes,
-            layers,
-            adapter_dim: 0,
-            vpt_len: 0,
-            mask_ratio: 0.0,
-            mask_seed: 0,
-        };
-        Self { tensors, layout, config, settings }
+        let site = Site { shape, names, classes, blocks: 0..shape.layers };
+        Self { tensors, layout, config, site }
     }
 
     /// The backbone, made ready for these tuners.
-    pub fn load(&self, precision: Precision, tuners: &Tuners) -> Backbone {
+    pub fn load(&self, precision: Precision, tuners: &TunerSet) -> Backbone {
         let options = LoadOptions { precision, device: Device::Cpu, config: self.config.clone(), part: None };
         load(&self.tensors, self.layout, &options, tuners).unwrap()
     }
@@ -61,7 +51,7 @@ impl Weights {
 
 /// The case's backbone alone.
 pub fn backbone(case: &Case, precision: Precision) -> Backbone {
-    Weights::of(case).load(precision, &Tuners::default())
+    Weights::of(case).load(precision, &TunerSet::default())
 }
 
 /// Side of the case's images; a case without images takes the one that its backbone was made for.

@@ -27,7 +27,7 @@ use trainer::engine::tree::ShardTree;
 use trainer::engine::walk::Walk;
 use trainer::model::head::Classes;
 use trainer::model::precision::Precision;
-use trainer::model::tuners::Tuners;
+use trainer::model::tuners::TunerSet;
 use trainer::model::{HeadKind, Model, ModelSpec};
 
 /// Images at once: not a divisor of what the cases have, so that the last batch is short.
@@ -49,7 +49,7 @@ fn golden_init_class_mean() {
 
 fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     let spec = ModelSpec {
-        tuners: Tuners::default(),
+        tuners: TunerSet::default(),
         head: HeadKind::Cosine { scale: 25.0 },
         classes: Classes::all(case.classes()),
         seed: 0,

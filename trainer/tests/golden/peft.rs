@@ -8,8 +8,9 @@ use tch::{Device, Kind};
 use trainer::model::head::Classes;
 use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
-use trainer::model::tuners::{Settings, TUNERS, Tuners};
+use trainer::model::tuners::{Site, TunerSet, Tuners, adaptformer, bottleneck, masked, vpt};
 use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::options::{Registry, Several, Values};
 
 const KINDS: [&str; 4] = ["peft/clip-vit", "peft/in21k-vit", "peft/plus-clip-vit", "peft/plus-in21k-vit"];
 
@@ -38,26 +39,24 @@ fn golden_peft() {
 const WITHOUT_PARTIAL: [&str; 3] = ["bias_tuning", "ln_tuning", "vpt_shallow"];
 
 /// The tuners that the case's options choose.
-pub fn tuners_of(case: &Case, base: &Settings) -> Tuners {
+pub fn tuners_of(case: &Case, base: &Site) -> TunerSet {
     if case.manifest["source"]["repo"] == "lift-plus" {
         return plus_tuners(case, base);
     }
     let config = case.config();
     let number = |key: &str| config[key].as_u64().unwrap_or(0);
-    let settings = Settings {
-        adapter_dim: number("adapter_dim") as u32,
-        vpt_len: number("vpt_len") as u32,
-        mask_ratio: ratio(&config["mask_ratio"]),
-        mask_seed: number("mask_seed"),
-        ..base.clone()
-    };
-    let mut tuners = Tuners::default();
-    for method in &TUNERS {
-        let Some(official) = method.official.filter(|key| config[*key] == true) else { continue };
+    let mut options = Values::default();
+    options.put_all(&bottleneck::Options { adapter_dim: number("adapter_dim") as u32 });
+    options.put_all(&vpt::Options { vpt_len: number("vpt_len") as u32 });
+    let (mask_ratio, mask_seed) = (ratio(&config["mask_ratio"]), number("mask_seed"));
+    options.put_all(&masked::Options { mask_ratio, mask_seed });
+    let mut tuners = TunerSet::default();
+    for method in Tuners::METHODS {
+        let Some(official) = method.official.iter().find(|key| config[**key] == true) else { continue };
         let depth = base.shape.layers;
-        let layers = if WITHOUT_PARTIAL.contains(&official) { 0..depth } else { partial(case, depth) };
-        let settings = Settings { layers: layers.clone(), ..settings.clone() };
-        tuners.push((method.build)(&settings).unwrap(), layers);
+        let blocks = if WITHOUT_PARTIAL.contains(official) { 0..depth } else { partial(case, depth) };
+        let site = Site { blocks: blocks.clone(), ..base.clone() };
+        tuners.push((method.make)(&options, &site), blocks);
     }
     tuners
 }
@@ -80,7 +79,7 @@ fn partial(case: &Case, depth: usize) -> Range<usize> {
 }
 
 /// LIFT+ has other options: its AdaptFormer is known by the names and shapes of its tensors.
-fn plus_tuners(case: &Case, base: &Settings) -> Tuners {
+fn plus_tuners(case: &Case, base: &Site) -> TunerSet {
     let trainable = case.manifest["trainable"].as_object().unwrap();
     let modules = trainable.iter().filter(|(name, _)| lift_name(name).ends_with(".down_proj.weight"));
     let modules: Vec<(usize, u64)> = modules
@@ -89,16 +88,17 @@ fn plus_tuners(case: &Case, base: &Settings) -> Tuners {
             (block, spec["shape"][0].as_u64().unwrap())
         })
         .collect();
-    let Some(&(first, dim)) = modules.iter().min() else { return Tuners::default() };
-    let layers = first..first + modules.len();
-    let settings = Settings { adapter_dim: dim as u32, layers, ..base.clone() };
-    Tuners::of_words(["adaptformer"].into_iter(), &settings).unwrap()
+    let Some(&(first, dim)) = modules.iter().min() else { return TunerSet::default() };
+    let site = Site { blocks: first..first + modules.len(), ..base.clone() };
+    let mut options = Values::default();
+    options.put_all(&bottleneck::Options { adapter_dim: dim as u32 });
+    TunerSet::of(&Several::of(&adaptformer::METHOD), &options, &site).unwrap()
 }
 
 /// The case's model, with the case's parameters.
 pub fn model(case: &Case, precision: Precision) -> Model {
     let weights = Weights::of(case);
-    let tuners = tuners_of(case, &weights.settings);
+    let tuners = tuners_of(case, &weights.site);
     for (name, mask) in tuners.constants() {
         let expected = case.input(&name).to_kind(Kind::Int64);
         assert_eq!(mask, expected, "{}: {name}", case.name);

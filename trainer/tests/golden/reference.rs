@@ -13,8 +13,9 @@ use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
-use trainer::model::tuners::{Settings, Tuners};
+use trainer::model::tuners::{Site, TunerSet, adaptformer};
 use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::options::{Several, Values};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
 
@@ -77,17 +78,9 @@ fn golden_reference_stage_by_stage() {
         part: None,
     };
     let shape = tower_shape(&tensors, layout, u32::try_from(side).unwrap()).unwrap();
-    let settings = Settings {
-        shape,
-        names: block_names(layout),
-        classes: classes as u64,
-        layers: 0..shape.layers,
-        adapter_dim: 0,
-        vpt_len: 0,
-        mask_ratio: 0.0,
-        mask_seed: 0,
-    };
-    let tuners = Tuners::of_words(["adaptformer"].into_iter(), &settings).unwrap();
+    let (names, blocks) = (block_names(layout), 0..shape.layers);
+    let site = Site { shape, names, classes: classes as u64, blocks };
+    let tuners = TunerSet::of(&Several::of(&adaptformer::METHOD), &Values::default(), &site).unwrap();
     let backbone = load(&tensors, layout, &options, &tuners).unwrap();
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();

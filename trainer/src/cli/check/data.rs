@@ -1,9 +1,10 @@
 //! What `check` says about the data.
 
-use crate::config::{Config, HeadInit, HeadKind};
+use crate::config::Config;
 use crate::data::source::{DataSet, counts};
 use crate::engine::bad_images::{Images, missing_files};
 use crate::engine::failure::Failure;
+use crate::model::heads::prompt::Prompt;
 use crate::model::tokenizer::prompt;
 use serde::Serialize;
 
@@ -34,8 +35,8 @@ impl CheckedData {
     /// `has_text` says whether the backbone has a text tower.
     pub(super) fn of(data: &DataSet, config: &Config, has_text: bool, missing_images: usize) -> Self {
         let per_class = counts(data.train.labels(), data.class_names.len());
-        let from_text =
-            config.head.kind == HeadKind::ZeroShot || config.head.init.resolve(has_text) == HeadInit::Text;
+        let from_text = config.head.uses_text(has_text);
+        let Prompt { prompt } = config.options();
         Self {
             classes: data.class_names.len(),
             train_images: data.train.len(),
@@ -43,7 +44,7 @@ impl CheckedData {
             missing_images,
             largest_class: per_class.iter().copied().max().unwrap_or(0),
             smallest_class: per_class.iter().copied().min().unwrap_or(0),
-            prompts: if from_text { examples(&data.class_names, &config.head.prompt) } else { Vec::new() },
+            prompts: if from_text { examples(&data.class_names, &prompt) } else { Vec::new() },
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `[backbone]`: where the frozen weights are.
 
-use super::super::section::{section, words};
+use crate::options::{section, words};
 
 section! {
     /// Where the frozen weights are.
     pub struct Backbone in "backbone" {
         /// Whether each rank holds the whole backbone or a part of each block.
-        pub placement: BackbonePlacement,
+        #[resume(Free)]
+        pub placement: BackbonePlacement = BackbonePlacement::Auto,
     }
 }
 

@@ -1,20 +1,35 @@
 //! `[checkpoint]`: what a run saves of itself on its way.
 
-use super::super::section::{section, words};
+use super::MAX_COUNT;
+use super::head::TRAINED;
+use crate::options::{section, words};
 
 section! {
     /// What a run saves of itself on its way.
     pub struct Checkpoint in "checkpoint" {
         /// Steps between two checkpoints; 0 is no limit.
-        pub every_steps: u64,
+        #[range(..=MAX_COUNT)]
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub every_steps: u64 = 0,
         /// Seconds between two checkpoints; 0 is no limit. A run that is asked to stop saves in any case.
-        pub every_seconds: f64,
+        #[range(0.0..=1e8)]
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub every_seconds: f64 = 300.0,
         /// Latest checkpoints that are kept.
-        pub keep: u64,
+        #[range(1..=1000)]
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub keep: u64 = 2,
         /// Also kept: the checkpoint after the evaluation with the greatest value of this.
-        pub best: BestMetric,
+        #[needs(TRAINED)]
+        pub best: BestMetric = BestMetric::None,
         /// Checkpoints in a row that may fail to be written before the run ends.
-        pub max_failures: u64,
+        #[range(1..=1000)]
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub max_failures: u64 = 3,
     }
 }
 

@@ -1,50 +1,86 @@
 //! `[data]`: which images, in which order.
 
-use super::super::kind::Kind;
-use super::super::section::{section, words};
+use super::head::TRAINED;
+use crate::options::{Kind, Needs, none_of, one_of, section, words};
+use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use toml::Value;
+
+/// Conditions that several options need.
+const FILES: Needs = none_of("data.layout", &["demo"]);
+const LISTS: Needs = one_of("data.layout", &["lists"]);
 
 section! {
     /// Which images are trained and tested, and in which order they are drawn.
     pub struct Data in "data" {
         /// Folder that holds the data set. Required, except with `data.layout = "demo"`.
-        pub root: Option<PathBuf>,
+        #[needs(FILES)]
+        #[resume(Free)]
+        pub root: Option<PathBuf> = None,
         /// How the data set lies in `data.root`.
-        pub layout: Layout,
-        /// Training list: one `path label` a line. Takes effect with `data.layout = "lists"`.
-        pub train_list: Option<PathBuf>,
-        /// Test list: one `path label` a line. Takes effect with `data.layout = "lists"`.
-        pub test_list: Option<PathBuf>,
-        /// Class names: one a line in the order of the labels, `ID name` or `FOLDER name` lines, JSON or CSV. Takes
-        /// effect with `data.layout = "lists"`, where a head that starts from text cannot do without, and with
-        /// `"folders"`, whose folders name the classes otherwise.
-        pub class_names: Option<PathBuf>,
-        /// Folder or tar file that the paths of the lists start from; `""` is `data.root`. Takes effect with
-        /// `data.layout = "lists"`.
-        pub images: Option<PathBuf>,
-        /// Imbalance ratio of long-tailed CIFAR-100: images of the largest class over those of the smallest,
-        /// by LIFT's rule; `"none"` keeps every image. Takes effect with the CIFAR-100 layouts.
-        pub imbalance: Imbalance,
-        /// Seed of the drawn pictures. Takes effect with `data.layout = "demo"`.
-        pub demo_seed: u64,
+        pub layout: Layout = Layout::Auto,
+        /// Training list: one `path label` a line.
+        #[needs(LISTS)]
+        #[resume(Free)]
+        #[starts_at("data.root")]
+        pub train_list: Option<PathBuf> = None,
+        /// Test list: one `path label` a line.
+        #[needs(LISTS)]
+        #[resume(Free)]
+        #[starts_at("data.root")]
+        pub test_list: Option<PathBuf> = None,
+        /// Class names. One a line in the order of the labels, `ID name` or `FOLDER name` lines, JSON or CSV. With
+        /// `data.layout = "lists"`, a head that starts from text cannot do without; with `"folders"`, the folders name
+        /// the classes otherwise.
+        #[needs(one_of("data.layout", &["lists", "folders"]))]
+        #[resume(Free)]
+        #[starts_at("data.root")]
+        pub class_names: Option<PathBuf> = None,
+        /// Folder or tar file that the paths of the lists start from; `""` is `data.root`.
+        #[needs(LISTS)]
+        #[resume(Free)]
+        #[starts_at("data.root")]
+        pub images: Option<PathBuf> = None,
+        /// Imbalance ratio of long-tailed CIFAR-100. It is the images of the largest class over those of the smallest,
+        /// by LIFT's rule; `"none"` keeps every image.
+        #[range(|imbalance| imbalance.ratio().is_none_or(|ratio| ratio >= 1.0), "at least 1, or \"none\"")]
+        #[needs(one_of("data.layout", &["auto", "cifar100"]))]
+        pub imbalance: Imbalance = Imbalance::None,
+        /// Seed of the drawn pictures.
+        #[needs(one_of("data.layout", &["demo"]))]
+        pub demo_seed: u64 = 0,
         /// How the samples of an epoch are chosen.
-        pub sampler: Sampler,
-        /// Images that a visit to a class yields in a row. Takes effect with `data.sampler = "class_aware"`.
-        pub samples_per_class: u32,
-        /// Share of the images below which a class is repeated, above 0 and at most 1. Takes effect with
-        /// `data.sampler = "repeat_factor"`.
-        pub repeat_threshold: f64,
-        /// Images kept of each class. Takes effect with `data.sampler = "n_shot"`.
-        pub shots: u32,
-        /// Images that a run may leave out because they are missing or broken, before it stops: over all ranks, in
-        /// class means, training and evaluation together, each image counted once.
-        pub max_bad_images: u64,
-        /// Threads of each rank that read and decode images; 0 takes what the rank's share of the cores
-        /// allows.
-        pub workers: u32,
+        #[needs(TRAINED)]
+        #[resume(Order)]
+        pub sampler: Sampler = Sampler::Instance,
+        /// Images that a visit to a class yields in a row.
+        #[range(1..)]
+        #[needs(one_of("data.sampler", &["class_aware"]), TRAINED)]
+        #[resume(Order)]
+        pub samples_per_class: u32 = 4,
+        /// Share of the images below which a class is repeated.
+        #[range((Excluded(0.0), Included(1.0)))]
+        #[needs(one_of("data.sampler", &["repeat_factor"]), TRAINED)]
+        #[resume(Order)]
+        pub repeat_threshold: f64 = 0.001,
+        /// Images kept of each class.
+        #[range(1..)]
+        #[needs(one_of("data.sampler", &["n_shot"]), TRAINED)]
+        #[resume(Order)]
+        pub shots: u32 = 16,
+        /// Missing or broken images that a run may leave out before it stops. They count over all ranks, in class means,
+        /// training and evaluation together, each image once.
+        #[needs(FILES)]
+        #[resume(Free)]
+        pub max_bad_images: u64 = 0,
+        /// Threads of each rank that read and decode images; 0 takes what the rank's share of the cores allows.
+        #[range(..=1024)]
+        #[resume(Free)]
+        pub workers: u32 = 0,
         /// Batches that each rank prepares ahead.
-        pub prefetch: u32,
+        #[range(1..=1024)]
+        #[resume(Free)]
+        pub prefetch: u32 = 4,
     }
 }
 

@@ -1,56 +1,31 @@
-//! `[head]`: the classifier and its start.
+//! `[head]`: the classifier and its start. The options of single heads and starts stand in their files.
 
-use super::super::section::{section, words};
+use crate::engine::head_init::{HeadInits, auto, text};
+use crate::model::heads::{Heads, cosine, zero_shot};
+use crate::options::{Chosen, Needs, none_of, section, words};
+
+/// Something is trained. Of so many options that `docs/configuration.md` says it once, at its head.
+pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documented_once();
 
 section! {
     /// The classifier, and the values it starts from.
     pub struct Head in "head" {
         /// Which classifier.
-        pub kind: HeadKind,
-        /// Factor on the cosines. Takes effect with `head.kind = "cosine"`.
-        pub scale: f64,
-        /// What the rows start from. Takes effect with `head.kind = "cosine"`.
-        pub init: HeadInit,
-        /// Sentence around a class name, with one `{}` for it. Takes effect where text features are used.
-        pub prompt: String,
-        /// Whether each rank holds all classes or its share of them. Takes effect with `head.kind = "cosine"`.
-        pub placement: HeadPlacement,
+        pub kind: Chosen<Heads> = Chosen::of(&cosine::METHOD),
+        /// What the rows start from.
+        #[needs(TRAINED)]
+        pub init: Chosen<HeadInits> = Chosen::of(&auto::METHOD),
+        /// Whether each rank holds all classes or its share of them.
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub placement: HeadPlacement = HeadPlacement::Auto,
     }
 }
 
-words! {
-    /// Classifiers.
-    pub enum HeadKind {
-        /// The trained cosine classifier (LIFT), on features before the projection into the joint space.
-        Cosine = "cosine",
-        /// Text features in the joint space; nothing is trained.
-        ZeroShot = "zero_shot",
-    }
-}
-
-words! {
-    /// What the rows of the classifier start from.
-    pub enum HeadInit {
-        /// `text` if the model has a text tower, else `class_mean`.
-        Auto = "auto",
-        /// Text features of the class names.
-        Text = "text",
-        /// Mean image features of the classes, of the training images in the view of tests.
-        ClassMean = "class_mean",
-        /// Random rows of unit length.
-        Random = "random",
-    }
-}
-
-impl HeadInit {
-    /// What `auto` stands for.
-    #[must_use]
-    pub const fn resolve(self, has_text_tower: bool) -> Self {
-        match self {
-            Self::Auto if has_text_tower => Self::Text,
-            Self::Auto => Self::ClassMean,
-            other => other,
-        }
+impl Head {
+    /// Text features are used, as the head or as its start.
+    pub fn uses_text(&self, has_text_tower: bool) -> bool {
+        self.kind.is(&zero_shot::METHOD) || self.init.resolve(has_text_tower).is(&text::METHOD)
     }
 }
 

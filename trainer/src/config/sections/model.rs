@@ -1,43 +1,60 @@
 //! `[model]`: the frozen backbone and the pixels it takes.
 
-use super::super::section::{section, words};
+use crate::options::{Needs, none_of, section, words};
 use std::path::PathBuf;
+
+/// It describes the file of a backbone, which the embedded demo does not have.
+const A_FILE: Needs = none_of("model.kind", &["demo"]);
 
 section! {
     /// The frozen backbone, and the pixels it takes.
     pub struct Model in "model" {
         /// File or folder with the backbone's weights (docs/backbones.md). Required, except with `model.kind = "demo"`.
-        pub weights: Option<PathBuf>,
+        #[needs(A_FILE)]
+        #[resume(Free)]
+        pub weights: Option<PathBuf> = None,
         /// Which family the weights belong to.
-        pub kind: ModelKind,
+        pub kind: ModelKind = ModelKind::Clip,
         /// Activation of the blocks, which the tensors do not tell. The configuration file beside the weights
         /// (`config.json`, `open_clip_config.json`) comes before a preset; a value of yours must agree with it.
-        pub activation: ActivationName,
-        /// Attention heads of the image tower; 0 takes them from the configuration beside the weights, else heads of
-        /// 64 up to a width of 1024. Wider towers need one of the two.
-        pub heads: u32,
+        #[needs(A_FILE)]
+        pub activation: ActivationName = ActivationName::Auto,
+        /// Attention heads of the image tower; 0 takes them from the weights. That is, from the configuration beside
+        /// them, else heads of 64 up to a width of 1024. Wider towers need one of the two.
+        #[range(..=256)]
+        #[needs(A_FILE)]
+        pub heads: u32 = 0,
         /// What the features of an image are read from.
-        pub pool: PoolName,
+        #[needs(A_FILE)]
+        pub pool: PoolName = PoolName::Auto,
         /// Width that the image tower must have; 0 accepts any.
-        pub width: u32,
+        #[needs(A_FILE)]
+        pub width: u32 = 0,
         /// Number of blocks that the image tower must have; 0 accepts any.
-        pub layers: u32,
+        #[needs(A_FILE)]
+        pub layers: u32 = 0,
         /// Side of a patch in pixels that the image tower must have; 0 accepts any.
-        pub patch: u32,
-        /// Side of the images in pixels; it has to match the positions in the weights. The configuration beside the
+        #[needs(A_FILE)]
+        pub patch: u32 = 0,
+        /// Side of the images in pixels. It has to match the positions in the weights. The configuration beside the
         /// weights comes before a preset. If you set it, the preset's width and number of blocks no longer bind: the file
         /// is another model of the family.
-        pub resolution: u32,
+        #[range(1..=MAX_RESOLUTION)]
+        pub resolution: u32 = 224,
         /// Mean of red, green and blue, for pixels from 0 to 1. The configuration beside the weights comes before a
         /// preset.
-        pub mean: [f64; 3],
+        pub mean: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73],
         /// Standard deviation of red, green and blue, for pixels from 0 to 1. The configuration beside the weights comes
         /// before a preset.
-        pub std: [f64; 3],
+        #[range(|std| std.iter().all(|std| *std > 0.0), "3 numbers above 0")]
+        pub std: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11],
         /// Filter of every resize of an image.
-        pub filter: Filter,
+        pub filter: Filter = Filter::Bilinear,
     }
 }
+
+/// Side in pixels above which an image cannot be meant: memory grows with its square.
+const MAX_RESOLUTION: u32 = 4096;
 
 words! {
     /// Families of backbones.

@@ -1,53 +1,87 @@
 //! `[train]`: the optimiser, its schedule, and what it runs on.
 
-use super::super::section::{section, words};
+use super::head::TRAINED;
+use super::{MAX_COUNT, MAX_IMAGES};
+use crate::options::{Needs, Values, above, holds, one_of, section, words};
+
+/// A micro-batch is a part of a batch.
+const CUTS_THE_BATCH: Needs = holds("train.batch_size", "up to `train.batch_size`", |values: &Values| {
+    values.of::<u64>("train.micro_batch_size") <= values.of::<u64>("train.batch_size")
+});
 
 section! {
     /// The optimiser (SGD), its schedule, and what it runs on.
     pub struct Train in "train" {
         /// Seed of the order, the augmentation and the first values.
-        pub seed: u64,
+        #[resume(Order)]
+        pub seed: u64 = 0,
         /// Epochs to train; 0 evaluates the start of the run that the other options describe.
-        pub epochs: u64,
+        #[range(..=MAX_COUNT)]
+        pub epochs: u64 = 10,
         /// Images of a step, over all ranks.
-        pub batch_size: u64,
+        #[range(1..=MAX_IMAGES)]
+        #[needs(TRAINED)]
+        #[resume(Order)]
+        pub batch_size: u64 = 128,
         /// Images that go through the model at once, at most, on each rank. A rank whose share of the batch is
         /// larger adds up the gradients of several micro-batches. With `train.accumulation = "exact"` it changes
         /// memory and speed only.
-        pub micro_batch_size: u64,
+        #[range(1..=MAX_IMAGES)]
+        #[needs(TRAINED, CUTS_THE_BATCH)]
+        pub micro_batch_size: u64 = 128,
         /// Learning rate of the first step.
-        pub learning_rate: f64,
-        /// Momentum of SGD, from 0 to below 1.
-        pub momentum: f64,
+        #[range(above(0.0))]
+        #[needs(TRAINED)]
+        pub learning_rate: f64 = 0.01,
+        /// Momentum of SGD.
+        #[range(0.0..1.0)]
+        #[needs(TRAINED)]
+        pub momentum: f64 = 0.9,
         /// Weight decay on every trained tensor.
-        pub weight_decay: f64,
+        #[range(0.0..)]
+        #[needs(TRAINED)]
+        pub weight_decay: f64 = 5e-4,
         /// How the learning rate falls.
-        pub schedule: Schedule,
+        #[needs(TRAINED)]
+        pub schedule: Schedule = Schedule::CosinePerEpoch,
         /// Numbers that the backbone computes with; the head, the loss and the trained tensors are fp32 or
         /// finer.
-        pub precision: Precision,
+        pub precision: Precision = Precision::Fp32,
         /// What each rank computes on.
-        pub device: DeviceWish,
+        #[resume(Free)]
+        pub device: DeviceWish = DeviceWish::Auto,
         /// Steps after which the run ends, whatever the epochs say; 0 is no limit.
-        pub max_steps: u64,
+        #[range(..=MAX_COUNT)]
+        #[needs(TRAINED)]
+        pub max_steps: u64 = 0,
         /// How the gradients of micro-batches become the gradient of a step.
-        pub accumulation: Accumulation,
+        #[needs(TRAINED)]
+        pub accumulation: Accumulation = Accumulation::Exact,
         /// How far the values of a run are those of another run with the same settings. See docs/architecture.md,
         /// "Determinism".
-        pub determinism: Determinism,
-        /// Shards into which each global batch is cut under `train.determinism = "any_world"`: a power of two, and at
-        /// least the number of ranks. Another number gives other roundings.
-        pub virtual_shards: u64,
+        #[needs(TRAINED)]
+        pub determinism: Determinism = Determinism::Fast,
+        /// Shards into which each global batch is cut: a power of two, and at least the number of ranks. Another number
+        /// gives other roundings.
+        #[range(|shards| shards.is_power_of_two() && *shards <= 1 << 16, "a power of two, at most 65536")]
+        #[needs(TRAINED, one_of("train.determinism", &["any_world"]))]
+        pub virtual_shards: u64 = 8,
         /// What a loss or gradient that is not finite does.
-        pub non_finite: NonFinite,
-        /// Steps with a loss or gradient that is not finite which a run may skip or roll back. Takes effect with
-        /// `train.non_finite` `skip` or `rollback`.
-        pub max_non_finite: u64,
-        /// Threads of each rank that compute; 0 is the rank's share of the cores, or one thread under
-        /// `train.determinism = "any_world"`, so that it does not depend on the number of ranks.
-        pub threads: u32,
+        #[needs(TRAINED)]
+        pub non_finite: NonFinite = NonFinite::Stop,
+        /// Steps with a loss or gradient that is not finite which a run may skip or roll back.
+        #[range(..=MAX_COUNT)]
+        #[needs(TRAINED, one_of("train.non_finite", &["skip", "rollback"]))]
+        pub max_non_finite: u64 = 3,
+        /// Threads of each rank that compute; 0 is the rank's share of the cores. Under
+        /// `train.determinism = "any_world"` 0 is one thread, so that it does not depend on the number of ranks.
+        #[range(..=1024)]
+        #[resume(Free)]
+        pub threads: u32 = 0,
         /// Steps between two lines on the terminal.
-        pub log_every: u64,
+        #[range(1..)]
+        #[resume(Free)]
+        pub log_every: u64 = 10,
     }
 }
 

@@ -1,33 +1,20 @@
-//! `[tuner]`: what is trained beside the head.
+//! `[tuner]`: what is trained beside the head. The options of single tuners stand in their files.
 
-use super::super::kind::Kind;
-use super::super::section::{section, words};
+use crate::model::tuners::{Tuners, adaptformer};
+use crate::options::{Kind, Several, none_of, section};
 use std::ops::Range;
 use toml::Value;
 
 section! {
     /// What is trained beside the head.
     pub struct Tuner in "tuner" {
-        /// Which modules are trained.
-        pub kind: TunerKind,
-        /// Bottleneck width of the adapters; 0 chooses 2^max(0, floor(log2(classes / (2 layers)))), as LIFT.
-        /// Takes effect with `tuner.kind = "adaptformer"`.
-        pub adapter_dim: u32,
-        /// Which blocks are tuned: `"all"`, a number for the last blocks, or `[first, end]` for the blocks
-        /// from `first`, counted from 0, to before `end`. Takes effect unless `tuner.kind = "none"`.
-        pub partial: Partial,
-    }
-}
-
-words! {
-    /// Which modules are trained beside the head.
-    pub enum TunerKind {
-        /// A bottleneck beside the MLP of each block (LIFT).
-        Adaptformer = "adaptformer",
-        /// Every tensor of the blocks.
-        Full = "full",
-        /// Nothing; the backbone stays as it is.
-        None = "none",
+        /// Which modules are trained: a word, or a list of words.
+        #[formerly("tuner.kind")]
+        pub kinds: Several<Tuners> = Several::of(&adaptformer::METHOD),
+        /// Which blocks are tuned. `"all"`, a number for the last blocks, or `[first, end]` for the blocks from `first`,
+        /// counted from 0, to before `end`.
+        #[needs(none_of("tuner.kinds", &["none"]))]
+        pub partial: Partial = Partial::All,
     }
 }
 

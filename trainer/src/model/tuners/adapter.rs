@@ -2,19 +2,23 @@
 //!
 //! `U` and the biases start at zero, so an untrained module changes nothing.
 
-use super::bottleneck::{Bottleneck, adapter_dim};
-use super::{ParameterNames, Tuner, TunerMethod};
+use super::bottleneck::{Bottleneck, Options};
+use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Declared, Method};
 use tch::Tensor;
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+/// The adapter.
+pub const METHOD: Method<Make> = Method {
     word: "adapter",
     about: "A bottleneck after the MLP of each block.",
-    official: Some("adapter"),
-    build: |settings| Ok(Box::new(Adapter { width: settings.shape.width, dim: adapter_dim(settings) })),
+    official: &["adapter"],
+    options: &[&Options::SECTION],
+    make: |values, site| {
+        Box::new(Adapter { width: site.shape.width, dim: values.read::<Options>().width(site) })
+    },
 };
 
 #[derive(Debug)]

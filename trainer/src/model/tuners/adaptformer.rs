@@ -4,19 +4,23 @@
 //! reads. `U` and the biases start at zero, so an untrained module changes nothing. The official code has an option
 //! for the scale that it reads nowhere: the scale is always learnt.
 
-use super::bottleneck::{Bottleneck, adapter_dim};
-use super::{ParameterNames, Tuner, TunerMethod};
+use super::bottleneck::{Bottleneck, Options};
+use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Declared, Method};
 use tch::Tensor;
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+/// AdaptFormer.
+pub const METHOD: Method<Make> = Method {
     word: "adaptformer",
     about: "A bottleneck beside the MLP of each block (LIFT).",
-    official: Some("adaptformer"),
-    build: |settings| Ok(Box::new(AdaptFormer { width: settings.shape.width, dim: adapter_dim(settings) })),
+    official: &["adaptformer"],
+    options: &[&Options::SECTION],
+    make: |values, site| {
+        Box::new(AdaptFormer { width: site.shape.width, dim: values.read::<Options>().width(site) })
+    },
 };
 
 #[derive(Debug)]

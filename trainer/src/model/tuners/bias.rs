@@ -3,15 +3,17 @@
 //! Official checkpoints number them over all blocks, in the order in which PyTorch lists the parameters of a block. The
 //! official code takes the biases of all blocks whatever its `partial` says; here `tuner.partial` holds.
 
-use super::{Tuner, TunerMethod};
+use super::{Make, Tuner};
 use crate::model::tower::{BlockNames, Field};
+use crate::options::Method;
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+/// BitFit.
+pub const METHOD: Method<Make> = Method {
     word: "bias",
     about: "The biases of the blocks, norms included (BitFit).",
-    official: Some("bias_tuning"),
-    build: |settings| Ok(Box::new(Bias { names: settings.names })),
+    official: &["bias_tuning"],
+    options: &[],
+    make: |_, site| Box::new(Bias { names: site.names }),
 };
 
 #[derive(Debug)]

@@ -1,10 +1,20 @@
 //! The bottleneck that adapters are made of: `relu(norm(x) D^T + d) U^T + u`.
 
-use super::{ParameterNames, Settings};
+use super::{ParameterNames, Site};
 use crate::model::layers::{LayerNorm, Linear};
 use crate::model::precision::Precision;
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::section;
 use tch::{Kind, Tensor};
+
+section! {
+    /// The bottleneck of adapters and of LoRA.
+    pub struct Options in "tuner" {
+        /// Inner width of adapters and of LoRA's factors; 0 is LIFT's rule. The rule is 2^max(0, floor(log2(classes / (2 layers)))).
+        #[range(..=1 << 20)]
+        pub adapter_dim: u32 = 0,
+    }
+}
 
 /// One bottleneck, in a tower of width `w` and of inner width `r`.
 #[derive(Debug)]
@@ -59,12 +69,13 @@ impl Bottleneck {
     }
 }
 
-/// The inner width that the settings ask for; 0 is LIFT's rule (paper, section 4.3):
-/// `2^max(0, floor(log2(classes / (2 layers))))`, with all layers of the model, also where fewer are tuned.
-pub(super) fn adapter_dim(settings: &Settings) -> i64 {
-    match settings.adapter_dim {
-        0 => auto_adapter_dim(settings.classes, settings.shape.layers as u64) as i64,
-        dim => i64::from(dim),
+impl Options {
+    /// The inner width (paper, section 4.3). The rule takes all layers of the model, also where fewer are tuned.
+    pub(super) fn width(&self, site: &Site) -> i64 {
+        match self.adapter_dim {
+            0 => auto_adapter_dim(site.classes, site.shape.layers as u64) as i64,
+            dim => i64::from(dim),
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! Full fine-tuning: every tensor of the blocks (paper, section 3). As in the official code, what lies before and after
 //! the blocks stays frozen.
 
-use super::{Tuner, TunerMethod};
+use super::{Make, Tuner};
 use crate::model::tower::{BlockNames, Field};
+use crate::options::Method;
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+/// Full fine-tuning.
+pub const METHOD: Method<Make> = Method {
     word: "full",
     about: "Every tensor of the blocks.",
-    official: Some("full_tuning"),
-    build: |settings| Ok(Box::new(Full { names: settings.names })),
+    official: &["full_tuning"],
+    options: &[],
+    make: |_, site| Box::new(Full { names: site.names }),
 };
 
 #[derive(Debug)]

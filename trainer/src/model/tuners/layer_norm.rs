@@ -3,15 +3,17 @@
 //! Official checkpoints number them over all blocks. The official code takes the norms of all blocks whatever its `partial`
 //! says; here `tuner.partial` holds.
 
-use super::{Tuner, TunerMethod};
+use super::{Make, Tuner};
 use crate::model::tower::Field;
+use crate::options::Method;
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+/// The layer norms.
+pub const METHOD: Method<Make> = Method {
     word: "layer_norm",
     about: "The layer norms of the blocks.",
-    official: Some("ln_tuning"),
-    build: |_| Ok(Box::new(LayerNorms)),
+    official: &["ln_tuning"],
+    options: &[],
+    make: |_, _| Box::new(LayerNorms),
 };
 
 #[derive(Debug)]

@@ -4,43 +4,42 @@
 //! As the official code has it: the factors are stored transposed, `A` as `[in, r]` and `B` as `[r, out]`; `A` starts
 //! uniform in `+-1/sqrt(r)`, because that code takes `r` for the fan-in; `B` starts at zero; the factor is `1/r`.
 
-use super::bottleneck::adapter_dim;
-use super::{ParameterNames, Tuner, TunerMethod};
+use super::bottleneck::Options;
+use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Declared, Method};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// In the registry.
-pub const ATTENTION: TunerMethod = TunerMethod {
+/// LoRA of attention.
+pub const ATTENTION: Method<Make> = Method {
     word: "lora",
     about: "Low-rank changes of the queries and values (LoRA).",
-    official: Some("lora"),
-    build: |settings| {
-        let width = settings.shape.width;
+    official: &["lora"],
+    options: &[&Options::SECTION],
+    make: |values, site| {
+        let width = site.shape.width;
         let part = |name, columns| Part { name, site: LinearSite::Qkv, columns };
         let parts = vec![part("q", 0..width), part("v", 2 * width..3 * width)];
-        Ok(Box::new(Lora {
-            list: ParameterNames("lora_list"),
-            shape: settings.shape,
-            dim: adapter_dim(settings),
-            parts,
-        }))
+        let (list, dim) = (ParameterNames("lora_list"), values.read::<Options>().width(site));
+        Box::new(Lora { list, shape: site.shape, dim, parts })
     },
 };
 
-/// In the registry.
-pub const MLP: TunerMethod = TunerMethod {
+/// LoRA of the MLP.
+pub const MLP: Method<Make> = Method {
     word: "lora_mlp",
     about: "Low-rank changes of both layers of the MLP (LoRA).",
-    official: Some("lora_mlp"),
-    build: |settings| {
-        let TowerShape { width, hidden, .. } = settings.shape;
+    official: &["lora_mlp"],
+    options: &[&Options::SECTION],
+    make: |values, site| {
+        let TowerShape { width, hidden, .. } = site.shape;
         let first = Part { name: "1", site: LinearSite::Fc1, columns: 0..hidden };
         let second = Part { name: "2", site: LinearSite::Fc2, columns: 0..width };
-        let (list, dim) = (ParameterNames("lora_mlp_list"), adapter_dim(settings));
-        Ok(Box::new(Lora { list, shape: settings.shape, dim, parts: vec![first, second] }))
+        let (list, dim) = (ParameterNames("lora_mlp_list"), values.read::<Options>().width(site));
+        Box::new(Lora { list, shape: site.shape, dim, parts: vec![first, second] })
     },
 };
 

@@ -4,24 +4,39 @@
 //! elements of each layer in turn, of which the first ones are taken. An element is a place in `[out, in + 1]`, whose last
 //! column is the bias. The official code keeps no record of them; here they are saved with the trained values.
 
-use super::{ParameterNames, Settings, Tuner, TunerMethod};
+use super::{Make, ParameterNames, Site, Tuner};
 use crate::model::layers::Linear;
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Declared, Method, section};
 use std::ops::Range;
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
-/// In the registry.
-pub const METHOD: TunerMethod = TunerMethod {
+section! {
+    /// Arbitrary fine-tuning.
+    pub struct Options in "tuner" {
+        /// Share of the elements that are trained; 0 is LIFT's rule. The rule is classes / (12 layers width), cut down to a
+        /// multiple of 0.001, and at least 0.001.
+        #[range(0.0..=1.0)]
+        pub mask_ratio: f64 = 0.0,
+        /// Seed of the choice of elements.
+        #[range(..=i64::MAX as u64)]
+        pub mask_seed: u64 = 0,
+    }
+}
+
+/// Arbitrary fine-tuning.
+pub const METHOD: Method<Make> = Method {
     word: "masked",
     about: "A random share of the weights and biases of the blocks.",
-    official: Some("mask"),
-    build: |settings| {
-        let ratio = ratio(settings);
-        let masks = Mask::all(&settings.shape, settings.layers.clone(), ratio, settings.mask_seed);
-        Ok(Box::new(Masked { first: settings.layers.start, masks }))
+    official: &["mask"],
+    options: &[&Options::SECTION],
+    make: |values, site| {
+        let options: Options = values.read();
+        let masks = Mask::all(&site.shape, site.blocks.clone(), options.ratio(site), options.mask_seed);
+        Box::new(Masked { first: site.blocks.start, masks })
     },
 };
 
@@ -38,16 +53,17 @@ const fn name(site: LinearSite) -> &'static str {
     }
 }
 
-/// The share that the settings ask for; 0 is the official rule: the parameters of a classifier's width over those of the
-/// blocks, `classes / (12 layers width)`, cut down to a multiple of 0.001, and at least 0.001.
-fn ratio(settings: &Settings) -> f64 {
-    if settings.mask_ratio > 0.0 {
-        return settings.mask_ratio;
+impl Options {
+    /// The share of the elements; the rule compares the parameters of a classifier's width with those of the blocks.
+    fn ratio(&self, site: &Site) -> f64 {
+        const STEP: f64 = 0.001;
+        if self.mask_ratio > 0.0 {
+            return self.mask_ratio;
+        }
+        let TowerShape { width, layers, .. } = site.shape;
+        let share = site.classes as f64 / (12 * layers as i64 * width) as f64;
+        (floor_of_quotient(share, STEP) * STEP).max(STEP)
     }
-    let TowerShape { width, layers, .. } = settings.shape;
-    const STEP: f64 = 0.001;
-    let share = settings.classes as f64 / (12 * layers as i64 * width) as f64;
-    (floor_of_quotient(share, STEP) * STEP).max(STEP)
 }
 
 /// `floor(x / y)` as Python computes it, which for an exact multiple may be one less.

@@ -2,100 +2,68 @@
 //!
 //! A tuner trains tensors of the tower in place ([`Tuner::own_tensors`]), or adds tensors of its own
 //! ([`Tuner::parameters`]) and acts with them inside the blocks ([`UnitTuner`]). Several tuners act at once, in the order of
-//! [`TUNERS`], which is that of the official code.
+//! [`Tuners`], which is that of the official code.
 
-mod adapter;
-mod adaptformer;
-mod bias;
-mod bottleneck;
-mod full;
-mod layer_norm;
-mod lora;
-mod masked;
+pub mod adapter;
+pub mod adaptformer;
+pub mod bias;
+pub mod bottleneck;
+pub mod full;
+pub mod layer_norm;
+pub mod lora;
+pub mod masked;
 mod set;
-mod ssf;
-mod vpt;
+pub mod ssf;
+pub mod vpt;
 
-pub use adaptformer::adaptformer_numbers;
-pub use bottleneck::auto_adapter_dim;
-pub use masked::MASK_PREFIX;
-pub use set::{Tuners, excluded};
+pub use set::{Excluded, TunerSet, excluded};
 
 use crate::model::precision::Precision;
 use crate::model::tower::{BlockNames, Field, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Method, Registry, Values};
 use std::ops::Range;
 use tch::Tensor;
 
-/// Every tuner, in the order in which they act within a block.
-pub const TUNERS: [TunerMethod; 13] = [
-    full::METHOD,
-    bias::METHOD,
-    layer_norm::METHOD,
-    vpt::SHALLOW,
-    vpt::DEEP,
-    adapter::METHOD,
-    adaptformer::METHOD,
-    lora::ATTENTION,
-    lora::MLP,
-    ssf::ATTENTION,
-    ssf::MLP,
-    ssf::NORMS,
-    masked::METHOD,
-];
-
-/// A tuner of the list.
-#[derive(Debug, Clone, Copy)]
-pub struct TunerMethod {
-    /// Its word in `tuner.kinds`.
-    pub word: &'static str,
-    /// One sentence.
-    pub about: &'static str,
-    /// The option of the official code that is the same.
-    pub official: Option<&'static str>,
-    /// The tuner for a model.
-    pub build: fn(&Settings) -> Result<Box<dyn Tuner>, TunerError>,
-}
-
-/// What a tuner is built for.
+/// What a tuner is made for.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Site {
     /// Sizes of the tower.
     pub shape: TowerShape,
-    /// Names of its tensors.
+    /// Names of the tensors of its blocks.
     pub names: BlockNames,
     /// Number of classes.
     pub classes: u64,
     /// Blocks that are tuned.
-    pub layers: Range<usize>,
-    /// `tuner.adapter_dim`.
-    pub adapter_dim: u32,
-    /// `tuner.vpt_len`.
-    pub vpt_len: u32,
-    /// `tuner.mask_ratio`.
-    pub mask_ratio: f64,
-    /// `tuner.mask_seed`.
-    pub mask_seed: u64,
+    pub blocks: Range<usize>,
 }
 
-/// A tuner that cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum TunerError {
-    /// A word that no tuner has.
-    #[error("no tuner is named `{0}`")]
-    Unknown(String),
-    /// Two tuners that exclude each other.
-    #[error(
-        "tuner.kinds: `{one}` and `{other}` cannot be used together, because {why}; leave out one of them"
-    )]
-    Excluded {
-        /// The one.
-        one: &'static str,
-        /// The other.
-        other: &'static str,
-        /// Why.
-        why: &'static str,
-    },
+/// Makes a tuner of its options.
+pub type Make = fn(&Values, &Site) -> Box<dyn Tuner>;
+
+/// All tuners, by `tuner.kinds`, in the order in which they act within a block.
+#[derive(Debug)]
+pub enum Tuners {}
+
+impl Registry for Tuners {
+    type Make = Make;
+    const KEY: &'static str = "tuner.kinds";
+    const NONE: &'static str = "Nothing; the backbone stays as it is.";
+    const METHODS: &'static [&'static Method<Make>] = &[
+        &full::METHOD,
+        &bias::METHOD,
+        &layer_norm::METHOD,
+        &vpt::SHALLOW,
+        &vpt::DEEP,
+        &adapter::METHOD,
+        &adaptformer::METHOD,
+        &lora::ATTENTION,
+        &lora::MLP,
+        &ssf::ATTENTION,
+        &ssf::MLP,
+        &ssf::NORMS,
+        &masked::METHOD,
+    ];
 }
 
 /// What is trained in the blocks of a tower, block by block.

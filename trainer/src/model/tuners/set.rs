@@ -1,46 +1,51 @@
 //! The tuners of a model, each with the blocks that it tunes.
 
-use super::{Settings, TUNERS, Tuner, TunerError};
+use super::{Make, Site, Tuner, Tuners, bias, full, layer_norm, masked, vpt};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, Tower, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Method, Registry, Several, Values};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use tch::Tensor;
 
 /// Pairs of tuners of which only one can be used, and why.
-const EXCLUDED: [(&str, &str, &str); 4] = [
-    ("full", "bias", "full trains the biases already"),
-    ("full", "layer_norm", "full trains the norms already"),
-    ("full", "masked", "both would train the weights of the linear layers"),
-    ("vpt_shallow", "vpt_deep", "both put prompts behind the same tokens"),
+const EXCLUDED: [(&Method<Make>, &Method<Make>, &str); 4] = [
+    (&full::METHOD, &bias::METHOD, "full trains the biases already"),
+    (&full::METHOD, &layer_norm::METHOD, "full trains the norms already"),
+    (&full::METHOD, &masked::METHOD, "both would train the weights of the linear layers"),
+    (&vpt::SHALLOW, &vpt::DEEP, "both put prompts behind the same tokens"),
 ];
 
-/// Why the tuners of these words cannot be used together, if so.
-pub fn excluded<'a>(words: impl Iterator<Item = &'a str> + Clone) -> Option<TunerError> {
-    let has = |word: &str| words.clone().any(|its| its == word);
-    let found = EXCLUDED.iter().find(|(one, other, _)| has(one) && has(other));
-    found.map(|&(one, other, why)| TunerError::Excluded { one, other, why })
+/// Two tuners that exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{one}` and `{other}` cannot be used together, because {why}; leave out one of them")]
+pub struct Excluded {
+    one: &'static str,
+    other: &'static str,
+    why: &'static str,
+}
+
+/// Refuses tuners that exclude each other.
+pub fn excluded(kinds: &Several<Tuners>) -> Result<(), Excluded> {
+    match EXCLUDED.iter().find(|(one, other, _)| kinds.contains(one) && kinds.contains(other)) {
+        Some(&(one, other, why)) => Err(Excluded { one: one.word, other: other.word, why }),
+        None => Ok(()),
+    }
 }
 
 /// The tuners of a model, in the order in which they act.
 #[derive(Debug, Default)]
-pub struct Tuners(Vec<(Box<dyn Tuner>, Range<usize>)>);
+pub struct TunerSet(Vec<(Box<dyn Tuner>, Range<usize>)>);
 
-impl Tuners {
-    /// Those of these words, for blocks `settings.layers`.
-    pub fn of_words<'a>(
-        words: impl Iterator<Item = &'a str> + Clone,
-        settings: &Settings,
-    ) -> Result<Self, TunerError> {
-        if let Some(unknown) = words.clone().find(|word| TUNERS.iter().all(|tuner| tuner.word != *word)) {
-            return Err(TunerError::Unknown(unknown.to_owned()));
-        }
-        excluded(words.clone()).map_or(Ok(()), Err)?;
+impl TunerSet {
+    /// Those of these kinds and options, for the blocks of `site`.
+    pub fn of(kinds: &Several<Tuners>, options: &Values, site: &Site) -> Result<Self, Excluded> {
+        excluded(kinds)?;
         let mut tuners = Self::default();
-        for method in TUNERS.iter().filter(|method| words.clone().any(|word| word == method.word)) {
-            tuners.push((method.build)(settings)?, settings.layers.clone());
+        for method in Tuners::METHODS.iter().filter(|method| kinds.contains(method)) {
+            tuners.push((method.make)(options, site), site.blocks.clone());
         }
         Ok(tuners)
     }
@@ -138,7 +143,7 @@ impl Tuners {
     }
 }
 
-impl fmt::Display for Tuners {
+impl fmt::Display for TunerSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("none");
@@ -154,19 +159,18 @@ impl fmt::Display for Tuners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Kind as _;
 
     #[test]
     fn tuners_of_the_same_tensors_are_refused_by_name() {
+        let kinds = |words: &[&str]| {
+            let words = words.iter().map(|&word| word.into()).collect();
+            Several::<Tuners>::read(&toml::Value::Array(words)).unwrap()
+        };
         for (one, other, _) in EXCLUDED {
-            let error = excluded([other, "lora", one].into_iter()).expect("refused").to_string();
-            assert!(error.contains(one) && error.contains(other), "{error}");
+            let error = excluded(&kinds(&[other.word, "lora", one.word])).unwrap_err().to_string();
+            assert!(error.contains(one.word) && error.contains(other.word), "{error}");
         }
-        assert!(excluded(["bias", "layer_norm", "masked", "lora"].into_iter()).is_none());
-    }
-
-    #[test]
-    fn every_excluded_word_is_a_tuner() {
-        let known = |word: &str| TUNERS.iter().any(|tuner| tuner.word == word);
-        assert!(EXCLUDED.iter().all(|(one, other, _)| known(one) && known(other)));
+        excluded(&kinds(&["bias", "layer_norm", "masked", "lora"])).unwrap();
     }
 }

@@ -1,45 +1,49 @@
 //! SSF (Lian et al., 2022, section 3.2): `scale * y + shift` by channel, of the outputs of attention's layers, of the MLP's
 //! layers or of the norms.
 
-use super::{ParameterNames, Tuner, TunerMethod};
+use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, NormSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::Method;
 use std::ops::Range;
 use tch::Tensor;
 
-/// In the registry.
-pub const ATTENTION: TunerMethod = TunerMethod {
+/// SSF of attention.
+pub const ATTENTION: Method<Make> = Method {
     word: "ssf_attn",
     about: "Scale and shift after both layers of attention (SSF).",
-    official: Some("ssf_attn"),
-    build: |settings| {
+    official: &["ssf_attn"],
+    options: &[],
+    make: |_, site| {
         let sites =
             vec![("attn_in", Site::Linear(LinearSite::Qkv)), ("attn_out", Site::Linear(LinearSite::Proj))];
-        Ok(Box::new(Ssf { list: ParameterNames("ssf_attn_list"), shape: settings.shape, sites }))
+        Box::new(Ssf { list: ParameterNames("ssf_attn_list"), shape: site.shape, sites })
     },
 };
 
-/// In the registry.
-pub const MLP: TunerMethod = TunerMethod {
+/// SSF of the MLP.
+pub const MLP: Method<Make> = Method {
     word: "ssf_mlp",
     about: "Scale and shift after both layers of the MLP (SSF).",
-    official: Some("ssf_mlp"),
-    build: |settings| {
+    official: &["ssf_mlp"],
+    options: &[],
+    make: |_, site| {
         let sites =
             vec![("mlp_in", Site::Linear(LinearSite::Fc1)), ("mlp_out", Site::Linear(LinearSite::Fc2))];
-        Ok(Box::new(Ssf { list: ParameterNames("ssf_mlp_list"), shape: settings.shape, sites }))
+        Box::new(Ssf { list: ParameterNames("ssf_mlp_list"), shape: site.shape, sites })
     },
 };
 
-/// In the registry.
-pub const NORMS: TunerMethod = TunerMethod {
+/// SSF of the norms.
+pub const NORMS: Method<Make> = Method {
     word: "ssf_ln",
     about: "Scale and shift after both norms (SSF).",
-    official: Some("ssf_ln"),
-    build: |settings| {
+    official: &["ssf_ln"],
+    options: &[],
+    make: |_, site| {
         let sites = vec![("ln_1", Site::Norm(NormSite::First)), ("ln_2", Site::Norm(NormSite::Second))];
-        Ok(Box::new(Ssf { list: ParameterNames("ssf_ln_list"), shape: settings.shape, sites }))
+        Box::new(Ssf { list: ParameterNames("ssf_ln_list"), shape: site.shape, sites })
     },
 };
 

@@ -4,29 +4,41 @@
 //! are put there once, before the first tuned block, and go through all blocks that follow. As in the official code they
 //! come after the patches, not after the class token.
 
-use super::{ParameterNames, Settings, Tuner, TunerMethod};
+use super::{Make, ParameterNames, Site, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::options::{Declared, Method, Values, section};
 use tch::Tensor;
 
-/// In the registry.
-pub const SHALLOW: TunerMethod = TunerMethod {
+section! {
+    /// Prompts.
+    pub struct Options in "tuner" {
+        /// Number of prompts; 0 is LIFT's 10.
+        #[range(..=4096)]
+        pub vpt_len: u32 = 0,
+    }
+}
+
+/// VPT-shallow.
+pub const SHALLOW: Method<Make> = Method {
     word: "vpt_shallow",
     about: "Prompts that enter before the first tuned block (VPT-shallow).",
-    official: Some("vpt_shallow"),
-    build: |settings| Ok(Box::new(Vpt::new(settings, Some(settings.layers.start)))),
+    official: &["vpt_shallow"],
+    options: &[&Options::SECTION],
+    make: |values, site| Box::new(Vpt::new(values, site, Some(site.blocks.start))),
 };
 
-/// In the registry.
-pub const DEEP: TunerMethod = TunerMethod {
+/// VPT-deep.
+pub const DEEP: Method<Make> = Method {
     word: "vpt_deep",
     about: "Prompts of its own for each block (VPT-deep).",
-    official: Some("vpt_deep"),
-    build: |settings| Ok(Box::new(Vpt::new(settings, None))),
+    official: &["vpt_deep"],
+    options: &[&Options::SECTION],
+    make: |values, site| Box::new(Vpt::new(values, site, None)),
 };
 
-/// LIFT's number of prompts, where the settings leave it open.
+/// LIFT's number of prompts.
 const AUTO_LENGTH: i64 = 10;
 
 #[derive(Debug)]
@@ -43,9 +55,10 @@ struct Vpt {
 const LIST: ParameterNames = ParameterNames("vpt_list");
 
 impl Vpt {
-    fn new(settings: &Settings, only: Option<usize>) -> Self {
-        let shape = settings.shape;
-        let length = if settings.vpt_len == 0 { AUTO_LENGTH } else { i64::from(settings.vpt_len) };
+    fn new(values: &Values, site: &Site, only: Option<usize>) -> Self {
+        let shape = site.shape;
+        let Options { vpt_len } = values.read();
+        let length = if vpt_len == 0 { AUTO_LENGTH } else { i64::from(vpt_len) };
         let inputs = (3 * shape.patch * shape.patch + shape.width) as f64;
         Self { only, length, width: shape.width, tokens: shape.tokens, bound: (6.0 / inputs).sqrt() }
     }

@@ -4,7 +4,8 @@ use super::{ComputeTime, Link, all_reduce_bytes};
 use crate::engine::placement::{Sizes, wire_bytes};
 use crate::model::loading::block_elements;
 use crate::model::slices::RING;
-use crate::model::tuners::{adaptformer_numbers, auto_adapter_dim};
+use crate::model::tuners::adaptformer::adaptformer_numbers;
+use crate::model::tuners::bottleneck::auto_adapter_dim;
 use serde::Serialize;
 
 /// Bytes of a number that is trained or reduced, and of a frozen one in bf16.

@@ -3,7 +3,6 @@
 //! Each type says in words what it expects, so that a refusal needs no second table. A value is read by
 //! [`Kind::read`] alone, for checking one key as for loading a whole section.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use toml::Value;
 
@@ -16,12 +15,25 @@ pub struct Word {
     pub about: &'static [&'static str],
 }
 
+impl Word {
+    /// What a choice of these expects.
+    pub fn one_of(words: &[Self]) -> String {
+        let words = words.iter().map(|word| format!("`{}`", word.word));
+        format!("one of {}", words.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// A type that a key may have.
 pub trait Kind: Sized {
     /// All words, for a type that is a choice of words.
-    const WORDS: &'static [Word] = &[];
-    /// The value names a file or folder.
-    const IS_PATH: bool = false;
+    fn words() -> Vec<Word> {
+        Vec::new()
+    }
+
+    /// Whether the value names a file or folder, rather than none or something else.
+    fn is_path(&self) -> bool {
+        false
+    }
 
     /// What is accepted, as it stands after "expected".
     fn expected() -> String;
@@ -120,7 +132,9 @@ impl Kind for String {
 
 /// A file or folder that need not be given; TOML has no null, so the empty text stands for none.
 impl Kind for Option<PathBuf> {
-    const IS_PATH: bool = true;
+    fn is_path(&self) -> bool {
+        self.is_some()
+    }
 
     fn expected() -> String {
         "a path, or \"\" for none".to_owned()
@@ -137,73 +151,4 @@ impl Kind for Option<PathBuf> {
     fn write(&self) -> Value {
         Value::String(self.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned()))
     }
-}
-
-/// `serde(with)` for every field of a section.
-pub(super) mod plain {
-    use super::{Kind, Value, describe};
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(in crate::config) fn serialize<T: Kind, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
-        value.write().serialize(to)
-    }
-
-    pub(in crate::config) fn deserialize<'de, T: Kind, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        let value = Value::deserialize(from)?;
-        T::read(&value)
-            .ok_or_else(|| Error::custom(format!("expected {}; found {}", T::expected(), describe(&value))))
-    }
-}
-
-/// A value in words, as it stands after "found".
-pub(super) fn describe(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("the text {text:?}"),
-        Value::Integer(_) | Value::Float(_) => format!("the number {}", render(value)),
-        Value::Boolean(boolean) => boolean.to_string(),
-        Value::Datetime(date) => format!("the date {date}"),
-        Value::Array(_) => format!("the list {}", render(value)),
-        Value::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// A value as TOML on one line.
-pub(super) fn render(value: &Value) -> String {
-    match value {
-        Value::String(text) => quote(text),
-        Value::Float(number) => render_float(*number),
-        Value::Array(values) => format!("[{}]", values.iter().map(render).collect::<Vec<_>>().join(", ")),
-        Value::Table(table) => {
-            let entries = table.iter().map(|(key, value)| format!("{} = {}", quote(key), render(value)));
-            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
-        }
-        Value::Integer(_) | Value::Boolean(_) | Value::Datetime(_) => value.to_string(),
-    }
-}
-
-/// TOML writes `nan` and `inf` in small letters.
-fn render_float(number: f64) -> String {
-    if number.is_nan() { "nan".to_owned() } else { format!("{number:?}") }
-}
-
-/// A basic string; every control character is escaped, so it never breaks the line.
-fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            control if control.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -1,0 +1,56 @@
+//! `configs/base.toml`, from the declarations: every key with its default, and what it is in a few words.
+
+use super::tables::{Table, tables, users};
+use crate::options::{Key, Test, render};
+use std::fmt::Write;
+
+const HEAD: &str = "\
+# Every key with its default: LIFT's published hyper-parameters where LIFT has one. Presets of data set, model and
+# method and then `--set section.key=value` are laid over it. docs/configuration.md explains each key.
+# This file is generated: LIFT_UPDATE_DOCS=1 cargo test --release -p trainer up_to_date
+";
+/// Column of the comments, where the value is not longer.
+const COLUMN: usize = 26;
+
+/// The text of the file.
+pub(super) fn toml() -> String {
+    let mut text = HEAD.to_owned();
+    for table in tables() {
+        let _ = writeln!(text, "\n[{}]", table.name);
+        for key in &table.keys {
+            let assignment = format!("{} = {}", key.short, render(&(key.default)()));
+            let _ = writeln!(text, "{assignment:<COLUMN$} # {}", comment(table, key));
+        }
+    }
+    text
+}
+
+/// The words that the key takes, or its summary; before them the words of the same table that it needs.
+fn comment(table: &Table, key: &Key) -> String {
+    let words: Vec<_> = (key.words)().iter().map(|word| word.word).collect();
+    let what = if words.is_empty() { in_small(&key.summary()) } else { words.join(" | ") };
+    match condition(table, key) {
+        Some(words) => format!("{}: {what}", words.join(", ")),
+        None => what,
+    }
+}
+
+fn condition(table: &Table, key: &Key) -> Option<Vec<&'static str>> {
+    let is_here = |cause: &str| cause.split_once('.').is_some_and(|(section, _)| section == table.name);
+    let needed = key.needs.iter().find_map(|needs| match needs.test {
+        Test::OneOf(words) if is_here(needs.cause) => Some(words.to_vec()),
+        _ => None,
+    });
+    needed.or_else(|| Some(users(key).iter().find(|users| is_here(users.key))?.words.clone()))
+}
+
+/// A sentence as it stands within another; a name stays as it is.
+fn in_small(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().chain(characters).collect()
+        }
+        _ => sentence.to_owned(),
+    }
+}

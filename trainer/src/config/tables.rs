@@ -1,0 +1,108 @@
+//! The tables of the configuration: its sections, and in them the options of all methods.
+
+use super::sections::{
+    backbone::Backbone, checkpoint::Checkpoint, data::Data, distributed::Distributed, eval::Eval, head::Head,
+    loss::Loss, model::Model, train::Train, tuner::Tuner,
+};
+use crate::engine::head_init::HeadInits;
+use crate::model::{heads::Heads, losses::Losses, tuners::Tuners};
+use crate::options::{Declared, Description, Key, Section};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// All sections, in the order of [`Config`](super::Config).
+const SECTIONS: [&Section; 10] = [
+    &Data::SECTION,
+    &Train::SECTION,
+    &Model::SECTION,
+    &Backbone::SECTION,
+    &Tuner::SECTION,
+    &Head::SECTION,
+    &Loss::SECTION,
+    &Eval::SECTION,
+    &Checkpoint::SECTION,
+    &Distributed::SECTION,
+];
+
+/// Every method of every kind, with its options.
+pub fn methods() -> impl Iterator<Item = Description> {
+    let tuners = Description::all::<Tuners>();
+    let heads = Description::all::<Heads>().chain(Description::all::<HeadInits>());
+    tuners.chain(heads).chain(Description::all::<Losses>())
+}
+
+/// A table of the configuration: a section, and the options of methods that lie in the same table.
+#[derive(Debug)]
+pub struct Table {
+    /// Name of the table.
+    pub name: &'static str,
+    /// Lines of its documentation.
+    pub about: &'static [&'static str],
+    /// Its keys: those of the section, then those of methods.
+    pub keys: Vec<&'static Key>,
+}
+
+/// Methods that have an option, of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Users {
+    /// The key that chooses among methods of this kind.
+    pub(super) key: &'static str,
+    /// Words of those that have the option.
+    pub(super) words: Vec<&'static str>,
+}
+
+static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| SECTIONS.map(table).into());
+static USERS: LazyLock<BTreeMap<&'static str, Vec<Users>>> = LazyLock::new(users_of_all);
+static NAMES: LazyLock<BTreeMap<&'static str, &'static Key>> = LazyLock::new(|| {
+    let former = keys().filter_map(|key| Some((key.formerly?, key)));
+    keys().map(|key| (key.name, key)).chain(former).collect()
+});
+
+/// All tables.
+pub fn tables() -> &'static [Table] {
+    &TABLES
+}
+
+/// All keys, in the order of the tables.
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> + Clone {
+    TABLES.iter().flat_map(|table| table.keys.iter().copied())
+}
+
+/// The key of a full name, `section.key`, also of a former one.
+pub(super) fn find_key(name: &str) -> Option<&'static Key> {
+    NAMES.get(name).copied()
+}
+
+/// The methods that have a key as an option, by kind; none for an option of no method.
+pub(super) fn users(key: &Key) -> &'static [Users] {
+    USERS.get(key.name).map_or(&[], Vec::as_slice)
+}
+
+fn table(section: &'static Section) -> Table {
+    let mut keys: Vec<&'static Key> = section.keys.iter().collect();
+    for key in options_of_methods().filter(|(_, part, _)| part.name == section.name).map(|(.., key)| key) {
+        if keys.iter().all(|known| known.name != key.name) {
+            keys.push(key);
+        }
+    }
+    Table { name: section.name, about: section.about, keys }
+}
+
+fn options_of_methods() -> impl Iterator<Item = (Description, &'static Section, &'static Key)> {
+    methods().flat_map(|method| {
+        let keys = move |section: &'static Section| section.keys.iter().map(move |key| (section, key));
+        method.options.iter().copied().flat_map(keys).map(move |(section, key)| (method, section, key))
+    })
+}
+
+fn users_of_all() -> BTreeMap<&'static str, Vec<Users>> {
+    let mut all: BTreeMap<&'static str, Vec<Users>> = BTreeMap::new();
+    for (method, _, key) in options_of_methods() {
+        let users = all.entry(key.name).or_default();
+        match users.iter_mut().find(|users| users.key == method.key) {
+            Some(users) => users.words.push(method.word),
+            None => users.push(Users { key: method.key, words: vec![method.word] }),
+        }
+    }
+    all
+}

@@ -1,0 +1,40 @@
+//! How options are declared: everything about an option stands beside its field, once.
+//!
+//! [`section!`] declares a struct whose fields are keys of one table of the configuration, each with its
+//! documentation, default, range, what it needs to have an effect, and whether a resumed run may change it. [`words!`]
+//! declares a choice of words. A [`Method`] is a tuner, loss, head or head start with the sections of its own options; a
+//! [`Registry`] lists all methods of a kind and is itself the choice of their words.
+//!
+//! The room knows nothing else of this program. The configuration reads the declarations and derives from them what it
+//! accepts and refuses, `configs/base.toml`, `docs/configuration.md` and what may differ on resume. See
+//! `docs/adding-an-option.md`.
+
+mod kind;
+mod limit;
+mod method;
+mod needs;
+mod or_file;
+mod section;
+mod text;
+mod values;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use kind::{Kind, Word};
+pub use limit::{Limit, above};
+pub use method::{Chosen, Description, Method, Registry, Several};
+pub use needs::{Needs, Test, holds, is_one_of, none_of, one_of, settings};
+pub use or_file::OrFile;
+pub(crate) use section::section;
+pub use section::{Declared, Key, OnResume, Section, sentences};
+pub use text::{describe, render};
+pub use values::Values;
+pub(crate) use words::words;
+
+/// What the macros expand to needs these.
+pub(crate) mod expansion {
+    pub(crate) use super::limit::words as limit_words;
+    pub(crate) use toml::Value;
+}

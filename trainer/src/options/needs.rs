@@ -1,0 +1,102 @@
+//! What an option needs to have an effect.
+
+use super::text::render;
+use super::values::Values;
+use toml::Value;
+
+/// A condition on the other settings without which an option changes nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// The key that makes the option idle where the condition does not hold.
+    pub cause: &'static str,
+    /// The condition.
+    pub test: Test,
+    /// Documentation says it beside the option.
+    pub is_documented: bool,
+}
+
+/// A condition on the settings.
+#[derive(Debug, Clone, Copy)]
+pub enum Test {
+    /// The cause is, or lists, one of these words.
+    OneOf(&'static [&'static str]),
+    /// The cause neither is nor lists one of these words.
+    NoneOf(&'static [&'static str]),
+    /// Something else, with what it is in words, as it stands after "Takes effect".
+    Holds(&'static str, fn(&Values) -> bool),
+}
+
+/// `cause` is, or lists, one of these words.
+pub const fn one_of(cause: &'static str, words: &'static [&'static str]) -> Needs {
+    Needs { cause, test: Test::OneOf(words), is_documented: true }
+}
+
+/// `cause` neither is nor lists one of these words.
+pub const fn none_of(cause: &'static str, words: &'static [&'static str]) -> Needs {
+    Needs { cause, test: Test::NoneOf(words), is_documented: true }
+}
+
+/// `test` holds; `words` stand after "Takes effect".
+pub const fn holds(cause: &'static str, words: &'static str, test: fn(&Values) -> bool) -> Needs {
+    Needs { cause, test: Test::Holds(words, test), is_documented: true }
+}
+
+impl Needs {
+    /// The same, of so many options that it is documented once for all of them.
+    #[must_use]
+    pub const fn documented_once(self) -> Self {
+        Self { is_documented: false, ..self }
+    }
+
+    /// Whether the settings are such that the option has an effect.
+    pub fn hold(&self, values: &Values) -> bool {
+        match self.test {
+            Test::OneOf(words) => is_one_of(self.cause, words, values),
+            Test::NoneOf(words) => !is_one_of(self.cause, words, values),
+            Test::Holds(_, test) => test(values),
+        }
+    }
+
+    /// Words that it speaks of.
+    pub const fn words(&self) -> &'static [&'static str] {
+        match self.test {
+            Test::OneOf(words) | Test::NoneOf(words) => words,
+            Test::Holds(..) => &[],
+        }
+    }
+
+    /// The condition, as it stands after "Takes effect".
+    pub fn sentence(&self) -> String {
+        match self.test {
+            Test::OneOf(words) => format!("with {}", settings(self.cause, words)),
+            Test::NoneOf(words) => format!("unless {}", settings(self.cause, words)),
+            Test::Holds(words, _) => words.to_owned(),
+        }
+    }
+}
+
+/// Whether a key is, or lists, one of these words.
+pub fn is_one_of(key: &str, words: &[&str], values: &Values) -> bool {
+    values.get(key).is_some_and(|value| holds_a_word(value, words))
+}
+
+fn holds_a_word(value: &Value, words: &[&str]) -> bool {
+    match value {
+        Value::String(text) => words.contains(&text.as_str()),
+        Value::Array(values) => values.iter().any(|value| holds_a_word(value, words)),
+        _ => false,
+    }
+}
+
+/// `key = "one"` or `"two"`, in code.
+pub fn settings(key: &str, words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| render(&Value::String((*word).to_owned()))).collect();
+    let Some((last, others)) = quoted.split_last() else { return format!("`{key}`") };
+    match others.split_first() {
+        None => format!("`{key} = {last}`"),
+        Some((first, middle)) => {
+            let middle: String = middle.iter().map(|word| format!(", `{word}`")).collect();
+            format!("`{key} = {first}`{middle} or `{last}`")
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How sections are declared: what stands beside a field serves rustdoc, refusals, the reference page, the presets and
+//! resume.
+
+use super::kind::Word;
+use super::limit::Limit;
+use super::needs::Needs;
+use super::values::Values;
+use toml::Value;
+
+/// A table of the configuration, or the part of it that one struct declares.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// Name of the table.
+    pub name: &'static str,
+    /// Lines of its documentation.
+    pub about: &'static [&'static str],
+    /// Its keys, in the order of the struct.
+    pub keys: &'static [Key],
+}
+
+/// An option.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Full name, `section.key`.
+    pub name: &'static str,
+    /// Name inside the section.
+    pub short: &'static str,
+    /// Lines of its documentation. The first sentence is a summary.
+    pub about: &'static [&'static str],
+    /// The value that it has unless a preset or the user gives another.
+    pub default: fn() -> Value,
+    /// The words it may hold, if it is a choice.
+    pub words: fn() -> Vec<Word>,
+    /// What it accepts, in words.
+    pub expected: fn() -> String,
+    /// The value as its type writes it, or none if its type does not take it.
+    pub canonical: fn(&Value) -> Option<Value>,
+    /// Whether a value names a file or folder.
+    pub is_path: fn(&Value) -> bool,
+    /// Which values of its type it takes, if not all.
+    pub limit: Option<Limit>,
+    /// All of these have to hold for it to have an effect.
+    pub needs: &'static [Needs],
+    /// What another value means for a run that is resumed.
+    pub on_resume: OnResume,
+    /// The key whose folder its relative paths start from where a file gives them; else they start from the file's own.
+    pub starts_at: Option<&'static str>,
+    /// A full name that it had, which is still read.
+    pub formerly: Option<&'static str>,
+}
+
+impl Key {
+    /// Whether a value has the right type.
+    pub fn accepts(&self, value: &Value) -> bool {
+        (self.canonical)(value).is_some()
+    }
+
+    /// The first sentence of the documentation.
+    pub fn summary(&self) -> String {
+        let text = sentences(self.about);
+        text.find(". ").map_or(text.trim_end_matches('.'), |end| &text[..end]).to_owned()
+    }
+}
+
+/// Lines of documentation as one line.
+pub fn sentences(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// What another value of an option means for a run that is resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnResume {
+    /// It is another run.
+    Part,
+    /// It is another run, with other samples in its steps: it may change only where an epoch ends.
+    Order,
+    /// Nothing: it changes where and how fast a run computes, or what files hold, which is compared by itself.
+    Free,
+}
+
+/// A struct whose fields are keys; made by [`section!`](super::section).
+pub trait Declared: Default {
+    /// Name, documentation and keys.
+    const SECTION: Section;
+
+    /// The values of its keys. Keys without a value have their defaults.
+    fn read(values: &Values) -> Self;
+    /// Sets its keys.
+    fn write(&self, values: &mut Values);
+}
+
+/// Declares a section's struct. Attributes of a field stand in this order, after its documentation:
+///
+/// - `#[range(1..=8)]`, or `#[range(|x| test(x), "what is expected")]`: which values of the type are taken
+/// - `#[needs(one_of("loss.kind", &["focal"]))]`: conditions without which it has no effect
+/// - `#[resume(Free)]` or `#[resume(Order)]`, see [`OnResume`]; without it, another value is another run
+/// - `#[starts_at("data.root")]`: the key whose folder relative paths start from
+/// - `#[formerly("section.key")]`: another name that is still read
+macro_rules! section {
+    (
+        $(#[doc = $about:expr])*
+        pub struct $Name:ident in $section:literal {
+            $(
+                $(#[doc = $doc:expr])*
+                $(#[range($($range:tt)+)])?
+                $(#[needs($($needs:expr),+ $(,)?)])?
+                $(#[resume($on_resume:ident)])?
+                $(#[starts_at($starts_at:literal)])?
+                $(#[formerly($formerly:literal)])?
+                pub $field:ident: $Type:ty = $default:expr,
+            )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $Name {
+            $( $(#[doc = $doc])* pub $field: $Type, )*
+        }
+
+        impl Default for $Name {
+            fn default() -> Self {
+                Self { $( $field: $default, )* }
+            }
+        }
+
+        impl $crate::options::Declared for $Name {
+            const SECTION: $crate::options::Section = $crate::options::Section {
+                name: $section,
+                about: &[$($about),*],
+                keys: &[$( $crate::options::Key {
+                    name: concat!($section, ".", stringify!($field)),
+                    short: stringify!($field),
+                    about: &[$($doc),*],
+                    default: || {
+                        let default: $Type = $default;
+                        $crate::options::Kind::write(&default)
+                    },
+                    words: <$Type as $crate::options::Kind>::words,
+                    expected: <$Type as $crate::options::Kind>::expected,
+                    canonical: |value| {
+                        let value = <$Type as $crate::options::Kind>::read(value)?;
+                        Some($crate::options::Kind::write(&value))
+                    },
+                    is_path: |value| {
+                        let value = <$Type as $crate::options::Kind>::read(value);
+                        value.is_some_and(|value| $crate::options::Kind::is_path(&value))
+                    },
+                    limit: $crate::options::section!(@limit $Type; $($($range)+)?),
+                    needs: &[$($($needs),+)?],
+                    on_resume: $crate::options::section!(@on_resume $($on_resume)?),
+                    starts_at: $crate::options::section!(@literal $($starts_at)?),
+                    formerly: $crate::options::section!(@literal $($formerly)?),
+                } ),*],
+            };
+
+            fn read(values: &$crate::options::Values) -> Self {
+                Self {
+                    $( $field: values
+                        .of(concat!($section, ".", stringify!($field)))
+                        .unwrap_or_else(|| $default), )*
+                }
+            }
+
+            fn write(&self, values: &mut $crate::options::Values) {
+                $( values.put(concat!($section, ".", stringify!($field)), &self.$field); )*
+            }
+        }
+    };
+
+    (@limit $Type:ty;) => { None };
+    (@limit $Type:ty; $range:expr) => {
+        Some($crate::options::Limit {
+            holds: |value| {
+                let value = <$Type as $crate::options::Kind>::read(value);
+                value.is_none_or(|value| std::ops::RangeBounds::<$Type>::contains(&($range), &value))
+            },
+            words: || $crate::options::expansion::limit_words::<$Type>(&($range)),
+        })
+    };
+    (@limit $Type:ty; $holds:expr, $words:expr) => {
+        Some($crate::options::Limit {
+            holds: |value| {
+                let holds: fn(&$Type) -> bool = $holds;
+                <$Type as $crate::options::Kind>::read(value).is_none_or(|value| holds(&value))
+            },
+            words: || $words.to_owned(),
+        })
+    };
+
+    (@on_resume) => { $crate::options::OnResume::Part };
+    (@on_resume $on_resume:ident) => { $crate::options::OnResume::$on_resume };
+
+    (@literal) => { None };
+    (@literal $literal:literal) => { Some($literal) };
+}
+
+pub(crate) use section;

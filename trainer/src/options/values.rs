@@ -1,0 +1,53 @@
+//! Values of keys.
+
+use super::kind::Kind;
+use super::section::{Declared, Key};
+use std::collections::BTreeMap;
+use toml::Value;
+
+/// Values by `section.key`. Each is of the type that its key takes, and written the one way that its type writes it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Values {
+    values: BTreeMap<&'static str, Value>,
+}
+
+impl Values {
+    /// Sets a key, if it takes the value.
+    pub fn set(&mut self, key: &Key, value: &Value) -> bool {
+        let Some(value) = (key.canonical)(value) else { return false };
+        self.values.insert(key.name, value);
+        true
+    }
+
+    /// Sets a key of this type.
+    pub(crate) fn put(&mut self, name: &'static str, value: &impl Kind) {
+        self.values.insert(name, value.write());
+    }
+
+    /// Sets the keys of a section.
+    pub fn put_all(&mut self, section: &impl Declared) {
+        section.write(self);
+    }
+
+    /// The values of some keys, by their names.
+    #[must_use]
+    pub fn only(&self, is_one: impl Fn(&str) -> bool) -> Self {
+        let values = self.values.iter().filter(|(name, _)| is_one(name));
+        Self { values: values.map(|(name, value)| (*name, value.clone())).collect() }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// The value of a key, if it has this type.
+    pub fn of<T: Kind>(&self, name: &str) -> Option<T> {
+        self.get(name).and_then(T::read)
+    }
+
+    /// A section's struct. Keys without a value have their defaults.
+    pub fn read<T: Declared>(&self) -> T {
+        T::read(self)
+    }
+}
