@@ -2,10 +2,10 @@
 
 use super::failure::Failure;
 use super::sources::open_weights;
-use crate::config::{ActivationName, Config, ModelKind, PoolName, Resolved};
+use crate::config::{ActivationName, Config, ModelKind, PoolName, PositionsName, Resolved};
 use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
 use crate::model::layers::Activation;
-use crate::model::loading::vision_layers;
+use crate::model::loading::{resized_positions, tower_shape, vision_layers};
 use crate::weights::{Layout, NamedTensors};
 
 /// A backbone's file, and how it is computed.
@@ -29,7 +29,15 @@ impl BackboneFile {
         let beside = Beside::read(|name| tensors.beside(name)).map_err(Failure::input)?;
         let settled = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated(resolved));
         let (config, settled_notes) = settled.map_err(Failure::input)?;
-        let notes = [tensors.notes(), &settled_notes].concat();
+        let mut notes = [tensors.notes(), &settled_notes].concat();
+        if config.resize_positions {
+            let shape = tower_shape(&tensors, layout, config.resolution).map_err(Failure::input)?;
+            notes.extend(resized_positions(&tensors, layout, &shape).map(|(from, to)| {
+                format!(
+                    "model.positions: those of {from} x {from} patches in the file are resized to {to} x {to}"
+                )
+            }));
+        }
         let fingerprint = tensors.fingerprint();
         Ok(Self { tensors, layout, fingerprint, config, notes })
     }
@@ -71,6 +79,7 @@ fn stated(resolved: &Resolved) -> Stated {
         layers: size("model.layers", model.layers),
         patch: size("model.patch", model.patch),
         resolution: value(resolved, "model.resolution", Some(model.resolution)),
+        resize_positions: model.positions == PositionsName::Resized,
         pixels: value(resolved, mean_or_std, Some(pixels)),
         certain: model.kind == ModelKind::Demo,
     }

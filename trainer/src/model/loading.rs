@@ -2,6 +2,7 @@
 
 mod ends;
 
+pub use self::ends::resized_positions;
 use self::ends::{load_pooling, load_stem};
 use super::backbone_config::{BackboneConfig, TowerConfig};
 use super::block::{Attention, Block};

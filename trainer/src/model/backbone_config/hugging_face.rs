@@ -49,6 +49,9 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, Besid
 }
 
 fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<Beside, BesideError> {
+    if json["use_swiglu_ffn"] == true {
+        return Err(BesideError::Unsupported { file, what: "`use_swiglu_ffn`".to_owned() });
+    }
     // Sizes are compared where they are stated; the tensors have them in any case.
     let number = |key: &str| json.get(key).and_then(Value::as_i64);
     Ok(Beside {

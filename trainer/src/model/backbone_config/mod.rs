@@ -73,6 +73,8 @@ pub struct BackboneConfig {
     pub pool: Pool,
     /// Side of the images in pixels.
     pub resolution: u32,
+    /// Positions for another resolution are resized, not refused.
+    pub resize_positions: bool,
     /// Mean and standard deviation of the pixels.
     pub pixels: Pixels,
 }
@@ -86,7 +88,11 @@ impl fmt::Display for BackboneConfig {
         if let Some(text) = &self.text {
             write!(f, "; text tower with {}", tower(text))?;
         }
-        write!(f, "; pooling {}; {} pixels of {}", self.pool, self.resolution, self.pixels)
+        write!(f, "; pooling {}; {} pixels of {}", self.pool, self.resolution, self.pixels)?;
+        if self.resize_positions {
+            f.write_str("; positions resized to them")?;
+        }
+        Ok(())
     }
 }
 
@@ -196,6 +202,7 @@ impl BackboneConfig {
             text: text_width(tensors)?.map(|width| settling.text(width)).transpose()?,
             pool: settling.pool(pools_by_attention(tensors))?,
             resolution: settling.resolution(),
+            resize_positions: stated.resize_positions,
             pixels: settling.pixels(),
         };
         Ok((config, settling.notes))
@@ -211,6 +218,7 @@ impl BackboneConfig {
             text: text_width(tensors)?.map(tower),
             pool: if pools_by_attention(tensors) { Pool::Attention } else { Pool::Token },
             resolution,
+            resize_positions: false,
             pixels: Pixels { mean: [0.5; 3], std: [0.5; 3] },
         })
     }

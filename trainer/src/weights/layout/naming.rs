@@ -2,6 +2,7 @@
 
 use super::Layout;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The libraries' names for the tensors of a backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,21 @@ pub enum Naming {
     HuggingFaceSiglip,
     /// Hugging Face's `SiglipVisionModel`, saved by itself.
     HuggingFaceSiglipTower,
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenAi | Self::OpenAiTower => "OpenAI's and open_clip's CLIP",
+            Self::HuggingFaceClip | Self::HuggingFaceTower => "Hugging Face's CLIP",
+            Self::TimmClip => "timm's CLIP",
+            Self::Timm => "timm's ViT",
+            Self::HuggingFaceVit => "Hugging Face's ViT",
+            Self::HuggingFaceDinov2 => "Hugging Face's DINOv2",
+            Self::TimmSiglip => "timm's and open_clip's SigLIP",
+            Self::HuggingFaceSiglip | Self::HuggingFaceSiglipTower => "Hugging Face's SigLIP",
+        })
+    }
 }
 
 /// Tensors by which a naming is known, all below one prefix. The first that is found decides.
