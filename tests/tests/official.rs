@@ -5,6 +5,7 @@
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize_to_file};
+use serde_json::Value;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -135,6 +136,58 @@ fn law_2_each_test_image_counts_exactly_once_on_any_world() {
             let mut expected = vec![0; counted.len()];
             labels[..size].iter().for_each(|&label| expected[label as usize] += 1);
             assert_eq!(counted, expected, "{run}");
+            let named = |class: &Value| (class["test_count"] == 0).then(|| class["name"].clone());
+            let absent: Vec<Value> =
+                result["per_class"].as_array().unwrap().iter().filter_map(named).collect();
+            assert_eq!(result["absent_classes"], Value::from(absent), "{run}");
+            means_are_over_the_rest(&result);
         }
+    }
+}
+
+#[test]
+fn law_2_crops_do_not_depend_on_ranks_placement_or_batches() {
+    let kept = Kept::new();
+    for crops in [["eval.crops=ten", "eval.expand=5"], ["eval.crops=random", "eval.random_crops=6"]] {
+        let mut expected = None;
+        // Whole batches, more crops than go through the model at once, fewer images than ranks at a time.
+        for (ranks, batch, placement) in
+            [(1, 128, "replicated"), (1, 4, "replicated"), (2, 7, "sharded"), (3, 20, "replicated")]
+        {
+            let run = format!("{}-{ranks}-{batch}", crops[0]);
+            let settings = [
+                format!("eval.batch_size={batch}"),
+                format!("head.placement={placement}"),
+                format!("backbone.placement={placement}"),
+            ];
+            let settings: Vec<&str> = crops.into_iter().chain(settings.iter().map(String::as_str)).collect();
+            succeed(&mut kept.eval(ranks, &run, &settings));
+            let found = classes(&kept.path(&format!("{run}.txt")));
+            assert_eq!(&found, expected.get_or_insert_with(|| found.clone()), "{run}");
+        }
+    }
+}
+
+/// Each group's figure is the mean of its classes that have an image, and null where there is none.
+fn means_are_over_the_rest(result: &Value) {
+    let mean_of = |belongs: &dyn Fn(u64) -> bool| {
+        let classes = result["per_class"].as_array().unwrap().iter();
+        let classes = classes.filter(|class| belongs(class["train_count"].as_u64().unwrap()));
+        let found: Vec<f64> = classes.filter_map(|class| class["accuracy"].as_f64()).collect();
+        (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64)
+    };
+    for (name, expected) in [
+        ("many", mean_of(&|count| count > 100)),
+        ("medium", mean_of(&|count| (20..=100).contains(&count))),
+        ("few", mean_of(&|count| count < 20)),
+        ("mean_class_accuracy", mean_of(&|_| true)),
+    ] {
+        match expected {
+            None => assert!(result[name].is_null(), "{name} is {}", result[name]),
+            Some(expected) => assert!((result[name].as_f64().unwrap() - expected).abs() < 1e-9, "{name}"),
+        }
+    }
+    for name in ["worst_class", "harmonic_mean", "geometric_mean"] {
+        assert!(result[name].is_number(), "{name} is {}", result[name]);
     }
 }

@@ -56,6 +56,21 @@ fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
     }
 }
 
+#[test]
+fn the_official_checkpoint_gives_3236_of_10000_with_five_crops() {
+    let Some(official) = Official::find("official checkpoint with five crops") else { return };
+    let output = tempfile::tempdir().unwrap();
+    let output = output.path().join("run");
+    let checkpoint = official.checkpoint("checkpoint.pth.tar");
+    succeed(official.eval(2, "lift", &checkpoint, &output).args(["--set", "eval.crops=five"]));
+    let result = json(&output.join("result.json"));
+    let correct = result["correct"].as_u64().unwrap();
+    assert!(correct.abs_diff(3236) <= 3, "{correct} of 10,000, officially 3,236");
+    // LIFT's rule for patches of 4 pixels.
+    let views = serde_json::json!({"split": "test", "crops": "five", "crops_per_image": 5, "expand": 6});
+    assert_eq!(result["evaluation"], views);
+}
+
 /// Equal but for images whose two best logits are closer than 1e-4; the README counts two of them.
 fn compare_predictions(official: &Official, found: &Path) {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();

@@ -108,7 +108,7 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
     let whole = evaluation.run(rank, &mut reporter, &mut BadImages::default())?.predictions;
     for _ in 0..TEST_SETS {
         let len = draws.random_range(0..session.test.len().min(150));
-        evaluation.batch_size = draws.random_range(1..64);
+        evaluation.batch.at_once = draws.random_range(1..64);
         let reader = Arc::clone(&session.test);
         let labels = session.test.labels()[..len].to_vec();
         evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(FirstOf(reader))));

@@ -1,7 +1,8 @@
 //! What the person typed.
 
 use super::bench::arguments::Bench;
-use clap::{Args, Parser, Subcommand};
+use super::export::Export;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
@@ -21,7 +22,13 @@ impl Arguments {
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
             &self.verb,
-            Some(Verb::Check(_) | Verb::Order(_) | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_)))
+            Some(
+                Verb::Check(_)
+                    | Verb::Order(_)
+                    | Verb::Export(_)
+                    | Verb::List(_)
+                    | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_))
+            )
         )
     }
 }
@@ -32,7 +39,15 @@ const EXAMPLES: &str = "Examples:
   mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
-  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE";
+  lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
+  lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
+  lift-trainer list methods";
+
+const LIST_EXAMPLES: &str = "Examples:
+  lift-trainer list                              everything, group by group
+  lift-trainer list methods                      names for --method
+  lift-trainer list losses                       words for --set loss.kind=NAME
+  lift-trainer list --json models                the same as JSON, with the whole descriptions";
 
 /// How the program talks.
 #[derive(Debug, Clone, Copy, Args)]
@@ -56,6 +71,10 @@ pub enum Verb {
     Check(Select),
     /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
     Order(OrderOf),
+    /// Write the trained tensors of a run for another program; needs no data, backbone or GPU
+    Export(Export),
+    /// List data, models, methods, tuners, losses, heads and starts of heads, a line each
+    List(List),
     /// Train the embedded demo with several methods, and print one table
     Demo(Demo),
     /// Measure what collectives, samplers and steps cost here
@@ -96,7 +115,7 @@ pub struct Train {
     /// A key whose value may differ from that of the run to go on with
     #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
     pub allow_changed: Vec<String>,
-    /// Write the predicted class of each test image, one a line
+    /// Write the predicted class of each evaluated image, one a line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }
@@ -105,7 +124,8 @@ pub struct Train {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
 pub struct Eval {
-    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root
+    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root, and
+    /// what to look at, as eval.crops
     #[arg(long, conflicts_with_all = ["data", "model", "method"])]
     pub run: Option<PathBuf>,
     /// File of trainable tensors: our final.safetensors, official names in safetensors, or checkpoint.pth.tar
@@ -117,7 +137,7 @@ pub struct Eval {
     /// Folder for result.json [default for --weights: runs/DATA-MODEL-METHOD-eval; none for --run]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Write the predicted class of each test image, one a line
+    /// Write the predicted class of each evaluated image, one a line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }
@@ -140,6 +160,34 @@ pub struct OrderOf {
     /// Number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+#[command(after_help = LIST_EXAMPLES)]
+pub struct List {
+    /// What to list [default: everything]
+    #[arg(value_enum)]
+    pub group: Option<Group>,
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Data presets
+    Data,
+    /// Model presets
+    Models,
+    /// Method presets
+    Methods,
+    /// What is trained beside the head
+    Tuners,
+    /// What is minimised
+    Losses,
+    /// Classifiers
+    Heads,
+    /// What the rows of a classifier start from
+    Inits,
 }
 
 /// Arguments of `demo`.

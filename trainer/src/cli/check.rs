@@ -10,6 +10,7 @@ use crate::engine::backbone::BackboneFile;
 use crate::engine::failure::Failure;
 use crate::engine::session::{load_options, tuners, zeros_note};
 use crate::engine::sources;
+use crate::engine::views;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;
@@ -28,6 +29,7 @@ struct Checked {
     #[serde(flatten)]
     set: CheckedData,
     tuner: String,
+    evaluation: String,
     #[serde(flatten)]
     backbone: CheckedBackbone,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -49,6 +51,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let tuners = tuners(config, &file, classes)?;
     let options = load_options(config, &file, tch::Device::Cpu);
     let backbone = load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input)?;
+    let patch = u32::try_from(backbone.vision.shape().patch).unwrap_or(u32::MAX);
     let about_weights: Vec<Finding> =
         file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();
     findings::tell(&about_weights, talk);
@@ -62,6 +65,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         presets: resolved.presets.to_string(),
         set: CheckedData::of(&data, config, backbone.text.is_some(), missing),
         tuner: tuners.to_string(),
+        evaluation: views::described(config, patch).to_string(),
         backbone: CheckedBackbone::of(&file, &backbone),
         warnings: of_weight(Weight::Warning),
         notes: of_weight(Weight::Note),

@@ -70,11 +70,12 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
     let folder = std::env::current_dir()
         .map_err(|error| Failure::input(format!("cannot read the working directory: {error}")))?;
     let resolved = recorded.changed(set, &folder).map_err(Failure::input)?;
-    let is_of_evaluation = |key: &str| is_free(key) || key == "eval.batch_size";
+    let is_of_evaluation =
+        |key: &str| is_free(key) || (key.starts_with("eval.") && key != "eval.every_epochs");
     match recorded.diff(&resolved).into_iter().find(|change| !is_of_evaluation(&change.key)) {
         None => Ok(resolved),
         Some(change) => Err(Failure::input(format!(
-            "{} is {} in the run and {} now, which would make another model or run of it; --set is for what has moved, as data.root, and for how the evaluation runs; evaluate the tensors otherwise with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
+            "{} is {} in the run and {} now, which would make another model or run of it; --set is for what has moved, as data.root, and for the evaluation, as eval.crops; evaluate the tensors otherwise with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
             change.key,
             change.left,
             change.right,

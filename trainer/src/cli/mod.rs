@@ -5,8 +5,10 @@ mod bench;
 mod check;
 mod demo;
 mod eval;
+mod export;
 mod findings;
 mod here;
+mod list;
 mod order;
 mod outcome;
 mod train;
@@ -36,6 +38,10 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };
+    // A look at the presets waits neither for CUDA nor for MPI.
+    if let Some(Verb::List(list)) = &arguments.verb {
+        return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
+    }
     if arguments.is_over_ranks() {
         openmp::bound_spin();
     }
@@ -45,6 +51,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.verb {
         Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
         Some(Verb::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
+        Some(Verb::Export(export)) => outcome::once(|| export::run(export, arguments.talk)),
         Some(Verb::Bench(Bench::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.talk))
         }

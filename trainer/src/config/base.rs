@@ -41,7 +41,10 @@ fn condition(table: &Table, key: &Key) -> Option<Vec<&'static str>> {
         Test::OneOf(words) if is_here(needs.cause) => Some(words.to_vec()),
         _ => None,
     });
-    needed.or_else(|| Some(users(key).iter().find(|users| is_here(users.key))?.words.clone()))
+    needed.or_else(|| match users(key) {
+        [users] if is_here(users.key) => Some(users.words.clone()),
+        _ => None,
+    })
 }
 
 /// A sentence as it stands within another; a name stays as it is.

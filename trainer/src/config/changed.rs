@@ -25,11 +25,19 @@ impl Resolved {
             layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
         }
         let mut entries = layers.into_entries();
-        let is_set = |key: &Key| {
+        let is_set = |key: &str| {
             let mut names = set.iter().filter_map(|set| set.split_once('='));
-            names.any(|(name, _)| find_key(name.trim()).is_some_and(|set| set.name == key.name))
+            names.any(|(name, _)| find_key(name.trim()).is_some_and(|set| set.name == key))
         };
-        follow_folders(&mut entries, &before, is_set)?;
+        follow_folders(&mut entries, &before, |key: &Key| is_set(key.name))?;
+        if is_set("eval.crops") {
+            // What the run's user chose for its crops may be idle for others, and is no mistake of now.
+            for key in ["eval.expand", "eval.random_crops"].into_iter().filter(|key| !is_set(key)) {
+                if let Some(entry) = entries.get_mut(key) {
+                    entry.origin = Origin::Run;
+                }
+            }
+        }
         Self::from_entries(entries, self.names.clone(), self.presets.clone())
     }
 }

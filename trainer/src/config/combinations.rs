@@ -6,12 +6,13 @@ use super::layers::{Entry, setting_of};
 use super::{Config, Determinism, HeadPlacement, Layout, ModelKind};
 use crate::engine::head_init::text;
 use crate::model::heads::zero_shot;
+use crate::model::losses::lade;
 use crate::model::tuners::excluded;
 use std::collections::BTreeMap;
 
 /// Refuses the first combination that cannot be meant.
 pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Entry>) -> Result<(), ConfigError> {
-    let Config { model, tuner, head, train, .. } = config;
+    let Config { model, tuner, head, loss, train, .. } = config;
     let conflict = |one, other, why, remedy| {
         let (one, other) = (setting_of(one, entries), setting_of(other, entries));
         Err(ConfigError::Conflict { one, other, why, remedy })
@@ -38,6 +39,11 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Entry>) -> R
         let why = "divided classes are added up in an order that depends on the number of ranks";
         let remedy = "set `head.placement` to replicated, or `train.determinism` to same_world";
         return conflict("head.placement", "train.determinism", why, remedy);
+    }
+    if loss.kind.is(&lade::METHOD) && head.placement == HeadPlacement::Sharded {
+        let why = "LADE needs all logits of a sample on one rank";
+        let remedy = "set `head.placement` to replicated, or choose another loss";
+        return conflict("head.placement", "loss.kind", why, remedy);
     }
     if !zero_shot && head.init.is(&text::METHOD) && no_text {
         let why = "this model has no text tower";

@@ -33,7 +33,7 @@ pub use sections::backbone::{Backbone, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
 pub use sections::distributed::{Backend, Distributed, Wire};
-pub use sections::eval::Eval;
+pub use sections::eval::{Crops, Eval, EvalSplit};
 pub use sections::head::{Head, HeadPlacement};
 pub use sections::loss::Loss;
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName, PositionsName};
@@ -41,7 +41,7 @@ pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Prec
 pub use sections::tuner::{Partial, TooManyBlocks, Tuner};
 pub use tables::{Table, methods, tables};
 
-use crate::options::{Declared, Key, OnResume, Values};
+use crate::options::{Declared, Key, OnResume, Values, Word};
 use serde::{Serialize, Serializer};
 use tables::{find_key, keys};
 use toml::Value;
@@ -168,4 +168,9 @@ impl Serialize for Config {
         };
         to.collect_map(tables().iter().map(|table| (table.name, entries(table))))
     }
+}
+
+/// The words that a key may hold; none for a key that is no choice of words.
+pub fn words_of(key: &str) -> Vec<Word> {
+    find_key(key).map_or_else(Vec::new, |key| (key.words)())
 }

@@ -43,6 +43,15 @@ impl PresetKind {
         }
     }
 
+    /// The flag that chooses one of them.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Data => "-d",
+            Self::Model => "-m",
+            Self::Method => "--method",
+        }
+    }
+
     /// What the presets are, in words.
     pub const fn noun(self) -> &'static str {
         match self {

@@ -47,6 +47,14 @@ pub(super) struct PresetFile {
     pub(super) folder: Option<PathBuf>,
 }
 
+impl PresetFile {
+    /// What the preset is: the first paragraph of the comment that it begins with.
+    pub(super) fn about(&self) -> String {
+        let lines = self.text.lines().map_while(|line| line.strip_prefix("# "));
+        lines.collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// The presets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presets {
@@ -91,6 +99,11 @@ impl Presets {
             Some(folder) => names_in(&folder.join(kind.folder()))?.into_keys().collect(),
             None => embedded_names(kind).map(str::to_owned).collect(),
         })
+    }
+
+    /// What a preset is, by its head comment.
+    pub fn about(&self, kind: PresetKind, name: &str) -> Result<String, ConfigError> {
+        Ok(self.read(kind, name)?.about())
     }
 
     /// `base.toml`.
@@ -182,8 +195,13 @@ macro_rules! embedded {
 }
 
 embedded! {
-    Data "data": "cifar100_ir10" "cifar100_ir100" "cifar100_ir50" "demo" "imagenet_lt" "inat2018" "places_lt";
+    Data "data": "cifar100" "cifar100_ir10" "cifar100_ir100" "cifar100_ir50" "demo" "imagenet_lt" "inat2018"
+        "places_lt";
     Model "model": "clip_vit_b16" "clip_vit_b32" "clip_vit_l14" "clip_vit_l14@336px" "demo" "in21k_vit_b16"
-        "tiny_clip";
-    Method "method": "classifier" "full" "lift" "zero_shot";
+        "in21k_vit_b16@384px" "in21k_vit_l16" "tiny_clip";
+    Method "method": "adapter" "bias" "classifier" "full" "head_l2_norm" "head_linear" "init_class_mean"
+        "init_linear_probe" "init_random" "layer_norm" "lift" "lift_five_crop" "lora"
+        "loss_balanced_softmax" "loss_class_balanced" "loss_cross_entropy" "loss_focal" "loss_lade"
+        "loss_ldam" "loss_reweighted" "masked" "partial" "prompt_classname" "prompt_ensemble" "ssf"
+        "vpt_deep" "vpt_shallow" "zero_shot";
 }

@@ -3,7 +3,7 @@
 use super::origin::PresetKind;
 use super::presets::Presets;
 use super::tables::{Table, tables, users};
-use crate::options::{Key, OnResume, render, sentences, settings};
+use crate::options::{Key, Needs, OnResume, render, sentences, settings};
 use std::fmt::Write;
 
 const HEAD: &str = include_str!("reference_head.md");
@@ -22,23 +22,11 @@ fn presets(page: &mut String) {
     let embedded = Presets::embedded();
     page.push_str("\n## Presets\n");
     for kind in PresetKind::ALL {
-        let flag = match kind {
-            PresetKind::Data => "-d",
-            PresetKind::Model => "-m",
-            PresetKind::Method => "--method",
-        };
-        let _ = write!(page, "\n| `{flag}` | |\n|---|---|\n");
+        let _ = write!(page, "\n| `{}` | |\n|---|---|\n", kind.flag());
         for name in embedded.names(kind).unwrap_or_default() {
-            let text = embedded.read(kind, &name).map(|file| file.text).unwrap_or_default();
-            let _ = writeln!(page, "| `{name}` | {} |", head_comment(&text));
+            let _ = writeln!(page, "| `{name}` | {} |", embedded.about(kind, &name).unwrap_or_default());
         }
     }
-}
-
-/// The comment that a preset begins with.
-fn head_comment(text: &str) -> String {
-    let lines = text.lines().map_while(|line| line.strip_prefix("# "));
-    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn write_table(page: &mut String, table: &Table) {
@@ -69,7 +57,7 @@ fn write_words(page: &mut String, key: &Key) {
 fn takes(key: &Key) -> String {
     match key.limit {
         _ if !(key.words)().is_empty() => "see below".to_owned(),
-        Some(limit) => format!("{}; {}", (key.expected)(), (limit.words)()),
+        Some(limit) => format!("{}{}", (key.noun)(), (limit.words)()),
         None => (key.expected)(),
     }
 }
@@ -77,7 +65,7 @@ fn takes(key: &Key) -> String {
 /// What a key is, and what else is to be known of it.
 fn meaning(key: &Key) -> String {
     let mut text = sentences(key.about);
-    let needed = key.needs.iter().filter(|needs| needs.is_documented).map(|needs| needs.sentence());
+    let needed = key.needs.iter().filter(|needs| needs.is_documented).map(Needs::sentence);
     let conditions: Vec<_> = needed.chain(of_methods(key)).collect();
     if !conditions.is_empty() {
         let _ = write!(text, " Takes effect {}.", conditions.join(", and "));

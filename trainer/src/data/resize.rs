@@ -65,6 +65,11 @@ impl<'a> Crop<'a> {
         Some(Self { pixels, stride, width: width as usize, height: height as usize })
     }
 
+    /// The rows, from the top.
+    pub fn rows(self) -> impl Iterator<Item = &'a [u8]> {
+        (0..self.height).map(move |y| self.row(y))
+    }
+
     fn row(&self, y: usize) -> &'a [u8] {
         &self.pixels[y * self.stride..][..self.width * 3]
     }

@@ -1,10 +1,12 @@
 //! From a picture to the square that the model sees: the views of LIFT's training and test, with
-//! torchvision's arithmetic (`RandomResizedCrop`, `RandomHorizontalFlip`, `Resize`, `CenterCrop` on Pillow
-//! images).
+//! torchvision's arithmetic (`RandomResizedCrop`, `RandomHorizontalFlip`, `Resize`, `CenterCrop`, `FiveCrop`,
+//! `TenCrop` on Pillow images).
 //!
 //! A view writes bytes, channel by channel, into the caller's buffer; scaling to floats and normalising
 //! happen on the device. The random draws of the train view are keyed: box and flip are a pure function of
 //! (seed, epoch, position), so any rank and thread, and a resumed run, draw the same.
+
+mod crops;
 
 use super::decode::RgbImage;
 use super::resize::{Axis, Crop, Resizer, Span};
@@ -13,12 +15,16 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 pub use super::resize::Filter;
+pub use crops::{CornerCrops, RandomCrops};
 
 /// Share of the picture's area that a training crop covers, at least and at most.
 pub const CROP_SCALE: (f64, f64) = (0.08, 1.0);
 
 /// Width to height of a training crop, at least and at most.
 pub const CROP_RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
+
+/// What the draws of training are keyed by, beside their numbers.
+const TRAINING: &[u8] = b"lift train view";
 
 /// Boxes drawn before the fallback to a central one.
 const TRIES: usize = 10;
@@ -33,13 +39,23 @@ pub enum View {
     Train(TrainView),
     /// The centre.
     Test(TestView),
+    /// Corners and centre.
+    Corners(CornerCrops),
+    /// Several random parts.
+    Random(RandomCrops),
 }
 
 /// Buffers of one worker thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scratch {
     resizer: Resizer,
-    pixels: Vec<u8>,
+    resized: RgbImage,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { resizer: Resizer::default(), resized: RgbImage { width: 0, height: 0, pixels: Vec::new() } }
+    }
 }
 
 impl View {
@@ -48,19 +64,36 @@ impl View {
         match self {
             Self::Train(view) => view.size,
             Self::Test(view) => view.size,
+            Self::Corners(crops) => crops.view.size,
+            Self::Random(crops) => crops.view.size,
         }
     }
 
-    /// Bytes of one picture: three channels of a square.
-    pub fn bytes(&self) -> usize {
-        3 * self.size() as usize * self.size() as usize
+    /// How many squares are made of one picture.
+    pub fn crops(&self) -> usize {
+        match self {
+            Self::Train(_) | Self::Test(_) => 1,
+            Self::Corners(crops) => crops.count(),
+            Self::Random(crops) => crops.count as usize,
+        }
     }
 
-    /// Writes the view of `image` to `out`, which has [`bytes`](Self::bytes) bytes, channel by channel.
+    /// Bytes of what is made of one picture: squares of three channels.
+    pub fn bytes(&self) -> usize {
+        self.crops() * 3 * self.size() as usize * self.size() as usize
+    }
+
+    /// Writes what the model is to see of `image` to `out`, which has [`bytes`](Self::bytes) bytes: one crop after
+    /// the other, channel by channel. Outside of training the position is the picture's number in its list.
     pub fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
+        if self.size() == 0 {
+            return;
+        }
         match self {
             Self::Train(view) => view.apply(image, epoch, position, scratch, out),
             Self::Test(view) => view.apply(image, scratch, out),
+            Self::Corners(crops) => crops.apply(image, scratch, out),
+            Self::Random(crops) => crops.apply(image, position, scratch, out),
         }
     }
 }
@@ -91,14 +124,19 @@ pub struct CropBox {
     pub flip: bool,
 }
 
+impl CropBox {
+    fn draw(draws: &mut Draws, width: u32, height: u32) -> Self {
+        let (top, left, height, width) =
+            random_box(draws, width, height).unwrap_or_else(|| central_box(width, height));
+        Self { top, left, height, width, flip: draws.uniform(0.0, 1.0) < FLIP_CHANCE }
+    }
+}
+
 impl TrainView {
     /// The box of the picture at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
     /// the flip. `width` and `height` are the picture's.
     pub fn draw(seed: u64, epoch: u64, position: u64, width: u32, height: u32) -> CropBox {
-        let mut draws = Draws::keyed(seed, epoch, position);
-        let (top, left, height, width) =
-            random_box(&mut draws, width, height).unwrap_or_else(|| central_box(width, height));
-        CropBox { top, left, height, width, flip: draws.uniform(0.0, 1.0) < FLIP_CHANCE }
+        CropBox::draw(&mut Draws::keyed(TRAINING, [seed, epoch, position]), width, height)
     }
 
     fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
@@ -123,8 +161,8 @@ pub fn resized_crop(
         return;
     };
     let axis = Axis { size, span: Span { start: 0, len: size } };
-    scratch.resizer.run(source, axis, axis, filter, &mut scratch.pixels);
-    to_planes(&scratch.pixels, size as usize, part.flip, out);
+    scratch.resizer.run(source, axis, axis, filter, &mut scratch.resized.pixels);
+    to_planes(scratch.resized.pixels.chunks_exact(size as usize * 3), size as usize, part.flip, out);
 }
 
 fn random_box(draws: &mut Draws, width: u32, height: u32) -> Option<(u32, u32, u32, u32)> {
@@ -162,9 +200,9 @@ fn central_box(width: u32, height: u32) -> (u32, u32, u32, u32) {
 struct Draws(ChaCha8Rng);
 
 impl Draws {
-    fn keyed(seed: u64, epoch: u64, position: u64) -> Self {
-        let mut key = Sha256::new_with_prefix(b"lift train view");
-        for number in [seed, epoch, position] {
+    fn keyed(purpose: &[u8], numbers: [u64; 3]) -> Self {
+        let mut key = Sha256::new_with_prefix(purpose);
+        for number in numbers {
             key.update(number.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key.finalize().into()))
@@ -194,7 +232,7 @@ pub struct TestView {
 }
 
 impl TestView {
-    /// LIFT's view: the shorter side becomes 8/7 of the square.
+    /// LIFT's view of tests: the shorter side becomes 8/7 of the square.
     pub fn lift(size: u32, filter: Filter) -> Self {
         Self { size, resize: size.saturating_mul(8) / 7, filter }
     }
@@ -204,15 +242,15 @@ impl TestView {
         let (width, height) = resized_size(image.width, image.height, self.resize);
         let (columns, pad_left) = central(width, self.size);
         let (rows, pad_top) = central(height, self.size);
-        scratch.resizer.run(source, columns, rows, self.filter, &mut scratch.pixels);
+        let pixels = &mut scratch.resized.pixels;
+        scratch.resizer.run(source, columns, rows, self.filter, pixels);
+        let (size, width) = (self.size as usize, columns.span.len as usize);
         if (columns.span.len, rows.span.len) == (self.size, self.size) {
-            to_planes(&scratch.pixels, self.size as usize, false, out);
+            to_planes(pixels.chunks_exact(width * 3), size, false, out);
             return;
         }
         out.fill(0);
-        let size = self.size as usize;
-        let width = columns.span.len as usize;
-        for (y, row) in scratch.pixels.chunks_exact(width * 3).enumerate() {
+        for (y, row) in pixels.chunks_exact(width * 3).enumerate() {
             for (x, pixel) in row.as_chunks::<3>().0.iter().enumerate() {
                 let place = (y + pad_top as usize) * size + x + pad_left as usize;
                 for (channel, value) in pixel.iter().enumerate() {
@@ -241,15 +279,12 @@ fn central(size: u32, wanted: u32) -> (Axis, u32) {
 }
 
 /// Rows of pixels to one plane per channel, mirrored if asked.
-fn to_planes(pixels: &[u8], size: usize, flip: bool, out: &mut [u8]) {
-    if size == 0 {
-        return;
-    }
+fn to_planes<'a>(rows: impl Iterator<Item = &'a [u8]>, size: usize, flip: bool, out: &mut [u8]) {
     let (red, rest) = out.split_at_mut(size * size);
     let (green, blue) = rest.split_at_mut(size * size);
     let planes =
         red.chunks_exact_mut(size).zip(green.chunks_exact_mut(size)).zip(blue.chunks_exact_mut(size));
-    for (row, ((red, green), blue)) in pixels.chunks_exact(size * 3).zip(planes) {
+    for (row, ((red, green), blue)) in rows.zip(planes) {
         let channels = red.iter_mut().zip(green.iter_mut()).zip(blue.iter_mut());
         for (pixel, ((red, green), blue)) in row.as_chunks::<3>().0.iter().zip(channels) {
             [*red, *green, *blue] = *pixel;

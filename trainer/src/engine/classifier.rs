@@ -5,15 +5,13 @@
 //! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
 //! the gradient of a rank's classes is complete on that rank and never travels.
 
+use super::divided_softmax::{DividedSoftmax, NO_SAMPLE};
 use super::pass::backward_from;
 use crate::model::Model;
-use crate::model::loss::Loss;
-use collectives::{CollectiveError, ProcessGroup, ReduceOp};
+use crate::model::losses::{Columns, Loss};
+use collectives::{CollectiveError, ProcessGroup};
 use std::rc::Rc;
 use tch::{Kind, Tensor, no_grad};
-
-/// Label of a row that holds no sample.
-const NO_SAMPLE: i64 = -1;
 
 /// How a rank's samples meet all classes.
 pub enum Classifier {
@@ -32,8 +30,19 @@ pub enum Classifier {
 pub struct SampleLoss {
     /// Sum over the samples, without a graph.
     pub sum: Tensor,
-    /// What sums over all parts of a batch are divided by.
-    pub normaliser: f64,
+    /// What sums over all parts of a batch are divided by: one number in double precision, on the samples' device.
+    pub normaliser: Tensor,
+}
+
+/// What is minimised over a batch.
+#[derive(Clone, Copy)]
+pub struct Objective<'a> {
+    /// The loss.
+    pub loss: &'a dyn Loss,
+    /// Columns of the whole batch, for a loss with a term over them. Without, each call is a batch by itself.
+    pub columns: Option<&'a Columns>,
+    /// The gradient is that of the mean over the samples of a call, not of their sum.
+    pub mean: bool,
 }
 
 impl Classifier {
@@ -43,42 +52,53 @@ impl Classifier {
     }
 
     /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features,
-    /// whose gradient autograd leaves at them. With `mean` the gradient is that of the mean over these samples.
+    /// whose gradient autograd leaves at them.
     ///
     /// A rank without samples brings nothing and gets nothing.
     pub fn loss(
         &self,
         model: &Model,
         samples: Option<(&Tensor, &Tensor)>,
-        loss: &Loss,
-        mean: bool,
+        objective: Objective<'_>,
     ) -> Result<Option<SampleLoss>, CollectiveError> {
         match self {
             Self::Whole => Ok(samples.map(|(features, labels)| {
-                let found = loss.forward(&model.classify(features), labels);
-                let root = if mean { &found.sum / found.normaliser } else { found.sum.shallow_clone() };
+                let found = objective.loss.of_part(&model.classify(features), labels, objective.columns);
+                let root = if objective.mean { found.mean() } else { found.sum.shallow_clone() };
                 root.backward();
                 SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
             })),
             Self::Divided { group, most } => {
-                Division { model, group: group.as_ref(), most: *most }.loss(samples, loss)
+                Division { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
             }
         }
     }
 
-    /// The predicted classes of `features`, `[n]`: the class with the greatest logit, the first of equal ones.
+    /// The predicted classes of images, `[n]`, of each of which `features` has `crops` rows one after the other: the
+    /// class with the greatest mean logit, the first of equal ones.
     pub fn predict(
         &self,
         model: &Model,
         features: Option<&Tensor>,
+        crops: i64,
     ) -> Result<Option<Tensor>, CollectiveError> {
         no_grad(|| match self {
-            Self::Whole => Ok(features.map(|features| model.classify(features).argmax(1, false))),
+            Self::Whole => {
+                Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
+            }
             Self::Divided { group, most } => {
-                Division { model, group: group.as_ref(), most: *most }.predict(features)
+                Division { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }
         })
     }
+}
+
+/// Mean logits of images, `[n, classes]`, from those of their crops, `[n * crops, classes]`, in the same kind.
+pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
+    if crops == 1 {
+        return logits;
+    }
+    logits.view([-1, crops, logits.size()[1]]).mean_dim([1i64].as_slice(), false, logits.kind())
 }
 
 /// One call with the classes divided.
@@ -92,14 +112,13 @@ impl Division<'_> {
     fn loss(
         &self,
         samples: Option<(&Tensor, &Tensor)>,
-        loss: &Loss,
+        loss: &dyn Loss,
     ) -> Result<Option<SampleLoss>, CollectiveError> {
         let all = self.gather(samples.map(|(features, _)| features))?.set_requires_grad(true);
         let labels = self.gather_labels(samples.map(|(_, labels)| labels))?;
-        let logits = loss.adjust(&self.model.classify(&all));
         let own = self.model.classes();
-        let (losses, gradient) =
-            no_grad(|| self.softmax(&logits.detach(), &(labels.shallow_clone() - own.start), &labels))?;
+        let logits = loss.adjust(self.model.classify(&all), &labels, &own);
+        let (losses, gradient) = DividedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
         backward_from(&logits, &gradient);
         let mut back = self.rows(1, &all);
         self.group.reduce_scatter(&all.grad(), &mut back)?;
@@ -110,41 +129,13 @@ impl Division<'_> {
                 backward_from(features, &back.narrow(0, 0, n));
             }
             let own = losses.narrow(0, self.group.rank() as i64 * self.most, n);
-            SampleLoss { sum: own.sum(own.kind()), normaliser: n as f64 }
+            SampleLoss { sum: own.sum(own.kind()), normaliser: loss.normaliser(labels) }
         }))
     }
 
-    /// Losses of all rows `[rows]`, and the gradient of their sum with respect to this rank's logits.
-    ///
-    /// `local` is the label counted from this rank's first class.
-    fn softmax(
-        &self,
-        logits: &Tensor,
-        local: &Tensor,
-        labels: &Tensor,
-    ) -> Result<(Tensor, Tensor), CollectiveError> {
-        let classes = logits.size()[1];
-        let mut greatest = logits.amax([1i64].as_slice(), true);
-        self.group.all_reduce(&mut greatest, ReduceOp::Max)?;
-        let exponentials = (logits - &greatest).exp();
-        let here = local.ge(0).logical_and(&local.lt(classes));
-        let place = local.clamp(0, classes - 1).unsqueeze(1);
-        let zero = greatest.zeros_like().squeeze_dim(1);
-        let of_label = logits.gather(1, &place, false).squeeze_dim(1).where_self(&here, &zero);
-        let sums = exponentials.sum_dim_intlist([1i64].as_slice(), false, exponentials.kind());
-        let mut pair = Tensor::stack(&[sums, of_label], 0);
-        self.group.all_reduce(&mut pair, ReduceOp::Sum)?;
-        let (sums, of_label) = (pair.get(0), pair.get(1));
-        let sampled = labels.ne(NO_SAMPLE);
-        let losses = (sums.log() + greatest.squeeze_dim(1) - of_label).where_self(&sampled, &zero);
-        let mut gradient = exponentials / sums.unsqueeze(1);
-        let _ = gradient.scatter_add_(1, &place, &-here.to_kind(gradient.kind()).unsqueeze(1));
-        let gradient = gradient * sampled.to_kind(losses.kind()).unsqueeze(1);
-        Ok((losses, gradient))
-    }
-
-    fn predict(&self, features: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
-        let logits = self.model.classify(&self.gather(features)?);
+    fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
+        // Every rank's rows are filled up to `most`, which is a whole number of images.
+        let logits = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
         let (value, class) = logits.max_dim(1, false);
         let class = class + self.model.classes().start;
         let (world, rows) = (self.group.size() as i64, value.numel() as i64);
@@ -154,8 +145,8 @@ impl Division<'_> {
         self.group.all_gather(&class, &mut classes)?;
         let best = values.argmax(0, true);
         let best = classes.gather(0, &best, false).squeeze_dim(0);
-        let start = self.group.rank() as i64 * self.most;
-        Ok(features.map(|features| best.narrow(0, start, features.size()[0])))
+        let start = self.group.rank() as i64 * self.most / crops;
+        Ok(features.map(|features| best.narrow(0, start, features.size()[0] / crops)))
     }
 
     /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.

@@ -8,14 +8,14 @@ use super::recorder::Recorder;
 use super::restoring::{check, open_folder};
 use super::resume::{Decision, Found, Resume, Wish};
 use super::session::{Purpose, Session};
-use super::training_run::{Finish, TrainingRun, summarise};
+use super::trained::Trained;
+use super::training_run::{Finish, TrainingRun, eval_record, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, EvalRecord, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start,
-    Summary, last_words, read_metrics, resume_command, say,
+    Claim, ClassResult, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start, Summary,
+    last_words, read_metrics, resume_command, say,
 };
-use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -83,6 +83,8 @@ impl Experiment<'_> {
         let predictions = self.predictions.filter(|_| self.rank.leads());
         agreed(&self.rank.control, || predictions.map_or(Ok(()), can_be_written))?;
         self.rank.begin("init");
+        let open = |path| Trained::open(path, &self.resolved.config, self.rank);
+        let trained = self.weights.map(open).transpose()?;
         let purpose = match (self.weights, &state) {
             (Some(_), _) => Purpose::Evaluate,
             (None, Some(_)) => Purpose::Resume,
@@ -95,9 +97,8 @@ impl Experiment<'_> {
             check(&session, state, tensors, self.rank)?;
         }
         self.tell(&session.notes);
-        if let Some(path) = self.weights {
-            let file = agreed(&self.rank.control, || load(path, &session))?;
-            self.compare_inputs(path, &file, &session);
+        if let Some(trained) = &trained {
+            trained.load_into(&session, self.rank)?;
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
         if let Some(path) = &path {
@@ -115,32 +116,6 @@ impl Experiment<'_> {
         match result? {
             Work::Stopped(request, _) => Ok(Ended::Stopped(request.outcome())),
             Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
-        }
-    }
-
-    /// Says whether tensors are evaluated with another backbone or other data than they were trained with.
-    fn compare_inputs(&self, path: &Path, file: &TrainedFile, session: &Session) {
-        if !self.rank.leads() {
-            return;
-        }
-        let (path, ours) = (path.display(), &session.backbone_config);
-        if let Some(theirs) = file.says(BACKBONE_CONFIG_KEY).filter(|theirs| theirs != ours) {
-            tracing::warn!(
-                "the backbone is not computed as when `{path}` was trained: now {ours}; then {theirs}; the result is that of the backbone as it is now"
-            );
-        }
-        let ours = &session.data_fingerprint;
-        match file.says(DATA_FINGERPRINT_KEY) {
-            Some(theirs) if theirs == ours => {
-                tracing::info!("the data are those that `{path}` was trained with");
-            }
-            Some(theirs) => tracing::warn!(
-                "the data are not those that `{path}` was trained with: classes, lists or images differ (fingerprint {ours}, trained with {theirs}); the result is that of the data as they are now"
-            ),
-            None if file.is_of_a_run() => tracing::warn!(
-                "`{path}` does not say with which data it was trained, so that these could not be compared"
-            ),
-            None => {}
         }
     }
 
@@ -270,13 +245,8 @@ impl Experiment<'_> {
         self.rank.stopping.heed();
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
-        record.evaluation(EvalRecord {
-            epoch: progress.epoch,
-            step: progress.steps,
-            split: "test".to_owned(),
-            summary: summary.clone(),
-            seconds: evaluated.seconds,
-        });
+        let after = (progress.epoch, progress.steps);
+        record.evaluation(eval_record(session, after, summary.clone(), evaluated.seconds));
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
         // With a result the run counts as finished: nothing of it may be missing then.
         agreed(&self.rank.control, || {
@@ -299,7 +269,8 @@ impl Experiment<'_> {
         let frozen_fingerprint = session.pass().frozen_fingerprint()?;
         let count = |shape: &Vec<i64>| shape.iter().product::<i64>() as u64;
         let trainable_parameters = session.model.trainables().shapes().map(|(_, shape)| count(&shape)).sum();
-        let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts);
+        let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts)
+            .map_err(Failure::run)?;
         let speed = progress.samples as f64 / progress.seconds;
         Ok(RunResult {
             data: names.data.clone(),
@@ -312,12 +283,14 @@ impl Experiment<'_> {
             filter: config.model.filter.to_string(),
             weights_fingerprint: session.weights_fingerprint.clone(),
             frozen_fingerprint,
+            evaluation: session.views(),
             summary,
             trainable_parameters,
             images_per_second: (progress.steps > 0).then_some(speed),
             seconds: start.elapsed().as_secs_f64(),
             bad_images: progress.left_out_images.count(),
-            per_class: per_class.map_err(Failure::run)?,
+            absent_classes: ClassResult::absent(&per_class),
+            per_class,
             predictions: self.predictions.map(|_| evaluated.predictions),
         })
     }
@@ -337,13 +310,6 @@ impl Experiment<'_> {
 enum Work {
     Done(Box<RunResult>),
     Stopped(Request, u64),
-}
-
-fn load(path: &Path, session: &Session) -> Result<TrainedFile, Failure> {
-    let file = TrainedFile::read(path).map_err(Failure::input)?;
-    let backbone = Some(session.weights_fingerprint.as_str());
-    file.load_into(session.model.trainables(), backbone).map_err(Failure::input)?;
-    Ok(file)
 }
 
 /// Refuses a file for predictions that could not be written in the end.

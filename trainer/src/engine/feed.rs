@@ -142,11 +142,11 @@ impl ListPlan {
     }
 }
 
-/// A batch on the device.
+/// A batch on the device; of several crops of an image, one after the other.
 pub fn to_device(batch: &Batch, side: i64, device: Device) -> MicroBatch {
-    let n = batch.labels.len() as i64;
+    let crops = batch.images.len() as i64 / (3 * side * side);
     MicroBatch {
-        bytes: Tensor::from_slice(&batch.images).view([n, 3, side, side]).to_device(device),
+        bytes: Tensor::from_slice(&batch.images).view([crops, 3, side, side]).to_device(device),
         labels: Tensor::from_slice(&batch.labels).to_device(device),
     }
 }

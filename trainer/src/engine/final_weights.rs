@@ -18,7 +18,8 @@ pub fn write(
     rank: &Rank,
 ) -> Result<(), Failure> {
     let trainables = session.model.trainables();
-    let tensors = whole_tensors(trainables, &trainables.flat(), rank.group.as_ref())?;
+    let mut tensors = whole_tensors(trainables, &trainables.flat(), rank.group.as_ref())?;
+    tensors.extend(session.model.tuners().constants());
     agreed(&rank.control, || {
         let Some(folder) = folder else { return Ok(()) };
         let metadata = [

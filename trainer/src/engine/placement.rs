@@ -6,6 +6,7 @@ use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
 use crate::data::order::shard::share;
 use crate::model::head::Classes;
 use crate::model::heads::zero_shot;
+use crate::model::losses::lade;
 use crate::model::slices::Part;
 use collectives::{ProcessGroup, ReduceOp};
 use std::rc::Rc;
@@ -117,6 +118,13 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<S
         HeadPlacement::Auto => {
             let alone = rank.world_size() == 1 || sizes.classes < rank.world_size() as i64;
             if alone || config.train.determinism == Determinism::AnyWorld {
+                return false;
+            }
+            if config.loss.kind.is(&lade::METHOD) {
+                notes.push(
+                    "head.placement: replicated, because loss.kind=lade needs all logits of a sample"
+                        .to_owned(),
+                );
                 return false;
             }
             let (whole, divided) = wire_bytes(

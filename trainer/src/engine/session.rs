@@ -10,6 +10,7 @@ use super::frozen::FrozenWeights;
 use super::head_init::{HeadInits, class_mean, random, text};
 use super::head_start::{class_means, class_tokens, text_features, text_rows};
 use super::loading::LoaderPlan;
+use super::loss;
 use super::memory::Limits;
 use super::panics;
 use super::pass::Pass;
@@ -19,6 +20,7 @@ use super::rank::Rank;
 use super::sameness::{same_backbone, same_configuration, same_data, same_program};
 use super::shards::Shards;
 use super::tree::ShardTree;
+use super::views;
 use super::walk::Walk;
 use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
@@ -29,14 +31,14 @@ use crate::model::head::{Classes, HEAD_WEIGHT};
 use crate::model::heads::prompt::Prompt;
 use crate::model::heads::{cosine, zero_shot};
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape};
-use crate::model::loss::Loss;
-use crate::model::losses::{self, logit_adjusted::Prior};
+use crate::model::losses::Loss;
 use crate::model::precision::Precision;
 use crate::model::text::TextTower;
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::model::{self, Model, ModelSpec};
 use crate::options::Chosen;
+use crate::run::Views;
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -82,16 +84,17 @@ pub enum Purpose {
     Train,
     /// A run that resumes: its head needs no first values.
     Resume,
-    /// Tensors that are trained: no training image is read.
+    /// Tensors that are trained: only images of the evaluation are read.
     Evaluate,
 }
 
 impl Purpose {
-    /// Images that will be read.
-    fn images(self) -> &'static [Images] {
+    /// Images that will be read, where `evaluated` are those that evaluations look at.
+    fn images(self, evaluated: Images) -> Vec<Images> {
         match self {
-            Self::Train | Self::Resume => &[Images::Training, Images::Test],
-            Self::Evaluate => &[Images::Test],
+            Self::Train | Self::Resume if evaluated == Images::Test => vec![Images::Training, Images::Test],
+            Self::Train | Self::Resume => vec![Images::Training],
+            Self::Evaluate => vec![evaluated],
         }
     }
 }
@@ -107,7 +110,8 @@ impl Session {
         let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
         same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
-        let bad_images = look_for_files(&config, &data, purpose.images(), rank)?;
+        let wanted = purpose.images(views::images(config.eval.split));
+        let bad_images = look_for_files(&config, &data, &wanted, rank)?;
         rank.begin("init");
         let DataSet { class_names, train, test, findings } = data;
         let mut notes = report(findings, rank);
@@ -115,6 +119,9 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
+        if purpose != Purpose::Evaluate {
+            notes.extend(loss::absent_note(&config, &order));
+        }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
@@ -201,20 +208,29 @@ impl Session {
     }
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
-    pub fn loss(&self, epoch: u64) -> Loss {
-        let frequencies = |prior| match prior {
-            Prior::Sampler => self.order.distribution(epoch),
-            Prior::Counts => self.train_counts().into_iter().map(|n| n as f64).collect(),
-        };
-        let (kind, device) = (self.model.precision().parameters, self.model.device());
-        let site = losses::Site { frequencies: &frequencies, kind, device };
-        let make = self.config.loss.kind.method().make;
-        make(&self.config.methods, &site).of_classes(&self.model.classes())
+    pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
+        let place = (self.model.precision().parameters, self.model.device());
+        loss::of_epoch(&self.config, &self.order, epoch, place)
     }
 
-    /// The view of test images.
-    pub fn test_view(&self) -> View {
-        test_view(&self.config)
+    /// The images that evaluations look at, and which they are.
+    pub fn evaluated(&self) -> (&Arc<Split>, Images) {
+        let images = views::images(self.config.eval.split);
+        (if images == Images::Test { &self.test } else { &self.train }, images)
+    }
+
+    /// What evaluations see of an image.
+    pub fn eval_view(&self) -> View {
+        views::view(&self.config, self.patch())
+    }
+
+    /// The images and views of evaluations, in words.
+    pub fn views(&self) -> Views {
+        views::described(&self.config, self.patch())
+    }
+
+    fn patch(&self) -> u32 {
+        u32::try_from(self.model.tower().shape().patch).unwrap_or(u32::MAX)
     }
 
     /// The view of training images.

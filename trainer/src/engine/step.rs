@@ -1,11 +1,12 @@
 //! One optimiser step over a global batch, on one rank.
 
-use super::classifier::Classifier;
-use super::pass::Pass;
+use super::classifier::{Classifier, Objective, SampleLoss};
+use super::columns::Ahead;
+use super::pass::{Pass, Tape};
 use super::sgd::Sgd;
 use super::sync::{GradientSync, SyncOptions};
 use super::tree::ShardTree;
-use crate::model::loss::Loss;
+use crate::model::losses::{Columns, Loss};
 use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -32,6 +33,11 @@ impl Work {
     /// One shard, of a rank that nobody else waits for.
     pub fn alone(parts: Vec<MicroBatch>) -> Self {
         Self { passes: (1, parts.len().max(1)), shards: vec![parts] }
+    }
+
+    /// A micro-batch of a shard, if this rank has it and it has samples.
+    pub(super) fn part(&self, shard: usize, number: usize) -> Option<&MicroBatch> {
+        self.shards.get(shard)?.get(number).filter(|part| part.labels.numel() > 0)
     }
 }
 
@@ -112,7 +118,7 @@ pub struct Parts<'a> {
     /// From features to losses.
     pub classifier: &'a Classifier,
     /// The objective.
-    pub loss: Loss,
+    pub loss: Box<dyn Loss>,
     /// All ranks.
     pub group: Rc<dyn ProcessGroup>,
     /// How their gradients become one.
@@ -181,7 +187,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
-    pub fn set_loss(&mut self, loss: Loss) {
+    pub fn set_loss(&mut self, loss: Box<dyn Loss>) {
         self.parts.loss = loss;
     }
 
@@ -197,10 +203,12 @@ impl<'a> Stepper<'a> {
     ) -> Result<(Tensor, Tensor), CollectiveError> {
         let mut own = RowOf::new(self.parts.pass.model().device());
         let _ = self.parts.pass.model().trainables().gradient().zero_();
+        let Ahead { columns, mut tape } = Ahead::of(&self.parts, work)?;
         let passes = work.passes.1.max(1);
         for number in 0..passes {
-            let part = work.shards.first().and_then(|parts| parts.get(number));
-            self.pass(part, &mut own, Some(notice).filter(|_| number + 1 == passes))?;
+            let part = work.part(0, number);
+            let last = Some(notice).filter(|_| number + 1 == passes);
+            self.pass(part, (columns.as_ref(), tape.take()), &mut own, last)?;
         }
         self.sync.finish()?;
         let (scalars, pending) = self.row.take().unwrap_or_else(|| (own.close(notice), Pending::done()));
@@ -219,12 +227,13 @@ impl<'a> Stepper<'a> {
         let own = tree.of_rank(group.rank() as u64);
         let (mut rows, mut gradients) = (Vec::new(), Vec::new());
         let mut finite = Tensor::from(true);
+        let Ahead { columns, mut tape } = Ahead::of(&self.parts, work)?;
         for shard in 0..work.passes.0.max(tree.most() as usize) {
             let mut row = RowOf::new(model.device());
             let _ = gradient.zero_();
             for number in 0..work.passes.1.max(1) {
-                let part = work.shards.get(shard).and_then(|parts| parts.get(number));
-                self.pass(part, &mut row, None)?;
+                let part = work.part(shard, number);
+                self.pass(part, (columns.as_ref(), tape.take()), &mut row, None)?;
             }
             if (shard as u64) < own.end - own.start {
                 finite = finite.logical_and(&row.finite());
@@ -238,22 +247,25 @@ impl<'a> Stepper<'a> {
         Ok((tree.sum(rows, group.as_ref())?, finite))
     }
 
-    /// One micro-batch forward and backward, adding to the gradient and to `row`. With the last one of a step comes
-    /// the notice: then the row and the gradients travel as they are completed.
+    /// One micro-batch forward, unless that was done `ahead`, and backward, adding to the gradient and to `row`. With
+    /// the last one of a step comes the notice: then the row and the gradients travel as they are completed.
     fn pass(
         &mut self,
         part: Option<&MicroBatch>,
+        ahead: (Option<&Columns>, Option<Tape>),
         row: &mut RowOf,
         last: Option<Notice>,
     ) -> Result<(), CollectiveError> {
         let Parts { pass, classifier, loss, group, accumulation, .. } = &self.parts;
-        let part = part.filter(|part| part.labels.numel() > 0);
         let model = pass.model();
-        let tape = pass.forward(part.map(|part| &part.bytes))?;
+        let (columns, tape) = ahead;
+        let tape = tape.map_or_else(|| pass.forward(part.map(|part| &part.bytes)), Ok)?;
         let samples = tape.features().zip(part.map(|part| &part.labels));
         let mean = matches!(accumulation, Accumulation::Official { .. });
-        if let Some(found) = classifier.loss(model, samples, loss, mean)? {
-            row.add(&found.sum, found.normaliser, part.map_or(0, |part| part.labels.numel()), *accumulation);
+        if let Some(found) =
+            classifier.loss(model, samples, Objective { loss: loss.as_ref(), columns, mean })?
+        {
+            row.add(&found, part.map_or(0, |part| part.labels.numel()), *accumulation);
         }
         let sync = &mut self.sync;
         if let Some(notice) = last {
@@ -266,27 +278,27 @@ impl<'a> Stepper<'a> {
     }
 }
 
-/// A row of scalars in the making.
+/// A row of scalars in the making. What samples decide is on the device.
 struct RowOf {
     loss: Tensor,
-    normaliser: f64,
-    divisor: f64,
+    normaliser: Tensor,
+    divisor: Tensor,
     samples: usize,
 }
 
 impl RowOf {
     fn new(device: tch::Device) -> Self {
-        let loss = Tensor::zeros([1], (Kind::Double, device));
-        Self { loss, normaliser: 0.0, divisor: 0.0, samples: 0 }
+        let zero = || Tensor::zeros([1], (Kind::Double, device));
+        Self { loss: zero(), normaliser: zero(), divisor: zero(), samples: 0 }
     }
 
-    fn add(&mut self, sum: &Tensor, normaliser: f64, samples: usize, accumulation: Accumulation) {
-        let _ = self.loss.g_add_(&sum.to_kind(Kind::Double).view([1]));
-        self.normaliser += normaliser;
+    fn add(&mut self, found: &SampleLoss, samples: usize, accumulation: Accumulation) {
+        let _ = self.loss.g_add_(&found.sum.to_kind(Kind::Double).view([1]));
+        let _ = self.normaliser.g_add_(&found.normaliser.view([1]));
         self.samples += samples;
         self.divisor = match accumulation {
-            Accumulation::Exact => self.normaliser,
-            Accumulation::Official { micro_batches } => micro_batches as f64,
+            Accumulation::Exact => self.normaliser.shallow_clone(),
+            Accumulation::Official { micro_batches } => self.normaliser.full_like(micro_batches as f64),
         };
     }
 
@@ -296,15 +308,14 @@ impl RowOf {
 
     fn close(&self, notice: Notice) -> Tensor {
         let known = [
-            self.normaliser,
-            self.divisor,
             self.samples as f64,
             notice.bad_images as f64,
             flag(notice.failed),
             flag(notice.stop),
             flag(notice.save),
         ];
-        Tensor::cat(&[self.loss.shallow_clone(), Tensor::from_slice(&known).to_device(self.loss.device())], 0)
+        let known = Tensor::from_slice(&known).to_device(self.loss.device());
+        Tensor::cat(&[&self.loss, &self.normaliser, &self.divisor, &known], 0)
     }
 }
 

@@ -15,7 +15,7 @@ use super::step::{Notice, StepOutcome, Stepper};
 use crate::config::NonFinite;
 use crate::data::loader::{Batch, Loader};
 use crate::model::Model;
-use crate::model::loss::Loss;
+use crate::model::losses::Loss;
 use crate::run::{EpochRecord, EvalRecord, Record, Reporter, Request, StepRecord};
 use collectives::ReduceOp;
 use collectives::liveness::StepClock;
@@ -41,7 +41,7 @@ pub struct Training<'a, 'b> {
     /// What the frozen weights were at the start.
     pub frozen: &'a FrozenWeights,
     /// The objective of an epoch.
-    pub loss: &'a dyn Fn(u64) -> Loss,
+    pub loss: &'a dyn Fn(u64) -> Box<dyn Loss>,
     /// Checkpoints.
     pub saver: &'a mut Saver<'b>,
     /// Rank 0's files.

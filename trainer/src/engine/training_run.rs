@@ -3,7 +3,7 @@
 use super::bad_images::{BadImages, Limit};
 use super::classifier::Classifier;
 use super::contention::Contention;
-use super::evaluate::{Evaluated, Evaluation};
+use super::evaluate::{CropBatch, Evaluated, Evaluation};
 use super::experiment::Restored;
 use super::failure::{Failure, agreed};
 use super::feed::Plan;
@@ -23,7 +23,7 @@ use crate::config::{
 };
 use crate::data::loader::Loader;
 use crate::run::checkpoint::Reader;
-use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary};
+use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary, Views};
 use launcher::protocol::{Outcome, Phase};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct Trained {
 
 /// How a training run ended.
 pub enum Finish {
-    /// With the evaluation of the test set.
+    /// With the last evaluation.
     Evaluated(Evaluated),
     /// On request.
     Stopped(Request),
@@ -165,9 +165,8 @@ impl TrainingRun<'_> {
             let evaluated = evaluation(session, rank).run(rank, reporter, &mut progress.left_out_images)?;
             rank.begin("training");
             let summary = summarise(&evaluated, session)?;
-            let (split, seconds) = ("test".to_owned(), evaluated.seconds);
             let metric = best_metric(config.checkpoint.best, &summary);
-            Ok(Some((EvalRecord { epoch, step, split, summary, seconds }, metric)))
+            Ok(Some((eval_record(session, (epoch, step), summary, evaluated.seconds), metric)))
         })?;
         match end {
             End::Rollback => return Ok(TrainEnd::Rollback),
@@ -264,17 +263,32 @@ pub fn parts<'a>(session: &'a Session, rank: &Rank, classifier: &'a Classifier) 
     }
 }
 
-/// The evaluation of the test set that a session's configuration describes.
+/// The evaluation that a session's configuration describes.
 pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
+    let view = session.eval_view();
+    let (split, images) = session.evaluated();
+    let batch = CropBatch { crops: view.crops() as u64, at_once: session.config.eval.batch_size };
     Evaluation {
         pass: session.pass(),
-        classifier: session.classifier(rank, session.config.eval.batch_size),
-        loader: session.loader(session.test_view(), rank),
+        classifier: session.classifier(rank, batch.most()),
+        loader: session.loader(view, rank),
         limit: Limit::within(&session.config),
-        split: Arc::clone(&session.test),
+        split: Arc::clone(split),
+        images,
         classes: session.class_names.len(),
-        batch_size: session.config.eval.batch_size,
+        batch,
     }
+}
+
+/// The line of an evaluation after so many epochs and steps.
+pub fn eval_record(
+    session: &Session,
+    (epoch, step): (u64, u64),
+    summary: Summary,
+    seconds: f64,
+) -> EvalRecord {
+    let Views { split, crops, .. } = session.views();
+    EvalRecord { epoch, step, split, crops, summary, seconds }
 }
 
 /// Percentages from counts.

@@ -6,7 +6,6 @@ pub mod head;
 pub mod heads;
 pub mod layers;
 pub mod loading;
-pub mod loss;
 pub mod losses;
 pub mod pooling;
 pub mod precision;

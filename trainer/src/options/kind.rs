@@ -35,6 +35,11 @@ pub trait Kind: Sized {
         false
     }
 
+    /// What it is, for a range to stand after it; nothing where the range says that.
+    fn noun() -> &'static str {
+        ""
+    }
+
     /// What is accepted, as it stands after "expected".
     fn expected() -> String;
     /// The value, or nothing if it is not what is expected.
@@ -44,6 +49,10 @@ pub trait Kind: Sized {
 }
 
 impl Kind for u64 {
+    fn noun() -> &'static str {
+        "a whole number, "
+    }
+
     fn expected() -> String {
         "a whole number, 0 or more".to_owned()
     }
@@ -59,6 +68,10 @@ impl Kind for u64 {
 }
 
 impl Kind for u32 {
+    fn noun() -> &'static str {
+        "a whole number, "
+    }
+
     fn expected() -> String {
         format!("a whole number from 0 to {}", Self::MAX)
     }
@@ -73,6 +86,10 @@ impl Kind for u32 {
 }
 
 impl Kind for f64 {
+    fn noun() -> &'static str {
+        "a finite number, "
+    }
+
     fn expected() -> String {
         "a finite number".to_owned()
     }

@@ -1,7 +1,7 @@
 //! How options are declared: everything about an option stands beside its field, once.
 //!
-//! [`section!`] declares a struct whose fields are keys of one table of the configuration, each with its
-//! documentation, default, range, what it needs to have an effect, and whether a resumed run may change it. [`words!`]
+//! `section!` declares a struct whose fields are keys of one table of the configuration, each with its
+//! documentation, default, range, what it needs to have an effect, and whether a resumed run may change it. `words!`
 //! declares a choice of words. A [`Method`] is a tuner, loss, head or head start with the sections of its own options; a
 //! [`Registry`] lists all methods of a kind and is itself the choice of their words.
 //!

@@ -42,9 +42,9 @@ pub const fn holds(cause: &'static str, words: &'static str, test: fn(&Values) -
 }
 
 impl Needs {
-    /// The same, of so many options that it is documented once for all of them.
+    /// The same, but documentation says it elsewhere than beside the option.
     #[must_use]
-    pub const fn documented_once(self) -> Self {
+    pub const fn documented_elsewhere(self) -> Self {
         Self { is_documented: false, ..self }
     }
 
@@ -88,15 +88,16 @@ fn holds_a_word(value: &Value, words: &[&str]) -> bool {
     }
 }
 
-/// `key = "one"` or `"two"`, in code.
+/// `key = "one"`, `"two"` or `"three"`, in code.
 pub fn settings(key: &str, words: &[&str]) -> String {
-    let quoted: Vec<_> = words.iter().map(|word| render(&Value::String((*word).to_owned()))).collect();
-    let Some((last, others)) = quoted.split_last() else { return format!("`{key}`") };
-    match others.split_first() {
-        None => format!("`{key} = {last}`"),
-        Some((first, middle)) => {
-            let middle: String = middle.iter().map(|word| format!(", `{word}`")).collect();
-            format!("`{key} = {first}`{middle} or `{last}`")
-        }
+    let setting = |(place, word): (usize, &&str)| {
+        let word = render(&Value::String((*word).to_owned()));
+        if place == 0 { format!("`{key} = {word}`") } else { format!("`{word}`") }
+    };
+    let settings: Vec<_> = words.iter().enumerate().map(setting).collect();
+    match settings.split_last() {
+        None => format!("`{key}`"),
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
     }
 }

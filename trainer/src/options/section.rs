@@ -31,7 +31,9 @@ pub struct Key {
     pub default: fn() -> Value,
     /// The words it may hold, if it is a choice.
     pub words: fn() -> Vec<Word>,
-    /// What it accepts, in words.
+    /// What its type is called where a range follows.
+    pub noun: fn() -> &'static str,
+    /// What its type accepts, in words.
     pub expected: fn() -> String,
     /// The value as its type writes it, or none if its type does not take it.
     pub canonical: fn(&Value) -> Option<Value>,
@@ -78,7 +80,7 @@ pub enum OnResume {
     Free,
 }
 
-/// A struct whose fields are keys; made by [`section!`](super::section).
+/// A struct whose fields are keys; made by `section!`.
 pub trait Declared: Default {
     /// Name, documentation and keys.
     const SECTION: Section;
@@ -136,6 +138,7 @@ macro_rules! section {
                         $crate::options::Kind::write(&default)
                     },
                     words: <$Type as $crate::options::Kind>::words,
+                    noun: <$Type as $crate::options::Kind>::noun,
                     expected: <$Type as $crate::options::Kind>::expected,
                     canonical: |value| {
                         let value = <$Type as $crate::options::Kind>::read(value)?;

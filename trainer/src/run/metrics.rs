@@ -7,7 +7,7 @@
 //! The run reports what others do to the file and keeps writing: a file that was removed is brought back, and one that was
 //! changed or replaced is appended to. No run needs its metrics to be resumed.
 
-use super::{Claim, FolderId, RunError, Summary};
+use super::{Claim, FolderId, RunError, Summary, Views};
 use launcher::protocol::write_atomically;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{self, File};
@@ -69,13 +69,21 @@ pub struct EvalRecord {
     pub epoch: u64,
     /// Steps done.
     pub step: u64,
-    /// Which images, e.g. `test`.
+    /// Which images, as `eval.split` has it.
     pub split: String,
+    /// Which crops of them, as `eval.crops` has it.
+    #[serde(default = "centre")]
+    pub crops: String,
     /// Accuracy and its companions, as in `result.json`.
     #[serde(flatten)]
     pub summary: Summary,
     /// Seconds it took.
     pub seconds: f64,
+}
+
+/// What older lines do not say.
+fn centre() -> String {
+    Views::default().crops
 }
 
 /// The end of an epoch.

@@ -21,6 +21,7 @@ mod result;
 mod signals;
 mod summary;
 mod table;
+mod views;
 
 pub use again::resume_command;
 pub use claim::{Claim, FolderId};
@@ -34,4 +35,5 @@ pub use progress::{Output, Plan, Reporter, say};
 pub use result::{ClassResult, RunResult};
 pub use signals::{Request, Signals, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
-pub use table::{Look, comparison_table, print_comparison, print_result, result_table};
+pub use table::{Look, comparison_table, listing, print_comparison, print_result, result_table};
+pub use views::Views;

@@ -1,6 +1,6 @@
 //! `result.json`: the figures of a finished run, and what they were obtained with.
 
-use super::{ClassCounts, CountsError, RunError, Summary, json, percent};
+use super::{ClassCounts, CountsError, RunError, Summary, Views, json, percent};
 use launcher::protocol::{layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -30,6 +30,9 @@ pub struct RunResult {
     pub weights_fingerprint: String,
     /// Fingerprint of the frozen tensors as they were used, after the run.
     pub frozen_fingerprint: String,
+    /// Which images were evaluated, and in which views.
+    #[serde(default)]
+    pub evaluation: Views,
     /// Accuracy and its companions.
     #[serde(flatten)]
     pub summary: Summary,
@@ -41,9 +44,12 @@ pub struct RunResult {
     pub seconds: f64,
     /// Images that could not be read and were left out, of training and test together, each counted once.
     pub bad_images: u64,
+    /// Names of the classes of which no image was evaluated. They take part in no figure.
+    #[serde(default)]
+    pub absent_classes: Vec<String>,
     /// The classes, in label order.
     pub per_class: Vec<ClassResult>,
-    /// The predicted class of each test image, in the order of the test set, -1 for one left out; only when asked for.
+    /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only when asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<i64>>,
 }
@@ -55,11 +61,11 @@ pub struct ClassResult {
     pub name: String,
     /// Its training images.
     pub train_count: u64,
-    /// Its test images, but for those left out.
+    /// Those of its images that were evaluated, so without those left out.
     pub test_count: u64,
     /// Those of them that were recognised.
     pub correct: u64,
-    /// The same in percent; null without a test image.
+    /// The same in percent; null for an absent class.
     pub accuracy: Option<f64>,
 }
 
@@ -82,6 +88,11 @@ impl ClassResult {
             Self { name: name.clone(), train_count: *train, test_count, correct, accuracy }
         });
         Ok(rows.collect())
+    }
+
+    /// Names of those without an evaluated image.
+    pub fn absent(all: &[Self]) -> Vec<String> {
+        all.iter().filter(|class| class.test_count == 0).map(|class| class.name.clone()).collect()
     }
 }
 
@@ -132,11 +143,18 @@ pub(super) mod tests {
             filter: "bilinear".into(),
             weights_fingerprint: "0123abcd".into(),
             frozen_fingerprint: "4567cdef".into(),
+            evaluation: Views {
+                crops: "five".into(),
+                crops_per_image: 5,
+                expand: Some(6),
+                ..Views::default()
+            },
             summary: Summary::new(&counts, &train).unwrap(),
             trainable_parameters: 1_622_528,
             images_per_second: Some(1234.5),
             seconds: 61.25,
             bad_images: 0,
+            absent_classes: vec!["dog".into()],
             per_class: ClassResult::of_all(&names, &train, &counts).unwrap(),
             predictions: Some(vec![0, 0, 2, 0, 2]),
         }
@@ -159,6 +177,7 @@ pub(super) mod tests {
   "filter": "bilinear",
   "weights_fingerprint": "0123abcd",
   "frozen_fingerprint": "4567cdef",
+  "evaluation": {"split": "test", "crops": "five", "crops_per_image": 5, "expand": 6},
   "accuracy": 80.0,
   "many": 100.0,
   "medium": null,
@@ -174,6 +193,7 @@ pub(super) mod tests {
   "images_per_second": 1234.5,
   "seconds": 61.25,
   "bad_images": 0,
+  "absent_classes": ["dog"],
   "per_class": [
     {"name": "cat", "train_count": 500, "test_count": 2, "correct": 2, "accuracy": 100.0},
     {"name": "dog", "train_count": 50, "test_count": 0, "correct": 0, "accuracy": null},
@@ -187,6 +207,23 @@ pub(super) mod tests {
         assert!((geometric - 81.649_658_092_772_6).abs() < 1e-12, "{geometric}");
         assert_eq!(text, expected.replace("GEOMETRIC", &geometric.to_string()));
         assert_eq!(RunResult::read(folder.path()).unwrap(), result);
+    }
+
+    #[test]
+    fn a_class_that_was_not_evaluated_is_absent() {
+        let result = example();
+        assert_eq!(ClassResult::absent(&result.per_class), result.absent_classes);
+        assert_eq!(ClassResult::absent(&result.per_class[..1]), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_result_of_an_older_version_is_of_centre_crops() {
+        let mut value = serde_json::to_value(example()).unwrap();
+        for key in ["evaluation", "absent_classes"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        let result: RunResult = serde_json::from_value(value).unwrap();
+        assert_eq!(result.evaluation, Views::default());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle,
 use launcher::terminal::{OutputError, Reader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
+/// Absent classes that a table names.
+const MOST_SHOWN: usize = 3;
+
 /// How a table is drawn. Boldness says nothing that the words do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -46,7 +49,7 @@ pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<Reader, 
     print_as_is(comparison_table(results, Look::of_stdout()))
 }
 
-/// The figures of one run, one a line.
+/// The figures of one run, one a line, between what was evaluated and what was absent.
 pub fn result_table(result: &RunResult, look: Look) -> String {
     let summary = &result.summary;
     let title = format!(
@@ -57,16 +60,20 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
         result.seed,
         ranks(result.world_size)
     );
-    let with_unit = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.2} %"));
+    let or =
+        |value: Option<f64>, none: &str| value.map_or_else(|| none.into(), |value| format!("{value:.2} %"));
+    let with_unit = |value| or(value, "-");
+    let of_group = |value| or(value, "no class");
+    let recognised = format!("recognised {} images", result.evaluation.images());
     let mut rows = vec![
         ("overall", with_unit(summary.accuracy)),
-        ("many (> 100 training images)", with_unit(summary.many)),
-        ("medium (20 to 100)", with_unit(summary.medium)),
-        ("few (< 20)", with_unit(summary.few)),
+        ("many (> 100 training images)", of_group(summary.many)),
+        ("medium (20 to 100)", of_group(summary.medium)),
+        ("few (< 20)", of_group(summary.few)),
         ("mean of the classes", with_unit(summary.mean_class_accuracy)),
         ("worst class", with_unit(summary.worst_class)),
         ("macro F1", with_unit(summary.macro_f1)),
-        ("recognised test images", format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
+        (&recognised, format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
         ("trainable parameters", grouped(result.trainable_parameters)),
         (
             "training images a second",
@@ -81,7 +88,8 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
     for (name, value) in rows {
         table.add_row([name, value.as_str()]);
     }
-    format!("{}\n{}", escaped_line(&title), drawn(&mut table, &[], look))
+    let (title, table) = (escaped_line(&title), drawn(&mut table, &[], |at| at == 0, look));
+    format!("{title}\n{}\n{table}{}", result.evaluation, absent(&result.absent_classes))
 }
 
 /// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
@@ -92,7 +100,17 @@ pub fn comparison_table(results: &[RunResult], look: Look) -> String {
         let cell = |column: &&Column| escaped_line(&(column.value)(result)).into_owned();
         table.add_row(columns.iter().map(cell));
     }
-    drawn(&mut table, &columns.iter().map(|column| column.header).collect::<Vec<_>>(), look)
+    let headers = columns.iter().map(|column| column.header).collect::<Vec<_>>();
+    drawn(&mut table, &headers, |at| headers.get(at).is_some_and(|header| WORDS.contains(header)), look)
+}
+
+/// Names with what they are, one a line.
+pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, look: Look) -> String {
+    let mut table = Table::new();
+    for row in rows {
+        table.add_row(row.map(|cell| escaped_line(&cell).into_owned()));
+    }
+    drawn(&mut table, &headers, |_| true, look)
 }
 
 struct Column {
@@ -127,10 +145,11 @@ const COLUMNS: [Column; 11] = [
     Column { header: "seconds", only_if_different: false, value: |result| format!("{:.1}", result.seconds) },
 ];
 
-/// Columns that hold words; all others hold numbers and are aligned to the right.
+/// Columns of a comparison that hold words.
 const WORDS: [&str; 3] = ["method", "data", "model"];
 
-fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
+/// The table as text. Columns of words are aligned to the left, those of numbers to the right.
+fn drawn(table: &mut Table, headers: &[&str], holds_words: impl Fn(usize) -> bool, look: Look) -> String {
     // Lines above and below only: a line between any two rows of figures would make them harder to compare.
     let line = LineStyle::none().fill('\u{2500}').junction('\u{2500}');
     let lines = TableStyle::new().top_border(line).header_separator(line).bottom_border(line);
@@ -146,13 +165,25 @@ fn drawn(table: &mut Table, headers: &[&str], look: Look) -> String {
     }
     table.discover_columns();
     for (at, column) in table.column_iter_mut().enumerate() {
-        let words = headers.get(at).map_or(at == 0, |header| WORDS.contains(header));
-        column.set_cell_alignment(if words { CellAlignment::Left } else { CellAlignment::Right });
+        column.set_cell_alignment(if holds_words(at) { CellAlignment::Left } else { CellAlignment::Right });
         column.set_padding((if at == 0 { 0 } else { 2 }, 0));
     }
     let mut text = table.trim_fmt();
     text.push('\n');
     text
+}
+
+/// A line on classes of which no image was evaluated, if there are any: how many, and the first of them.
+fn absent(classes: &[String]) -> String {
+    let classes_are = match classes.len() {
+        0 => return String::new(),
+        1 => "1 class".to_owned(),
+        count => format!("{} classes", grouped(count as u64)),
+    };
+    let shown: Vec<&str> = classes.iter().take(MOST_SHOWN).map(String::as_str).collect();
+    let more = if classes.len() > MOST_SHOWN { ", ..." } else { "" };
+    let text = format!("{classes_are} absent, in no figure: {}{more}", shown.join(", "));
+    format!("{}\n", escaped_line(&text))
 }
 
 /// Two decimals, as papers print them; a dash where there is no figure.
@@ -191,24 +222,32 @@ mod tests {
         let mut result = example();
         let expected = [
             "lift on demo with demo, seed 7, 2 ranks",
-            "overall                         80.00 %",
-            "many (> 100 training images)   100.00 %",
-            "medium (20 to 100)                    -",
-            "few (< 20)                      66.67 %",
-            "mean of the classes             83.33 %",
-            "worst class                     66.67 %",
-            "macro F1                        80.00 %",
-            "recognised test images           4 of 5",
-            "trainable parameters          1,622,528",
-            "training images a second         1234.5",
-            "seconds                            61.2",
+            "test images, 5 crops, expand 6",
+            "overall                          80.00 %",
+            "many (> 100 training images)    100.00 %",
+            "medium (20 to 100)              no class",
+            "few (< 20)                       66.67 %",
+            "mean of the classes              83.33 %",
+            "worst class                      66.67 %",
+            "macro F1                         80.00 %",
+            "recognised test images            4 of 5",
+            "trainable parameters           1,622,528",
+            "training images a second          1234.5",
+            "seconds                             61.2",
+            "1 class absent, in no figure: dog",
         ];
         assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
         result.bad_images = 3;
         result.world_size = 1;
+        result.evaluation.split = "train".into();
+        result.absent_classes = ["a", "b\n", "c", "d"].map(String::from).to_vec();
         let text = result_table(&result, Look::PLAIN);
         assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
-        assert!(text.ends_with("unreadable images left out            3\n"), "{text}");
+        assert!(text.contains("\nunreadable images left out             3\n"), "{text}");
+        assert!(text.contains("\nrecognised training images "), "{text}");
+        assert!(text.ends_with("\n4 classes absent, in no figure: a, b\\n, c, ...\n"), "{text}");
+        result.absent_classes.clear();
+        assert!(!result_table(&result, Look::PLAIN).contains("absent"));
     }
 
     #[test]
@@ -238,6 +277,19 @@ mod tests {
             "lift    cifar100_ir100      1    80.00  100.00       -  66.67             1,622,528     61.2",
         ];
         assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
+    }
+
+    #[test]
+    fn names_are_listed_with_what_they_are() {
+        let rows = || {
+            [["lift", "LIFT."], ["zero_shot", "Nothing\u{1b} is trained."]].map(|row| row.map(str::to_owned))
+        };
+        let expected =
+            ["methods    --method NAME", "lift       LIFT.", "zero_shot  Nothing\\u{1b} is trained."];
+        let headers = ["methods", "--method NAME"];
+        assert_eq!(lines(&listing(headers, rows(), Look::PLAIN)), expected);
+        assert!(listing(headers, rows(), Look::of(true, false)).contains('\u{1b}'));
+        assert!(!listing(headers, rows(), Look::of(true, true)).contains('\u{1b}'));
     }
 
     #[test]

@@ -70,8 +70,6 @@ pub struct MismatchError {
     pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
     /// With an element that is infinite or not a number.
     pub not_finite: Vec<String>,
-    /// Whether the left-over names are the missing ones but for a part `module.`.
-    pub module_prefix: bool,
 }
 
 /// Compares names, shapes and finiteness. Element types are free: checkpoints may be saved in half.
@@ -97,20 +95,7 @@ pub fn match_exact(
             error.not_finite.push(name.clone());
         }
     }
-    error.module_prefix = !error.left_over.is_empty()
-        && error
-            .left_over
-            .iter()
-            .all(|(name, _)| without_module(name).is_some_and(|n| expected.contains_key(&n)));
     if error == MismatchError::default() { Ok(()) } else { Err(error) }
-}
-
-/// `tuner.module.x` as `tuner.x`, if there is such a part.
-fn without_module(name: &str) -> Option<String> {
-    match name.strip_prefix("module.") {
-        Some(rest) => Some(rest.to_owned()),
-        None => name.contains(".module.").then(|| name.replacen(".module.", ".", 1)),
-    }
 }
 
 impl fmt::Display for MismatchError {
@@ -134,13 +119,6 @@ impl fmt::Display for MismatchError {
         list(f, &self.not_finite, |f, name| {
             write!(f, "not finite: `{name}` holds a value that is infinite or not a number")
         })?;
-        if self.module_prefix {
-            write!(
-                f,
-                "\n  the names carry `module.`, the mark of a model wrapped for several GPUs: \
-                 save the inner model (`model.module.state_dict()`) or take that part out of the names"
-            )?;
-        }
         Ok(())
     }
 }
@@ -208,19 +186,6 @@ mod tests {
         let text = match_exact(&expected, &BTreeMap::new()).expect_err("all are missing").to_string();
         assert!(text.ends_with("missing: `t07` [1]\n  ... and 3 more"), "{text}");
         assert_eq!(text.lines().count(), 10);
-    }
-
-    #[test]
-    fn a_module_prefix_is_recognised() {
-        let expected = shapes(&[("tuner.a", &[1]), ("head.weight", &[2])]);
-        for prefixed in [["tuner.module.a", "head.module.weight"], ["module.tuner.a", "module.head.weight"]] {
-            let found = tensors(&[(prefixed[0], &[1]), (prefixed[1], &[2])]);
-            let error = match_exact(&expected, &found).expect_err("the names differ");
-            assert!(error.module_prefix);
-            assert!(error.to_string().contains("take that part out of the names"));
-        }
-        let other = match_exact(&expected, &tensors(&[("tuner.module.z", &[1])])).expect_err("other names");
-        assert!(!other.module_prefix);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod form;
 pub mod host_tensor;
 mod layout;
 mod named;
+pub mod official;
 mod open;
 pub mod pickle;
 pub mod safetensors_map;

@@ -12,12 +12,14 @@
 mod error;
 mod objects;
 mod value;
+mod writer;
 
 pub use self::error::PickleError;
 use self::error::opcode_name;
 pub(super) use self::error::printable;
 use self::value::Global;
 pub use self::value::{Allowed, ObjectId, StorageRef, TensorRef, Value};
+pub use self::writer::{Unwritable, write_tables};
 use std::collections::HashMap;
 
 /// Longest program read. A tensor takes about 100 bytes, so this is some 20,000 tensors.

@@ -10,11 +10,13 @@ mod listing;
 mod old;
 mod stored;
 mod view;
+mod writer;
 
 pub use self::error::{CheckpointError, CheckpointProblem};
 use self::listing::Listing;
 pub use self::stored::{Stored, StoredTensor, stored_tensors};
 use self::view::{check_view, gather, is_whole, item_bytes};
+pub use self::writer::{Table, WriteError, write_archive};
 use super::form::{FIRST_BYTES, Foreign, Form};
 use super::host_tensor::HostTensor;
 use super::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef, printable};

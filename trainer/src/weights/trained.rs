@@ -3,9 +3,11 @@
 use super::dtype::DType;
 use super::host_tensor::{HostTensor, MismatchError, match_exact};
 use super::named::{copy_bytes, kind_of};
-use super::safetensors_map::{MapError, MappedWeights};
+use super::official::{Contents, Options, UnequalError, aliases, merge_aliases};
+use super::safetensors_map::{MapError, MappedWeights, RawTensor};
 use super::torch_archive::{CheckpointError, read_checkpoint};
 use crate::model::trainables::Trainables;
+use crate::model::tuners::masked::MASK_PREFIX;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
@@ -30,12 +32,64 @@ pub enum TrainedError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// Other names or shapes than the model's.
-    #[error("{file}: {mismatch}\nThe file belongs to another --method, --model or --data, or is damaged")]
+    #[error(
+        "{file}: {mismatch}\nThe file belongs to another --method, --model or --data, or is damaged: {contents}"
+    )]
     Mismatch {
         /// The file.
         file: String,
         /// The differences.
         mismatch: Box<MismatchError>,
+        /// What it holds.
+        contents: Box<Contents>,
+    },
+    /// Trained with other tuners or another kind of head than the configuration's.
+    #[error("{file}: does not fit {options}: {contents}")]
+    Options {
+        /// The file.
+        file: String,
+        /// What the configuration asks for.
+        options: Box<Options>,
+        /// What it holds.
+        contents: Box<Contents>,
+    },
+    /// A tensor with several names has several values.
+    #[error("{file}: {unequal}")]
+    Unequal {
+        /// The file.
+        file: String,
+        /// Which.
+        unequal: UnequalError,
+    },
+    /// One name with and without the mark of a model wrapped for several GPUs.
+    #[error(
+        "{file}: tensor `{tensor}` is there twice, with `module.` in its name and without; the file is damaged"
+    )]
+    Twice {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+    },
+    /// Tensors of the other official code.
+    #[error(
+        "{file}: this is a checkpoint of LIFT+ (tensor `{tensor}`), which is not read; give one of LIFT, or a final.safetensors"
+    )]
+    LiftPlus {
+        /// The file.
+        file: String,
+        /// One of them.
+        tensor: String,
+    },
+    /// Trained at other elements of the layers.
+    #[error(
+        "{file}: was trained at other elements of the layers than this configuration chooses (`{mask}`); set tuner.mask_seed and tuner.mask_ratio as they were"
+    )]
+    Mask {
+        /// The file.
+        file: String,
+        /// The first mask that differs.
+        mask: String,
     },
     /// Trained on another backbone.
     #[error(
@@ -74,26 +128,48 @@ pub enum TrainedError {
 pub struct TrainedFile {
     file: String,
     tensors: BTreeMap<String, HostTensor>,
+    /// What belongs to the tensors and is not trained: which elements a mask chose.
+    masks: BTreeMap<String, HostTensor>,
     metadata: BTreeMap<String, String>,
 }
 
 impl TrainedFile {
     /// Reads a safetensors file, or the zip archive that `torch.save` writes; which of them, the first
-    /// bytes tell.
+    /// bytes tell. Of a tensor with several names the first is kept, and `module.` is taken out of the names.
     pub fn read(path: &Path) -> Result<Self, TrainedError> {
         let file = path.display().to_string();
-        if !looks_like_safetensors(path) {
-            let checkpoint = read_checkpoint(path)?;
-            return Ok(Self { file, tensors: checkpoint.tensors, metadata: BTreeMap::new() });
+        let (mut tensors, metadata) = read_tensors(path)?;
+        let masks = tensors.extract_if(.., |name, _| name.starts_with(MASK_PREFIX)).collect();
+        if let Some(tensor) = tensors.keys().find(|name| is_of_lift_plus(name)) {
+            return Err(TrainedError::LiftPlus { file, tensor: tensor.clone() });
         }
-        let mapped = MappedWeights::open(path)?;
-        let host = |(name, raw): (&str, super::safetensors_map::RawTensor<'_>)| {
-            let tensor =
-                HostTensor { dtype: raw.dtype, shape: raw.shape.to_vec(), bytes: raw.bytes.to_vec() };
-            (name.to_owned(), tensor)
-        };
-        let tensors = mapped.tensors().map(host).collect();
-        Ok(Self { file, tensors, metadata: mapped.metadata().clone() })
+        let mut tensors =
+            unwrapped(tensors).map_err(|tensor| TrainedError::Twice { file: file.clone(), tensor })?;
+        let further = aliases(shapes(&tensors));
+        merge_aliases(&mut tensors, further)
+            .map_err(|unequal| TrainedError::Unequal { file: file.clone(), unequal })?;
+        Ok(Self { file, tensors, masks, metadata })
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, HostTensor> {
+        &self.tensors
+    }
+
+    /// What names and shapes say about the options it was trained with.
+    pub fn contents(&self) -> Contents {
+        Contents::of(shapes(&self.tensors))
+    }
+
+    /// Refuses tensors of other tuners or of another kind of head than `options` ask for, before there is a model to
+    /// compare them with.
+    pub fn check_options(&self, options: Options) -> Result<(), TrainedError> {
+        let contents = self.contents();
+        if contents.fits(&options) {
+            return Ok(());
+        }
+        let (options, contents) = (Box::new(options), Box::new(contents));
+        Err(TrainedError::Options { file: self.file.clone(), options, contents })
     }
 
     /// What the file says under a key such as [`FINGERPRINT_KEY`].
@@ -106,13 +182,22 @@ impl TrainedFile {
         self.metadata.contains_key(FINGERPRINT_KEY)
     }
 
-    /// Puts the values into `trainables`, all or none: every name and every shape has to match.
-    pub fn load_into(&self, trainables: &Trainables, fingerprint: Option<&str>) -> Result<(), TrainedError> {
+    /// Puts the values into `trainables`, all or none: every name and every shape has to match, and the masks, where the
+    /// file holds them, those of the model.
+    pub fn load_into(
+        &self,
+        trainables: &Trainables,
+        masks: &[(String, Tensor)],
+        fingerprint: Option<&str>,
+    ) -> Result<(), TrainedError> {
         let shapes = trainables
             .shapes()
             .map(|(name, shape)| (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>()));
-        let mismatch =
-            |mismatch| TrainedError::Mismatch { file: self.file.clone(), mismatch: Box::new(mismatch) };
+        let mismatch = |mismatch| TrainedError::Mismatch {
+            file: self.file.clone(),
+            mismatch: Box::new(mismatch),
+            contents: Box::new(self.contents()),
+        };
         match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
         if let (Some(expected), Some(found)) = (self.says(FINGERPRINT_KEY), fingerprint)
             && expected != found
@@ -120,6 +205,7 @@ impl TrainedFile {
             let (expected, found) = (expected.to_owned(), found.to_owned());
             return Err(TrainedError::Backbone { file: self.file.clone(), expected, found });
         }
+        self.compare_masks(masks)?;
         let values: Vec<Tensor> =
             self.tensors.iter().map(|(name, host)| self.tensor(name, host)).collect::<Result<_, _>>()?;
         for (name, value) in self.tensors.keys().zip(&values) {
@@ -127,6 +213,19 @@ impl TrainedFile {
             let _ = trainables.set(name, value);
         }
         Ok(())
+    }
+
+    /// Refuses values that were trained at other elements. Official checkpoints do not say at which.
+    fn compare_masks(&self, masks: &[(String, Tensor)]) -> Result<(), TrainedError> {
+        let differs = |(name, mask): &&(String, Tensor)| {
+            let mut bytes = Vec::new();
+            copy_bytes(mask, &mut bytes);
+            self.masks.get(name).is_some_and(|theirs| theirs.bytes != bytes)
+        };
+        match masks.iter().find(differs) {
+            Some((mask, _)) => Err(TrainedError::Mask { file: self.file.clone(), mask: mask.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn tensor(&self, name: &str, host: &HostTensor) -> Result<Tensor, TrainedError> {
@@ -144,6 +243,46 @@ impl TrainedFile {
     }
 }
 
+type Tensors = BTreeMap<String, HostTensor>;
+
+fn read_tensors(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), TrainedError> {
+    if !looks_like_safetensors(path) {
+        return Ok((read_checkpoint(path)?.tensors, BTreeMap::new()));
+    }
+    let mapped = MappedWeights::open(path)?;
+    let host = |(name, raw): (&str, RawTensor<'_>)| {
+        let tensor = HostTensor { dtype: raw.dtype, shape: raw.shape.to_vec(), bytes: raw.bytes.to_vec() };
+        (name.to_owned(), tensor)
+    };
+    Ok((mapped.tensors().map(host).collect(), mapped.metadata().clone()))
+}
+
+fn shapes(tensors: &Tensors) -> impl Iterator<Item = (&str, &[usize])> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+}
+
+/// LIFT+ has the towers' names inside its tuner, and its classifier too.
+fn is_of_lift_plus(name: &str) -> bool {
+    let towers = ["tuner.image_encoder.", "tuner.text_encoder.", "tuner.classifier."];
+    towers.iter().any(|tower| name.starts_with(tower))
+}
+
+/// The tensors without the mark of a model that was wrapped for several GPUs, which the official code takes off when
+/// it saves; or a name that is there twice then.
+fn unwrapped(tensors: Tensors) -> Result<Tensors, String> {
+    let mut unwrapped = Tensors::new();
+    for (name, tensor) in tensors {
+        let own = ["tuner.", "head."].into_iter().find_map(|table| {
+            name.strip_prefix(table)?.strip_prefix("module.").map(|key| format!("{table}{key}"))
+        });
+        let name = own.unwrap_or(name);
+        if unwrapped.insert(name.clone(), tensor).is_some() {
+            return Err(name);
+        }
+    }
+    Ok(unwrapped)
+}
+
 /// A safetensors file starts with the length of its header and an opening brace.
 fn looks_like_safetensors(path: &Path) -> bool {
     let mut start = [0; 9];
@@ -151,7 +290,7 @@ fn looks_like_safetensors(path: &Path) -> bool {
     read.is_ok() && start[8] == b'{'
 }
 
-/// Writes tensors under their names, in `kind`, beside and then in place.
+/// Writes tensors under their names, in `kind`, beside and then in place. Masks are whole numbers, and stay so.
 pub fn write(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -159,18 +298,19 @@ pub fn write(
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainedError> {
     let failed = |reason: String| TrainedError::Write { file: path.display().to_string(), reason };
-    let dtype = dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
-    let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let mut bytes = Vec::new();
-            copy_bytes(&tensor.to_kind(kind), &mut bytes);
-            (name.as_str(), tensor.size().iter().map(|&n| n as usize).collect(), bytes)
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (*name, view)));
+    let of_tensor = |(name, tensor): &(String, Tensor)| {
+        let kind = if tensor.kind() == Kind::Int64 { Kind::Int64 } else { kind };
+        let dtype =
+            dtype_of(kind).ok_or_else(|| failed(format!("tensors of kind {kind:?} are not written")))?;
+        let mut bytes = Vec::new();
+        copy_bytes(&tensor.to_kind(kind), &mut bytes);
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        Ok((name.clone(), dtype, shape, bytes))
+    };
+    let tensors = tensors.iter().map(of_tensor).collect::<Result<Vec<_>, TrainedError>>()?;
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| failed(e.to_string()))?;
     let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
         .map_err(|e| failed(e.to_string()))?;
@@ -194,6 +334,80 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
         Kind::Half => Some(Dtype::F16),
         Kind::Float => Some(Dtype::F32),
         Kind::Double => Some(Dtype::F64),
+        Kind::Int64 => Some(Dtype::I64),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trainables::{Init, ParameterSpec};
+    use tch::Device;
+
+    /// A file of tensors of one value each; `shape` is that of all of them.
+    fn file(folder: &Path, tensors: &[(&str, f32)], shape: &[i64]) -> std::path::PathBuf {
+        let path = folder.join("checkpoint.safetensors");
+        let filled = |value| Tensor::full(shape, f64::from(value), (Kind::Float, Device::Cpu));
+        let tensors: Vec<_> = tensors.iter().map(|&(name, value)| (name.to_owned(), filled(value))).collect();
+        write(&path, &tensors, Kind::Float, BTreeMap::new()).unwrap();
+        path
+    }
+
+    fn names(path: &Path) -> Result<Vec<String>, String> {
+        let file = TrainedFile::read(path).map_err(|error| error.to_string())?;
+        Ok(file.tensors().keys().cloned().collect())
+    }
+
+    #[test]
+    fn the_mark_of_a_wrapped_model_is_taken_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let wrapped =
+            [("tuner.module.bias_tuned.0", 1.0), ("head.module.weight", 2.0), ("tuner.a.module.b", 3.0)];
+        let path = file(folder.path(), &wrapped, &[2]);
+        assert_eq!(names(&path).unwrap(), ["head.weight", "tuner.a.module.b", "tuner.bias_tuned.0"]);
+        let path = file(folder.path(), &[("head.module.weight", 2.0), ("head.weight", 2.0)], &[2]);
+        let error = names(&path).expect_err("one name twice");
+        assert!(error.contains("`head.weight` is there twice"), "{error}");
+    }
+
+    #[test]
+    fn names_of_one_tensor_have_one_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let both = |bias: f32| {
+            let tensors =
+                [("tuner.bias_tuned.0", 1.0), ("tuner.bias_tuned.1", 1.0), ("tuner.ln_tuned.0.weight", 5.0)];
+            let tensors = [tensors.as_slice(), &[("tuner.ln_tuned.0.bias", bias)]].concat();
+            names(&file(folder.path(), &tensors, &[2]))
+        };
+        let kept = ["tuner.bias_tuned.0", "tuner.bias_tuned.1", "tuner.ln_tuned.0.weight"];
+        assert_eq!(both(1.0).unwrap(), kept);
+        let error = both(2.0).expect_err("two values");
+        assert!(error.contains("`tuner.ln_tuned.0.bias` and `tuner.bias_tuned.0` are one tensor"), "{error}");
+        assert!(error.contains("checkpoint.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn lift_plus_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in
+            ["tuner.image_encoder.blocks.0.prompt", "tuner.text_encoder.ctx", "tuner.classifier.weight"]
+        {
+            let error = names(&file(folder.path(), &[(name, 1.0)], &[2])).expect_err(name);
+            assert!(error.contains("a checkpoint of LIFT+") && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_width_that_differs_is_refused_with_the_option_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let lora = [("tuner.lora_list.0.q.lora_A", 1.0)];
+        let path = file(folder.path(), &lora, &[128, 8]);
+        let spec = ParameterSpec::new(lora[0].0.to_owned(), &[128, 4], Init::Zeros);
+        let trainables = Trainables::new(vec![spec], Kind::Float, Device::Cpu, 0);
+        let error =
+            TrainedFile::read(&path).unwrap().load_into(&trainables, &[], None).unwrap_err().to_string();
+        assert!(error.contains("is [128, 8], expected [128, 4]"), "{error}");
+        assert!(error.contains("'tuner.kinds=[\"lora\"]' --set tuner.adapter_dim=8"), "{error}");
     }
 }

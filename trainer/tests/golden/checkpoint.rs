@@ -1,34 +1,109 @@
 //! Official checkpoints: loaded exactly, or refused by name.
 
-use crate::case::{Case, PRECISIONS, cases};
+use crate::case::{Case, PRECISIONS, cases, roots};
 use crate::peft::model;
+use serde_json::Value;
 use std::path::Path;
 use tch::no_grad;
+use trainer::weights::official::{HeadTensors, Options, aliases, write_checkpoint};
+use trainer::weights::torch_archive::read_archive;
 use trainer::weights::trained::TrainedFile;
 
 #[test]
 fn golden_checkpoint() {
     for case in cases("checkpoint") {
+        let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
         for (precision, tolerance) in PRECISIONS {
-            let model = model(&with_trainables(&case), precision);
-            let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
-            file.load_into(model.trainables(), None).unwrap();
+            let model = model(&with_trainables(&case, &file), precision);
+            file.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
             no_grad(|| case.compare("logits", &model.logits(&case.input("image_u8")), tolerance));
         }
     }
 }
 
-/// The case with its `contents` as the trainable tensors that other cases list.
-fn with_trainables(case: &Case) -> Case {
+/// The case with the tensors of its file as the trainable tensors that other cases list: each under one name, as models
+/// have them.
+fn with_trainables(case: &Case, file: &TrainedFile) -> Case {
     let mut manifest = case.manifest.clone();
-    let mut trainable = serde_json::Map::new();
-    for (table, contents) in manifest["contents"].as_object().unwrap() {
-        for (name, spec) in contents.as_object().unwrap() {
-            trainable.insert(format!("{table}.{name}"), spec.clone());
+    let specs = file.tensors().iter().map(|(name, tensor)| {
+        let spec = serde_json::json!({ "shape": tensor.shape, "dtype": tensor.dtype.to_string() });
+        (name.clone(), spec)
+    });
+    manifest["trainable"] = specs.collect::<serde_json::Map<_, _>>().into();
+    case.with_manifest(manifest)
+}
+
+/// Our words for the official code's switches.
+const KINDS: [(&str, &str); 13] = [
+    ("full_tuning", "full"),
+    ("bias_tuning", "bias"),
+    ("ln_tuning", "layer_norm"),
+    ("vpt_shallow", "vpt_shallow"),
+    ("vpt_deep", "vpt_deep"),
+    ("adapter", "adapter"),
+    ("adaptformer", "adaptformer"),
+    ("lora", "lora"),
+    ("lora_mlp", "lora_mlp"),
+    ("ssf_attn", "ssf_attn"),
+    ("ssf_mlp", "ssf_mlp"),
+    ("ssf_ln", "ssf_ln"),
+    ("mask", "masked"),
+];
+
+/// Our options for a case's official ones.
+fn options(config: &Value) -> Options {
+    let kinds = KINDS.iter().filter(|(switch, _)| config[switch] == true).map(|(_, kind)| (*kind).to_owned());
+    let (head_kind, head) = match config["classifier"].as_str() {
+        Some("LinearClassifier") => ("linear", HeadTensors::WeightAndBias),
+        _ => ("cosine", HeadTensors::Weight),
+    };
+    let widths = [("tuner.adapter_dim", "adapter_dim"), ("tuner.vpt_len", "vpt_len")];
+    let widths =
+        widths.into_iter().filter_map(|(ours, official)| Some((ours, config[official].as_u64()? as usize)));
+    Options { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head, widths: widths.collect() }
+}
+
+/// Every checkpoint of LIFT on a ViT, whether its tuner can be used here or not: read, recognised, and written again.
+#[test]
+fn golden_checkpoint_says_its_options_and_is_written_again() {
+    for folder in roots().iter().map(|root| root.join("checkpoint")).filter(|folder| folder.is_dir()) {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if !name.starts_with("lift-") || name.contains("-rn-") {
+                continue;
+            }
+            let manifest = std::fs::read_to_string(path.join("manifest.json")).unwrap();
+            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            let (config, file) = (&manifest["config"], path.join("checkpoint.pth.tar"));
+            let file = TrainedFile::read(&file).unwrap();
+            let (contents, options) = (file.contents(), options(config));
+            assert_eq!(contents.kinds, options.kinds, "{name}");
+            assert_eq!(contents.head, options.head, "{name}");
+            for (option, width) in &options.widths {
+                assert!(contents.options().contains(&format!("{option}={width}")), "{name}: {contents}");
+            }
+            written_again(&name, &file, &manifest);
+            file.check_options(options).unwrap();
         }
     }
-    manifest["trainable"] = trainable.into();
-    case.with_manifest(manifest)
+}
+
+/// All names of the official file are in ours, with the same values.
+fn written_again(name: &str, file: &TrainedFile, manifest: &Value) {
+    let shapes = file.tensors().iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
+    let bytes = write_checkpoint(file.tensors(), &aliases(shapes)).unwrap();
+    let found = read_archive(std::io::Cursor::new(&bytes)).unwrap().tensors;
+    let mut names: Vec<String> = Vec::new();
+    for (table, contents) in manifest["contents"].as_object().unwrap() {
+        names.extend(contents.as_object().unwrap().keys().map(|key| format!("{table}.{key}")));
+    }
+    names.sort();
+    assert!(found.keys().eq(&names), "{name}: {:?}", found.keys());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.pth.tar");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(TrainedFile::read(&path).unwrap().tensors(), file.tensors(), "{name}");
 }
 
 #[test]
@@ -37,11 +112,14 @@ fn golden_checkpoint_hostile() {
     for hostile in cases("checkpoint/hostile") {
         // A hostile file is a good one of its set, changed in one place.
         let good = good.iter().find(|good| good.root() == hostile.root()).unwrap();
-        let model = model(&with_trainables(good), PRECISIONS[1].0);
+        let file = TrainedFile::read(&good.folder().join("checkpoint.pth.tar")).unwrap();
+        let model = model(&with_trainables(good, &file), PRECISIONS[1].0);
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
-        let result = TrainedFile::read(&path).and_then(|file| file.load_into(model.trainables(), None));
-        if hostile.manifest["expect"] == "load" {
+        let result = TrainedFile::read(&path)
+            .and_then(|file| file.load_into(model.trainables(), &model.tuners().constants(), None));
+        // `module.` is taken off the names, as the official code does when it saves.
+        if hostile.manifest["expect"].as_str().unwrap().starts_with("load") {
             result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name));
         } else {
             let error = result.expect_err(&hostile.name).to_string();

@@ -1,6 +1,7 @@
 //! Which cases of the whole set are compared, and which are for later: nothing is left out in silence.
 
 use crate::case::roots;
+use crate::losses;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ pub fn covered(group: &str, name: &str) -> bool {
             (group.contains("plus-") && name.starts_with("adaptformer"))
                 || (!group.contains("plus-") && !name.contains("classifier"))
         }
-        "losses" => matches!(name.split('-').nth(1), Some("LA" | "CE")),
+        "losses" => name.split('-').nth(1).is_some_and(|official| losses::method(official).is_some()),
         "classifiers" => name.contains("CosineClassifier"),
         "init" => name.ends_with("-vit-text-default") || name.ends_with("-vit-class_mean"),
         "train" => {
@@ -20,10 +21,9 @@ pub fn covered(group: &str, name: &str) -> bool {
                 || !(name.starts_with("plus-") || name.contains("-rn-") || name.contains("linear"))
         }
         "samplers" => !name.contains("ReSampler"),
-        "eval" => !name.contains("-tte-"),
         "images" | "images/golden" => !name.starts_with("plus-mda"),
         "checkpoint" => name == "lift-clip-vit-adaptformer",
-        "tokenizer" | "checkpoint/hostile" => true,
+        "eval" | "tokenizer" | "checkpoint/hostile" => true,
         _ => false,
     }
 }

@@ -1,8 +1,46 @@
-//! Loss values and their gradients.
+//! Loss values and their gradients: every loss of the list, by its official name.
 
-use crate::case::{PRECISIONS, cases};
-use tch::Kind;
-use trainer::model::loss::Loss;
+use crate::case::{Case, PRECISIONS, cases};
+use serde_json::Value;
+use tch::{Device, Kind};
+use trainer::model::losses::{
+    Frequencies, Loss, Losses, Make, Site, class_balanced, focal, lade, ldam, logit_adjusted, reweighted,
+};
+use trainer::options::{Method, Registry, Values};
+
+/// The loss of this official name.
+pub fn method(official: &str) -> Option<&'static Method<Make>> {
+    Losses::METHODS.iter().find(|method| method.official.contains(&official)).copied()
+}
+
+/// The loss that a case's configuration names, for these counts of training images.
+pub fn loss(case: &Case, counts: &[f64], kind: Kind) -> Box<dyn Loss> {
+    let config = case.config();
+    let official = config["loss_type"].as_str().unwrap();
+    let method = method(official).unwrap_or_else(|| panic!("{}: loss {official}", case.name));
+    let frequencies = &|_| Frequencies::new(counts);
+    (method.make)(&options(config), &Site { frequencies, kind, device: Device::Cpu })
+}
+
+/// Options by the names of the official code, which gives LDAM the scale of the head.
+fn options(config: &Value) -> Values {
+    let named = &config["loss_options"];
+    let option = |name: &str, default: f64| named[name].as_f64().unwrap_or(default);
+    let scale = config["scale"].as_f64().or(config["classifier_scale"].as_f64()).unwrap_or(30.0);
+    let known = ["gamma", "max_m", "s", "beta", "exp_scale", "tau", "remine_lambda", "estim_loss_weight"];
+    for name in named.as_object().into_iter().flatten().map(|(name, _)| name) {
+        assert!(known.contains(&name.as_str()), "loss option {name}");
+    }
+    let mut values = Values::default();
+    values.put_all(&focal::Options { gamma: option("gamma", 2.0) });
+    values.put_all(&ldam::Options { max_margin: option("max_m", 0.5), scale: option("s", scale) });
+    values.put_all(&class_balanced::Options { beta: option("beta", 0.9999) });
+    values.put_all(&reweighted::Options { exponent: option("exp_scale", 1.0) });
+    values.put_all(&logit_adjusted::Options { tau: option("tau", 1.0) });
+    let (remine_lambda, estimation_weight) = (option("remine_lambda", 0.1), option("estim_loss_weight", 0.1));
+    values.put_all(&lade::Options { remine_lambda, estimation_weight });
+    values
+}
 
 #[test]
 fn golden_losses() {
@@ -11,14 +49,7 @@ fn golden_losses() {
             let kind = precision.parameters;
             let logits = case.input("logits").to_kind(kind).set_requires_grad(true);
             let counts = Vec::<f64>::try_from(case.input("cls_num_list").to_kind(Kind::Double)).unwrap();
-            let tau = case.config()["loss_options"]["tau"].as_f64().unwrap_or(1.0);
-            let loss = match case.config()["loss_type"].as_str().unwrap() {
-                "CE" => Loss::CrossEntropy,
-                "LA" => Loss::logit_adjusted(&counts, tau, kind, tch::Device::Cpu),
-                other => panic!("{}: loss {other}", case.name),
-            };
-            let result = loss.forward(&logits, &case.input("label"));
-            let mean = result.sum / result.normaliser;
+            let mean = loss(&case, &counts, kind).forward(&logits, &case.input("label")).mean();
             case.compare("loss", &mean, tolerance);
             mean.backward();
             case.compare("grad.logits", &logits.grad(), tolerance);

@@ -11,6 +11,7 @@ mod checkpoint;
 mod class_means;
 mod classifiers;
 mod coverage;
+mod crops;
 mod init;
 mod losses;
 mod peft;

@@ -2,11 +2,11 @@
 
 use crate::backbone::{Weights, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
+use crate::losses::loss;
 use serde_json::Value;
 use std::ops::Range;
 use tch::{Device, Kind};
 use trainer::model::head::Classes;
-use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 use trainer::model::tuners::{Site, TunerSet, Tuners, adaptformer, bottleneck, masked, vpt};
 use trainer::model::{HeadKind, Model, ModelSpec};
@@ -131,9 +131,8 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     case.compare("features", &features, tolerance);
     let logits = model.classify(&features);
     case.compare("logits", &logits, tolerance);
-    let loss = Loss::logit_adjusted(&case.class_counts(), 1.0, precision.parameters, Device::Cpu);
-    let result = loss.forward(&logits, &case.input("label"));
-    let mean = result.sum / result.normaliser;
+    let loss = loss(case, &case.class_counts(), precision.parameters);
+    let mean = loss.forward(&logits, &case.input("label")).mean();
     case.compare("loss", &mean, tolerance);
     mean.backward();
     for output in case.manifest["outputs"].as_object().unwrap().keys() {
@@ -152,7 +151,7 @@ fn golden_peft_in_bf16_is_near_fp32() {
     for case in cases("peft/clip-vit").iter().filter(|case| case.name == "peft/clip-vit/adaptformer") {
         let results = [Precision::FP32, Precision::BF16].map(|precision| {
             let model = model(case, precision);
-            let loss = Loss::logit_adjusted(&case.class_counts(), 1.0, precision.parameters, Device::Cpu);
+            let loss = loss(case, &case.class_counts(), precision.parameters);
             let result = loss.forward(&model.logits(&case.input("image_u8")), &case.input("label"));
             result.sum.backward();
             (result.sum.double_value(&[]), model.trainables().gradient())

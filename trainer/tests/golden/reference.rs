@@ -78,8 +78,8 @@ fn golden_reference_stage_by_stage() {
         part: None,
     };
     let shape = tower_shape(&tensors, layout, u32::try_from(side).unwrap()).unwrap();
-    let (names, blocks) = (block_names(layout), 0..shape.layers);
-    let site = Site { shape, names, classes: classes as u64, blocks };
+    let (block_names, blocks) = (block_names(layout), 0..shape.layers);
+    let site = Site { shape, names: block_names, classes: classes as u64, blocks };
     let tuners = TunerSet::of(&Several::of(&adaptformer::METHOD), &Values::default(), &site).unwrap();
     let backbone = load(&tensors, layout, &options, &tuners).unwrap();
 
@@ -107,7 +107,7 @@ fn golden_reference_stage_by_stage() {
     close("normalised test inputs", &inputs, &reference["test_inputs"], 1e-6);
     same_pixels(&bytes, &reference["test_inputs"]);
     let checkpoint = TrainedFile::read(&official.join("checkpoint.pth.tar")).unwrap();
-    checkpoint.load_into(model.trainables(), None).unwrap();
+    checkpoint.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
     no_grad(|| {
         close(
             "features without tuner",

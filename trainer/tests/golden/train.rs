@@ -1,16 +1,16 @@
 //! Whole trajectories: losses of the steps, learning rates, final values, momentum, test logits.
 
 use crate::case::{Case, PRECISIONS, cases};
+use crate::losses::loss;
 use crate::peft::{lift_name, model};
 use collectives::Solo;
 use std::rc::Rc;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 use trainer::engine::classifier::Classifier;
 use trainer::engine::pass::Pass;
 use trainer::engine::schedule::{LearningRate, Schedule};
 use trainer::engine::step::{Accumulation, MicroBatch, Notice, Parts, Reduction, Stepper, Work};
 use trainer::engine::sync::SyncOptions;
-use trainer::model::loss::Loss;
 use trainer::model::precision::Precision;
 
 #[test]
@@ -42,7 +42,7 @@ impl Plan {
 fn check(case: &Case, precision: Precision, tolerance: &str) {
     let plan = Plan::of(case);
     let model = model(case, precision);
-    let loss = Loss::logit_adjusted(&case.class_counts(), 1.0, precision.parameters, Device::Cpu);
+    let loss = loss(case, &case.class_counts(), precision.parameters);
     let number = |name: &str| case.config()[name].as_f64().unwrap();
     let accumulation = Accumulation::Official { micro_batches: (plan.batch / plan.micro) as u64 };
     let optimiser = (number("momentum"), number("weight_decay"));

@@ -13,18 +13,18 @@ const LISTS: Needs = one_of("data.layout", &["lists"]);
 section! {
     /// Which images are trained and tested, and in which order they are drawn.
     pub struct Data in "data" {
-        /// Folder that holds the data set. Required, except with `data.layout = "demo"`.
+        /// Folder that holds the data set; required.
         #[needs(FILES)]
         #[resume(Free)]
         pub root: Option<PathBuf> = None,
         /// How the data set lies in `data.root`.
         pub layout: Layout = Layout::Auto,
-        /// Training list: one `path label` a line.
+        /// Training list, one `path label` a line.
         #[needs(LISTS)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub train_list: Option<PathBuf> = None,
-        /// Test list: one `path label` a line.
+        /// Test list, one `path label` a line.
         #[needs(LISTS)]
         #[resume(Free)]
         #[starts_at("data.root")]
@@ -41,8 +41,8 @@ section! {
         #[resume(Free)]
         #[starts_at("data.root")]
         pub images: Option<PathBuf> = None,
-        /// Imbalance ratio of long-tailed CIFAR-100. It is the images of the largest class over those of the smallest,
-        /// by LIFT's rule; `"none"` keeps every image.
+        /// Images of the largest class over those of the smallest. The long tail is cut out of CIFAR-100 by LIFT's rule;
+        /// `"none"` keeps every image.
         #[range(|imbalance| imbalance.ratio().is_none_or(|ratio| ratio >= 1.0), "at least 1, or \"none\"")]
         #[needs(one_of("data.layout", &["auto", "cifar100"]))]
         pub imbalance: Imbalance = Imbalance::None,
@@ -73,7 +73,7 @@ section! {
         #[needs(FILES)]
         #[resume(Free)]
         pub max_bad_images: u64 = 0,
-        /// Threads of each rank that read and decode images; 0 takes what the rank's share of the cores allows.
+        /// Threads of each rank that read and decode images; 0 is by its share of the cores.
         #[range(..=1024)]
         #[resume(Free)]
         pub workers: u32 = 0,

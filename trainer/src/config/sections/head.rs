@@ -4,8 +4,8 @@ use crate::engine::head_init::{HeadInits, auto, text};
 use crate::model::heads::{Heads, cosine, zero_shot};
 use crate::options::{Chosen, Needs, none_of, section, words};
 
-/// Something is trained. Of so many options that `docs/configuration.md` says it once, at its head.
-pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documented_once();
+/// Something is trained. Many options need it, so `docs/configuration.md` says it once, at its head.
+pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documented_elsewhere();
 
 section! {
     /// The classifier, and the values it starts from.

@@ -5,7 +5,8 @@ use crate::model::losses::{Losses, logit_adjusted};
 use crate::options::{Chosen, section};
 
 section! {
-    /// What is minimised.
+    /// What is minimised. A class without training images is taken for as rare as the rarest class that has some, in
+    /// all losses that ask for class frequencies.
     pub struct Loss in "loss" {
         /// Which loss.
         #[needs(TRAINED)]

@@ -9,7 +9,7 @@ const A_FILE: Needs = none_of("model.kind", &["demo"]);
 section! {
     /// The frozen backbone, and the pixels it takes.
     pub struct Model in "model" {
-        /// File or folder with the backbone's weights (docs/backbones.md). Required, except with `model.kind = "demo"`.
+        /// File or folder with the backbone's weights (docs/backbones.md); required.
         #[needs(A_FILE)]
         #[resume(Free)]
         pub weights: Option<PathBuf> = None,
@@ -19,8 +19,8 @@ section! {
         /// (`config.json`, `open_clip_config.json`) comes before a preset; a value of yours must agree with it.
         #[needs(A_FILE)]
         pub activation: ActivationName = ActivationName::Auto,
-        /// Attention heads of the image tower; 0 takes them from the weights. That is, from the configuration beside
-        /// them, else heads of 64 up to a width of 1024. Wider towers need one of the two.
+        /// Attention heads of the image tower; 0 is as the configuration beside the weights. Without that, they are heads
+        /// of 64 up to a width of 1024. Wider towers need one of the two.
         #[range(..=256)]
         #[needs(A_FILE)]
         pub heads: u32 = 0,
@@ -57,7 +57,7 @@ section! {
 }
 
 /// Side in pixels above which an image cannot be meant: memory grows with its square.
-const MAX_RESOLUTION: u32 = 4096;
+pub(super) const MAX_RESOLUTION: u32 = 4096;
 
 words! {
     /// Families of backbones.

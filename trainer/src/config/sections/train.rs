@@ -61,15 +61,15 @@ section! {
         /// "Determinism".
         #[needs(TRAINED)]
         pub determinism: Determinism = Determinism::Fast,
-        /// Shards into which each global batch is cut: a power of two, and at least the number of ranks. Another number
-        /// gives other roundings.
+        /// Shards into which each global batch is cut. They are at least as many as the ranks, and another number gives
+        /// other roundings.
         #[range(|shards| shards.is_power_of_two() && *shards <= 1 << 16, "a power of two, at most 65536")]
         #[needs(TRAINED, one_of("train.determinism", &["any_world"]))]
         pub virtual_shards: u64 = 8,
         /// What a loss or gradient that is not finite does.
         #[needs(TRAINED)]
         pub non_finite: NonFinite = NonFinite::Stop,
-        /// Steps with a loss or gradient that is not finite which a run may skip or roll back.
+        /// Steps that a run may skip or roll back because the loss or a gradient is not finite.
         #[range(..=MAX_COUNT)]
         #[needs(TRAINED, one_of("train.non_finite", &["skip", "rollback"]))]
         pub max_non_finite: u64 = 3,

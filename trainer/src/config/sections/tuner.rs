@@ -11,8 +11,8 @@ section! {
         /// Which modules are trained: a word, or a list of words.
         #[formerly("tuner.kind")]
         pub kinds: Several<Tuners> = Several::of(&adaptformer::METHOD),
-        /// Which blocks are tuned. `"all"`, a number for the last blocks, or `[first, end]` for the blocks from `first`,
-        /// counted from 0, to before `end`.
+        /// Which blocks are tuned: `"all"`, a number for the last blocks, or `[first, end]`. These are the blocks from
+        /// `first`, counted from 0, to before `end`.
         #[needs(none_of("tuner.kinds", &["none"]))]
         pub partial: Partial = Partial::All,
     }

@@ -1,6 +1,8 @@
 //! The exact text of every refusal of a combination, and what is let through.
 
 use super::{cifar, demo, refusal, resolved, select};
+use crate::model::losses::Losses;
+use crate::options::Registry;
 
 /// A flag, the setting that makes it idle with where that comes from.
 fn idle(set: &str, setting: &str, from: &str) -> String {
@@ -57,12 +59,12 @@ fn model_and_tuner_settings_that_would_change_nothing() {
         idle("model.weights=w", "model.kind = \"demo\"", "configs/model/demo.toml")
     );
     for set in ["tuner.adapter_dim=8", "tuner.partial=2"] {
-        let none = idle(set, "tuner.kind = \"none\"", "configs/method/classifier.toml");
+        let none = idle(set, "tuner.kinds = \"none\"", "configs/method/classifier.toml");
         assert_eq!(refusal(&demo("classifier", &[set])), none);
     }
     assert_eq!(
         refusal(&demo("full", &["tuner.adapter_dim=8"])),
-        idle("tuner.adapter_dim=8", "tuner.kind = \"full\"", "configs/method/full.toml")
+        idle("tuner.adapter_dim=8", "tuner.kinds = \"full\"", "configs/method/full.toml")
     );
     resolved(&demo("full", &["tuner.partial=2"]));
     resolved(&demo("lift", &["tuner.partial=2", "tuner.adapter_dim=8"]));
@@ -89,6 +91,53 @@ fn head_and_loss_settings_that_would_change_nothing() {
     for set in ["loss.tau=2", "loss.prior=counts"] {
         let cross_entropy = idle(set, "loss.kind = \"cross_entropy\"", "--set loss.kind=cross_entropy");
         assert_eq!(refusal(&demo("lift", &["loss.kind=cross_entropy", set])), cross_entropy);
+    }
+}
+
+#[test]
+fn evaluation_settings_that_would_change_nothing() {
+    for set in ["eval.expand=6", "eval.random_crops=3"] {
+        let centre = idle(set, "eval.crops = \"centre\"", "configs/base.toml");
+        assert_eq!(refusal(&demo("lift", &[set])), centre);
+    }
+    assert_eq!(
+        refusal(&demo("lift", &["eval.crops=random", "eval.expand=6"])),
+        idle("eval.expand=6", "eval.crops = \"random\"", "--set eval.crops=random")
+    );
+    assert_eq!(
+        refusal(&demo("lift", &["eval.crops=ten", "eval.random_crops=3"])),
+        idle("eval.random_crops=3", "eval.crops = \"ten\"", "--set eval.crops=ten")
+    );
+    resolved(&demo("zero_shot", &["eval.crops=five", "eval.expand=6", "eval.split=train"]));
+    resolved(&demo("lift", &["eval.crops=ten"]));
+    resolved(&demo("lift", &["eval.crops=random", "eval.random_crops=3"]));
+}
+
+#[test]
+fn options_of_other_losses_would_change_nothing() {
+    let options = [
+        ("loss.tau", vec!["logit_adjusted"]),
+        ("loss.prior", vec!["reweighted", "balanced_softmax", "logit_adjusted", "lade"]),
+        ("loss.gamma", vec!["focal"]),
+        ("loss.max_margin", vec!["ldam"]),
+        ("loss.scale", vec!["ldam"]),
+        ("loss.beta", vec!["class_balanced"]),
+        ("loss.exponent", vec!["reweighted"]),
+        ("loss.remine_lambda", vec!["lade"]),
+        ("loss.estimation_weight", vec!["lade"]),
+    ];
+    for word in Losses::METHODS.iter().map(|method| method.word) {
+        let kind = format!("loss.kind={word}");
+        for (key, losses) in &options {
+            let set =
+                if *key == "loss.prior" { "loss.prior=counts".to_owned() } else { format!("{key}=0.5") };
+            if losses.contains(&word) {
+                resolved(&demo("lift", &[&kind, &set]));
+            } else {
+                let idle = idle(&set, &format!("loss.kind = \"{word}\""), &format!("--set {kind}"));
+                assert_eq!(refusal(&demo("lift", &[&kind, &set])), idle);
+            }
+        }
     }
 }
 
@@ -136,6 +185,12 @@ fn settings_that_exclude_each_other() {
              tower; set `head.init` to class_mean, or choose a CLIP model"
         )
     );
+    assert_eq!(
+        refusal(&demo("lift", &["loss.kind=lade", "head.placement=sharded"])),
+        "`head.placement = \"sharded\"` (from --set head.placement=sharded) cannot go with `loss.kind = \"lade\"` \
+         (from --set loss.kind=lade): LADE needs all logits of a sample on one rank; set `head.placement` to \
+         replicated, or choose another loss"
+    );
     let zero_shot = "`head.kind = \"zero_shot\"` (from configs/method/zero_shot.toml)";
     assert_eq!(
         select_vit("zero_shot", &[]),
@@ -147,7 +202,7 @@ fn settings_that_exclude_each_other() {
     assert_eq!(
         refusal(&demo("zero_shot", &["tuner.kind=full"])),
         format!(
-            "`tuner.kind = \"full\"` (from --set tuner.kind=full) cannot go with {zero_shot}: zero-shot \
+            "`tuner.kinds = \"full\"` (from --set tuner.kind=full) cannot go with {zero_shot}: zero-shot \
              classification trains nothing; leave out one of them, or choose another method"
         )
     );

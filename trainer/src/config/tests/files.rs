@@ -2,6 +2,9 @@
 
 use super::{HERE, demo, select};
 use crate::config::*;
+use crate::model::losses::{cross_entropy, logit_adjusted};
+use crate::model::tuners::full;
+use crate::options::Several;
 use std::fs;
 use std::path::Path;
 
@@ -39,16 +42,17 @@ fn what_a_user_wrote_wins_over_every_preset() {
     let loss = "[loss]\nkind = 'cross_entropy'\n";
     let data = file("mine.toml", &format!("[data]\nlayout = 'demo'\n[tuner]\nkind = 'full'\n{loss}"));
     let found = resolve(&select(&data, "demo", "lift", &[]), &Presets::embedded()).unwrap();
-    assert_eq!((found.config.tuner.kind, found.config.loss.kind), (TunerKind::Full, LossKind::CrossEntropy));
-    assert_eq!(found.origins["tuner.kind"], Origin::File(data.clone()));
+    assert_eq!(found.config.tuner.kinds, Several::of(&full::METHOD));
+    assert!(found.config.loss.kind.is(&cross_entropy::METHOD));
+    assert_eq!(found.origins["tuner.kinds"], Origin::File(data.clone()));
     assert_eq!(found.origins["head.kind"].to_string(), "configs/method/lift.toml");
     // Model and method may be files too. Of these the later kind wins, and flags win over all.
     let model = file("small.toml", "[model]\nkind = 'demo'\nresolution = 32\n");
     let method = file("probe.toml", "[tuner]\nkind = 'none'\n");
     let set = ["loss.kind=logit_adjusted"];
     let found = resolve(&select(&data, &model, &method, &set), &Presets::embedded()).unwrap();
-    assert_eq!((found.config.tuner.kind, found.config.loss.kind), (TunerKind::None, LossKind::LogitAdjusted));
-    assert_eq!(found.origins["tuner.kind"], Origin::File(method));
+    assert!(found.config.tuner.kinds.is_none() && found.config.loss.kind.is(&logit_adjusted::METHOD));
+    assert_eq!(found.origins["tuner.kinds"], Origin::File(method));
     assert_eq!(found.names, Names { data: "mine".into(), model: "small".into(), method: "probe".into() });
 }
 
@@ -188,8 +192,8 @@ fn a_preset_may_be_idle_where_the_user_may_not() {
     assert_eq!(
         text,
         format!(
-            "`tuner.adapter_dim` (from file {name}) has no effect with `tuner.kind = \"none\"` \
-             (from configs/method/classifier.toml); leave it out or change `tuner.kind`"
+            "`tuner.adapter_dim` (from file {name}) has no effect with `tuner.kinds = \"none\"` \
+             (from configs/method/classifier.toml); leave it out or change `tuner.kinds`"
         )
     );
 }

@@ -4,11 +4,12 @@ mod changed;
 mod combinations;
 mod files;
 mod layers;
+mod options;
 mod presets;
 mod refusals;
 mod round_trip;
 
-use super::{ConfigError, Origin, Presets, Resolved, Selection};
+use super::{ConfigError, Crops, Origin, Presets, Resolved, Selection};
 use std::path::Path;
 
 /// A working directory that need not exist.

@@ -1,6 +1,6 @@
-//! `base.toml` against the sections, the embedded list against the folder, and the reference page.
+//! `base.toml` and the reference page against the declarations, and the embedded list against the folder.
 
-use crate::config::layers::{full_name, parse};
+use crate::config::layers::parse;
 use crate::config::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ fn project(path: &str) -> PathBuf {
 fn base_has_every_key_with_a_comment() {
     let base = Presets::embedded().base().unwrap().text;
     let table = parse(&base, &Origin::Base).unwrap();
-    let expected: BTreeSet<_> = keys().map(|(section, key)| full_name(section, key)).collect();
+    let expected: BTreeSet<_> = keys().map(|key| key.name.to_owned()).collect();
     let sections = table.iter().flat_map(|(section, values)| {
         values.as_table().unwrap().keys().map(move |key| format!("{section}.{key}"))
     });
@@ -33,21 +33,21 @@ fn base_has_every_key_with_a_comment() {
 fn the_struct_has_every_key() {
     let table = toml::Table::try_from(super::resolved(&super::demo("lift", &[])).config).unwrap();
     let sections: BTreeSet<_> = table.keys().map(String::as_str).collect();
-    assert_eq!(sections, SECTIONS.iter().map(|section| section.name).collect());
-    for section in SECTIONS {
-        let fields: BTreeSet<_> =
-            table[section.name].as_table().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(fields, section.keys.iter().map(|key| key.name).collect(), "{}", section.name);
+    assert_eq!(sections, tables().iter().map(|table| table.name).collect());
+    for Table { name, keys, .. } in tables() {
+        let fields: BTreeSet<_> = table[*name].as_table().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, keys.iter().map(|key| key.short).collect(), "{name}");
     }
 }
 
 #[test]
 fn every_word_of_base_is_listed_beside_it() {
     let base = Presets::embedded().base().unwrap().text;
-    for (section, key) in keys().filter(|(_, key)| !key.words.is_empty()) {
-        let (_, rest) = base.split_once(&format!("[{}]", section.name)).unwrap();
-        let line = rest.lines().find(|line| line.starts_with(&format!("{} = ", key.name))).unwrap();
-        for word in key.words {
+    for key in keys() {
+        let (section, name) = key.name.split_once('.').unwrap();
+        let (_, rest) = base.split_once(&format!("[{section}]")).unwrap();
+        let line = rest.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+        for word in (key.words)() {
             assert!(line.split(" # ").nth(1).unwrap().contains(word.word), "{} in: {line}", word.word);
         }
     }
@@ -57,7 +57,6 @@ fn every_word_of_base_is_listed_beside_it() {
 fn every_file_of_the_folder_is_embedded() {
     let embedded = Presets::embedded();
     let folder = Presets::find_from(Some(project("configs").into()), None).unwrap();
-    assert_eq!(folder.base().unwrap().text, embedded.base().unwrap().text);
     for kind in PresetKind::ALL {
         let names = folder.names(kind).unwrap();
         assert_eq!(names, embedded.names(kind).unwrap());
@@ -67,23 +66,93 @@ fn every_file_of_the_folder_is_embedded() {
     }
 }
 
+/// Methods whose head needs class names as text.
+const NEED_TEXT: [&str; 3] = ["prompt_classname", "prompt_ensemble", "zero_shot"];
+
 #[test]
-fn the_reference_page_is_up_to_date() {
-    let (path, page) = (project("docs/configuration.md"), Config::reference_markdown());
-    if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
-        fs::write(&path, &page).unwrap();
+fn every_preset_resolves_with_every_other() {
+    let presets = Presets::embedded();
+    let names = |kind| presets.names(kind).unwrap();
+    let mut resolved = 0;
+    for data in names(PresetKind::Data) {
+        for model in names(PresetKind::Model) {
+            for method in names(PresetKind::Method) {
+                let mut set = Vec::new();
+                if data != "demo" {
+                    set.push("data.root=/d");
+                }
+                if model != "demo" {
+                    set.push("model.weights=/w");
+                }
+                let selection = super::select(&data, &model, &method, &set);
+                if model.starts_with("in21k") && NEED_TEXT.contains(&method.as_str()) {
+                    assert!(super::refusal(&selection).contains("no text tower"), "{selection:?}");
+                } else {
+                    let ended = super::resolve(&selection);
+                    assert!(ended.is_ok(), "{selection:?}: {}", ended.unwrap_err());
+                    resolved += 1;
+                }
+            }
+        }
     }
-    let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == page, "{} is out of date; run the test with LIFT_UPDATE_DOCS=1", path.display());
+    let [data, models, methods] = PresetKind::ALL.map(|kind| names(kind).len());
+    assert_eq!(resolved, data * (models * methods - 3 * NEED_TEXT.len()));
+}
+
+/// Commands in the head comments of the method presets: `lift-trainer train -d D -m M --method NAME --set K=V ...`.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.strip_prefix("#     lift-trainer train "))
+}
+
+#[test]
+fn every_method_begins_with_commands_that_resolve() {
+    let presets = Presets::embedded();
+    for method in presets.names(PresetKind::Method).unwrap() {
+        let text = presets.read(PresetKind::Method, &method).unwrap().text;
+        assert_ne!(commands(&text).count(), 0, "{method} shows no command");
+        for command in commands(&text) {
+            let words: Vec<_> = command.split(' ').collect();
+            let after = |flag: &str| -> Vec<&str> {
+                words.windows(2).filter(|pair| pair[0] == flag).map(|pair| pair[1]).collect()
+            };
+            assert_eq!(after("--method"), [method.as_str()], "{command}");
+            let set = [after("--set"), vec!["data.root=/d", "model.weights=/w"]].concat();
+            let ended = super::resolve(&super::select(after("-d")[0], after("-m")[0], &method, &set));
+            assert!(ended.is_ok(), "{command}: {}", ended.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn the_page_of_the_papers_tables_names_every_method() {
+    let page = fs::read_to_string(project("docs/paper.md")).unwrap();
+    for method in Presets::embedded().names(PresetKind::Method).unwrap() {
+        let is_named = page.contains(&format!("--method {method}")) || page.contains(&format!("`{method}`"));
+        assert!(is_named, "{method}");
+    }
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let base = Presets::embedded().base().unwrap().text;
+    let files = [("configs/base.toml", base), ("docs/configuration.md", Config::reference_markdown())];
+    for (name, text) in files {
+        let path = project(name);
+        if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
+            fs::write(&path, &text).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == text, "{name} is out of date; run the test with LIFT_UPDATE_DOCS=1");
+    }
 }
 
 #[test]
 fn the_reference_page_names_every_key_and_word() {
     let page = Config::reference_markdown();
-    for (section, key) in keys() {
-        assert!(page.contains(&format!("| `{}` |", full_name(section, key))), "{}", full_name(section, key));
+    for key in keys() {
+        assert!(page.contains(&format!("| `{}` |", key.name)), "{}", key.name);
         assert!(!key.about.is_empty());
-        for word in key.words {
+        for word in (key.words)() {
             assert!(
                 page.contains(&format!("- `{}`: ", word.word)) && !word.about.is_empty(),
                 "{}",

@@ -1,10 +1,12 @@
 //! The exact text of every refusal of a name, a key, a type or a range.
 
 use super::{cifar, demo, refusal, select};
+use crate::config::{PresetKind, Presets};
 
-const MODELS: &str =
-    "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, in21k_vit_b16, tiny_clip";
-const DATA: &str = "cifar100_ir10, cifar100_ir100, cifar100_ir50, demo, imagenet_lt, inat2018, places_lt";
+const MODELS: &str = "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, in21k_vit_b16, \
+                      in21k_vit_b16@384px, in21k_vit_l16, tiny_clip";
+const DATA: &str =
+    "cifar100, cifar100_ir10, cifar100_ir100, cifar100_ir50, demo, imagenet_lt, inat2018, places_lt";
 
 #[test]
 fn unknown_presets() {
@@ -22,9 +24,10 @@ fn unknown_presets() {
              `clip_vit_b16`?"
         )
     );
+    let methods = Presets::embedded().names(PresetKind::Method).unwrap().join(", ");
     assert_eq!(
         refusal(&select("demo", "demo", "prompt", &[])),
-        "unknown method `prompt`: known are classifier, full, lift, zero_shot, or the path of a .toml file of your own"
+        format!("unknown method `prompt`: known are {methods}, or the path of a .toml file of your own")
     );
     assert_eq!(
         refusal(&select("demo", "", "lift", &[])),
@@ -42,14 +45,18 @@ fn unknown_keys() {
     assert_eq!(text("Train.Epochs=3"), "unknown key `Train.Epochs`; did you mean `train.epochs`?");
     assert_eq!(text("train.lr=3"), "unknown key `train.lr`; did you mean `train.learning_rate`?");
     assert_eq!(text("bs=3"), "unknown key `bs`; did you mean `train.batch_size`?");
-    assert_eq!(text("loss.gamma=3"), "unknown key `loss.gamma`; the keys of `loss` are kind, tau, prior");
+    assert_eq!(
+        text("loss.frobnicate=3"),
+        "unknown key `loss.frobnicate`; the keys of `loss` are kind, tau, prior, gamma, max_margin, scale, beta, exponent, \
+         remine_lambda, estimation_weight"
+    );
     assert_eq!(
         text("frobnicate=3"),
         "unknown key `frobnicate`; the sections are data, train, model, backbone, tuner, head, loss, eval, checkpoint, distributed"
     );
     assert_eq!(
         text("tuner={kind=\"none\"}"),
-        "unknown key `tuner`: it is a section, with the keys kind, adapter_dim, partial"
+        "unknown key `tuner`: it is a section, with the keys kinds, partial, adapter_dim"
     );
     assert_eq!(text("eval.batch_sise=3"), "unknown key `eval.batch_sise`; did you mean `eval.batch_size`?");
     assert_eq!(text("train.epochs"), "`--set train.epochs` has no value: expected section.key=value");
@@ -149,7 +156,17 @@ fn values_out_of_range() {
         ("tuner.adapter_dim=1048577", "at most 1048576"),
         ("head.scale=0", "above 0"),
         ("loss.tau=-1", "at least 0"),
+        ("loss.gamma=-1", "at least 0"),
+        ("loss.max_margin=-1", "at least 0"),
+        ("loss.scale=-1", "at least 0"),
+        ("loss.beta=1", "at least 0 and below 1"),
+        ("loss.exponent=-1", "at least 0"),
+        ("loss.remine_lambda=-1", "at least 0"),
+        ("loss.estimation_weight=-1", "at least 0"),
         ("eval.batch_size=0", "from 1 to 1048576"),
+        ("eval.expand=4097", "at most 4096"),
+        ("eval.random_crops=0", "from 1 to 1000"),
+        ("eval.random_crops=1001", "from 1 to 1000"),
         ("distributed.timeout_seconds=0", "from 1 to 315360000"),
     ];
     for (set, expected) in ranges {

@@ -29,7 +29,8 @@ pub struct Request {
 pub struct Batch {
     /// The epoch that was asked for.
     pub epoch: u64,
-    /// Pictures one after the other, each channel by channel: `len * 3 * size * size` bytes.
+    /// Pictures one after the other, of each the crops of its view, channel by channel:
+    /// `len * crops * 3 * size * size` bytes.
     pub images: Vec<u8>,
     /// Their classes.
     pub labels: Vec<i64>,

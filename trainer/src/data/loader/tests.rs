@@ -4,7 +4,7 @@ use super::*;
 use crate::data::decode::{DecodeError, RgbImage};
 use crate::data::resize::Filter;
 use crate::data::source::ImageReader;
-use crate::data::transform::{TestView, TrainView};
+use crate::data::transform::{CornerCrops, TestView, TrainView};
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,24 @@ fn check(batch: &Batch, samples: &[u64]) {
     assert_eq!(batch.positions, samples.iter().map(|sample| 1000 + sample).collect::<Vec<_>>());
     assert_eq!(batch.labels, samples.iter().map(|sample| (sample % 10) as i64).collect::<Vec<_>>());
     assert_eq!(batch.images, samples.iter().flat_map(|&sample| [sample as u8; 12]).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_many_crops_an_image_is_read_once_and_a_broken_one_leaves_no_gap() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let levels = Levels { bad: vec![4], reads: Arc::clone(&reads), ..levels() };
+    let view = View::Corners(CornerCrops::lift(2, 1, Filter::Bilinear, true));
+    let requests = [request(2..9)].into_iter();
+    let mut loader = Loader::start(split(levels), view, requests, options(3, 2)).expect("threads");
+    let batch = loader.next().expect("a batch").expect("no error");
+    assert_eq!(batch.samples, [2, 3, 5, 6, 7, 8]);
+    assert_eq!(batch.skipped[0].sample, 4);
+    // Ten crops of 2 x 2 pixels in three channels.
+    assert_eq!(
+        batch.images,
+        batch.samples.iter().flat_map(|&sample| [sample as u8; 120]).collect::<Vec<_>>()
+    );
+    assert_eq!(reads.load(Ordering::Relaxed), 7);
 }
 
 #[test]

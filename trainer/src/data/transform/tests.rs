@@ -52,6 +52,13 @@ impl Case {
         out
     }
 
+    fn five_crops(&self, size: usize) -> Vec<u8> {
+        let view = View::Corners(CornerCrops::lift(self.resolution, self.expand, self.filter, false));
+        let mut out = vec![1; view.bytes()];
+        view.apply(&self.image, 0, 0, &mut Scratch::default(), &mut out);
+        out.chunks_exact(3 * size * size).flat_map(|crop| to_rows(crop, size)).collect()
+    }
+
     fn resized(&self, short: u32) -> RgbImage {
         let (width, height) = resized_size(self.image.width, self.image.height, short);
         crate::data::resize::resize(&self.image, width, height, self.filter)
@@ -76,7 +83,7 @@ impl Case {
         let plain = self.view(self.resolution);
         check("plain", &to_rows(&plain, size));
         check("test", &to_rows(&self.view(self.test_resize), size));
-        check("fivecrop", &five_crops(&self.resized(self.resolution + self.expand), self.resolution));
+        check("fivecrop", &self.five_crops(size));
         if let Ok(boxes) = tensors.tensor("boxes") {
             check("resized_crop", &self.crops(boxes.data()));
         }
@@ -119,20 +126,6 @@ impl Case {
 
 fn to_rows(planes: &[u8], size: usize) -> Vec<u8> {
     (0..size * size).flat_map(|i| [0, 1, 2].map(|channel| planes[channel * size * size + i])).collect()
-}
-
-fn five_crops(image: &RgbImage, size: u32) -> Vec<u8> {
-    let (right, bottom) = (image.width - size, image.height - size);
-    let half = |free: u32| (f64::from(free) / 2.0).round_ties_even() as u32;
-    let corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (half(bottom), half(right))];
-    let mut all = Vec::new();
-    for (top, left) in corners {
-        for y in top..top + size {
-            let start = ((y * image.width + left) * 3) as usize;
-            all.extend_from_slice(&image.pixels[start..start + size as usize * 3]);
-        }
-    }
-    all
 }
 
 /// Runs all cases of a folder; returns how many there were and how many outputs were compared.

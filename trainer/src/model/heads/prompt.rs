@@ -7,7 +7,7 @@ section! {
     pub struct Prompt in "head" {
         /// Sentence around a class name, with one `{}` for it.
         #[range(|prompt| prompt.matches("{}").count() == 1, "a sentence with one {} for the class name")]
-        #[needs(none_of("model.kind", &["vit"]))]
+        #[needs(none_of("model.kind", &["vit"]).documented_elsewhere())]
         pub prompt: String = "a photo of a {}.".to_owned(),
     }
 }

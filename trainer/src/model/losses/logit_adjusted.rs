@@ -1,7 +1,12 @@
-//! Logit adjustment among the losses.
+//! Logit adjustment (LIFT: `LA`; Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10).
+//!
+//! Cross entropy of `z + tau log(prior)`: the classifier that minimises it is balanced once the adjustment is left
+//! out, as it is in evaluation.
 
-use super::{Loss, Make};
-use crate::options::{Declared, Method, section, words};
+use super::{Loss, Make, Site, frequencies};
+use crate::options::{Declared, Method, Values, section};
+use std::ops::Range;
+use tch::Tensor;
 
 section! {
     /// Options of logit adjustment.
@@ -9,29 +14,34 @@ section! {
         /// Weight of the logarithm of the prior that is added to the logits.
         #[range(0.0..)]
         pub tau: f64 = 1.0,
-        /// Which class frequencies are the prior.
-        pub prior: Prior = Prior::Sampler,
     }
 }
 
-words! {
-    /// Class frequencies.
-    pub enum Prior {
-        /// Those that the sampler really draws.
-        Sampler = "sampler",
-        /// Those of the training list.
-        Counts = "counts",
-    }
-}
-
-/// Logit adjustment.
+/// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "logit_adjusted",
-    about: "Cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
+    about: "Logit adjustment: cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
     official: &["LA"],
-    options: &[&Options::SECTION],
-    make: |values, site| {
-        let Options { tau, prior } = values.read();
-        Loss::logit_adjusted(&(site.frequencies)(prior), tau, site.kind, site.device)
-    },
+    options: &[&Options::SECTION, &frequencies::Options::SECTION],
+    make: |values, site| Box::new(LogitAdjusted::new(values, site, values.read::<Options>().tau)),
 };
+
+/// A constant for each class, added to its logit.
+#[derive(Debug)]
+pub(super) struct LogitAdjusted {
+    /// `tau log(prior)`, `[classes]`.
+    adjustment: Tensor,
+}
+
+impl LogitAdjusted {
+    pub(super) fn new(values: &Values, site: &Site<'_>, tau: f64) -> Self {
+        let adjustment: Vec<f64> = site.prior(values).shares().iter().map(|share| tau * share.ln()).collect();
+        Self { adjustment: site.tensor(&adjustment) }
+    }
+}
+
+impl Loss for LogitAdjusted {
+    fn adjust(&self, logits: Tensor, _: &Tensor, own: &Range<i64>) -> Tensor {
+        logits + self.adjustment.narrow(0, own.start, own.end - own.start)
+    }
+}

@@ -69,18 +69,6 @@ impl TunerSet {
         trained
     }
 
-    /// Second names of tensors that several tuners train, and the names that they have here.
-    pub fn aliases(&self, tower: &dyn Tower) -> Vec<(String, String)> {
-        let of_block = |block: usize| {
-            let fields: Vec<Field> = tower.block_tensors(block).iter().map(|(field, _)| *field).collect();
-            let names = self.trained_in_place(block, &fields);
-            let all = self.of_block(block).flat_map(|tuner| tuner.own_tensors(block, &fields));
-            let second = all.filter(|(field, name)| names[field] != *name);
-            second.map(|(field, name)| (name, names[&field].clone())).collect::<Vec<_>>()
-        };
-        (0..tower.shape().layers).flat_map(of_block).collect()
-    }
-
     /// The trainable tensors of a block, whose own tensors are `values`.
     pub fn parameters(
         &self,

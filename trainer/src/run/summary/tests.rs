@@ -219,7 +219,7 @@ fn golden_figures_of_the_official_evaluator() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let case = entry.unwrap().path();
         let name = case.file_name().unwrap().to_string_lossy().into_owned();
-        // Test-time ensembling is another subject.
+        // Crops are compared in `trainer/tests/golden/crops.rs`.
         if name.contains("-tte-") {
             continue;
         }

@@ -91,18 +91,32 @@ impl Global {
             ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
             ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
             ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch", "DoubleStorage") => Self::StorageType(DType::F64),
-            ("torch", "FloatStorage") => Self::StorageType(DType::F32),
-            ("torch", "HalfStorage") => Self::StorageType(DType::F16),
-            ("torch", "BFloat16Storage") => Self::StorageType(DType::Bf16),
-            ("torch", "LongStorage") => Self::StorageType(DType::I64),
-            ("torch", "IntStorage") => Self::StorageType(DType::I32),
-            ("torch", "ShortStorage") => Self::StorageType(DType::I16),
-            ("torch", "CharStorage") => Self::StorageType(DType::I8),
-            ("torch", "ByteStorage") => Self::StorageType(DType::U8),
-            ("torch", "BoolStorage") => Self::StorageType(DType::Bool),
+            ("torch", _) if let Some(dtype) = dtype_of(name) => Self::StorageType(dtype),
             _ if allowed == Allowed::Objects && objects::is_known(module, name) => Self::Object,
             _ => return None,
         })
     }
+}
+
+/// Classes of storages, by the type of their elements.
+const STORAGES: [(DType, &str); 10] = [
+    (DType::F64, "DoubleStorage"),
+    (DType::F32, "FloatStorage"),
+    (DType::F16, "HalfStorage"),
+    (DType::Bf16, "BFloat16Storage"),
+    (DType::I64, "LongStorage"),
+    (DType::I32, "IntStorage"),
+    (DType::I16, "ShortStorage"),
+    (DType::I8, "CharStorage"),
+    (DType::U8, "ByteStorage"),
+    (DType::Bool, "BoolStorage"),
+];
+
+fn dtype_of(storage: &str) -> Option<DType> {
+    STORAGES.iter().find(|(_, name)| *name == storage).map(|&(dtype, _)| dtype)
+}
+
+/// The class in `torch` of a storage of such elements.
+pub(super) fn storage_of(dtype: DType) -> Option<&'static str> {
+    STORAGES.iter().find(|(other, _)| *other == dtype).map(|&(_, name)| name)
 }

@@ -138,7 +138,7 @@ const HOSTILE: [(&str, &str); 19] = [
     ("missing-head", "1 missing\n  missing: `head.weight` ["),
     ("missing-storage", "is not in the archive"),
     ("missing-tuner-tensor", "1 missing\n  missing: `tuner.adaptformer_list.1.down_proj.weight` ["),
-    ("module-prefix", "take that part out of the names"),
+    ("module-prefix", "left over: `head.module.weight`"),
     ("nan-values", "1 not finite"),
     ("not-a-checkpoint", "a text file"),
     ("os-system", "global `posix.system` at byte "),

@@ -1,0 +1,154 @@
+//! `lift-trainer export`: what it writes gives the same predictions here, and is what PyTorch takes for a checkpoint of
+//! the official code. And official checkpoints that do not fit are refused before anything else is read.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use launcher::protocol::layout;
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tests::{run, stderr, succeed, trainer};
+
+/// A short run of the embedded demo on two ranks, with a checkpoint after every step.
+fn trained(folder: &Path) -> PathBuf {
+    let path = folder.join("run");
+    let mut command = trainer(2);
+    command.args(["train", "-q", "-d", "demo", "-m", "demo", "--method", "lift"]);
+    for setting in ["train.max_steps=3", "train.threads=1", "checkpoint.every_steps=1"] {
+        command.args(["--set", setting]);
+    }
+    succeed(command.arg("--output").arg(&path));
+    path
+}
+
+fn export(run: &Path, output: &Path) -> Command {
+    let mut command = trainer(1);
+    command.args(["export", "--format", "lift", "--run"]).arg(run).arg("--output").arg(output);
+    command
+}
+
+/// What a command says that has to be refused.
+fn refused(command: &mut Command) -> String {
+    let output = run(command);
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn an_exported_run_gives_the_same_predictions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trained, file) = (trained(folder.path()), folder.path().join("checkpoint.pth.tar"));
+    succeed(&mut export(&trained, &file));
+    let predictions = |name: &str, what: &[&str]| {
+        let path = folder.path().join(name);
+        let mut command = trainer(2);
+        command.arg("eval").args(what).args(["--set", "train.threads=1", "--predictions"]).arg(&path);
+        succeed(&mut command);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let (trained, file) = (trained.to_str().unwrap(), file.to_str().unwrap());
+    let ours = predictions("run.txt", &["--run", trained]);
+    let result = folder.path().join("eval");
+    let weights = ["--weights", file, "-d", "demo", "-m", "demo", "--output", result.to_str().unwrap()];
+    assert_eq!(predictions("weights.txt", &weights), ours);
+    let start = trainer(1).args(["eval", "--weights", file, "--method", "classifier"]).output().unwrap();
+    assert_eq!(start.status.code(), Some(2), "the tensors of the tuner are not passed over");
+
+    // What PyTorch reads, where there is a Python that has it.
+    let Some(python) = python_with_torch("an_exported_run_gives_the_same_predictions") else { return };
+    let seen = succeed(Command::new(python).args(["-c", LISTING, file]));
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    let bytes = std::fs::read(Path::new(trained).join(layout::FINAL_WEIGHTS)).unwrap();
+    let mut expected: Vec<String> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .iter()
+        .map(|(name, view)| format!("{name} {:?} {:?}", view.shape(), view.data()))
+        .collect();
+    expected.sort();
+    let mut lines: Vec<&str> = seen.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, expected, "PyTorch reads the same tensors");
+}
+
+/// Reads a checkpoint as the official loader does, and in the mode that runs nothing of a file; prints a line a tensor.
+const LISTING: &str = r#"
+import collections, sys, torch
+file = torch.load(sys.argv[1], weights_only=True)
+assert list(file) == ["tuner", "head"], list(file)
+again = torch.load(sys.argv[1], map_location="cpu", weights_only=False)
+for table, tensors in file.items():
+    assert type(tensors) is collections.OrderedDict, type(tensors)
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, again[table][name])
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
+        print(f"{table}.{name}", list(tensor.shape), data)
+"#;
+
+/// A Python that can load PyTorch: that of `LIFT_PYTHON`, of the repository, or the system's. `None`, said aloud, where
+/// there is none.
+fn python_with_torch(test: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
+    let candidates = [std::env::var_os("LIFT_PYTHON").map(PathBuf::from), Some(own), Some("python3".into())];
+    let loads = |python: &PathBuf| {
+        let tried = Command::new(python).args(["-c", "import torch"]).output();
+        tried.is_ok_and(|output| output.status.success())
+    };
+    let found = candidates.into_iter().flatten().find(loads);
+    if found.is_none() {
+        eprintln!("skipped: {test}, its part with PyTorch (no Python that has it; LIFT_PYTHON can name one)");
+    }
+    found
+}
+
+#[test]
+fn a_file_is_replaced_only_when_asked_and_a_run_may_be_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trained, file) = (trained(folder.path()), folder.path().join("checkpoint.pth.tar"));
+    std::fs::write(&file, "of somebody").unwrap();
+    let said = refused(&mut export(&trained, &file));
+    assert!(said.contains("it exists") && said.contains("--force"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "of somebody");
+    succeed(export(&trained, &file).arg("--force"));
+    let finished = std::fs::read(&file).unwrap();
+
+    // Cut off after its last checkpoint: the same tensors, and a word about it.
+    std::fs::remove_file(trained.join(layout::FINAL_WEIGHTS)).unwrap();
+    let output = succeed(export(&trained, &file).args(["--force", "-q"]));
+    assert!(stderr(&output).contains("newest checkpoint is exported, of step 3"), "{}", stderr(&output));
+    assert_eq!(std::fs::read(&file).unwrap(), finished);
+    std::fs::remove_dir_all(trained.join(layout::CHECKPOINTS)).unwrap();
+    let said = refused(export(&trained, &file).arg("--force"));
+    assert!(said.contains("neither final.safetensors nor a checkpoint"), "{said}");
+    let said = refused(&mut export(&trained, &folder.path().join("absent/checkpoint.pth.tar")));
+    assert!(said.contains("there is no folder"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), finished);
+}
+
+#[test]
+fn a_run_without_a_trained_head_cannot_be_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut command = trainer(1);
+    command.args(["train", "-q", "--method", "zero_shot", "--set", "train.threads=1", "--output"]);
+    succeed(command.arg(&path));
+    let said = refused(&mut export(&path, &folder.path().join("checkpoint.pth.tar")));
+    assert!(said.contains("the head is not trained"), "{said}");
+}
+
+#[test]
+fn a_checkpoint_of_another_tuner_is_refused_before_data_and_backbone_are_read() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/official/checkpoint.pth.tar");
+    for ranks in [1, 2] {
+        let mut command = trainer(ranks);
+        command.args(["eval", "-d", "cifar100_ir100", "-m", "clip_vit_b16", "--method", "full", "--weights"]);
+        command.arg(&file);
+        // Neither is there, and neither is looked for.
+        for setting in ["data.root=/absent/data", "model.weights=/absent/weights.safetensors"] {
+            command.args(["--set", setting]);
+        }
+        let said = refused(&mut command);
+        assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
+        assert!(said.contains("does not fit tuner.kinds=[full], head.kind=cosine"), "{said}");
+        assert!(said.contains("--set 'tuner.kinds=[\"adaptformer\"]' --set tuner.adapter_dim=3"), "{said}");
+    }
+}

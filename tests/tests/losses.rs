@@ -1,0 +1,121 @@
+//! Losses over real ranks: their normalisers, their softmax over divided classes, and the one that is a function of the
+//! whole batch.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+use tests::synthetic::data_set;
+use tests::{losses, metrics, run, stderr, succeed, trainer, within};
+
+/// A run of the embedded demo with this loss.
+fn demo(ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
+    let mut command = trainer(ranks);
+    command.args(["train", "-d", "demo", "-m", "demo", "--set", "train.threads=1", "--set"]);
+    command.arg(format!("loss.kind={loss}"));
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.arg("--output").arg(output);
+    command
+}
+
+#[test]
+fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = ["train.batch_size=61", "train.max_steps=20"];
+    // Of two ranks one has 31 samples and one 30: five passes of up to seven, the last of three and of two.
+    let cut = [&whole[..], &["train.micro_batch_size=7", "backbone.placement=sharded"]].concat();
+    for (loss, on_two_ranks) in [("class_balanced", vec![&cut[..]]), ("lade", vec![&whole[..], &cut[..]])] {
+        let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
+        succeed(&mut demo(1, &path("alone"), loss, &whole));
+        let alone = losses(&path("alone"));
+        assert!(alone.iter().any(|loss| (loss - alone[0]).abs() > 0.01), "{loss} learns: {alone:?}");
+        for (number, settings) in on_two_ranks.into_iter().enumerate() {
+            let two = path(&format!("two-{number}"));
+            succeed(&mut demo(2, &two, loss, settings));
+            within(&losses(&two), &alone, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn law_1_any_world_holds_for_a_loss_over_the_whole_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["train.determinism=any_world", "train.virtual_shards=2", "train.max_steps=8"];
+    let final_bytes = |run: &Path| std::fs::read(run.join("final.safetensors")).unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    // One rank makes both shards' forward passes twice, two ranks make theirs once.
+    succeed(&mut demo(1, &one, "lade", &settings));
+    succeed(&mut demo(2, &two, "lade", &settings));
+    assert_eq!(losses(&one), losses(&two));
+    assert!(final_bytes(&one) == final_bytes(&two));
+}
+
+#[test]
+fn law_4_a_rank_without_a_sample_takes_part_in_a_loss_over_the_whole_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data_set(folder.path(), [0, 1, 2, 3, 0, 1, 0]).unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // Batches of three, three and one: in the last one, one rank of two has none.
+    for (name, ranks) in [("one", 1), ("two", 2)] {
+        let mut command = trainer(ranks);
+        command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "--set", "loss.kind=lade"]);
+        command.args(["--set", "train.batch_size=3", "--set", "train.epochs=2", "--set", "head.init=random"]);
+        succeed(command.arg("-d").arg(&data).arg("--output").arg(path(name)));
+    }
+    let samples: Vec<_> = metrics(&path("two"), "step").iter().map(|row| row["samples"].clone()).collect();
+    assert_eq!(samples, [3, 3, 1, 3, 3, 1]);
+    within(&losses(&path("two")), &losses(&path("one")), 1e-5);
+}
+
+#[test]
+fn losses_on_divided_classes_are_those_on_whole_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    for loss in ["ldam", "class_balanced"] {
+        let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
+        let settings = ["train.batch_size=31", "train.max_steps=8"];
+        succeed(&mut demo(1, &path("whole"), loss, &settings));
+        let divided = [&settings[..], &["head.placement=sharded", "train.micro_batch_size=8"]].concat();
+        succeed(&mut demo(2, &path("divided"), loss, &divided));
+        within(&losses(&path("divided")), &losses(&path("whole")), 1e-5);
+    }
+}
+
+#[test]
+fn lade_is_refused_on_divided_classes_and_auto_does_not_divide_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["train.batch_size=2", "train.max_steps=1"];
+    let refused = run(&mut demo(2, &folder.path().join("refused"), "lade", &["head.placement=sharded"]));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("LADE needs all logits of a sample"), "{}", stderr(&refused));
+    let other = succeed(&mut demo(2, &folder.path().join("other"), "focal", &settings));
+    assert!(stderr(&other).contains("head.placement: sharded"), "{}", stderr(&other));
+    let lade = succeed(&mut demo(2, &folder.path().join("lade"), "lade", &settings));
+    assert!(
+        stderr(&lade).contains("head.placement: replicated, because loss.kind=lade"),
+        "{}",
+        stderr(&lade)
+    );
+}
+
+#[test]
+fn a_class_without_a_training_image_leaves_every_loss_finite_and_is_reported_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data_set(folder.path(), [0, 0, 0, 0, 1, 1, 4, 4, 0, 1, 4, 5]).unwrap();
+    for (loss, asks) in
+        [("logit_adjusted", true), ("ldam", true), ("class_balanced", true), ("lade", true), ("focal", false)]
+    {
+        let path = folder.path().join(loss);
+        let mut command = trainer(1);
+        command.args(["train", "-m", "demo", "--set", "train.threads=1", "--set", "head.init=random"]);
+        command.args(["--set", "train.batch_size=6", "--set", "train.epochs=1", "--set"]);
+        command.arg(format!("loss.kind={loss}")).arg("-d").arg(&data).arg("--output").arg(&path);
+        let text = stderr(&succeed(&mut command));
+        let note = format!(
+            "loss.kind={loss}: 2 classes without a training image, taken for as rare as the rarest class that has some"
+        );
+        assert_eq!(text.matches(&note).count(), usize::from(asks), "{text}");
+        assert!(losses(&path).iter().all(|loss| loss.is_finite()), "{loss}: {:?}", losses(&path));
+    }
+}

@@ -1,0 +1,136 @@
+//! `lift-trainer export`: the trained tensors of a run in another program's format.
+
+mod lift;
+
+use super::arguments::Talk;
+use crate::engine::failure::Failure;
+use crate::engine::saving::MOMENTUM;
+use crate::run::checkpoint::{Found, Reader};
+use crate::run::say;
+use crate::weights::host_tensor::HostTensor;
+use crate::weights::trained::TrainedFile;
+use clap::{Args, ValueEnum};
+use launcher::protocol::{layout, write_atomically};
+use launcher::terminal;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Export {
+    /// Run folder whose trained tensors are written: the final ones, or those of the newest checkpoint of a run that is
+    /// not trained to its end
+    #[arg(long)]
+    pub run: PathBuf,
+    /// For which program
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub force: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
+  lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...     evaluates such a file here";
+
+/// Programs that read what is written; each has a file of its own here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// LIFT's official code: a checkpoint.pth.tar, as its trainer loads it
+    Lift,
+}
+
+impl Format {
+    /// The whole file, from the trained tensors by name.
+    fn encode(self, tensors: &BTreeMap<String, HostTensor>) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Lift => lift::encode(tensors),
+        }
+    }
+}
+
+/// The trained tensors of a run, and where they are from.
+struct Source {
+    path: PathBuf,
+    tensors: BTreeMap<String, HostTensor>,
+}
+
+/// Neither data nor backbone nor device is needed.
+pub(super) fn run(arguments: &Export, talk: Talk) -> Result<(), Failure> {
+    let Export { run, format, output, force } = arguments;
+    can_be_written(output, *force)?;
+    let source = if run.join(layout::FINAL_WEIGHTS).exists() { finished(run)? } else { unfinished(run)? };
+    let bytes = format.encode(&source.tensors)?;
+    write_atomically(output, &bytes).map_err(|error| Failure::run(cannot_write(output, error)))?;
+    report(arguments, &source, talk)
+}
+
+fn finished(run: &Path) -> Result<Source, Failure> {
+    let path = run.join(layout::FINAL_WEIGHTS);
+    let file = TrainedFile::read(&path).map_err(Failure::input)?;
+    Ok(Source { tensors: file.tensors().clone(), path })
+}
+
+/// The newest checkpoint of a run that is not trained to its end, which is said.
+fn unfinished(run: &Path) -> Result<Source, Failure> {
+    let reader = Reader::new(&run.join(layout::CHECKPOINTS));
+    let found: Option<Found<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
+    let Some(Found { snapshot, path, skipped }) = found else {
+        return Err(Failure::input(format!(
+            "`{}` has neither {} nor a checkpoint; --run needs the folder of a run that has trained",
+            run.display(),
+            layout::FINAL_WEIGHTS
+        )));
+    };
+    for (path, reason) in skipped {
+        say(format_args!("warning: `{}` cannot be used: {reason}", path.display()));
+    }
+    say(format_args!(
+        "warning: the run is not trained to its end; its newest checkpoint is exported, of step {}",
+        snapshot.step
+    ));
+    let trained = snapshot.tensors.into_iter().filter(|tensor| !tensor.name.starts_with(MOMENTUM));
+    let tensors = trained.map(|tensor| {
+        let values = HostTensor { dtype: tensor.dtype.into(), shape: tensor.shape, bytes: tensor.bytes };
+        (tensor.name, values)
+    });
+    Ok(Source { tensors: tensors.collect(), path })
+}
+
+/// Refuses an output that could not be written in the end, or that somebody may still need.
+fn can_be_written(output: &Path, force: bool) -> Result<(), Failure> {
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let reason = if output.is_dir() {
+        "it is a folder".to_owned()
+    } else if !folder.is_dir() {
+        format!("there is no folder `{}`", folder.display())
+    } else if output.exists() && !force {
+        "it exists; choose another name, or replace it with --force".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(cannot_write(output, reason)))
+}
+
+fn cannot_write(output: &Path, reason: impl std::fmt::Display) -> String {
+    format!("--output `{}` cannot be written: {reason}", output.display())
+}
+
+fn report(arguments: &Export, source: &Source, talk: Talk) -> Result<(), Failure> {
+    let (output, from) = (arguments.output.display(), source.path.display());
+    let printed = if talk.json {
+        let value = serde_json::json!({ "output": output.to_string(), "source": from.to_string() });
+        terminal::print_json(&format!("{value:#}\n"))
+    } else if talk.quiet {
+        return Ok(());
+    } else {
+        terminal::print(&format!("wrote `{output}` from `{from}`\n"))
+    };
+    printed.map(drop).map_err(Failure::run)
+}

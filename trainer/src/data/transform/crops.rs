@@ -1,0 +1,118 @@
+//! Several crops of one picture, for tests that average over them.
+//!
+//! Corners and centre are those of torchvision's `FiveCrop` and `TenCrop` after `Resize`, in its order: top left, top
+//! right, bottom left, bottom right, centre; then the same five of the mirrored picture. The picture is resized once.
+//! Random crops are views of training, each keyed by (seed, number of the picture, number of the crop).
+
+use super::super::decode::RgbImage;
+use super::super::resize::{Axis, Crop, Filter, Span};
+use super::{CropBox, Draws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes};
+
+/// What the draws of random crops are keyed by, beside their numbers: none is a draw of training.
+const RANDOM: &[u8] = b"lift random crops";
+
+/// Four corners and the centre.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CornerCrops {
+    /// Side of a crop, and what the shorter side is resized to: at least as much.
+    pub view: TestView,
+    /// Also those of the mirrored picture.
+    pub mirrored: bool,
+}
+
+impl CornerCrops {
+    /// LIFT's view: the shorter side becomes `expand` pixels longer than the square.
+    pub fn lift(size: u32, expand: u32, filter: Filter, mirrored: bool) -> Self {
+        Self { view: TestView { size, resize: size.saturating_add(expand), filter }, mirrored }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        if self.mirrored { 10 } else { 5 }
+    }
+
+    pub(super) fn apply(&self, image: &RgbImage, scratch: &mut Scratch, out: &mut [u8]) {
+        let TestView { size, resize, filter } = self.view;
+        let Some(source) = Crop::of(image, 0, 0, image.width, image.height) else { return };
+        let (width, height) = resized_size(image.width, image.height, resize.max(size));
+        let crops = self.of_resized(width, height);
+        let bytes = 3 * size as usize * size as usize;
+        for rows in windows(height, size) {
+            for columns in windows(width, size) {
+                let within =
+                    |crop: &CropBox| covers(rows, crop.top, size) && covers(columns, crop.left, size);
+                if !crops.iter().any(within) {
+                    continue;
+                }
+                let Scratch { resizer, resized } = &mut *scratch;
+                let axis = |size, span| Axis { size, span };
+                resizer.run(source, axis(width, columns), axis(height, rows), filter, &mut resized.pixels);
+                (resized.width, resized.height) = (columns.len, rows.len);
+                for (crop, out) in
+                    crops.iter().zip(out.chunks_exact_mut(bytes)).filter(|(crop, _)| within(crop))
+                {
+                    let (left, top) = (crop.left - columns.start, crop.top - rows.start);
+                    if let Some(part) = Crop::of(resized, left, top, size, size) {
+                        to_planes(part.rows(), size as usize, crop.flip, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where they lie in the resized picture, which is nowhere smaller than a crop.
+    fn of_resized(&self, width: u32, height: u32) -> Vec<CropBox> {
+        let size = self.view.size;
+        let (right, bottom) = (width - size, height - size);
+        let centre = (central(height, size).0.span.start, central(width, size).0.span.start);
+        let five = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre];
+        let crop = |top, left, flip| CropBox { top, left, height: size, width: size, flip };
+        let straight = five.map(|(top, left)| crop(top, left, false));
+        // A crop of the mirrored picture is a mirrored crop of the picture, as far from the other side.
+        let mirrored = five.map(|(top, left)| crop(top, right - left, true));
+        if self.mirrored { [straight, mirrored].concat() } else { straight.to_vec() }
+    }
+}
+
+/// The parts of a side that crops need: all of it, or of a long one its ends and its centre, so that a very long
+/// picture costs no more than its crops.
+fn windows(length: u32, size: u32) -> Vec<Span> {
+    let free = length - size;
+    if length <= size.saturating_mul(3) {
+        return vec![Span { start: 0, len: length }];
+    }
+    // The centre of the mirrored picture may lie a pixel beside that of the picture.
+    let centre = Span { start: free / 2, len: size + free % 2 };
+    vec![Span { start: 0, len: size }, centre, Span { start: free, len: size }]
+}
+
+fn covers(span: Span, start: u32, len: u32) -> bool {
+    span.start <= start && start + len <= span.start + span.len
+}
+
+/// Views of training of one picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomCrops {
+    /// The view, with the seed of the draws.
+    pub view: TrainView,
+    /// How many.
+    pub count: u32,
+}
+
+impl RandomCrops {
+    /// The box of a crop of a picture that is `width` x `height`.
+    pub fn draw(seed: u64, sample: u64, crop: u64, width: u32, height: u32) -> CropBox {
+        CropBox::draw(&mut Draws::keyed(RANDOM, [seed, sample, crop]), width, height)
+    }
+
+    pub(super) fn apply(&self, image: &RgbImage, sample: u64, scratch: &mut Scratch, out: &mut [u8]) {
+        let TrainView { size, filter, seed } = self.view;
+        for (crop, out) in (0..).zip(out.chunks_exact_mut(3 * size as usize * size as usize)) {
+            let drawn = Self::draw(seed, sample, crop, image.width, image.height);
+            resized_crop(image, drawn, size, filter, scratch, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

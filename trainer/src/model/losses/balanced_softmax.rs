@@ -1,0 +1,18 @@
+//! Balanced softmax (LIFT: `BS`; Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", `NeurIPS`
+//! 2020).
+//!
+//! `-log(n[y] exp(z[y]) / sum_c n[c] exp(z[c]))` with `n` images of each class, which is logit adjustment with a `tau`
+//! of 1.
+
+use super::logit_adjusted::LogitAdjusted;
+use super::{Make, frequencies};
+use crate::options::{Declared, Method};
+
+/// In the registry.
+pub const METHOD: Method<Make> = Method {
+    word: "balanced_softmax",
+    about: "Balanced softmax: logit adjustment with the prior as it is.",
+    official: &["BS"],
+    options: &[&frequencies::Options::SECTION],
+    make: |values, site| Box::new(LogitAdjusted::new(values, site, 1.0)),
+};

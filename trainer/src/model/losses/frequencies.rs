@@ -1,0 +1,70 @@
+//! How often each class comes, and the rule for classes that never do.
+
+use crate::options::{section, words};
+
+section! {
+    /// Where losses have class frequencies from.
+    pub struct Options in "loss" {
+        /// Which class frequencies are the prior. `ldam` and `class_balanced` are about how many images there are, and use
+        /// the counts of the training list.
+        pub prior: Prior = Prior::Sampler,
+    }
+}
+
+words! {
+    /// Class frequencies.
+    pub enum Prior {
+        /// Those that the sampler really draws.
+        Sampler = "sampler",
+        /// Those of the training list.
+        Counts = "counts",
+    }
+}
+
+/// How often each class comes in training, up to a common factor: counts of images, or probabilities.
+///
+/// **A class that never comes is taken for as rare as the rarest class that does.** So priors, margins and weights are
+/// finite, and those of the other classes are what they would be without it: it has no part in the total.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frequencies {
+    values: Vec<f64>,
+    total: f64,
+}
+
+impl Frequencies {
+    /// Of classes in the order of their labels; 0 stands for a class that never comes.
+    pub fn new(found: &[f64]) -> Self {
+        let rarest = found.iter().copied().filter(|&value| value > 0.0).reduce(f64::min).unwrap_or(1.0);
+        let values = found.iter().map(|&value| if value > 0.0 { value } else { rarest }).collect();
+        let total: f64 = found.iter().sum();
+        Self { values, total: if total > 0.0 { total } else { rarest } }
+    }
+
+    /// A positive number for each class.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The share of each class in what comes.
+    pub fn shares(&self) -> Vec<f64> {
+        self.values.iter().map(|value| value / self.total).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_never_comes_is_as_rare_as_the_rarest_and_changes_no_other() {
+        let (with, without) = (Frequencies::new(&[6.0, 0.0, 2.0]), Frequencies::new(&[6.0, 2.0]));
+        assert_eq!(with.values(), [6.0, 2.0, 2.0]);
+        assert_eq!(with.shares(), [0.75, 0.25, 0.25]);
+        assert_eq!(without.shares(), [0.75, 0.25]);
+    }
+
+    #[test]
+    fn classes_that_all_never_come_have_finite_shares() {
+        assert_eq!(Frequencies::new(&[0.0, 0.0]).shares(), [1.0, 1.0]);
+    }
+}

@@ -1,0 +1,63 @@
+//! The tensors of the official code's checkpoints (`checkpoint.pth.tar`): their names, what these say about the
+//! options that the tensors were trained with, and the file that the official loader takes.
+//!
+//! The names are those of the attributes of LIFT's `ViT_Tuner`: `tuner.LIST.BLOCK.PART`, where the list tells the tuner.
+
+mod checkpoint;
+mod contents;
+mod shared;
+
+pub use checkpoint::{UnofficialError, write_checkpoint};
+pub use contents::{Contents, HeadTensors, Options};
+pub use shared::{Alias, UnequalError, aliases, merge_aliases};
+
+/// Names that begin so say which elements of the backbone are trained; the official code draws them again from a seed.
+pub const MASK: &str = "mask.";
+
+/// A list of the official tuner, and the tuner that fills it.
+pub(crate) struct Family {
+    /// Its attribute.
+    pub(crate) list: &'static str,
+    /// Our word for the tuner in `tuner.kinds`.
+    pub(crate) kind: &'static str,
+    /// What the size of one of its tensors is the value of.
+    pub(crate) width: Option<Width>,
+}
+
+/// An option that a dimension of a tensor states.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Width {
+    /// The option.
+    pub(crate) key: &'static str,
+    /// End of the tensor's name.
+    pub(crate) tensor: &'static str,
+    /// Which dimension.
+    pub(crate) dimension: usize,
+}
+
+const DOWN: Option<Width> =
+    Some(Width { key: "tuner.adapter_dim", tensor: ".down_proj.weight", dimension: 0 });
+const LORA: Option<Width> = Some(Width { key: "tuner.adapter_dim", tensor: ".lora_A", dimension: 1 });
+const PROMPT: Option<Width> = Some(Width { key: "tuner.vpt_len", tensor: ".prompt", dimension: 0 });
+
+/// Every list, in the order of the official code. Shallow prompts are those of the first block alone.
+pub(crate) const FAMILIES: [Family; 13] = [
+    Family { list: "block_tuned", kind: "full", width: None },
+    Family { list: "bias_tuned", kind: "bias", width: None },
+    Family { list: "ln_tuned", kind: "layer_norm", width: None },
+    Family { list: "vpt_list", kind: "vpt_shallow", width: PROMPT },
+    Family { list: "vpt_list", kind: "vpt_deep", width: PROMPT },
+    Family { list: "adapter_list", kind: "adapter", width: DOWN },
+    Family { list: "adaptformer_list", kind: "adaptformer", width: DOWN },
+    Family { list: "lora_list", kind: "lora", width: LORA },
+    Family { list: "lora_mlp_list", kind: "lora_mlp", width: LORA },
+    Family { list: "ssf_attn_list", kind: "ssf_attn", width: None },
+    Family { list: "ssf_mlp_list", kind: "ssf_mlp", width: None },
+    Family { list: "ssf_ln_list", kind: "ssf_ln", width: None },
+    Family { list: "masked_linear_list", kind: "masked", width: None },
+];
+
+/// The list of a tuner's tensor, and the rest of its name: `lora_list`, `0.q.lora_A`.
+pub(crate) fn list_of(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("tuner.")?.split_once('.')
+}

@@ -1,0 +1,87 @@
+//! Test-time crops: the pixels of each, its logits, and the mean that predictions are made from.
+
+use crate::case::{Case, PRECISIONS, cases};
+use crate::peft::model;
+use tch::{Kind, Tensor, no_grad};
+use trainer::data::RgbImage;
+use trainer::data::resize::Filter;
+use trainer::data::transform::{CornerCrops, Scratch, TestView, View};
+use trainer::engine::classifier::{Classifier, mean_over_crops};
+
+#[test]
+fn golden_eval_crops() {
+    let cases = cases("eval");
+    let with_crops = cases.iter().filter(|case| case.has_output("crops_u8"));
+    let compared = with_crops.map(check).count();
+    eprintln!("golden eval: {compared} cases of crops");
+    assert!(compared > 0);
+}
+
+fn check(case: &Case) {
+    let view = view(case);
+    let (bytes, crops) = (crops(case, view), view.crops() as i64);
+    let shape = case.shape("crops_u8");
+    assert_eq!(bytes.view(shape.as_slice()), case.output("crops_u8"), "{}: pixels", case.name);
+    let case = case.with_manifest(with_trainables(case));
+    for (precision, tolerance) in PRECISIONS {
+        let model = model(&case, precision);
+        no_grad(|| {
+            let features = model.features(&bytes);
+            let logits = model.classify(&features);
+            if case.has_output("crop_logits") {
+                case.compare("crop_logits", &logits.view([shape[0], crops, -1]), tolerance);
+            }
+            let merged = mean_over_crops(logits.shallow_clone(), crops);
+            assert_eq!(merged.kind(), logits.kind());
+            case.compare("merged_logits", &merged, tolerance);
+            let classes = Classifier::Whole.predict(&model, Some(&features), crops).unwrap().unwrap();
+            assert_eq!(classes, case.output("merged_logits").argmax(1, false), "{}: classes", case.name);
+        });
+    }
+}
+
+/// The view that the case's configuration describes. LIFT+ resizes with another filter, and has five crops alone.
+fn view(case: &Case) -> View {
+    let config = case.config();
+    let plus = case.manifest["source"]["repo"] == "lift-plus";
+    let filter = if plus { Filter::Bicubic } else { Filter::Bilinear };
+    let size = config["resolution"].as_u64().unwrap() as u32;
+    let expand = config["expand"].as_u64().map_or(24, |expand| expand as u32);
+    let corners = |mirrored| View::Corners(CornerCrops::lift(size, expand, filter, mirrored));
+    match config["tte_mode"].as_str() {
+        _ if config["tte"] == false => View::Test(TestView::lift(size, filter)),
+        None if plus => corners(false),
+        Some("fivecrop") => corners(false),
+        Some("tencrop") => corners(true),
+        other => panic!("{}: unknown crops {other:?}", case.name),
+    }
+}
+
+/// The crops of all images, `[images * crops, 3, side, side]`.
+fn crops(case: &Case, view: View) -> Tensor {
+    let side = i64::from(view.size());
+    let mut scratch = Scratch::default();
+    let of_image = |number: i64| {
+        let image = case.input(&format!("image_{number}"));
+        let (height, width) = (image.size()[0] as u32, image.size()[1] as u32);
+        let pixels = Vec::<u8>::try_from(image.contiguous().flatten(0, -1)).unwrap();
+        let mut out = vec![0; view.bytes()];
+        view.apply(&RgbImage { width, height, pixels }, 0, number as u64, &mut scratch, &mut out);
+        Tensor::from_slice(&out).view([view.crops() as i64, 3, side, side])
+    };
+    let count = case.manifest["image_count"].as_i64().unwrap();
+    let all: Vec<Tensor> = (0..count).map(of_image).collect();
+    Tensor::cat(&all, 0).to_kind(Kind::Uint8)
+}
+
+/// The case's manifest with its parameters as the trainable tensors that other cases list.
+fn with_trainables(case: &Case) -> serde_json::Value {
+    let mut manifest = case.manifest.clone();
+    let inputs = case.manifest["inputs"].as_object().unwrap();
+    let trainable: serde_json::Map<_, _> = inputs
+        .iter()
+        .filter_map(|(name, spec)| Some((name.strip_prefix("param.")?.to_owned(), spec.clone())))
+        .collect();
+    manifest["trainable"] = trainable.into();
+    manifest
+}
