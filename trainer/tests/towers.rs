@@ -232,8 +232,7 @@ fn full_fine_tuning_trains_layer_scales() {
     }
 }
 
-/// Prompts are appended after the image's tokens. Those of the last block change what the patches attend to there, and are
-/// not pooled: without values of their own that reach the patches, they change nothing.
+/// What follows the image's tokens, as prompts do, is not read after the last block.
 #[test]
 fn prompts_are_not_pooled() {
     for name in ["timm_dinov2_reg4", "timm_siglip"] {

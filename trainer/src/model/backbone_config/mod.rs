@@ -379,10 +379,14 @@ impl Settling<'_> {
         Ok(Some(found))
     }
 
-    /// What the user set, else what the file's configuration says, else the preset's.
+    /// What the user set, else what the file's configuration says, else the preset's; where positions are resized, the
+    /// file is for any resolution.
     fn resolution(&mut self) -> u32 {
         let stated = &self.stated.resolution;
         let preset = stated.value.unwrap_or_default();
+        if self.stated.resize_positions {
+            return preset;
+        }
         match self.beside.and_then(|beside| Some((beside.resolution?, &beside.file))) {
             Some((found, file)) if !stated.of_user && found != preset => {
                 self.notes.push(format!(

@@ -310,7 +310,9 @@ fn hugging_faces_dinov2_has_had_two_names_for_its_queries() {
             [q, k, v].iter().map(|part| format!("{layer}{attention}{part}.bias")).collect();
         all.extend([out, format!("{layer}layer_scale1.lambda1"), format!("{layer}mlp.fc1.bias")]);
         all.extend(["dinov2.embeddings.cls_token".to_owned(), "classifier.weight".to_owned()]);
-        all.push("dinov2.embeddings.patch_embeddings.projection.bias".to_owned());
+        for name in ["patch_embeddings.projection.bias", "position_embeddings"] {
+            all.push(format!("dinov2.embeddings.{name}"));
+        }
         let all: Vec<(&str, &[i64])> = all.iter().map(|name| (name.as_str(), &[8][..])).collect();
         let (tensors, _) = normalise(named(&all)).unwrap();
         assert_eq!(tensors.naming(), Some(Naming::HuggingFaceDinov2));
@@ -323,6 +325,7 @@ fn hugging_faces_dinov2_has_had_two_names_for_its_queries() {
                 "blocks.0.mlp.fc1.bias",
                 "cls_token",
                 "patch_embed.proj.bias",
+                "pos_embed",
             ]
         );
         assert!(tensors.notes().is_empty(), "{:?}", tensors.notes());
