@@ -49,7 +49,7 @@ impl Fixture {
         let folders = folders.filter(|entry| entry.path().is_dir());
         let mut names: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 12);
         names.iter().map(|name| Self::open(name)).collect()
     }
 

@@ -65,7 +65,7 @@ fn family(file: &BackboneFile, backbone: &Backbone) -> &'static str {
         Layout::OpenAiClip if backbone.text.is_some() => "CLIP",
         Layout::OpenAiClip => "image tower of CLIP",
         Layout::TimmVit if file.config.pool == Pool::Attention => "image tower of SigLIP",
-        Layout::TimmVit if scaled() => "ViT with layer scale (DINOv2, DeiT-3)",
+        Layout::TimmVit if scaled() => "DINOv2",
         Layout::TimmVit => "ViT",
     }
 }

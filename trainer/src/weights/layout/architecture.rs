@@ -88,6 +88,9 @@ fn has(name: &str, part: &str) -> bool {
 pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Result<(), WeightsError> {
     let lacks = |name: &str| !tensors.contains(name);
     let found = match layout {
+        Layout::TimmVit if positions_alone(tensors) => {
+            "a ViT whose class token has no position (no_embed_class, as in DeiT-3)"
+        }
         Layout::TimmVit if is_gated(tensors) => "a ViT with SwiGLU (DINOv2 giant)",
         Layout::TimmVit if tensors.get("patch_embed.proj.weight").is_ok_and(|patches| patches.dim() == 2) => {
             "a SigLIP 2 for images of any shape (NaFlex)"
@@ -102,6 +105,16 @@ pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Res
         _ => return Ok(()),
     };
     Err(refusal(tensors, found))
+}
+
+/// Whether there are as many positions as patches, and none for the class token; a DINOv2 with registers has them so.
+fn positions_alone(tensors: &NamedTensors) -> bool {
+    if tensors.contains("reg_token") || !tensors.contains("cls_token") {
+        return false;
+    }
+    let is_square = |n: i64| n > 0 && n.isqrt().pow(2) == n;
+    let shape = tensors.get("pos_embed").map(tch::Tensor::size).unwrap_or_default();
+    matches!(shape[..], [1, n, _] if is_square(n) && !is_square(n - 1))
 }
 
 /// Whether the MLP's first product gives twice what its second one takes: a gate and what it lets through.

@@ -269,6 +269,11 @@ fn a_vit_that_lacks_a_part_is_refused_by_what_it_lacks() {
     assert!(without("patch_embed.proj.bias").contains("whose patches have no bias"));
     assert!(without("pos_embed").contains("without learned positions"));
     assert!(without("cls_token").contains("without a class token"));
+    let mut alone = VIT;
+    alone[3].1 = &[1, 4, 8];
+    assert!(refusal(named(&alone)).contains("no_embed_class"));
+    let with_registers: Vec<_> = alone.into_iter().chain([("reg_token", &[1, 4, 8][..])]).collect();
+    assert!(normalise(named(&with_registers)).is_ok());
 }
 
 #[test]
