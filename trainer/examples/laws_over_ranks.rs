@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..ORDERS {
         order(&rank, &mut draws)?;
     }
-    let session = Session::open(&resolved, &rank, Purpose::Train)?;
+    let session = Session::open(&resolved, &rank, Purpose::Train, &|_| ())?;
     test_sets(&session, &rank, &mut draws)?;
     disagreement(&session, &rank)?;
     if rank.leads() {

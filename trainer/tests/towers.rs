@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::model::backbone_config::{BackboneConfig, Beside, Pool, Stated, Value};
-use trainer::model::head::Classes;
+use trainer::model::heads::{Classes, cosine};
 use trainer::model::loading::{Backbone, LoadOptions, block_names, load, resized_positions, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::slices::Part;
 use trainer::model::tower::Field;
 use trainer::model::tuners::{Site, TunerSet, Tuners, masked};
-use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::model::{Model, ModelSpec};
 use trainer::options::{Registry, Values};
 use trainer::weights::{Layout, NamedTensors, normalise};
 
@@ -68,7 +68,7 @@ impl Fixture {
         let backbone = self.load(Precision::FP64, part, &tuners);
         let spec = ModelSpec {
             tuners,
-            head: HeadKind::Cosine { scale: 25.0 },
+            head: (cosine::METHOD.make)(&Values::default(), None).unwrap(),
             classes: Classes::all(3),
             seed: 0,
             pixels: ([0.5; 3], [0.5; 3]),

@@ -8,6 +8,7 @@ use super::findings;
 use crate::data::source::{Finding, Weight};
 use crate::engine::backbone::BackboneFile;
 use crate::engine::failure::Failure;
+use crate::engine::head_init::Prepared;
 use crate::engine::session::{load_options, tuners, zeros_note};
 use crate::engine::sources;
 use crate::engine::views;
@@ -44,10 +45,12 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let config = &resolved.config;
     let data = sources::open_data(config)?;
     findings::tell(&data.findings, talk);
+    let start = Prepared::choose(config, &data)?;
     let missing = data::look_at(config, &data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
     let file = BackboneFile::open(&resolved)?;
+    start.check(config, (&data.class_names, &data.train), Some(file.width()?))?;
     let tuners = tuners(config, &file, classes)?;
     let options = load_options(config, &file, tch::Device::Cpu);
     let backbone = load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input)?;
@@ -63,7 +66,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
         model: resolved.names.model.clone(),
         method: resolved.names.method.clone(),
         presets: resolved.presets.to_string(),
-        set: CheckedData::of(&data, config, backbone.text.is_some(), missing),
+        set: CheckedData::of(&data, config, backbone.text.is_some(), missing)?,
         tuner: tuners.to_string(),
         evaluation: views::described(config, patch).to_string(),
         backbone: CheckedBackbone::of(&file, &backbone),

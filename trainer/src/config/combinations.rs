@@ -8,6 +8,7 @@ use crate::engine::head_init::text;
 use crate::model::heads::zero_shot;
 use crate::model::losses::lade;
 use crate::model::tuners::excluded;
+use crate::options::OrFile;
 use std::collections::BTreeMap;
 
 /// Refuses the first combination that cannot be meant.
@@ -45,7 +46,8 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Entry>) -> R
         let remedy = "set `head.placement` to replicated, or choose another loss";
         return conflict("head.placement", "loss.kind", why, remedy);
     }
-    if !zero_shot && head.init.is(&text::METHOD) && no_text {
+    let from_text = matches!(&head.init, OrFile::Word(init) if init.is(&text::METHOD));
+    if !zero_shot && from_text && no_text {
         let why = "this model has no text tower";
         let remedy = "set `head.init` to class_mean, or choose a CLIP model";
         return conflict("head.init", "model.kind", why, remedy);

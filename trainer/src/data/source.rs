@@ -20,6 +20,7 @@ mod names;
 mod pickle;
 mod presence;
 mod review;
+mod subset;
 mod tar;
 #[cfg(test)]
 mod tests;

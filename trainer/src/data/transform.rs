@@ -237,6 +237,11 @@ impl TestView {
         Self { size, resize: size.saturating_mul(8) / 7, filter }
     }
 
+    /// LIFT's plain view, in which heads start: the shorter side becomes that of the square.
+    pub fn plain(size: u32, filter: Filter) -> Self {
+        Self { size, resize: size, filter }
+    }
+
     fn apply(&self, image: &RgbImage, scratch: &mut Scratch, out: &mut [u8]) {
         let Some(source) = Crop::of(image, 0, 0, image.width, image.height) else { return };
         let (width, height) = resized_size(image.width, image.height, self.resize);

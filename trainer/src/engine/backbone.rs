@@ -5,7 +5,8 @@ use super::sources::open_weights;
 use crate::config::{ActivationName, Config, ModelKind, PoolName, PositionsName, Resolved};
 use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
 use crate::model::layers::Activation;
-use crate::model::loading::{resized_positions, tower_shape, vision_layers};
+use crate::model::loading::{resized_positions, tower_shape, vision_layers, vision_width};
+use crate::model::tower::TowerShape;
 use crate::weights::{Layout, NamedTensors};
 
 /// A backbone's file, and how it is computed.
@@ -29,23 +30,34 @@ impl BackboneFile {
         let beside = Beside::read(|name| tensors.beside(name)).map_err(Failure::input)?;
         let settled = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated(resolved));
         let (config, settled_notes) = settled.map_err(Failure::input)?;
-        let mut notes = [tensors.notes(), &settled_notes].concat();
-        if config.resize_positions {
-            let shape = tower_shape(&tensors, layout, config.resolution).map_err(Failure::input)?;
-            notes.extend(resized_positions(&tensors, layout, &shape).map(|(from, to)| {
+        let notes = [tensors.notes(), &settled_notes].concat();
+        let fingerprint = tensors.fingerprint();
+        let mut file = Self { tensors, layout, fingerprint, config, notes };
+        if file.config.resize_positions {
+            let resized = resized_positions(&file.tensors, layout, &file.shape()?);
+            file.notes.extend(resized.map(|(from, to)| {
                 format!(
                     "model.positions: those of {from} x {from} patches in the file are resized to {to} x {to}"
                 )
             }));
         }
-        let fingerprint = tensors.fingerprint();
-        Ok(Self { tensors, layout, fingerprint, config, notes })
+        Ok(file)
+    }
+
+    /// Sizes of the image tower.
+    pub fn shape(&self) -> Result<TowerShape, Failure> {
+        tower_shape(&self.tensors, self.layout, self.config.resolution).map_err(Failure::input)
     }
 
     /// Enters what was settled into the configuration that the run computes with.
     pub fn enter(&self, config: &mut Config) {
         config.model.resolution = self.config.resolution;
         (config.model.mean, config.model.std) = (self.config.pixels.mean, self.config.pixels.std);
+    }
+
+    /// Width of the image tower.
+    pub fn width(&self) -> Result<i64, Failure> {
+        vision_width(&self.tensors, self.layout).map_err(Failure::input)
     }
 
     /// Blocks of the image tower.

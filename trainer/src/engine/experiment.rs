@@ -90,7 +90,8 @@ impl Experiment<'_> {
             (None, Some(_)) => Purpose::Resume,
             (None, None) => Purpose::Train,
         };
-        let session = Session::open(self.resolved, self.rank, purpose)?;
+        let session =
+            Session::open(self.resolved, self.rank, purpose, &|note| self.tell(&[note.to_owned()]))?;
         if let Some(state) = &state {
             // Before anything of the run is touched.
             let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());

@@ -59,14 +59,14 @@ fn sums(model: &Model) -> Vec<(String, i64)> {
 mod tests {
     use super::*;
     use crate::demo;
+    use crate::model::ModelSpec;
     use crate::model::backbone_config::BackboneConfig;
-    use crate::model::head::Classes;
+    use crate::model::heads::{Classes, cosine::Cosine};
     use crate::model::loading::{LoadOptions, load, tower_shape};
     use crate::model::precision::Precision;
     use crate::model::slices::Part;
     use crate::model::tower::BlockNames;
     use crate::model::tuners::{self, Site, TunerSet};
-    use crate::model::{HeadKind, ModelSpec};
     use crate::options::{Several, Values};
     use crate::weights::Layout;
     use tch::{Device, no_grad};
@@ -86,7 +86,7 @@ mod tests {
         let backbone = load(&tensors, Layout::OpenAiClip, &options, &tuners).unwrap();
         let spec = ModelSpec {
             tuners,
-            head: HeadKind::Cosine { scale: 25.0 },
+            head: Box::new(Cosine { scale: 25.0 }),
             classes: Classes::all(3),
             seed: 0,
             pixels: ([0.5; 3], [0.5; 3]),

@@ -1,4 +1,4 @@
-//! The only room that sees everything: head start, training, evaluation, over ranks.
+//! The only room that sees everything: first values of the head, training, evaluation, over ranks.
 
 pub mod agreement;
 pub mod backbone;
@@ -17,7 +17,6 @@ pub mod feed;
 mod final_weights;
 pub mod frozen;
 pub mod head_init;
-pub mod head_start;
 mod heartbeat;
 mod last_step;
 #[cfg(feature = "faults")]

@@ -4,8 +4,7 @@ use super::failure::Failure;
 use super::rank::Rank;
 use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
 use crate::data::order::shard::share;
-use crate::model::head::Classes;
-use crate::model::heads::zero_shot;
+use crate::model::heads::Classes;
 use crate::model::losses::lade;
 use crate::model::slices::Part;
 use collectives::{ProcessGroup, ReduceOp};
@@ -109,7 +108,7 @@ fn available_memory() -> Option<u64> {
 }
 
 fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<String>) -> bool {
-    if config.head.kind.is(&zero_shot::METHOD) {
+    if !config.head.is_trained() {
         return false;
     }
     match config.head.placement {

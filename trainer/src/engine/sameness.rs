@@ -71,6 +71,14 @@ pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
     ))
 }
 
+/// Refuses ranks that start the head from other files; `fingerprint` is of what was read of them.
+pub fn same_head_files(rank: &Rank, fingerprint: &[u8]) -> Result<(), Failure> {
+    let Some(other) = first_other(rank, fingerprint)? else { return Ok(()) };
+    refuse(&format!(
+        "rank {other} starts the head from other files than rank 0; the files of head.init and head.prompts have to be the same on every host"
+    ))
+}
+
 /// Refuses ranks that have other files under the same names.
 fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(), Failure> {
     let own = agreed(&rank.control, || serde_json::to_vec(sample).map_err(Failure::run))?;

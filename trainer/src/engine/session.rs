@@ -1,14 +1,13 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
 use super::backbone::BackboneFile;
-use super::bad_images::{BadImages, Images, Limit, look_for_files};
+use super::bad_images::{BadImages, Images, look_for_files};
 use super::bf16;
 use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
-use super::feed::{ListPlan, Plan};
+use super::feed::Plan;
 use super::frozen::FrozenWeights;
-use super::head_init::{HeadInits, class_mean, random, text};
-use super::head_start::{class_means, class_tokens, text_features, text_rows};
+use super::head_init::{Prepared, Start};
 use super::loading::LoaderPlan;
 use super::loss;
 use super::memory::Limits;
@@ -21,27 +20,22 @@ use super::sameness::{same_backbone, same_configuration, same_data, same_program
 use super::shards::Shards;
 use super::tree::ShardTree;
 use super::views;
-use super::walk::Walk;
 use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
-use crate::data::transform::{TestView, TrainView, View};
-use crate::model::head::{Classes, HEAD_WEIGHT};
-use crate::model::heads::prompt::Prompt;
-use crate::model::heads::{cosine, zero_shot};
-use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape};
+use crate::data::transform::{TrainView, View};
+use crate::model::Model;
+use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
 use crate::model::precision::Precision;
-use crate::model::text::TextTower;
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
-use crate::model::{self, Model, ModelSpec};
-use crate::options::Chosen;
 use crate::run::Views;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::sources;
 
@@ -101,7 +95,14 @@ impl Purpose {
 
 impl Session {
     /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
-    pub fn open(resolved: &Resolved, rank: &Rank, purpose: Purpose) -> Result<Self, Failure> {
+    ///
+    /// `tell` says a sentence to the person while that goes on.
+    pub fn open(
+        resolved: &Resolved,
+        rank: &Rank,
+        purpose: Purpose,
+        tell: &dyn Fn(&str),
+    ) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
         panics::set_limits(Limits::of(&config));
         same_program(rank)?;
@@ -110,6 +111,7 @@ impl Session {
         let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
         same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
+        let prepared = Prepared::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
         rank.begin("init");
@@ -125,18 +127,22 @@ impl Session {
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
         same_backbone(rank, &file)?;
         file.enter(&mut config);
+        agreed(&rank.control, || prepared.check(&config, (&class_names, &train), Some(file.width()?)))?;
         let (backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
-        notes.extend(file.notes);
-        notes.extend(zeros_note(&backbone.all_zero));
-        notes.extend(placement.notes);
-        if rank.leads() && config.train.precision == PrecisionName::Bf16 {
-            notes.extend(bf16::slower_than_fp32(rank.device));
-        }
+        notes.extend(notes_of((&file, &backbone, &placement), &config, rank));
         let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
-        let mut start =
-            Start { config: &config, rank, class_names: &class_names, train: &train, purpose, bad_images };
+        let mut start = Start {
+            config: &config,
+            rank,
+            class_names: &class_names,
+            train: &train,
+            prepared,
+            fingerprint: &file.fingerprint,
+            bad_images: RefCell::new(bad_images),
+            tell,
+        };
         let model = start.model(backbone, tuners, placement.classes, shards.as_ref())?;
-        let bad_images = start.bad_images;
+        let bad_images = start.bad_images.into_inner();
         let frozen = FrozenWeights::of(&model);
         Ok(Self {
             config,
@@ -251,6 +257,21 @@ fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
     notes.into_iter().map(|note| note.text).collect()
 }
 
+/// What a person should know of the backbone, where it is and how it is computed.
+fn notes_of(
+    (file, backbone, placement): (&BackboneFile, &Backbone, &Placement),
+    config: &Config,
+    rank: &Rank,
+) -> Vec<String> {
+    let mut notes = file.notes.clone();
+    notes.extend(zeros_note(&backbone.all_zero));
+    notes.extend(placement.notes.iter().cloned());
+    if rank.leads() && config.train.precision == PrecisionName::Bf16 {
+        notes.extend(bf16::slower_than_fp32(rank.device));
+    }
+    notes
+}
+
 /// The tree in which the shards of a batch are added, under `any_world`.
 pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
     let any_world = config.train.determinism == Determinism::AnyWorld;
@@ -279,22 +300,18 @@ fn load_backbone(
 
 /// What decides where backbone and classifier are.
 fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) -> Result<Sizes, Failure> {
-    let shape = tower_shape(&file.tensors, file.layout, file.config.resolution);
-    let TowerShape { width, hidden, .. } = shape.map_err(|e| Failure::input(e).on_all_ranks())?;
+    let TowerShape { width, hidden, .. } = file.shape().map_err(Failure::on_all_ranks)?;
     let precision = precision(config);
     let blocks = frozen as u64 * block_elements(width, hidden) * precision.compute.elt_size_in_bytes() as u64;
     let element = precision.parameters.elt_size_in_bytes() as u64;
     Ok(Sizes { blocks, classes: classes as i64, width, element })
 }
 
-fn loader_plan(config: &Config, view: View, rank: &Rank) -> LoaderPlan {
+/// A loader's set-up for this configuration.
+pub(super) fn loader_plan(config: &Config, view: View, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
     let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
     LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
-}
-
-fn test_view(config: &Config) -> View {
-    View::Test(TestView::lift(config.model.resolution, sources::filter(config)))
 }
 
 /// What has to hold between configuration, data and world before anything is loaded.
@@ -319,7 +336,8 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     Ok(())
 }
 
-fn precision(config: &Config) -> Precision {
+/// The kinds that the configuration names.
+pub(super) fn precision(config: &Config) -> Precision {
     match config.train.precision {
         PrecisionName::Fp32 => Precision::FP32,
         PrecisionName::Bf16 => Precision::BF16,
@@ -329,7 +347,7 @@ fn precision(config: &Config) -> Precision {
 
 /// What is trained beside the head.
 pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
-    let shape = tower_shape(&file.tensors, file.layout, file.config.resolution).map_err(Failure::input)?;
+    let shape = file.shape()?;
     let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
     let site = tuners::Site { shape, names: block_names(file.layout), classes: classes as u64, blocks };
     TunerSet::of(&config.tuner.kinds, &config.methods, &site).map_err(Failure::input)
@@ -347,111 +365,4 @@ pub(crate) fn zeros_note(names: &[String]) -> Option<String> {
     let more = if names.len() > MOST { ", ..." } else { "" };
     (!names.is_empty())
         .then(|| format!("warning: {} tensors of the backbone hold only zeros: {shown}{more}", names.len()))
-}
-
-/// What the first values of the model are made from.
-struct Start<'a> {
-    config: &'a Config,
-    rank: &'a Rank,
-    class_names: &'a [String],
-    train: &'a Arc<Split>,
-    purpose: Purpose,
-    bad_images: BadImages,
-}
-
-impl Start<'_> {
-    fn model(
-        &mut self,
-        mut backbone: Backbone,
-        tuners: TunerSet,
-        classes: Classes,
-        shards: Option<&Shards>,
-    ) -> Result<Model, Failure> {
-        let config = self.config;
-        let text = backbone.text.take();
-        // First values that other ones replace are not computed.
-        let starts = self.purpose == Purpose::Train;
-        let random = Chosen::of(&random::METHOD);
-        let init = if starts { config.head.init.resolve(text.is_some()) } else { random };
-        let zero_shot = config.head.kind.is(&zero_shot::METHOD);
-        let text = if zero_shot || init.is(&text::METHOD) {
-            Some(self.class_features(text.as_ref())?)
-        } else {
-            None
-        };
-        let head = match &text {
-            Some((features, scale)) if zero_shot => {
-                model::HeadKind::ZeroShot { text: features.shallow_clone(), scale: scale.shallow_clone() }
-            }
-            _ => model::HeadKind::Cosine { scale: config.options::<cosine::Options>().scale },
-        };
-        let spec = ModelSpec {
-            tuners,
-            head,
-            classes,
-            seed: config.train.seed,
-            pixels: (config.model.mean, config.model.std),
-            precision: precision(config),
-            device: self.rank.device,
-        };
-        let model = agreed(&self.rank.control, || Model::build(backbone, spec).map_err(Failure::input))?;
-        if !zero_shot && let Some(rows) = self.head_rows(init, text, &model, shards)? {
-            model.trainables().set(HEAD_WEIGHT, &rows).map_err(Failure::run)?;
-        }
-        Ok(model)
-    }
-
-    /// First rows of the cosine head; `None` leaves the random ones.
-    fn head_rows(
-        &mut self,
-        init: Chosen<HeadInits>,
-        text: Option<(Tensor, Tensor)>,
-        model: &Model,
-        shards: Option<&Shards>,
-    ) -> Result<Option<Tensor>, Failure> {
-        if init.is(&class_mean::METHOD) {
-            return self.class_means(model, shards).map(Some);
-        }
-        let text = text.zip(model.tower().projection()).filter(|_| init.is(&text::METHOD));
-        Ok(text.map(|((features, _), projection)| text_rows(&features, projection)))
-    }
-
-    /// Unit text features of the classes, and the factor on cosines.
-    fn class_features(&self, text: Option<&TextTower>) -> Result<(Tensor, Tensor), Failure> {
-        let tower = text.ok_or_else(|| {
-            Failure::input("the weights have no text tower; use head.init=class_mean, or a CLIP model")
-                .on_all_ranks()
-        })?;
-        let ids = agreed(&self.rank.control, || {
-            let tokenizer = sources::tokenizer(self.config)?;
-            let Prompt { prompt } = self.config.options();
-            class_tokens(tower, &tokenizer, &prompt, self.class_names).map_err(Failure::input)
-        })?;
-        Ok((text_features(tower, &ids, self.rank.group.as_ref())?, tower.scale()))
-    }
-
-    /// Unit mean features of the classes over all training images, each in the view of tests.
-    fn class_means(&mut self, model: &Model, shards: Option<&Shards>) -> Result<Tensor, Failure> {
-        let (config, rank) = (self.config, self.rank);
-        let tree = shard_tree(config, rank);
-        let plan = ListPlan {
-            len: self.train.len() as u64,
-            batch_size: config.eval.batch_size,
-            parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
-        };
-        let loader = loader_plan(config, test_view(config), rank);
-        let (side, limit) = (i64::from(config.model.resolution), Limit::within(config));
-        let walk = Walk { rank, plan, split: self.train, images: Images::Training, limit, loader, side };
-        let (pass, classes) = (Pass::new(model, shards), self.class_names.len());
-        class_means(&walk, &pass, classes as i64, tree, &mut self.bad_images)?.map_err(|class| {
-            let (class, name) = (class as usize, &self.class_names[class as usize]);
-            let what = match counts(self.train.labels(), classes)[class] {
-                0 => format!("class {class} (`{name}`) has no training image to start from"),
-                n => format!(
-                    "none of the {n} training images of class {class} (`{name}`) can be read to start from"
-                ),
-            };
-            Failure::input(format!("{what}; use head.init=text or head.init=random")).on_all_ranks()
-        })
-    }
 }

@@ -5,7 +5,7 @@ use super::failure::{Failure, agreed};
 use super::rank::Rank;
 use super::session::Session;
 use crate::config::Config;
-use crate::model::heads::zero_shot;
+use crate::model::heads::{linear, zero_shot};
 use crate::model::tuners::{bottleneck, vpt};
 use crate::weights::official::{HeadTensors, Options};
 use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
@@ -68,8 +68,11 @@ impl Trained {
 /// The part of a configuration that decides which tensors are trained.
 fn options(config: &Config) -> Options {
     let kinds = config.tuner.kinds.iter().map(|method| method.word.to_owned()).collect();
-    let zero_shot = config.head.kind.is(&zero_shot::METHOD);
-    let head = if zero_shot { HeadTensors::None } else { HeadTensors::Weight };
+    let head = match config.head.kind {
+        kind if kind.is(&zero_shot::METHOD) => HeadTensors::None,
+        kind if kind.is(&linear::METHOD) => HeadTensors::WeightAndBias,
+        _ => HeadTensors::Weight,
+    };
     // A width of 0 is found by a rule that needs the model.
     let adapter_dim = config.options::<bottleneck::Options>().adapter_dim as usize;
     let vpt_len = config.options::<vpt::Options>().vpt_len as usize;

@@ -2,7 +2,6 @@
 
 pub mod backbone_config;
 pub mod block;
-pub mod head;
 pub mod heads;
 pub mod layers;
 pub mod loading;
@@ -18,7 +17,7 @@ pub mod tuners;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
-use head::{Classes, HEAD_WEIGHT, Head};
+use heads::{Classes, Head, HeadKind};
 use loading::Backbone;
 use precision::Precision;
 use slices::Slices;
@@ -29,30 +28,13 @@ use trainables::{Trainables, UnknownParameter};
 use tuners::TunerSet;
 use vision::PixelNorm;
 
-/// Which head a model gets.
-#[derive(Debug)]
-pub enum HeadKind {
-    /// The trained cosine classifier.
-    Cosine {
-        /// Factor on the cosines.
-        scale: f64,
-    },
-    /// Text features as they are; nothing of the head is trained.
-    ZeroShot {
-        /// Unit rows, `[classes, joint]`.
-        text: Tensor,
-        /// Factor on the cosines.
-        scale: Tensor,
-    },
-}
-
 /// What to build on a backbone.
 #[derive(Debug)]
 pub struct ModelSpec {
     /// What is trained beside the head: the tuners that the backbone was loaded for.
     pub tuners: TunerSet,
     /// The classifier.
-    pub head: HeadKind,
+    pub head: Box<dyn HeadKind>,
     /// The classes.
     pub classes: Classes,
     /// Seed of the first values.
@@ -71,11 +53,6 @@ pub enum ModelError {
     /// A trainable tensor is not among the specs.
     #[error(transparent)]
     Unknown(#[from] UnknownParameter),
-    /// Zero-shot needs the joint space of image and text.
-    #[error(
-        "zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method"
-    )]
-    NoTextTower,
 }
 
 /// A frozen image tower with trainable parts.
@@ -86,7 +63,7 @@ pub struct Model {
     /// What acts inside each block.
     units: Vec<Vec<Box<dyn UnitTuner>>>,
     tuners: TunerSet,
-    head: Head,
+    head: Box<dyn Head>,
     pixels: PixelNorm,
     trainables: Trainables,
     precision: Precision,
@@ -100,21 +77,12 @@ impl Model {
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
         let Backbone { vision: mut tower, names, slices, parameters: mut specs, .. } = backbone;
         let precision = spec.precision;
-        let depth = tower.shape().layers;
+        let (depth, width) = (tower.shape().layers, tower.shape().width);
         let first_tuned = specs.iter().map(|spec| spec.unit).min().unwrap_or(depth);
-        if matches!(spec.head, HeadKind::Cosine { .. }) {
-            let head = Head::cosine_spec(&spec.classes, tower.shape().width);
-            specs.push(head.in_unit(depth));
-        }
+        specs.extend(spec.head.parameters(&spec.classes, width).into_iter().map(|spec| spec.in_unit(depth)));
         let trainables = Trainables::new(specs, precision.parameters, spec.device, spec.seed);
         let units = spec.tuners.attach(tower.as_mut(), &trainables, precision)?;
-        let head = match spec.head {
-            HeadKind::Cosine { scale } => Head::Cosine { weight: trainables.get(HEAD_WEIGHT)?, scale },
-            HeadKind::ZeroShot { text, scale } => {
-                let projection = tower.projection().ok_or(ModelError::NoTextTower)?.shallow_clone();
-                Head::ZeroShot { projection, text, scale }
-            }
-        };
+        let head = spec.head.build(&trainables)?;
         let (mean, std) = spec.pixels;
         let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
         Ok(Self {
@@ -232,9 +200,7 @@ impl Model {
 
     fn frozen_outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
         let mut tensors = self.tower.outside_blocks();
-        if let Head::ZeroShot { text, scale, .. } = &self.head {
-            tensors.extend([("head.text", text), ("head.scale", scale)]);
-        }
+        tensors.extend(self.head.frozen());
         tensors.retain(|(_, tensor)| !tensor.requires_grad());
         tensors
     }

@@ -29,6 +29,11 @@ pub enum Init {
         /// Greatest magnitude.
         bound: f64,
     },
+    /// The same, each row from draws of its own.
+    NormalRows {
+        /// Standard deviation.
+        std: f64,
+    },
     /// Uniform in `-1..1`, then every row scaled to unit length.
     UnitRows,
     /// The values of another tensor: a weight of the backbone.
@@ -250,6 +255,20 @@ fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
             let draws = (&mut random).random_iter().map(|x: f64| (2.0 * x - 1.0) * bound);
             fill(tensor, draws)
         }
+        Init::NormalRows { std } => {
+            // A normal draw takes a varying number of words, so that rows need streams of their own.
+            let first = spec.rows.map_or(0, |rows| rows.first);
+            let count = spec.shape.first().copied().unwrap_or(1);
+            let width = (spec.numel() / count.max(1)) as usize;
+            let mut random = keyed(seed, &spec.name);
+            let rows = (first..first + count).flat_map(|row| {
+                random.set_stream(row as u64);
+                random.set_word_pos(0);
+                let draws = StandardNormal.sample_iter(&mut random).map(|x: f64| x * std);
+                draws.take(width).collect::<Vec<_>>()
+            });
+            fill(tensor, rows)
+        }
         Init::UnitRows => {
             let first = spec.rows.map_or(0, |rows| rows.first);
             let mut random = keyed(seed, &spec.name);
@@ -305,12 +324,15 @@ mod tests {
 
     #[test]
     fn law_6_some_rows_start_as_they_do_in_the_whole() {
-        let rows = |first, count| {
-            let spec = ParameterSpec::new("head.weight".into(), &[count, 3], Init::UnitRows).in_unit(4);
+        let rows = |first, count, init| {
+            let spec = ParameterSpec::new("head.weight".into(), &[count, 3], init).in_unit(4);
             let spec = spec.of_rows(Rows { first, total: 5 });
             Trainables::new(vec![spec], Kind::Float, Device::Cpu, 7)
         };
-        let (some, all) = (rows(2, 3), rows(0, 5));
+        let (some, all) =
+            (rows(2, 3, Init::NormalRows { std: 0.5 }), rows(0, 5, Init::NormalRows { std: 0.5 }));
+        assert_eq!(some.flat().view([3, 3]), all.flat().view([5, 3]).narrow(0, 2, 3));
+        let (some, all) = (rows(2, 3, Init::UnitRows), rows(0, 5, Init::UnitRows));
         assert_eq!(some.flat().view([3, 3]), all.flat().view([5, 3]).narrow(0, 2, 3));
         let values = Tensor::arange(15, (Kind::Float, Device::Cpu)).view([5, 3]);
         some.set("head.weight", &values).unwrap();

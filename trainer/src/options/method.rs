@@ -30,6 +30,11 @@ pub trait Registry {
     const METHODS: &'static [&'static Method<Self::Make>];
     /// What no method at all means, for a key that takes [`Several`].
     const NONE: &'static str = "";
+
+    /// The method that the official code calls by this name.
+    fn of_official(name: &str) -> Option<&'static Method<Self::Make>> {
+        Self::METHODS.iter().find(|method| method.official.contains(&name)).copied()
+    }
 }
 
 /// What the configuration knows of a method of whatever kind.

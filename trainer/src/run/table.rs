@@ -223,17 +223,17 @@ mod tests {
         let expected = [
             "lift on demo with demo, seed 7, 2 ranks",
             "test images, 5 crops, expand 6",
-            "overall                          80.00 %",
-            "many (> 100 training images)    100.00 %",
-            "medium (20 to 100)              no class",
-            "few (< 20)                       66.67 %",
-            "mean of the classes              83.33 %",
-            "worst class                      66.67 %",
-            "macro F1                         80.00 %",
-            "recognised test images            4 of 5",
-            "trainable parameters           1,622,528",
-            "training images a second          1234.5",
-            "seconds                             61.2",
+            "overall                         80.00 %",
+            "many (> 100 training images)   100.00 %",
+            "medium (20 to 100)             no class",
+            "few (< 20)                      66.67 %",
+            "mean of the classes             83.33 %",
+            "worst class                     66.67 %",
+            "macro F1                        80.00 %",
+            "recognised test images           4 of 5",
+            "trainable parameters          1,622,528",
+            "training images a second         1234.5",
+            "seconds                            61.2",
             "1 class absent, in no figure: dog",
         ];
         assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
@@ -243,7 +243,7 @@ mod tests {
         result.absent_classes = ["a", "b\n", "c", "d"].map(String::from).to_vec();
         let text = result_table(&result, Look::PLAIN);
         assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
-        assert!(text.contains("\nunreadable images left out             3\n"), "{text}");
+        assert!(text.contains("\nunreadable images left out "), "{text}");
         assert!(text.contains("\nrecognised training images "), "{text}");
         assert!(text.ends_with("\n4 classes absent, in no figure: a, b\\n, c, ...\n"), "{text}");
         result.absent_classes.clear();

@@ -228,6 +228,11 @@ impl TrainedFile {
         }
     }
 
+    /// The tensor of that name, if there is one.
+    pub fn get(&self, name: &str) -> Option<Result<Tensor, TrainedError>> {
+        self.tensors.get(name).map(|host| self.tensor(name, host))
+    }
+
     fn tensor(&self, name: &str, host: &HostTensor) -> Result<Tensor, TrainedError> {
         let shape: Vec<i64> = host.shape.iter().map(|&n| n as i64).collect();
         match kind_of(host.dtype)

@@ -3,7 +3,8 @@
 use crate::case::{Case, PRECISIONS, cases};
 use tch::{Device, Kind, Tensor};
 use trainer::model::backbone_config::BackboneConfig;
-use trainer::model::head::Head;
+use trainer::model::heads::zero_shot::ZeroShot;
+use trainer::model::heads::{Head, TextClasses};
 use trainer::model::loading::{Backbone, LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
@@ -93,11 +94,11 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let zero_shot = case.config()["zero_shot"] == true;
     let unit = unit_rows(&text_features);
     compare_if_there(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
-    let head = Head::ZeroShot {
+    let head = ZeroShot(TextClasses {
         projection: backbone.vision.projection().unwrap().shallow_clone(),
         text: unit,
         scale: text.scale(),
-    };
+    });
     let logits = head.forward(&features);
     for name in ["logits_per_image", "logits"] {
         if !case.name.contains("plus-") {

@@ -2,9 +2,12 @@
 
 use crate::backbone::backbone;
 use crate::case::{Case, PRECISIONS, cases};
-use tch::{Kind, Tensor};
-use trainer::model::head::rows_from_text;
+use crate::classifiers::head_of;
+use tch::{Device, Kind, Tensor};
+use trainer::engine::head_init::text::{Chunk, Prompts, rows_from_text};
+use trainer::model::heads::{Classes, HEAD_BIAS};
 use trainer::model::tokenizer::{Tokenizer, prompt};
+use trainer::model::trainables::Trainables;
 
 /// Token ids of the case's class names in CLIP's default prompt, for a text tower of that context.
 pub fn prompts(case: &Case, context: i64) -> Tensor {
@@ -18,20 +21,43 @@ pub fn prompts(case: &Case, context: i64) -> Tensor {
     ids
 }
 
-/// The cases of the group whose head starts from `init`, as the official configuration calls it.
-pub fn starts_from(init: &'static str) -> impl Iterator<Item = Case> {
-    cases("init").into_iter().filter(move |case| case.name.ends_with(init))
+/// The texts that the case's configuration names.
+fn prompts_of(case: &Case) -> Prompts {
+    match case.config()["prompt"].as_str().unwrap() {
+        "default" => Prompts::Templates(vec!["a photo of a {}.".to_owned()]),
+        "classname" => Prompts::Templates(vec!["{}".to_owned()]),
+        "ensemble" => Prompts::ensemble(),
+        "descriptor" => {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("descriptors.json");
+            std::fs::write(&path, case.manifest["descriptors"].to_string()).unwrap();
+            Prompts::read(&path).unwrap()
+        }
+        other => panic!("{}: prompt {other}", case.name),
+    }
 }
 
 #[test]
 fn golden_init_text() {
-    for case in starts_from("-text-default") {
+    let tokenizer = Tokenizer::clip().unwrap();
+    for case in cases("init").into_iter().filter(|case| case.name.contains("-text-")) {
+        let names = case.config()["classnames"].as_array().unwrap();
+        let names: Vec<String> = names.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let texts = prompts_of(&case).texts(&names).unwrap();
         for (precision, tolerance) in PRECISIONS {
             let backbone = backbone(&case, precision);
             let tower = backbone.text.as_ref().unwrap();
-            let features = tower.features(&prompts(&case, tower.context()));
-            let rows = rows_from_text(&features, backbone.vision.projection().unwrap());
+            let chunks = Chunk::of_rank(&texts, (&tokenizer, tower.context()), (0, 1)).unwrap();
+            let features: Vec<Tensor> = chunks.iter().map(|chunk| chunk.features(tower)).collect();
+            let projection = backbone.vision.projection().unwrap();
+            let rows = rows_from_text(&Tensor::cat(&features, 0), projection);
             case.compare("head_weight", &rows, tolerance);
+            if case.has_output("head_bias") {
+                let (classes, width) = rows.size2().unwrap();
+                let specs = head_of(&case).parameters(&Classes::all(classes), width);
+                let trainables = Trainables::new(specs, precision.parameters, Device::Cpu, 0);
+                case.compare("head_bias", &trainables.get(HEAD_BIAS).unwrap(), tolerance);
+            }
         }
     }
 }

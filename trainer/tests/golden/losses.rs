@@ -4,20 +4,15 @@ use crate::case::{Case, PRECISIONS, cases};
 use serde_json::Value;
 use tch::{Device, Kind};
 use trainer::model::losses::{
-    Frequencies, Loss, Losses, Make, Site, class_balanced, focal, lade, ldam, logit_adjusted, reweighted,
+    Frequencies, Loss, Losses, Site, class_balanced, focal, lade, ldam, logit_adjusted, reweighted,
 };
-use trainer::options::{Method, Registry, Values};
-
-/// The loss of this official name.
-pub fn method(official: &str) -> Option<&'static Method<Make>> {
-    Losses::METHODS.iter().find(|method| method.official.contains(&official)).copied()
-}
+use trainer::options::{Registry, Values};
 
 /// The loss that a case's configuration names, for these counts of training images.
 pub fn loss(case: &Case, counts: &[f64], kind: Kind) -> Box<dyn Loss> {
     let config = case.config();
     let official = config["loss_type"].as_str().unwrap();
-    let method = method(official).unwrap_or_else(|| panic!("{}: loss {official}", case.name));
+    let method = Losses::of_official(official).unwrap_or_else(|| panic!("{}: loss {official}", case.name));
     let frequencies = &|_| Frequencies::new(counts);
     (method.make)(&options(config), &Site { frequencies, kind, device: Device::Cpu })
 }

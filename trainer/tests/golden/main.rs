@@ -8,10 +8,10 @@
 mod backbone;
 mod case;
 mod checkpoint;
-mod class_means;
 mod classifiers;
 mod coverage;
 mod crops;
+mod image_starts;
 mod init;
 mod losses;
 mod peft;

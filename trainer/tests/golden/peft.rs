@@ -2,14 +2,15 @@
 
 use crate::backbone::{Weights, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
+use crate::classifiers::head_of;
 use crate::losses::loss;
 use serde_json::Value;
 use std::ops::Range;
 use tch::{Device, Kind};
-use trainer::model::head::Classes;
+use trainer::model::heads::Classes;
 use trainer::model::precision::Precision;
 use trainer::model::tuners::{Site, TunerSet, Tuners, adaptformer, bottleneck, masked, vpt};
-use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::model::{Model, ModelSpec};
 use trainer::options::{Registry, Several, Values};
 
 const KINDS: [&str; 4] = ["peft/clip-vit", "peft/in21k-vit", "peft/plus-clip-vit", "peft/plus-in21k-vit"];
@@ -104,11 +105,9 @@ pub fn model(case: &Case, precision: Precision) -> Model {
         assert_eq!(mask, expected, "{}: {name}", case.name);
     }
     let backbone = weights.load(precision, &tuners);
-    let config = case.config();
-    let scale = config["scale"].as_f64().or(config["classifier_scale"].as_f64()).unwrap_or(25.0);
     let spec = ModelSpec {
         tuners,
-        head: HeadKind::Cosine { scale },
+        head: head_of(case),
         classes: Classes::all(case.classes()),
         seed: 0,
         pixels: pixel_constants(case),

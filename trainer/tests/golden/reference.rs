@@ -6,15 +6,15 @@ use tch::{Device, Kind, Tensor, no_grad};
 use trainer::data::resize::Filter;
 use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
 use trainer::data::transform::{Scratch, TestView, View};
+use trainer::engine::head_init::text::rows_from_text;
 use trainer::model::backbone_config::BackboneConfig;
-use trainer::model::head::Classes;
-use trainer::model::head::rows_from_text;
+use trainer::model::heads::{Classes, cosine::Cosine};
 use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
 use trainer::model::tuners::{Site, TunerSet, adaptformer};
-use trainer::model::{HeadKind, Model, ModelSpec};
+use trainer::model::{Model, ModelSpec};
 use trainer::options::{Several, Values};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
@@ -95,7 +95,7 @@ fn golden_reference_stage_by_stage() {
 
     let spec = ModelSpec {
         tuners,
-        head: HeadKind::Cosine { scale: 25.0 },
+        head: Box::new(Cosine { scale: 25.0 }),
         classes: Classes::all(classes),
         seed: 0,
         pixels: PIXELS,

@@ -4,8 +4,7 @@ use crate::config::Config;
 use crate::data::source::{DataSet, counts};
 use crate::engine::bad_images::{Images, missing_files};
 use crate::engine::failure::Failure;
-use crate::model::heads::prompt::Prompt;
-use crate::model::tokenizer::prompt;
+use crate::engine::head_init::text::Prompts;
 use serde::Serialize;
 
 /// Classes, images, and what was found about them.
@@ -33,26 +32,32 @@ pub(super) fn look_at(config: &Config, data: &DataSet) -> Result<usize, Failure>
 
 impl CheckedData {
     /// `has_text` says whether the backbone has a text tower.
-    pub(super) fn of(data: &DataSet, config: &Config, has_text: bool, missing_images: usize) -> Self {
+    pub(super) fn of(
+        data: &DataSet,
+        config: &Config,
+        has_text: bool,
+        missing_images: usize,
+    ) -> Result<Self, Failure> {
         let per_class = counts(data.train.labels(), data.class_names.len());
-        let from_text = config.head.uses_text(has_text);
-        let Prompt { prompt } = config.options();
-        Self {
+        let prompts =
+            if config.head.uses_text(has_text) { examples(config, &data.class_names)? } else { Vec::new() };
+        Ok(Self {
             classes: data.class_names.len(),
             train_images: data.train.len(),
             test_images: data.test.len(),
             missing_images,
             largest_class: per_class.iter().copied().max().unwrap_or(0),
             smallest_class: per_class.iter().copied().min().unwrap_or(0),
-            prompts: if from_text { examples(&data.class_names, &prompt) } else { Vec::new() },
-        }
+            prompts,
+        })
     }
 }
 
-/// The prompts of the first class, the last, and one between them.
-fn examples(class_names: &[String], template: &str) -> Vec<String> {
+/// The first text of the first class, of the last, and of one between them.
+fn examples(config: &Config, class_names: &[String]) -> Result<Vec<String>, Failure> {
+    let texts = Prompts::open(config)?.texts(class_names)?;
     let last = class_names.len().saturating_sub(1);
     let mut classes = vec![0, last / 2, last];
     classes.dedup();
-    classes.into_iter().filter_map(|class| Some(prompt(template, class_names.get(class)?))).collect()
+    Ok(classes.into_iter().filter_map(|class| texts.get(class)?.first().cloned()).collect())
 }

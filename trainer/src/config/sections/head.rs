@@ -2,7 +2,7 @@
 
 use crate::engine::head_init::{HeadInits, auto, text};
 use crate::model::heads::{Heads, cosine, zero_shot};
-use crate::options::{Chosen, Needs, none_of, section, words};
+use crate::options::{Chosen, Needs, OrFile, none_of, section, words};
 
 /// Something is trained. Many options need it, so `docs/configuration.md` says it once, at its head.
 pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documented_elsewhere();
@@ -12,9 +12,11 @@ section! {
     pub struct Head in "head" {
         /// Which classifier.
         pub kind: Chosen<Heads> = Chosen::of(&cosine::METHOD),
-        /// What the rows start from.
+        /// What the rows start from. A file is a safetensors file or an official checkpoint with `head.weight` (or
+        /// `weight`). Images are seen in the plain view: resized by the shorter side to `model.resolution`, the centre cut
+        /// out.
         #[needs(TRAINED)]
-        pub init: Chosen<HeadInits> = Chosen::of(&auto::METHOD),
+        pub init: OrFile<Chosen<HeadInits>> = OrFile::Word(Chosen::of(&auto::METHOD)),
         /// Whether each rank holds all classes or its share of them.
         #[needs(TRAINED)]
         #[resume(Free)]
@@ -25,7 +27,16 @@ section! {
 impl Head {
     /// Text features are used, as the head or as its start.
     pub fn uses_text(&self, has_text_tower: bool) -> bool {
-        self.kind.is(&zero_shot::METHOD) || self.init.resolve(has_text_tower).is(&text::METHOD)
+        let starts_from_text = match &self.init {
+            OrFile::Word(init) => init.resolve(has_text_tower).is(&text::METHOD),
+            OrFile::File(_) => false,
+        };
+        !self.is_trained() || starts_from_text
+    }
+
+    /// It has tensors to train.
+    pub fn is_trained(&self) -> bool {
+        !self.kind.is(&zero_shot::METHOD)
     }
 }
 

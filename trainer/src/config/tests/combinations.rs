@@ -88,6 +88,15 @@ fn head_and_loss_settings_that_would_change_nothing() {
         refusal(&select("demo", "in21k_vit_b16", "lift", &["model.weights=/w", "head.prompt=a {}"])),
         idle("head.prompt=a {}", "model.kind = \"vit\"", "configs/model/in21k_vit_b16.toml")
     );
+    for (sets, cause) in [
+        (["head.prompts=ensemble", "head.prompt=a {}"], "head.prompts = \"ensemble\""),
+        (["head.init=text", "head.shots=3"], "head.init = \"text\""),
+        (["head.init=linear_probe", "head.prompts=classname"], "head.init = \"linear_probe\""),
+        (["head.kind=linear", "head.scale=3"], "head.kind = \"linear\""),
+    ] {
+        let from = format!("--set {}", sets[0]);
+        assert_eq!(refusal(&demo("lift", &sets)), idle(sets[1], cause, &from));
+    }
     for set in ["loss.tau=2", "loss.prior=counts"] {
         let cross_entropy = idle(set, "loss.kind = \"cross_entropy\"", "--set loss.kind=cross_entropy");
         assert_eq!(refusal(&demo("lift", &["loss.kind=cross_entropy", set])), cross_entropy);

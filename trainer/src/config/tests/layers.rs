@@ -5,17 +5,21 @@
 use super::{HERE, cifar, demo, resolved, select};
 use crate::config::*;
 use crate::engine::head_init::{auto, class_mean};
-use crate::model::heads::{cosine, prompt::Prompt, zero_shot};
+use crate::model::heads::{
+    cosine,
+    prompt::{Prompt, Prompts},
+    zero_shot,
+};
 use crate::model::losses::{Prior, frequencies, logit_adjusted};
 use crate::model::tuners::{adaptformer, bottleneck, full};
-use crate::options::Several;
+use crate::options::{Chosen, OrFile, Several};
 use std::path::Path;
 
 #[test]
 fn lift_has_the_published_hyper_parameters() {
     let Resolved { config, names, presets, .. } = resolved(&cifar("lift", &[]));
     let bottleneck: bottleneck::Options = config.options();
-    let Prompt { prompt } = config.options();
+    let Prompt { prompt, prompts } = config.options();
     let cosine::Options { scale } = config.options();
     let logit_adjusted::Options { tau } = config.options();
     let frequencies::Options { prior } = config.options();
@@ -32,7 +36,8 @@ fn lift_has_the_published_hyper_parameters() {
     assert_eq!(model.std, [0.268_629_54, 0.261_302_58, 0.275_777_11]);
     assert_eq!((tuner.kinds, tuner.partial), (Several::of(&adaptformer::METHOD), Partial::All));
     assert_eq!((bottleneck.adapter_dim, scale, tau, prior), (0, 25.0, 1.0, Prior::Sampler));
-    assert!(head.kind.is(&cosine::METHOD) && head.init.is(&auto::METHOD));
+    assert!(head.kind.is(&cosine::METHOD) && head.init == OrFile::Word(Chosen::of(&auto::METHOD)));
+    assert_eq!(prompts, OrFile::Word(Prompts::Default));
     assert_eq!(prompt, "a photo of a {}.");
     assert!(loss.kind.is(&logit_adjusted::METHOD));
     let expected =
@@ -61,8 +66,8 @@ fn presets_hold_their_recipes() {
 
     let vit = resolved(&select("demo", "in21k_vit_b16", "classifier", &["model.weights=/w"]));
     assert_eq!((vit.config.model.mean, vit.config.model.std), ([0.5; 3], [0.5; 3]));
-    let init = vit.config.head.init.resolve(vit.config.model.kind.has_text_tower());
-    assert!(init.is(&class_mean::METHOD));
+    let OrFile::Word(init) = vit.config.head.init else { panic!("a word") };
+    assert!(init.resolve(vit.config.model.kind.has_text_tower()).is(&class_mean::METHOD));
 
     let tiny = resolved(&select("cifar100_ir50", "tiny_clip", "lift", &["data.root=/d", "model.weights=/w"]));
     assert_eq!((tiny.config.model.resolution, tiny.config.data.imbalance), (32, Imbalance::Ratio(50.0)));
@@ -89,7 +94,7 @@ fn flags_are_literals_or_texts() {
         "train.max_steps=1_000",
     ];
     let config = resolved(&demo("lift", &set)).config;
-    let Prompt { prompt } = config.options();
+    let Prompt { prompt, .. } = config.options();
     let Config { train, tuner, model, .. } = config;
     assert_eq!((train.learning_rate, train.weight_decay, train.max_steps), (1.0, 1e-3, 1000));
     assert_eq!((train.precision, train.device), (Precision::Bf16, DeviceWish::Cpu));

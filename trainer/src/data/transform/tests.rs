@@ -45,8 +45,8 @@ impl Case {
         }
     }
 
-    fn view(&self, resize: u32) -> Vec<u8> {
-        let view = View::Test(TestView { size: self.resolution, resize, filter: self.filter });
+    fn view(&self, view: TestView) -> Vec<u8> {
+        let view = View::Test(view);
         let mut out = vec![1; view.bytes()];
         view.apply(&self.image, 0, 0, &mut Scratch::default(), &mut out);
         out
@@ -80,9 +80,10 @@ impl Case {
         let size = self.resolution as usize;
         check("decoded", &self.image.pixels);
         check("resize", &self.resized(self.resolution).pixels);
-        let plain = self.view(self.resolution);
+        let plain = self.view(TestView::plain(self.resolution, self.filter));
         check("plain", &to_rows(&plain, size));
-        check("test", &to_rows(&self.view(self.test_resize), size));
+        let test = TestView { size: self.resolution, resize: self.test_resize, filter: self.filter };
+        check("test", &to_rows(&self.view(test), size));
         check("fivecrop", &self.five_crops(size));
         if let Ok(boxes) = tensors.tensor("boxes") {
             check("resized_crop", &self.crops(boxes.data()));

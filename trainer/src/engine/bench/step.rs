@@ -179,8 +179,9 @@ impl Bench<'_> {
         let (rank, mut reports, mut opened) = (self.rank, Vec::new(), Vec::new());
         for variant in variants {
             rank.begin("opening");
-            let session =
-                self.resolve(&variant).and_then(|resolved| Session::open(&resolved, rank, Purpose::Train));
+            let session = self
+                .resolve(&variant)
+                .and_then(|resolved| Session::open(&resolved, rank, Purpose::Train, &|_| ()));
             match session {
                 Ok(session) => {
                     reports.push(VariantReport::of(&variant, &session.config, rank));

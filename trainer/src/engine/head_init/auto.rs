@@ -1,13 +1,14 @@
 //! The default among head starts.
 
+use super::{Make, choose};
 use crate::model::heads::prompt::Prompt;
 use crate::options::{Declared, Method};
 
 /// This start.
-pub const METHOD: Method<()> = Method {
+pub const METHOD: Method<Make> = Method {
     word: "auto",
     about: "`text` if the model has a text tower, else `class_mean`.",
     official: &[],
     options: &[&Prompt::SECTION],
-    make: (),
+    make: |config| choose(config, config.model.kind.has_text_tower()),
 };

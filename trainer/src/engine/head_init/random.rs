@@ -1,7 +1,24 @@
-//! Random rows among head starts.
+//! Random rows: those that every head has when it is built, by the seed and the rule of its kind.
 
+use super::super::failure::Failure;
+use super::{HeadInit, InitContext, Make};
 use crate::options::Method;
+use tch::Tensor;
 
-/// This start.
-pub const METHOD: Method<()> =
-    Method { word: "random", about: "Random rows of unit length.", official: &[], options: &[], make: () };
+/// Random rows.
+pub const METHOD: Method<Make> = Method {
+    word: "random",
+    about: "Random rows.",
+    official: &[],
+    options: &[],
+    make: |_| Ok(Box::new(Random)),
+};
+
+/// The start.
+struct Random;
+
+impl HeadInit for Random {
+    fn rows(&self, _context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
+        Ok(None)
+    }
+}

@@ -1,9 +1,16 @@
-//! The cosine classifier among the heads.
+//! Cosine head (LIFT's default; Gidaris and Komodakis, "Dynamic few-shot visual learning without forgetting", 2018):
+//! `logit_c = scale * cos(feature, w_c)`.
+//!
+//! Trained: `head.weight`, `[classes, width]`. Lengths of features and rows do not matter.
 
+use super::{Classes, HEAD_WEIGHT, Head, HeadKind, Make};
+use crate::model::text::unit_rows;
+use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method, above, section};
+use tch::Tensor;
 
 section! {
-    /// Options of the cosine classifier.
+    /// Options of the cosine head.
     pub struct Options in "head" {
         /// Factor on the cosines.
         #[range(above(0.0))]
@@ -11,11 +18,40 @@ section! {
     }
 }
 
-/// The cosine classifier.
-pub const METHOD: Method<()> = Method {
+/// The cosine head.
+pub const METHOD: Method<Make> = Method {
     word: "cosine",
-    about: "The trained cosine classifier (LIFT), on features before the projection into the joint space.",
+    about: "Cosines of features and class rows, times `head.scale` (LIFT's).",
     official: &["CosineClassifier"],
     options: &[&Options::SECTION],
-    make: (),
+    make: |values, _| Ok(Box::new(Cosine { scale: values.read::<Options>().scale })),
 };
+
+/// The kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Cosine {
+    /// Factor on the cosines.
+    pub scale: f64,
+}
+
+#[derive(Debug)]
+struct CosineHead {
+    weight: Tensor,
+    scale: f64,
+}
+
+impl HeadKind for Cosine {
+    fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
+        classes.unit_rows(width)
+    }
+
+    fn build(&self, trainables: &Trainables) -> Result<Box<dyn Head>, UnknownParameter> {
+        Ok(Box::new(CosineHead { weight: trainables.get(HEAD_WEIGHT)?, scale: self.scale }))
+    }
+}
+
+impl Head for CosineHead {
+    fn forward(&self, features: &Tensor) -> Tensor {
+        unit_rows(features).linear(&unit_rows(&self.weight), None::<Tensor>) * self.scale
+    }
+}

@@ -1,0 +1,45 @@
+//! Some images of a list.
+
+use super::super::decode::RgbImage;
+use super::super::error::DataError;
+use super::{ImageReader, Split};
+use std::sync::Arc;
+
+/// Reads the images of a list that are among some of them.
+struct Subset {
+    whole: Arc<Split>,
+    indices: Vec<usize>,
+}
+
+impl Split {
+    /// Some images of a list, under their names there.
+    pub fn some_of(whole: Arc<Self>, indices: Vec<usize>) -> Self {
+        let labels = indices.iter().map(|&index| whole.labels[index]).collect();
+        Self::from_parts(labels, Box::new(Subset { whole, indices }))
+    }
+}
+
+impl ImageReader for Subset {
+    fn name(&self, index: usize) -> String {
+        self.whole.name(self.indices[index])
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        self.whole.read(self.indices[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo;
+
+    #[test]
+    fn images_keep_their_names_labels_and_pixels() {
+        let whole = Arc::new(demo::data_set(0).train);
+        let some = Split::some_of(Arc::clone(&whole), vec![7, 2]);
+        assert_eq!(some.labels(), [whole.labels()[7], whole.labels()[2]]);
+        assert_eq!((some.len(), some.name(1)), (2, whole.name(2)));
+        assert_eq!(some.read(0).unwrap(), whole.read(7).unwrap());
+    }
+}

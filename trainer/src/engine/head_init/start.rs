@@ -1,0 +1,167 @@
+//! A model with its first values: the head is chosen, built, and given the rows that it starts from.
+
+use super::super::bad_images::BadImages;
+use super::super::failure::{Failure, agreed};
+use super::super::rank::Rank;
+use super::super::sameness::same_head_files;
+use super::super::session::{Purpose, precision};
+use super::super::shards::Shards;
+use super::text::{self, Prompts};
+use super::{Facts, HeadInit, InitContext, choose};
+use crate::config::Config;
+use crate::data::source::{DataSet, Split, counts};
+use crate::model::heads::{self, Classes, HEAD_BIAS, HEAD_WEIGHT, TextClasses, linear};
+use crate::model::loading::Backbone;
+use crate::model::text::TextTower;
+use crate::model::tuners::TunerSet;
+use crate::model::{Model, ModelSpec};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// The start of the head as it is known before the backbone is loaded; none where the head is given or goes on.
+pub struct Prepared(Option<Box<dyn HeadInit>>);
+
+impl Prepared {
+    /// Chooses the start and reads its files. What it cannot start from is refused.
+    pub fn choose(config: &Config, data: &DataSet) -> Result<Self, Failure> {
+        let prepared = Self(Some(choose(config, config.model.kind.has_text_tower())?));
+        prepared.check(config, (&data.class_names, &data.train), None)?;
+        Ok(prepared)
+    }
+
+    /// The same, of a run with that purpose; all ranks together, and the same on all.
+    pub fn of_run(config: &Config, data: &DataSet, purpose: Purpose, rank: &Rank) -> Result<Self, Failure> {
+        // First values that other ones replace are not computed; a head of texts is.
+        if purpose != Purpose::Train && config.head.is_trained() {
+            return Ok(Self(None));
+        }
+        let prepared = agreed(&rank.control, || Self::choose(config, data))?;
+        let fingerprint = prepared.0.as_ref().map(|init| init.fingerprint()).unwrap_or_default();
+        same_head_files(rank, &fingerprint)?;
+        Ok(prepared)
+    }
+
+    /// Refuses data, or features of that width, that the head cannot start from.
+    pub fn check(
+        &self,
+        config: &Config,
+        (class_names, train): (&[String], &Split),
+        width: Option<i64>,
+    ) -> Result<(), Failure> {
+        let Some(init) = &self.0 else { return Ok(()) };
+        let counts = counts(train.labels(), class_names.len());
+        let has_bias = config.head.kind.is(&linear::METHOD);
+        init.check(&Facts { class_names, counts: &counts, width, has_bias })
+    }
+}
+
+/// What the first values of the model are made from.
+pub struct Start<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// This process.
+    pub rank: &'a Rank,
+    /// Names in label order.
+    pub class_names: &'a [String],
+    /// What is trained on.
+    pub train: &'a Arc<Split>,
+    /// The start of the head.
+    pub prepared: Prepared,
+    /// The fingerprint of the backbone's file.
+    pub fingerprint: &'a str,
+    /// Images that are left out so far.
+    pub bad_images: RefCell<BadImages>,
+    /// Says a sentence to the person.
+    pub tell: &'a dyn Fn(&str),
+}
+
+impl Start<'_> {
+    /// Builds the model; all ranks together.
+    pub fn model(
+        &mut self,
+        mut backbone: Backbone,
+        tuners: TunerSet,
+        classes: Classes,
+        shards: Option<&Shards>,
+    ) -> Result<Model, Failure> {
+        let config = self.config;
+        let text = backbone.text.take();
+        self.choose_again(text.is_some())?;
+        let spec = ModelSpec {
+            tuners,
+            head: self.head(&backbone, text.as_ref())?,
+            classes,
+            seed: config.train.seed,
+            pixels: (config.model.mean, config.model.std),
+            precision: precision(config),
+            device: self.rank.device,
+        };
+        let model = agreed(&self.rank.control, || Model::build(backbone, spec).map_err(Failure::input))?;
+        if config.head.is_trained() {
+            self.fill(&model, text.as_ref(), shards)?;
+        }
+        Ok(model)
+    }
+
+    /// A CLIP without its text tower is an image tower alone, which its file says and the configuration does not.
+    fn choose_again(&mut self, has_text_tower: bool) -> Result<(), Failure> {
+        let (config, rank) = (self.config, self.rank);
+        if self.prepared.0.is_none() || has_text_tower == config.model.kind.has_text_tower() {
+            return Ok(());
+        }
+        self.prepared = agreed(&rank.control, || {
+            let prepared = Prepared(Some(choose(config, has_text_tower)?));
+            prepared.check(config, (self.class_names, self.train), None)?;
+            Ok(prepared)
+        })?;
+        Ok(())
+    }
+
+    /// The head of the configuration.
+    fn head(
+        &self,
+        backbone: &Backbone,
+        tower: Option<&TextTower>,
+    ) -> Result<Box<dyn heads::HeadKind>, Failure> {
+        let config = self.config;
+        let text = if config.head.is_trained() {
+            None
+        } else {
+            let prompts = agreed(&self.rank.control, || Prompts::open(config))?;
+            let text = text::class_features(tower, &prompts, (config, self.class_names), self.rank)?;
+            let scale = tower.map(TextTower::scale);
+            let projection = backbone.vision.projection();
+            projection.zip(scale).map(|(projection, scale)| TextClasses {
+                projection: projection.shallow_clone(),
+                text,
+                scale,
+            })
+        };
+        let head = (config.head.kind.method().make)(&config.methods, text);
+        head.map_err(|error| Failure::input(error).on_all_ranks())
+    }
+
+    /// Gives the head the values that it starts from.
+    fn fill(&self, model: &Model, text: Option<&TextTower>, shards: Option<&Shards>) -> Result<(), Failure> {
+        let Some(init) = &self.prepared.0 else { return Ok(()) };
+        let context = InitContext {
+            config: self.config,
+            rank: self.rank,
+            class_names: self.class_names,
+            train: self.train,
+            model,
+            shards,
+            text,
+            backbone: self.fingerprint,
+            bad_images: &self.bad_images,
+            tell: self.tell,
+        };
+        if let Some(rows) = init.rows(&context)? {
+            model.trainables().set(HEAD_WEIGHT, &rows).map_err(Failure::run)?;
+        }
+        if let Some(bias) = init.bias() {
+            model.trainables().set(HEAD_BIAS, &bias).map_err(Failure::run)?;
+        }
+        Ok(())
+    }
+}

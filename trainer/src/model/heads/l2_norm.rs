@@ -1,0 +1,43 @@
+//! Head with rows of unit length: `logit_c = <feature, w_c / |w_c|>`.
+//!
+//! Trained: `head.weight`, `[classes, width]`. The length of a feature scales all of its logits.
+
+use super::{Classes, HEAD_WEIGHT, Head, HeadKind, Make};
+use crate::model::text::unit_rows;
+use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
+use crate::options::Method;
+use tch::Tensor;
+
+/// The head of unit rows.
+pub const METHOD: Method<Make> = Method {
+    word: "l2_norm",
+    about: "Inner products of features and class rows scaled to unit length.",
+    official: &["L2NormedClassifier"],
+    options: &[],
+    make: |_, _| Ok(Box::new(L2Norm)),
+};
+
+/// The kind.
+#[derive(Debug, Clone, Copy)]
+pub struct L2Norm;
+
+#[derive(Debug)]
+struct L2NormHead {
+    weight: Tensor,
+}
+
+impl HeadKind for L2Norm {
+    fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
+        classes.unit_rows(width)
+    }
+
+    fn build(&self, trainables: &Trainables) -> Result<Box<dyn Head>, UnknownParameter> {
+        Ok(Box::new(L2NormHead { weight: trainables.get(HEAD_WEIGHT)? }))
+    }
+}
+
+impl Head for L2NormHead {
+    fn forward(&self, features: &Tensor) -> Tensor {
+        features.linear(&unit_rows(&self.weight), None::<Tensor>)
+    }
+}

@@ -1,0 +1,146 @@
+//! Starts from images by the code that training uses: from memory through the loader, the walk and the sums over ranks.
+
+use crate::backbone::{backbone, pixel_constants};
+use crate::case::{Case, PRECISIONS, cases};
+use crate::classifiers::head_of;
+use collectives::World;
+use launcher::protocol::Outcome;
+use std::cell::RefCell;
+use std::sync::Arc;
+use tch::{Device, Tensor};
+use trainer::config::{Config, Selection};
+use trainer::data::decode::RgbImage;
+use trainer::data::error::DataError;
+use trainer::data::loader::LoaderOptions;
+use trainer::data::resize::Filter;
+use trainer::data::source::{ImageReader, Split};
+use trainer::data::transform::{TestView, View};
+use trainer::engine::bad_images::{BadImages, Images, Limit};
+use trainer::engine::device::Wish;
+use trainer::engine::feed::ListPlan;
+use trainer::engine::head_init::class_mean::class_means;
+use trainer::engine::head_init::features::Features;
+use trainer::engine::head_init::linear_probe::{Objective, collect, fit};
+use trainer::engine::head_init::{HeadInits, Make};
+use trainer::engine::loading::LoaderPlan;
+use trainer::engine::pass::Pass;
+use trainer::engine::rank::Rank;
+use trainer::engine::stopping::Stopping;
+use trainer::engine::tree::ShardTree;
+use trainer::engine::walk::Walk;
+use trainer::model::heads::Classes;
+use trainer::model::precision::Precision;
+use trainer::model::text::unit_rows;
+use trainer::model::tuners::TunerSet;
+use trainer::model::{Model, ModelSpec};
+use trainer::options::{Method, Registry};
+
+/// Images at once: not a divisor of what the cases have, so that the last batch is short.
+const BATCH: u64 = 8;
+
+#[test]
+fn golden_init_from_images() {
+    let world = World::start().unwrap();
+    let selection =
+        Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
+    let options = Config::resolve(&selection).unwrap().config.distributed;
+    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Stopping::start().unwrap(), &options).unwrap();
+    for case in cases("init").into_iter().filter(|case| case.has_input("image_u8")) {
+        for (precision, tolerance) in PRECISIONS {
+            check(&case, &rank, precision, tolerance);
+        }
+    }
+}
+
+/// The start that the case names as the official configuration does; LIFT+ calls class means alike.
+fn start_of(case: &Case) -> &'static Method<Make> {
+    let config = case.config();
+    let official = config["init_head"].as_str().or(config["classifier_init"].as_str()).unwrap();
+    HeadInits::of_official(official).unwrap_or_else(|| panic!("{}: start {official}", case.name))
+}
+
+fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
+    let spec = ModelSpec {
+        tuners: TunerSet::default(),
+        head: head_of(case),
+        classes: Classes::all(case.classes()),
+        seed: 0,
+        pixels: pixel_constants(case),
+        precision,
+        device: Device::Cpu,
+    };
+    let model = Model::build(backbone(case, precision), spec).unwrap();
+    if case.has_output("features") {
+        case.compare("features", &model.frozen_features(&case.input("image_u8")), tolerance);
+    }
+    let split = Arc::new(split(case));
+    let side = case.input("image_u8").size()[3];
+    // The official images are of the size that the model takes: this view leaves them as they are.
+    let view = View::Test(TestView::plain(side as u32, Filter::Bilinear));
+    let options = LoaderOptions { workers: 2, prefetch: 2 };
+    let start = start_of(case).word;
+    let images = if start == "shots" { selected(case, &split) } else { split };
+    // By one rank, and as the shards of `any_world`.
+    for tree in [None, Some(ShardTree::new(4, 1))] {
+        let parts = if tree.is_some() { 4 } else { 1 };
+        let plan = ListPlan { len: images.len() as u64, batch_size: BATCH, parts };
+        let limit = Limit { most: 0, outcome: Outcome::Failed };
+        let loader = LoaderPlan { view, options };
+        let walk = Walk { rank, plan, split: &images, images: Images::Training, limit, loader, side };
+        let (pass, bad_images) = (Pass::new(&model, None), &RefCell::new(BadImages::default()));
+        let features = Features { walk, pass, classes: case.classes(), tree, bad_images };
+        match start {
+            "linear_probe" => check_probe(case, &features, tolerance),
+            _ => case.compare("head_weight", &class_means(&features).unwrap().unwrap(), tolerance),
+        }
+    }
+}
+
+/// The images that the official sampler drew.
+fn selected(case: &Case, split: &Arc<Split>) -> Arc<Split> {
+    let indices = Vec::<i64>::try_from(case.input("selected")).unwrap();
+    Arc::new(Split::some_of(Arc::clone(split), indices.into_iter().map(|index| index as usize).collect()))
+}
+
+/// The official fit stops early; what it would have come to is compared as strictly as it was computed.
+fn check_probe(case: &Case, features: &Features<'_>, tolerance: &str) {
+    let objective = Objective::new(features, collect(features).unwrap()).unwrap().unwrap();
+    let probe = fit(&objective, |_, _, _| Ok(())).unwrap();
+    let rows = unit_rows(&probe.weight);
+    case.compare("head_weight", &rows, tolerance);
+    let converged = case.output("converged_weight_unit_rows");
+    let error = (rows - converged).abs().max().double_value(&[]);
+    let least = case.manifest["facts"]["objective_converged"].as_f64().unwrap();
+    eprintln!(
+        "{} ({tolerance}): {} steps, objective {} ({least}), gradient {:.1e}, rows within {error:.1e}",
+        case.name, probe.steps, probe.objective, probe.gradient
+    );
+    assert!(error < 1e-3, "{} ({tolerance}): rows differ from converged ones by {error:e}", case.name);
+    let excess = (probe.objective - least) / least;
+    assert!(excess.abs() < 1e-6, "{} ({tolerance}): objective {}", case.name, probe.objective);
+}
+
+/// The case's images and labels as a training list.
+fn split(case: &Case) -> Split {
+    let labels = Vec::<i64>::try_from(case.input("label")).unwrap();
+    let labels = labels.into_iter().map(|label| label as u32).collect();
+    let rows = case.input("image_u8").permute([0, 2, 3, 1]);
+    let image = |row: Tensor| {
+        let (height, width) = (row.size()[0] as u32, row.size()[1] as u32);
+        RgbImage { width, height, pixels: Vec::<u8>::try_from(row.contiguous().flatten(0, -1)).unwrap() }
+    };
+    Split::from_parts(labels, Box::new(InMemory(rows.unbind(0).into_iter().map(image).collect())))
+}
+
+/// Images that need no file.
+struct InMemory(Vec<RgbImage>);
+
+impl ImageReader for InMemory {
+    fn name(&self, index: usize) -> String {
+        format!("image {index}")
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        Ok(self.0[index].clone())
+    }
+}
