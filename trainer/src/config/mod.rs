@@ -36,7 +36,7 @@ pub use sections::distributed::{Backend, Distributed, Wire};
 pub use sections::eval::{Crops, Eval, EvalSplit};
 pub use sections::head::{Head, HeadPlacement};
 pub use sections::loss::Loss;
-pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName};
+pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName, PositionsName};
 pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
 pub use sections::tuner::{Partial, TooManyBlocks, Tuner};
 pub use tables::{Table, methods, tables};

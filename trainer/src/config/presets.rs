@@ -197,8 +197,8 @@ macro_rules! embedded {
 embedded! {
     Data "data": "cifar100" "cifar100_ir10" "cifar100_ir100" "cifar100_ir50" "demo" "imagenet_lt" "inat2018"
         "places_lt";
-    Model "model": "clip_vit_b16" "clip_vit_b32" "clip_vit_l14" "clip_vit_l14@336px" "demo" "in21k_vit_b16"
-        "in21k_vit_b16@384px" "in21k_vit_l16" "tiny_clip";
+    Model "model": "clip_vit_b16" "clip_vit_b32" "clip_vit_l14" "clip_vit_l14@336px" "demo" "dinov2_vit_b14"
+        "dinov2_vit_s14" "in21k_vit_b16" "in21k_vit_b16@384px" "in21k_vit_l16" "siglip_vit_b16" "tiny_clip";
     Method "method": "adapter" "bias" "classifier" "full" "head_l2_norm" "head_linear" "init_class_mean"
         "init_linear_probe" "init_random" "layer_norm" "lift" "lift_five_crop" "lora"
         "loss_balanced_softmax" "loss_class_balanced" "loss_cross_entropy" "loss_focal" "loss_lade"

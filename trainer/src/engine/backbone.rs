@@ -2,10 +2,11 @@
 
 use super::failure::Failure;
 use super::sources::open_weights;
-use crate::config::{ActivationName, Config, ModelKind, PoolName, Resolved};
+use crate::config::{ActivationName, Config, ModelKind, PoolName, PositionsName, Resolved};
 use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
 use crate::model::layers::Activation;
-use crate::model::loading::{vision_layers, vision_width};
+use crate::model::loading::{resized_positions, tower_shape, vision_layers, vision_width};
+use crate::model::tower::TowerShape;
 use crate::weights::{Layout, NamedTensors};
 
 /// A backbone's file, and how it is computed.
@@ -31,7 +32,21 @@ impl BackboneFile {
         let (config, settled_notes) = settled.map_err(Failure::input)?;
         let notes = [tensors.notes(), &settled_notes].concat();
         let fingerprint = tensors.fingerprint();
-        Ok(Self { tensors, layout, fingerprint, config, notes })
+        let mut file = Self { tensors, layout, fingerprint, config, notes };
+        if file.config.resize_positions {
+            let resized = resized_positions(&file.tensors, layout, &file.shape()?);
+            file.notes.extend(resized.map(|(from, to)| {
+                format!(
+                    "model.positions: those of {from} x {from} patches in the file are resized to {to} x {to}"
+                )
+            }));
+        }
+        Ok(file)
+    }
+
+    /// Sizes of the image tower.
+    pub fn shape(&self) -> Result<TowerShape, Failure> {
+        tower_shape(&self.tensors, self.layout, self.config.resolution).map_err(Failure::input)
     }
 
     /// Enters what was settled into the configuration that the run computes with.
@@ -76,6 +91,7 @@ fn stated(resolved: &Resolved) -> Stated {
         layers: size("model.layers", model.layers),
         patch: size("model.patch", model.patch),
         resolution: value(resolved, "model.resolution", Some(model.resolution)),
+        resize_positions: model.positions == PositionsName::Resized,
         pixels: value(resolved, mean_or_std, Some(pixels)),
         certain: model.kind == ModelKind::Demo,
     }

@@ -26,9 +26,10 @@ use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
 use crate::data::transform::{TrainView, View};
 use crate::model::Model;
-use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load, tower_shape};
+use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
 use crate::model::precision::Precision;
+use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::run::Views;
 use std::cell::RefCell;
@@ -299,9 +300,9 @@ fn load_backbone(
 
 /// What decides where backbone and classifier are.
 fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) -> Result<Sizes, Failure> {
-    let width = file.width().map_err(Failure::on_all_ranks)?;
+    let TowerShape { width, hidden, .. } = file.shape().map_err(Failure::on_all_ranks)?;
     let precision = precision(config);
-    let blocks = frozen as u64 * block_elements(width) * precision.compute.elt_size_in_bytes() as u64;
+    let blocks = frozen as u64 * block_elements(width, hidden) * precision.compute.elt_size_in_bytes() as u64;
     let element = precision.parameters.elt_size_in_bytes() as u64;
     Ok(Sizes { blocks, classes: classes as i64, width, element })
 }
@@ -346,7 +347,7 @@ pub(super) fn precision(config: &Config) -> Precision {
 
 /// What is trained beside the head.
 pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
-    let shape = tower_shape(&file.tensors, file.layout, file.config.resolution).map_err(Failure::input)?;
+    let shape = file.shape()?;
     let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
     let site = tuners::Site { shape, names: block_names(file.layout), classes: classes as u64, blocks };
     TunerSet::of(&config.tuner.kinds, &config.methods, &site).map_err(Failure::input)

@@ -1,5 +1,9 @@
 //! Towers from weights. Every size is read off the tensors, in the way that OpenAI's loader does it.
 
+mod ends;
+
+pub use self::ends::resized_positions;
+use self::ends::{load_pooling, load_stem};
 use super::backbone_config::{BackboneConfig, TowerConfig};
 use super::block::{Attention, Block};
 use super::layers::LayerNorm;
@@ -9,7 +13,7 @@ use super::text::TextTower;
 use super::tower::{BlockNames, Field, Tower, TowerShape};
 use super::trainables::ParameterSpec;
 use super::tuners::TunerSet;
-use super::vision::{Stem, VisionTower};
+use super::vision::VisionTower;
 use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -97,14 +101,26 @@ const TOKENS: &str = "token_embedding.weight";
 /// From the image tower into the space shared with text.
 const PROJECTION: &str = "visual.proj";
 
+/// The query of attention pooling, which such a tower always has.
+const LATENT: &str = "attn_pool.latent";
+/// A ViT's class token, if it has one.
+const CLASS_TOKEN: &str = "cls_token";
+/// A ViT's register tokens, if it has any.
+const REGISTERS: &str = "reg_token";
+
+/// Whether the image tower ends in attention pooling, which reads the patches and no class token.
+pub fn pools_by_attention(tensors: &NamedTensors) -> bool {
+    tensors.contains(LATENT)
+}
+
 /// Whether the file has a text tower beside the image tower.
 pub fn has_text(tensors: &NamedTensors) -> bool {
     tensors.contains(TOKENS)
 }
 
-/// Numbers in a block of that width.
-pub fn block_elements(width: i64) -> u64 {
-    (12 * width * width + 13 * width) as u64
+/// Numbers in a block without layer scales, whose MLP has a hidden layer of width `hidden`.
+pub fn block_elements(width: i64, hidden: i64) -> u64 {
+    (4 * width * width + 2 * width * hidden + 9 * width + hidden) as u64
 }
 
 fn family(layout: Layout) -> &'static Family {
@@ -172,9 +188,17 @@ pub fn tower_shape(
         0
     };
     let layers = count_blocks(tensors, family.blocks);
+    let hidden = tensors.get(&format!("{}.0.{}", family.blocks, family.names.of(Field::Fc1Weight)))?.size();
+    let hidden = hidden.first().copied().unwrap_or(0);
     let resolution = i64::from(resolution);
-    let tokens = 1 + (resolution / patch).pow(2);
-    Ok(TowerShape { width, hidden: 4 * width, layers, patch, resolution, tokens, joint })
+    let class_token = layout == Layout::OpenAiClip || tensors.contains(CLASS_TOKEN);
+    let registers = if tensors.contains(REGISTERS) {
+        tensors.get(REGISTERS)?.size().get(1).copied().unwrap_or(0)
+    } else {
+        0
+    };
+    let tokens = i64::from(class_token) + registers + (resolution / patch).pow(2);
+    Ok(TowerShape { width, hidden, layers, patch, resolution, tokens, registers, joint })
 }
 
 fn misshapen(tensors: &NamedTensors, name: &str, expected: &[i64], why: &str) -> WeightsError {
@@ -208,8 +232,9 @@ fn load_vision(
     let norm = load_norm(reader, family.norm, width, options.config.vision.norm_eps, kind)?;
     let projected = shape.joint > 0;
     let projection = projected.then(|| reader.take(PROJECTION, &[width, shape.joint], kind)).transpose()?;
-    let pool = options.config.pool;
-    Ok(LoadedTower { tower: VisionTower { shape, stem, blocks, norm, pool, projection }, slices, parameters })
+    let pooling = load_pooling(reader, &shape, options)?;
+    let tower = VisionTower { shape, stem, blocks, norm, pooling, projection };
+    Ok(LoadedTower { tower, slices, parameters })
 }
 
 /// Blocks, and what is to be trained in them.
@@ -231,11 +256,11 @@ fn load_blocks(
     let precision = options.precision;
     let (config, attention) = (options.config.vision, Attention::Full);
     let plan = BlockPlan { family, width: shape.width, hidden: shape.hidden, config, precision, attention };
-    let fields = FIELDS;
+    let fields = plan.fields(reader, &format!("{}.0", family.blocks));
     let trained: Vec<_> = (0..shape.layers).map(|i| tuners.trained_in_place(i, &fields)).collect();
     let is_frozen = |i: usize, field: Field| !trained[i].contains_key(&field);
     let layouts = |part| {
-        let of_block = |i| plan.layout(|field| is_frozen(i, field), part);
+        let of_block = |i| plan.layout(fields.iter().copied().filter(|field| is_frozen(i, *field)), part);
         (0..shape.layers).map(of_block).collect::<Vec<_>>()
     };
     let layouts = options.part.map(layouts).filter(|layouts| layouts.iter().any(Option::is_some));
@@ -269,37 +294,6 @@ fn load_blocks(
         loaded.blocks.push(Block::from_tensors(tensors, config, attention, precision));
     }
     Ok(loaded)
-}
-
-fn load_stem(
-    reader: &mut Reader<'_>,
-    layout: Layout,
-    shape: TowerShape,
-    options: &LoadOptions,
-) -> Result<Stem, WeightsError> {
-    let TowerShape { width, patch, resolution, tokens, .. } = shape;
-    let (kind, compute, family) = (options.precision.parameters, options.precision.compute, family(layout));
-    let why = format!("for images of {resolution} pixels in patches of {patch}; see model.resolution");
-    let patches = reader.take(family.patches, &[width, 3, patch, patch], compute)?;
-    let precision = options.precision;
-    match layout {
-        Layout::OpenAiClip => Ok(Stem {
-            patches,
-            bias: None,
-            class_token: reader.take("visual.class_embedding", &[width], kind)?,
-            positions: reader.take_because(family.positions, &[tokens, width], kind, &why)?,
-            norm: Some(load_norm(reader, "visual.ln_pre", width, options.config.vision.norm_eps, kind)?),
-            precision,
-        }),
-        Layout::TimmVit => Ok(Stem {
-            patches,
-            bias: Some(reader.take("patch_embed.proj.bias", &[width], compute)?),
-            class_token: reader.take("cls_token", &[1, 1, width], kind)?.view([width]),
-            positions: reader.take_because(family.positions, &[1, tokens, width], kind, &why)?.squeeze_dim(0),
-            norm: None,
-            precision,
-        }),
-    }
 }
 
 fn load_text(
@@ -345,8 +339,9 @@ struct BlockPlan {
 impl BlockPlan {
     /// The whole block.
     fn load(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Block, WeightsError> {
+        let fields = self.fields(reader, prefix);
         let take = |field| Ok((field, self.take(reader, prefix, field, self.kind(field))?));
-        let tensors = FIELDS.into_iter().map(take).collect::<Result<Vec<_>, WeightsError>>()?;
+        let tensors = fields.into_iter().map(take).collect::<Result<Vec<_>, WeightsError>>()?;
         Ok(Block::from_tensors(tensors, self.config, self.attention, self.precision))
     }
 
@@ -387,29 +382,20 @@ impl BlockPlan {
         if field.is_elementwise() { self.precision.parameters } else { self.precision.compute }
     }
 
-    /// Where the tensors that `frozen` names lie in the block's run of bytes; nothing if there are none.
-    fn layout(&self, frozen: impl Fn(Field) -> bool, part: Part) -> Option<BlockLayout> {
-        let tensors = FIELDS.into_iter().filter(|&field| frozen(field));
-        let tensors: Vec<_> = tensors.map(|field| (self.shape(field), self.kind(field))).collect();
+    /// The tensors of a block, in the order of its run of bytes. Towers have layer scales in every block or in none.
+    fn fields(&self, reader: &Reader<'_>, prefix: &str) -> Vec<Field> {
+        let scaled =
+            [Field::Scale1, Field::Scale2].iter().any(|&scale| reader.has(&self.name(prefix, scale)));
+        let of_block = |field: &Field| scaled || !matches!(field, Field::Scale1 | Field::Scale2);
+        Field::ALL.into_iter().filter(of_block).collect()
+    }
+
+    /// Where these tensors lie in the block's run of bytes; nothing if there are none.
+    fn layout(&self, frozen: impl Iterator<Item = Field>, part: Part) -> Option<BlockLayout> {
+        let tensors: Vec<_> = frozen.map(|field| (self.shape(field), self.kind(field))).collect();
         (!tensors.is_empty()).then(|| BlockLayout::new(&tensors, part))
     }
 }
-
-/// The tensors of a block, in the order of its run of bytes.
-const FIELDS: [Field; 12] = [
-    Field::Norm1Weight,
-    Field::Norm1Bias,
-    Field::QkvWeight,
-    Field::QkvBias,
-    Field::ProjWeight,
-    Field::ProjBias,
-    Field::Norm2Weight,
-    Field::Norm2Bias,
-    Field::Fc1Weight,
-    Field::Fc1Bias,
-    Field::Fc2Weight,
-    Field::Fc2Bias,
-];
 
 fn load_norm(
     reader: &mut Reader<'_>,

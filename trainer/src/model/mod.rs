@@ -6,6 +6,7 @@ pub mod heads;
 pub mod layers;
 pub mod loading;
 pub mod losses;
+pub mod pooling;
 pub mod precision;
 pub mod slices;
 pub mod text;

@@ -21,10 +21,24 @@ pub struct TowerShape {
     pub patch: i64,
     /// Side of the image in pixels.
     pub resolution: i64,
-    /// Tokens of the hidden state.
+    /// Tokens of the hidden state: those before the patches, and one for each patch.
     pub tokens: i64,
+    /// Register tokens among those before the patches.
+    pub registers: i64,
     /// Width of the space that image and text share; 0 without a text tower.
     pub joint: i64,
+}
+
+impl TowerShape {
+    /// Patches of an image.
+    pub fn patches(&self) -> i64 {
+        (self.resolution / self.patch).pow(2)
+    }
+
+    /// Tokens before those of the patches: a class token and registers, where the tower has them.
+    pub fn prefix(&self) -> i64 {
+        self.tokens - self.patches()
+    }
 }
 
 /// A frozen image tower: normalised pixels `[n, 3, side, side]` to features `[n, width]`.
@@ -179,6 +193,24 @@ pub enum Field {
 }
 
 impl Field {
+    /// All of them, in the order of computation; a block without layer scales has all but these.
+    pub const ALL: [Self; 14] = [
+        Self::Norm1Weight,
+        Self::Norm1Bias,
+        Self::QkvWeight,
+        Self::QkvBias,
+        Self::ProjWeight,
+        Self::ProjBias,
+        Self::Scale1,
+        Self::Norm2Weight,
+        Self::Norm2Bias,
+        Self::Fc1Weight,
+        Self::Fc1Bias,
+        Self::Fc2Weight,
+        Self::Fc2Bias,
+        Self::Scale2,
+    ];
+
     /// Whether it is a norm's or a layer scale's, which are kept in the kind of parameters.
     pub fn is_elementwise(self) -> bool {
         matches!(

@@ -1,22 +1,25 @@
-//! The image tower: CLIP's ViT and timm's ViT.
+//! The image tower of CLIP, ViT, DINOv2 and SigLIP. They differ in which tokens stand before the patches, in layer scales
+//! inside the blocks, and in what the features are read from.
 
-use super::backbone_config::Pool;
 use super::block::{Block, Rows};
 use super::layers::LayerNorm;
+use super::pooling::Pooling;
 use super::precision::Precision;
 use super::tower::{Field, Tower, TowerShape, UnitTuner};
 use tch::{Kind, Tensor};
 
-/// Patches, class token and positions.
+/// Patches, the tokens before them, and positions.
 #[derive(Debug)]
 pub struct Stem {
     /// `[width, 3, patch, patch]`.
     pub patches: Tensor,
     /// `[width]`; timm's ViT has it, CLIP's has not.
     pub bias: Option<Tensor>,
-    /// `[width]`.
-    pub class_token: Tensor,
-    /// `[1 + patches, width]`.
+    /// `[width]`; SigLIP has none.
+    pub class_token: Option<Tensor>,
+    /// `[registers, width]`, between the class token and the patches; some DINOv2 have them.
+    pub registers: Option<Tensor>,
+    /// `[tokens, width]`; zeros for tokens without a position.
     pub positions: Tensor,
     /// CLIP normalises before the first block, timm's ViT does not.
     pub norm: Option<LayerNorm>,
@@ -25,7 +28,7 @@ pub struct Stem {
 }
 
 impl Stem {
-    /// `[images, 3, side, side] -> [images, 1 + patches, width]`.
+    /// `[images, 3, side, side] -> [images, tokens, width]`.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let side = self.patches.size()[2];
         let none: Option<&Tensor> = None;
@@ -34,8 +37,10 @@ impl Stem {
         let x = x.conv2d(&self.patches, bias, [side, side], [0, 0], [1, 1], 1);
         let x = x.flatten(2, 3).transpose(1, 2).to_kind(self.precision.parameters);
         let (images, width) = (x.size()[0], x.size()[2]);
-        let class = self.class_token.view([1, 1, width]).expand([images, 1, width], false);
-        let x = Tensor::cat(&[class, x], 1) + &self.positions;
+        let before = self.class_token.iter().chain(&self.registers);
+        let each = |token: &Tensor| token.view([1, -1, width]).expand([images, -1, width], false);
+        let tokens: Vec<Tensor> = before.map(each).chain([x]).collect();
+        let x = Tensor::cat(&tokens, 1) + &self.positions;
         match &self.norm {
             Some(norm) => norm.forward(&x),
             None => x,
@@ -81,7 +86,7 @@ pub struct VisionTower {
     /// After the last block.
     pub norm: LayerNorm,
     /// What the features are read from.
-    pub pool: Pool,
+    pub pooling: Pooling,
     /// Into the space shared with text, `[width, joint]`.
     pub projection: Option<Tensor>,
 }
@@ -95,21 +100,14 @@ impl Tower for VisionTower {
         self.stem.forward(pixels)
     }
 
-    /// The last block gives the class token alone where no other token is read.
     fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor {
         let last = index + 1 == self.blocks.len();
-        let rows = if last && self.pool == Pool::Token { Rows::First } else { Rows::All };
+        let rows = if last { self.pooling.rows() } else { Rows::All };
         self.blocks[index].forward(x, rows, tuners)
     }
 
     fn finish(&self, x: &Tensor) -> Tensor {
-        match self.pool {
-            Pool::Token => self.norm.forward(&x.select(1, 0)),
-            Pool::Average => {
-                let patches = self.norm.forward(&x.narrow(1, 1, self.shape.tokens - 1));
-                patches.mean_dim([1i64].as_slice(), false, None::<Kind>)
-            }
-        }
+        self.pooling.forward(x, &self.shape, &self.norm)
     }
 
     fn projection(&self) -> Option<&Tensor> {
@@ -118,18 +116,20 @@ impl Tower for VisionTower {
 
     fn outside_blocks(&self) -> Vec<(&'static str, &Tensor)> {
         let stem = &self.stem;
-        let mut tensors = vec![
-            ("patches", &stem.patches),
-            ("class_token", &stem.class_token),
+        let mut tensors = vec![("patches", &stem.patches)];
+        tensors.extend(stem.class_token.iter().map(|token| ("class_token", token)));
+        tensors.extend(stem.registers.iter().map(|tokens| ("registers", tokens)));
+        tensors.extend([
             ("positions", &stem.positions),
             ("norm.weight", &self.norm.weight),
             ("norm.bias", &self.norm.bias),
-        ];
+        ]);
         tensors.extend(stem.bias.iter().map(|bias| ("patches.bias", bias)));
         if let Some(norm) = &stem.norm {
             tensors.extend([("norm_pre.weight", &norm.weight), ("norm_pre.bias", &norm.bias)]);
         }
         tensors.extend(self.projection.iter().map(|projection| ("projection", projection)));
+        tensors.extend(self.pooling.tensors());
         tensors
     }
 

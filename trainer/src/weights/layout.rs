@@ -6,7 +6,9 @@ mod rename;
 
 pub use self::naming::Naming;
 use self::naming::{plain, recognise};
-use self::rename::{HUGGING_FACE_CLIP, HUGGING_FACE_VIT, TIMM_CLIP};
+use self::rename::{
+    HUGGING_FACE_CLIP, HUGGING_FACE_DINOV2, HUGGING_FACE_SIGLIP, HUGGING_FACE_VIT, TIMM_CLIP,
+};
 use super::named::{NamedTensors, WeightsError};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -17,7 +19,7 @@ pub enum Layout {
     /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
     /// images if `visual.proj` is.
     OpenAiClip,
-    /// timm's ViT.
+    /// timm's ViT, with layer scales and registers (DINOv2) or attention pooling (SigLIP) where the file has them.
     TimmVit,
 }
 
@@ -98,6 +100,12 @@ fn pass_over(tensors: &mut Tensors, naming: Naming, notes: &mut Vec<String>) {
         Naming::HuggingFaceVit => tensors.retain(|name, _| {
             !["pooler.", "classifier.", "embeddings.mask_token"].iter().any(|part| name.contains(part))
         }),
+        Naming::HuggingFaceDinov2 => {
+            tensors.retain(|name, _| !name.contains("classifier."));
+            pass_over_mask(tensors, "embeddings.mask_token", notes);
+        }
+        Naming::Timm => pass_over_mask(tensors, "mask_token", notes),
+        Naming::TimmSiglip | Naming::HuggingFaceSiglip => pass_over_texts(tensors, notes),
         // What follows the class token: timm projects it into the joint space, or into ImageNet's classes.
         Naming::TimmClip => tensors.retain(|name, _| !name.starts_with("head.")),
         _ => {}
@@ -107,10 +115,34 @@ fn pass_over(tensors: &mut Tensors, naming: Naming, notes: &mut Vec<String>) {
     }
 }
 
+/// Leaves out DINOv2's token of hidden patches.
+fn pass_over_mask(tensors: &mut Tensors, name: &str, notes: &mut Vec<String>) {
+    if tensors.remove(name).is_some() {
+        notes.push(format!("`{name}` is passed over: it stands for patches that are hidden in pretraining"));
+    }
+}
+
+/// Leaves out SigLIP's text tower and what scales its similarities with images.
+fn pass_over_texts(tensors: &mut Tensors, notes: &mut Vec<String>) {
+    let before = tensors.len();
+    tensors.retain(|name, _| {
+        !["text_model.", "text.", "logit_scale", "logit_bias"].iter().any(|part| name.starts_with(part))
+    });
+    if tensors.len() < before {
+        notes.push(
+            "the text tower of this SigLIP is passed over: its tokens are SentencePiece's, which are not computed here"
+                .to_owned(),
+        );
+    }
+}
+
 fn to_layout(mut tensors: Tensors, naming: Naming, file: &str) -> Result<Tensors, WeightsError> {
     let mut tensors = match naming {
-        Naming::Timm => return Ok(tensors),
+        Naming::Timm | Naming::TimmSiglip => return Ok(with_timms_registers(tensors)),
         Naming::HuggingFaceVit => return HUGGING_FACE_VIT.apply(tensors, file),
+        Naming::HuggingFaceDinov2 => return HUGGING_FACE_DINOV2.apply(tensors, file),
+        Naming::HuggingFaceSiglip => return siglip_to_timm(tensors, file),
+        Naming::HuggingFaceSiglipTower => return siglip_to_timm(below("vision_model.", tensors), file),
         Naming::OpenAi => without_text_prefix(tensors, file)?,
         Naming::OpenAiTower => below("visual.", tensors),
         Naming::TimmClip => {
@@ -129,6 +161,33 @@ fn to_layout(mut tensors: Tensors, naming: Naming, file: &str) -> Result<Tensors
     if !tensors.contains_key("token_embedding.weight") {
         // It scales similarities with texts.
         tensors.remove("logit_scale");
+    }
+    Ok(tensors)
+}
+
+/// The original DINOv2 has timm's names but for this one.
+fn with_timms_registers(mut tensors: Tensors) -> Tensors {
+    if let Some(registers) = tensors.remove("register_tokens") {
+        tensors.insert("reg_token".to_owned(), registers);
+    }
+    tensors
+}
+
+/// Hugging Face's SigLIP: one product for queries, keys and values of the pooling, where timm has one for queries and one
+/// for keys and values; positions as a table.
+fn siglip_to_timm(tensors: Tensors, file: &str) -> Result<Tensors, WeightsError> {
+    let mut tensors = HUGGING_FACE_SIGLIP.apply(tensors, file)?;
+    reshape(&mut tensors, "pos_embed", |shape| matches!(shape, [_, _]).then(|| [&[1], shape].concat()));
+    for field in ["weight", "bias"] {
+        let joined = format!("attn_pool.in_proj_{field}");
+        let thirds = |tensor: &Tensor| tensor.size().first().is_some_and(|rows| rows % 3 == 0);
+        if tensors.get(&joined).is_some_and(thirds)
+            && let Some(tensor) = tensors.remove(&joined)
+        {
+            let third = tensor.size()[0] / 3;
+            tensors.insert(format!("attn_pool.q.{field}"), tensor.narrow(0, 0, third));
+            tensors.insert(format!("attn_pool.kv.{field}"), tensor.narrow(0, third, 2 * third));
+        }
     }
     Ok(tensors)
 }

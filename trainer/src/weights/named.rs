@@ -279,6 +279,11 @@ impl<'a> Reader<'a> {
         self.tensors.get(name).map(Tensor::shallow_clone)
     }
 
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains(name)
+    }
+
     /// The tensor of that name and shape, as it lies in memory or in its mapping: only for copying a part of it.
     pub fn view(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
         let tensor = self.shaped(name, shape, "")?;

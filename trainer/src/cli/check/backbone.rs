@@ -1,20 +1,24 @@
 //! What `check` says about the backbone.
 
 use crate::engine::backbone::BackboneFile;
-use crate::model::backbone_config::BackboneConfig;
+use crate::model::backbone_config::{BackboneConfig, Pool};
 use crate::model::loading::Backbone;
+use crate::model::tower::Field;
+use crate::weights::Layout;
 use serde::Serialize;
 
 /// The backbone as it will be computed.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckedBackbone {
     family: String,
+    layout: String,
     width: i64,
     layers: usize,
     heads: i64,
     patch: i64,
     activation: String,
     pooling: String,
+    register_tokens: i64,
     norm_epsilon: f64,
     text_tower: String,
     resolution: u32,
@@ -34,13 +38,15 @@ impl CheckedBackbone {
         );
         let tensors = file.tensors.names().filter_map(|name| file.tensors.get(name).ok());
         Self {
-            family: file.layout.to_string(),
+            family: family(file, backbone).to_owned(),
+            layout: file.tensors.naming().map_or_else(String::new, |naming| naming.to_string()),
             width: shape.width,
             layers: shape.layers,
             heads: vision.heads,
             patch: shape.patch,
             activation: vision.activation.to_string(),
             pooling: pool.to_string(),
+            register_tokens: shape.registers,
             norm_epsilon: vision.norm_eps,
             text_tower: text,
             resolution: *resolution,
@@ -49,5 +55,17 @@ impl CheckedBackbone {
             backbone_parameters: tensors.map(|tensor| tensor.numel() as u64).sum(),
             weights_fingerprint: file.fingerprint.clone(),
         }
+    }
+}
+
+/// Which family of models it is, as far as the tensors tell.
+fn family(file: &BackboneFile, backbone: &Backbone) -> &'static str {
+    let scaled = || backbone.vision.block_tensors(0).iter().any(|(field, _)| *field == Field::Scale1);
+    match file.layout {
+        Layout::OpenAiClip if backbone.text.is_some() => "CLIP",
+        Layout::OpenAiClip => "image tower of CLIP",
+        Layout::TimmVit if file.config.pool == Pool::Attention => "image tower of SigLIP",
+        Layout::TimmVit if scaled() => "DINOv2",
+        Layout::TimmVit => "ViT",
     }
 }

@@ -24,7 +24,7 @@ section! {
         #[range(..=256)]
         #[needs(A_FILE)]
         pub heads: u32 = 0,
-        /// What the features of an image are read from.
+        /// What the features of an image are read from. Weights with attention pooling (SigLIP) have it in any case.
         #[needs(A_FILE)]
         pub pool: PoolName = PoolName::Auto,
         /// Width that the image tower must have; 0 accepts any.
@@ -41,6 +41,9 @@ section! {
         /// is another model of the family.
         #[range(1..=MAX_RESOLUTION)]
         pub resolution: u32 = 224,
+        /// What happens to positions in the weights that are for another resolution than `model.resolution`.
+        #[needs(A_FILE)]
+        pub positions: PositionsName = PositionsName::File,
         /// Mean of red, green and blue, for pixels from 0 to 1. The configuration beside the weights comes before a
         /// preset.
         pub mean: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73],
@@ -98,6 +101,16 @@ words! {
         Token = "token",
         /// The mean over the patches.
         Avg = "avg",
+    }
+}
+
+words! {
+    /// Positions of the patches.
+    pub enum PositionsName {
+        /// Refused; the file has to be for `model.resolution`.
+        File = "file",
+        /// Resized once, as timm does it: bicubic, antialiased. DINOv2 is published for 518 pixels and used with 224.
+        Resized = "resized",
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{cifar, demo, refusal, select};
 use crate::config::{PresetKind, Presets};
 
-const MODELS: &str = "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, in21k_vit_b16, \
-                      in21k_vit_b16@384px, in21k_vit_l16, tiny_clip";
+const MODELS: &str = "clip_vit_b16, clip_vit_b32, clip_vit_l14, clip_vit_l14@336px, demo, dinov2_vit_b14, \
+                      dinov2_vit_s14, in21k_vit_b16, in21k_vit_b16@384px, in21k_vit_l16, siglip_vit_b16, tiny_clip";
 const DATA: &str =
     "cifar100, cifar100_ir10, cifar100_ir100, cifar100_ir50, demo, imagenet_lt, inat2018, places_lt";
 

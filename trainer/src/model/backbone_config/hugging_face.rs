@@ -18,6 +18,10 @@ const CLIP_VISION: Defaults = Defaults { activation: "quick_gelu", heads: 12, no
 const CLIP_TEXT: Defaults = Defaults { heads: 8, ..CLIP_VISION };
 /// `ViTConfig`.
 const VIT: Defaults = Defaults { activation: "gelu", norm_eps: 1e-12, ..CLIP_VISION };
+/// `Dinov2Config` and `Dinov2WithRegistersConfig`.
+const DINOV2: Defaults = Defaults { norm_eps: 1e-6, ..VIT };
+/// `SiglipVisionConfig`.
+const SIGLIP_VISION: Defaults = Defaults { activation: "gelu_pytorch_tanh", norm_eps: 1e-6, ..CLIP_VISION };
 
 /// What it states; nothing for a kind of model that cannot be a backbone here, whose weights are refused by their names.
 pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
@@ -35,11 +39,19 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, Besid
             image_tower(file, vision, &CLIP_VISION).map(Some)
         }
         "vit" => image_tower(file, json, &VIT).map(Some),
+        "dinov2" | "dinov2_with_registers" => image_tower(file, json, &DINOV2).map(Some),
+        "siglip" | "siglip_vision_model" => {
+            let vision = of(["vision_config", "vision_config_dict"]).unwrap_or(json);
+            image_tower(file, vision, &SIGLIP_VISION).map(Some)
+        }
         _ => Ok(None),
     }
 }
 
 fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<Beside, BesideError> {
+    if json["use_swiglu_ffn"] == true {
+        return Err(BesideError::Unsupported { file, what: "`use_swiglu_ffn`".to_owned() });
+    }
     // Sizes are compared where they are stated; the tensors have them in any case.
     let number = |key: &str| json.get(key).and_then(Value::as_i64);
     Ok(Beside {

@@ -21,7 +21,7 @@ pub use beside::{Beside, BesideError, TowerWords};
 pub use stated::{Pixels, Shape, Stated, Value};
 
 use super::layers::Activation;
-use super::loading::{text_width, vision_layers, vision_patch, vision_width};
+use super::loading::{pools_by_attention, text_width, vision_layers, vision_patch, vision_width};
 use crate::weights::{Layout, NamedTensors, Naming, WeightsError};
 use std::fmt;
 
@@ -48,6 +48,8 @@ pub enum Pool {
     Token,
     /// The mean over the patches, without the class token.
     Average,
+    /// A learned query that attends to the patches, whose tensors are in the file.
+    Attention,
 }
 
 impl fmt::Display for Pool {
@@ -55,6 +57,7 @@ impl fmt::Display for Pool {
         f.write_str(match self {
             Self::Token => "token",
             Self::Average => "avg",
+            Self::Attention => "map",
         })
     }
 }
@@ -70,6 +73,8 @@ pub struct BackboneConfig {
     pub pool: Pool,
     /// Side of the images in pixels.
     pub resolution: u32,
+    /// Positions for another resolution are resized, not refused.
+    pub resize_positions: bool,
     /// Mean and standard deviation of the pixels.
     pub pixels: Pixels,
 }
@@ -83,7 +88,11 @@ impl fmt::Display for BackboneConfig {
         if let Some(text) = &self.text {
             write!(f, "; text tower with {}", tower(text))?;
         }
-        write!(f, "; pooling {}; {} pixels of {}", self.pool, self.resolution, self.pixels)
+        write!(f, "; pooling {}; {} pixels of {}", self.pool, self.resolution, self.pixels)?;
+        if self.resize_positions {
+            f.write_str("; positions resized to them")?;
+        }
+        Ok(())
     }
 }
 
@@ -144,6 +153,20 @@ pub enum BackboneConfigError {
         /// What it can be.
         choices: String,
     },
+    /// Pooling that the file has no tensors for, or whose tensors would not be used.
+    #[error(
+        "{file} {holds}, but {origin} states pooling `{stated}`; leave that out, or give the weights that go with it"
+    )]
+    Pool {
+        /// The weights.
+        file: String,
+        /// What is in it, in words.
+        holds: &'static str,
+        /// As stated.
+        stated: Pool,
+        /// Who states it.
+        origin: String,
+    },
     /// Heads that do not divide the width.
     #[error("{origin} states {heads} attention heads, which do not divide the width {width}")]
     Heads {
@@ -177,8 +200,9 @@ impl BackboneConfig {
         let config = Self {
             vision: settling.vision(shape.width)?,
             text: text_width(tensors)?.map(|width| settling.text(width)).transpose()?,
-            pool: settling.pool()?,
+            pool: settling.pool(pools_by_attention(tensors))?,
             resolution: settling.resolution(),
+            resize_positions: stated.resize_positions,
             pixels: settling.pixels(),
         };
         Ok((config, settling.notes))
@@ -192,8 +216,9 @@ impl BackboneConfig {
         Ok(Self {
             vision: tower(vision_width(tensors, layout)?),
             text: text_width(tensors)?.map(tower),
-            pool: Pool::Token,
+            pool: if pools_by_attention(tensors) { Pool::Attention } else { Pool::Token },
             resolution,
+            resize_positions: false,
             pixels: Pixels { mean: [0.5; 3], std: [0.5; 3] },
         })
     }
@@ -262,8 +287,9 @@ impl Settling<'_> {
 
     fn activation(&mut self, beside: Option<Activation>) -> Result<Activation, BackboneConfigError> {
         let stated = &self.stated.activation;
-        // timm's image towers of CLIP come with either activation, whatever OpenAI's preset says.
-        let preset_holds = self.naming != Some(Naming::TimmClip) || beside.is_some() || stated.of_user;
+        // timm's image towers of CLIP and SigLIP come with either activation, whatever the preset says.
+        let either = matches!(self.naming, Some(Naming::TimmClip | Naming::TimmSiglip));
+        let preset_holds = !either || beside.is_some() || stated.of_user;
         if preset_holds && let Some(activation) = self.choose("model.activation", beside, stated)? {
             if beside.is_none() && !stated.of_user && !self.stated.certain {
                 self.note(format!(
@@ -309,9 +335,26 @@ impl Settling<'_> {
         Err(BackboneConfigError::Heads { origin, heads, width })
     }
 
-    fn pool(&mut self) -> Result<Pool, BackboneConfigError> {
-        let beside = self.beside.and_then(|beside| beside.pool);
-        Ok(self.choose("model.pool", beside, &self.stated.pool)?.unwrap_or(Pool::Token))
+    /// `by_attention`: the file holds the tensors of attention pooling.
+    fn pool(&mut self, by_attention: bool) -> Result<Pool, BackboneConfigError> {
+        let beside = self.beside.and_then(|beside| Some((beside.pool?, beside.file.display().to_string())));
+        let found = beside.as_ref().map(|(pool, _)| *pool);
+        let chosen = self.choose("model.pool", found, &self.stated.pool)?;
+        let of_file = if by_attention { Pool::Attention } else { Pool::Token };
+        let pool = chosen.unwrap_or(of_file);
+        if (pool == Pool::Attention) == by_attention {
+            return Ok(pool);
+        }
+        Err(BackboneConfigError::Pool {
+            file: self.file.to_owned(),
+            holds: if by_attention {
+                "pools by attention (attn_pool)"
+            } else {
+                "has no attention pooling (attn_pool)"
+            },
+            stated: pool,
+            origin: beside.map_or_else(|| self.stated.pool.origin.clone(), |(_, file)| file),
+        })
     }
 
     /// What the file's configuration says before what a preset says; the user may not contradict it.
@@ -336,10 +379,14 @@ impl Settling<'_> {
         Ok(Some(found))
     }
 
-    /// What the user set, else what the file's configuration says, else the preset's.
+    /// What the user set, else what the file's configuration says, else the preset's; where positions are resized, the
+    /// file is for any resolution.
     fn resolution(&mut self) -> u32 {
         let stated = &self.stated.resolution;
         let preset = stated.value.unwrap_or_default();
+        if self.stated.resize_positions {
+            return preset;
+        }
         match self.beside.and_then(|beside| Some((beside.resolution?, &beside.file))) {
             Some((found, file)) if !stated.of_user && found != preset => {
                 self.notes.push(format!(

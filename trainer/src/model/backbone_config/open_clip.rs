@@ -1,7 +1,7 @@
 //! `open_clip_config.json`. Keys that have their default may be left out of it.
 
 use super::beside::{BesideError, TowerWords, pixels, side};
-use super::{Beside, Pool};
+use super::{Beside, Pool, timm};
 use crate::model::layers::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,12 @@ const WIDTH: i64 = 768;
 const HEAD_WIDTH: i64 = 64;
 const TEXT_HEADS: i64 = 8;
 
+/// timm's name of the image tower, where it is one of timm's.
+const TIMM_MODEL: &str = "timm_model_name";
+
 /// Keys whose presence, other than null or false, changes what the image tower computes.
 const VISION_UNSUPPORTED: [&str; 8] = [
-    "timm_model_name",
+    TIMM_MODEL,
     "attentional_pool",
     "no_ln_pre",
     "final_ln_after_pool",
@@ -36,6 +39,9 @@ const TEXT_UNSUPPORTED: [&str; 7] = [
 pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> {
     let model = &json["model_cfg"];
     let (vision, text) = (&model["vision_cfg"], &model["text_cfg"]);
+    if let Some(name) = vision[TIMM_MODEL].as_str().filter(|name| name.contains("_siglip_")) {
+        return siglip(&file, name, json);
+    }
     refuse(&file, "vision_cfg", vision, &VISION_UNSUPPORTED)?;
     refuse(&file, "text_cfg", text, &TEXT_UNSUPPORTED)?;
     let quick = model["quick_gelu"].as_bool().unwrap_or(false);
@@ -52,6 +58,25 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
         layers: vision["layers"].as_i64(),
         patch: vision["patch_size"].as_i64(),
         file,
+    })
+}
+
+/// A SigLIP, whose image tower is timm's; its text tower is not computed.
+fn siglip(file: &Path, name: &str, json: &Value) -> Result<Beside, BesideError> {
+    let vision = &json["model_cfg"]["vision_cfg"];
+    if vision["timm_pool"].as_str() != Some("map") || vision["timm_proj"].as_str() != Some("none") {
+        return Err(unsupported(
+            file,
+            "a SigLIP with another pooling than `map`, or with a projection".to_owned(),
+        ));
+    }
+    Ok(Beside {
+        vision: timm::named(file, name)?,
+        pool: Some(Pool::Attention),
+        resolution: side(&vision["image_size"]),
+        pixels: pixels(&json["preprocess_cfg"], "mean", "std").map(|pixels| (pixels, file.to_owned())),
+        file: file.to_owned(),
+        ..Beside::default()
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Stated {
     /// Side of the images in pixels. Where the user sets it, width and number of blocks of a preset no longer bind: the file
     /// is another model of the family.
     pub resolution: Value<u32>,
+    /// Positions for another resolution are to be resized.
+    pub resize_positions: bool,
     /// Mean and standard deviation of the pixels.
     pub pixels: Value<Pixels>,
     /// The preset's statements are certain for this file: it is part of the program, or holds its own code.

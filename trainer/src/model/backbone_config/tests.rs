@@ -185,6 +185,45 @@ fn timm_says_it_by_the_architecture_and_by_arguments() {
 }
 
 #[test]
+fn dinov2_and_siglip_are_described_by_each_library() {
+    let parse = |name: &str, text: &str| read(&[(name, text)]).unwrap().unwrap();
+    let words = |activation, heads| TowerWords {
+        activation: Some(activation),
+        heads: Some(heads),
+        norm_eps: Some(1e-6),
+    };
+    for kind in ["dinov2", "dinov2_with_registers"] {
+        let text = format!(r#"{{"model_type": "{kind}", "num_attention_heads": 6, "image_size": 518}}"#);
+        let beside = parse("config.json", &text);
+        assert_eq!((beside.vision, beside.resolution), (words(Activation::Gelu, 6), Some(518)));
+    }
+    let both =
+        parse("config.json", r#"{"model_type": "siglip", "vision_config": {"num_attention_heads": 16}}"#);
+    assert_eq!(both.vision, words(Activation::GeluTanh, 16));
+    let alone = parse("config.json", r#"{"model_type": "siglip_vision_model", "hidden_size": 768}"#);
+    assert_eq!((alone.vision, alone.width), (words(Activation::GeluTanh, 12), Some(768)));
+    // timm has exact GELU for most SigLIP towers, and says by the name which have not.
+    for (name, activation, heads) in [
+        ("vit_base_patch16_siglip_224", Activation::Gelu, 12),
+        ("vit_so400m_patch14_siglip_384", Activation::Gelu, 16),
+        ("vit_so400m_patch16_siglip_256", Activation::GeluTanh, 16),
+        ("vit_giantopt_patch16_siglip_384", Activation::GeluTanh, 16),
+    ] {
+        let timm = parse("config.json", &format!(r#"{{"architecture": "{name}", "global_pool": "map"}}"#));
+        assert_eq!((timm.vision, timm.pool), (words(activation, heads), Some(Pool::Attention)), "{name}");
+        let vision = format!(
+            r#"{{"timm_model_name": "{name}", "timm_pool": "map", "timm_proj": "none", "image_size": 224}}"#
+        );
+        let text =
+            format!(r#"{{"model_cfg": {{"vision_cfg": {vision}, "text_cfg": {{"pool_type": "last"}}}}}}"#);
+        let open_clip = parse("open_clip_config.json", &text);
+        assert_eq!((open_clip.vision, open_clip.resolution), (timm.vision, Some(224)), "{name}");
+    }
+    let giant = read(&[("config.json", r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#)]);
+    assert!(giant.unwrap_err().contains("`use_swiglu_ffn` is not supported"));
+}
+
+#[test]
 fn a_configuration_of_another_model_and_one_that_is_broken_are_refused() {
     let beside =
         read(&[("config.json", r#"{"model_type": "clip", "vision_config": {"hidden_size": 1024}}"#)])

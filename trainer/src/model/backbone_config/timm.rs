@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Width and heads of timm's sizes, by the word in the architecture's name.
-const SIZES: [(&str, i64, i64); 12] = [
+const SIZES: [(&str, i64, i64); 13] = [
     ("tiny", 192, 3),
     ("small", 384, 6),
     ("medium", 512, 8),
@@ -21,10 +21,39 @@ const SIZES: [(&str, i64, i64); 12] = [
     ("xsmall", 288, 6),
     ("so150m", 896, 14),
     ("so400m", 1152, 16),
+    ("giantopt", 1536, 16),
+];
+
+/// What the names of architectures with `gelu_tanh` begin with; the other SigLIP towers of timm have exact GELU, whatever
+/// the same weights have elsewhere.
+const GELU_TANH: [&str; 5] = [
+    "vit_base_patch32_siglip_",
+    "vit_large_patch16_siglip_512",
+    "vit_large_patch16_siglip_gap_512",
+    "vit_so400m_patch16_siglip_",
+    "vit_giantopt_patch16_siglip_",
 ];
 
 /// Arguments that change what the tower computes, in a way that its tensors do not show.
 const UNSUPPORTED: [&str; 3] = ["pool_include_prefix", "scale_attn_norm", "attn_pool"];
+
+/// What timm's name of an architecture says, with nothing that differs from it.
+pub(super) fn named(file: &Path, architecture: &str) -> Result<TowerWords, BesideError> {
+    tower(file, architecture, &Value::Null)
+}
+
+fn tower(file: &Path, architecture: &str, arguments: &Value) -> Result<TowerWords, BesideError> {
+    let clip = architecture.contains("_clip_");
+    Ok(TowerWords {
+        activation: Some(named_activation(file, architecture, arguments)?),
+        heads: arguments["num_heads"].as_i64().or(size(architecture).map(|(.., heads)| *heads)),
+        norm_eps: Some(if clip { 1e-5 } else { 1e-6 }),
+    })
+}
+
+fn size(architecture: &str) -> Option<&'static (&'static str, i64, i64)> {
+    SIZES.iter().find(|(word, ..)| architecture.split('_').any(|part| part == *word))
+}
 
 pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> {
     let architecture = json["architecture"].as_str().unwrap_or_default();
@@ -32,15 +61,9 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
     if let Some(key) = UNSUPPORTED.iter().find(|key| arguments[**key].as_bool() == Some(true)) {
         return Err(unsupported(&file, format!("`{key}`")));
     }
-    let size = SIZES.iter().find(|(word, ..)| architecture.split('_').any(|part| part == *word));
-    let width = arguments["embed_dim"].as_i64().or(size.map(|(_, width, _)| *width));
-    let clip = architecture.contains("_clip_");
+    let width = arguments["embed_dim"].as_i64().or(size(architecture).map(|(_, width, _)| *width));
     Ok(Beside {
-        vision: TowerWords {
-            activation: Some(named_activation(&file, architecture, arguments)?),
-            heads: arguments["num_heads"].as_i64().or(size.map(|(.., heads)| *heads)),
-            norm_eps: Some(if clip { 1e-5 } else { 1e-6 }),
-        },
+        vision: tower(&file, architecture, arguments)?,
         pool: pool(&file, json, arguments)?,
         resolution: side(&arguments["img_size"]).or_else(|| side(&trained["input_size"])),
         pixels: pixels(trained, "mean", "std").map(|pixels| (pixels, file.clone())),
@@ -56,6 +79,9 @@ fn named_activation(file: &Path, architecture: &str, arguments: &Value) -> Resul
     match &arguments["act_layer"] {
         Value::String(name) => activation(file, name),
         Value::Null if architecture.contains("quickgelu") => Ok(Activation::QuickGelu),
+        Value::Null if GELU_TANH.iter().any(|name| architecture.starts_with(name)) => {
+            Ok(Activation::GeluTanh)
+        }
         Value::Null => Ok(Activation::Gelu),
         other => Err(unsupported(file, format!("the activation {other}"))),
     }
@@ -66,6 +92,7 @@ fn pool(file: &Path, json: &Value, arguments: &Value) -> Result<Option<Pool>, Be
         None => Ok(None),
         Some("token") => Ok(Some(Pool::Token)),
         Some("avg") => Ok(Some(Pool::Average)),
+        Some("map") => Ok(Some(Pool::Attention)),
         Some(other) => Err(unsupported(file, format!("image pooling `{other}`"))),
     }
 }

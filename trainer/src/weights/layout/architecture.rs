@@ -5,7 +5,8 @@ use crate::weights::pickle::printable;
 use serde_json::Value;
 
 /// What to use in place of a model that is not computed.
-const OTHERS: &str = "give a CLIP with a vision transformer, or a plain ViT of timm or Hugging Face";
+const OTHERS: &str =
+    "give a CLIP with a vision transformer, or a ViT, DINOv2 or SigLIP of timm or Hugging Face";
 
 /// Parts of names, and the architectures that have them. The first that is found decides.
 const SIGNS: &[(&str, &str)] = &[
@@ -19,28 +20,24 @@ const SIGNS: &[(&str, &str)] = &[
     ("text_model.encoder.layer.0.", "a CLIP whose text tower is a BERT (Chinese CLIP)"),
     ("attnpool.", "a CLIP with a ResNet as its image tower (RN50 and its like)"),
     ("visual.attn_pool.", "a CLIP with attention pooling (CoCa, PE)"),
+    ("attn_pool.q_norm.", "a ViT whose attention pooling normalises its query"),
     ("text_decoder.", "a CoCa, a CLIP with a text decoder"),
     ("text.cls_emb", "a CoCa, a CLIP with a class token of texts"),
-    ("visual.trunk.attn_pool.", "a SigLIP of open_clip"),
     ("visual.trunk.blocks.0.attn.q_proj.", "an EVA-02 CLIP of open_clip"),
     ("visual.trunk.stages.", "a CLIP of open_clip with a ConvNeXt or another staged image tower"),
-    ("visual.trunk.", "a CLIP of open_clip with an image tower of timm's"),
+    ("visual.trunk.cls_token", "a CLIP of open_clip with an image tower of timm's"),
+    ("visual.head.", "a CLIP of open_clip with an image tower of timm's"),
     ("text.transformer.embeddings.", "a CLIP of open_clip with a text tower of Hugging Face's"),
     ("visual.blocks.0.attn.q_bias", "an EVA CLIP"),
     ("visual.blocks.0.attn.q_proj.", "an EVA-02 CLIP"),
-    ("attn_pool.latent", "a SigLIP image tower"),
-    ("vision_model.head.probe", "a SigLIP"),
-    ("head.probe", "a SigLIP image tower"),
-    ("text_model.head.weight", "a SigLIP"),
     ("layers.0.blocks.0.attn.cpb_mlp.", "a Swin transformer v2"),
     ("layers.0.blocks.0.", "a Swin transformer"),
     ("features.1.0.attn.relative_position_bias_table", "a Swin transformer of torchvision"),
     ("dist_token", "a DeiT with a distillation token"),
     ("distillation_token", "a DeiT with a distillation token"),
-    ("reg_token", "a ViT with register tokens (DINOv2)"),
-    ("register_tokens", "a ViT with register tokens (DINOv2, DINOv3)"),
-    ("storage_tokens", "a ViT with register tokens (DINOv3)"),
-    ("layer_scale1.lambda1", "a DINOv2, a ViT with layer scale"),
+    ("storage_tokens", "a DINOv3, a ViT with rotary positions"),
+    ("embeddings.patch_embeddings.weight", "a DINOv3, a ViT with rotary positions"),
+    ("mlp.weights_in.", "a ViT with SwiGLU (DINOv2 giant)"),
     ("relative_position_bias_table", "a BEiT, a ViT with relative positions"),
     ("attn.rel_pos.", "a ViT with relative positions"),
     ("attn.q_bias", "a BEiT or an EVA"),
@@ -50,8 +47,7 @@ const SIGNS: &[(&str, &str)] = &[
     ("mlp.w1.", "a ViT with SwiGLU (EVA-02, DINOv2 giant)"),
     ("mlp.w12.", "a ViT with SwiGLU (DINOv2 giant)"),
     ("blocks_token_only.", "a CaiT"),
-    ("blocks.0.gamma_1", "a BEiT, a ViT with layer scale"),
-    ("ls1.gamma", "a ViT with layer scale (DINOv2, DeiT-3)"),
+    ("blocks.0.gamma_1", "a BEiT or a DINOv3, a ViT with layer scale"),
     ("ls_1.gamma", "a CLIP with layer scale"),
     ("attn.q_norm.", "a ViT that normalises queries and keys (qk_norm)"),
     ("fc_norm.weight", "a ViT that pools by the mean of its patches (fc_norm: MAE, EVA, BEiT)"),
@@ -93,7 +89,11 @@ pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Res
     let lacks = |name: &str| !tensors.contains(name);
     let found = match layout {
         Layout::TimmVit if positions_alone(tensors) => {
-            "a ViT whose class token has no position (no_embed_class)"
+            "a ViT whose class token has no position (no_embed_class, as in DeiT-3)"
+        }
+        Layout::TimmVit if is_gated(tensors) => "a ViT with SwiGLU (DINOv2 giant)",
+        Layout::TimmVit if tensors.get("patch_embed.proj.weight").is_ok_and(|patches| patches.dim() == 2) => {
+            "a SigLIP 2 for images of any shape (NaFlex)"
         }
         Layout::TimmVit if lacks("blocks.0.attn.qkv.bias") && !lacks("blocks.0.attn.qkv.weight") => {
             "a ViT whose queries, keys and values have no bias (qkv_bias=False)"
@@ -107,11 +107,21 @@ pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Res
     Err(refusal(tensors, found))
 }
 
-/// Whether there are as many positions as patches, and none for the class token.
+/// Whether there are as many positions as patches, and none for the class token; a DINOv2 with registers has them so.
 fn positions_alone(tensors: &NamedTensors) -> bool {
+    if tensors.contains("reg_token") || !tensors.contains("cls_token") {
+        return false;
+    }
     let is_square = |n: i64| n > 0 && n.isqrt().pow(2) == n;
     let shape = tensors.get("pos_embed").map(tch::Tensor::size).unwrap_or_default();
     matches!(shape[..], [1, n, _] if is_square(n) && !is_square(n - 1))
+}
+
+/// Whether the MLP's first product gives twice what its second one takes: a gate and what it lets through.
+fn is_gated(tensors: &NamedTensors) -> bool {
+    let side = |name: &str, axis: usize| Some(*tensors.get(name).ok()?.size().get(axis)?);
+    let (first, second) = (side("blocks.0.mlp.fc1.weight", 0), side("blocks.0.mlp.fc2.weight", 1));
+    first.zip(second).is_some_and(|(first, second)| first == 2 * second)
 }
 
 /// The refusal of names that no rule knows.
@@ -119,6 +129,10 @@ pub(super) fn unknown(tensors: &NamedTensors) -> WeightsError {
     if tensors.names().any(|name| has(name, "text_model.embeddings.") || has(name, "token_embedding.weight"))
     {
         return refusal(tensors, "a text tower without an image tower that is known");
+    }
+    let has_all = |parts: [&str; 2]| parts.iter().all(|part| tensors.names().any(|name| has(name, part)));
+    if has_all(["patch_embed.proj.weight", "pos_embed"]) {
+        return refusal(tensors, "a ViT without a class token that pools by the mean (SigLIP with `gap`)");
     }
     let found = tensors.names().take(3).map(|n| format!("`{}`", printable(n))).collect::<Vec<_>>().join(", ");
     WeightsError::Layout { file: tensors.file(), named: named(tensors), found }

@@ -2,6 +2,7 @@
 
 use super::Layout;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The libraries' names for the tensors of a backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +21,47 @@ pub enum Naming {
     Timm,
     /// Hugging Face's `ViTModel`, alone or below `vit.`.
     HuggingFaceVit,
+    /// Hugging Face's `Dinov2Model` and `Dinov2WithRegistersModel`, alone or below their names.
+    HuggingFaceDinov2,
+    /// timm's `vit_*_siglip_*`, alone or below `visual.trunk.` in a SigLIP of `open_clip`.
+    TimmSiglip,
+    /// Hugging Face's `SiglipModel` and `SiglipVisionModel`.
+    HuggingFaceSiglip,
+    /// Hugging Face's `SiglipVisionModel`, saved by itself.
+    HuggingFaceSiglipTower,
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenAi | Self::OpenAiTower => "OpenAI's and open_clip's CLIP",
+            Self::HuggingFaceClip | Self::HuggingFaceTower => "Hugging Face's CLIP",
+            Self::TimmClip => "timm's CLIP",
+            Self::Timm => "timm's ViT",
+            Self::HuggingFaceVit => "Hugging Face's ViT",
+            Self::HuggingFaceDinov2 => "Hugging Face's DINOv2",
+            Self::TimmSiglip => "timm's and open_clip's SigLIP",
+            Self::HuggingFaceSiglip | Self::HuggingFaceSiglipTower => "Hugging Face's SigLIP",
+        })
+    }
 }
 
 /// Tensors by which a naming is known, all below one prefix. The first that is found decides.
-const MARKS: [(Naming, &[&str]); 7] = [
+const MARKS: [(Naming, &[&str]); 11] = [
     (Naming::OpenAi, &["visual.class_embedding", "visual.conv1.weight"]),
     (Naming::HuggingFaceClip, &["vision_model.embeddings.class_embedding"]),
     (Naming::TimmClip, &["cls_token", "patch_embed.proj.weight", "norm_pre.weight"]),
     (Naming::Timm, &["cls_token", "patch_embed.proj.weight"]),
+    (Naming::TimmSiglip, &["attn_pool.latent", "patch_embed.proj.weight"]),
+    (Naming::HuggingFaceDinov2, &["embeddings.cls_token", "encoder.layer.0.layer_scale1.lambda1"]),
     (Naming::HuggingFaceVit, &["embeddings.cls_token", "embeddings.patch_embeddings.projection.weight"]),
     (Naming::OpenAiTower, &["class_embedding", "conv1.weight", "ln_pre.weight"]),
     (Naming::HuggingFaceTower, &["embeddings.class_embedding", "embeddings.patch_embedding.weight"]),
+    (
+        Naming::HuggingFaceSiglip,
+        &["vision_model.head.probe", "vision_model.embeddings.patch_embedding.weight"],
+    ),
+    (Naming::HuggingFaceSiglipTower, &["head.probe", "embeddings.patch_embedding.weight"]),
 ];
 
 /// Parts that wrappers of modules put into names, wherever in a model they are.
@@ -40,17 +71,29 @@ impl Naming {
     /// The layout that such tensors are brought to.
     pub fn layout(self) -> Layout {
         match self {
-            Self::Timm | Self::HuggingFaceVit => Layout::TimmVit,
-            _ => Layout::OpenAiClip,
+            Self::OpenAi
+            | Self::OpenAiTower
+            | Self::HuggingFaceClip
+            | Self::HuggingFaceTower
+            | Self::TimmClip => Layout::OpenAiClip,
+            Self::Timm
+            | Self::HuggingFaceVit
+            | Self::HuggingFaceDinov2
+            | Self::TimmSiglip
+            | Self::HuggingFaceSiglip
+            | Self::HuggingFaceSiglipTower => Layout::TimmVit,
         }
     }
 
     /// What of a prefix is not the library's own.
     pub(super) fn own_prefix(self, prefix: &str) -> &str {
-        match self {
-            Self::HuggingFaceVit => prefix.strip_suffix("vit.").unwrap_or(prefix),
-            _ => prefix,
-        }
+        let own: &[&str] = match self {
+            Self::HuggingFaceVit => &["vit."],
+            Self::HuggingFaceDinov2 => &["dinov2.", "dinov2_with_registers."],
+            Self::TimmSiglip => &["visual.trunk."],
+            _ => &[],
+        };
+        own.iter().find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix)
     }
 }
 

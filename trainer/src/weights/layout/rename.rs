@@ -11,8 +11,9 @@ pub(super) struct Table {
     towers: &'static [(&'static str, &'static str)],
     /// Parts of a layer.
     parts: &'static [(&'static str, &'static str)],
-    /// Queries, keys and values, where they are three tensors each, and what they are together.
-    joined: Option<([&'static str; 3], &'static str)>,
+    /// Queries, keys and values, where they are three tensors each, and what they are together; one line for each of
+    /// the names that a library has had for them.
+    joined: &'static [([&'static str; 3], &'static str)],
 }
 
 /// From Hugging Face's `CLIPModel` to OpenAI's CLIP.
@@ -43,7 +44,7 @@ pub(super) const HUGGING_FACE_CLIP: Table = Table {
         ("mlp.fc1.", "mlp.c_fc."),
         ("mlp.fc2.", "mlp.c_proj."),
     ],
-    joined: Some((["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."], "attn.in_proj_")),
+    joined: &[(["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."], "attn.in_proj_")],
 };
 
 /// From timm's `vit_*_clip_*` to the image tower of OpenAI's CLIP.
@@ -66,7 +67,7 @@ pub(super) const TIMM_CLIP: Table = Table {
         ("mlp.fc1.", "mlp.c_fc."),
         ("mlp.fc2.", "mlp.c_proj."),
     ],
-    joined: None,
+    joined: &[],
 };
 
 /// From Hugging Face's `ViTModel` to timm's ViT.
@@ -87,10 +88,70 @@ pub(super) const HUGGING_FACE_VIT: Table = Table {
         ("intermediate.dense.", "mlp.fc1."),
         ("output.dense.", "mlp.fc2."),
     ],
-    joined: Some((
+    joined: &[(
         ["attention.attention.query.", "attention.attention.key.", "attention.attention.value."],
         "attn.qkv.",
-    )),
+    )],
+};
+
+/// From Hugging Face's `Dinov2Model` to timm's ViT.
+pub(super) const HUGGING_FACE_DINOV2: Table = Table {
+    whole: &[
+        ("embeddings.cls_token", "cls_token"),
+        ("embeddings.register_tokens", "reg_token"),
+        ("embeddings.position_embeddings", "pos_embed"),
+        ("embeddings.patch_embeddings.projection.weight", "patch_embed.proj.weight"),
+        ("embeddings.patch_embeddings.projection.bias", "patch_embed.proj.bias"),
+        ("layernorm.weight", "norm.weight"),
+        ("layernorm.bias", "norm.bias"),
+    ],
+    towers: &[("encoder.layer.", "blocks.")],
+    parts: &[
+        ("attention.output.dense.", "attn.proj."),
+        ("attention.o_proj.", "attn.proj."),
+        ("layer_scale1.lambda1", "ls1.gamma"),
+        ("layer_scale2.lambda1", "ls2.gamma"),
+        ("norm1.", "norm1."),
+        ("norm2.", "norm2."),
+        ("mlp.", "mlp."),
+    ],
+    joined: &[
+        (
+            ["attention.attention.query.", "attention.attention.key.", "attention.attention.value."],
+            "attn.qkv.",
+        ),
+        (["attention.q_proj.", "attention.k_proj.", "attention.v_proj."], "attn.qkv."),
+    ],
+};
+
+/// From the image tower of Hugging Face's `SiglipModel` to timm's.
+pub(super) const HUGGING_FACE_SIGLIP: Table = Table {
+    whole: &[
+        ("vision_model.embeddings.patch_embedding.weight", "patch_embed.proj.weight"),
+        ("vision_model.embeddings.patch_embedding.bias", "patch_embed.proj.bias"),
+        ("vision_model.embeddings.position_embedding.weight", "pos_embed"),
+        ("vision_model.post_layernorm.weight", "norm.weight"),
+        ("vision_model.post_layernorm.bias", "norm.bias"),
+        ("vision_model.head.probe", "attn_pool.latent"),
+        ("vision_model.head.attention.in_proj_weight", "attn_pool.in_proj_weight"),
+        ("vision_model.head.attention.in_proj_bias", "attn_pool.in_proj_bias"),
+        ("vision_model.head.attention.out_proj.weight", "attn_pool.proj.weight"),
+        ("vision_model.head.attention.out_proj.bias", "attn_pool.proj.bias"),
+        ("vision_model.head.layernorm.weight", "attn_pool.norm.weight"),
+        ("vision_model.head.layernorm.bias", "attn_pool.norm.bias"),
+        ("vision_model.head.mlp.fc1.weight", "attn_pool.mlp.fc1.weight"),
+        ("vision_model.head.mlp.fc1.bias", "attn_pool.mlp.fc1.bias"),
+        ("vision_model.head.mlp.fc2.weight", "attn_pool.mlp.fc2.weight"),
+        ("vision_model.head.mlp.fc2.bias", "attn_pool.mlp.fc2.bias"),
+    ],
+    towers: &[("vision_model.encoder.layers.", "blocks.")],
+    parts: &[
+        ("self_attn.out_proj.", "attn.proj."),
+        ("layer_norm1.", "norm1."),
+        ("layer_norm2.", "norm2."),
+        ("mlp.", "mlp."),
+    ],
+    joined: &[(["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."], "attn.qkv.")],
 };
 
 impl Table {
@@ -127,9 +188,8 @@ impl Table {
                     return Ok(old.remove(name).map(|t| (format!("{target}{layer}.{to}{field}"), t)));
                 }
             }
-            if let Some((parts, together)) = self.joined
-                && let Some(field) = part.strip_prefix(parts[0])
-            {
+            for (parts, together) in self.joined {
+                let Some(field) = part.strip_prefix(parts[0]) else { continue };
                 let names = parts.map(|part| format!("{source}{layer}.{part}{field}"));
                 return Ok(Some((format!("{target}{layer}.{together}{field}"), join(names, old, file)?)));
             }

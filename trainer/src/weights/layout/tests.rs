@@ -229,14 +229,13 @@ fn what_is_not_computed_is_refused_by_its_architecture() {
     let more = |name: &'static str| VIT.into_iter().chain([(name, &[8][..])]).collect::<Vec<_>>();
     for (extra, expected) in [
         ("fc_norm.weight", "mean of its patches"),
-        ("blocks.0.ls1.gamma", "layer scale (DINOv2, DeiT-3)"),
-        ("reg_token", "register tokens"),
+        ("storage_tokens", "a DINOv3"),
+        ("blocks.0.mlp.w12.weight", "SwiGLU (DINOv2 giant)"),
         ("dist_token", "DeiT with a distillation token"),
         ("blocks.0.attn.q_norm.weight", "qk_norm"),
         ("blocks.0.attn.relative_position_bias_table", "a BEiT"),
         ("blocks.0.attn.q_bias", "a BEiT or an EVA"),
         ("blocks.0.mlp.fc1_g.weight", "an EVA-02"),
-        ("attn_pool.latent", "a SigLIP"),
         ("norm_pre.weight", "a ViT with a norm before its first block"),
     ] {
         let text = refusal(named(&more(extra)));
@@ -246,9 +245,9 @@ fn what_is_not_computed_is_refused_by_its_architecture() {
         ("layers.0.blocks.0.attn.relative_position_bias_table", "a Swin transformer"),
         ("visual.attnpool.positional_embedding", "a CLIP with a ResNet"),
         ("layer1.0.conv1.weight", "a ResNet"),
-        ("visual.trunk.attn_pool.latent", "a SigLIP of open_clip"),
-        ("encoder.layer.0.layer_scale1.lambda1", "a DINOv2"),
-        ("vision_model.head.probe", "a SigLIP"),
+        ("visual.trunk.cls_token", "an image tower of timm's"),
+        ("encoder.layer.0.mlp.weights_in.weight", "SwiGLU (DINOv2 giant)"),
+        ("embeddings.patch_embeddings.weight", "a DINOv3"),
         ("text_model.embeddings.token_embedding.weight", "a text tower without an image tower"),
         ("tuner.a.weight", "tensors that LIFT trained, without their backbone"),
     ] {
@@ -269,7 +268,89 @@ fn a_vit_that_lacks_a_part_is_refused_by_what_it_lacks() {
     assert!(without("blocks.0.attn.qkv.bias").contains("qkv_bias=False"));
     assert!(without("patch_embed.proj.bias").contains("whose patches have no bias"));
     assert!(without("pos_embed").contains("without learned positions"));
+    assert!(without("cls_token").contains("without a class token"));
     let mut alone = VIT;
     alone[3].1 = &[1, 4, 8];
     assert!(refusal(named(&alone)).contains("no_embed_class"));
+    let with_registers: Vec<_> = alone.into_iter().chain([("reg_token", &[1, 4, 8][..])]).collect();
+    assert!(normalise(named(&with_registers)).is_ok());
+}
+
+#[test]
+fn a_gated_mlp_and_patches_of_any_shape_are_refused_by_their_architecture() {
+    let gated = VIT
+        .into_iter()
+        .chain([("blocks.0.mlp.fc1.weight", &[32, 8][..]), ("blocks.0.mlp.fc2.weight", &[8, 16])]);
+    assert!(refusal(named(&gated.collect::<Vec<_>>())).contains("SwiGLU (DINOv2 giant)"));
+    let flexible: [(&str, &[i64]); 3] = [
+        ("vision_model.head.probe", &[1, 1, 8]),
+        ("vision_model.embeddings.patch_embedding.weight", &[8, 48]),
+        ("vision_model.embeddings.patch_embedding.bias", &[8]),
+    ];
+    assert!(refusal(named(&flexible)).contains("NaFlex"));
+}
+
+#[test]
+fn the_original_dinov2_has_timms_names_but_for_registers_and_mask() {
+    let vit = VIT.into_iter().chain([("register_tokens", &[1, 4, 8][..]), ("mask_token", &[1, 8])]);
+    let (tensors, layout) = normalise(named(&vit.collect::<Vec<_>>())).unwrap();
+    assert_eq!((layout, tensors.naming()), (Layout::TimmVit, Some(Naming::Timm)));
+    assert!(tensors.contains("reg_token") && !tensors.contains("register_tokens"));
+    assert!(!tensors.contains("mask_token") && tensors.notes()[0].contains("`mask_token` is passed over"));
+}
+
+#[test]
+fn hugging_faces_dinov2_has_had_two_names_for_its_queries() {
+    for (attention, [q, k, v, o]) in [
+        ("attention.attention.", ["query", "key", "value", "output.dense"]),
+        ("attention.", ["q_proj", "k_proj", "v_proj", "o_proj"]),
+    ] {
+        let layer = "dinov2.encoder.layer.0.";
+        let out = if o == "output.dense" {
+            format!("{layer}attention.{o}.bias")
+        } else {
+            format!("{layer}{attention}{o}.bias")
+        };
+        let mut all: Vec<String> =
+            [q, k, v].iter().map(|part| format!("{layer}{attention}{part}.bias")).collect();
+        all.extend([out, format!("{layer}layer_scale1.lambda1"), format!("{layer}mlp.fc1.bias")]);
+        all.extend(["dinov2.embeddings.cls_token".to_owned(), "classifier.weight".to_owned()]);
+        for name in ["patch_embeddings.projection.bias", "position_embeddings"] {
+            all.push(format!("dinov2.embeddings.{name}"));
+        }
+        let all: Vec<(&str, &[i64])> = all.iter().map(|name| (name.as_str(), &[8][..])).collect();
+        let (tensors, _) = normalise(named(&all)).unwrap();
+        assert_eq!(tensors.naming(), Some(Naming::HuggingFaceDinov2));
+        assert_eq!(
+            names(&tensors),
+            [
+                "blocks.0.attn.proj.bias",
+                "blocks.0.attn.qkv.bias",
+                "blocks.0.ls1.gamma",
+                "blocks.0.mlp.fc1.bias",
+                "cls_token",
+                "patch_embed.proj.bias",
+                "pos_embed",
+            ]
+        );
+        assert!(tensors.notes().is_empty(), "{:?}", tensors.notes());
+    }
+}
+
+/// The query of the pooling comes from the first third of its joined product.
+#[test]
+fn siglips_pooling_is_split_into_query_and_the_rest() {
+    let tensors = [
+        ("vision_model.head.probe".to_owned(), zeros(&[1, 1, 1])),
+        ("vision_model.embeddings.patch_embedding.weight".to_owned(), zeros(&[1, 3, 4, 4])),
+        ("vision_model.embeddings.patch_embedding.bias".to_owned(), zeros(&[1])),
+        ("vision_model.embeddings.position_embedding.weight".to_owned(), zeros(&[4, 1])),
+        ("vision_model.head.attention.in_proj_bias".to_owned(), Tensor::from_slice(&[1.0, 2.0, 3.0])),
+        ("text_model.head.weight".to_owned(), zeros(&[1, 1])),
+    ];
+    let (tensors, _) = normalise(NamedTensors::from_tensors("a file", tensors.into())).unwrap();
+    let numbers = |name: &str| Vec::<f64>::try_from(tensors.get(name).unwrap()).unwrap();
+    assert_eq!((numbers("attn_pool.q.bias"), numbers("attn_pool.kv.bias")), (vec![1.0], vec![2.0, 3.0]));
+    assert_eq!(tensors.get("pos_embed").unwrap().size(), [1, 4, 1]);
+    assert!(!tensors.contains("text_model.head.weight"));
 }

@@ -70,7 +70,7 @@ impl Job {
 
     /// Bytes of a frozen block.
     pub fn block_bytes(&self) -> f64 {
-        block_elements(self.width) as f64 * FROZEN
+        block_elements(self.width, 4 * self.width) as f64 * FROZEN
     }
 
     /// Blocks that are gathered in a step: each before its forward and before its backward pass, but for those that

@@ -1,0 +1,264 @@
+//! Image towers of other families against the libraries that have them: `tests/fixtures/towers`, written by `make.py` there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor, no_grad};
+use trainer::model::backbone_config::{BackboneConfig, Beside, Pool, Stated, Value};
+use trainer::model::heads::{Classes, cosine};
+use trainer::model::loading::{Backbone, LoadOptions, block_names, load, resized_positions, tower_shape};
+use trainer::model::precision::Precision;
+use trainer::model::slices::Part;
+use trainer::model::tower::Field;
+use trainer::model::tuners::{Site, TunerSet, Tuners, masked};
+use trainer::model::{Model, ModelSpec};
+use trainer::options::{Registry, Values};
+use trainer::weights::{Layout, NamedTensors, normalise};
+
+/// A tower of the fixtures.
+struct Fixture {
+    name: String,
+    tensors: NamedTensors,
+    layout: Layout,
+    config: BackboneConfig,
+    pixels: Tensor,
+    features: Tensor,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/towers")
+}
+
+impl Fixture {
+    fn open(name: &str) -> Self {
+        let path = folder().join(name);
+        let expected = NamedTensors::open(&path.join("expected.safetensors")).unwrap();
+        let [pixels, features] = ["pixels", "features"].map(|name| expected.get(name).unwrap().copy());
+        let file = ["model.safetensors", "open_clip_model.safetensors"].map(|file| path.join(file));
+        let file = file.iter().find(|file| file.exists()).unwrap();
+        let (tensors, layout) = normalise(NamedTensors::open(file).unwrap()).unwrap();
+        let beside = Beside::read(|name| tensors.beside(name)).unwrap();
+        let resolution = Value { value: Some(pixels.size()[3] as u32), of_user: true, origin: "test".into() };
+        let stated = Stated { resolution, resize_positions: true, ..Stated::default() };
+        let (config, _) = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated).unwrap();
+        Self { name: name.to_owned(), tensors, layout, config, pixels, features }
+    }
+
+    fn all() -> Vec<Self> {
+        let folders = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap());
+        let folders = folders.filter(|entry| entry.path().is_dir());
+        let mut names: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names.len(), 12);
+        names.iter().map(|name| Self::open(name)).collect()
+    }
+
+    fn site(&self) -> Site {
+        let shape = tower_shape(&self.tensors, self.layout, self.config.resolution).unwrap();
+        Site { shape, names: block_names(self.layout), classes: 3, blocks: 0..shape.layers }
+    }
+
+    fn load(&self, precision: Precision, part: Option<Part>, tuners: &TunerSet) -> Backbone {
+        let options = LoadOptions { precision, device: Device::Cpu, config: self.config.clone(), part };
+        load(&self.tensors, self.layout, &options, tuners).unwrap()
+    }
+
+    /// A model with these tuners; the parts of its blocks, if it has parts, are made whole, which a tower of two allows.
+    fn model(&self, part: Option<Part>, tuners: TunerSet) -> Model {
+        let backbone = self.load(Precision::FP64, part, &tuners);
+        let spec = ModelSpec {
+            tuners,
+            head: (cosine::METHOD.make)(&Values::default(), None).unwrap(),
+            classes: Classes::all(3),
+            seed: 0,
+            pixels: ([0.5; 3], [0.5; 3]),
+            precision: Precision::FP64,
+            device: Device::Cpu,
+        };
+        let model = Model::build(backbone, spec).unwrap();
+        if let Some(slices) = model.slices() {
+            for block in 0..model.tower().shape().layers {
+                if let Some(part) = slices.part(block) {
+                    no_grad(|| slices.place(block).copy_(part));
+                }
+            }
+        }
+        model
+    }
+}
+
+/// Largest difference over the largest value expected.
+fn error(found: &Tensor, expected: &Tensor) -> f64 {
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    ((found - &expected).abs().max() / expected.abs().max()).double_value(&[])
+}
+
+#[test]
+fn features_are_those_of_the_libraries() {
+    let fixtures = Fixture::all();
+    for (precision, tolerance) in [(Precision::FP64, 1e-9), (Precision::FP32, 1e-6)] {
+        for fixture in &fixtures {
+            let tower = fixture.load(precision, None, &TunerSet::default()).vision;
+            let features = no_grad(|| tower.features(&fixture.pixels.to_kind(precision.parameters)));
+            let error = error(&features, &fixture.features);
+            println!("{:32} {:?} {error:.1e}", fixture.name, precision.parameters);
+            assert!(error < tolerance, "{}: {error:e} in {:?}", fixture.name, precision.parameters);
+        }
+    }
+}
+
+#[test]
+fn what_the_tensors_tell_is_read_off_them() {
+    let of = |name: &str| {
+        let fixture = Fixture::open(name);
+        let shape = fixture.site().shape;
+        (fixture.config.pool, shape.registers, shape.prefix(), shape.hidden)
+    };
+    assert_eq!(of("timm_dinov2_reg4"), (Pool::Token, 4, 5, 64));
+    assert_eq!(of("hf_dinov2_with_registers"), (Pool::Token, 4, 5, 48));
+    assert_eq!(of("hf_dinov2"), (Pool::Token, 0, 1, 64));
+    assert_eq!(of("hf_siglip_vision"), (Pool::Attention, 0, 0, 37));
+    assert_eq!(of("open_clip_siglip"), (Pool::Attention, 0, 0, 16));
+}
+
+#[test]
+fn what_is_left_out_and_what_is_resized_is_reported() {
+    let said = |name: &str| Fixture::open(name).tensors.notes().join("\n");
+    assert!(said("hf_dinov2").contains("mask_token"));
+    for name in ["hf_siglip", "open_clip_siglip"] {
+        assert!(said(name).contains("text tower of this SigLIP is passed over"), "{}", said(name));
+    }
+    let of = |name: &str| {
+        let fixture = Fixture::open(name);
+        resized_positions(&fixture.tensors, fixture.layout, &fixture.site().shape)
+    };
+    assert_eq!(of("timm_dinov2_reg4_resized"), Some((6, 4)));
+    assert_eq!(of("timm_dinov2_resized"), Some((3, 4)));
+    assert_eq!(of("hf_dinov2_with_registers"), None);
+}
+
+#[test]
+fn positions_for_another_resolution_are_refused_unless_they_are_to_be_resized() {
+    let mut fixture = Fixture::open("timm_dinov2_resized");
+    fixture.config.resize_positions = false;
+    let options = LoadOptions {
+        precision: Precision::FP32,
+        device: Device::Cpu,
+        config: fixture.config.clone(),
+        part: None,
+    };
+    let refused =
+        load(&fixture.tensors, fixture.layout, &options, &TunerSet::default()).unwrap_err().to_string();
+    assert!(refused.contains("pos_embed") && refused.contains("model.positions"), "{refused}");
+}
+
+#[test]
+fn pooling_that_does_not_go_with_the_tensors_is_refused() {
+    let settle = |name: &str, pool| {
+        let Fixture { tensors, layout, .. } = Fixture::open(name);
+        let by = |value| Value { value: Some(value), of_user: true, origin: "--set".to_owned() };
+        let activation = Value {
+            value: Some(trainer::model::layers::Activation::Gelu),
+            of_user: true,
+            origin: "--set".to_owned(),
+        };
+        let heads = Value { value: Some(2), of_user: true, origin: "--set".to_owned() };
+        let stated = Stated { pool: by(pool), activation, heads, ..Stated::default() };
+        BackboneConfig::settle(&tensors, layout, None, &stated).map_err(|error| error.to_string())
+    };
+    for pool in [Pool::Token, Pool::Average] {
+        let refused = settle("timm_siglip", pool).unwrap_err();
+        assert!(refused.contains("pools by attention") && refused.contains(&pool.to_string()), "{refused}");
+    }
+    assert!(settle("timm_dinov2", Pool::Attention).unwrap_err().contains("has no attention pooling"));
+    assert_eq!(settle("timm_siglip", Pool::Attention).unwrap().0.pool, Pool::Attention);
+}
+
+/// Logits, gradients and frozen fingerprint are the same bits with whole blocks and with blocks in parts.
+#[test]
+fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
+    let bytes = Tensor::arange(2 * 3 * 16 * 16, (Kind::Int64, Device::Cpu)).remainder(251);
+    let bytes = bytes.view([2, 3, 16, 16]).to_kind(Kind::Uint8);
+    let mut options = Values::default();
+    options.put_all(&masked::Options { mask_ratio: 0.2, mask_seed: 1 });
+    for name in ["timm_dinov2_reg4", "hf_dinov2", "timm_siglip_so400m", "hf_siglip"] {
+        let fixture = Fixture::open(name);
+        let site = Site { blocks: 1..2, ..fixture.site() };
+        for method in Tuners::METHODS {
+            let tuners = || {
+                let mut tuners = TunerSet::default();
+                tuners.push((method.make)(&options, &site), site.blocks.clone());
+                tuners
+            };
+            let whole = fixture.model(None, tuners());
+            let part = Part { index: 0, count: 1 };
+            let parts = fixture.model(Some(part), tuners());
+            let logits = [&whole, &parts].map(|model| {
+                let logits = model.logits(&bytes);
+                logits.log_softmax(-1, Kind::Double).select(1, 0).sum(Kind::Double).backward();
+                logits
+            });
+            assert_eq!(logits[0], logits[1], "{name}: {}", method.word);
+            assert_eq!(
+                whole.trainables().gradient(),
+                parts.trainables().gradient(),
+                "{name}: {}",
+                method.word
+            );
+            let greatest = whole.trainables().gradient().abs().max().double_value(&[]);
+            assert!(greatest > 1e-6, "{name}: {} has no gradient", method.word);
+            let fingerprint = |model: &Model| model.frozen_fingerprint(|_| Ok::<(), ()>(())).unwrap();
+            assert_eq!(fingerprint(&whole), fingerprint(&parts), "{name}: {}", method.word);
+        }
+    }
+}
+
+#[test]
+fn full_fine_tuning_trains_layer_scales() {
+    let fixture = Fixture::open("timm_dinov2");
+    let site = fixture.site();
+    let full = Tuners::METHODS.iter().find(|method| method.word == "full").unwrap();
+    let mut tuners = TunerSet::default();
+    tuners.push((full.make)(&Values::default(), &site), site.blocks.clone());
+    let model = fixture.model(None, tuners);
+    let scales = |block| {
+        let tensors = model.tower().block_tensors(block).into_iter();
+        tensors.filter(|(field, _)| matches!(field, Field::Scale1 | Field::Scale2)).collect::<Vec<_>>()
+    };
+    for block in 0..2 {
+        assert_eq!(scales(block).len(), 2);
+        assert!(scales(block).iter().all(|(_, scale)| scale.requires_grad()));
+        assert!(model.trainables().get(&format!("tuner.block_tuned.{block}.ls1.gamma")).is_ok());
+    }
+}
+
+/// What follows the image's tokens, as prompts do, is not read after the last block.
+#[test]
+fn prompts_are_not_pooled() {
+    for name in ["timm_dinov2_reg4", "timm_siglip"] {
+        let fixture = Fixture::open(name);
+        let tower = fixture.load(Precision::FP64, None, &TunerSet::default()).vision;
+        let pixels = fixture.pixels.to_kind(Kind::Double);
+        let start = tower.stem(&pixels);
+        let all = tower.block(1, &tower.block(0, &start, &[]), &[]);
+        let prompts = Tensor::ones([all.size()[0], 7, all.size()[2]], (Kind::Double, Device::Cpu));
+        let more = Tensor::cat(&[&all, &prompts], 1);
+        assert_eq!(tower.finish(&more), tower.finish(&all), "{name}");
+    }
+}
+
+/// Whatever is frozen outside the blocks is under the eye of checksums and fingerprint.
+#[test]
+fn every_frozen_tensor_is_in_the_fingerprint() {
+    for fixture in Fixture::all() {
+        let model = fixture.model(None, TunerSet::default());
+        let shape = model.tower().shape();
+        let held = model.frozen_held();
+        let numbers: usize = held.iter().map(|(_, tensor)| tensor.numel()).sum();
+        let read: usize =
+            fixture.tensors.names().map(|name| fixture.tensors.get(name).unwrap().numel()).sum();
+        let rows = |name: &str| fixture.tensors.get(name).unwrap().size()[1];
+        let positions = (shape.tokens - rows("pos_embed")) * shape.width;
+        assert_eq!(numbers as i64, read as i64 + positions, "{}", fixture.name);
+    }
+}
