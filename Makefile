@@ -22,6 +22,9 @@ FAULTS ?= 200
 SEED ?= 0
 JOBS ?= 2
 
+# What `make combinations` draws, from the same SEED and with as many JOBS.
+CASES ?= 1000
+
 # Setup writes .setup.mk (WITH_TOOLS), and make reads it again if that changed it. Quick if nothing is missing.
 ifeq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
 -include .setup.mk
@@ -33,7 +36,7 @@ ifeq ($(MAKE_RESTARTS),)
 endif
 endif
 
-.PHONY: FORCE help setup build test golden demo accuracy chaos bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
+.PHONY: FORCE help setup build test golden demo accuracy chaos combinations bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
 FORCE:
 
 help: ## this list
@@ -62,6 +65,9 @@ bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA
 chaos: build build-faults ## faults on real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
 	target/release/chaos --faults $(FAULTS) --seed $(SEED) --jobs $(JOBS)
 	@$(WITH_TOOLS) scripts/slurm_chaos.sh
+
+combinations: build ## laws 1 and 7 on random tuners, losses, heads, starts, worlds (CASES=1000 SEED=0 JOBS=2)
+	target/release/combinations --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
 
 gpu-check: build ## the demo on one GPU over NCCL, compared with the CPU; needs a GPU
 	@scripts/gpu_check.sh

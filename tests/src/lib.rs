@@ -2,11 +2,14 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod draw;
 pub mod launched;
 pub mod pictures;
+pub mod stripes;
 pub mod synthetic;
 
 use serde_json::Value;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -44,11 +47,16 @@ pub fn shared(test: &str, variable: &str, folder: &str) -> Option<PathBuf> {
 /// `lift-trainer` on `ranks` ranks: as it is for one, under mpirun for more. One thread a rank, since the
 /// machines that run tests are small.
 pub fn trainer(ranks: usize) -> Command {
+    started("lift-trainer", ranks)
+}
+
+/// The same for any trainer of this build.
+pub fn started(program: &str, ranks: usize) -> Command {
     let mut command = if ranks == 1 {
-        Command::new(binary("lift-trainer"))
+        Command::new(binary(program))
     } else {
         let mut command = mpirun(ranks);
-        command.arg(binary("lift-trainer"));
+        command.arg(binary(program));
         command
     };
     command.env("NO_COLOR", "1").env_remove("LIFT_CONFIGS").stdin(Stdio::null());
@@ -69,22 +77,28 @@ pub fn mpirun(ranks: usize) -> Command {
 
 /// Runs a command to its end; one that hangs is killed and fails the test.
 pub fn run(command: &mut Command) -> Output {
+    let output = run_within(command, PATIENCE).expect("the command starts");
+    output.unwrap_or_else(|| panic!("{command:?} did not end within {PATIENCE:?}"))
+}
+
+/// Runs a command to its end; one that does not end within the limit is killed, and gives nothing.
+pub fn run_within(command: &mut Command, limit: Duration) -> io::Result<Option<Output>> {
     let start = Instant::now();
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
     let status = loop {
-        if let Some(status) = child.try_wait().expect("the command can be waited for") {
+        if let Some(status) = child.try_wait()? {
             break status;
         }
-        if start.elapsed() > PATIENCE {
-            let _ = child.kill();
-            panic!("{command:?} did not end within {PATIENCE:?}");
+        if start.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     };
     let collect = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
-    Output { status, stdout: collect(stdout), stderr: collect(stderr) }
+    Ok(Some(Output { status, stdout: collect(stdout), stderr: collect(stderr) }))
 }
 
 fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {

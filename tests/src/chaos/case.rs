@@ -1,7 +1,6 @@
 //! One run with its faults, from its first start to the comparison with the undisturbed one.
 
 use super::compare::Expected;
-use super::data::DataSet;
 use super::disk::SmallDisk;
 use super::fault::{Fault, HURRIED, Kind};
 use super::job::{Job, Launcher, STEPS, Start, Waited, written};
@@ -11,6 +10,7 @@ use super::process;
 use super::tally::Tally;
 use super::workshop::{PATIENCE, UNHURRIED, Workshop};
 use crate::checkpoints;
+use crate::stripes::DataSet;
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Damage to checkpoints on disk.
 
-use super::draw::Draw;
 use super::fault::Injury;
+use crate::draw::Draw;
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! What can go wrong, and how it is drawn.
 
-use super::draw::Draw;
 use super::job::Launcher;
 use super::moment::Moment;
+use crate::draw::Draw;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! One start of the trainer on some ranks: started, watched, killed, and looked after when it is gone.
 
-use super::data::DataSet;
 use super::process::{self, Process};
+use crate::stripes::DataSet;
 use crate::{checkpoints, steps_done};
 use launcher::protocol::{Phase, Status, layout};
 use nix::sys::signal::Signal;

@@ -3,9 +3,7 @@
 mod case;
 mod compare;
 mod damage;
-mod data;
 mod disk;
-mod draw;
 mod fault;
 mod inject;
 mod job;

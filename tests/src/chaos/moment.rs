@@ -1,7 +1,7 @@
 //! When a fault strikes, and what the run was doing then.
 
-use super::draw::Draw;
 use super::job::Job;
+use crate::draw::Draw;
 use launcher::protocol::{Phase, layout};
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! What happens to one run: its faults, in the order of a run, and on how many ranks each start is.
 
-use super::draw::Draw;
 use super::fault::{Fault, Means};
 use super::job::{Determinism, Launcher};
 use super::moment::Moment;
+use crate::draw::Draw;
 
 /// Most faults of one run.
 const MOST: u64 = 5;

@@ -1,10 +1,10 @@
 //! What all cases share: programs, images, and what undisturbed runs leave.
 
 use super::compare::Expected;
-use super::data::DataSet;
 use super::disk::SmallDisk;
 use super::fault::Means;
 use super::job::{Determinism, Launcher, Start, Waited};
+use crate::stripes::{CLASSES, DataSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Seconds that ranks wait for each other where nothing is to be noticed.
 pub const UNHURRIED: u64 = 60;
+
+/// Training images of each class, and test images of every class.
+const IMAGES: ([usize; CLASSES], usize) = ([30, 20, 14, 10, 8, 6, 5, 3], 5);
 
 /// What all cases share.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Workshop {
             (Some(_), Some(faulty)) => faulty.clone(),
             _ => crate::binary("lift-trainer"),
         };
-        let data = DataSet::write(&folder.join("images"))?;
+        let data = DataSet::write(&folder.join("images"), IMAGES.0, IMAGES.1)?;
         let any_world = undisturbed(folder, &program, &data, Determinism::AnyWorld)?;
         let two_ranks = undisturbed(folder, &program, &data, Determinism::TwoRanks)?;
         let means = Means { mounts, calls: faulty.is_some() && planted.is_none() };

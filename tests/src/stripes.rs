@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
-/// Training images of each class.
-const TRAIN: [usize; 8] = [30, 20, 14, 10, 8, 6, 5, 3];
-/// Test images of each class.
-const TEST: usize = 5;
+/// Number of classes.
+pub const CLASSES: usize = 8;
+/// Class names: words that the demo's text tower knows.
+const COLOURS: [&str; CLASSES] =
+    ["red", "green", "blue", "yellow", "red square", "green square", "blue square", "yellow square"];
 /// File of class names.
 const NAMES: &str = "names.txt";
 /// Pixels.
@@ -20,13 +21,15 @@ const SIDE: usize = 40;
 pub struct DataSet {
     /// The folder.
     pub root: PathBuf,
+    train: [usize; CLASSES],
+    tests: usize,
 }
 
 impl DataSet {
-    /// Draws the pictures and writes files and lists.
-    pub fn write(root: &Path) -> io::Result<Self> {
-        let data = Self { root: root.to_path_buf() };
-        for (split, counts) in [("train", TRAIN), ("test", [TEST; 8])] {
+    /// Draws the pictures and writes files and lists: so many of each class to train on, and so many of every class to test
+    /// on.
+    pub fn write(root: &Path, train: [usize; CLASSES], tests: usize) -> io::Result<Self> {
+        for (split, counts) in [("train", train), ("test", [tests; CLASSES])] {
             let mut list = String::new();
             fs::create_dir_all(root.join(split))?;
             for (class, count) in counts.into_iter().enumerate() {
@@ -39,10 +42,8 @@ impl DataSet {
             }
             fs::write(root.join(format!("{split}.txt")), list)?;
         }
-        let colours =
-            ["red", "green", "blue", "yellow", "red square", "green square", "blue square", "yellow square"];
-        fs::write(root.join(NAMES), colours.join("\n"))?;
-        Ok(data)
+        fs::write(root.join(NAMES), COLOURS.join("\n"))?;
+        Ok(Self { root: root.to_path_buf(), train, tests })
     }
 
     /// Another data set of the same files, of which some may then go.
@@ -57,19 +58,24 @@ impl DataSet {
                 fs::hard_link(entry.path(), root.join(split).join(entry.file_name()))?;
             }
         }
-        Ok(Self { root: root.to_path_buf() })
+        Ok(Self { root: root.to_path_buf(), ..self.clone() })
     }
 
     /// An image, by any number: mostly of the training set.
     pub fn file(&self, number: u64) -> PathBuf {
-        let mut number = number as usize % (TRAIN.iter().sum::<usize>() + TEST);
-        for (class, count) in TRAIN.into_iter().enumerate() {
+        let mut number = number as usize % (self.train.iter().sum::<usize>() + self.tests);
+        for (class, count) in self.train.into_iter().enumerate() {
             if number < count {
                 return self.root.join(format!("train/{class}-{number}.jpg"));
             }
             number -= count;
         }
         self.root.join(format!("test/0-{number}.jpg"))
+    }
+
+    /// Class names, in label order.
+    pub const fn class_names(&self) -> [&'static str; CLASSES] {
+        COLOURS
     }
 
     /// What the trainer is told about it.
@@ -83,11 +89,19 @@ impl DataSet {
             format!("data.root={}", self.root.display()),
         ]
     }
+
+    /// The same as a preset, for a file in its folder.
+    pub fn preset(&self) -> String {
+        let [train, test] = ["train.txt", "test.txt"];
+        format!(
+            "[data]\nlayout = \"lists\"\nroot = \".\"\ntrain_list = \"{train}\"\ntest_list = \"{test}\"\nclass_names = \"{NAMES}\"\n"
+        )
+    }
 }
 
 /// Stripes whose direction and colour tell the class, with noise.
 fn picture(class: usize, number: usize) -> io::Result<Vec<u8>> {
-    let mut noise = super::draw::Draw::of_case(class as u64, number as u64);
+    let mut noise = crate::draw::Draw::of_case(class as u64, number as u64);
     let mut pixels = Vec::with_capacity(SIDE * SIDE * 3);
     for at in 0..SIDE * SIDE {
         let (x, y) = (at % SIDE, at / SIDE);

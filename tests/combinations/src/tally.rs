@@ -1,0 +1,104 @@
+//! What was counted.
+
+use super::plan::Plan;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Counts over all cases.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Cases that were played.
+    pub cases: u64,
+    /// Starts of the trainer.
+    pub starts: u64,
+    /// Processes of all starts.
+    pub ranks: u64,
+    /// How often each word of each key was drawn.
+    pub words: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Choices that the configuration refused, by its sentence.
+    pub refusals: BTreeMap<String, u64>,
+    /// The greatest share by which losses differed that only roundings may change, by precision.
+    pub rounding: BTreeMap<String, f64>,
+    /// What is wrong, each with what shows it.
+    pub problems: Vec<String>,
+}
+
+impl Tally {
+    /// What one case adds.
+    pub fn of_case(plan: &Plan, refused: Vec<String>, rounding: f64) -> Self {
+        let mut tally = Self { cases: 1, ..Self::default() };
+        for leg in plan.legs() {
+            tally.starts += 1;
+            tally.ranks += leg.ranks as u64;
+        }
+        for (key, word) in &plan.words {
+            *tally.words.entry(key.clone()).or_default().entry(word.clone()).or_default() += 1;
+        }
+        let precision = plan.words.iter().find(|(key, _)| key == "train.precision");
+        tally.rounding.extend(precision.map(|(_, word)| (word.clone(), rounding)));
+        for sentence in refused {
+            *tally.refusals.entry(sentence).or_default() += 1;
+        }
+        tally
+    }
+
+    /// Adds what another counted.
+    pub fn add(&mut self, other: Self) {
+        self.cases += other.cases;
+        self.starts += other.starts;
+        self.ranks += other.ranks;
+        for (key, words) in other.words {
+            add(self.words.entry(key).or_default(), words);
+        }
+        add(&mut self.refusals, other.refusals);
+        for (precision, rounding) in other.rounding {
+            let greatest = self.rounding.entry(precision).or_default();
+            *greatest = greatest.max(rounding);
+        }
+        self.problems.extend(other.problems);
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// How often a word was drawn.
+    pub fn count(&self, key: &str, word: &str) -> u64 {
+        self.words.get(key).and_then(|words| words.get(word)).copied().unwrap_or(0)
+    }
+
+    /// The counts, a line for each key.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        let width = self.words.keys().map(String::len).max().unwrap_or(0);
+        for (key, words) in &self.words {
+            let counts: Vec<_> = words.iter().map(|(word, count)| format!("{word} {count}")).collect();
+            let _ = writeln!(text, "{key:width$}  {}", counts.join(", "));
+        }
+        for (precision, rounding) in self.rounding.iter().filter(|(_, rounding)| **rounding > 0.0) {
+            let _ = writeln!(
+                text,
+                "losses that only roundings may change differ by up to {rounding:.1e} in {precision}"
+            );
+        }
+        let drawn_again: u64 = self.refusals.values().sum();
+        let _ = writeln!(text, "refused by the configuration, and drawn again: {drawn_again}");
+        for (sentence, count) in &self.refusals {
+            let _ = writeln!(text, "  {count} x {sentence}");
+        }
+        let Self { cases, starts, ranks, problems, .. } = self;
+        let _ = writeln!(
+            text,
+            "{cases} cases, {starts} starts of {ranks} ranks in all, {} problems",
+            problems.len()
+        );
+        text
+    }
+}
+
+fn add(to: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
+    for (word, count) in counts {
+        *to.entry(word).or_default() += count;
+    }
+}

@@ -1,0 +1,54 @@
+//! Words and options as the configuration knows them, and what it says to a choice of them.
+
+use std::path::Path;
+use tests::draw::Draw;
+use toml::Value;
+use trainer::config::{Config, Selection, methods, words_of};
+use trainer::options::Key;
+
+/// The words of a key.
+pub fn words(key: &str) -> Vec<&'static str> {
+    words_of(key).iter().map(|word| word.word).collect()
+}
+
+/// One of the words of a key.
+pub fn one_of(key: &str, draw: &mut Draw) -> &'static str {
+    draw.one_of(&words(key))
+}
+
+/// The options of the methods that these keys and words choose, each once.
+pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static Key> {
+    let mut keys: Vec<&'static Key> = Vec::new();
+    for method in methods().filter(|method| chosen.contains(&(method.key, method.word))) {
+        for key in method.options.iter().flat_map(|section| section.keys) {
+            if keys.iter().all(|known| known.name != key.name) {
+                keys.push(key);
+            }
+        }
+    }
+    keys
+}
+
+/// Another value of an option, near its default; none for a text.
+pub fn other_value(key: &Key, draw: &mut Draw) -> Option<String> {
+    let words = (key.words)();
+    if !words.is_empty() {
+        return Some(draw.one_of(&words).word.to_owned());
+    }
+    match (key.default)() {
+        // Mostly the word for a rule.
+        Value::Integer(0) => Some(draw.within(1, 3).to_string()),
+        Value::Integer(number) => Some(draw.one_of(&[number / 2, number * 2]).to_string()),
+        Value::Float(0.0) => Some("0.5".to_owned()),
+        Value::Float(number) => Some(format!("{:?}", number / 2.0)),
+        _ => None,
+    }
+}
+
+/// Why the configuration does not take these settings beside the preset of the data; nothing if it does.
+pub fn refusal(preset: &Path, settings: &[String]) -> Option<String> {
+    let data = preset.display().to_string();
+    let [model, method] = ["demo", "lift"].map(str::to_owned);
+    let selection = Selection { data, model, method, set: settings.to_vec() };
+    Config::resolve(&selection).err().map(|error| error.to_string())
+}

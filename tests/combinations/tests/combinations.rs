@@ -1,0 +1,33 @@
+//! Laws 1 and 7 on random combinations of all methods, and that what breaks them is found.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use combinations::{Options, play};
+use trainer::config::words_of;
+
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+#[test]
+fn laws_1_and_7_hold_on_sixty_random_combinations() {
+    let tally = play(&Options { cases: 60, jobs: jobs(), ..Options::default() }).unwrap();
+    println!("{}", tally.table());
+    assert!(tally.is_sound(), "{}\n{}", tally.problems.join("\n"), tally.table());
+    for key in ["tuner.kinds", "loss.kind", "head.kind", "head.init"] {
+        for word in words_of(key).iter().map(|word| word.word) {
+            assert!(tally.count(key, word) > 0, "{key}={word} was not drawn: {}", tally.table());
+        }
+    }
+}
+
+#[test]
+fn planted_bugs_are_found_within_a_few_combinations() {
+    for bug in ["lost_sample", "stale_momentum", "other_seed"] {
+        let planted = Some(bug.to_owned());
+        let tally = play(&Options { seed: 1, cases: 6, jobs: 1, planted, ..Options::default() }).unwrap();
+        assert_eq!(tally.problems.len(), 1, "{bug} was not found: {}", tally.table());
+        let found = tally.problems[0].lines().next().unwrap_or_default();
+        println!("{bug} found after {} combinations: {found}", tally.cases);
+    }
+}
