@@ -181,27 +181,5 @@ fn embedded_names(kind: PresetKind) -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().filter(move |(its_kind, ..)| *its_kind == kind).map(|(_, name, _)| *name)
 }
 
-macro_rules! embedded {
-    ($($Kind:ident $folder:literal: $($name:literal)*;)*) => {
-        /// Kind, name and text of each preset.
-        const EMBEDDED: &[(PresetKind, &str, &str)] = &[$($(
-            (
-                PresetKind::$Kind,
-                $name,
-                include_str!(concat!("../../../configs/", $folder, "/", $name, ".toml")),
-            ),
-        )*)*];
-    };
-}
-
-embedded! {
-    Data "data": "cifar100" "cifar100_ir10" "cifar100_ir100" "cifar100_ir50" "demo" "imagenet_lt" "inat2018"
-        "places_lt";
-    Model "model": "clip_vit_b16" "clip_vit_b32" "clip_vit_l14" "clip_vit_l14@336px" "demo" "dinov2_vit_b14"
-        "dinov2_vit_s14" "in21k_vit_b16" "in21k_vit_b16@384px" "in21k_vit_l16" "siglip_vit_b16" "tiny_clip";
-    Method "method": "adapter" "bias" "classifier" "full" "head_l2_norm" "head_linear" "init_class_mean"
-        "init_linear_probe" "init_random" "layer_norm" "lift" "lift_five_crop" "lora"
-        "loss_balanced_softmax" "loss_class_balanced" "loss_cross_entropy" "loss_focal" "loss_lade"
-        "loss_ldam" "loss_reweighted" "masked" "partial" "prompt_classname" "prompt_ensemble" "ssf"
-        "vpt_deep" "vpt_shallow" "zero_shot";
-}
+/// Kind, name and text of each preset below `configs`, sorted; `build.rs` lists them.
+const EMBEDDED: &[(PresetKind, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/presets.rs"));
