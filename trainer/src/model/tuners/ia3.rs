@@ -135,6 +135,7 @@ mod tests {
             resolution: 8,
             tokens: TOKENS,
             joint: 0,
+            registers: 0,
         };
         let site = Site { shape, names: BlockNames::OpenAi, classes: 10, blocks: 0..shape.layers };
         let mut options = Values::default();
