@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 pub struct Options {
     /// Where chance begins.
     pub seed: u64,
+    /// The first case.
+    pub first: u64,
     /// Number of cases.
     pub cases: u64,
-    /// This case alone.
-    pub only: Option<u64>,
     /// Cases at the same time.
     pub jobs: usize,
     /// A bug to play; then the first problem is the last.
@@ -40,25 +40,35 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (only, planted, limit) = (None, None, None);
-        Self { seed: 0, cases: 60, only, jobs: 1, planted, keep: false, limit, verbose: false }
+        let (planted, limit) = (None, None);
+        Self { seed: 0, first: 0, cases: 60, jobs: 1, planted, keep: false, limit, verbose: false }
     }
 }
 
 /// After so many problems nothing more is begun.
 const MOST_PROBLEMS: usize = 20;
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Begins nothing more; what was played until then is counted.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Plays all cases.
 pub fn play(options: &Options) -> io::Result<Tally> {
     let folder = tempfile::Builder::new().prefix("combinations-").tempdir()?;
     let shop = Shop::open(folder.path(), options.planted.clone())?;
-    let next = AtomicU64::new(options.only.unwrap_or(0));
-    let end = options.only.map_or(options.cases, |only| only + 1);
     let player = Player {
         options,
         shop,
-        next,
-        end,
+        next: AtomicU64::new(options.first),
+        end: options.first + options.cases,
         stop: AtomicBool::new(false),
         begun: Instant::now(),
         tally: Mutex::default(),
@@ -87,7 +97,7 @@ struct Player<'a> {
 
 impl Player<'_> {
     fn work(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.end {
                 return;
@@ -106,10 +116,14 @@ impl Player<'_> {
 
     fn add(&self, number: u64, mut tally: Tally, problem: Option<String>, folder: Option<PathBuf>) {
         let options = self.options;
+        if problem.is_some() && is_interrupted() {
+            // The ranks may have been told as well: this case was not played to its end.
+            return;
+        }
         match problem {
             Some(problem) => {
                 let bug = options.planted.as_ref().map(|bug| format!(" --planted {bug}")).unwrap_or_default();
-                let replay = format!("combinations --seed {} --only {number} --keep{bug}", options.seed);
+                let replay = format!("combinations --seed {} --case {number} --keep{bug}", options.seed);
                 let problem = format!("case {number}: {problem}\nreplay: {replay}");
                 if options.planted.is_none() {
                     eprintln!("PROBLEM {problem}");

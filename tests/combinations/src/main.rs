@@ -1,8 +1,9 @@
 //! `make combinations`: laws 1 and 7 on random combinations. See [`combinations`].
 
 use clap::Parser;
-use combinations::{Options, play};
+use combinations::{Options, interrupt, is_interrupted, play};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,12 @@ struct Arguments {
     /// Number of cases.
     #[arg(long, default_value_t = 1000)]
     cases: u64,
+    /// The first case.
+    #[arg(long, value_name = "CASE", default_value_t = 0)]
+    first: u64,
     /// Play this case alone.
-    #[arg(long, value_name = "CASE")]
-    only: Option<u64>,
+    #[arg(long, conflicts_with_all = ["first", "cases"])]
+    case: Option<u64>,
     /// Cases at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -32,11 +36,26 @@ struct Arguments {
     keep: bool,
 }
 
+/// Ctrl-C ends the harness in order: what was played is counted, and no folder stays.
+fn mind_interrupts() -> nix::Result<()> {
+    let mut asked = SigSet::empty();
+    asked.add(Signal::SIGINT);
+    asked.add(Signal::SIGTERM);
+    asked.thread_block()?;
+    std::thread::spawn(move || asked.wait().map(|_| interrupt()));
+    Ok(())
+}
+
 fn main() -> ExitCode {
-    let Arguments { seed, cases, only, jobs, limit, planted, keep } = Arguments::parse();
+    let Arguments { seed, first, cases, case, jobs, limit, planted, keep } = Arguments::parse();
+    if let Err(error) = mind_interrupts() {
+        eprintln!("error: signals cannot be waited for: {error}");
+        return ExitCode::from(2);
+    }
+    let (first, cases) = case.map_or((first, cases), |case| (case, 1));
     let limit = limit.map(Duration::from_secs);
     let begun = Instant::now();
-    let tally = match play(&Options { seed, cases, only, jobs, planted, keep, limit, verbose: true }) {
+    let tally = match play(&Options { seed, first, cases, jobs, planted, keep, limit, verbose: true }) {
         Ok(tally) => tally,
         Err(error) => {
             eprintln!("error: {error}");
@@ -45,6 +64,9 @@ fn main() -> ExitCode {
     };
     print!("{}", tally.table());
     println!("{:.0} s, {}seed {seed}", begun.elapsed().as_secs_f64(), cpu_seconds());
+    if is_interrupted() {
+        return ExitCode::from(130);
+    }
     if tally.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use tests::draw::Draw;
 use toml::Value;
-use trainer::config::{Config, Selection, methods, words_of};
+use trainer::config::{Presets, Resolved, Selection, methods, words_of};
 use trainer::options::Key;
 
 /// The words of a key.
@@ -50,5 +50,6 @@ pub fn refusal(preset: &Path, settings: &[String]) -> Option<String> {
     let data = preset.display().to_string();
     let [model, method] = ["demo", "lift"].map(str::to_owned);
     let selection = Selection { data, model, method, set: settings.to_vec() };
-    Config::resolve(&selection).err().map(|error| error.to_string())
+    let resolved = Resolved::new(&selection, &Presets::embedded(), Path::new("."));
+    resolved.err().map(|error| error.to_string())
 }

@@ -5,8 +5,11 @@
 use combinations::{Options, play};
 use trainer::config::words_of;
 
+/// Cases at the same time on a machine of many cores: each has up to four ranks of some 300 MB.
+const MOST_JOBS: usize = 8;
+
 fn jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+    std::thread::available_parallelism().map_or(1, Into::into).min(MOST_JOBS)
 }
 
 #[test]

@@ -13,8 +13,7 @@ section! {
         /// Which classifier.
         pub kind: Chosen<Heads> = Chosen::of(&cosine::METHOD),
         /// What the rows start from. A file is a safetensors file or an official checkpoint with `head.weight` (or
-        /// `weight`). Images are seen in the plain view: resized by the shorter side to `model.resolution`, the centre cut
-        /// out.
+        /// `weight`).
         #[needs(TRAINED)]
         pub init: OrFile<Chosen<HeadInits>> = OrFile::Word(Chosen::of(&auto::METHOD)),
         /// Whether each rank holds all classes or its share of them.

@@ -131,7 +131,11 @@ fn every_method_begins_with_commands_that_resolve() {
 #[test]
 fn the_page_of_the_papers_tables_names_every_method() {
     let page = fs::read_to_string(project("docs/paper.md")).unwrap();
-    for method in Presets::embedded().names(PresetKind::Method).unwrap() {
+    let presets = Presets::embedded();
+    let is_of_the_paper = |method: &String| {
+        !presets.read(PresetKind::Method, method).unwrap().text.contains("Not a row of the paper")
+    };
+    for method in presets.names(PresetKind::Method).unwrap().into_iter().filter(is_of_the_paper) {
         let is_named = page.contains(&format!("--method {method}")) || page.contains(&format!("`{method}`"));
         assert!(is_named, "{method}");
     }

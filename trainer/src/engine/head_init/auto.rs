@@ -1,6 +1,6 @@
 //! The default among head starts.
 
-use super::{Make, choose};
+use super::{Make, choose, view};
 use crate::model::heads::prompt::Prompt;
 use crate::options::{Declared, Method};
 
@@ -9,6 +9,6 @@ pub const METHOD: Method<Make> = Method {
     word: "auto",
     about: "`text` if the model has a text tower, else `class_mean`.",
     official: &[],
-    options: &[&Prompt::SECTION],
+    options: &[&Prompt::SECTION, &view::Options::SECTION],
     make: |config| choose(config, config.model.kind.has_text_tower()),
 };

@@ -2,9 +2,10 @@
 
 use super::super::failure::Failure;
 use super::features::Features;
+use super::view::{self, InitView};
 use super::{Facts, HeadInit, InitContext, Make};
 use crate::model::text::unit_rows;
-use crate::options::Method;
+use crate::options::{Declared, Method};
 use tch::{Kind, Tensor, no_grad};
 
 /// Class means.
@@ -12,7 +13,7 @@ pub const METHOD: Method<Make> = Method {
     word: "class_mean",
     about: "Mean image features of the classes, over all training images.",
     official: &["class_mean"],
-    options: &[],
+    options: &[&view::Options::SECTION],
     make: |_| Ok(Box::new(ClassMean)),
 };
 
@@ -25,7 +26,7 @@ impl HeadInit for ClassMean {
     }
 
     fn rows(&self, context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
-        let rows = class_means(&context.features(context.train))?;
+        let rows = class_means(&context.features(context.train, InitView::Test))?;
         rows.map(Some).map_err(|class| context.unread(class))
     }
 }

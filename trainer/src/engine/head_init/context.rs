@@ -12,6 +12,7 @@ use super::super::walk::Walk;
 use super::features::Features;
 use super::no_image;
 use super::text::{self, Prompts};
+use super::view::{self, InitView};
 use crate::config::Config;
 use crate::data::source::{Split, counts};
 use crate::data::transform::{TestView, View};
@@ -51,8 +52,9 @@ impl InitContext<'_> {
         self.class_names.len() as i64
     }
 
-    /// Features of all images of a list, by all ranks: of the frozen model, in the plain view.
-    pub fn features<'b>(&'b self, images: &'b Arc<Split>) -> Features<'b> {
+    /// Features of all images of a list, by all ranks: of the frozen model, in the view that the configuration names, or
+    /// in the start's own.
+    pub fn features<'b>(&'b self, images: &'b Arc<Split>, of_start: InitView) -> Features<'b> {
         let (config, rank) = (self.config, self.rank);
         let tree = shard_tree(config, rank);
         let plan = ListPlan {
@@ -60,7 +62,11 @@ impl InitContext<'_> {
             batch_size: config.eval.batch_size,
             parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
         };
-        let view = View::Test(TestView::plain(config.model.resolution, sources::filter(config)));
+        let (size, filter) = (config.model.resolution, sources::filter(config));
+        let view = View::Test(match config.options::<view::Options>().view.or(of_start) {
+            InitView::Plain => TestView::plain(size, filter),
+            _ => TestView::lift(size, filter),
+        });
         let walk = Walk {
             rank,
             plan,

@@ -1,7 +1,6 @@
 //! First values of the head, computed by all ranks together. Each file is one start; [`HeadInits`] names them.
 //!
-//! Starts from images look at them in the plain view, as the official code does: resized by the shorter side to what the
-//! model takes, the centre cut out. The view of tests, which enlarges by 8/7 first, is another one.
+//! Starts from images look at them in the view that `head.view` names.
 
 pub mod auto;
 pub mod class_mean;
@@ -14,6 +13,7 @@ pub mod shots;
 mod start;
 mod templates;
 pub mod text;
+pub mod view;
 
 pub use context::InitContext;
 pub use start::{Prepared, Start};

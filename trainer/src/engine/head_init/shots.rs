@@ -4,6 +4,7 @@
 
 use super::super::failure::Failure;
 use super::class_mean::class_means;
+use super::view::{self, InitView};
 use super::{Facts, HeadInit, InitContext, Make};
 use crate::data::order::{Order, OrderError, Sampler};
 use crate::data::source::Split;
@@ -25,7 +26,7 @@ pub const METHOD: Method<Make> = Method {
     word: "shots",
     about: "Mean image features of the classes, over `head.shots` training images of each, which the seed chooses.",
     official: &["1_shot", "10_shot", "100_shot"],
-    options: &[&Options::SECTION],
+    options: &[&Options::SECTION, &view::Options::SECTION],
     make: |config| Ok(Box::new(Shots { shots: config.options::<Options>().shots, seed: config.train.seed })),
 };
 
@@ -57,7 +58,7 @@ impl HeadInit for Shots {
         let chosen = self.choose(context.train.labels(), context.class_names.len());
         let chosen = chosen.map_err(|error| Failure::input(error).on_all_ranks())?;
         let images = Arc::new(Split::some_of(Arc::clone(context.train), chosen));
-        let rows = class_means(&context.features(&images))?;
+        let rows = class_means(&context.features(&images, InitView::Plain))?;
         rows.map(Some).map_err(|class| context.unread(class))
     }
 }

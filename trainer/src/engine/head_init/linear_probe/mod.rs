@@ -19,9 +19,10 @@ pub use objective::{Objective, Sample};
 
 use super::super::failure::Failure;
 use super::features::Features;
+use super::view::{self, InitView};
 use super::{Facts, HeadInit, InitContext, Make};
 use crate::model::text::unit_rows;
-use crate::options::Method;
+use crate::options::{Declared, Method};
 use minimise::{VECTORS, minimise};
 use std::time::{Duration, Instant};
 use tch::{Tensor, no_grad};
@@ -31,7 +32,7 @@ pub const METHOD: Method<Make> = Method {
     word: "linear_probe",
     about: "The weights of a logistic regression over the features of all training images, classes balanced.",
     official: &["linear_probe"],
-    options: &[],
+    options: &[&view::Options::SECTION],
     make: |_| Ok(Box::new(LinearProbe)),
 };
 
@@ -70,7 +71,7 @@ impl HeadInit for LinearProbe {
     }
 
     fn rows(&self, context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
-        let features = context.features(context.train);
+        let features = context.features(context.train, InitView::Plain);
         let samples = collect(&features)?;
         let objective = Objective::new(&features, samples)?.map_err(|class| context.unread(class))?;
         let tell = |text: String| {
