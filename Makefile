@@ -17,6 +17,9 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 CARGO = $(WITH_TOOLS) cargo
 ALL := --release --workspace --locked
 
+# Parts of `make accuracy`: checkpoints, two-epochs, ten-epochs; all of them if empty.
+PARTS ?=
+
 # What `make chaos` does: faults, where chance begins, runs at the same time.
 FAULTS ?= 200
 SEED ?= 0
@@ -56,8 +59,8 @@ golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
 demo: build ## train on two ranks what is built in, and compare with one rank
 	@scripts/demo.sh
 
-accuracy: build ## accuracy on real data and backbones (LIFT_DATA, LIFT_BACKBONES)
-	@scripts/accuracy.sh
+accuracy: build ## accuracy beside the official figures (LIFT_DATA, LIFT_BACKBONES, PARTS)
+	@scripts/accuracy.sh $(PARTS)
 
 bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA, LIFT_BACKBONES)
 	@scripts/bench.sh

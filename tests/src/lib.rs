@@ -4,6 +4,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod draw;
 pub mod launched;
+pub mod official;
 pub mod pictures;
 pub mod stripes;
 pub mod synthetic;

@@ -5,33 +5,17 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::{json, run, shared, stderr, succeed, trainer};
+use tests::official::{Official, OfficialRun};
+use tests::{json, run, stderr, succeed};
 
-/// Official data, backbone and checkpoint, where they are.
-struct Official {
-    data: PathBuf,
-    backbones: PathBuf,
+fn checkpoint(official: &Official, file: &str) -> PathBuf {
+    official.backbones.join("official_lift_seed0").join(file)
 }
 
-impl Official {
-    fn find(test: &str) -> Option<Self> {
-        let data = shared(test, "LIFT_DATA", "data")?.join("cifar100");
-        Some(Self { data, backbones: shared(test, "LIFT_BACKBONES", "backbones")? })
-    }
-
-    fn checkpoint(&self, file: &str) -> PathBuf {
-        self.backbones.join("official_lift_seed0").join(file)
-    }
-
-    fn eval(&self, ranks: usize, method: &str, weights: &Path, output: &Path) -> Command {
-        let mut command = trainer(ranks);
-        command.args(["eval", "-d", "cifar100_ir100", "-m", "tiny_clip", "--method", method]);
-        command.arg("--set").arg(format!("data.root={}", self.data.display()));
-        let model = self.backbones.join("tiny-clip/model.safetensors");
-        command.arg("--set").arg(format!("model.weights={}", model.display()));
-        command.arg("--weights").arg(weights).arg("--output").arg(output);
-        command
-    }
+fn eval(official: &Official, ranks: usize, method: &str, weights: &Path, output: &Path) -> Command {
+    let mut command = official.command(ranks, "eval", method);
+    command.arg("--weights").arg(weights).arg("--output").arg(output);
+    command
 }
 
 #[test]
@@ -43,7 +27,7 @@ fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
     {
         let output = folder.path().join(format!("{ranks}"));
         let predictions = folder.path().join(format!("predictions-{ranks}.txt"));
-        let mut command = official.eval(ranks, "lift", &official.checkpoint(file), &output);
+        let mut command = eval(&official, ranks, "lift", &checkpoint(&official, file), &output);
         succeed(command.arg("--predictions").arg(&predictions));
         let result = json(&output.join("result.json"));
         assert_eq!(
@@ -57,12 +41,34 @@ fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
 }
 
 #[test]
+fn official_checkpoints_of_other_options_give_the_official_answers() {
+    let Some(official) = Official::find("official checkpoints of other options") else { return };
+    answers_agree(&official, 1, official.runs().iter());
+}
+
+/// Every third one; `make accuracy` takes all of them on three ranks.
+#[test]
+fn official_checkpoints_of_other_options_give_the_official_answers_on_3_ranks() {
+    let Some(official) = Official::find("official checkpoints of other options on 3 ranks") else { return };
+    answers_agree(&official, 3, official.runs().iter().step_by(3));
+}
+
+fn answers_agree<'a>(official: &Official, ranks: usize, runs: impl Iterator<Item = &'a OfficialRun>) {
+    for run in runs {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = run.evaluate(official, ranks, folder.path());
+        println!("{} on {ranks} ranks: {answers:?}", run.name);
+        assert!(answers.agree(), "{} on {ranks} ranks: {answers:?}", run.name);
+    }
+}
+
+#[test]
 fn the_official_checkpoint_gives_3236_of_10000_with_five_crops() {
     let Some(official) = Official::find("official checkpoint with five crops") else { return };
     let output = tempfile::tempdir().unwrap();
     let output = output.path().join("run");
-    let checkpoint = official.checkpoint("checkpoint.pth.tar");
-    succeed(official.eval(2, "lift", &checkpoint, &output).args(["--set", "eval.crops=five"]));
+    let weights = checkpoint(&official, "checkpoint.pth.tar");
+    succeed(eval(&official, 2, "lift", &weights, &output).args(["--set", "eval.crops=five"]));
     let result = json(&output.join("result.json"));
     let correct = result["correct"].as_u64().unwrap();
     assert!(correct.abs_diff(3236) <= 3, "{correct} of 10,000, officially 3,236");
@@ -74,7 +80,7 @@ fn the_official_checkpoint_gives_3236_of_10000_with_five_crops() {
 /// Equal but for images whose two best logits are closer than 1e-4; the README counts two of them.
 fn compare_predictions(official: &Official, found: &Path) {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    let (expected, found) = (read(&official.checkpoint("test_predictions.txt")), read(found));
+    let (expected, found) = (read(&checkpoint(official, "test_predictions.txt")), read(found));
     let pairs = expected.lines().zip(found.lines());
     let different = pairs.filter(|(a, b)| a.trim() != b.trim()).count();
     assert_eq!(found.lines().count(), 10_000);
@@ -85,11 +91,8 @@ fn compare_predictions(official: &Official, found: &Path) {
 fn lift_before_any_step_gets_2927_of_10000() {
     let Some(official) = Official::find("start of LIFT") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut command = trainer(2);
-    command.args(["train", "-d", "cifar100_ir100", "-m", "tiny_clip", "--set", "train.epochs=0"]);
-    command.arg("--set").arg(format!("data.root={}", official.data.display()));
-    let model = official.backbones.join("tiny-clip/model.safetensors");
-    command.arg("--set").arg(format!("model.weights={}", model.display()));
+    let mut command = official.command(2, "train", "lift");
+    command.args(["--set", "train.epochs=0"]);
     succeed(command.arg("--output").arg(folder.path().join("run")));
     assert_eq!(json(&folder.path().join("run/result.json"))["correct"], Value::from(2927));
 }
@@ -98,11 +101,7 @@ fn lift_before_any_step_gets_2927_of_10000() {
 fn zero_shot_gets_3107_of_10000() {
     let Some(official) = Official::find("zero-shot") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut command = trainer(1);
-    command.args(["train", "-d", "cifar100_ir100", "-m", "tiny_clip", "--method", "zero_shot"]);
-    command.arg("--set").arg(format!("data.root={}", official.data.display()));
-    let model = official.backbones.join("tiny-clip/model.safetensors");
-    command.arg("--set").arg(format!("model.weights={}", model.display()));
+    let mut command = official.command(1, "train", "zero_shot");
     succeed(command.arg("--output").arg(folder.path().join("run")));
     assert_eq!(json(&folder.path().join("run/result.json"))["correct"], Value::from(3107));
 }
@@ -112,11 +111,11 @@ fn what_does_not_fit_is_listed_and_nothing_is_loaded() {
     let Some(official) = Official::find("checkpoints that do not fit") else { return };
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let checkpoint = official.checkpoint("checkpoint.safetensors");
-    let refused = run(&mut official.eval(1, "classifier", &checkpoint, &output));
+    let weights = checkpoint(&official, "checkpoint.safetensors");
+    let refused = run(&mut eval(&official, 1, "classifier", &weights, &output));
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("left over: `tuner.adaptformer_list.0"), "{}", stderr(&refused));
-    let other = run(official.eval(1, "lift", &checkpoint, &output).args(["--set", "tuner.adapter_dim=4"]));
+    let other = run(eval(&official, 1, "lift", &weights, &output).args(["--set", "tuner.adapter_dim=4"]));
     assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
     assert!(stderr(&other).contains("is [8, 128], expected [4, 128]"), "{}", stderr(&other));
     assert!(!output.join("result.json").exists());
@@ -126,14 +125,14 @@ fn what_does_not_fit_is_listed_and_nothing_is_loaded() {
 fn a_truncated_archive_and_a_pickle_with_code_are_refused() {
     let Some(official) = Official::find("hostile checkpoints") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let whole = std::fs::read(official.checkpoint("checkpoint.pth.tar")).unwrap();
+    let whole = std::fs::read(checkpoint(&official, "checkpoint.pth.tar")).unwrap();
     let cut = folder.path().join("cut.pth.tar");
     std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let hostile = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/checkpoint/hostile/os-system/checkpoint.pth.tar");
     for file in [cut, hostile] {
         let output = folder.path().join("run");
-        let refused = run(official.eval(2, "lift", &file, &output).current_dir(folder.path()));
+        let refused = run(eval(&official, 2, "lift", &file, &output).current_dir(folder.path()));
         assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
         assert_eq!(
             stderr(&refused).matches("error:").count(),

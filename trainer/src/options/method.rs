@@ -199,15 +199,17 @@ impl<R: Registry> Kind for Several<R> {
     }
 
     fn expected() -> String {
-        format!("{}, or a list of them without `{NONE}`, each once", Word::one_of(&Self::words()))
+        format!("{}, or a list of them, each once and `{NONE}` alone", Word::one_of(&Self::words()))
     }
 
     fn read(value: &Value) -> Option<Self> {
         let values = match value {
-            Value::String(word) if word == NONE => return Some(Self::none()),
             Value::Array(values) => values.as_slice(),
             word => std::slice::from_ref(word),
         };
+        if matches!(values, [Value::String(word)] if word == NONE) {
+            return Some(Self::none());
+        }
         let chosen = values.iter().map(Chosen::read).collect::<Option<Vec<_>>>()?;
         let is_doubled = chosen.iter().enumerate().any(|(i, one)| chosen[..i].contains(one));
         (!is_doubled).then_some(Self(chosen))

@@ -1,21 +1,22 @@
 //! The official run on CIFAR-100-LT, stage by stage: from files to logits.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, no_grad};
+use trainer::config::{Config, Selection};
 use trainer::data::resize::Filter;
 use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
 use trainer::data::transform::{Scratch, TestView, View};
 use trainer::engine::head_init::text::rows_from_text;
 use trainer::model::backbone_config::BackboneConfig;
-use trainer::model::heads::{Classes, cosine::Cosine};
+use trainer::model::heads::Classes;
 use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
-use trainer::model::tuners::{Site, TunerSet, adaptformer};
+use trainer::model::tuners::{Site, TunerSet};
+use trainer::model::loading::Backbone;
 use trainer::model::{Model, ModelSpec};
-use trainer::options::{Several, Values};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
 
@@ -53,6 +54,82 @@ fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Ten
     (data.class_names, Tensor::from_slice(&bytes).view([count, 3, side, side]))
 }
 
+/// What the official code computed for its first test images.
+struct Reference {
+    folder: PathBuf,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Reference {
+    fn open(folder: PathBuf) -> Self {
+        let tensors = Tensor::read_safetensors(folder.join("reference_tensors.safetensors")).unwrap();
+        Self { folder, tensors: tensors.into_iter().collect() }
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.folder.display()))
+    }
+
+    /// Images, and pixels of a side.
+    fn images(&self) -> (i64, i64) {
+        let [count, _, _, side] = self.get("test_inputs").size()[..] else {
+            panic!("test_inputs are images")
+        };
+        (count, side)
+    }
+
+    /// The model with the official checkpoint in it.
+    fn model(&self, config: &Config, (backbone, tuners): (Backbone, TunerSet), classes: i64) -> Model {
+        let spec = ModelSpec {
+            tuners,
+            head: (config.head.kind.make)(&config.methods, None).unwrap(),
+            classes: Classes::all(classes),
+            seed: 0,
+            pixels: PIXELS,
+            precision: Precision::FP32,
+            device: Device::Cpu,
+        };
+        let model = Model::build(backbone, spec).unwrap();
+        let checkpoint = TrainedFile::read(&self.folder.join("checkpoint.pth.tar")).unwrap();
+        checkpoint.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
+        model
+    }
+
+    fn compare(&self, model: &Model, bytes: &Tensor) {
+        no_grad(|| {
+            let without = self.get("features_without_tuner");
+            close("features without tuner", &model.frozen_features(bytes), without, 1e-5);
+            close("features", &model.features(bytes), self.get("features"), 1e-5);
+            close("logits", &model.logits(bytes), self.get("logits"), 1e-5);
+        });
+    }
+}
+
+/// LIFT with these options.
+fn lift(set: Vec<String>) -> Config {
+    let [data, model] = ["demo", "demo"].map(str::to_owned);
+    let selection = Selection { data, model, method: "lift".to_owned(), set };
+    Config::resolve(&selection).unwrap().config
+}
+
+/// The backbone, and what is trained beside the head.
+fn load_backbone(backbones: &Path, config: &Config, side: i64, classes: i64) -> (Backbone, TunerSet) {
+    let file = NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap();
+    let (tensors, layout) = normalise(file).unwrap();
+    let side = u32::try_from(side).unwrap();
+    let options = LoadOptions {
+        precision: Precision::FP32,
+        device: Device::Cpu,
+        config: BackboneConfig::of_layout(&tensors, layout, side).unwrap(),
+        part: None,
+    };
+    let shape = tower_shape(&tensors, layout, side).unwrap();
+    let blocks = config.tuner.partial.blocks(shape.layers).unwrap();
+    let site = Site { shape, names: block_names(layout), classes: classes as u64, blocks };
+    let tuners = TunerSet::of(&config.tuner.kinds, &config.methods, &site).unwrap();
+    (load(&tensors, layout, &options, &tuners).unwrap(), tuners)
+}
+
 #[test]
 fn golden_reference_stage_by_stage() {
     let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones"))
@@ -60,64 +137,53 @@ fn golden_reference_stage_by_stage() {
         return;
     };
     tch::set_num_threads(1);
-    let official = backbones.join("official_lift_seed0");
-    let reference: BTreeMap<String, Tensor> =
-        Tensor::read_safetensors(official.join("reference_tensors.safetensors"))
-            .unwrap()
-            .into_iter()
-            .collect();
-    let [count, _, _, side] = reference["test_inputs"].size()[..] else { panic!("test_inputs are images") };
+    let reference = Reference::open(backbones.join("official_lift_seed0"));
+    let (count, side) = reference.images();
     let (names, bytes) = classes_and_images(data.join("cifar100"), count, side);
     let classes = names.len() as i64;
-    let (tensors, layout) =
-        normalise(NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap()).unwrap();
-    let options = LoadOptions {
-        precision: Precision::FP32,
-        device: Device::Cpu,
-        config: BackboneConfig::of_layout(&tensors, layout, u32::try_from(side).unwrap()).unwrap(),
-        part: None,
-    };
-    let shape = tower_shape(&tensors, layout, u32::try_from(side).unwrap()).unwrap();
-    let (block_names, blocks) = (block_names(layout), 0..shape.layers);
-    let site = Site { shape, names: block_names, classes: classes as u64, blocks };
-    let tuners = TunerSet::of(&Several::of(&adaptformer::METHOD), &Values::default(), &site).unwrap();
-    let backbone = load(&tensors, layout, &options, &tuners).unwrap();
+    let config = lift(Vec::new());
+    let (backbone, tuners) = load_backbone(&backbones, &config, side, classes);
 
     let texts: Vec<String> = names.iter().map(|name| prompt("a photo of a {}.", name)).collect();
     let tower = backbone.text.as_ref().unwrap();
     let ids = Tokenizer::clip().unwrap().tokenize(&texts, tower.context() as usize).unwrap();
     let ids = Tensor::from_slice(&ids).view([classes, tower.context()]);
-    assert_eq!(ids, reference["prompt_tokens"], "prompt tokens");
+    assert_eq!(ids, *reference.get("prompt_tokens"), "prompt tokens");
     let text = no_grad(|| unit_rows(&tower.features(&ids)));
-    close("text features", &text, &reference["text_features"], 1e-5);
+    close("text features", &text, reference.get("text_features"), 1e-5);
     let head = rows_from_text(&text, backbone.vision.projection().unwrap());
-    close("initial head", &head, &reference["initial_head"], 1e-5);
+    close("initial head", &head, reference.get("initial_head"), 1e-5);
 
-    let spec = ModelSpec {
-        tuners,
-        head: Box::new(Cosine { scale: 25.0 }),
-        classes: Classes::all(classes),
-        seed: 0,
-        pixels: PIXELS,
-        precision: Precision::FP32,
-        device: Device::Cpu,
-    };
-    let model = Model::build(backbone, spec).unwrap();
+    let model = reference.model(&config, (backbone, tuners), classes);
     let inputs = model.pixels().forward(&bytes);
-    close("normalised test inputs", &inputs, &reference["test_inputs"], 1e-6);
-    same_pixels(&bytes, &reference["test_inputs"]);
-    let checkpoint = TrainedFile::read(&official.join("checkpoint.pth.tar")).unwrap();
-    checkpoint.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
-    no_grad(|| {
-        close(
-            "features without tuner",
-            &model.frozen_features(&bytes),
-            &reference["features_without_tuner"],
-            1e-5,
-        );
-        close("features", &model.features(&bytes), &reference["features"], 1e-5);
-        close("logits", &model.logits(&bytes), &reference["logits"], 1e-5);
-    });
+    close("normalised test inputs", &inputs, reference.get("test_inputs"), 1e-6);
+    same_pixels(&bytes, reference.get("test_inputs"));
+    reference.compare(&model, &bytes);
+}
+
+/// Checkpoints of other tuners, heads, losses and starts, each with the options that its folder names.
+#[test]
+fn golden_reference_of_other_options() {
+    let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones"))
+    else {
+        return;
+    };
+    tch::set_num_threads(1);
+    let folders = std::fs::read_dir(backbones.join("official")).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<PathBuf> = folders.filter(|folder| folder.join("expected.json").exists()).collect();
+    assert!(!folders.is_empty(), "{}: no official run", backbones.display());
+    for folder in folders {
+        let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let options = serde_json::from_value(expected["lift_rs_options"].clone()).unwrap();
+        eprintln!("{}: {options:?}", folder.display());
+        let (reference, config) = (Reference::open(folder), lift(options));
+        let (count, side) = reference.images();
+        let (names, bytes) = classes_and_images(data.join("cifar100"), count, side);
+        let classes = names.len() as i64;
+        let loaded = load_backbone(&backbones, &config, side, classes);
+        reference.compare(&reference.model(&config, loaded, classes), &bytes);
+    }
 }
 
 /// The reference's pixels, recovered from its normalised inputs, are ours to the last level.

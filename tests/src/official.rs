@@ -1,0 +1,136 @@
+//! What the official trainer left behind on CIFAR-100-LT and `tiny-clip`: its checkpoints with their answers, and what it
+//! measured while it trained.
+
+use crate::{json, shared, succeed, trainer};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Data and backbones of the official runs, where they are.
+pub struct Official {
+    /// The folder of CIFAR-100-LT.
+    pub data: PathBuf,
+    /// The folder of backbones and official runs.
+    pub backbones: PathBuf,
+}
+
+/// One run of the official trainer with options of its own: its checkpoint and what it measured.
+pub struct OfficialRun {
+    /// What its folder is called.
+    pub name: String,
+    folder: PathBuf,
+    expected: Value,
+}
+
+/// Predictions of ours that differ from the official ones, and how many of ours are right.
+#[derive(Debug)]
+pub struct Answers {
+    /// Images that ours gets right.
+    pub correct: u64,
+    /// Images that the official model gets right.
+    pub expected: u64,
+    /// Image, official class, our class.
+    pub different: Vec<(usize, String, String)>,
+}
+
+impl Official {
+    /// `None`, said aloud, where data or backbones are absent.
+    pub fn find(test: &str) -> Option<Self> {
+        let data = shared(test, "LIFT_DATA", "data")?.join("cifar100");
+        Some(Self { data, backbones: shared(test, "LIFT_BACKBONES", "backbones")? })
+    }
+
+    /// `train` or `eval` of a method on these data with this backbone.
+    pub fn command(&self, ranks: usize, command: &str, method: &str) -> Command {
+        let mut trainer = trainer(ranks);
+        trainer.args([command, "-d", "cifar100_ir100", "-m", "tiny_clip", "--method", method]);
+        let model = self.backbones.join("tiny-clip/model.safetensors");
+        trainer.arg("--set").arg(format!("data.root={}", self.data.display()));
+        trainer.arg("--set").arg(format!("model.weights={}", model.display()));
+        trainer
+    }
+
+    /// Every run that lies there, by name.
+    pub fn runs(&self) -> Vec<OfficialRun> {
+        let folder = self.backbones.join("official");
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let folders = entries.map(|entry| entry.expect("an entry can be read").path());
+        let mut runs: Vec<OfficialRun> =
+            folders.filter(|folder| folder.join("expected.json").exists()).map(OfficialRun::open).collect();
+        assert!(!runs.is_empty(), "{}: no official run", folder.display());
+        runs.sort_by(|a, b| a.name.cmp(&b.name));
+        runs
+    }
+}
+
+impl OfficialRun {
+    fn open(folder: PathBuf) -> Self {
+        let name = folder.file_name().expect("a folder has a name").to_string_lossy().into_owned();
+        let expected = json(&folder.join("expected.json"));
+        Self { name, folder, expected }
+    }
+
+    /// A figure of the test, in per cent: `overall`, `many`, `medium`, `few`.
+    pub fn test(&self, figure: &str) -> f64 {
+        self.expected["test"][figure].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// Mean training loss of each epoch.
+    pub fn epoch_losses(&self) -> Vec<f64> {
+        let losses = self.expected["epoch_loss"].as_array().into_iter().flatten();
+        losses.map(|loss| loss.as_f64().unwrap_or(f64::NAN)).collect()
+    }
+
+    /// The command that repeats the run with a seed of ours, on one rank of one thread.
+    pub fn training(&self, official: &Official, seed: u64) -> Command {
+        let mut command = official.command(1, "train", "lift");
+        self.set(&mut command, "lift_rs_train");
+        command.args(["--set", "train.threads=1", "--set", &format!("train.seed={seed}")]);
+        command
+    }
+
+    /// Evaluates the checkpoint in a folder that has to be empty.
+    pub fn evaluate(&self, official: &Official, ranks: usize, folder: &Path) -> Answers {
+        let (output, predictions) = (folder.join("run"), folder.join("predictions.txt"));
+        let mut command = official.command(ranks, "eval", "lift");
+        self.set(&mut command, "lift_rs_options");
+        command.arg("--weights").arg(self.folder.join("checkpoint.pth.tar"));
+        succeed(command.arg("--output").arg(&output).arg("--predictions").arg(&predictions));
+        let result = json(&output.join("result.json"));
+        assert_eq!(result["total"], self.expected["total"], "{}: images", self.name);
+        Answers {
+            correct: result["correct"].as_u64().expect("a count"),
+            expected: self.expected["correct"].as_u64().expect("a count"),
+            different: different(&self.folder.join("test_predictions.txt"), &predictions),
+        }
+    }
+
+    fn set(&self, command: &mut Command, options: &str) {
+        let options = self.expected[options].as_array().unwrap_or_else(|| panic!("{}: {options}", self.name));
+        for option in options {
+            command.args(["--set", option.as_str().expect("an option is text")]);
+        }
+    }
+}
+
+impl Answers {
+    /// Whether the answers are the same but for images whose two best logits are closer than about 1e-4. How many
+    /// these are of the 10,000 the files do not say; for the checkpoint whose logits were looked at, there were 2.
+    pub fn agree(&self) -> bool {
+        self.different.len() <= MOST_DIFFERENT
+            && self.correct.abs_diff(self.expected) <= self.different.len() as u64
+    }
+}
+
+/// Images that may be decided either way.
+const MOST_DIFFERENT: usize = 3;
+
+/// Lines of two files of predictions, one for each image, that name different classes.
+fn different(official: &Path, ours: &Path) -> Vec<(usize, String, String)> {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (official, ours) = (read(official), read(ours));
+    assert_eq!(official.lines().count(), ours.lines().count(), "one prediction for each image");
+    let pairs = official.lines().zip(ours.lines()).map(|(a, b)| (a.trim(), b.trim())).enumerate();
+    pairs.filter(|(_, (a, b))| a != b).map(|(i, (a, b))| (i, a.to_owned(), b.to_owned())).collect()
+}
