@@ -9,6 +9,7 @@ pub mod adaptformer;
 pub mod bias;
 pub mod bottleneck;
 pub mod full;
+pub mod ia3;
 pub mod layer_norm;
 pub mod lora;
 pub mod masked;
@@ -63,6 +64,7 @@ impl Registry for Tuners {
         &ssf::MLP,
         &ssf::NORMS,
         &masked::METHOD,
+        &ia3::METHOD,
     ];
 }
 
