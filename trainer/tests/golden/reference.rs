@@ -10,12 +10,12 @@ use trainer::data::transform::{Scratch, TestView, View};
 use trainer::engine::head_init::text::rows_from_text;
 use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::heads::Classes;
+use trainer::model::loading::Backbone;
 use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
 use trainer::model::tuners::{Site, TunerSet};
-use trainer::model::loading::Backbone;
 use trainer::model::{Model, ModelSpec};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
@@ -82,7 +82,7 @@ impl Reference {
     fn model(&self, config: &Config, (backbone, tuners): (Backbone, TunerSet), classes: i64) -> Model {
         let spec = ModelSpec {
             tuners,
-            head: (config.head.kind.make)(&config.methods, None).unwrap(),
+            head: (config.head.kind.method().make)(&config.methods, None).unwrap(),
             classes: Classes::all(classes),
             seed: 0,
             pixels: PIXELS,
