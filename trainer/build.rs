@@ -17,8 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         files.sort();
         for file in files.iter().filter(|file| file.extension().is_some_and(|ending| ending == "toml")) {
-            let name = file.file_stem().unwrap_or_default();
-            writeln!(list, "(PresetKind::{kind}, {name:?}, include_str!({:?})),", file.as_path())?;
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            let path = file.to_string_lossy();
+            writeln!(list, "(PresetKind::{kind}, {name:?}, include_str!({path:?})),")?;
         }
     }
     list.push(']');

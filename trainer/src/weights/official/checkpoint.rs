@@ -1,6 +1,7 @@
 //! Trained tensors as `checkpoint.pth.tar`, which the official code's `Trainer.load_model` takes.
 
-use super::{Alias, FAMILIES, MASK, list_of};
+use super::{Alias, FAMILIES, list_of};
+use crate::model::tuners::masked::MASK_PREFIX;
 use crate::weights::host_tensor::HostTensor;
 use crate::weights::torch_archive::{WriteError, write_archive};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub fn write_checkpoint(
     aliases: &[Alias],
 ) -> Result<Vec<u8>, UnofficialError> {
     let own = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let own = own.filter(|(name, _)| !name.starts_with(MASK));
+    let own = own.filter(|(name, _)| !name.starts_with(MASK_PREFIX));
     let further = aliases.iter().filter_map(|alias| Some((alias.alias.as_str(), tensors.get(&alias.name)?)));
     let (mut tuner, mut head) = (Vec::new(), Vec::new());
     for (name, tensor) in own.chain(further) {

@@ -11,9 +11,6 @@ pub use checkpoint::{UnofficialError, write_checkpoint};
 pub use contents::{Contents, HeadTensors, Options};
 pub use shared::{Alias, UnequalError, aliases, merge_aliases};
 
-/// Names that begin so say which elements of the backbone are trained; the official code draws them again from a seed.
-pub const MASK: &str = "mask.";
-
 /// A list of the official tuner, and the tuner that fills it.
 pub(crate) struct Family {
     /// Its attribute.
