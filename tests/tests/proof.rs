@@ -114,10 +114,10 @@ fn what_does_not_fit_is_listed_and_nothing_is_loaded() {
     let weights = checkpoint(&official, "checkpoint.safetensors");
     let refused = run(&mut eval(&official, 1, "classifier", &weights, &output));
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("left over: `tuner.adaptformer_list.0"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("it holds tensors of adaptformer_list"), "{}", stderr(&refused));
     let other = run(eval(&official, 1, "lift", &weights, &output).args(["--set", "tuner.adapter_dim=4"]));
     assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
-    assert!(stderr(&other).contains("is [8, 128], expected [4, 128]"), "{}", stderr(&other));
+    assert!(stderr(&other).contains("--set tuner.adapter_dim=8"), "{}", stderr(&other));
     assert!(!output.join("result.json").exists());
 }
 
