@@ -169,7 +169,8 @@ fn several_methods_are_written_as_short_as_can_be() {
     assert_eq!(written(&list(&["large"])), Some(text("large")));
     assert_eq!(written(&list(&["large", "small"])), Some(list(&["large", "small"])));
     assert_eq!(read(&text("none")), Some(Several::none()));
-    for wrong in [list(&["large", "large"]), list(&["none"]), text("medium"), Value::Integer(1)] {
+    assert_eq!(read(&list(&["none"])), Some(Several::none()));
+    for wrong in [list(&["large", "large"]), list(&["none", "large"]), text("medium"), Value::Integer(1)] {
         assert_eq!(read(&wrong), None, "{wrong}");
     }
     let both = read(&list(&["large", "small"])).unwrap();
