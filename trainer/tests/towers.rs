@@ -10,9 +10,11 @@ use trainer::model::loading::{Backbone, LoadOptions, block_names, load, resized_
 use trainer::model::precision::Precision;
 use trainer::model::slices::Part;
 use trainer::model::tower::Field;
+use trainer::model::trainables::Init;
 use trainer::model::tuners::{Site, TunerSet, Tuners, masked};
 use trainer::model::{Model, ModelSpec};
-use trainer::options::{Registry, Values};
+use trainer::options::{Registry, Several, Values};
+use trainer::weights::file_map::file_at;
 use trainer::weights::{Layout, NamedTensors, normalise};
 
 /// A tower of the fixtures.
@@ -103,6 +105,25 @@ fn features_are_those_of_the_libraries() {
             let error = error(&features, &fixture.features);
             println!("{:32} {:?} {error:.1e}", fixture.name, precision.parameters);
             assert!(error < tolerance, "{}: {error:e} in {:?}", fixture.name, precision.parameters);
+        }
+    }
+}
+
+/// A mapping ends with the tensors of its file; the numbers that a model starts from must not be in it.
+#[test]
+fn first_values_do_not_need_the_file_any_more() {
+    let in_file = |tensor: &Tensor| file_at(tensor.data_ptr().addr()).is_some();
+    for fixture in Fixture::all() {
+        let kept = fixture.tensors.names().filter(|name| in_file(fixture.tensors.get(name).unwrap())).count();
+        assert!(kept > 0, "{}: no tensor is in the file", fixture.name);
+        for method in Tuners::METHODS {
+            let tuners = TunerSet::of(&Several::of(method), &Values::default(), &fixture.site()).unwrap();
+            for precision in [Precision::FP32, Precision::FP64] {
+                for spec in fixture.load(precision, None, &tuners).parameters {
+                    let Init::Value(value) = spec.init else { continue };
+                    assert!(!in_file(&value), "{}: {}", fixture.name, spec.name);
+                }
+            }
         }
     }
 }

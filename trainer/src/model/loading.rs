@@ -285,12 +285,16 @@ fn load_blocks(
             let (frozen, parts): (Vec<Field>, Vec<Tensor>) = parts.into_iter().unzip();
             tensors.extend(frozen.into_iter().zip(slices.push(&parts)));
         }
-        // Where this process keeps a part of a tensor, first values still come from the whole one.
-        let values = |field| reader.tensor(&plan.name(&prefix, field));
-        let values = fields.iter().map(|&field| Ok((field, values(field)?)));
+        // A tensor that is trained in place starts from its copy. Of the others this process may keep a part, or
+        // less precise numbers; first values come from the whole one in the file.
+        let value = |field| match tensors.iter().find(|(own, _)| *own == field && !is_frozen(i, field)) {
+            Some((_, tensor)) => Ok(tensor.shallow_clone()),
+            None => reader.tensor(&plan.name(&prefix, field)),
+        };
+        let values = fields.iter().map(|&field| Ok((field, value(field)?)));
         let values = values.collect::<Result<BTreeMap<_, _>, WeightsError>>()?;
         let parameters = tuners.parameters(i, &fields, &|field| values[&field].shallow_clone());
-        loaded.parameters.extend(parameters);
+        loaded.parameters.extend(parameters.into_iter().map(ParameterSpec::in_memory));
         loaded.blocks.push(Block::from_tensors(tensors, config, attention, precision));
     }
     Ok(loaded)

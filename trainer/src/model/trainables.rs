@@ -3,6 +3,7 @@
 //! All-reduce, optimiser, checksum and checkpoint work on the two flat tensors. The order is the order
 //! of the specs: by block, head last.
 
+use crate::weights::file_map::in_memory;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
@@ -80,6 +81,15 @@ impl ParameterSpec {
     #[must_use]
     pub fn of_rows(self, rows: Rows) -> Self {
         Self { rows: Some(rows), ..self }
+    }
+
+    /// The same tensor, whose first values do not need the file of the backbone any more.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        if let Init::Value(value) = self.init {
+            self.init = Init::Value(in_memory(value));
+        }
+        self
     }
 
     fn numel(&self) -> i64 {

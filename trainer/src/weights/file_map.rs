@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use tch::Tensor;
 
 /// The mappings that exist, by their addresses.
 static MAPPED: Mutex<Vec<(Range<usize>, PathBuf)>> = Mutex::new(Vec::new());
@@ -16,6 +17,14 @@ static MAPPED: Mutex<Vec<(Range<usize>, PathBuf)>> = Mutex::new(Vec::new());
 pub fn file_at(address: usize) -> Option<PathBuf> {
     let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
     mapped.iter().find(|(range, _)| range.contains(&address)).map(|(_, path)| path.clone())
+}
+
+/// The tensor as one that may outlive the files: a copy, if its numbers lie in a mapping.
+pub fn in_memory(tensor: Tensor) -> Tensor {
+    match file_at(tensor.data_ptr().addr()) {
+        Some(_) => tensor.copy(),
+        None => tensor,
+    }
 }
 
 /// A weights file in memory. Nothing is read ahead or copied: the ranks of a host share the pages.
