@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod cluster;
 pub mod draw;
+pub mod interrupts;
 pub mod launched;
 pub mod official;
 pub mod pictures;

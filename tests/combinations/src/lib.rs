@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tests::interrupts::is_interrupted;
 
 /// What is to be played.
 #[derive(Clone, Debug)]
@@ -47,18 +48,6 @@ impl Default for Options {
 
 /// After so many problems nothing more is begun.
 const MOST_PROBLEMS: usize = 20;
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Begins nothing more; what was played until then is counted.
-pub fn interrupt() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
-/// Whether [`interrupt`] was called.
-pub fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
 
 /// Plays all cases.
 pub fn play(options: &Options) -> io::Result<Tally> {

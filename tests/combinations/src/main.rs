@@ -1,11 +1,11 @@
 //! `make combinations`: laws 1 and 7 on random combinations. See [`combinations`].
 
 use clap::Parser;
-use combinations::{Options, interrupt, is_interrupted, play};
+use combinations::{Options, play};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tests::interrupts;
 
 /// Draws combinations of tuners, loss, head, start and placements, and compares runs of each on several worlds and resumed.
 #[derive(Debug, Parser)]
@@ -36,19 +36,9 @@ struct Arguments {
     keep: bool,
 }
 
-/// Ctrl-C ends the harness in order: what was played is counted, and no folder stays.
-fn mind_interrupts() -> nix::Result<()> {
-    let mut asked = SigSet::empty();
-    asked.add(Signal::SIGINT);
-    asked.add(Signal::SIGTERM);
-    asked.thread_block()?;
-    std::thread::spawn(move || asked.wait().map(|_| interrupt()));
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let Arguments { seed, first, cases, case, jobs, limit, planted, keep } = Arguments::parse();
-    if let Err(error) = mind_interrupts() {
+    if let Err(error) = interrupts::mind() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
     }
@@ -64,7 +54,7 @@ fn main() -> ExitCode {
     };
     print!("{}", tally.table());
     println!("{:.0} s, {}seed {seed}", begun.elapsed().as_secs_f64(), cpu_seconds());
-    if is_interrupted() {
+    if interrupts::is_interrupted() {
         return ExitCode::from(130);
     }
     if tally.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

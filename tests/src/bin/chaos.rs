@@ -1,10 +1,10 @@
 //! `make chaos`: faults on real runs. See [`tests::chaos`].
 
 use clap::Parser;
-use nix::sys::signal::{SigSet, Signal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests::chaos::{Options, interrupt, is_interrupted, play};
+use tests::chaos::{Options, play};
+use tests::interrupts;
 
 /// Kills, stops, starves and damages real runs, resumes them, and compares them with undisturbed ones.
 #[derive(Debug, Parser)]
@@ -35,19 +35,9 @@ struct Arguments {
     json: bool,
 }
 
-/// Ctrl-C ends the harness in order: no mounted disk and no folder stays. The runs get it from the terminal as well.
-fn mind_interrupts() -> nix::Result<()> {
-    let mut asked = SigSet::empty();
-    asked.add(Signal::SIGINT);
-    asked.add(Signal::SIGTERM);
-    asked.thread_block()?;
-    std::thread::spawn(move || asked.wait().map(|_| interrupt()));
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = mind_interrupts() {
+    if let Err(error) = interrupts::mind() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
     }
@@ -75,7 +65,7 @@ fn main() -> ExitCode {
         print!("{}", tally.table());
         println!("{:.0} s, seed {}", begun.elapsed().as_secs_f64(), options.seed);
     }
-    if is_interrupted() {
+    if interrupts::is_interrupted() {
         return ExitCode::from(130);
     }
     let whole = options.only.is_none() && options.planted.is_none();

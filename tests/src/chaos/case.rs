@@ -142,7 +142,7 @@ impl<'a> Case<'a> {
 
     /// Starts the run once more.
     pub(super) fn start(&mut self, world: World, mut environment: Vec<(&str, String)>) -> io::Result<Job> {
-        if super::is_interrupted() {
+        if crate::interrupts::is_interrupted() {
             return Err(io::Error::other("interrupted"));
         }
         let faulty = !environment.is_empty();

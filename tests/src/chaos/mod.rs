@@ -16,6 +16,7 @@ mod workshop;
 pub use fault::Kind;
 pub use tally::Tally;
 
+use crate::interrupts::is_interrupted;
 use case::Case;
 use plan::Plan;
 use std::fs;
@@ -64,18 +65,6 @@ impl Default for Options {
 
 /// After so many problems nothing more is begun.
 const MOST_PROBLEMS: usize = 10;
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Begins nothing more, here and in any other thread; what was mounted and written is taken back.
-pub fn interrupt() {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
-/// Whether [`interrupt`] was called.
-pub fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
 
 /// Plays runs with faults until there were enough of them.
 pub fn play(options: &Options) -> io::Result<Tally> {

@@ -4,6 +4,7 @@ use super::backbone_config::TowerConfig;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::precision::Precision;
 use super::tower::{Field, LinearSite, NormSite, UnitTuner};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::Tensor;
 
@@ -75,7 +76,7 @@ impl Block {
         beside.fold(&x + y, |out, y| out + y)
     }
 
-    /// A block of its tensors, in the order of [`Field`]; the scales are the only ones that it may lack.
+    /// A block of its tensors; the scales are the only ones that it may lack.
     ///
     /// # Panics
     /// If another tensor is not there.
@@ -86,13 +87,9 @@ impl Block {
         precision: Precision,
     ) -> Self {
         let TowerConfig { activation, heads, norm_eps: eps } = config;
-        let mut tensors: Vec<Option<(Field, Tensor)>> = tensors.into_iter().map(Some).collect();
-        let mut find = |field: Field| {
-            let place = tensors.iter_mut().find(|t| t.as_ref().is_some_and(|(its, _)| *its == field));
-            place.and_then(Option::take).map(|(_, tensor)| tensor)
-        };
-        let (scale1, scale2) = (find(Field::Scale1), find(Field::Scale2));
-        let mut take = |field: Field| find(field).expect("the loader gives every tensor of a block");
+        let mut tensors: BTreeMap<Field, Tensor> = tensors.into_iter().collect();
+        let (scale1, scale2) = (tensors.remove(&Field::Scale1), tensors.remove(&Field::Scale2));
+        let mut take = |field| tensors.remove(&field).expect("the loader gives every tensor of a block");
         Self {
             norm1: LayerNorm::new(take(Field::Norm1Weight), take(Field::Norm1Bias), eps),
             qkv: Linear::new(take(Field::QkvWeight), take(Field::QkvBias), precision),

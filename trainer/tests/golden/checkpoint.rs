@@ -1,10 +1,12 @@
 //! Official checkpoints: loaded exactly, or refused by name.
 
-use crate::case::{Case, PRECISIONS, cases, roots};
+use crate::case::{PRECISIONS, cases, roots};
 use crate::peft::model;
 use serde_json::Value;
 use std::path::Path;
 use tch::no_grad;
+use trainer::model::tuners::{Make, Tuners};
+use trainer::options::{Method, Registry};
 use trainer::weights::official::{HeadTensors, Options, aliases, write_checkpoint};
 use trainer::weights::torch_archive::read_archive;
 use trainer::weights::trained::TrainedFile;
@@ -14,45 +16,17 @@ pub fn golden_checkpoint() {
     for case in cases("checkpoint") {
         let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
         for (precision, tolerance) in PRECISIONS {
-            let model = model(&with_trainables(&case, &file), precision);
+            let model = model(&case, precision);
             file.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
             no_grad(|| case.compare("logits", &model.logits(&case.input("image_u8")), tolerance));
         }
     }
 }
 
-/// The case with the tensors of its file as the trainable tensors that other cases list: each under one name, as models
-/// have them.
-fn with_trainables(case: &Case, file: &TrainedFile) -> Case {
-    let mut manifest = case.manifest.clone();
-    let specs = file.tensors().iter().map(|(name, tensor)| {
-        let spec = serde_json::json!({ "shape": tensor.shape, "dtype": tensor.dtype.to_string() });
-        (name.clone(), spec)
-    });
-    manifest["trainable"] = specs.collect::<serde_json::Map<_, _>>().into();
-    case.with_manifest(manifest)
-}
-
-/// Our words for the official code's switches.
-const KINDS: [(&str, &str); 13] = [
-    ("full_tuning", "full"),
-    ("bias_tuning", "bias"),
-    ("ln_tuning", "layer_norm"),
-    ("vpt_shallow", "vpt_shallow"),
-    ("vpt_deep", "vpt_deep"),
-    ("adapter", "adapter"),
-    ("adaptformer", "adaptformer"),
-    ("lora", "lora"),
-    ("lora_mlp", "lora_mlp"),
-    ("ssf_attn", "ssf_attn"),
-    ("ssf_mlp", "ssf_mlp"),
-    ("ssf_ln", "ssf_ln"),
-    ("mask", "masked"),
-];
-
 /// Our options for a case's official ones.
 fn options(config: &Value) -> Options {
-    let kinds = KINDS.iter().filter(|(switch, _)| config[switch] == true).map(|(_, kind)| (*kind).to_owned());
+    let is_on = |method: &&&Method<Make>| method.official.iter().any(|switch| config[*switch] == true);
+    let kinds = Tuners::METHODS.iter().filter(is_on).map(|method| method.word.to_owned());
     let (head_kind, head) = match config["classifier"].as_str() {
         Some("LinearClassifier") => ("linear", HeadTensors::WeightAndBias),
         _ => ("cosine", HeadTensors::Weight),
@@ -112,8 +86,7 @@ fn golden_checkpoint_hostile() {
     for hostile in cases("checkpoint/hostile") {
         // A hostile file is a good one of its set, changed in one place.
         let good = good.iter().find(|good| good.root() == hostile.root()).unwrap();
-        let file = TrainedFile::read(&good.folder().join("checkpoint.pth.tar")).unwrap();
-        let model = model(&with_trainables(good, &file), PRECISIONS[1].0);
+        let model = model(good, PRECISIONS[1].0);
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
         let result = TrainedFile::read(&path)

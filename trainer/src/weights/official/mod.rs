@@ -58,3 +58,16 @@ pub(crate) const FAMILIES: [Family; 13] = [
 pub(crate) fn list_of(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix("tuner.")?.split_once('.')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tuners::Tuners;
+    use crate::options::Registry;
+
+    #[test]
+    fn every_tuner_that_the_official_code_has_fills_a_list() {
+        let official = Tuners::METHODS.iter().filter(|method| !method.official.is_empty());
+        assert!(official.map(|method| method.word).eq(FAMILIES.iter().map(|family| family.kind)));
+    }
+}

@@ -2,6 +2,7 @@
 //! or of a whole block is one tensor there, and is saved once for each.
 
 use super::list_of;
+use crate::model::tower::BlockNames;
 use crate::weights::host_tensor::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +23,11 @@ pub struct Alias {
 )]
 pub struct UnequalError(pub Alias);
 
-/// The biases of a block of CLIP, in the order of its parameters.
-const CLIP: [&str; 6] =
-    ["attn.in_proj_bias", "attn.out_proj.bias", "ln_1.bias", "mlp.c_fc.bias", "mlp.c_proj.bias", "ln_2.bias"];
-/// The same of timm's ViT.
-const TIMM: [&str; 6] =
-    ["norm1.bias", "attn.qkv.bias", "attn.proj.bias", "norm2.bias", "mlp.fc1.bias", "mlp.fc2.bias"];
+/// The biases of a block, in the order of its parameters.
+fn biases(names: BlockNames) -> [&'static str; 6] {
+    names.biases().map(|field| names.of(field))
+}
+
 /// Norms of a block.
 const NORMS: usize = 2;
 
@@ -43,8 +43,8 @@ pub fn aliases<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> Vec
         }
     }
     let numbers = |list: &str| lists.get(list).cloned().unwrap_or_default();
+    let parts = biases(if is_clip(&shapes) { BlockNames::OpenAi } else { BlockNames::Timm });
     let (whole, biases, norms) = (numbers("block_tuned"), numbers("bias_tuned"), numbers("ln_tuned"));
-    let parts = if is_clip(&shapes) { CLIP } else { TIMM };
     let ends = [
         whole.last().map(|block| block + 1),
         biases.last().map(|bias| bias / parts.len() + 1),
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn biases_of_norms_have_two_names() {
         assert_eq!(
-            pairs(&bias_and_norms(CLIP, 2)),
+            pairs(&bias_and_norms(biases(BlockNames::OpenAi), 2)),
             expected(&[
                 ("ln_tuned.0.bias", "bias_tuned.2"),
                 ("ln_tuned.1.bias", "bias_tuned.5"),
@@ -144,11 +144,11 @@ mod tests {
             ])
         );
         assert_eq!(
-            pairs(&bias_and_norms(TIMM, 1)),
+            pairs(&bias_and_norms(biases(BlockNames::Timm), 1)),
             expected(&[("ln_tuned.0.bias", "bias_tuned.0"), ("ln_tuned.1.bias", "bias_tuned.3")])
         );
         let alone = |list: &str| {
-            let both = bias_and_norms(CLIP, 2).into_iter();
+            let both = bias_and_norms(biases(BlockNames::OpenAi), 2).into_iter();
             both.filter(|(name, _)| name.contains(list)).collect::<Vec<_>>()
         };
         assert!(pairs(&alone("ln_tuned")).is_empty() && pairs(&alone("bias_tuned")).is_empty());
@@ -157,8 +157,14 @@ mod tests {
     #[test]
     fn a_whole_block_has_its_norms_too() {
         let name = |part: &str| (format!("tuner.block_tuned.1.{part}"), vec![WIDTH]);
-        let mut tensors = [CLIP.map(name).to_vec(), vec![name("ln_1.weight"), name("ln_2.weight")]].concat();
-        tensors.extend(bias_and_norms(CLIP, 2).into_iter().filter(|(name, _)| name.contains("ln_tuned")));
+        let mut tensors =
+            [biases(BlockNames::OpenAi).map(name).to_vec(), vec![name("ln_1.weight"), name("ln_2.weight")]]
+                .concat();
+        tensors.extend(
+            bias_and_norms(biases(BlockNames::OpenAi), 2)
+                .into_iter()
+                .filter(|(name, _)| name.contains("ln_tuned")),
+        );
         assert_eq!(
             pairs(&tensors),
             expected(&[
