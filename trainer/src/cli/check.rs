@@ -45,15 +45,15 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
     let config = &resolved.config;
     let data = sources::open_data(config)?;
     findings::tell(&data.findings, talk);
-    let start = Prepared::choose(config, &data)?;
     let missing = data::look_at(config, &data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
     let file = BackboneFile::open(&resolved)?;
-    start.check(config, (&data.class_names, &data.train), Some(file.width()?))?;
     let tuners = tuners(config, &file, classes)?;
     let options = load_options(config, &file, tch::Device::Cpu);
     let backbone = load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input)?;
+    let labelled = (data.class_names.as_slice(), &data.train);
+    Prepared::choose(config, backbone.text.is_some(), labelled, Some(file.width()?))?;
     let patch = u32::try_from(backbone.vision.shape().patch).unwrap_or(u32::MAX);
     let about_weights: Vec<Finding> =
         file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();

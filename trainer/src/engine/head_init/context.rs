@@ -10,9 +10,9 @@ use super::super::shards::Shards;
 use super::super::sources;
 use super::super::walk::Walk;
 use super::features::Features;
-use super::no_image;
 use super::text::{self, Prompts};
 use super::view::{self, InitView};
+use super::{no_image, without_images};
 use crate::config::Config;
 use crate::data::source::{Split, counts};
 use crate::data::transform::{TestView, View};
@@ -89,7 +89,8 @@ impl InitContext<'_> {
     pub fn unread(&self, class: i64) -> Failure {
         let class = class as usize;
         let listed = counts(self.train.labels(), self.class_names.len())[class];
-        no_image(class, &self.class_names[class], listed).on_all_ranks()
+        let instead = without_images(self.text.is_some(), self.config.model.weights.as_deref());
+        no_image((class, &self.class_names[class]), listed, &instead).on_all_ranks()
     }
 
     /// Refuses to go on if any rank was asked to stop; all ranks call it, between parts of long work.

@@ -116,7 +116,14 @@ mod tests {
     fn refusal(tensors: &[(&str, Tensor)], width: Option<i64>, has_bias: bool) -> String {
         let (_folder, path) = written(tensors);
         let class_names = ["red".to_owned(), "blue".to_owned()];
-        let facts = Facts { class_names: &class_names, counts: &[1, 1], width, has_bias };
+        let facts = Facts {
+            class_names: &class_names,
+            counts: &[1, 1],
+            width,
+            has_bias,
+            has_text_tower: true,
+            weights: None,
+        };
         let checked = FromFile::open(&path).and_then(|init| init.check(&facts));
         checked.map_or_else(|failure| failure.message, |()| String::new())
     }

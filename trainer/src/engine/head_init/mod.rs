@@ -21,6 +21,7 @@ pub use start::{Prepared, Start};
 use super::failure::Failure;
 use crate::config::Config;
 use crate::options::{Chosen, Method, OrFile, Registry};
+use std::path::Path;
 use tch::Tensor;
 
 /// Makes a start of its options, and of what these name.
@@ -88,6 +89,10 @@ pub struct Facts<'a> {
     pub width: Option<i64>,
     /// Whether the head has a bias.
     pub has_bias: bool,
+    /// Whether there are text features to start from.
+    pub has_text_tower: bool,
+    /// The backbone's file.
+    pub weights: Option<&'a Path>,
 }
 
 /// The start that the configuration names. Where the head itself is text, that of text, for its checks.
@@ -105,19 +110,33 @@ impl Facts<'_> {
     /// Refuses a class without training images.
     fn every_class_has_images(&self) -> Result<(), Failure> {
         match self.counts.iter().position(|&count| count == 0) {
-            Some(class) => Err(no_image(class, &self.class_names[class], 0)),
+            Some(class) => {
+                let instead = without_images(self.has_text_tower, self.weights);
+                Err(no_image((class, &self.class_names[class]), 0, &instead))
+            }
             None => Ok(()),
         }
     }
 }
 
+/// Starts that need no images of every class.
+fn without_images(has_text_tower: bool, weights: Option<&Path>) -> String {
+    match weights {
+        _ if has_text_tower => "head.init=text or head.init=random".to_owned(),
+        None => "head.init=random".to_owned(),
+        Some(file) => {
+            format!("head.init=random (`{}` has no text tower, which head.init=text needs)", file.display())
+        }
+    }
+}
+
 /// A class that images cannot start: of its `listed` images none can be read.
-fn no_image(class: usize, name: &str, listed: u64) -> Failure {
+fn no_image((class, name): (usize, &str), listed: u64, instead: &str) -> Failure {
     let what = match listed {
         0 => format!("class {class} (`{name}`) has no training image to start from"),
         n => format!("none of the {n} training images of class {class} (`{name}`) can be read to start from"),
     };
-    Failure::input(format!("{what}; use head.init=text or head.init=random"))
+    Failure::input(format!("{what}; use {instead}"))
 }
 
 #[cfg(test)]
@@ -126,11 +145,25 @@ mod tests {
     #[test]
     fn a_class_without_images_is_named() {
         let class_names = ["red".to_owned(), "blue".to_owned()];
-        let facts = Facts { class_names: &class_names, counts: &[3, 0], width: None, has_bias: false };
+        let facts = Facts {
+            class_names: &class_names,
+            counts: &[3, 0],
+            width: None,
+            has_bias: false,
+            has_text_tower: true,
+            weights: None,
+        };
         let error = facts.every_class_has_images().unwrap_err();
         assert_eq!(
             error.message,
             "class 1 (`blue`) has no training image to start from; use head.init=text or head.init=random"
+        );
+        let image_tower =
+            Facts { has_text_tower: false, weights: Some(Path::new("vision.safetensors")), ..facts };
+        assert_eq!(
+            image_tower.every_class_has_images().unwrap_err().message,
+            "class 1 (`blue`) has no training image to start from; use head.init=random (`vision.safetensors` has no \
+             text tower, which head.init=text needs)"
         );
         assert!(Facts { counts: &[3, 1], ..facts }.every_class_has_images().is_ok());
     }

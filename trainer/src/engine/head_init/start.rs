@@ -19,24 +19,34 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The start of the head as it is known before the backbone is loaded; none where the head is given or goes on.
-pub struct Prepared(Option<Box<dyn HeadInit>>);
+pub struct Prepared {
+    init: Option<Box<dyn HeadInit>>,
+    has_text_tower: bool,
+}
 
 impl Prepared {
-    /// Chooses the start and reads its files. What it cannot start from is refused.
-    pub fn choose(config: &Config, data: &DataSet) -> Result<Self, Failure> {
-        let prepared = Self(Some(choose(config, config.model.kind.has_text_tower())?));
-        prepared.check(config, (&data.class_names, &data.train), None)?;
+    /// Chooses the start and reads its files. Data, or features of that width, that it cannot start from are refused.
+    pub fn choose(
+        config: &Config,
+        has_text_tower: bool,
+        data: (&[String], &Split),
+        width: Option<i64>,
+    ) -> Result<Self, Failure> {
+        let prepared = Self { init: Some(choose(config, has_text_tower)?), has_text_tower };
+        prepared.check(config, data, width)?;
         Ok(prepared)
     }
 
     /// The same, of a run with that purpose; all ranks together, and the same on all.
     pub fn of_run(config: &Config, data: &DataSet, purpose: Purpose, rank: &Rank) -> Result<Self, Failure> {
+        let has_text_tower = config.model.kind.has_text_tower();
         // First values that other ones replace are not computed; a head of texts is.
         if purpose != Purpose::Train && config.head.is_trained() {
-            return Ok(Self(None));
+            return Ok(Self { init: None, has_text_tower });
         }
-        let prepared = agreed(&rank.control, || Self::choose(config, data))?;
-        let fingerprint = prepared.0.as_ref().map(|init| init.fingerprint()).unwrap_or_default();
+        let data = (data.class_names.as_slice(), &data.train);
+        let prepared = agreed(&rank.control, || Self::choose(config, has_text_tower, data, None))?;
+        let fingerprint = prepared.init.as_ref().map(|init| init.fingerprint()).unwrap_or_default();
         same_head_files(rank, &fingerprint)?;
         Ok(prepared)
     }
@@ -48,10 +58,12 @@ impl Prepared {
         (class_names, train): (&[String], &Split),
         width: Option<i64>,
     ) -> Result<(), Failure> {
-        let Some(init) = &self.0 else { return Ok(()) };
+        let Some(init) = &self.init else { return Ok(()) };
         let counts = counts(train.labels(), class_names.len());
         let has_bias = config.head.kind.is(&linear::METHOD);
-        init.check(&Facts { class_names, counts: &counts, width, has_bias })
+        let weights = config.model.weights.as_deref();
+        let has_text_tower = self.has_text_tower;
+        init.check(&Facts { class_names, counts: &counts, width, has_bias, has_text_tower, weights })
     }
 }
 
@@ -106,14 +118,11 @@ impl Start<'_> {
     /// A CLIP without its text tower is an image tower alone, which its file says and the configuration does not.
     fn choose_again(&mut self, has_text_tower: bool) -> Result<(), Failure> {
         let (config, rank) = (self.config, self.rank);
-        if self.prepared.0.is_none() || has_text_tower == config.model.kind.has_text_tower() {
+        if self.prepared.init.is_none() || has_text_tower == self.prepared.has_text_tower {
             return Ok(());
         }
-        self.prepared = agreed(&rank.control, || {
-            let prepared = Prepared(Some(choose(config, has_text_tower)?));
-            prepared.check(config, (self.class_names, self.train), None)?;
-            Ok(prepared)
-        })?;
+        let data = (self.class_names, self.train.as_ref());
+        self.prepared = agreed(&rank.control, || Prepared::choose(config, has_text_tower, data, None))?;
         Ok(())
     }
 
@@ -143,7 +152,7 @@ impl Start<'_> {
 
     /// Gives the head the values that it starts from.
     fn fill(&self, model: &Model, text: Option<&TextTower>, shards: Option<&Shards>) -> Result<(), Failure> {
-        let Some(init) = &self.prepared.0 else { return Ok(()) };
+        let Some(init) = &self.prepared.init else { return Ok(()) };
         let context = InitContext {
             config: self.config,
             rank: self.rank,
