@@ -7,7 +7,7 @@
 //! The first argument says what happens, the second to which rank. Each rank says `ready RANK PID` when it is
 //! watched, and `verdict on RANK: ...` when it hears one.
 
-use collectives::liveness::{Liveness, LivenessOptions, Verdict};
+use collectives::liveness::{Diagnosis, Liveness, LivenessOptions};
 use collectives::{Activity, Control, ReduceOp, World};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::error::Error;
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if scenario == "stagger" {
         std::thread::sleep(Duration::from_millis(300 * rank as u64));
     }
-    let on_verdict = Box::new(move |verdict: &Verdict| say(&format!("verdict on {rank}: {verdict}\n")));
+    let on_verdict = Box::new(move |verdict: &Diagnosis| say(&format!("verdict on {rank}: {verdict}\n")));
     let silence = Duration::from_millis(silence);
     let liveness =
         Liveness::start(&control, activity, LivenessOptions { silence, on_verdict, ..Default::default() })?;

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 /// The present step, phase and operation of this process. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Activity(Arc<Mutex<State>>);
+pub struct Activity(Arc<Mutex<ActivityState>>);
 
 #[derive(Debug)]
-struct State {
-    moment: Moment,
+struct ActivityState {
+    moment: ActivitySnapshot,
     /// When anything of it last changed.
     since: Instant,
 }
 
 /// What a rank does at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct ActivitySnapshot {
     /// Steps done over the whole run.
     pub step: u64,
     /// The part of the run, e.g. `training`.
@@ -35,7 +35,7 @@ pub struct Moment {
 
 impl Default for Activity {
     fn default() -> Self {
-        let moment = Moment {
+        let moment = ActivitySnapshot {
             step: 0,
             phase: "starting",
             operation: "starting",
@@ -44,7 +44,7 @@ impl Default for Activity {
             bytes: 0,
             patience: Duration::MAX,
         };
-        Self(Arc::new(Mutex::new(State { moment, since: Instant::now() })))
+        Self(Arc::new(Mutex::new(ActivityState { moment, since: Instant::now() })))
     }
 }
 
@@ -71,51 +71,51 @@ impl Activity {
 
     /// Names what is done from here until the returned value is dropped.
     #[must_use = "the operation ends when this is dropped"]
-    pub fn enter(&self, operation: &'static str) -> Entered {
+    pub fn enter(&self, operation: &'static str) -> OperationGuard {
         self.replace(operation, false)
     }
 
     /// Like [`enter`](Self::enter), for a call that returns only when other ranks make it too.
     #[must_use = "the operation ends when this is dropped"]
-    pub fn enter_collective(&self, operation: &'static str) -> Entered {
+    pub fn enter_collective(&self, operation: &'static str) -> OperationGuard {
         self.replace(operation, true)
     }
 
     /// What is being done, and for how long nothing has changed.
-    pub fn now(&self) -> (Moment, Duration) {
+    pub fn now(&self) -> (ActivitySnapshot, Duration) {
         let state = self.state();
         (state.moment, state.since.elapsed())
     }
 
-    fn replace(&self, operation: &'static str, waits: bool) -> Entered {
+    fn replace(&self, operation: &'static str, waits: bool) -> OperationGuard {
         let mut state = self.state();
         let before = (state.moment.operation, state.moment.waits_for_others);
         (state.moment.operation, state.moment.waits_for_others) = (operation, waits);
         state.moment.calls += u64::from(waits);
         state.since = Instant::now();
-        Entered { activity: self.clone(), before }
+        OperationGuard { activity: self.clone(), before }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Moment)) {
+    fn change(&self, change: impl FnOnce(&mut ActivitySnapshot)) {
         let mut state = self.state();
         change(&mut state.moment);
         state.since = Instant::now();
     }
 
     /// A panic of another thread leaves nothing half done here.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An operation under way; dropping it returns to what was done before.
 #[derive(Debug)]
-pub struct Entered {
+pub struct OperationGuard {
     activity: Activity,
     before: (&'static str, bool),
 }
 
-impl Drop for Entered {
+impl Drop for OperationGuard {
     fn drop(&mut self) {
         let before = self.before;
         self.activity.change(|moment| (moment.operation, moment.waits_for_others) = before);

@@ -2,15 +2,15 @@
 
 use crate::error::CollectiveError;
 use crate::process_group::ReduceOp;
-use crate::raw::{Comm, Element};
+use crate::raw::{Element, MpiComm};
 
 /// Small messages among all ranks, on a communicator of its own.
 pub struct Control {
-    comm: Comm,
+    comm: MpiComm,
 }
 
 impl Control {
-    pub(crate) fn new(comm: Comm) -> Self {
+    pub(crate) fn new(comm: MpiComm) -> Self {
         Self { comm }
     }
 

@@ -5,7 +5,7 @@
 
 /// The number of ranks that the launcher meant to start, and how we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expectation {
+pub struct ExpectedWorld {
     /// Variable that says it.
     pub variable: &'static str,
     /// Number of ranks; a lower bound where the variable tells only a rank.
@@ -55,15 +55,15 @@ const WORKERS: [(&str, &str); 2] = [("WORLD_SIZE", "RANK"), ("HOROVOD_SIZE", "HO
 /// `get` looks a variable up; pass `|name| std::env::var(name).ok()`. Slurm's variables count only
 /// where mpirun's are absent: mpirun's helper on other nodes leaves its own task count there. Launchers of workers are
 /// asked besides, since the one task of mpirun or Slurm may be torchrun.
-pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<Expectation> {
+pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<ExpectedWorld> {
     let number = |name: &str| get(name)?.trim().parse::<usize>().ok();
-    let told = |variable, hint| Some(Expectation { variable, size: number(variable)?, hint });
+    let told = |variable, hint| Some(ExpectedWorld { variable, size: number(variable)?, hint });
     let counted = || RANKS.into_iter().find_map(|name| told(name, MPIRUN_HINT));
     let tasks = || TASKS.into_iter().find_map(|name| told(name, SRUN_HINT));
     let at_least = || {
         let local = LOCAL_RANKS.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
         let own = OWN_RANK.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
-        let own = own.map(|rank| Expectation { size: rank.size.saturating_add(1), ..rank });
+        let own = own.map(|rank| ExpectedWorld { size: rank.size.saturating_add(1), ..rank });
         own.chain(local).max_by_key(|expected| expected.size)
     };
     let worker = |(size, rank): (&'static str, &str)| number(rank).and_then(|_| told(size, WORKERS_HINT));

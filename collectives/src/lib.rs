@@ -21,11 +21,11 @@ mod process_group;
 mod raw;
 mod world;
 
-pub use activity::{Activity, Entered, Moment};
+pub use activity::{Activity, ActivitySnapshot, OperationGuard};
 pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
-pub use launch::{Expectation, expected_world};
+pub use launch::{ExpectedWorld, expected_world};
 pub use process_group::{
-    Callback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, ReduceOp, Solo, Traffic,
+    FailureCallback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, ReduceOp, Solo, Traffic,
 };
 pub use world::World;

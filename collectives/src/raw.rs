@@ -1,6 +1,6 @@
 //! The edge to MPI's C interface: one function for each call, each with its return code checked.
 
-use crate::activity::{Activity, Entered};
+use crate::activity::{Activity, OperationGuard};
 use crate::error::CollectiveError;
 use crate::process_group::ReduceOp;
 use mpi::ffi;
@@ -55,11 +55,11 @@ impl Element {
 }
 
 // SAFETY: MPI is initialised for calls from several threads, and each communicator is used by one thread only.
-unsafe impl Send for Comm {}
+unsafe impl Send for MpiComm {}
 
 /// A communicator with this process's place in it. Errors come back as codes.
 #[derive(Clone)]
-pub(crate) struct Comm {
+pub(crate) struct MpiComm {
     handle: ffi::MPI_Comm,
     pub(crate) rank: usize,
     pub(crate) size: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Comm {
     watched: Activity,
 }
 
-impl Comm {
+impl MpiComm {
     /// Wraps a live communicator; its errors are returned instead of ending the process.
     pub(crate) fn new(
         handle: ffi::MPI_Comm,
@@ -106,7 +106,7 @@ impl Comm {
         Err(CollectiveError::Mpi { rank: self.world_rank, operation, step, message: explained(code) })
     }
 
-    fn enter(&self, operation: &'static str) -> Entered {
+    fn enter(&self, operation: &'static str) -> OperationGuard {
         self.activity.enter_collective(operation)
     }
 

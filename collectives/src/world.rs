@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::error::{CollectiveError, LaunchError};
 use crate::launch::expected_world;
 use crate::process_group::{MpiGroup, NcclGroup, NcclOptions, ProcessGroup, Solo};
-use crate::raw::Comm;
+use crate::raw::MpiComm;
 use mpi::environment::Universe;
 use mpi::topology::{Communicator, SimpleCommunicator};
 use mpi::traits::{AsRaw, Root};
@@ -121,7 +121,7 @@ impl World {
         Ok(Control::new(self.comm(&self.control)?))
     }
 
-    fn comm(&self, on: &SimpleCommunicator) -> Result<Comm, LaunchError> {
-        Ok(Comm::new(on.as_raw(), (self.rank, self.size), self.activity.clone())?)
+    fn comm(&self, on: &SimpleCommunicator) -> Result<MpiComm, LaunchError> {
+        Ok(MpiComm::new(on.as_raw(), (self.rank, self.size), self.activity.clone())?)
     }
 }

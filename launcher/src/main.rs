@@ -5,9 +5,9 @@
 use clap::{Parser, Subcommand};
 use launcher::limits;
 use launcher::protocol::{Outcome, current_folder};
-use launcher::run::{self, Plan};
-use launcher::slurm::{self, Job, SlurmError};
-use launcher::terminal::{self, OutputError, Reader, say};
+use launcher::run::{self, LaunchPlan};
+use launcher::slurm::{self, JobOptions, SlurmError};
+use launcher::terminal::{self, OutputError, OutputReader, say};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use std::time::Duration;
 #[command(name = "lift", version)]
 struct Arguments {
     #[command(subcommand)]
-    command: Verb,
+    command: LiftCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum LiftCommand {
     /// Start ranks here or on hosts, watch them, and start them again where that helps
     #[command(after_help = RUN_EXAMPLES)]
-    Run(run::Options),
+    Run(run::RunOptions),
     /// Send a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
         /// What to ask for
         #[command(flatten)]
-        job: Job,
+        job: JobOptions,
         /// Print the job as a line of JSON
         #[arg(long)]
         json: bool,
     },
     /// Print the batch script that `lift submit` would send
     #[command(after_help = SUBMIT_EXAMPLES)]
-    Render(Job),
+    Render(JobOptions),
     /// Show where jobs and runs stand
     #[command(
         after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, also one without a job"
@@ -118,22 +118,26 @@ fn grace() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(..=i64::from(limits::WAIT_SECONDS))
 }
 
-fn act(verb: Verb) -> Result<Outcome, SlurmError> {
+fn act(verb: LiftCommand) -> Result<Outcome, SlurmError> {
     let here = current_folder()?;
     match verb {
-        Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
-        Verb::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
-        Verb::Render(job) => render(&job, &here),
-        Verb::Status { names, json } => status(&names, json),
-        Verb::Cancel { name, now, grace } => {
+        LiftCommand::Run(options) => {
+            LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)
+        }
+        LiftCommand::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
+        LiftCommand::Render(job) => render(&job, &here),
+        LiftCommand::Status { names, json } => status(&names, json),
+        LiftCommand::Cancel { name, now, grace } => {
             let grace = (!now).then(|| Duration::from_secs(grace.into()));
             done(terminal::print(&format!("{}\n", slurm::cancel::cancel(&name, grace)?)))
         }
-        Verb::Logs { name, follow, rank } => slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done),
+        LiftCommand::Logs { name, follow, rank } => {
+            slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done)
+        }
     }
 }
 
-fn render(job: &Job, here: &Path) -> Result<Outcome, SlurmError> {
+fn render(job: &JobOptions, here: &Path) -> Result<Outcome, SlurmError> {
     // As it is: it is to be run.
     done(terminal::print_as_is(&slurm::render::render(job, here)?.text))
 }
@@ -149,7 +153,7 @@ fn status(names: &[String], json: bool) -> Result<Outcome, SlurmError> {
 }
 
 /// A reader that leaves early is no failure.
-fn done(printed: Result<Reader, OutputError>) -> Result<Outcome, SlurmError> {
+fn done(printed: Result<OutputReader, OutputError>) -> Result<Outcome, SlurmError> {
     printed?;
     Ok(Outcome::Done)
 }

@@ -21,7 +21,7 @@ pub struct OutputError(#[from] io::Error);
 
 /// Who reads standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum OutputReader {
     /// Somebody, or a file.
     There,
     /// Nobody any more: more text is for nobody.
@@ -51,21 +51,21 @@ pub fn answer(usage: &clap::Error) -> Outcome {
 }
 
 /// Prints text to standard output.
-pub fn print(text: &str) -> Result<Reader, OutputError> {
+pub fn print(text: &str) -> Result<OutputReader, OutputError> {
     print_as_is(escaped(text).as_ref())
 }
 
 /// Prints JSON to standard output.
-pub fn print_json(text: &str) -> Result<Reader, OutputError> {
+pub fn print_json(text: &str) -> Result<OutputReader, OutputError> {
     print_as_is(escaped_json(text).as_ref())
 }
 
 /// Prints what holds our own control characters, such as boldness. Whatever else is in it was escaped before.
-pub fn print_as_is(text: impl AsRef<[u8]>) -> Result<Reader, OutputError> {
+pub fn print_as_is(text: impl AsRef<[u8]>) -> Result<OutputReader, OutputError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Left),
+        Ok(()) => Ok(OutputReader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(OutputReader::Left),
         Err(error) => Err(OutputError(error)),
     }
 }

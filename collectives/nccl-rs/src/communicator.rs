@@ -1,10 +1,10 @@
 //! Communicators: made, used, asked for errors, aborted.
 
 use crate::error::Error;
-use crate::ffi::{self, Config, NCCL_IN_PROGRESS, NCCL_SUCCESS};
+use crate::ffi::{self, NCCL_IN_PROGRESS, NCCL_SUCCESS, RawConfig};
 use crate::library::Library;
-use crate::runtime::Stream;
-use crate::values::{DataType, ReduceOp, UniqueId};
+use crate::runtime::CudaStream;
+use crate::values::{DataType, RedOp, UniqueId};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -38,7 +38,7 @@ struct Inner {
 }
 
 #[derive(Clone, Copy)]
-struct Handle(ffi::Comm);
+struct Handle(ffi::RawComm);
 
 // SAFETY: a communicator may be used from any thread; the lock around it lets one in at a time.
 unsafe impl Send for Handle {}
@@ -56,7 +56,7 @@ impl Communicator {
         const CALL: &str = "ncclCommInitRankConfig";
         let (number, count) = (small(CALL, "rank", rank)?, small(CALL, "size", size)?);
         Self::make(library, (rank, size), CALL, patience, |slot| {
-            let mut config = Config::non_blocking();
+            let mut config = RawConfig::non_blocking();
             // SAFETY: `slot` outlives the communicator's making; NCCL copies `config`.
             unsafe { (library.0.init_rank_config)(slot, count, id.raw(), number, &raw mut config) }
         })
@@ -69,7 +69,7 @@ impl Communicator {
         let function = self.inner.library.split()?;
         let (color, key) = (small(CALL, "color", color)?, small(CALL, "key", key)?);
         Self::make(&self.inner.library, place, CALL, self.patience, |slot| {
-            let mut config = Config::non_blocking();
+            let mut config = RawConfig::non_blocking();
             let outcome = self.call(CALL, |handle| {
                 // SAFETY: the parent is alive under the lock, `slot` outlives the child's making.
                 unsafe { function(handle, color, key, slot, &raw mut config) }
@@ -89,12 +89,12 @@ impl Communicator {
         (rank, size): (usize, usize),
         call: &'static str,
         patience: Duration,
-        start: impl FnOnce(*mut ffi::Comm) -> c_int,
+        start: impl FnOnce(*mut ffi::RawComm) -> c_int,
     ) -> Result<Self, Error> {
         let begin = Instant::now();
         // NCCL may write the handle here at any later time, also after we gave up: then it is leaked.
         let slot = Box::into_raw(Box::new(AtomicPtr::<c_void>::new(std::ptr::null_mut())));
-        let code = start(slot.cast::<ffi::Comm>());
+        let code = start(slot.cast::<ffi::RawComm>());
         if code == ABORTED {
             return Err(Error::Aborted { call });
         }
@@ -142,8 +142,8 @@ impl Communicator {
         (send, receive): (*const c_void, *mut c_void),
         count: usize,
         kind: DataType,
-        op: ReduceOp,
-        stream: &Stream,
+        op: RedOp,
+        stream: &CudaStream,
     ) -> Result<(), Error> {
         self.call("ncclAllReduce", |handle| {
             let function = self.inner.library.0.all_reduce;
@@ -162,7 +162,7 @@ impl Communicator {
         (send, receive): (*const c_void, *mut c_void),
         count: usize,
         kind: DataType,
-        stream: &Stream,
+        stream: &CudaStream,
     ) -> Result<(), Error> {
         self.call("ncclAllGather", |handle| {
             let function = self.inner.library.0.all_gather;
@@ -182,8 +182,8 @@ impl Communicator {
         (send, receive): (*const c_void, *mut c_void),
         count: usize,
         kind: DataType,
-        op: ReduceOp,
-        stream: &Stream,
+        op: RedOp,
+        stream: &CudaStream,
     ) -> Result<(), Error> {
         self.call("ncclReduceScatter", |handle| {
             let function = self.inner.library.0.reduce_scatter;
@@ -202,7 +202,7 @@ impl Communicator {
         count: usize,
         kind: DataType,
         root: usize,
-        stream: &Stream,
+        stream: &CudaStream,
     ) -> Result<(), Error> {
         let root = small("ncclBroadcast", "root", root)?;
         self.call("ncclBroadcast", |handle| {
@@ -237,7 +237,7 @@ impl Communicator {
     }
 
     /// Calls NCCL under the lock, and waits until the call has taken effect on the host.
-    fn call(&self, call: &'static str, work: impl FnOnce(ffi::Comm) -> c_int) -> Result<(), Error> {
+    fn call(&self, call: &'static str, work: impl FnOnce(ffi::RawComm) -> c_int) -> Result<(), Error> {
         let handle = self.inner.lock();
         if handle.0.is_null() {
             return Err(Error::Aborted { call });
@@ -308,7 +308,7 @@ impl Inner {
         if code == NCCL_SUCCESS { Ok(state) } else { Err(self.error(call, code, handle.0)) }
     }
 
-    fn error(&self, call: &'static str, code: c_int, handle: ffi::Comm) -> Error {
+    fn error(&self, call: &'static str, code: c_int, handle: ffi::RawComm) -> Error {
         self.failed.store(true, Ordering::Relaxed);
         self.library.0.error(call, code, handle)
     }

@@ -3,7 +3,7 @@
 //! Checked against the headers of NCCL 2.28 and CUDA 13; nothing used here has changed since NCCL 2.14.
 
 use crate::error::Error;
-use crate::search::Opened;
+use crate::search::LoadedLibrary;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
 pub(crate) const NCCL_SUCCESS: c_int = 0;
@@ -23,7 +23,7 @@ pub(crate) struct RawUniqueId(pub(crate) [u8; 128]);
 /// `ncclConfig_t` as of NCCL 2.14, its first version. The struct says its own size and version, and newer
 /// libraries take what it lacks as undefined, so this one serves all.
 #[repr(C)]
-pub(crate) struct Config {
+pub(crate) struct RawConfig {
     size: usize,
     magic: c_uint,
     version: c_uint,
@@ -32,7 +32,7 @@ pub(crate) struct Config {
     undefined: c_int,
 }
 
-impl Config {
+impl RawConfig {
     /// Calls return at once and are asked for their outcome.
     pub(crate) fn non_blocking() -> Self {
         let size = size_of::<Self>();
@@ -40,7 +40,7 @@ impl Config {
     }
 }
 
-pub(crate) type Comm = *mut c_void;
+pub(crate) type RawComm = *mut c_void;
 pub(crate) type RawStream = *mut c_void;
 pub(crate) type RawEvent = *mut c_void;
 
@@ -48,13 +48,13 @@ macro_rules! table {
     ($(#[$doc:meta])* $table:ident { $($field:ident = $symbol:literal ($($argument:ty),*) -> $result:ty;)* }) => {
         $(#[$doc])*
         pub(crate) struct $table {
-            pub(crate) opened: Opened,
+            pub(crate) opened: LoadedLibrary,
             $(pub(crate) $field: unsafe extern "C" fn($($argument),*) -> $result,)*
         }
 
         impl $table {
             /// Finds every function, or names the one that is missing.
-            pub(crate) fn load(opened: Opened) -> Result<Self, Error> {
+            pub(crate) fn load(opened: LoadedLibrary) -> Result<Self, Error> {
                 Ok(Self {
                     $($field: opened
                         .symbol::<unsafe extern "C" fn($($argument),*) -> $result>($symbol)
@@ -66,7 +66,7 @@ macro_rules! table {
     };
 }
 
-fn missing(opened: &Opened, symbol: &'static str) -> Error {
+fn missing(opened: &LoadedLibrary, symbol: &'static str) -> Error {
     Error::Symbol { library: opened.path.display().to_string(), symbol }
 }
 
@@ -75,25 +75,26 @@ table! {
     Nccl {
         version = "ncclGetVersion" (*mut c_int) -> c_int;
         unique_id = "ncclGetUniqueId" (*mut RawUniqueId) -> c_int;
-        init_rank_config = "ncclCommInitRankConfig" (*mut Comm, c_int, RawUniqueId, c_int, *mut Config) -> c_int;
-        finalize = "ncclCommFinalize" (Comm) -> c_int;
-        destroy = "ncclCommDestroy" (Comm) -> c_int;
-        abort = "ncclCommAbort" (Comm) -> c_int;
-        async_error = "ncclCommGetAsyncError" (Comm, *mut c_int) -> c_int;
+        init_rank_config = "ncclCommInitRankConfig" (*mut RawComm, c_int, RawUniqueId, c_int, *mut RawConfig) -> c_int;
+        finalize = "ncclCommFinalize" (RawComm) -> c_int;
+        destroy = "ncclCommDestroy" (RawComm) -> c_int;
+        abort = "ncclCommAbort" (RawComm) -> c_int;
+        async_error = "ncclCommGetAsyncError" (RawComm, *mut c_int) -> c_int;
         error_string = "ncclGetErrorString" (c_int) -> *const c_char;
-        last_error = "ncclGetLastError" (Comm) -> *const c_char;
+        last_error = "ncclGetLastError" (RawComm) -> *const c_char;
         all_reduce = "ncclAllReduce"
-            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
-        all_gather = "ncclAllGather" (*const c_void, *mut c_void, usize, c_int, Comm, RawStream) -> c_int;
+            (*const c_void, *mut c_void, usize, c_int, c_int, RawComm, RawStream) -> c_int;
+        all_gather = "ncclAllGather" (*const c_void, *mut c_void, usize, c_int, RawComm, RawStream) -> c_int;
         reduce_scatter = "ncclReduceScatter"
-            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
+            (*const c_void, *mut c_void, usize, c_int, c_int, RawComm, RawStream) -> c_int;
         broadcast = "ncclBroadcast"
-            (*const c_void, *mut c_void, usize, c_int, c_int, Comm, RawStream) -> c_int;
+            (*const c_void, *mut c_void, usize, c_int, c_int, RawComm, RawStream) -> c_int;
     }
 }
 
 /// `ncclCommSplit`, which exists since NCCL 2.18.
-pub(crate) type Split = unsafe extern "C" fn(Comm, c_int, c_int, *mut Comm, *mut Config) -> c_int;
+pub(crate) type CommSplit =
+    unsafe extern "C" fn(RawComm, c_int, c_int, *mut RawComm, *mut RawConfig) -> c_int;
 
 table! {
     /// The CUDA runtime's functions.

@@ -12,5 +12,5 @@ mod values;
 pub use communicator::Communicator;
 pub use error::Error;
 pub use library::Library;
-pub use runtime::{Event, Runtime, Stream};
-pub use values::{DataType, ReduceOp, UniqueId, Version};
+pub use runtime::{CudaEvent, CudaRuntime, CudaStream};
+pub use values::{DataType, RedOp, UniqueId, Version};

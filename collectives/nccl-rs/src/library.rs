@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::ffi::{self, NCCL_SUCCESS, Nccl};
-use crate::search::{self, Surroundings, Wanted};
+use crate::search::{self, LibraryRequest, SearchEnvironment};
 use crate::values::{UniqueId, Version};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// From here on communicators can be made without blocking, and aborted while they are made.
 const OLDEST: Version = Version { major: 2, minor: 14, patch: 0 };
 
-const NCCL: Wanted = Wanted {
+const NCCL: LibraryRequest = LibraryRequest {
     library: "NCCL",
     variable: "NCCL_RS_LIBRARY",
     names: &["libnccl.so.2", "libnccl.so"],
@@ -30,7 +30,7 @@ impl Library {
     /// or known to the loader, wheels beside libtorch or in `VIRTUAL_ENV`, the homes that `NCCL_HOME`,
     /// `CUDA_HOME` and their like name, the program's folder, and the usual system folders.
     pub fn open() -> Result<Self, Error> {
-        let nccl = Nccl::load(search::open(NCCL, &Surroundings::present())?)?;
+        let nccl = Nccl::load(search::open(NCCL, &SearchEnvironment::present())?)?;
         let library = Self(Arc::new(nccl));
         let version = library.version()?;
         if version >= OLDEST {
@@ -69,7 +69,7 @@ impl Library {
     }
 
     /// `ncclCommSplit`, which exists since 2.18.
-    pub(crate) fn split(&self) -> Result<ffi::Split, Error> {
+    pub(crate) fn split(&self) -> Result<ffi::CommSplit, Error> {
         self.0.opened.symbol("ncclCommSplit").ok_or_else(|| Error::TooOld {
             library: self.path().display().to_string(),
             found: self.version().map_or_else(|error| error.to_string(), |version| version.to_string()),
@@ -86,7 +86,7 @@ impl Nccl {
     }
 
     /// NCCL's words for a code, and what it says of the last error of `comm` (which may be null).
-    pub(crate) fn error(&self, call: &'static str, code: c_int, comm: ffi::Comm) -> Error {
+    pub(crate) fn error(&self, call: &'static str, code: c_int, comm: ffi::RawComm) -> Error {
         // SAFETY: both calls answer with null or a text that stays.
         let (text, last) =
             unsafe { (read_text((self.error_string)(code)), read_text((self.last_error)(comm))) };

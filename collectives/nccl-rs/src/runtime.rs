@@ -3,13 +3,13 @@
 use crate::error::Error;
 use crate::ffi::{self, CUDA_NOT_READY, CUDA_SUCCESS, Cuda};
 use crate::library::read_text;
-use crate::search::{self, Surroundings, Wanted};
+use crate::search::{self, LibraryRequest, SearchEnvironment};
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-const RUNTIME: Wanted = Wanted {
+const RUNTIME: LibraryRequest = LibraryRequest {
     library: "the CUDA runtime",
     variable: "NCCL_RS_CUDART",
     names: &["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"],
@@ -17,7 +17,7 @@ const RUNTIME: Wanted = Wanted {
     remedy: "install the CUDA toolkit (or the wheel nvidia-cuda-runtime)",
 };
 
-const DRIVER: Wanted = Wanted {
+const DRIVER: LibraryRequest = LibraryRequest {
     library: "the CUDA driver",
     variable: "NCCL_RS_CUDA_DRIVER",
     names: &["libcuda.so.1"],
@@ -27,13 +27,13 @@ const DRIVER: Wanted = Wanted {
 
 /// The CUDA runtime, loaded. Clones share it; it is never unloaded.
 #[derive(Clone)]
-pub struct Runtime(Arc<Cuda>);
+pub struct CudaRuntime(Arc<Cuda>);
 
-impl Runtime {
+impl CudaRuntime {
     /// Finds and loads the CUDA runtime, by the rules of [`Library::open`](crate::Library::open); the
     /// variable is `NCCL_RS_CUDART`. One that the process has loaded already is preferred.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self(Arc::new(Cuda::load(search::open(RUNTIME, &Surroundings::present())?)?)))
+        Ok(Self(Arc::new(Cuda::load(search::open(RUNTIME, &SearchEnvironment::present())?)?)))
     }
 
     /// The file, or the name by which the loader knew it.
@@ -72,7 +72,7 @@ impl Runtime {
 
     /// The UUID by the driver, or by the runtime where that has the driver's functions too.
     fn uuid(&self, device: i32) -> Option<String> {
-        let driver = search::open(DRIVER, &Surroundings::present());
+        let driver = search::open(DRIVER, &SearchEnvironment::present());
         let mut libraries = std::iter::once(&self.0.opened).chain(driver.as_ref().ok());
         let (get, uuid) = libraries.find_map(|library| {
             let get: ffi::DriverDevice = library.symbol("cuDeviceGet")?;
@@ -86,21 +86,21 @@ impl Runtime {
     }
 
     /// A new stream on the calling thread's device, not ordered with the default stream.
-    pub fn stream(&self) -> Result<Stream, Error> {
+    pub fn stream(&self) -> Result<CudaStream, Error> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the call writes one handle.
         let code = unsafe { (self.0.stream_create)(&raw mut raw, ffi::STREAM_NON_BLOCKING) };
         self.0.check("cudaStreamCreateWithFlags", code)?;
-        Ok(Stream { cuda: self.0.clone(), raw, owned: true })
+        Ok(CudaStream { cuda: self.0.clone(), raw, owned: true })
     }
 
     /// A new event on the calling thread's device.
-    pub fn event(&self) -> Result<Event, Error> {
+    pub fn event(&self) -> Result<CudaEvent, Error> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the call writes one handle.
         let code = unsafe { (self.0.event_create)(&raw mut raw, ffi::EVENT_FLAGS) };
         self.0.check("cudaEventCreateWithFlags", code)?;
-        Ok(Event { cuda: self.0.clone(), raw })
+        Ok(CudaEvent { cuda: self.0.clone(), raw })
     }
 
     /// Whether the library exports `symbol`.
@@ -132,23 +132,23 @@ impl Cuda {
 }
 
 /// A queue of work of a device: what is put in runs in order.
-pub struct Stream {
+pub struct CudaStream {
     cuda: Arc<Cuda>,
     raw: ffi::RawStream,
     owned: bool,
 }
 
 // SAFETY: CUDA's streams may be used from any thread, also from several at once.
-unsafe impl Send for Stream {}
+unsafe impl Send for CudaStream {}
 // SAFETY: as above.
-unsafe impl Sync for Stream {}
+unsafe impl Sync for CudaStream {}
 
-impl Stream {
+impl CudaStream {
     /// Somebody else's stream, which is left alive when this value is dropped.
     ///
     /// # Safety
     /// `raw` is a `cudaStream_t` that outlives the returned value (null is the default stream).
-    pub unsafe fn borrowed(runtime: &Runtime, raw: *mut c_void) -> Self {
+    pub unsafe fn borrowed(runtime: &CudaRuntime, raw: *mut c_void) -> Self {
         Self { cuda: runtime.0.clone(), raw, owned: false }
     }
 
@@ -158,7 +158,7 @@ impl Stream {
     }
 
     /// What is put in from here on runs after `event`.
-    pub fn wait(&self, event: &Event) -> Result<(), Error> {
+    pub fn wait(&self, event: &CudaEvent) -> Result<(), Error> {
         // SAFETY: both handles are alive.
         let code = unsafe { (self.cuda.stream_wait_event)(self.raw, event.raw, 0) };
         self.cuda.check("cudaStreamWaitEvent", code)
@@ -171,7 +171,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for CudaStream {
     fn drop(&mut self) {
         if self.owned {
             // SAFETY: made by this library and used by nobody else any more. CUDA lets queued work run on.
@@ -181,19 +181,19 @@ impl Drop for Stream {
 }
 
 /// A mark in a stream.
-pub struct Event {
+pub struct CudaEvent {
     cuda: Arc<Cuda>,
     raw: ffi::RawEvent,
 }
 
 // SAFETY: CUDA's events may be used from any thread, also from several at once.
-unsafe impl Send for Event {}
+unsafe impl Send for CudaEvent {}
 // SAFETY: as above.
-unsafe impl Sync for Event {}
+unsafe impl Sync for CudaEvent {}
 
-impl Event {
+impl CudaEvent {
     /// Marks the present end of `stream`; an earlier mark is forgotten.
-    pub fn record(&self, stream: &Stream) -> Result<(), Error> {
+    pub fn record(&self, stream: &CudaStream) -> Result<(), Error> {
         // SAFETY: both handles are alive.
         self.cuda.check("cudaEventRecord", unsafe { (self.cuda.event_record)(self.raw, stream.raw) })
     }
@@ -214,7 +214,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for CudaEvent {
     fn drop(&mut self) {
         // SAFETY: made by this library and used by nobody else any more; a pending mark is let go.
         unsafe { (self.cuda.event_destroy)(self.raw) };

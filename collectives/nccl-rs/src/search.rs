@@ -11,7 +11,7 @@ const RTLD_NOLOAD: i32 = 4;
 
 /// A library to look for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct LibraryRequest {
     pub(crate) library: &'static str,
     /// Variable that names the file and ends the search.
     pub(crate) variable: &'static str,
@@ -24,12 +24,12 @@ pub(crate) struct Wanted {
 
 /// A library that was loaded. It is never unloaded: NCCL and CUDA keep threads that run in its code.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct LoadedLibrary {
     pub(crate) handle: Library,
     pub(crate) path: PathBuf,
 }
 
-impl Opened {
+impl LoadedLibrary {
     /// The address of a symbol, if the library has it.
     pub(crate) fn symbol<T: Copy>(&self, name: &str) -> Option<T> {
         // SAFETY: the callers give `T` the C signature of `name`, and the library stays loaded.
@@ -38,14 +38,14 @@ impl Opened {
 }
 
 /// What of this process and machine decides where is looked.
-pub(crate) struct Surroundings {
+pub(crate) struct SearchEnvironment {
     pub(crate) variable: fn(&str) -> Option<OsString>,
     pub(crate) executable: Option<PathBuf>,
     /// Files that are loaded into this process.
     pub(crate) loaded: Vec<PathBuf>,
 }
 
-impl Surroundings {
+impl SearchEnvironment {
     pub(crate) fn present() -> Self {
         Self {
             variable: |name| std::env::var_os(name),
@@ -69,7 +69,7 @@ fn loaded_files() -> Vec<PathBuf> {
 }
 
 /// Opens the library at the first place that has it.
-pub(crate) fn open(wanted: Wanted, around: &Surroundings) -> Result<Opened, Error> {
+pub(crate) fn open(wanted: LibraryRequest, around: &SearchEnvironment) -> Result<LoadedLibrary, Error> {
     if let Some(path) = (around.variable)(wanted.variable).filter(|path| !path.is_empty()) {
         return open_named(wanted, PathBuf::from(path));
     }
@@ -77,7 +77,7 @@ pub(crate) fn open(wanted: Wanted, around: &Surroundings) -> Result<Opened, Erro
     for mode in [RTLD_NOLOAD, 0] {
         for name in wanted.names {
             match load(Path::new(name), mode) {
-                Ok(handle) => return Ok(Opened { handle, path: PathBuf::from(name) }),
+                Ok(handle) => return Ok(LoadedLibrary { handle, path: PathBuf::from(name) }),
                 Err(_) if mode == RTLD_NOLOAD => {}
                 Err(_) => places.push(format!("{name} by the loader")),
             }
@@ -86,7 +86,7 @@ pub(crate) fn open(wanted: Wanted, around: &Surroundings) -> Result<Opened, Erro
     for folder in folders(wanted, around) {
         for path in wanted.names.iter().map(|name| folder.join(name)).filter(|path| path.exists()) {
             match load(&path, 0) {
-                Ok(handle) => return Ok(Opened { handle, path }),
+                Ok(handle) => return Ok(LoadedLibrary { handle, path }),
                 Err(message) => places.push(format!("{} ({message})", path.display())),
             }
         }
@@ -96,9 +96,9 @@ pub(crate) fn open(wanted: Wanted, around: &Surroundings) -> Result<Opened, Erro
     Err(Error::NotFound { library, variable, places, remedy })
 }
 
-fn open_named(wanted: Wanted, path: PathBuf) -> Result<Opened, Error> {
+fn open_named(wanted: LibraryRequest, path: PathBuf) -> Result<LoadedLibrary, Error> {
     match load(&path, 0) {
-        Ok(handle) => Ok(Opened { handle, path }),
+        Ok(handle) => Ok(LoadedLibrary { handle, path }),
         Err(message) => {
             Err(Error::Load { library: wanted.library, variable: wanted.variable, path, message })
         }
@@ -113,7 +113,7 @@ fn load(path: &Path, mode: i32) -> Result<Library, String> {
 }
 
 /// Folders to look into when the loader knows nothing, in this order, each once.
-pub(crate) fn folders(wanted: Wanted, around: &Surroundings) -> Vec<PathBuf> {
+pub(crate) fn folders(wanted: LibraryRequest, around: &SearchEnvironment) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for packages in site_packages(around) {
         all.extend(wanted.wheels.iter().map(|wheel| packages.join("nvidia").join(wheel).join("lib")));
@@ -143,7 +143,7 @@ pub(crate) fn folders(wanted: Wanted, around: &Surroundings) -> Vec<PathBuf> {
 }
 
 /// Folders of Python packages: those of the virtual environment, of libtorch, and beside the program.
-fn site_packages(around: &Surroundings) -> Vec<PathBuf> {
+fn site_packages(around: &SearchEnvironment) -> Vec<PathBuf> {
     let mut environments: Vec<PathBuf> =
         (around.variable)("VIRTUAL_ENV").map(PathBuf::from).into_iter().collect();
     if let Some(executable) = &around.executable {
@@ -176,7 +176,7 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    const ABSENT: Wanted = Wanted {
+    const ABSENT: LibraryRequest = LibraryRequest {
         library: "NCCL",
         variable: "NCCL_RS_TEST_UNSET",
         names: &["libnccl-of-no-machine.so.2"],
@@ -184,10 +184,10 @@ mod tests {
         remedy: "install it",
     };
 
-    fn surroundings(variable: fn(&str) -> Option<OsString>) -> Surroundings {
+    fn surroundings(variable: fn(&str) -> Option<OsString>) -> SearchEnvironment {
         let executable = Some(PathBuf::from("/srv/program/bin/train"));
         let loaded = vec![PathBuf::from("/srv/python/site-packages/torch/lib/libtorch_cpu.so")];
-        Surroundings { variable, executable, loaded }
+        SearchEnvironment { variable, executable, loaded }
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(ABSENT.names[0]), "no library").unwrap();
         let executable = Some(folder.path().join("program"));
-        let around = Surroundings { variable: |_| None, executable, loaded: Vec::new() };
+        let around = SearchEnvironment { variable: |_| None, executable, loaded: Vec::new() };
         let text = open(ABSENT, &around).map(|found| found.path).unwrap_err().to_string();
         let file = folder.path().join(ABSENT.names[0]).display().to_string();
         assert!(text.contains(&format!("{file} (")), "{text}");

@@ -43,7 +43,7 @@ impl DataType {
 
 /// How the values of the ranks are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReduceOp {
+pub enum RedOp {
     /// Sum over ranks.
     Sum,
     /// Greatest value of any rank.
@@ -52,7 +52,7 @@ pub enum ReduceOp {
     Min,
 }
 
-impl ReduceOp {
+impl RedOp {
     /// `ncclRedOp_t`.
     pub(crate) const fn code(self) -> c_int {
         match self {

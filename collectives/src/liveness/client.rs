@@ -1,6 +1,6 @@
 //! How the other ranks find rank 0.
 
-use super::protocol::{Frame, read_frame, write_frame};
+use super::protocol::{Message, read_frame, write_frame};
 use super::server::Endpoint;
 use std::io;
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub(super) async fn connect(endpoint: &Endpoint, rank: usize, limit: Duration) -
         }
     };
     // Once named, a connection that closes is a death: no second attempt from here on.
-    write_frame(&mut stream, &Frame::Hello { rank }).await?;
+    write_frame(&mut stream, &Message::Hello { rank }).await?;
     match timeout(limit, read_frame(&mut stream)).await?? {
-        Frame::Welcome => Ok(stream),
+        Message::Welcome => Ok(stream),
         other => Err(io::Error::other(format!("expected a welcome from rank 0, found {other:?}"))),
     }
 }

@@ -4,9 +4,9 @@
 //! itself hang (a log on a dead file system): a second thread ends the process in any case.
 
 use super::LivenessOptions;
-use super::identity::{Identity, parent_mpirun};
+use super::identity::{RankIdentity, parent_mpirun};
 use super::stack;
-use super::verdict::{Standing, Trouble, Verdict};
+use super::verdict::{Diagnosis, LastReport, RankFailure};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use std::io::Write;
@@ -23,9 +23,9 @@ const SILENT: Duration = Duration::from_millis(200);
 const STUCK: Duration = Duration::from_millis(1400);
 
 /// All that is needed to end.
-pub(super) struct Ending {
+pub(super) struct Shutdown {
     pub(super) rank: usize,
-    pub(super) identities: Vec<Identity>,
+    pub(super) identities: Vec<RankIdentity>,
     pub(super) options: LivenessOptions,
     /// The thread that is watched, for its stack.
     pub(super) thread: libc::pid_t,
@@ -33,9 +33,9 @@ pub(super) struct Ending {
     pub(super) written: Mutex<Option<(u64, u64)>>,
 }
 
-impl Ending {
+impl Shutdown {
     /// Ends this process because of `verdict`; returns at once.
-    pub(super) fn begin(self: &Arc<Self>, verdict: Verdict) {
+    pub(super) fn begin(self: &Arc<Self>, verdict: Diagnosis) {
         let code = self.options.exit_code;
         let last = move || {
             std::thread::sleep(LAST);
@@ -49,11 +49,11 @@ impl Ending {
         }
     }
 
-    fn carry_out(&self, verdict: &Verdict, started: Instant) {
+    fn carry_out(&self, verdict: &Diagnosis, started: Instant) {
         tracing::error!("{verdict}");
         (self.options.on_verdict)(verdict);
         if verdict.rank == self.rank {
-            if verdict.kind == Trouble::Stuck {
+            if verdict.kind == RankFailure::Stuck {
                 self.write_stack(&verdict.standing);
             }
         } else {
@@ -65,27 +65,27 @@ impl Ending {
     }
 
     /// Ends a process that cannot or does not end itself, if it is on this machine.
-    fn end_culprit(&self, verdict: &Verdict, started: Instant) {
+    fn end_culprit(&self, verdict: &Diagnosis, started: Instant) {
         let (Some(culprit), own) = (self.identities.get(verdict.rank), &self.identities[self.rank]) else {
             return;
         };
-        let grace = if verdict.kind == Trouble::Stuck { STUCK } else { SILENT };
+        let grace = if verdict.kind == RankFailure::Stuck { STUCK } else { SILENT };
         while culprit.runs_beside(own) && started.elapsed() < grace {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if verdict.kind != Trouble::Dead && culprit.kill_from(own) {
+        if verdict.kind != RankFailure::Dead && culprit.kill_from(own) {
             tracing::error!("killed process {} of rank {}", culprit.pid, verdict.rank);
         }
     }
 
     /// Writes the watched thread's stack into the log, once for each place where it stands.
-    pub(super) fn write_stack(&self, standing: &Standing) {
+    pub(super) fn write_stack(&self, standing: &LastReport) {
         let place = Some((standing.step, standing.calls));
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if *written == place {
             return;
         }
-        let Standing { step, phase, operation, idle, .. } = standing;
+        let LastReport { step, phase, operation, idle, .. } = standing;
         let (stack, idle) = (stack::of_thread(self.thread), idle.as_secs_f64());
         tracing::error!("no progress for {idle:.1} s after step {step} ({phase}, in {operation}); {stack}");
         *written = place;
@@ -96,14 +96,14 @@ impl Ending {
     ///
     /// It also passes nothing on while it sleeps, so what the ranks said of a death would be lost: the first rank
     /// that is left says it where mpirun would have.
-    fn end_waiting_launcher(&self, verdict: &Verdict) {
+    fn end_waiting_launcher(&self, verdict: &Diagnosis) {
         let told = std::env::var("OMPI_MCA_odls_base_sigkill_timeout").ok();
         let Some(_) = told.and_then(|seconds| seconds.parse::<u32>().ok()).filter(|&seconds| seconds > 1)
         else {
             return;
         };
         let Some(mpirun) = parent_mpirun() else { return };
-        if verdict.kind == Trouble::Dead && self.rank == usize::from(verdict.rank == 0) {
+        if verdict.kind == RankFailure::Dead && self.rank == usize::from(verdict.rank == 0) {
             let errors = std::fs::OpenOptions::new().append(true).open(format!("/proc/{mpirun}/fd/2"));
             let _ = errors.and_then(|mut errors| errors.write_all(format!("{verdict}\n").as_bytes()));
         }

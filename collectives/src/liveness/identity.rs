@@ -8,7 +8,7 @@ use std::io;
 
 /// A rank's process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(super) struct RankIdentity {
     pub(super) host: String,
     pub(super) pid: u32,
     /// Clock ticks from the host's start to the process's: with the pid it is unique on a machine.
@@ -17,7 +17,7 @@ pub(super) struct Identity {
     machine: String,
 }
 
-impl Identity {
+impl RankIdentity {
     /// This process's.
     pub(super) fn own() -> io::Result<Self> {
         let pid = std::process::id();
@@ -68,12 +68,12 @@ mod tests {
 
     #[test]
     fn a_process_is_killed_only_as_itself() {
-        let own = Identity::own().unwrap();
+        let own = RankIdentity::own().unwrap();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();
-        let there = Identity { pid, started: start_time(pid).unwrap(), ..own.clone() };
-        let other_start = Identity { started: there.started + 1, ..there.clone() };
-        let elsewhere = Identity { machine: "another".into(), ..there.clone() };
+        let there = RankIdentity { pid, started: start_time(pid).unwrap(), ..own.clone() };
+        let other_start = RankIdentity { started: there.started + 1, ..there.clone() };
+        let elsewhere = RankIdentity { machine: "another".into(), ..there.clone() };
         assert!(!other_start.kill_from(&own) && !elsewhere.kill_from(&own) && !own.kill_from(&own));
         assert!(child.try_wait().unwrap().is_none(), "still alive");
         assert!(there.kill_from(&own));

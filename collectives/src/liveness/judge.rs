@@ -1,14 +1,14 @@
 //! Who holds up the others: decided from what the ranks last said, without clocks or sockets.
 
-use super::verdict::{Standing, Trouble};
+use super::verdict::{LastReport, RankFailure};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A rank that takes part, as its watcher sees it.
 #[derive(Debug, Clone)]
-pub(super) struct View<'a> {
+pub(super) struct PeerView<'a> {
     pub(super) rank: usize,
-    pub(super) standing: &'a Standing,
+    pub(super) standing: &'a LastReport,
     /// How long ago it was last heard.
     pub(super) unheard: Duration,
     /// How long it may be unheard.
@@ -19,9 +19,9 @@ pub(super) struct View<'a> {
 
 /// The trouble of one rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(super) struct Symptom {
     pub(super) rank: usize,
-    pub(super) kind: Trouble,
+    pub(super) kind: RankFailure,
     pub(super) since: Duration,
     pub(super) reason: Option<String>,
 }
@@ -31,19 +31,19 @@ pub(super) struct Finding {
 ///
 /// `together` is for how long all ranks have been seen waiting, and the same ranks. Their own words may each be a
 /// heartbeat old: just after a long wait some still seem to wait while others have gone on, or even left.
-pub(super) fn judge(views: &[View], together: Duration) -> Option<Finding> {
+pub(super) fn judge(views: &[PeerView], together: Duration) -> Option<Symptom> {
     absent(views).or_else(|| stuck(views, together))
 }
 
 /// Ranks that are not heard any more. Who sees only some ranks can tell no more than that.
-pub(super) fn absent(views: &[View]) -> Option<Finding> {
-    let found = |view: &View, kind| Finding { rank: view.rank, kind, since: view.unheard, reason: None };
-    let dead = views.iter().find(|view| view.lost).map(|view| found(view, Trouble::Dead));
+pub(super) fn absent(views: &[PeerView]) -> Option<Symptom> {
+    let found = |view: &PeerView, kind| Symptom { rank: view.rank, kind, since: view.unheard, reason: None };
+    let dead = views.iter().find(|view| view.lost).map(|view| found(view, RankFailure::Dead));
     let silent = views.iter().filter(|view| view.unheard > view.silence).max_by_key(|view| view.unheard);
-    dead.or_else(|| silent.map(|view| found(view, Trouble::Silent)))
+    dead.or_else(|| silent.map(|view| found(view, RankFailure::Silent)))
 }
 
-fn stuck(views: &[View], together: Duration) -> Option<Finding> {
+fn stuck(views: &[PeerView], together: Duration) -> Option<Symptom> {
     let working = views.iter().filter(|view| !view.standing.waits_for_others);
     let still = working.clone().filter(|view| view.standing.stands_still());
     if let Some(culprit) = still.max_by_key(|view| view.standing.idle) {
@@ -58,7 +58,7 @@ fn stuck(views: &[View], together: Duration) -> Option<Finding> {
 
 /// Every rank waits. That is normal for the length of a collective, and nobody's patience counts but the longest: a
 /// rank without a limit has none to offer, for it waits as well.
-fn deadlock(views: &[View], together: Duration) -> Option<Finding> {
+fn deadlock(views: &[PeerView], together: Duration) -> Option<Symptom> {
     let limits = views.iter().map(|view| view.standing.patience).filter(|&limit| limit < Duration::MAX);
     let limit = limits.max()?;
     if together <= limit || views.iter().any(|view| view.standing.idle <= limit) {
@@ -88,12 +88,12 @@ fn deadlock(views: &[View], together: Duration) -> Option<Finding> {
     Some(found(odd, Some(reason)))
 }
 
-fn calls<'a>(views: &'a [View]) -> impl Iterator<Item = u64> + 'a {
+fn calls<'a>(views: &'a [PeerView]) -> impl Iterator<Item = u64> + 'a {
     views.iter().map(|view| view.standing.calls)
 }
 
 /// Of the ranks in the rarest operation the one that has stood still for longest; the higher rank in a tie.
-fn odd_one<'a, 'b>(views: &'a [View<'b>]) -> Option<&'a View<'b>> {
+fn odd_one<'a, 'b>(views: &'a [PeerView<'b>]) -> Option<&'a PeerView<'b>> {
     let mut users = BTreeMap::<&str, usize>::new();
     for view in views {
         *users.entry(&view.standing.operation).or_default() += 1;
@@ -105,7 +105,7 @@ fn odd_one<'a, 'b>(views: &'a [View<'b>]) -> Option<&'a View<'b>> {
     views.iter().rev().find(|view| users[view.standing.operation.as_str()] == rarest)
 }
 
-fn waiting_for(culprit: &View, views: &[View]) -> Option<String> {
+fn waiting_for(culprit: &PeerView, views: &[PeerView]) -> Option<String> {
     let others = || views.iter().filter(|view| view.rank != culprit.rank);
     let waiting = others().filter(|view| view.standing.waits_for_others).count();
     let first = others().find(|view| view.standing.waits_for_others)?;
@@ -117,8 +117,8 @@ fn waiting_for(culprit: &View, views: &[View]) -> Option<String> {
     })
 }
 
-fn found(view: &View, reason: Option<String>) -> Finding {
-    Finding { rank: view.rank, kind: Trouble::Stuck, since: view.standing.idle, reason }
+fn found(view: &PeerView, reason: Option<String>) -> Symptom {
+    Symptom { rank: view.rank, kind: RankFailure::Stuck, since: view.standing.idle, reason }
 }
 
 #[cfg(test)]
@@ -127,8 +127,8 @@ mod tests {
 
     const LIMIT: u64 = 10;
 
-    fn working(idle: u64) -> Standing {
-        Standing {
+    fn working(idle: u64) -> LastReport {
+        LastReport {
             step: 3,
             phase: "training".into(),
             operation: "forward".into(),
@@ -139,19 +139,20 @@ mod tests {
         }
     }
 
-    fn waiting(operation: &str, calls: u64, idle: u64) -> Standing {
-        Standing { operation: operation.into(), waits_for_others: true, calls, ..working(idle) }
+    fn waiting(operation: &str, calls: u64, idle: u64) -> LastReport {
+        LastReport { operation: operation.into(), waits_for_others: true, calls, ..working(idle) }
     }
 
-    fn views(standings: &[Standing]) -> Vec<View<'_>> {
+    fn views(standings: &[LastReport]) -> Vec<PeerView<'_>> {
         let silence = Duration::from_secs(5);
-        let view = |(rank, standing)| View { rank, standing, unheard: Duration::ZERO, silence, lost: false };
+        let view =
+            |(rank, standing)| PeerView { rank, standing, unheard: Duration::ZERO, silence, lost: false };
         standings.iter().enumerate().map(view).collect()
     }
 
-    fn stuck_rank(standings: &[Standing]) -> Option<(usize, String)> {
+    fn stuck_rank(standings: &[LastReport]) -> Option<(usize, String)> {
         judge(&views(standings), Duration::from_secs(11)).map(|found| {
-            assert_eq!(found.kind, Trouble::Stuck);
+            assert_eq!(found.kind, RankFailure::Stuck);
             (found.rank, found.reason.unwrap_or_default())
         })
     }
@@ -163,12 +164,12 @@ mod tests {
         views[1].unheard = Duration::from_secs(6);
         assert_eq!(
             judge(&views, Duration::ZERO).map(|found| (found.rank, found.kind)),
-            Some((1, Trouble::Silent))
+            Some((1, RankFailure::Silent))
         );
         views[2].lost = true;
         assert_eq!(
             judge(&views, Duration::ZERO).map(|found| (found.rank, found.kind)),
-            Some((2, Trouble::Dead))
+            Some((2, RankFailure::Dead))
         );
     }
 
@@ -185,14 +186,14 @@ mod tests {
     #[test]
     fn waiting_for_a_busy_rank_is_no_fault() {
         assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), working(9), waiting("barrier", 6, 99)]), None);
-        let unlimited = Standing { patience: Duration::MAX, ..working(9999) };
+        let unlimited = LastReport { patience: Duration::MAX, ..working(9999) };
         assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), unlimited]), None);
     }
 
     #[test]
     fn a_collective_that_has_just_begun_is_no_deadlock() {
         assert_eq!(stuck_rank(&[waiting("all_reduce", 6, 99), waiting("all_reduce", 6, 1)]), None);
-        let unlimited = Standing { patience: Duration::MAX, ..waiting("barrier", 6, 9999) };
+        let unlimited = LastReport { patience: Duration::MAX, ..waiting("barrier", 6, 9999) };
         assert_eq!(stuck_rank(&[unlimited.clone(), unlimited]), None);
     }
 

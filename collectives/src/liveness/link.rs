@@ -1,6 +1,6 @@
 //! A connection whose other side is proven to be a rank of this job.
 
-use super::protocol::{Frame, read_frame, write_frame};
+use super::protocol::{Message, read_frame, write_frame};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -14,11 +14,11 @@ const WAITING: usize = 64;
 
 /// What happens on connections.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum LinkEvent {
     /// A rank has named itself.
     Joined(usize, TcpStream),
     /// A frame of a rank.
-    Frame(usize, Frame),
+    Frame(usize, Message),
     /// A rank's connection is gone.
     Lost(usize, io::Error),
 }
@@ -26,12 +26,12 @@ pub(super) enum Event {
 /// The sending side of a connection. Frames that arrive become events.
 #[derive(Debug)]
 pub(super) struct Link {
-    outbox: mpsc::Sender<Frame>,
+    outbox: mpsc::Sender<Message>,
     writer: JoinHandle<()>,
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, rank: usize, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(stream: TcpStream, rank: usize, events: mpsc::Sender<LinkEvent>) -> Self {
         let (outbox, waiting) = mpsc::channel(WAITING);
         let (from, to) = stream.into_split();
         tokio::spawn(read(from, rank, events));
@@ -39,7 +39,7 @@ impl Link {
     }
 
     /// Sends without waiting. What a closed or choked connection does not take is lost: its reader will tell.
-    pub(super) fn send(&self, frame: Frame) {
+    pub(super) fn send(&self, frame: Message) {
         let _ = self.outbox.try_send(frame);
     }
 
@@ -50,11 +50,11 @@ impl Link {
     }
 }
 
-async fn read(mut from: OwnedReadHalf, rank: usize, events: mpsc::Sender<Event>) {
+async fn read(mut from: OwnedReadHalf, rank: usize, events: mpsc::Sender<LinkEvent>) {
     loop {
         let (event, last) = match read_frame(&mut from).await {
-            Ok(frame) => (Event::Frame(rank, frame), false),
-            Err(error) => (Event::Lost(rank, error), true),
+            Ok(frame) => (LinkEvent::Frame(rank, frame), false),
+            Err(error) => (LinkEvent::Lost(rank, error), true),
         };
         if events.send(event).await.is_err() || last {
             return;
@@ -62,7 +62,7 @@ async fn read(mut from: OwnedReadHalf, rank: usize, events: mpsc::Sender<Event>)
     }
 }
 
-async fn write(mut to: OwnedWriteHalf, mut waiting: mpsc::Receiver<Frame>) {
+async fn write(mut to: OwnedWriteHalf, mut waiting: mpsc::Receiver<Message>) {
     while let Some(frame) = waiting.recv().await {
         if write_frame(&mut to, &frame).await.is_err() {
             return;

@@ -14,13 +14,13 @@ mod verdict;
 mod watch;
 
 pub use step_clock::StepClock;
-pub use verdict::{Standing, Trouble, Verdict};
+pub use verdict::{Diagnosis, LastReport, RankFailure};
 
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
-use ending::Ending;
-use identity::{Identity, own_thread};
+use ending::Shutdown;
+use identity::{RankIdentity, own_thread};
 use server::{Endpoint, Server, listen};
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
@@ -29,7 +29,7 @@ use std::time::Duration;
 use std::{fmt, io};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use watch::{Command, Watch};
+use watch::{Watcher, WatcherCommand};
 
 /// What is adjustable.
 pub struct LivenessOptions {
@@ -41,18 +41,18 @@ pub struct LivenessOptions {
     pub farewell: Duration,
     /// Exit code of every rank after a verdict.
     pub exit_code: i32,
-    /// Called on rank 0 with what another rank was asked, see [`Messenger::ask`]. It returns at once.
+    /// Called on rank 0 with what another rank was asked, see [`StopNotifier::ask`]. It returns at once.
     pub on_ask: Box<dyn Fn(i32) + Send + Sync>,
     /// Called on every rank when a verdict is known, on a thread of its own. It has somewhat more than a second:
     /// then the process ends.
-    pub on_verdict: Box<dyn Fn(&Verdict) + Send + Sync>,
+    pub on_verdict: Box<dyn Fn(&Diagnosis) + Send + Sync>,
 }
 
 impl Default for LivenessOptions {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let (silence, connect, farewell) = (seconds(5), seconds(10), seconds(30));
-        let (on_ask, on_verdict) = (Box::new(|_| ()), Box::new(|_: &Verdict| ()));
+        let (on_ask, on_verdict) = (Box::new(|_| ()), Box::new(|_: &Diagnosis| ()));
         Self { silence, connect, farewell, exit_code: 1, on_ask, on_verdict }
     }
 }
@@ -86,7 +86,7 @@ pub enum LivenessError {
 /// This rank is watched, and watches. Dropped without [`goodbye`](Self::goodbye) it counts as dead.
 #[derive(Debug)]
 pub struct Liveness {
-    commands: Option<mpsc::UnboundedSender<Command>>,
+    commands: Option<mpsc::UnboundedSender<WatcherCommand>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -99,12 +99,12 @@ impl Liveness {
         options: LivenessOptions,
     ) -> Result<Self, LivenessError> {
         let (own, listening) = agreed(control, prepare(control))?;
-        let meeting = Meeting::arrange(control, &own, listening)?;
+        let meeting = Rendezvous::arrange(control, &own, listening)?;
         let (rank, thread, connect) = (control.rank(), own_thread(), options.connect);
         let identities = meeting.identities.clone();
-        let ending = Arc::new(Ending { rank, identities, options, thread, written: Mutex::new(None) });
+        let ending = Arc::new(Shutdown { rank, identities, options, thread, written: Mutex::new(None) });
         let (sender, commands) = mpsc::unbounded_channel();
-        let watch = Watch::new(control.size(), activity.clone(), ending, commands);
+        let watch = Watcher::new(control.size(), activity.clone(), ending, commands);
         let (tell, ready) = std_mpsc::channel();
         let work = move || run(meeting, watch, (rank, connect), &tell);
         let thread = std::thread::Builder::new().name("liveness".into()).spawn(work);
@@ -116,29 +116,29 @@ impl Liveness {
             connected.map_or_else(|error| (None, Err(error)), |(t, result)| (Some(t), result));
         let mut liveness = Self { commands: Some(sender), thread };
         if let Err(error) = agreed(control, result) {
-            liveness.end(Some(Command::Goodbye));
+            liveness.end(Some(WatcherCommand::Goodbye));
             return Err(error);
         }
-        liveness.tell(Command::Arm);
+        liveness.tell(WatcherCommand::Arm);
         Ok(liveness)
     }
 
     /// Ends the watch of this rank, whose work is done. Rank 0 waits here for the others, and watches them meanwhile.
     pub fn goodbye(mut self) {
-        self.end(Some(Command::Goodbye));
+        self.end(Some(WatcherCommand::Goodbye));
     }
 
     /// Reaches the other ranks from any thread, also while the one that trains hangs.
-    pub fn messenger(&self) -> Messenger {
-        Messenger(self.commands.as_ref().map(mpsc::UnboundedSender::downgrade))
+    pub fn messenger(&self) -> StopNotifier {
+        StopNotifier(self.commands.as_ref().map(mpsc::UnboundedSender::downgrade))
     }
 
-    fn tell(&self, command: Command) {
+    fn tell(&self, command: WatcherCommand) {
         // A thread that has ended needs no telling.
         let _ = self.commands.as_ref().map(|commands| commands.send(command));
     }
 
-    fn end(&mut self, command: Option<Command>) {
+    fn end(&mut self, command: Option<WatcherCommand>) {
         if let Some(command) = command {
             self.tell(command);
         }
@@ -157,21 +157,21 @@ impl Drop for Liveness {
 
 /// Carries the wish to stop past collectives that hang. It works as long as the [`Liveness`] it comes from.
 #[derive(Debug, Clone, Default)]
-pub struct Messenger(Option<mpsc::WeakUnboundedSender<Command>>);
+pub struct StopNotifier(Option<mpsc::WeakUnboundedSender<WatcherCommand>>);
 
-impl Messenger {
+impl StopNotifier {
     /// Tells rank 0 what this rank was asked.
     pub fn ask(&self, code: i32) {
-        self.send(Command::Ask(code));
+        self.send(WatcherCommand::Ask(code));
     }
 
     /// Rank 0 ends all other ranks with this exit code, whatever they do, and itself ends soon after: their end is no
     /// longer a death.
     pub fn leave(&self, exit_code: i32) {
-        self.send(Command::Leave(exit_code));
+        self.send(WatcherCommand::Leave(exit_code));
     }
 
-    fn send(&self, command: Command) {
+    fn send(&self, command: WatcherCommand) {
         // Without a watch there is nobody to be told.
         let sender = self.0.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade);
         let _ = sender.map(|sender| sender.send(command));
@@ -181,9 +181,9 @@ impl Messenger {
 type Listening = Option<(Vec<StdListener>, Endpoint)>;
 
 /// What each rank does before the ranks meet.
-fn prepare(control: &Control) -> io::Result<(Identity, Listening)> {
+fn prepare(control: &Control) -> io::Result<(RankIdentity, Listening)> {
     stack::install()?;
-    let own = Identity::own()?;
+    let own = RankIdentity::own()?;
     let first_of_many = control.rank() == 0 && control.size() > 1;
     let listening = first_of_many.then(|| listen(&own.host)).transpose()?;
     Ok((own, listening))
@@ -200,16 +200,16 @@ fn agreed<T>(control: &Control, result: io::Result<T>) -> Result<T, LivenessErro
 }
 
 /// What the ranks know of each other before they connect.
-struct Meeting {
-    identities: Vec<Identity>,
+struct Rendezvous {
+    identities: Vec<RankIdentity>,
     /// None for a single rank.
     endpoint: Option<Endpoint>,
     /// Rank 0's.
     listeners: Vec<StdListener>,
 }
 
-impl Meeting {
-    fn arrange(control: &Control, own: &Identity, listening: Listening) -> Result<Self, CollectiveError> {
+impl Rendezvous {
+    fn arrange(control: &Control, own: &RankIdentity, listening: Listening) -> Result<Self, CollectiveError> {
         let unclear = |expected| {
             let rank = control.rank();
             move |_| CollectiveError::Message { rank, operation: "liveness", expected }
@@ -228,8 +228,8 @@ impl Meeting {
 
 /// The watching thread. It never calls MPI.
 fn run(
-    meeting: Meeting,
-    watch: Watch,
+    meeting: Rendezvous,
+    watch: Watcher,
     (rank, connect): (usize, Duration),
     ready: &std_mpsc::Sender<io::Result<()>>,
 ) {
@@ -251,10 +251,10 @@ fn run(
 }
 
 async fn prepare_watch(
-    meeting: Meeting,
-    mut watch: Watch,
+    meeting: Rendezvous,
+    mut watch: Watcher,
     (rank, connect): (usize, Duration),
-) -> io::Result<Watch> {
+) -> io::Result<Watcher> {
     let Some(endpoint) = meeting.endpoint else { return Ok(watch) };
     if rank > 0 {
         watch.join(0, client::connect(&endpoint, rank, connect).await?);

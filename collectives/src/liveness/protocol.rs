@@ -1,6 +1,6 @@
 //! Frames between the ranks: a length of four bytes (little endian) and as many bytes of JSON.
 
-use super::verdict::{Standing, Verdict};
+use super::verdict::{Diagnosis, LastReport};
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,15 +10,15 @@ pub(super) const MAX_FRAME: usize = 8192;
 
 /// What one side tells the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Frame {
+pub(super) enum Message {
     /// A rank names itself; the first frame of a connection.
     Hello { rank: usize },
     /// Rank 0 takes the connection as that rank's.
     Welcome,
     /// The sender lives, and this is what it does.
-    Beat(Standing),
+    Beat(LastReport),
     /// The job ends, and why.
-    Verdict(Box<Verdict>),
+    Verdict(Box<Diagnosis>),
     /// The sender ends as it should: that it closes the connection is no death.
     Goodbye,
     /// The sender was asked to stop, and its work does not come to where ranks agree on it.
@@ -27,7 +27,7 @@ pub(super) enum Frame {
     Leave(i32),
 }
 
-impl Frame {
+impl Message {
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; 4];
         serde_json::to_writer(&mut bytes, self)?;
@@ -44,12 +44,12 @@ impl Frame {
     }
 }
 
-pub(super) async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
+pub(super) async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &Message) -> io::Result<()> {
     to.write_all(&frame.encode()?).await
 }
 
 /// Reads one frame; memory is taken only for lengths that are allowed.
-pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
+pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
     let length = from.read_u32_le().await? as usize;
     if length > MAX_FRAME {
         let text = format!("a frame of {length} bytes, expected at most {MAX_FRAME}");
@@ -57,24 +57,24 @@ pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Resul
     }
     let mut json = vec![0; length];
     from.read_exact(&mut json).await?;
-    Frame::decode(&json)
+    Message::decode(&json)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::liveness::verdict::Trouble;
+    use crate::liveness::verdict::RankFailure;
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn read(bytes: &[u8]) -> io::Result<Frame> {
+    fn read(bytes: &[u8]) -> io::Result<Message> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut bytes = bytes;
         runtime.block_on(read_frame(&mut bytes))
     }
 
-    fn verdict(step: u64, text: &str, patience: Duration) -> Verdict {
-        let standing = Standing {
+    fn verdict(step: u64, text: &str, patience: Duration) -> Diagnosis {
+        let standing = LastReport {
             step,
             phase: text.to_owned(),
             operation: "all_reduce".into(),
@@ -84,7 +84,15 @@ mod tests {
             patience,
         };
         let (host, reason) = (text.to_owned(), Some(text.to_owned()));
-        Verdict { rank: 3, host, pid: 4711, kind: Trouble::Stuck, standing, since: Duration::ZERO, reason }
+        Diagnosis {
+            rank: 3,
+            host,
+            pid: 4711,
+            kind: RankFailure::Stuck,
+            standing,
+            since: Duration::ZERO,
+            reason,
+        }
     }
 
     proptest! {
@@ -98,7 +106,7 @@ mod tests {
 
         #[test]
         fn a_damaged_frame_is_a_frame_or_an_error(at in 0usize..200, value: u8) {
-            let mut bytes = Frame::Verdict(verdict(7, "n1", Duration::MAX).into()).encode().unwrap();
+            let mut bytes = Message::Verdict(verdict(7, "n1", Duration::MAX).into()).encode().unwrap();
             let at = at % bytes.len();
             bytes[at] = value;
             let _ = read(&bytes);
@@ -107,9 +115,9 @@ mod tests {
         #[test]
         fn frames_arrive_as_they_were_sent(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
             let verdict = verdict(step, &text, Duration::from_secs(seconds.into()));
-            let beat = Frame::Beat(verdict.standing.clone());
-            let wishes = [Frame::Ask(seconds as i32), Frame::Leave(75)];
-            for frame in [Frame::Hello { rank }, Frame::Welcome, beat, Frame::Verdict(verdict.into()), Frame::Goodbye]
+            let beat = Message::Beat(verdict.standing.clone());
+            let wishes = [Message::Ask(seconds as i32), Message::Leave(75)];
+            for frame in [Message::Hello { rank }, Message::Welcome, beat, Message::Verdict(verdict.into()), Message::Goodbye]
                 .into_iter()
                 .chain(wishes)
             {
@@ -120,7 +128,7 @@ mod tests {
 
     #[test]
     fn no_limit_travels() {
-        let frame = Frame::Beat(verdict(1, "x", Duration::MAX).standing);
+        let frame = Message::Beat(verdict(1, "x", Duration::MAX).standing);
         assert_eq!(read(&frame.encode().unwrap()).unwrap(), frame);
     }
 

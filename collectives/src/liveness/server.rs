@@ -1,8 +1,8 @@
 //! Rank 0's port: who knocks has to prove the token within a short time, or is turned away.
 
 use super::handshake::Token;
-use super::link::Event;
-use super::protocol::{Frame, read_frame};
+use super::link::LinkEvent;
+use super::protocol::{Message, read_frame};
 use nix::ifaddrs::getifaddrs;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -70,13 +70,13 @@ fn interfaces() -> io::Result<Vec<IpAddr>> {
 pub(super) struct Server {
     token: Token,
     size: usize,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<LinkEvent>,
     unproven: Arc<Semaphore>,
     complaints: Arc<AtomicU32>,
 }
 
 impl Server {
-    pub(super) fn new(token: Token, size: usize, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(token: Token, size: usize, events: mpsc::Sender<LinkEvent>) -> Self {
         let unproven = Arc::new(Semaphore::new(UNPROVEN + UNPROVEN_PER_RANK * size));
         Self { token, size, events, unproven, complaints: Arc::default() }
     }
@@ -100,7 +100,7 @@ impl Server {
             tokio::spawn(async move {
                 match timeout(PROOF, server.admit(stream)).await {
                     Ok(Ok((rank, stream))) => {
-                        drop(server.events.send(Event::Joined(rank, stream)).await);
+                        drop(server.events.send(LinkEvent::Joined(rank, stream)).await);
                     }
                     Ok(Err(error)) if is_departure(&error) => {
                         tracing::debug!("liveness: {from} left: {error}");
@@ -118,7 +118,7 @@ impl Server {
         stream.set_nodelay(true)?;
         self.token.ask(&mut stream).await?;
         match read_frame(&mut stream).await {
-            Ok(Frame::Hello { rank }) if (1..self.size).contains(&rank) => Ok((rank, stream)),
+            Ok(Message::Hello { rank }) if (1..self.size).contains(&rank) => Ok((rank, stream)),
             Ok(frame) => Err(io::Error::other(format!("expected a rank of this job, found {frame:?}"))),
             Err(error) => Err(error),
         }

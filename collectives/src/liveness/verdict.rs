@@ -1,13 +1,13 @@
 //! What is found about a rank, and how it is said.
 
-use crate::activity::Moment;
+use crate::activity::ActivitySnapshot;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
 /// What a rank last said of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct LastReport {
     /// Steps done over the whole run.
     pub step: u64,
     /// The part of the run.
@@ -24,9 +24,9 @@ pub struct Standing {
     pub patience: Duration,
 }
 
-impl Standing {
-    pub(super) fn new(moment: Moment, idle: Duration) -> Self {
-        let Moment { step, phase, operation, waits_for_others, calls, patience, .. } = moment;
+impl LastReport {
+    pub(super) fn new(moment: ActivitySnapshot, idle: Duration) -> Self {
+        let ActivitySnapshot { step, phase, operation, waits_for_others, calls, patience, .. } = moment;
         let (phase, operation) = (phase.to_owned(), operation.to_owned());
         Self { step, phase, operation, waits_for_others, calls, idle, patience }
     }
@@ -39,7 +39,7 @@ impl Standing {
 
 /// What is wrong with a rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Trouble {
+pub enum RankFailure {
     /// Its connection closed without a goodbye.
     Dead,
     /// Its process is stopped, or its host is gone.
@@ -50,7 +50,7 @@ pub enum Trouble {
 
 /// One rank's trouble, for which the job ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct Diagnosis {
     /// The rank.
     pub rank: usize,
     /// Its host.
@@ -58,28 +58,28 @@ pub struct Verdict {
     /// Its process.
     pub pid: u32,
     /// What is wrong with it.
-    pub kind: Trouble,
+    pub kind: RankFailure,
     /// What it last said of itself.
-    pub standing: Standing,
+    pub standing: LastReport,
     /// For how long nothing was heard of it, or nothing changed there.
     pub since: Duration,
     /// Why it is this rank, where that needs a word.
     pub reason: Option<String>,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rank, host, pid, .. } = self;
-        let Standing { step, phase, operation, patience, .. } = &self.standing;
+        let LastReport { step, phase, operation, patience, .. } = &self.standing;
         let since = self.since.as_secs_f64();
         write!(f, "rank {rank} on {host} (pid {pid}) ")?;
         match self.kind {
-            Trouble::Dead => write!(f, "died after step {step} ({phase}, in {operation})")?,
-            Trouble::Silent => write!(
+            RankFailure::Dead => write!(f, "died after step {step} ({phase}, in {operation})")?,
+            RankFailure::Silent => write!(
                 f,
                 "has not answered for {since:.1} s, last after step {step} ({phase}, in {operation}): it is stopped or unreachable"
             )?,
-            Trouble::Stuck => {
+            RankFailure::Stuck => {
                 write!(f, "has made no progress for {since:.1} s ")?;
                 if *patience < Duration::MAX {
                     write!(f, "(limit {} s) ", (patience.as_secs_f64() * 10.0).round() / 10.0)?;
@@ -95,8 +95,8 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    fn verdict(kind: Trouble, reason: Option<&str>) -> String {
-        let standing = Standing {
+    fn verdict(kind: RankFailure, reason: Option<&str>) -> String {
+        let standing = LastReport {
             step: 17,
             phase: "training".into(),
             operation: "all_reduce".into(),
@@ -107,22 +107,22 @@ mod tests {
         };
         let (host, reason) = ("n1".to_owned(), reason.map(str::to_owned));
         let since = Duration::from_millis(12_345);
-        Verdict { rank: 2, host, pid: 4711, kind, standing, since, reason }.to_string()
+        Diagnosis { rank: 2, host, pid: 4711, kind, standing, since, reason }.to_string()
     }
 
     #[test]
     fn each_trouble_is_one_sentence_with_rank_host_process_step_and_operation() {
         assert_eq!(
-            verdict(Trouble::Dead, None),
+            verdict(RankFailure::Dead, None),
             "rank 2 on n1 (pid 4711) died after step 17 (training, in all_reduce)"
         );
         assert_eq!(
-            verdict(Trouble::Silent, None),
+            verdict(RankFailure::Silent, None),
             "rank 2 on n1 (pid 4711) has not answered for 12.3 s, last after step 17 (training, in all_reduce): \
              it is stopped or unreachable"
         );
         assert_eq!(
-            verdict(Trouble::Stuck, Some("the others wait for it in barrier")),
+            verdict(RankFailure::Stuck, Some("the others wait for it in barrier")),
             "rank 2 on n1 (pid 4711) has made no progress for 12.3 s (limit 10 s) after step 17 (training, in \
              all_reduce); the others wait for it in barrier"
         );

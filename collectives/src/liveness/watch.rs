@@ -2,12 +2,12 @@
 //!
 //! Rank 0 watches all ranks, itself among them; each other rank watches rank 0.
 
-use super::ending::{Ending, leave};
-use super::judge::{Finding, View, absent, judge};
-use super::link::{Event, Link};
-use super::protocol::Frame;
-use super::verdict::{Standing, Verdict};
-use crate::activity::{Activity, Moment};
+use super::ending::{Shutdown, leave};
+use super::judge::{PeerView, Symptom, absent, judge};
+use super::link::{Link, LinkEvent};
+use super::protocol::Message;
+use super::verdict::{Diagnosis, LastReport};
+use crate::activity::{Activity, ActivitySnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// What the main thread asks for. A closed channel is an end without a goodbye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum WatcherCommand {
     /// All ranks are connected: judge from here on.
     Arm,
     /// This rank has done its work.
@@ -40,21 +40,21 @@ pub(super) enum Command {
 #[derive(Debug)]
 struct Peer {
     link: Option<Link>,
-    standing: Standing,
+    standing: LastReport,
     heard: Instant,
     lost: bool,
     left: bool,
 }
 
 /// One rank's side of the channel.
-pub(super) struct Watch {
+pub(super) struct Watcher {
     rank: usize,
     activity: Activity,
-    ending: Arc<Ending>,
+    ending: Arc<Shutdown>,
     peers: BTreeMap<usize, Peer>,
-    sender: mpsc::Sender<Event>,
-    events: mpsc::Receiver<Event>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    sender: mpsc::Sender<LinkEvent>,
+    events: mpsc::Receiver<LinkEvent>,
+    commands: mpsc::UnboundedReceiver<WatcherCommand>,
     armed: bool,
     /// A verdict is being carried out.
     ended: bool,
@@ -68,19 +68,19 @@ pub(super) struct Watch {
     awake: Instant,
 }
 
-impl Watch {
+impl Watcher {
     /// Rank 0 watches `1..size`, another rank watches rank 0.
     pub(super) fn new(
         size: usize,
         activity: Activity,
-        ending: Arc<Ending>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        ending: Arc<Shutdown>,
+        commands: mpsc::UnboundedReceiver<WatcherCommand>,
     ) -> Self {
         let (rank, now) = (ending.rank, Instant::now());
         let (sender, events) = mpsc::channel(1024);
         let (unknown, _) = Activity::default().now();
         let peer = |rank| {
-            let standing = Standing::new(unknown, Duration::ZERO);
+            let standing = LastReport::new(unknown, Duration::ZERO);
             (rank, Peer { link: None, standing, heard: now, lost: false, left: false })
         };
         let peers = if rank == 0 { (1..size).map(peer).collect() } else { BTreeMap::from([peer(0)]) };
@@ -103,7 +103,7 @@ impl Watch {
     }
 
     /// Where connections report.
-    pub(super) fn events(&self) -> mpsc::Sender<Event> {
+    pub(super) fn events(&self) -> mpsc::Sender<LinkEvent> {
         self.sender.clone()
     }
 
@@ -111,7 +111,7 @@ impl Watch {
     pub(super) fn join(&mut self, rank: usize, stream: TcpStream) {
         let link = Link::new(stream, rank, self.sender.clone());
         if self.rank == 0 {
-            link.send(Frame::Welcome);
+            link.send(Message::Welcome);
         }
         if let Some(peer) = self.peers.get_mut(&rank) {
             (peer.link, peer.heard) = (Some(link), Instant::now());
@@ -126,13 +126,13 @@ impl Watch {
             tokio::select! {
                 Some(event) = self.events.recv() => self.on_event(event),
                 command = self.commands.recv(), if self.leaving.is_none() => match command {
-                    Some(Command::Arm) => self.armed = true,
-                    Some(Command::Goodbye) => self.leave(),
-                    Some(Command::Ask(code)) => self.send(&Frame::Ask(code)),
-                    Some(Command::Leave(code)) => {
+                    Some(WatcherCommand::Arm) => self.armed = true,
+                    Some(WatcherCommand::Goodbye) => self.leave(),
+                    Some(WatcherCommand::Ask(code)) => self.send(&Message::Ask(code)),
+                    Some(WatcherCommand::Leave(code)) => {
                         // From here on no rank that is gone is a dead one.
                         self.ended = true;
-                        self.send(&Frame::Leave(code));
+                        self.send(&Message::Leave(code));
                     }
                     None if self.ended => std::future::pending().await,
                     None => return,
@@ -143,24 +143,24 @@ impl Watch {
         }
         for peer in self.peers.into_values() {
             if let Some(link) = peer.link {
-                link.send(Frame::Goodbye);
+                link.send(Message::Goodbye);
                 link.close(FLUSH).await;
             }
         }
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn on_event(&mut self, event: LinkEvent) {
         self.notice_gap();
         match event {
-            Event::Joined(rank, stream) => {
+            LinkEvent::Joined(rank, stream) => {
                 if self.peers.get(&rank).is_some_and(|peer| peer.link.is_none() && !peer.left && !peer.lost) {
                     self.join(rank, stream);
                 } else {
                     tracing::warn!("liveness: turned away a second connection of rank {rank}");
                 }
             }
-            Event::Frame(rank, frame) => self.on_frame(rank, frame),
-            Event::Lost(rank, error) => {
+            LinkEvent::Frame(rank, frame) => self.on_frame(rank, frame),
+            LinkEvent::Lost(rank, error) => {
                 let Some(peer) = self.peers.get_mut(&rank).filter(|peer| !peer.left) else { return };
                 peer.lost = true;
                 tracing::debug!("liveness: lost rank {rank}: {error}");
@@ -168,33 +168,37 @@ impl Watch {
         }
     }
 
-    fn on_frame(&mut self, rank: usize, frame: Frame) {
+    fn on_frame(&mut self, rank: usize, frame: Message) {
         let Some(peer) = self.peers.get_mut(&rank) else { return };
         peer.heard = Instant::now();
         match frame {
-            Frame::Beat(standing) => peer.standing = standing,
-            Frame::Verdict(verdict) if self.rank != 0 => self.end(*verdict),
-            Frame::Goodbye => {
+            Message::Beat(standing) => peer.standing = standing,
+            Message::Verdict(verdict) if self.rank != 0 => self.end(*verdict),
+            Message::Goodbye => {
                 peer.left = true;
                 self.moved = Instant::now();
                 match (&peer.link, self.leaving) {
-                    (Some(link), _) if self.rank == 0 => link.send(Frame::Goodbye),
+                    (Some(link), _) if self.rank == 0 => link.send(Message::Goodbye),
                     (_, None) => {
                         tracing::warn!("liveness: rank {rank} has left, and nobody watches from here on");
                     }
                     _ => {}
                 }
             }
-            Frame::Ask(code) if self.rank == 0 => (self.ending.options.on_ask)(code),
-            Frame::Leave(code) if self.rank != 0 => leave(code),
-            Frame::Hello { .. } | Frame::Welcome | Frame::Verdict(_) | Frame::Ask(_) | Frame::Leave(_) => {
+            Message::Ask(code) if self.rank == 0 => (self.ending.options.on_ask)(code),
+            Message::Leave(code) if self.rank != 0 => leave(code),
+            Message::Hello { .. }
+            | Message::Welcome
+            | Message::Verdict(_)
+            | Message::Ask(_)
+            | Message::Leave(_) => {
                 tracing::warn!("liveness: rank {rank} sent what only rank 0 or a new rank sends: {frame:?}");
             }
         }
     }
 
     /// To all whom this rank watches.
-    fn send(&self, frame: &Frame) {
+    fn send(&self, frame: &Message) {
         let links = self.peers.values().filter_map(|peer| peer.link.as_ref());
         links.for_each(|link| link.send(frame.clone()));
     }
@@ -205,7 +209,7 @@ impl Watch {
         // A rank that has left is silent; rank 0 goes on for those who have not.
         if self.leaving.is_none() || self.rank == 0 {
             let links = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.link.as_ref());
-            links.for_each(|link| link.send(Frame::Beat(standing.clone())));
+            links.for_each(|link| link.send(Message::Beat(standing.clone())));
         }
         if self.leaving.is_none() && !standing.waits_for_others && standing.stands_still() {
             let ending = self.ending.clone();
@@ -225,16 +229,16 @@ impl Watch {
     }
 
     /// What this rank does. It counts from the last gap at the earliest, since a stopped process makes no progress.
-    fn standing(&self) -> Standing {
-        let (moment, idle): (Moment, _) = self.activity.now();
-        Standing::new(moment, idle.min(self.awake.elapsed()))
+    fn standing(&self) -> LastReport {
+        let (moment, idle): (ActivitySnapshot, _) = self.activity.now();
+        LastReport::new(moment, idle.min(self.awake.elapsed()))
     }
 
     fn leave(&mut self) {
         self.leaving = Some(Instant::now());
         self.moved = Instant::now();
         if self.rank != 0 {
-            self.send(&Frame::Goodbye);
+            self.send(&Message::Goodbye);
         }
     }
 
@@ -267,34 +271,37 @@ impl Watch {
         let standing = self.peers.get(&found.rank).map_or(own, |peer| peer.standing.clone());
         let Some(verdict) = self.verdict(found, standing) else { return };
         if self.rank == 0 {
-            self.send(&Frame::Verdict(verdict.clone().into()));
+            self.send(&Message::Verdict(verdict.clone().into()));
         }
         self.end(verdict);
     }
 
-    fn views<'a>(&'a self, own: &'a Standing) -> Vec<View<'a>> {
+    fn views<'a>(&'a self, own: &'a LastReport) -> Vec<PeerView<'a>> {
         let silence = self.ending.options.silence;
         let present = self.peers.iter().filter(|(_, peer)| !peer.left);
         let mut views: Vec<_> = present
             .map(|(&rank, peer)| {
                 let unheard = peer.heard.elapsed();
-                View { rank, standing: &peer.standing, unheard, silence, lost: peer.lost }
+                PeerView { rank, standing: &peer.standing, unheard, silence, lost: peer.lost }
             })
             .collect();
         if self.rank == 0 && self.leaving.is_none() {
-            views.insert(0, View { rank: 0, standing: own, unheard: Duration::ZERO, silence, lost: false });
+            views.insert(
+                0,
+                PeerView { rank: 0, standing: own, unheard: Duration::ZERO, silence, lost: false },
+            );
         }
         views
     }
 
-    fn verdict(&self, found: Finding, standing: Standing) -> Option<Verdict> {
-        let Finding { rank, kind, since, reason } = found;
+    fn verdict(&self, found: Symptom, standing: LastReport) -> Option<Diagnosis> {
+        let Symptom { rank, kind, since, reason } = found;
         let identity = self.ending.identities.get(rank)?;
         let (host, pid) = (identity.host.clone(), identity.pid);
-        Some(Verdict { rank, host, pid, kind, standing, since, reason })
+        Some(Diagnosis { rank, host, pid, kind, standing, since, reason })
     }
 
-    fn end(&mut self, verdict: Verdict) {
+    fn end(&mut self, verdict: Diagnosis) {
         if !self.ended {
             self.ended = true;
             self.ending.begin(verdict);

@@ -8,7 +8,7 @@ mod solo;
 mod tensors;
 
 pub use self::mpi::MpiGroup;
-pub use nccl::{Callback, NcclGroup, NcclOptions};
+pub use nccl::{FailureCallback, NcclGroup, NcclOptions};
 pub use pending::Pending;
 pub use solo::Solo;
 

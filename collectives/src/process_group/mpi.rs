@@ -2,31 +2,31 @@
 //!
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
-use super::side::Side;
-use super::tensors::{Asked, size_of};
+use super::side::ProgressThread;
+use super::tensors::{CallSite, size_of};
 use super::{Pending, ProcessGroup, ReduceOp, Traffic};
 use crate::error::CollectiveError;
-use crate::raw::{Comm, Element};
+use crate::raw::{Element, MpiComm};
 use std::cell::OnceCell;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The process group of ranks that MPI joins.
 pub struct MpiGroup {
-    comm: Comm,
+    comm: MpiComm,
     /// For the calls of the thread beside.
-    beside: Comm,
-    side: OnceCell<Side>,
+    beside: MpiComm,
+    side: OnceCell<ProgressThread>,
 }
 
 impl MpiGroup {
     /// Two communicators of the same ranks: one for this thread, one for the thread beside.
-    pub(crate) fn new(comm: Comm, beside: Comm) -> Self {
+    pub(crate) fn new(comm: MpiComm, beside: MpiComm) -> Self {
         Self { comm, beside: beside.unannounced(), side: OnceCell::new() }
     }
 
-    fn asked(&self, operation: &'static str) -> Asked {
-        Asked { rank: self.comm.world_rank, operation }
+    fn asked(&self, operation: &'static str) -> CallSite {
+        CallSite { rank: self.comm.world_rank, operation }
     }
 
     fn reducible(&self, tensor: &Tensor) -> Result<Element, CollectiveError> {
@@ -51,12 +51,12 @@ impl MpiGroup {
     }
 
     /// The thread beside, which is started when it is first needed.
-    fn side(&self, operation: &'static str) -> Result<&Side, CollectiveError> {
+    fn side(&self, operation: &'static str) -> Result<&ProgressThread, CollectiveError> {
         if let Some(side) = self.side.get() {
             return Ok(side);
         }
         let rank = self.comm.world_rank;
-        let started = Side::start(rank, self.comm.activity().clone());
+        let started = ProgressThread::start(rank, self.comm.activity().clone());
         let side = started.map_err(|_| CollectiveError::Thread { rank, operation })?;
         Ok(self.side.get_or_init(|| side))
     }
@@ -73,7 +73,12 @@ fn on_host<T>(tensor: &mut Tensor, work: impl FnOnce(&mut Tensor) -> T) -> T {
     result
 }
 
-fn reduce(comm: &Comm, tensor: &mut Tensor, element: Element, op: ReduceOp) -> Result<(), CollectiveError> {
+fn reduce(
+    comm: &MpiComm,
+    tensor: &mut Tensor,
+    element: Element,
+    op: ReduceOp,
+) -> Result<(), CollectiveError> {
     if element == Element::BF16 {
         // Accumulated in float, rounded once.
         let mut wide = tensor.to_kind(Kind::Float);
@@ -88,7 +93,12 @@ fn reduce(comm: &Comm, tensor: &mut Tensor, element: Element, op: ReduceOp) -> R
 }
 
 /// `output` holds as many elements as all ranks' inputs together.
-fn gather(comm: &Comm, input: &Tensor, output: &mut Tensor, element: Element) -> Result<(), CollectiveError> {
+fn gather(
+    comm: &MpiComm,
+    input: &Tensor,
+    output: &mut Tensor,
+    element: Element,
+) -> Result<(), CollectiveError> {
     let source = input.to_device(Device::Cpu);
     on_host(output, |host| {
         // SAFETY: contiguous host tensors; the caller checked that `host` holds size x numel elements.

@@ -9,22 +9,22 @@ use crate::error::CollectiveError;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-type Work = Box<dyn FnOnce() -> Result<(), CollectiveError> + Send>;
+type ProgressWork = Box<dyn FnOnce() -> Result<(), CollectiveError> + Send>;
 
-struct Job {
-    work: Work,
+struct ProgressJob {
+    work: ProgressWork,
     done: Sender<Result<(), CollectiveError>>,
 }
 
 /// The thread, as long as this lives.
-pub(super) struct Side {
-    jobs: Option<Sender<Job>>,
+pub(super) struct ProgressThread {
+    jobs: Option<Sender<ProgressJob>>,
     thread: Option<JoinHandle<()>>,
     rank: usize,
     activity: Activity,
 }
 
-impl Side {
+impl ProgressThread {
     /// Starts the thread; waiting is told to `activity`.
     pub(super) fn start(rank: usize, activity: Activity) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
@@ -33,11 +33,11 @@ impl Side {
     }
 
     /// Queues `work`; `operation` is what the main thread does while it waits for it.
-    pub(super) fn submit(&self, operation: &'static str, work: Work) -> Pending {
+    pub(super) fn submit(&self, operation: &'static str, work: ProgressWork) -> Pending {
         let (done, result) = channel();
         let rank = self.rank;
         let gone = move || CollectiveError::Thread { rank, operation };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { work, done }).is_ok());
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(ProgressJob { work, done }).is_ok());
         let activity = self.activity.clone();
         Pending::new(move || {
             let _entered = activity.enter_collective(operation);
@@ -46,14 +46,14 @@ impl Side {
     }
 }
 
-fn run(queue: &Receiver<Job>) {
-    while let Ok(Job { work, done }) = queue.recv() {
+fn run(queue: &Receiver<ProgressJob>) {
+    while let Ok(ProgressJob { work, done }) = queue.recv() {
         // Nobody may be waiting any more, where the run has failed.
         let _ = done.send(work());
     }
 }
 
-impl Drop for Side {
+impl Drop for ProgressThread {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {

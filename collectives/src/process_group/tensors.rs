@@ -6,13 +6,13 @@ use tch::{Kind, Tensor};
 
 /// Who asks, for messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct CallSite {
     /// This process's number among all.
     pub(super) rank: usize,
     pub(super) operation: &'static str,
 }
 
-impl Asked {
+impl CallSite {
     pub(super) fn refuse(self, expected: impl Into<String>, found: String) -> CollectiveError {
         let (rank, operation) = (self.rank, self.operation);
         CollectiveError::Tensor { rank, operation, expected: expected.into(), found }

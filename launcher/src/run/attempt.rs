@@ -1,14 +1,14 @@
 //! One start of the ranks: from the command to the last process.
 
-use super::command::Start;
+use super::command::RankCommand;
 use super::first_failure::{FailedRank, Scanner};
-use super::processes::Stopped;
-use super::report::Report;
-use super::signals::Wishes;
-use super::stopped::Watch;
-use super::{RunError, processes, signals};
+use super::processes::StoppedProcess;
+use super::report::EventLog;
+use super::signals::SignalCounts;
+use super::stopped::StoppedClock;
+use super::{StartError, processes, signals};
 use crate::protocol::{Outcome, Status, layout};
-use crate::terminal::{Reader, print_as_is, say};
+use crate::terminal::{OutputReader, print_as_is, say};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
@@ -31,7 +31,7 @@ const KILL_TAKES: Duration = Duration::from_secs(5);
 
 /// How a start of the ranks ended.
 #[derive(Debug)]
-pub struct End {
+pub struct AttemptEnd {
     /// What `status.json` says, or what the exit code hints at.
     pub outcome: Outcome,
     /// Exit code of `mpirun` or of the only rank; 128 and the signal for one that was killed.
@@ -46,7 +46,7 @@ pub struct End {
     pub ranks: bool,
 }
 
-impl End {
+impl AttemptEnd {
     /// Of a start that started no rank, and why.
     pub fn without_ranks(outcome: Outcome, run: Option<&Path>, message: Option<String>) -> Self {
         let step = run.map_or(0, |run| steps(run, Status::read(run).ok().as_ref()));
@@ -55,12 +55,12 @@ impl End {
 }
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
-pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End, RunError> {
+pub fn attempt(start: &RankCommand, run: Option<&Path>, report: EventLog) -> Result<AttemptEnd, StartError> {
     let before = run.and_then(|run| Status::read(run).ok());
-    let mut ranks = Ranks::spawn(start, report.json)?;
-    let (status, stopped) = match ranks.wait(report).map_err(RunError::Watch)? {
-        Finish::Ended(status) => (status, None),
-        Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
+    let mut ranks = RankProcesses::spawn(start, report.json)?;
+    let (status, stopped) = match ranks.wait(report).map_err(StartError::Watch)? {
+        WaitEnd::Ended(status) => (status, None),
+        WaitEnd::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     let heard = ranks.clear();
@@ -74,7 +74,7 @@ pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End,
     let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
     let message = stopped.map(|stopped| stopped.to_string());
     let message = message.or_else(|| after?.message);
-    Ok(End { outcome, code, step, rank, message, ranks: true })
+    Ok(AttemptEnd { outcome, code, step, rank, message, ranks: true })
 }
 
 /// A run that did not come to say how it ended: no exit code makes that a success.
@@ -90,11 +90,11 @@ fn steps(run: &Path, status: Option<&Status>) -> u64 {
 }
 
 /// How waiting for the ranks came to its end.
-enum Finish {
+enum WaitEnd {
     /// By theirs.
     Ended(ExitStatus),
     /// By this process, since a signal had stopped one for too long.
-    Stopped(Stopped),
+    Stopped(StoppedProcess),
 }
 
 /// The status of a process that ended with this code.
@@ -102,15 +102,15 @@ fn exited(code: u8) -> ExitStatus {
     ExitStatus::from_raw(i32::from(code) << 8)
 }
 
-struct Ranks {
+struct RankProcesses {
     child: Child,
     through_mpirun: bool,
     relay: Option<JoinHandle<Scanner>>,
     output: Option<JoinHandle<()>>,
 }
 
-impl Ranks {
-    fn spawn(start: &Start, json: bool) -> Result<Self, RunError> {
+impl RankProcesses {
+    fn spawn(start: &RankCommand, json: bool) -> Result<Self, StartError> {
         let mut command = start.command();
         let through_mpirun = start.through_mpirun();
         if json {
@@ -128,33 +128,33 @@ impl Ranks {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|source| {
             if through_mpirun {
-                RunError::NoMpirun { program, source }
+                StartError::NoMpirun { program, source }
             } else {
-                RunError::Trainer { program, source }
+                StartError::Trainer { program, source }
             }
         })?;
         let (relay, output) = (child.stderr.take().map(relay), child.stdout.take().map(pass_on));
         Ok(Self { child, through_mpirun, relay, output })
     }
 
-    fn wait(&mut self, report: Report) -> io::Result<Finish> {
+    fn wait(&mut self, report: EventLog) -> io::Result<WaitEnd> {
         // A wish that came before the ranks were started is one of theirs.
-        let mut seen = Wishes::default();
+        let mut seen = SignalCounts::default();
         let mut deadline = None;
         let mut asked: Option<Instant> = None;
-        let mut watch = Watch::new();
+        let mut watch = StoppedClock::new();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(Finish::Ended(status));
+                return Ok(WaitEnd::Ended(status));
             }
             if let Some(stopped) = watch.look() {
                 processes::end_all_below(KILL_TAKES);
-                return Ok(Finish::Stopped(stopped));
+                return Ok(WaitEnd::Stopped(stopped));
             }
             let wishes = signals::wishes();
             if wishes.interrupts > 1 || deadline.is_some_and(|at| Instant::now() > at) {
                 processes::end_all_below(KILL_TAKES);
-                return Ok(Finish::Ended(exited(Outcome::INTERRUPTED)));
+                return Ok(WaitEnd::Ended(exited(Outcome::INTERRUPTED)));
             }
             if wishes.interrupts > seen.interrupts {
                 self.interrupt();
@@ -165,7 +165,7 @@ impl Ranks {
                 self.tell(Signal::SIGUSR2);
                 asked = Some(Instant::now());
             }
-            if seen == Wishes::default() && wishes != seen {
+            if seen == SignalCounts::default() && wishes != seen {
                 report.asked(signals::last(), wishes.interrupts > 0);
             }
             seen = wishes;
@@ -233,7 +233,7 @@ fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
                 continue;
             }
             let printed = print_as_is(&bytes[..count]);
-            is_read = matches!(printed, Ok(Reader::There));
+            is_read = matches!(printed, Ok(OutputReader::There));
             if let Err(error) = printed {
                 say(format_args!("lift: {error}; what the ranks print from here on is lost"));
             }

@@ -26,7 +26,7 @@ const CARRIED: [&str; 8] = [
 
 /// What a rank is bound to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Bind {
+pub enum CpuBinding {
     /// Nothing: the trainer divides the cores of a host over its ranks
     #[default]
     None,
@@ -38,7 +38,7 @@ pub enum Bind {
 
 /// What to start, and how; one such value for all starts of a run.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct RankCommand {
     /// The trainer.
     pub trainer: PathBuf,
     /// What it is told.
@@ -48,7 +48,7 @@ pub struct Start {
     /// Where; empty means here.
     pub hosts: Vec<Host>,
     /// What each is bound to.
-    pub bind: Bind,
+    pub bind: CpuBinding,
     /// Threads of each rank.
     pub threads: Option<u32>,
     /// Devices that every rank sees; it takes the one of its number on the host.
@@ -59,7 +59,7 @@ pub struct Start {
     pub restarts: u32,
 }
 
-impl Start {
+impl RankCommand {
     /// Whether `mpirun` is needed.
     pub fn through_mpirun(&self) -> bool {
         self.ranks > 1 || !self.hosts.is_empty() || self.streams.is_some()
@@ -129,12 +129,12 @@ impl Start {
     /// A binding asked for goes through the environment: there the trainer sees that it is one, and leaves it alone.
     fn bind_to(&self, command: &mut Command) {
         let (four, five) = match self.bind {
-            Bind::None => {
+            CpuBinding::None => {
                 command.args(["--bind-to", "none"]);
                 return;
             }
-            Bind::Core => ("core", "core"),
-            Bind::Socket => ("socket", "package"),
+            CpuBinding::Core => ("core", "core"),
+            CpuBinding::Socket => ("socket", "package"),
         };
         command.env("OMPI_MCA_hwloc_base_binding_policy", four);
         command.env("PRTE_MCA_hwloc_default_binding_policy", five);
@@ -174,13 +174,13 @@ fn mpirun() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn start() -> Start {
-        Start {
+    fn start() -> RankCommand {
+        RankCommand {
             trainer: "/bin/lift-trainer".into(),
             arguments: TrainerArguments::new(vec!["train".into()]),
             ranks: 1,
             hosts: Vec::new(),
-            bind: Bind::None,
+            bind: CpuBinding::None,
             threads: None,
             gpus: None,
             streams: None,
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn ranks_here_may_be_more_than_cores() {
-        let command = Start { ranks: 4, threads: Some(3), restarts: 2, ..start() }.command();
+        let command = RankCommand { ranks: 4, threads: Some(3), restarts: 2, ..start() }.command();
         assert_eq!(words(&command), "-n 4 --bind-to none /bin/lift-trainer train");
         assert_eq!(variable(&command, "OMPI_MCA_rmaps_base_oversubscribe").as_deref(), Some("true"));
         assert_eq!(variable(&command, "OMP_NUM_THREADS").as_deref(), Some("3"));
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn other_hosts_are_given_our_variables() {
         let hosts = hosts::parse_list("a:4,b:2").unwrap();
-        let command = Start { ranks: 6, hosts, gpus: Some("0,1".into()), ..start() }.command();
+        let command = RankCommand { ranks: 6, hosts, gpus: Some("0,1".into()), ..start() }.command();
         let line = words(&command);
         assert!(line.starts_with("-n 6 --host a:4,b:2 --bind-to none -x "), "{line}");
         for name in ["CUDA_VISIBLE_DEVICES", "LIFT_LAUNCHER_PID", "LIFT_RESTART_COUNT"] {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_binding_is_told_to_both_open_mpis() {
-        let command = Start { ranks: 2, bind: Bind::Socket, ..start() }.command();
+        let command = RankCommand { ranks: 2, bind: CpuBinding::Socket, ..start() }.command();
         assert_eq!(words(&command), "-n 2 /bin/lift-trainer train");
         assert_eq!(variable(&command, "OMPI_MCA_hwloc_base_binding_policy").as_deref(), Some("socket"));
         assert_eq!(variable(&command, "PRTE_MCA_hwloc_default_binding_policy").as_deref(), Some("package"));

@@ -1,6 +1,6 @@
 //! Which rank failed first, from what `mpirun` and the ranks say.
 
-use super::processes::Stopped;
+use super::processes::StoppedProcess;
 use serde::Serialize;
 
 /// Longest line that is looked at; a longer one is no message of ours.
@@ -17,7 +17,7 @@ pub struct FailedRank {
 
 impl FailedRank {
     /// One that a signal has stopped; none if that is no rank.
-    pub fn stopped(stopped: &Stopped) -> Option<Self> {
+    pub fn stopped(stopped: &StoppedProcess) -> Option<Self> {
         Some(Self { rank: stopped.rank?, how: Some(stopped.to_string()) })
     }
 }

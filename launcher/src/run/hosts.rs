@@ -69,8 +69,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Host>, HostsError> {
         let (found, place) = (entry.to_owned(), "--hosts".to_owned());
         let (name, slots) = entry.rsplit_once(':').unwrap_or((entry, "1"));
         host(name, slots).map_err(|wrong| match wrong {
-            Wrong::Form => HostsError::Entry { found, place },
-            Wrong::TooMany => HostsError::TooMany { found, place },
+            HostProblem::Form => HostsError::Entry { found, place },
+            HostProblem::TooMany => HostsError::TooMany { found, place },
         })
     };
     let hosts = text.split(',').filter(|entry| !entry.trim().is_empty()).map(|entry| one(entry.trim()));
@@ -87,8 +87,8 @@ pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
         if !line.is_empty() {
             let (found, number, path) = (line.to_owned(), number + 1, path.to_owned());
             hosts.push(file_line(line).map_err(|wrong| match wrong {
-                Wrong::Form => HostsError::Line { found, line: number, path },
-                Wrong::TooMany => {
+                HostProblem::Form => HostsError::Line { found, line: number, path },
+                HostProblem::TooMany => {
                     let place = format!("line {number} of `{}`", path.display());
                     HostsError::TooMany { found, place }
                 }
@@ -99,39 +99,39 @@ pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
 }
 
 /// What is wrong with a host.
-enum Wrong {
+enum HostProblem {
     /// It is none.
     Form,
     /// The number of its ranks.
     TooMany,
 }
 
-fn file_line(line: &str) -> Result<Host, Wrong> {
+fn file_line(line: &str) -> Result<Host, HostProblem> {
     let mut words = line.split_whitespace();
-    let name = words.next().ok_or(Wrong::Form)?;
+    let name = words.next().ok_or(HostProblem::Form)?;
     let Some(word) = words.next() else {
         let (name, slots) = name.rsplit_once(':').unwrap_or((name, "1"));
         return host(name, slots);
     };
-    let slots = word.strip_prefix("slots=").ok_or(Wrong::Form)?;
+    let slots = word.strip_prefix("slots=").ok_or(HostProblem::Form)?;
     // `max_slots` is all that mpirun knows beyond this; it says nothing here.
     if words.all(|word| word.starts_with("max_slots=") || word.starts_with("max-slots=")) {
         host(name, slots)
     } else {
-        Err(Wrong::Form)
+        Err(HostProblem::Form)
     }
 }
 
-fn host(name: &str, slots: &str) -> Result<Host, Wrong> {
+fn host(name: &str, slots: &str) -> Result<Host, HostProblem> {
     let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     let digits = !slots.is_empty() && slots.bytes().all(|byte| byte.is_ascii_digit());
     if !letters || !digits || name.is_empty() || name.starts_with('-') {
-        return Err(Wrong::Form);
+        return Err(HostProblem::Form);
     }
     // Digits that are no number are too many of them.
     match slots.parse().unwrap_or(usize::MAX) {
-        0 => Err(Wrong::Form),
-        slots if slots > RANKS_OF_HOST as usize => Err(Wrong::TooMany),
+        0 => Err(HostProblem::Form),
+        slots if slots > RANKS_OF_HOST as usize => Err(HostProblem::TooMany),
         slots => Ok(Host { name: name.to_owned(), slots }),
     }
 }

@@ -11,22 +11,22 @@ mod restart;
 mod signals;
 mod stopped;
 
-pub use command::Bind;
-pub use plan::{Options, Plan, trainer};
+pub use command::CpuBinding;
+pub use plan::{LaunchPlan, RunOptions, trainer};
 
 use crate::protocol::{Outcome, Status};
-use attempt::{End, attempt};
+use attempt::{AttemptEnd, attempt};
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
-use report::Report;
-use restart::{Next, Restarts, Why};
+use report::EventLog;
+use restart::{NoRestart, RestartBudget, RestartDecision};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Why ranks could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum StartError {
     /// There is no trainer.
     #[error("{} does not exist; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
     NoTrainer(PathBuf),
@@ -66,12 +66,12 @@ pub enum RunError {
 }
 
 /// Runs to the end, restarts included.
-pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
-    signals::record().map_err(|errno| RunError::Watch(errno.into()))?;
+pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
+    signals::record().map_err(|errno| StartError::Watch(errno.into()))?;
     // What loses its parent comes to this process, and can be ended by it.
-    set_child_subreaper(true).map_err(|errno| RunError::Watch(errno.into()))?;
-    let report = Report { json: plan.json, trains: plan.trains };
-    let mut restarts = Restarts::new(plan.restarts, plan.pause);
+    set_child_subreaper(true).map_err(|errno| StartError::Watch(errno.into()))?;
+    let report = EventLog { json: plan.json, trains: plan.trains };
+    let mut restarts = RestartBudget::new(plan.restarts, plan.pause);
     loop {
         let end = start(plan, report, restarts.made())?;
         let asked = asked();
@@ -80,21 +80,21 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
             leave_word(run, outcome);
         }
         let next = if asked.is_some() {
-            Next::Stop(Why::Ended)
+            RestartDecision::Stop(NoRestart::Ended)
         } else if end.ranks {
             restarts.after(outcome, end.step)
         } else {
             restarts.without_ranks()
         };
         match next {
-            Next::Stop(why) => {
+            RestartDecision::Stop(why) => {
                 report.finish(outcome, end.step, restarts.made(), why);
                 return Ok(outcome);
             }
-            Next::Restart(pause) => {
+            RestartDecision::Restart(pause) => {
                 report.restart(restarts.made(), plan.restarts, pause, end.step);
                 if let Some(outcome) = rest(pause) {
-                    report.finish(outcome, end.step, restarts.made() - 1, Why::Ended);
+                    report.finish(outcome, end.step, restarts.made() - 1, NoRestart::Ended);
                     return Ok(outcome);
                 }
             }
@@ -143,23 +143,23 @@ fn rest(pause: Duration) -> Option<Outcome> {
     asked()
 }
 
-fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
+fn start(plan: &LaunchPlan, report: EventLog, restarts: u32) -> Result<AttemptEnd, StartError> {
     let run = plan.run.as_deref();
     let chosen = choose_hosts(plan, report);
     // Hosts take their time to answer.
     if let Some(asked) = asked() {
-        return Ok(End::without_ranks(asked, run, None));
+        return Ok(AttemptEnd::without_ranks(asked, run, None));
     }
     let Some((hosts, ranks)) = chosen else {
         let message = Some("too few hosts answer".to_owned());
-        let end = End::without_ranks(Outcome::Failed, run, message);
+        let end = AttemptEnd::without_ranks(Outcome::Failed, run, message);
         report.end(&end, None, None);
         return Ok(end);
     };
     let start = plan.start(hosts, ranks, restarts);
     if let Some(folder) = &start.streams {
         std::fs::create_dir_all(folder)
-            .map_err(|source| RunError::Folder { path: folder.clone(), source })?;
+            .map_err(|source| StartError::Folder { path: folder.clone(), source })?;
     }
     report.start(ranks, restarts, run);
     let end = attempt(&start, run, report)?;
@@ -168,7 +168,7 @@ fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
 }
 
 /// The hosts of this start, and the ranks on them; none where fewer ranks are left than the person wants.
-fn choose_hosts(plan: &Plan, report: Report) -> Option<(Vec<Host>, usize)> {
+fn choose_hosts(plan: &LaunchPlan, report: EventLog) -> Option<(Vec<Host>, usize)> {
     let Some(least) = plan.elastic else { return Some((plan.hosts.clone(), plan.ranks)) };
     let (here, gone) = hosts::present(&plan.hosts);
     let ranks = hosts::slots(&here).min(plan.ranks);

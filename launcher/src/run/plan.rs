@@ -1,7 +1,7 @@
 //! From the options of `lift run` to what is started; what does not fit is refused here.
 
-use super::RunError;
-use super::command::{Bind, Start};
+use super::StartError;
+use super::command::{CpuBinding, RankCommand};
 use super::hosts::{self, Host};
 use crate::arguments::TrainerArguments;
 use crate::limits;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What a person may say to `lift run`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+pub struct RunOptions {
     /// Number of ranks: one per GPU, or per share of the cores [default: 1, or as many as the hosts take]
     #[arg(short = 'n', long = "ranks", value_parser = up_to(1, limits::RANKS))]
     pub ranks: Option<u32>,
@@ -24,7 +24,7 @@ pub struct Options {
     pub hostfile: Option<PathBuf>,
     /// What to bind each rank to; without, the trainer divides the cores of a host over its ranks
     #[arg(long, value_enum, default_value_t)]
-    pub bind: Bind,
+    pub bind: CpuBinding,
     /// Threads of each rank: sets `OMP_NUM_THREADS` and train.threads
     #[arg(long, value_parser = up_to(1, limits::THREADS))]
     pub threads: Option<u32>,
@@ -70,7 +70,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// What `lift run` will do.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct LaunchPlan {
     pub(super) ranks: usize,
     pub(super) hosts: Vec<Host>,
     pub(super) run: Option<PathBuf>,
@@ -80,12 +80,12 @@ pub struct Plan {
     pub(super) json: bool,
     /// Whether the ranks train, so that there is something to resume.
     pub(super) trains: bool,
-    start: Start,
+    start: RankCommand,
 }
 
-impl Plan {
+impl LaunchPlan {
     /// Checks the options and finds the trainer.
-    pub fn new(options: Options) -> Result<Self, RunError> {
+    pub fn new(options: RunOptions) -> Result<Self, StartError> {
         let hosts = match (&options.hosts, &options.hostfile) {
             (Some(list), _) => hosts::parse_list(list)?,
             (None, Some(path)) => hosts::read_file(path)?,
@@ -98,7 +98,7 @@ impl Plan {
         let arguments = arguments(&options)?;
         let trains = arguments.train();
         let run = arguments.output().filter(|_| trains);
-        let start = Start {
+        let start = RankCommand {
             trainer: trainer()?,
             arguments,
             ranks,
@@ -115,19 +115,19 @@ impl Plan {
     }
 
     /// The start number `restarts`, counted from 0. Each has a folder of its own for the ranks' streams.
-    pub(super) fn start(&self, hosts: Vec<Host>, ranks: usize, restarts: u32) -> Start {
+    pub(super) fn start(&self, hosts: Vec<Host>, ranks: usize, restarts: u32) -> RankCommand {
         let arguments =
             if restarts > 0 { self.start.arguments.resumed() } else { self.start.arguments.clone() };
         let streams = self.start.streams.as_ref().map(|folder| folder.join(format!("start-{restarts}")));
-        Start { arguments, ranks, hosts, streams, restarts, ..self.start.clone() }
+        RankCommand { arguments, ranks, hosts, streams, restarts, ..self.start.clone() }
     }
 }
 
-fn refuse<T>(sentence: impl Into<String>) -> Result<T, RunError> {
-    Err(RunError::Options(sentence.into()))
+fn refuse<T>(sentence: impl Into<String>) -> Result<T, StartError> {
+    Err(StartError::Options(sentence.into()))
 }
 
-fn count_ranks(options: &Options, hosts: &[Host]) -> Result<usize, RunError> {
+fn count_ranks(options: &RunOptions, hosts: &[Host]) -> Result<usize, StartError> {
     let slots = hosts::slots(hosts);
     match options.ranks.map(|ranks| ranks as usize) {
         None => Ok(slots.max(1)),
@@ -141,7 +141,7 @@ fn count_ranks(options: &Options, hosts: &[Host]) -> Result<usize, RunError> {
 
 /// Refuses more ranks than this machine can be meant to take, where they are certain to start here: without hosts,
 /// mpirun takes those of the scheduler's job.
-fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), RunError> {
+fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), StartError> {
     let in_job = ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"];
     let here = match hosts {
         [] if in_job.into_iter().any(|name| std::env::var_os(name).is_some()) => 0,
@@ -159,7 +159,7 @@ fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), RunError> {
     ))
 }
 
-fn check_elastic(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), RunError> {
+fn check_elastic(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(), StartError> {
     let Some(least) = options.elastic else { return Ok(()) };
     if hosts.len() < 2 {
         return refuse(
@@ -182,7 +182,7 @@ fn check_elastic(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), 
     Ok(())
 }
 
-fn check_gpus(options: &Options, hosts: &[Host], ranks: usize) -> Result<(), RunError> {
+fn check_gpus(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(), StartError> {
     let Some(gpus) = &options.gpus else { return Ok(()) };
     if options.gpus_per_rank == Some(0) {
         return refuse("--gpus has no effect with --gpus-per-rank 0; leave one of them out");
@@ -211,7 +211,7 @@ fn is_device(name: &str) -> bool {
     number || name.starts_with("GPU-") || name.starts_with("MIG-")
 }
 
-fn arguments(options: &Options) -> Result<TrainerArguments, RunError> {
+fn arguments(options: &RunOptions) -> Result<TrainerArguments, StartError> {
     let mut arguments = TrainerArguments::new(options.arguments.clone());
     if let Some(threads) = options.threads.filter(|_| !arguments.sets("train.threads")) {
         arguments = arguments.with("--set", format!("train.threads={threads}"));
@@ -244,13 +244,13 @@ fn new_run_folder() -> PathBuf {
 }
 
 /// The trainer to start: the one that the environment names, or the one beside this program.
-pub fn trainer() -> Result<PathBuf, RunError> {
+pub fn trainer() -> Result<PathBuf, StartError> {
     let named = std::env::var_os(environment::TRAINER).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = match named {
         Some(path) => path,
-        None => std::env::current_exe().map_err(RunError::Watch)?.with_file_name("lift-trainer"),
+        None => std::env::current_exe().map_err(StartError::Watch)?.with_file_name("lift-trainer"),
     };
-    if path.is_file() { Ok(absolute(&path)) } else { Err(RunError::NoTrainer(path)) }
+    if path.is_file() { Ok(absolute(&path)) } else { Err(StartError::NoTrainer(path)) }
 }
 
 fn absolute(path: &Path) -> PathBuf {

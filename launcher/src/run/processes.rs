@@ -12,11 +12,11 @@ struct Process {
     pid: Pid,
     parent: Pid,
     program: String,
-    state: State,
+    state: ProcessState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ProcessState {
     /// By a signal; a debugger stops processes in another way.
     Stopped,
     /// It has ended, and nobody has asked how.
@@ -26,7 +26,7 @@ enum State {
 
 /// A process that a signal has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stopped {
+pub struct StoppedProcess {
     /// Its number.
     pub pid: Pid,
     /// The rank it is, where its environment says so.
@@ -36,15 +36,15 @@ pub struct Stopped {
 }
 
 /// The processes below this one that a signal has stopped.
-pub fn stopped() -> Vec<Stopped> {
-    let stopped = below(getpid()).into_iter().filter(|process| process.state == State::Stopped);
-    stopped.map(|Process { pid, program, .. }| Stopped { pid, rank: rank_of(pid), program }).collect()
+pub fn stopped() -> Vec<StoppedProcess> {
+    let stopped = below(getpid()).into_iter().filter(|process| process.state == ProcessState::Stopped);
+    stopped.map(|Process { pid, program, .. }| StoppedProcess { pid, rank: rank_of(pid), program }).collect()
 }
 
 /// Ranks on this machine that `mpirun` started: its children that were given a rank.
 pub fn ranks_below(mpirun: Pid) -> Vec<Pid> {
     let children =
-        all().into_iter().filter(|process| process.parent == mpirun && process.state != State::Zombie);
+        all().into_iter().filter(|process| process.parent == mpirun && process.state != ProcessState::Zombie);
     children.map(|process| process.pid).filter(|pid| rank_of(*pid).is_some()).collect()
 }
 
@@ -82,7 +82,7 @@ fn below(top: Pid) -> Vec<Process> {
     while let Some(parent) = parents.pop() {
         let children = all.iter().filter(|process| process.parent == parent);
         parents.extend(children.clone().map(|process| process.pid));
-        found.extend(children.filter(|process| process.state != State::Zombie).cloned());
+        found.extend(children.filter(|process| process.state != ProcessState::Zombie).cloned());
     }
     found
 }
@@ -100,9 +100,9 @@ fn process(pid: i32) -> Option<Process> {
     let (program, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = match fields.next()? {
-        "T" => State::Stopped,
-        "Z" | "X" => State::Zombie,
-        _ => State::Other,
+        "T" => ProcessState::Stopped,
+        "Z" | "X" => ProcessState::Zombie,
+        _ => ProcessState::Other,
     };
     let parent = Pid::from_raw(fields.next()?.parse().ok()?);
     Some(Process { pid: Pid::from_raw(pid), parent, program: program.to_owned(), state })
@@ -164,7 +164,7 @@ mod tests {
         kill(pid, Signal::SIGSTOP).unwrap();
         let start = Instant::now();
         while found().is_none() && start.elapsed() < Duration::from_secs(5) {}
-        assert_eq!(found(), Some(Stopped { pid, rank: Some(3), program: "sleep".into() }));
+        assert_eq!(found(), Some(StoppedProcess { pid, rank: Some(3), program: "sleep".into() }));
         rank.kill().unwrap();
         rank.wait().unwrap();
     }

@@ -1,7 +1,7 @@
 //! What `lift run` says: sentences for a person, or a line of JSON for each event.
 
-use super::attempt::End;
-use super::restart::Why;
+use super::attempt::AttemptEnd;
+use super::restart::NoRestart;
 use crate::arguments::TrainerArguments;
 use crate::protocol::{Outcome, Timestamp};
 use crate::tail::{last_lines, logs_of_rank};
@@ -17,14 +17,14 @@ const LINES: usize = 15;
 
 /// Where events go.
 #[derive(Debug, Clone, Copy)]
-pub struct Report {
+pub struct EventLog {
     /// JSON on standard output, in place of sentences on standard error.
     pub json: bool,
     /// Whether the ranks train, so that there is something to resume.
     pub trains: bool,
 }
 
-impl Report {
+impl EventLog {
     /// Ranks are about to start.
     pub fn start(self, ranks: usize, restarts: u32, run: Option<&Path>) {
         self.event(&json!({"event": "start", "ranks": ranks, "restarts": restarts, "run": run}));
@@ -52,7 +52,7 @@ impl Report {
     }
 
     /// The ranks have ended.
-    pub fn end(self, end: &End, streams: Option<&Path>, run: Option<&Path>) {
+    pub fn end(self, end: &AttemptEnd, streams: Option<&Path>, run: Option<&Path>) {
         self.event(&json!({
             "event": "end", "outcome": end.outcome, "code": end.code, "step": end.step,
             "rank": end.rank.as_ref().map(|failed| failed.rank),
@@ -64,7 +64,7 @@ impl Report {
     }
 
     /// Which rank failed first, and the last that is known of it.
-    fn failed(self, end: &End, streams: Option<&Path>, run: Option<&Path>) {
+    fn failed(self, end: &AttemptEnd, streams: Option<&Path>, run: Option<&Path>) {
         let how = end.rank.as_ref().and_then(|failed| failed.how.clone());
         let how = how.or_else(|| end.message.clone()).unwrap_or_else(|| code_in_words(end.code));
         match &end.rank {
@@ -94,8 +94,8 @@ impl Report {
     }
 
     /// No other start follows. `restarts` have been made.
-    pub fn finish(self, outcome: Outcome, step: u64, restarts: u32, why: Why) {
-        let reason = (why != Why::Ended).then(|| why.to_string());
+    pub fn finish(self, outcome: Outcome, step: u64, restarts: u32, why: NoRestart) {
+        let reason = (why != NoRestart::Ended).then(|| why.to_string());
         self.event(&json!({
             "event": "finish", "outcome": outcome, "code": outcome.exit_code(), "step": step,
             "restarts": restarts, "reason": reason,

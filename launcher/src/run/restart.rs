@@ -11,7 +11,7 @@ const PATIENCE: u32 = 2;
 
 /// What is left of the restarts.
 #[derive(Debug, Clone)]
-pub struct Restarts {
+pub struct RestartBudget {
     limit: u32,
     first_pause: Duration,
     made: u32,
@@ -24,16 +24,16 @@ pub struct Restarts {
 
 /// What to do after an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RestartDecision {
     /// Start again after this time.
     Restart(Duration),
     /// Leave it.
-    Stop(Why),
+    Stop(NoRestart),
 }
 
 /// Why a run is not started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum NoRestart {
     /// It is done, or its input is wrong, or the person stopped it: nothing would change, or nobody wants it.
     Ended,
     /// No restart is left.
@@ -42,7 +42,7 @@ pub enum Why {
     NoGain(u64),
 }
 
-impl Restarts {
+impl RestartBudget {
     /// At most `limit`, the first after `pause`; the pause doubles as long as no step is gained.
     pub const fn new(limit: u32, pause: Duration) -> Self {
         Self { limit, first_pause: pause, made: 0, without_gain: 0, doublings: 0, best: None }
@@ -54,32 +54,32 @@ impl Restarts {
     }
 
     /// What to do after a start that ended like this, at this step of the whole run.
-    pub fn after(&mut self, outcome: Outcome, step: u64) -> Next {
+    pub fn after(&mut self, outcome: Outcome, step: u64) -> RestartDecision {
         self.count(step);
         if !matches!(outcome, Outcome::Failed | Outcome::Preempted) {
-            return Next::Stop(Why::Ended);
+            return RestartDecision::Stop(NoRestart::Ended);
         }
         if self.without_gain >= PATIENCE {
-            return Next::Stop(Why::NoGain(self.best.unwrap_or(0)));
+            return RestartDecision::Stop(NoRestart::NoGain(self.best.unwrap_or(0)));
         }
         self.restart()
     }
 
     /// What to do after a start that had too few hosts for its ranks. It says nothing about the run, so only the limit
     /// ends the waiting for hosts.
-    pub fn without_ranks(&mut self) -> Next {
+    pub fn without_ranks(&mut self) -> RestartDecision {
         let next = self.restart();
         self.doublings += 1;
         next
     }
 
-    fn restart(&mut self) -> Next {
+    fn restart(&mut self) -> RestartDecision {
         if self.made >= self.limit {
-            return Next::Stop(Why::Limit(self.limit));
+            return RestartDecision::Stop(NoRestart::Limit(self.limit));
         }
         self.made += 1;
         let pause = self.first_pause.saturating_mul(1 << self.doublings.min(16));
-        Next::Restart(pause.min(LONGEST_PAUSE.max(self.first_pause)))
+        RestartDecision::Restart(pause.min(LONGEST_PAUSE.max(self.first_pause)))
     }
 
     fn count(&mut self, step: u64) {
@@ -98,7 +98,7 @@ impl Restarts {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for NoRestart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended => f.write_str("ended"),
@@ -120,56 +120,66 @@ mod tests {
 
     #[test]
     fn two_restarts_in_a_row_without_a_step_are_enough() {
-        let mut restarts = Restarts::new(9, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 4), Next::Restart(SECOND));
-        assert_eq!(restarts.after(Outcome::Failed, 4), Next::Restart(SECOND * 2));
-        assert_eq!(restarts.after(Outcome::Failed, 3), Next::Stop(Why::NoGain(4)));
+        let mut restarts = RestartBudget::new(9, SECOND);
+        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND * 2));
+        assert_eq!(restarts.after(Outcome::Failed, 3), RestartDecision::Stop(NoRestart::NoGain(4)));
         assert_eq!(restarts.made(), 2);
     }
 
     #[test]
     fn a_step_gained_makes_patience_new() {
-        let mut restarts = Restarts::new(9, SECOND);
+        let mut restarts = RestartBudget::new(9, SECOND);
         for step in [0, 0, 7, 7, 8] {
-            assert!(matches!(restarts.after(Outcome::Preempted, step), Next::Restart(_)), "{step}");
+            assert!(
+                matches!(restarts.after(Outcome::Preempted, step), RestartDecision::Restart(_)),
+                "{step}"
+            );
         }
-        assert_eq!(restarts.after(Outcome::Done, 9), Next::Stop(Why::Ended));
+        assert_eq!(restarts.after(Outcome::Done, 9), RestartDecision::Stop(NoRestart::Ended));
     }
 
     #[test]
     fn hosts_are_waited_for_until_no_restart_is_left() {
-        let mut restarts = Restarts::new(6, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 4), Next::Restart(SECOND));
+        let mut restarts = RestartBudget::new(6, SECOND);
+        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND));
         for seconds in [1, 2, 4, 8, 16] {
-            assert_eq!(restarts.without_ranks(), Next::Restart(SECOND * seconds));
+            assert_eq!(restarts.without_ranks(), RestartDecision::Restart(SECOND * seconds));
         }
-        assert_eq!(restarts.without_ranks(), Next::Stop(Why::Limit(6)));
-        let mut restarts = Restarts::new(9, SECOND);
+        assert_eq!(restarts.without_ranks(), RestartDecision::Stop(NoRestart::Limit(6)));
+        let mut restarts = RestartBudget::new(9, SECOND);
         restarts.after(Outcome::Failed, 4);
         for _ in 0..3 {
             restarts.without_ranks();
         }
-        assert!(matches!(restarts.after(Outcome::Failed, 4), Next::Restart(_)), "one restart without gain");
+        assert!(
+            matches!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(_)),
+            "one restart without gain"
+        );
     }
 
     #[test]
     fn the_limit_holds_also_when_steps_are_gained() {
-        let mut restarts = Restarts::new(1, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 1), Next::Restart(SECOND));
-        assert_eq!(restarts.after(Outcome::Failed, 2), Next::Stop(Why::Limit(1)));
+        let mut restarts = RestartBudget::new(1, SECOND);
+        assert_eq!(restarts.after(Outcome::Failed, 1), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Stop(NoRestart::Limit(1)));
     }
 
     #[test]
     fn wrong_input_and_the_persons_wish_are_final() {
         for outcome in [Outcome::WrongInput, Outcome::Interrupted, Outcome::Done] {
-            assert_eq!(Restarts::new(9, SECOND).after(outcome, 0), Next::Stop(Why::Ended));
+            assert_eq!(
+                RestartBudget::new(9, SECOND).after(outcome, 0),
+                RestartDecision::Stop(NoRestart::Ended)
+            );
         }
     }
 
     #[test]
     fn pauses_grow_up_to_five_minutes() {
-        let mut restarts = Restarts { doublings: 1, best: Some(1), ..Restarts::new(9, SECOND * 200) };
-        assert_eq!(restarts.after(Outcome::Failed, 2), Next::Restart(SECOND * 200));
-        assert_eq!(restarts.after(Outcome::Failed, 2), Next::Restart(SECOND * 300));
+        let mut restarts =
+            RestartBudget { doublings: 1, best: Some(1), ..RestartBudget::new(9, SECOND * 200) };
+        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Restart(SECOND * 200));
+        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Restart(SECOND * 300));
     }
 }

@@ -11,7 +11,7 @@ static CONTINUATIONS: AtomicU32 = AtomicU32::new(0);
 
 /// How often each wish was uttered since [`record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wishes {
+pub struct SignalCounts {
     /// INT: the person wants it to end.
     pub interrupts: u32,
     /// TERM, HUP, USR1, USR2: something else wants it to save and end.
@@ -51,8 +51,11 @@ pub fn record() -> nix::Result<()> {
 }
 
 /// What was wished for so far.
-pub fn wishes() -> Wishes {
-    Wishes { interrupts: INTERRUPTS.load(Ordering::SeqCst), preemptions: PREEMPTIONS.load(Ordering::SeqCst) }
+pub fn wishes() -> SignalCounts {
+    SignalCounts {
+        interrupts: INTERRUPTS.load(Ordering::SeqCst),
+        preemptions: PREEMPTIONS.load(Ordering::SeqCst),
+    }
 }
 
 /// The signal that the last wish came by.

@@ -1,6 +1,6 @@
 //! Processes that a signal has stopped: nothing that waits for them would ever end.
 
-use super::processes::{self, Stopped};
+use super::processes::{self, StoppedProcess};
 use super::signals;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ const PATIENCE: u32 = 11;
 /// Counts how long processes have been stopped. Looks are counted, not seconds: a machine that slept, or a launcher that
 /// was stopped together with its ranks, has measured nothing.
 #[derive(Debug)]
-pub struct Watch {
+pub struct StoppedClock {
     looked: Instant,
     continued: u32,
     seen: HashMap<Pid, u32>,
 }
 
-impl Watch {
+impl StoppedClock {
     /// Begins now.
     pub fn new() -> Self {
         Self { looked: Instant::now(), continued: signals::continued(), seen: HashMap::new() }
@@ -29,7 +29,7 @@ impl Watch {
 
     /// Looks at all processes below this one if it is time to, and gives what has been stopped for too long; a rank
     /// before another process, since that is what a person knows.
-    pub fn look(&mut self) -> Option<Stopped> {
+    pub fn look(&mut self) -> Option<StoppedProcess> {
         if self.looked.elapsed() < LOOK {
             return None;
         }
@@ -37,7 +37,7 @@ impl Watch {
         self.count(processes::stopped(), signals::continued())
     }
 
-    fn count(&mut self, stopped: Vec<Stopped>, continued: u32) -> Option<Stopped> {
+    fn count(&mut self, stopped: Vec<StoppedProcess>, continued: u32) -> Option<StoppedProcess> {
         if continued != self.continued {
             // The person stopped the whole job, and now goes on with it, one process after the other.
             self.continued = continued;
@@ -45,14 +45,14 @@ impl Watch {
         }
         let seen = |pid| self.seen.get(&pid).copied().unwrap_or(0) + 1;
         self.seen = stopped.iter().map(|process| (process.pid, seen(process.pid))).collect();
-        let mut long: Vec<Stopped> =
+        let mut long: Vec<StoppedProcess> =
             stopped.into_iter().filter(|process| self.seen[&process.pid] >= PATIENCE).collect();
         long.sort_by_key(|process| (process.rank.is_none(), process.rank));
         long.into_iter().next()
     }
 }
 
-impl fmt::Display for Stopped {
+impl fmt::Display for StoppedProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, program, .. } = self;
         write!(f, "a signal stopped {program} (process {pid}), and it did not go on within 10 s")
@@ -63,16 +63,21 @@ impl fmt::Display for Stopped {
 mod tests {
     use super::*;
 
-    fn stopped(pid: i32, rank: Option<usize>) -> Stopped {
-        Stopped { pid: Pid::from_raw(pid), rank, program: "program".into() }
+    fn stopped(pid: i32, rank: Option<usize>) -> StoppedProcess {
+        StoppedProcess { pid: Pid::from_raw(pid), rank, program: "program".into() }
     }
 
-    fn after(looks: u32, watch: &mut Watch, what: &[Stopped], continued: u32) -> Option<Stopped> {
+    fn after(
+        looks: u32,
+        watch: &mut StoppedClock,
+        what: &[StoppedProcess],
+        continued: u32,
+    ) -> Option<StoppedProcess> {
         (0..looks).find_map(|_| watch.count(what.to_vec(), continued))
     }
 
-    fn watch() -> Watch {
-        Watch { continued: 0, ..Watch::new() }
+    fn watch() -> StoppedClock {
+        StoppedClock { continued: 0, ..StoppedClock::new() }
     }
 
     #[test]

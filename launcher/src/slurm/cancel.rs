@@ -2,7 +2,7 @@
 
 use super::controller::{ask, running_tasks, state};
 use super::record::find;
-use super::{Record, SlurmError};
+use super::{JobRecord, SlurmError};
 use crate::protocol::{Status, layout};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError>
     Ok(format!("job {job} cancelled {how}"))
 }
 
-fn how(record: &Record, before: &str, saved: bool) -> String {
+fn how(record: &JobRecord, before: &str, saved: bool) -> String {
     let step = Status::read(&record.run).map_or(0, |status| status.step);
     if saved {
         format!("after saving at step {step}")
@@ -53,14 +53,14 @@ fn how(record: &Record, before: &str, saved: bool) -> String {
 }
 
 /// A job, or a task of an array, whose ranks were asked to save.
-struct Asked {
+struct SaveRequest {
     job: String,
-    record: Record,
+    record: JobRecord,
     /// What its run said before: it may be the end of an earlier start.
     before: Option<Status>,
 }
 
-impl Asked {
+impl SaveRequest {
     fn has_saved(&self) -> bool {
         let now = Status::read(&self.record.run).ok();
         now != self.before && now.is_some_and(|status| status.phase.is_final())
@@ -68,40 +68,40 @@ impl Asked {
 }
 
 /// Asks the ranks of a job, or those of all running tasks of an array, to save, and waits for them.
-fn save(record: &Record, grace: Duration) -> Result<Vec<Asked>, SlurmError> {
+fn save(record: &JobRecord, grace: Duration) -> Result<Vec<SaveRequest>, SlurmError> {
     if record.is_array() {
         // A task that waits would begin when another one ends. None may be waiting.
         let _ = ask("scancel", &["--state=PENDING", &record.job], None);
     }
     let asked = ask_to_save(record)?;
     let start = Instant::now();
-    let mut waiting: Vec<&Asked> = asked.iter().collect();
+    let mut waiting: Vec<&SaveRequest> = asked.iter().collect();
     for look in 1_u32.. {
         if waiting.is_empty() || start.elapsed() >= grace {
             break;
         }
         std::thread::sleep(LOOK);
-        let runs = |one: &Asked| look % LOOKS != 0 || state(&one.job).state == "RUNNING";
+        let runs = |one: &SaveRequest| look % LOOKS != 0 || state(&one.job).state == "RUNNING";
         waiting.retain(|one| !one.has_saved() && runs(one));
     }
     Ok(asked)
 }
 
-fn ask_to_save(record: &Record) -> Result<Vec<Asked>, SlurmError> {
+fn ask_to_save(record: &JobRecord) -> Result<Vec<SaveRequest>, SlurmError> {
     let mut asked = Vec::new();
     for record in running(record)? {
         let (job, before) = (record.job.clone(), Status::read(&record.run).ok());
         mark(&record.run)?;
         // One that has ended by now needs no wish.
         if ask("scancel", &["--signal=USR2", &job], None).is_ok() {
-            asked.push(Asked { job, record, before });
+            asked.push(SaveRequest { job, record, before });
         }
     }
     Ok(asked)
 }
 
 /// The job itself, or the tasks of an array that run.
-fn running(record: &Record) -> Result<Vec<Record>, SlurmError> {
+fn running(record: &JobRecord) -> Result<Vec<JobRecord>, SlurmError> {
     if !record.is_array() {
         return Ok(vec![record.clone()]);
     }

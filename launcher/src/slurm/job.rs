@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 /// Options of `lift render` and `lift submit`.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Job {
+pub struct JobOptions {
     /// Nodes
     #[arg(long, default_value_t = 1)]
     pub nodes: u32,
@@ -57,7 +57,7 @@ pub struct Job {
     pub arguments: Vec<OsString>,
 }
 
-impl Job {
+impl JobOptions {
     /// Refuses what Slurm would misunderstand, or refuse with less to go by.
     pub fn check(&self) -> Result<(), SlurmError> {
         for (option, number, least, most) in [
@@ -217,8 +217,8 @@ fn is_array(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn job() -> Job {
-        Job { nodes: 1, job_name: "lift".into(), ..Job::default() }
+    fn job() -> JobOptions {
+        JobOptions { nodes: 1, job_name: "lift".into(), ..JobOptions::default() }
     }
 
     #[test]
@@ -256,75 +256,75 @@ mod tests {
     #[test]
     fn nonsense_is_refused_in_words() {
         for (job, sentence) in [
-            (Job { nodes: 0, ..job() }, "--nodes 0 asks for nothing; expected 1 or more"),
+            (JobOptions { nodes: 0, ..job() }, "--nodes 0 asks for nothing; expected 1 or more"),
             (
-                Job { ranks_per_node: Some(0), ..job() },
+                JobOptions { ranks_per_node: Some(0), ..job() },
                 "--ranks-per-node 0 asks for nothing; expected 1 or more",
             ),
             (
-                Job { gpus_per_node: 4, ranks_per_node: Some(8), ..job() },
+                JobOptions { gpus_per_node: 4, ranks_per_node: Some(8), ..job() },
                 "--ranks-per-node 8 with --gpus-per-node 4: each rank needs a GPU of its own",
             ),
             (
-                Job { time: Some("8h".into()), ..job() },
+                JobOptions { time: Some("8h".into()), ..job() },
                 "--time `8h` is no time of Slurm, or above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
             ),
             (
-                Job { mem: Some("64 GB".into()), ..job() },
+                JobOptions { mem: Some("64 GB".into()), ..job() },
                 "--mem `64 GB` is no amount of memory that a node has; expected e.g. 64G",
             ),
             (
-                Job { mem: Some("99999999999T".into()), ..job() },
+                JobOptions { mem: Some("99999999999T".into()), ..job() },
                 "--mem `99999999999T` is no amount of memory that a node has; expected e.g. 64G",
             ),
             (
-                Job { nodes: u32::MAX, ..job() },
+                JobOptions { nodes: u32::MAX, ..job() },
                 "--nodes 4294967295 cannot be meant; expected from 1 to 100000",
             ),
             (
-                Job { gpus_per_node: 999_999, ..job() },
+                JobOptions { gpus_per_node: 999_999, ..job() },
                 "--gpus-per-node 999999 cannot be meant; expected from 0 to 1024",
             ),
             (
-                Job { ranks_per_node: Some(999_999), ..job() },
+                JobOptions { ranks_per_node: Some(999_999), ..job() },
                 "--ranks-per-node 999999 cannot be meant; expected from 1 to 1024",
             ),
             (
-                Job { restarts: u32::MAX, ..job() },
+                JobOptions { restarts: u32::MAX, ..job() },
                 "--restarts 4294967295 cannot be meant; expected from 0 to 1000000",
             ),
             (
-                Job { array: Some("1..4".into()), ..job() },
+                JobOptions { array: Some("1..4".into()), ..job() },
                 "--array `1..4` is no list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2",
             ),
             (
-                Job { partition: Some("a b".into()), ..job() },
+                JobOptions { partition: Some("a b".into()), ..job() },
                 "--partition `a b` is no name; expected one word",
             ),
             (
-                Job { job_name: "seed#3".into(), ..job() },
+                JobOptions { job_name: "seed#3".into(), ..job() },
                 "--job-name `seed#3`: sbatch misreads # in a name; leave it out",
             ),
             (
-                Job { job_name: "it's".into(), ..job() },
+                JobOptions { job_name: "it's".into(), ..job() },
                 "--job-name `it's`: sbatch misreads ' in a name; leave it out",
             ),
             (
-                Job { job_name: r"a\b".into(), ..job() },
+                JobOptions { job_name: r"a\b".into(), ..job() },
                 r"--job-name `a\b`: sbatch misreads \ in a name; leave it out",
             ),
             (
-                Job { account: Some("a\"b".into()), ..job() },
+                JobOptions { account: Some("a\"b".into()), ..job() },
                 "--account `a\"b`: sbatch misreads \" in a name; leave it out",
             ),
             (
-                Job { sbatch: vec!["exclusive".into()], ..job() },
+                JobOptions { sbatch: vec!["exclusive".into()], ..job() },
                 "--sbatch `exclusive` is no option of sbatch; expected e.g. --sbatch=--exclusive",
             ),
         ] {
             assert_eq!(job.check().unwrap_err().to_string(), sentence);
         }
-        let fine = Job {
+        let fine = JobOptions {
             array: Some("0-8:2,11%3".into()),
             mem: Some("64G".into()),
             time: Some("90".into()),
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn ranks_have_time_to_save_also_in_a_short_job() {
         for (time, lead) in [(None, 120), (Some("8:00:00"), 120), (Some("4"), 60), (Some("0:20"), 10)] {
-            assert_eq!(Job { time: time.map(str::to_owned), ..job() }.lead_seconds(), lead);
+            assert_eq!(JobOptions { time: time.map(str::to_owned), ..job() }.lead_seconds(), lead);
         }
     }
 }

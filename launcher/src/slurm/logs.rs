@@ -1,10 +1,10 @@
 //! `lift logs`: what a rank did, or what a job printed.
 
 use super::controller::state;
-use super::record::{Found, find};
-use super::{Record, SlurmError};
+use super::record::{JobOrRun, find};
+use super::{JobRecord, SlurmError};
 use crate::protocol::{Phase, Status, layout};
-use crate::terminal::{Reader, escaped_bytes, say};
+use crate::terminal::{OutputReader, escaped_bytes, say};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmError> {
     let found = find(name)?;
     let path = path(&found, rank)?;
-    let mut writer = Writer::of(&found);
+    let mut writer = LogWriter::of(&found);
     if !path.exists() {
         if !follow {
             return Err(writer.nothing(&path));
@@ -30,14 +30,14 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
     }
     let fail = |source| SlurmError::File { operation: "read", path: path.clone(), source };
     let mut file = File::open(&path).map_err(fail)?;
-    let mut lines = Lines::default();
+    let mut lines = NewLines::default();
     if !follow && file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
         say(format_args!("`{}` is empty so far", path.display()));
     }
     loop {
         let last = !follow || writer.has_ended()?;
         let text = lines.read(&mut file, last).map_err(fail)?;
-        if crate::terminal::print_as_is(&text)? == Reader::Left || last {
+        if crate::terminal::print_as_is(&text)? == OutputReader::Left || last {
             return Ok(());
         }
         std::thread::sleep(LOOK);
@@ -45,7 +45,7 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
 }
 
 /// The file: a rank's log, or what the job printed. Its name holds the job's number, so it is never that of another.
-fn path(found: &Found, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
+fn path(found: &JobOrRun, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
     let rank_log = |rank| found.run.join(layout::LOGS).join(layout::rank_log(rank));
     match (&found.record, rank) {
         (Some(record), _) if record.is_array() => Err(SlurmError::Nonsense(format!(
@@ -58,7 +58,7 @@ fn path(found: &Found, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
     }
 }
 
-fn wait_for(path: &Path, writer: &mut Writer) -> Result<(), SlurmError> {
+fn wait_for(path: &Path, writer: &mut LogWriter) -> Result<(), SlurmError> {
     say(format_args!("waiting for `{}`", path.display()));
     while !path.exists() {
         if writer.has_ended()? && !path.exists() {
@@ -70,17 +70,17 @@ fn wait_for(path: &Path, writer: &mut Writer) -> Result<(), SlurmError> {
 }
 
 /// Who writes a log: before its end, more may come.
-enum Writer {
+enum LogWriter {
     /// A job, which Slurm is asked about: the phase of its run may be that of an earlier job or start.
-    Job(Watch),
+    Job(JobPoll),
     /// A run without a job.
     Run(PathBuf),
 }
 
-impl Writer {
-    fn of(found: &Found) -> Self {
+impl LogWriter {
+    fn of(found: &JobOrRun) -> Self {
         match &found.record {
-            Some(record) => Self::Job(Watch::new(record)),
+            Some(record) => Self::Job(JobPoll::new(record)),
             None => Self::Run(found.run.clone()),
         }
     }
@@ -108,15 +108,15 @@ impl Writer {
 }
 
 /// Asks Slurm now and then whether a job has ended.
-struct Watch {
+struct JobPoll {
     job: String,
     asked: Option<Instant>,
     answered: Instant,
     looked_ended: bool,
 }
 
-impl Watch {
-    fn new(record: &Record) -> Self {
+impl JobPoll {
+    fn new(record: &JobRecord) -> Self {
         Self { job: record.job.clone(), asked: None, answered: Instant::now(), looked_ended: false }
     }
 
@@ -143,12 +143,12 @@ impl Watch {
 
 /// What is new in a log, in whole lines, escaped: whatever a job or a rank has printed, a terminal finds nothing to obey.
 #[derive(Default)]
-struct Lines {
+struct NewLines {
     /// The beginning of a line whose end is not there yet.
     begun: Vec<u8>,
 }
 
-impl Lines {
+impl NewLines {
     /// With `last` also a line without an end.
     fn read(&mut self, from: &mut impl Read, last: bool) -> io::Result<String> {
         from.read_to_end(&mut self.begun)?;
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_and_escaped() {
-        let mut lines = Lines::default();
+        let mut lines = NewLines::default();
         assert_eq!(lines.read(&mut &b"one\ntw\xc3"[..], false).unwrap(), "one\n");
         assert_eq!(lines.read(&mut &b""[..], false).unwrap(), "");
         assert_eq!(lines.read(&mut &b"\xa4\x1b[2J\nlast"[..], false).unwrap(), "tw\u{e4}\\u{1b}[2J\n");

@@ -9,8 +9,8 @@ pub mod render;
 pub mod status;
 pub mod submit;
 
-pub use job::Job;
-pub use record::Record;
+pub use job::JobOptions;
+pub use record::JobRecord;
 
 use crate::protocol::{NowhereError, Outcome};
 use crate::terminal::OutputError;
@@ -62,7 +62,7 @@ pub enum SlurmError {
     Output(#[from] OutputError),
     /// There is no trainer.
     #[error(transparent)]
-    Trainer(#[from] crate::run::RunError),
+    Trainer(#[from] crate::run::StartError),
 }
 
 impl SlurmError {

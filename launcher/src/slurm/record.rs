@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A job that `lift submit` sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct JobRecord {
     /// Slurm's number.
     pub job: String,
     /// Its name.
@@ -27,14 +27,14 @@ pub struct Record {
 
 /// What a person names: a job, a run folder, or both.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct JobOrRun {
     /// The job, if there is one.
-    pub record: Option<Record>,
+    pub record: Option<JobRecord>,
     /// The run folder.
     pub run: PathBuf,
 }
 
-impl Record {
+impl JobRecord {
     /// Writes it to both places, also to the second where the first cannot be written.
     pub fn keep(&self) -> Result<(), SlurmError> {
         let in_run = self.write(&self.run.join(layout::JOB));
@@ -83,7 +83,7 @@ impl Record {
 }
 
 /// A job by its number (that of one task of an array, too), or a run folder.
-pub fn find(name: &str) -> Result<Found, SlurmError> {
+pub fn find(name: &str) -> Result<JobOrRun, SlurmError> {
     let (job, task) = number_and_task(name);
     let number = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit());
     let record = if number { read(&state_folder().join(format!("{job}.json"))) } else { None };
@@ -94,13 +94,13 @@ pub fn find(name: &str) -> Result<Found, SlurmError> {
             Some(task) => record.task(task).ok_or_else(no_array)?,
             None => record,
         };
-        return Ok(Found { run: record.run.clone(), record: Some(record) });
+        return Ok(JobOrRun { run: record.run.clone(), record: Some(record) });
     }
     let run = PathBuf::from(name);
     if !run.is_dir() {
         return Err(SlurmError::Unknown(name.to_owned()));
     }
-    Ok(Found { record: read(&run.join(layout::JOB)), run })
+    Ok(JobOrRun { record: read(&run.join(layout::JOB)), run })
 }
 
 /// `JOB` or `JOB_TASK`.
@@ -109,7 +109,7 @@ fn number_and_task(name: &str) -> (&str, Option<u32>) {
     parts.map_or((name, None), |(job, task)| (job, Some(task)))
 }
 
-fn read(path: &Path) -> Option<Record> {
+fn read(path: &Path) -> Option<JobRecord> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_task_has_the_folder_and_the_log_of_its_number() {
-        let array = Record {
+        let array = JobRecord {
             job: "17".into(),
             name: "lift".into(),
             run: "/home/me/runs".into(),

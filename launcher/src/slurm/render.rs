@@ -1,6 +1,6 @@
 //! The batch script: what sbatch is asked for, what is to run, and the library that runs it.
 
-use super::{Job, SlurmError};
+use super::{JobOptions, SlurmError};
 use crate::arguments::TrainerArguments;
 use crate::protocol::{Timestamp, environment, layout};
 use crate::run::trainer;
@@ -28,7 +28,7 @@ pub struct Rendered {
 }
 
 /// Checks the job and writes its script. Paths that are not absolute are those of `submit_folder`.
-pub fn render(job: &Job, submit_folder: &Path) -> Result<Rendered, SlurmError> {
+pub fn render(job: &JobOptions, submit_folder: &Path) -> Result<Rendered, SlurmError> {
     job.check()?;
     let trainer = match &job.container {
         Some(_) => std::env::var_os(environment::TRAINER).map(PathBuf::from),
@@ -37,7 +37,7 @@ pub fn render(job: &Job, submit_folder: &Path) -> Result<Rendered, SlurmError> {
     rendered(job, submit_folder, trainer.as_deref())
 }
 
-fn rendered(job: &Job, submit_folder: &Path, trainer: Option<&Path>) -> Result<Rendered, SlurmError> {
+fn rendered(job: &JobOptions, submit_folder: &Path, trainer: Option<&Path>) -> Result<Rendered, SlurmError> {
     let mut arguments = TrainerArguments::new(job.arguments.clone());
     if !arguments.train() {
         let verb = arguments.verb().unwrap_or(OsStr::new("--help")).display();
@@ -78,7 +78,7 @@ fn rendered(job: &Job, submit_folder: &Path, trainer: Option<&Path>) -> Result<R
     Ok(Rendered { text, run, tasks, logs })
 }
 
-fn default_output(job: &Job) -> PathBuf {
+fn default_output(job: &JobOptions) -> PathBuf {
     let time = Timestamp::now().to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
     let run = PathBuf::from(format!("runs/{}-{digits}-{}", job.job_name, std::process::id()));
@@ -86,7 +86,7 @@ fn default_output(job: &Job) -> PathBuf {
 }
 
 /// The tasks of an array need a folder each.
-fn check_task(job: &Job, output: PathBuf) -> Result<PathBuf, SlurmError> {
+fn check_task(job: &JobOptions, output: PathBuf) -> Result<PathBuf, SlurmError> {
     if job.array.is_none() || output.to_string_lossy().contains("%a") {
         return Ok(output);
     }
@@ -102,7 +102,7 @@ fn without_task(path: &Path) -> PathBuf {
     path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains("%a")).collect()
 }
 
-fn header(job: &Job, logs: &Path) -> Result<String, SlurmError> {
+fn header(job: &JobOptions, logs: &Path) -> Result<String, SlurmError> {
     let name = if job.array.is_some() { "slurm-%A_%a.out" } else { "slurm-%j.out" };
     let log = logs.to_str().filter(|log| !log.contains(['"', '\\', '\n'])).ok_or_else(|| {
         SlurmError::Nonsense(format!(
@@ -153,12 +153,12 @@ mod tests {
     use super::*;
     use std::ffi::OsString;
 
-    fn job(arguments: &[&str]) -> Job {
+    fn job(arguments: &[&str]) -> JobOptions {
         let arguments = arguments.iter().map(OsString::from).collect();
-        Job { nodes: 1, job_name: "lift".into(), restarts: 10, arguments, ..Job::default() }
+        JobOptions { nodes: 1, job_name: "lift".into(), restarts: 10, arguments, ..JobOptions::default() }
     }
 
-    fn head(job: &Job) -> String {
+    fn head(job: &JobOptions) -> String {
         let trainer = Path::new("/home/me/lift/target/release/lift-trainer");
         let trainer = job.container.is_none().then_some(trainer);
         let script = rendered(job, Path::new("/home/me/lift"), trainer).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn scripts_are_as_expected() {
         let small = job(&["train", "--output", "runs/x"]);
-        let large = Job {
+        let large = JobOptions {
             nodes: 4,
             gpus_per_node: 8,
             cpus_per_rank: Some(12),
@@ -183,7 +183,7 @@ mod tests {
             restarts: 3,
             ..job(&["train", "-d", "inat2018", "--set", "data.root=/data/i nat", "--output", "/scratch/inat"])
         };
-        let array = Job {
+        let array = JobOptions {
             array: Some("0-4%2".into()),
             container: Some("images/lift.sif".into()),
             ..job(&["train", "--set", "train.seed=%a", "--output", "runs/seeds/%a"])
@@ -203,14 +203,14 @@ mod tests {
         let name = script.run.strip_prefix("/home").unwrap().to_str().unwrap().to_owned();
         assert!(name.starts_with("runs/lift-2"), "{name}");
         assert!(script.text.contains(&format!("arguments=(train --output {name})\n")), "{}", script.text);
-        let array = Job { array: Some("0-1".into()), ..job(&[]) };
+        let array = JobOptions { array: Some("0-1".into()), ..job(&[]) };
         assert!(rendered(&array, Path::new("/home"), None).unwrap().text.contains("/task-%a)\n"));
     }
 
     #[test]
     fn tasks_of_an_array_have_a_run_folder_each() {
         let array = |output: &str| {
-            let job = Job { array: Some("0-1".into()), ..job(&["train", "--output", output]) };
+            let job = JobOptions { array: Some("0-1".into()), ..job(&["train", "--output", output]) };
             rendered(&job, Path::new("/home"), None)
         };
         let script = array("runs/seed-%a/x").unwrap();

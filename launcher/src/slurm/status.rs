@@ -2,7 +2,7 @@
 
 use super::SlurmError;
 use super::controller::{self, JobState};
-use super::record::{Found, Record, find};
+use super::record::{JobOrRun, JobRecord, find};
 use crate::protocol::{Phase, Status};
 use crate::terminal::escaped_line;
 use serde::Serialize;
@@ -14,7 +14,7 @@ const MOST: usize = 20;
 
 /// One line of the table.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct StatusRow {
     /// Slurm's number; none for a run that no job of ours writes.
     pub job: Option<String>,
     /// What Slurm says.
@@ -36,21 +36,21 @@ pub struct Row {
 }
 
 /// The rows of what is named, or of the newest jobs.
-pub fn rows(names: &[String]) -> Result<Vec<Row>, SlurmError> {
+pub fn rows(names: &[String]) -> Result<Vec<StatusRow>, SlurmError> {
     if names.is_empty() {
-        let records = Record::all().into_iter().take(MOST);
+        let records = JobRecord::all().into_iter().take(MOST);
         return Ok(records
-            .map(|record| row(&Found { run: record.run.clone(), record: Some(record) }))
+            .map(|record| row(&JobOrRun { run: record.run.clone(), record: Some(record) }))
             .collect());
     }
     names.iter().map(|name| find(name).map(|found| row(&found))).collect()
 }
 
-fn row(found: &Found) -> Row {
+fn row(found: &JobOrRun) -> StatusRow {
     let status = Status::read(&found.run).ok();
     let job: Option<JobState> = found.record.as_ref().map(|record| controller::state(&record.job));
     let status = status.as_ref();
-    Row {
+    StatusRow {
         job: found.record.as_ref().map(|record| record.job.clone()),
         restarts: job.as_ref().map(|job| job.restarts),
         slurm: job.map(|job| job.state),
@@ -64,7 +64,7 @@ fn row(found: &Found) -> Row {
 }
 
 /// The rows as a table for people.
-pub fn table(rows: &[Row]) -> String {
+pub fn table(rows: &[StatusRow]) -> String {
     if rows.is_empty() {
         return "`lift submit` has sent no job from here; name a run folder to see a job of sbatch or a run without one\n"
             .to_owned();
@@ -87,7 +87,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-fn cells(row: &Row) -> [String; 8] {
+fn cells(row: &StatusRow) -> [String; 8] {
     let dash = || "-".to_owned();
     let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
     let phase = row.phase.map_or_else(dash, |phase| format!("{phase:?}").to_lowercase());
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_table_lines_up_and_says_why() {
-        let run = Row {
+        let run = StatusRow {
             job: Some("17".into()),
             slurm: Some("RUNNING".into()),
             phase: Some(Phase::Training),
@@ -131,7 +131,7 @@ mod tests {
             run: "runs/a".into(),
             message: None,
         };
-        let local = Row {
+        let local = StatusRow {
             job: None,
             slurm: None,
             phase: Some(Phase::Failed),

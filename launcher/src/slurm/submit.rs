@@ -2,9 +2,9 @@
 
 use super::controller::ask;
 use super::render::{Rendered, render};
-use super::{Job, Record, SlurmError};
+use super::{JobOptions, JobRecord, SlurmError};
 use crate::protocol::Timestamp;
-use crate::terminal::{OutputError, Reader, escaped_line, print, print_json, say};
+use crate::terminal::{OutputError, OutputReader, escaped_line, print, print_json, say};
 use serde_json::json;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const HINT: &str = "`sinfo -o '%P %G %l'` lists partitions with their GPUs and t
     your accounts; then correct --partition, --gpus-per-node, --time, --mem, --account or --qos";
 
 /// Submits, tells the job's number, and keeps a record of it.
-pub fn submit(job: &Job, here: &Path, json: bool) -> Result<(), SlurmError> {
+pub fn submit(job: &JobOptions, here: &Path, json: bool) -> Result<(), SlurmError> {
     let record = send(job, here)?;
     // The job is in the queue, whatever becomes of its record.
     let told = tell(&record, json);
@@ -25,7 +25,7 @@ pub fn submit(job: &Job, here: &Path, json: bool) -> Result<(), SlurmError> {
 }
 
 /// Creates the folder of the log, and submits.
-fn send(job: &Job, here: &Path) -> Result<Record, SlurmError> {
+fn send(job: &JobOptions, here: &Path) -> Result<JobRecord, SlurmError> {
     let Rendered { text, run, tasks, logs } = render(job, here)?;
     // A job whose log cannot be opened fails without a word.
     std::fs::create_dir_all(&logs).map_err(|source| SlurmError::File {
@@ -42,11 +42,11 @@ fn send(job: &Job, here: &Path) -> Result<Record, SlurmError> {
     let said = ask("sbatch", &["--parsable", &path.to_string_lossy()], Some(HINT))?;
     let number = said.trim().split(';').next().unwrap_or_default().to_owned();
     let (name, time) = (job.job_name.clone(), Timestamp::now());
-    Ok(Record { job: number, name, run, tasks, logs, submit_folder: here.to_owned(), time })
+    Ok(JobRecord { job: number, name, run, tasks, logs, submit_folder: here.to_owned(), time })
 }
 
 /// Tells about a job that was submitted.
-fn tell(record: &Record, json: bool) -> Result<Reader, OutputError> {
+fn tell(record: &JobRecord, json: bool) -> Result<OutputReader, OutputError> {
     if json {
         return print_json(&format!("{}\n", json!(record)));
     }

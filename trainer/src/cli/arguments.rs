@@ -1,7 +1,7 @@
 //! What the person typed.
 
-use super::bench::arguments::Bench;
-use super::export::Export;
+use super::bench::arguments::BenchCommand;
+use super::export::ExportArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// What to do; nothing trains the embedded demo
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<TrainerCommand>,
     /// How to talk
     #[command(flatten)]
-    pub talk: Talk,
+    pub talk: OutputArguments,
 }
 
 impl Arguments {
@@ -23,11 +23,11 @@ impl Arguments {
         !matches!(
             &self.verb,
             Some(
-                Verb::Check(_)
-                    | Verb::Order(_)
-                    | Verb::Export(_)
-                    | Verb::List(_)
-                    | Verb::Bench(Bench::Sampler(_) | Bench::Scaling(_))
+                TrainerCommand::Check(_)
+                    | TrainerCommand::Order(_)
+                    | TrainerCommand::Export(_)
+                    | TrainerCommand::List(_)
+                    | TrainerCommand::Bench(BenchCommand::Sampler(_) | BenchCommand::Scaling(_))
             )
         )
     }
@@ -51,7 +51,7 @@ const LIST_EXAMPLES: &str = "Examples:
 
 /// How the program talks.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Talk {
+pub struct OutputArguments {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -62,29 +62,29 @@ pub struct Talk {
 
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum TrainerCommand {
     /// Train, then evaluate; writes a run folder
-    Train(Train),
+    Train(TrainArguments),
     /// Evaluate trained tensors: of a run, or of a file
-    Eval(Eval),
+    Eval(EvalArguments),
     /// Validate configuration, data and weights, without training
-    Check(Select),
+    Check(SelectionArguments),
     /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
-    Order(OrderOf),
+    Order(OrderArguments),
     /// Write the trained tensors of a run for another program; needs no data, backbone or GPU
-    Export(Export),
+    Export(ExportArguments),
     /// List data, models, methods, tuners, losses, heads and starts of heads, a line each
-    List(List),
+    List(ListArguments),
     /// Train the embedded demo with several methods, and print one table
-    Demo(Demo),
+    Demo(DemoArguments),
     /// Measure what collectives, samplers and steps cost here
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(BenchCommand),
 }
 
 /// Which data, model and method.
 #[derive(Debug, Clone, Args)]
-pub struct Select {
+pub struct SelectionArguments {
     /// Data preset, or a .toml file of your own
     #[arg(short, long, default_value = "demo")]
     pub data: String,
@@ -101,10 +101,10 @@ pub struct Select {
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
-pub struct Train {
+pub struct TrainArguments {
     /// What to train
     #[command(flatten)]
-    pub select: Select,
+    pub select: SelectionArguments,
     /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -123,7 +123,7 @@ pub struct Train {
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
-pub struct Eval {
+pub struct EvalArguments {
     /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root, and
     /// what to look at, as eval.crops
     #[arg(long, conflicts_with_all = ["data", "model", "method"])]
@@ -133,7 +133,7 @@ pub struct Eval {
     pub weights: Option<PathBuf>,
     /// What the tensors of --weights belong to
     #[command(flatten)]
-    pub select: Select,
+    pub select: SelectionArguments,
     /// Folder for result.json [default for --weights: runs/DATA-MODEL-METHOD-eval; none for --run]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -144,10 +144,10 @@ pub struct Eval {
 
 /// Arguments of `order`.
 #[derive(Debug, Args)]
-pub struct OrderOf {
+pub struct OrderArguments {
     /// Whose order
     #[command(flatten)]
-    pub select: Select,
+    pub select: SelectionArguments,
     /// Epoch, counted from 0
     #[arg(long, default_value_t = 0)]
     pub epoch: u64,
@@ -165,15 +165,15 @@ pub struct OrderOf {
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
-pub struct List {
+pub struct ListArguments {
     /// What to list [default: everything]
     #[arg(value_enum)]
-    pub group: Option<Group>,
+    pub group: Option<ListGroup>,
 }
 
 /// What can be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Group {
+pub enum ListGroup {
     /// Data presets
     Data,
     /// Model presets
@@ -192,7 +192,7 @@ pub enum Group {
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
-pub struct Demo {
+pub struct DemoArguments {
     /// Methods to compare
     #[arg(long, value_delimiter = ',', default_value = "zero_shot,classifier,full,lift")]
     pub methods: Vec<String>,

@@ -3,7 +3,7 @@
 mod backbone;
 mod data;
 
-use super::arguments::{Select, Talk};
+use super::arguments::{OutputArguments, SelectionArguments};
 use super::findings;
 use crate::data::source::{Finding, Weight};
 use crate::engine::backbone::BackboneFile;
@@ -40,7 +40,7 @@ struct Checked {
 }
 
 /// Reads all that a run would read, but for the pixels of every image; the first image of each split is decoded.
-pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
+pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
@@ -77,7 +77,7 @@ pub(super) fn run(select: &Select, talk: Talk) -> Result<(), Failure> {
 }
 
 /// As JSON, or as a line for each thing that was looked at; in quiet, that it is in order is said by the exit code.
-fn print(checked: &Checked, talk: Talk) -> Result<(), Failure> {
+fn print(checked: &Checked, talk: OutputArguments) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
     let printed = if talk.json {
         terminal::print_json(&format!("{value:#}\n"))

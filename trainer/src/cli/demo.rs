@@ -1,7 +1,7 @@
 //! The embedded demo: alone, or several methods side by side.
 
-use super::Context;
-use super::arguments::{Demo, Select, Train};
+use super::CommandContext;
+use super::arguments::{DemoArguments, SelectionArguments, TrainArguments};
 use super::train;
 use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
@@ -12,16 +12,16 @@ use launcher::protocol::Outcome;
 const NAME: &str = "demo";
 
 /// What `lift-trainer` alone does: LIFT on the embedded demo.
-pub(super) fn embedded(context: &Context<'_>) -> Result<Outcome, Failure> {
+pub(super) fn embedded(context: &CommandContext<'_>) -> Result<Outcome, Failure> {
     let select = select("lift", &[]);
     train::run(
         context,
-        &Train { select, output: None, resume: None, allow_changed: Vec::new(), predictions: None },
+        &TrainArguments { select, output: None, resume: None, allow_changed: Vec::new(), predictions: None },
     )
 }
 
 /// Trains each method, and prints one table.
-pub(super) fn run(context: &Context<'_>, arguments: &Demo) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &CommandContext<'_>, arguments: &DemoArguments) -> Result<Outcome, Failure> {
     let mut results = Vec::new();
     for method in &arguments.methods {
         let output = arguments.output.as_ref().map(|folder| folder.join(method));
@@ -35,11 +35,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Demo) -> Result<Outcome, Fa
     Ok(Outcome::Done)
 }
 
-fn select(method: &str, set: &[String]) -> Select {
-    Select { data: NAME.to_owned(), model: NAME.to_owned(), method: method.to_owned(), set: set.to_vec() }
+fn select(method: &str, set: &[String]) -> SelectionArguments {
+    SelectionArguments {
+        data: NAME.to_owned(),
+        model: NAME.to_owned(),
+        method: method.to_owned(),
+        set: set.to_vec(),
+    }
 }
 
-fn print(context: &Context<'_>, results: &[RunResult]) {
+fn print(context: &CommandContext<'_>, results: &[RunResult]) {
     if context.world.rank() == 0
         && let Err(error) = print_comparison(results, context.talk.json)
     {

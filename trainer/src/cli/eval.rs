@@ -1,7 +1,7 @@
 //! `lift-trainer eval`: trained tensors of a run, or of a file.
 
-use super::Context;
-use super::arguments::Eval;
+use super::CommandContext;
+use super::arguments::EvalArguments;
 use super::train::{greet, print, talk};
 use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
@@ -13,7 +13,7 @@ use launcher::protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
 
 /// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.
-pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Result<Outcome, Failure> {
     let (resolved, rank, weights) = if let Some(run) = &arguments.run {
         of_run(context, run, &arguments.select.set)?
     } else {
@@ -43,7 +43,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Eval) -> Result<Outcome, Fa
 }
 
 /// Configuration and final weights of a run, with what `set` says has moved since.
-fn of_run(context: &Context<'_>, run: &Path, set: &[String]) -> Result<(Resolved, Rank, PathBuf), Failure> {
+fn of_run(
+    context: &CommandContext<'_>,
+    run: &Path,
+    set: &[String],
+) -> Result<(Resolved, Rank, PathBuf), Failure> {
     let control = context.world.control().map_err(Failure::run)?;
     let resolved = agreed(&control, || configuration(run, set))?;
     let absent = resolved.absent();
@@ -84,7 +88,7 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
     }
 }
 
-fn place(arguments: &Eval, resolved: &Resolved) -> Option<Place> {
+fn place(arguments: &EvalArguments, resolved: &Resolved) -> Option<Place> {
     match (&arguments.output, &arguments.run) {
         (Some(path), _) => Some(Place::Named(path.clone())),
         (None, Some(_)) => None,

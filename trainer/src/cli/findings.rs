@@ -1,11 +1,11 @@
 //! What commands without ranks say about a data set.
 
-use super::arguments::Talk;
+use super::arguments::OutputArguments;
 use crate::data::source::{Finding, Weight};
 use std::io::{Write, stderr};
 
 /// Writes findings to standard error, so that the output of a command stays what it is.
-pub(super) fn tell(findings: &[Finding], talk: Talk) {
+pub(super) fn tell(findings: &[Finding], talk: OutputArguments) {
     let mut out = stderr().lock();
     for finding in findings.iter().filter(|finding| !talk.quiet || finding.weight == Weight::Warning) {
         // Nobody is left to tell if standard error is gone.

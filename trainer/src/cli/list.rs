@@ -1,6 +1,6 @@
 //! `lift-trainer list`: what there is to choose from, one line each.
 
-use super::arguments::{Group, List, Talk};
+use super::arguments::{ListArguments, ListGroup, OutputArguments};
 use crate::config::{PresetKind, Presets, words_of};
 use crate::engine::failure::Failure;
 use crate::options::Word;
@@ -9,12 +9,12 @@ use launcher::terminal;
 use serde::{Serialize, Serializer};
 
 /// Prints all groups, or the one that is named: a table each, or one JSON object with a list each.
-pub(super) fn run(list: &List, talk: Talk) -> Result<(), Failure> {
+pub(super) fn run(list: &ListArguments, talk: OutputArguments) -> Result<(), Failure> {
     let presets = Presets::find().map_err(Failure::input)?;
     let mut groups = Vec::new();
     for group in GROUPS.into_iter().filter(|(group, ..)| list.group.is_none_or(|named| named == *group)) {
         let (_, name, choice) = group;
-        groups.push(Listed { name, flag: choice.flag(), entries: choice.entries(&presets)? });
+        groups.push(ListedGroup { name, flag: choice.flag(), entries: choice.entries(&presets)? });
     }
     if talk.json {
         let text = serde_json::to_string_pretty(&Lists(&groups)).map_err(Failure::run)?;
@@ -27,26 +27,26 @@ pub(super) fn run(list: &List, talk: Talk) -> Result<(), Failure> {
 }
 
 /// Each group with its name, and where its entries are declared.
-const GROUPS: [(Group, &str, Choice); 7] = [
-    (Group::Data, "data", Choice::Preset(PresetKind::Data)),
-    (Group::Models, "models", Choice::Preset(PresetKind::Model)),
-    (Group::Methods, "methods", Choice::Preset(PresetKind::Method)),
-    (Group::Tuners, "tuners", Choice::Words("tuner.kinds")),
-    (Group::Losses, "losses", Choice::Words("loss.kind")),
-    (Group::Heads, "heads", Choice::Words("head.kind")),
-    (Group::Inits, "inits", Choice::Words("head.init")),
+const GROUPS: [(ListGroup, &str, ChoiceOf); 7] = [
+    (ListGroup::Data, "data", ChoiceOf::Preset(PresetKind::Data)),
+    (ListGroup::Models, "models", ChoiceOf::Preset(PresetKind::Model)),
+    (ListGroup::Methods, "methods", ChoiceOf::Preset(PresetKind::Method)),
+    (ListGroup::Tuners, "tuners", ChoiceOf::Words("tuner.kinds")),
+    (ListGroup::Losses, "losses", ChoiceOf::Words("loss.kind")),
+    (ListGroup::Heads, "heads", ChoiceOf::Words("head.kind")),
+    (ListGroup::Inits, "inits", ChoiceOf::Words("head.init")),
 ];
 
 /// What a name is a choice of.
 #[derive(Clone, Copy)]
-enum Choice {
+enum ChoiceOf {
     /// A preset.
     Preset(PresetKind),
     /// The words of a key.
     Words(&'static str),
 }
 
-impl Choice {
+impl ChoiceOf {
     /// How one of them is chosen on the command line.
     fn flag(self) -> String {
         match self {
@@ -55,47 +55,47 @@ impl Choice {
         }
     }
 
-    fn entries(self, presets: &Presets) -> Result<Vec<Entry>, Failure> {
+    fn entries(self, presets: &Presets) -> Result<Vec<ListEntry>, Failure> {
         match self {
             Self::Preset(kind) => {
                 let about = |name: String| {
-                    presets.about(kind, &name).map(|about| Entry { name, about }).map_err(Failure::input)
+                    presets.about(kind, &name).map(|about| ListEntry { name, about }).map_err(Failure::input)
                 };
                 presets.names(kind).map_err(Failure::input)?.into_iter().map(about).collect()
             }
-            Self::Words(key) => Ok(words_of(key).iter().map(Entry::of_word).collect()),
+            Self::Words(key) => Ok(words_of(key).iter().map(ListEntry::of_word).collect()),
         }
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Entry {
+struct ListEntry {
     name: String,
     about: String,
 }
 
-impl Entry {
+impl ListEntry {
     fn of_word(word: &Word) -> Self {
         let lines: Vec<_> = word.about.iter().map(|line| line.trim()).collect();
         Self { name: word.word.to_owned(), about: lines.join(" ") }
     }
 }
 
-struct Listed {
+struct ListedGroup {
     name: &'static str,
     flag: String,
-    entries: Vec<Entry>,
+    entries: Vec<ListEntry>,
 }
 
-impl Listed {
+impl ListedGroup {
     fn table(&self, look: Look) -> String {
-        let row = |entry: &Entry| [entry.name.clone(), first_sentence(&entry.about).to_owned()];
+        let row = |entry: &ListEntry| [entry.name.clone(), first_sentence(&entry.about).to_owned()];
         listing([self.name, &self.flag], self.entries.iter().map(row), look)
     }
 }
 
 /// One object with a list for each group, in the order of the groups.
-struct Lists<'a>(&'a [Listed]);
+struct Lists<'a>(&'a [ListedGroup]);
 
 impl Serialize for Lists<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,13 +120,16 @@ mod tests {
     #[test]
     fn every_group_has_entries_and_presets_fit_on_a_line() {
         for (_, name, choice) in GROUPS {
-            let group =
-                Listed { name, flag: choice.flag(), entries: choice.entries(&Presets::embedded()).unwrap() };
+            let group = ListedGroup {
+                name,
+                flag: choice.flag(),
+                entries: choice.entries(&Presets::embedded()).unwrap(),
+            };
             assert!(!group.entries.is_empty(), "{name}");
             assert!(group.entries.iter().all(|entry| !entry.about.is_empty()), "{name}");
             let table = group.table(Look::PLAIN);
             assert_eq!(table.lines().count(), group.entries.len() + 1, "{table}");
-            if matches!(choice, Choice::Preset(_)) {
+            if matches!(choice, ChoiceOf::Preset(_)) {
                 let long = table.lines().find(|line| line.chars().count() > WIDTH);
                 assert_eq!(long, None, "shorten the first sentence of the preset");
             }

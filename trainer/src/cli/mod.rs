@@ -21,8 +21,8 @@ use crate::engine::panics;
 use crate::engine::rank::Rank;
 use crate::engine::stopping::Stopping;
 use crate::run::{Deadline, Logging, start_limit};
-use arguments::{Arguments, Select, Talk, Verb};
-use bench::arguments::Bench;
+use arguments::{Arguments, OutputArguments, SelectionArguments, TrainerCommand};
+use bench::arguments::BenchCommand;
 use clap::Parser;
 use collectives::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Err(error) => return outcome::usage(&error),
     };
     // A look at the presets waits neither for CUDA nor for MPI.
-    if let Some(Verb::List(list)) = &arguments.verb {
+    if let Some(TrainerCommand::List(list)) = &arguments.verb {
         return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
     }
     if arguments.is_over_ranks() {
@@ -49,13 +49,13 @@ pub fn main() -> ExitCode {
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let result = match &arguments.verb {
-        Some(Verb::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
-        Some(Verb::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
-        Some(Verb::Export(export)) => outcome::once(|| export::run(export, arguments.talk)),
-        Some(Verb::Bench(Bench::Sampler(sampler))) => {
+        Some(TrainerCommand::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
+        Some(TrainerCommand::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
+        Some(TrainerCommand::Export(export)) => outcome::once(|| export::run(export, arguments.talk)),
+        Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.talk))
         }
-        Some(Verb::Bench(Bench::Scaling(scaling))) => {
+        Some(TrainerCommand::Bench(BenchCommand::Scaling(scaling))) => {
             outcome::once(|| bench::scaling::run(scaling, arguments.talk))
         }
         _ => return over_ranks(&arguments, &cuda),
@@ -64,17 +64,17 @@ pub fn main() -> ExitCode {
 }
 
 /// What every command over ranks has at hand.
-pub(crate) struct Context<'a> {
+pub(crate) struct CommandContext<'a> {
     pub(crate) world: &'a World,
     pub(crate) cuda: &'a Result<(), String>,
     pub(crate) stopping: &'a Stopping,
     pub(crate) logging: &'a Logging,
-    pub(crate) talk: Talk,
+    pub(crate) talk: OutputArguments,
 }
 
-impl Context<'_> {
+impl CommandContext<'_> {
     /// Resolves the configuration on every rank, and opens the rank with the device and threads it names.
-    pub(crate) fn open(&self, select: &Select) -> Result<(Resolved, Rank), Failure> {
+    pub(crate) fn open(&self, select: &SelectionArguments) -> Result<(Resolved, Rank), Failure> {
         let control = self.world.control().map_err(Failure::run)?;
         let resolved = agreed(&control, || resolve(select))?;
         let rank = self.rank(&resolved.config)?;
@@ -95,8 +95,8 @@ impl Context<'_> {
 }
 
 /// From what was typed to what is used.
-pub(crate) fn resolve(select: &Select) -> Result<Resolved, Failure> {
-    let Select { data, model, method, set } = select.clone();
+pub(crate) fn resolve(select: &SelectionArguments) -> Result<Resolved, Failure> {
+    let SelectionArguments { data, model, method, set } = select.clone();
     Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
 }
 
@@ -132,13 +132,15 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (stopping, logging) = (&stopping, &logging);
-        let context = Context { world: &world, cuda, stopping, logging, talk: arguments.talk };
+        let context = CommandContext { world: &world, cuda, stopping, logging, talk: arguments.talk };
         match &arguments.verb {
-            Some(Verb::Train(train)) => train::run(&context, train),
-            Some(Verb::Eval(eval)) => eval::run(&context, eval),
-            Some(Verb::Demo(demo)) => demo::run(&context, demo),
-            Some(Verb::Bench(Bench::Collectives(options))) => bench::collectives::run(&context, options),
-            Some(Verb::Bench(Bench::Step(options))) => bench::step::run(&context, options),
+            Some(TrainerCommand::Train(train)) => train::run(&context, train),
+            Some(TrainerCommand::Eval(eval)) => eval::run(&context, eval),
+            Some(TrainerCommand::Demo(demo)) => demo::run(&context, demo),
+            Some(TrainerCommand::Bench(BenchCommand::Collectives(options))) => {
+                bench::collectives::run(&context, options)
+            }
+            Some(TrainerCommand::Bench(BenchCommand::Step(options))) => bench::step::run(&context, options),
             _ => demo::embedded(&context),
         }
     });

@@ -1,16 +1,16 @@
 //! `lift-trainer order`: which sample, which rank, which step, without a model.
 
-use super::arguments::{OrderOf, Talk};
+use super::arguments::{OrderArguments, OutputArguments};
 use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
 use crate::engine::sources;
-use launcher::terminal::{Reader, print_json};
+use launcher::terminal::{OutputReader, print_json};
 use serde::Serialize;
 
 /// One line of the output.
 #[derive(Serialize)]
-struct Line {
+struct OrderLine {
     epoch: u64,
     position: u64,
     sample: u64,
@@ -24,7 +24,7 @@ const CHUNK: u64 = 4096;
 
 /// Prints one JSON line a position, with `--json` or without. `step` is counted from 1 over the whole run, as in
 /// `metrics.jsonl`.
-pub(super) fn run(arguments: &OrderOf, talk: Talk) -> Result<(), Failure> {
+pub(super) fn run(arguments: &OrderArguments, talk: OutputArguments) -> Result<(), Failure> {
     let config = super::resolve(&arguments.select)?.config;
     let data = sources::open_data(&config)?;
     findings::tell(&data.findings, talk);
@@ -46,12 +46,12 @@ pub(super) fn run(arguments: &OrderOf, talk: Talk) -> Result<(), Failure> {
         for (position, &sample) in (start..stop).zip(&samples) {
             let (step, rank) = step_and_rank(len, batch, world, position);
             let label = data.train.labels()[sample as usize];
-            let line = Line { epoch, position, sample, label, rank, step: steps_before + step + 1 };
+            let line = OrderLine { epoch, position, sample, label, rank, step: steps_before + step + 1 };
             lines.push_str(&serde_json::to_string(&line).map_err(Failure::run)?);
             lines.push('\n');
         }
         // Nobody reads any more, as in `| head`.
-        if print_json(&lines).map_err(Failure::run)? == Reader::Left {
+        if print_json(&lines).map_err(Failure::run)? == OutputReader::Left {
             break;
         }
         lines.clear();

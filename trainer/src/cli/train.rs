@@ -1,7 +1,7 @@
 //! `lift-trainer train`.
 
-use super::Context;
-use super::arguments::{Select, Talk, Train};
+use super::CommandContext;
+use super::arguments::{OutputArguments, SelectionArguments, TrainArguments};
 use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::Failure;
@@ -12,7 +12,7 @@ use launcher::protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.
-pub(super) fn run(context: &Context<'_>, arguments: &Train) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
     let wish = Wish {
         from: resume(arguments.resume.as_deref()),
@@ -63,8 +63,8 @@ fn is_restarted() -> bool {
 
 /// One run from its selection to its end.
 pub(super) fn once(
-    context: &Context<'_>,
-    select: &Select,
+    context: &CommandContext<'_>,
+    select: &SelectionArguments,
     output: Option<&Path>,
     resume: Wish,
     predictions: Option<&Path>,
@@ -78,7 +78,7 @@ pub(super) fn once(
 }
 
 /// Only rank 0 shows progress.
-pub(super) fn talk(talk: Talk, rank: &Rank) -> Output {
+pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> Output {
     if rank.leads() { Output::choose(talk.quiet) } else { Output::Quiet }
 }
 
@@ -95,7 +95,7 @@ fn default_place(resolved: &Resolved) -> Place {
 }
 
 /// What is about to happen, and where.
-pub(super) fn greet(context: &Context<'_>, resolved: &Resolved, rank: &Rank) {
+pub(super) fn greet(context: &CommandContext<'_>, resolved: &Resolved, rank: &Rank) {
     if !rank.leads() || context.talk.quiet {
         return;
     }
@@ -112,7 +112,11 @@ pub(super) fn greet(context: &Context<'_>, resolved: &Resolved, rank: &Rank) {
 }
 
 /// The result, for a person or for a script, by rank 0.
-pub(super) fn print(context: &Context<'_>, result: &RunResult, folder: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn print(
+    context: &CommandContext<'_>,
+    result: &RunResult,
+    folder: Option<&Path>,
+) -> Result<(), Failure> {
     if context.world.rank() != 0 {
         return Ok(());
     }

@@ -1,9 +1,9 @@
 //! The configuration of a run with some values changed.
 
 use super::error::ConfigError;
-use super::layers::{Entry, Layers};
+use super::layers::{Layers, Setting};
 use super::origin::Origin;
-use super::paths::{Start, follow_folders};
+use super::paths::{PathBase, follow_folders};
 use super::resolved::Resolved;
 use super::tables::find_key;
 use crate::options::Key;
@@ -17,12 +17,12 @@ impl Resolved {
     pub fn changed(&self, set: &[String], folder: &Path) -> Result<Self, ConfigError> {
         let entries = self.config.pairs().into_iter().map(|(key, value)| {
             let origin = self.origins.get(key).cloned().unwrap_or(Origin::Run);
-            (key.to_owned(), Entry { value, origin })
+            (key.to_owned(), Setting { value, origin })
         });
         let before: BTreeMap<_, _> = entries.collect();
         let mut layers = Layers::of(before.clone());
         for argument in set {
-            layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
+            layers.add_set(argument, &PathBase::Flag(folder.to_owned()))?;
         }
         let mut entries = layers.into_entries();
         let is_set = |key: &str| {

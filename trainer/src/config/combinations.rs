@@ -2,7 +2,7 @@
 //! each key, see [`idle`](super::idle).
 
 use super::error::ConfigError;
-use super::layers::{Entry, setting_of};
+use super::layers::{Setting, setting_of};
 use super::{Config, Determinism, HeadPlacement, Layout, ModelKind};
 use crate::engine::head_init::text;
 use crate::model::heads::zero_shot;
@@ -12,7 +12,7 @@ use crate::options::OrFile;
 use std::collections::BTreeMap;
 
 /// Refuses the first combination that cannot be meant.
-pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Entry>) -> Result<(), ConfigError> {
+pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     let Config { model, tuner, head, loss, train, .. } = config;
     let conflict = |one, other, why, remedy| {
         let (one, other) = (setting_of(one, entries), setting_of(other, entries));

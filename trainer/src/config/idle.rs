@@ -2,13 +2,13 @@
 //! each other; one of the user may not.
 
 use super::error::ConfigError;
-use super::layers::{Entry, setting_of};
+use super::layers::{Setting, setting_of};
 use super::tables::{find_key, keys, users};
 use crate::options::{Key, Values, is_one_of};
 use std::collections::BTreeMap;
 
 /// Refuses the first key that the user set although others make it idle.
-pub(super) fn check(values: &Values, entries: &BTreeMap<String, Entry>) -> Result<(), ConfigError> {
+pub(super) fn check(values: &Values, entries: &BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     for key in keys() {
         if let Some(entry) = entries.get(key.name).filter(|entry| entry.origin.is_of_user())
             && let Some(cause) = cause(key, values)

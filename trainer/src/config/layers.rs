@@ -4,15 +4,15 @@
 use super::error::ConfigError;
 use super::nearest::nearest;
 use super::origin::Origin;
-use super::paths::Start;
-use super::tables::{Table, find_key, keys, tables};
+use super::paths::PathBase;
+use super::tables::{OptionTable, find_key, keys, tables};
 use crate::options::{Key, describe, render};
 use std::collections::BTreeMap;
 use toml::Value;
 
 /// A value and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct Setting {
     /// The value, of the key's type.
     pub(super) value: Value,
     /// Where it was written.
@@ -22,17 +22,22 @@ pub(super) struct Entry {
 /// Values so far, by `section.key`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Layers {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, Setting>,
 }
 
 impl Layers {
     /// What is there already.
-    pub(super) fn of(entries: BTreeMap<String, Entry>) -> Self {
+    pub(super) fn of(entries: BTreeMap<String, Setting>) -> Self {
         Self { entries }
     }
 
     /// Lays a file over what is there. `start` is where its relative paths start from.
-    pub(super) fn add_file(&mut self, text: &str, origin: &Origin, start: &Start) -> Result<(), ConfigError> {
+    pub(super) fn add_file(
+        &mut self,
+        text: &str,
+        origin: &Origin,
+        start: &PathBase,
+    ) -> Result<(), ConfigError> {
         self.add_table(parse(text, origin)?, origin, start)
     }
 
@@ -41,7 +46,7 @@ impl Layers {
         &mut self,
         file: toml::Table,
         origin: &Origin,
-        start: &Start,
+        start: &PathBase,
     ) -> Result<(), ConfigError> {
         for (name, value) in file {
             let Some(table) = tables().iter().find(|table| table.name == name) else {
@@ -61,7 +66,7 @@ impl Layers {
     }
 
     /// Lays a `--set` flag over what is there.
-    pub(super) fn add_set(&mut self, argument: &str, start: &Start) -> Result<(), ConfigError> {
+    pub(super) fn add_set(&mut self, argument: &str, start: &PathBase) -> Result<(), ConfigError> {
         let Some((full, text)) = argument.split_once('=') else {
             return Err(ConfigError::SetWithoutValue { argument: argument.escape_debug().to_string() });
         };
@@ -70,12 +75,18 @@ impl Layers {
         self.insert(key, value_of_flag(key, text), origin, start)
     }
 
-    fn insert(&mut self, key: &Key, value: Value, origin: Origin, start: &Start) -> Result<(), ConfigError> {
+    fn insert(
+        &mut self,
+        key: &Key,
+        value: Value,
+        origin: Origin,
+        start: &PathBase,
+    ) -> Result<(), ConfigError> {
         if !key.accepts(&value) {
             return Err(wrong_type(key, &value, origin));
         }
         let value = if (key.is_path)(&value) { start.place(key, value)? } else { value };
-        self.entries.insert(key.name.to_owned(), Entry { value, origin });
+        self.entries.insert(key.name.to_owned(), Setting { value, origin });
         Ok(())
     }
 
@@ -85,7 +96,7 @@ impl Layers {
     }
 
     /// The values.
-    pub(super) fn into_entries(self) -> BTreeMap<String, Entry> {
+    pub(super) fn into_entries(self) -> BTreeMap<String, Setting> {
         self.entries
     }
 }
@@ -170,21 +181,21 @@ fn initials(name: &str) -> Option<String> {
     name.contains('_').then(|| name.split('_').filter_map(|word| word.chars().next()).collect())
 }
 
-fn table_of(full: &str) -> Option<&'static Table> {
+fn table_of(full: &str) -> Option<&'static OptionTable> {
     let (name, _) = full.split_once('.')?;
     tables().iter().find(|table| table.name == name)
 }
 
-fn names(table: &Table) -> String {
+fn names(table: &OptionTable) -> String {
     table.keys.iter().map(|key| key.short).collect::<Vec<_>>().join(", ")
 }
 
 /// A setting with its value and origin, for a message.
-pub(super) fn setting(full: &str, entry: &Entry) -> String {
+pub(super) fn setting(full: &str, entry: &Setting) -> String {
     format!("`{full} = {}` (from {})", render(&entry.value), entry.origin)
 }
 
 /// The same for a key, if it is set.
-pub(super) fn setting_of(key: &str, entries: &BTreeMap<String, Entry>) -> String {
+pub(super) fn setting_of(key: &str, entries: &BTreeMap<String, Setting>) -> String {
     entries.get(key).map_or_else(|| format!("`{key}`"), |entry| setting(key, entry))
 }

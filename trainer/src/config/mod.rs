@@ -28,7 +28,7 @@ mod tests;
 pub use error::ConfigError;
 pub use origin::{Origin, PresetKind};
 pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
-pub use resolved::{Difference, Names, Resolved};
+pub use resolved::{Resolved, SelectedNames, SettingDifference};
 pub use sections::backbone::{Backbone, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, Checkpoint};
 pub use sections::data::{Data, Imbalance, Layout, Sampler};
@@ -39,7 +39,7 @@ pub use sections::loss::Loss;
 pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName, PositionsName};
 pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
 pub use sections::tuner::{Partial, TooManyBlocks, Tuner};
-pub use tables::{Table, methods, tables};
+pub use tables::{OptionTable, methods, tables};
 
 use crate::options::{Declared, Key, OnResume, Values, Word};
 use serde::{Serialize, Serializer};
@@ -162,7 +162,7 @@ impl Config {
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let values = self.values();
-        let entries = |table: &Table| {
+        let entries = |table: &OptionTable| {
             let entry = |key: &&Key| Some((key.short.to_owned(), values.get(key.name)?.clone()));
             Value::Table(table.keys.iter().filter_map(entry).collect())
         };

@@ -3,7 +3,7 @@
 //! same anywhere.
 
 use super::error::ConfigError;
-use super::layers::Entry;
+use super::layers::Setting;
 use super::tables::keys;
 use crate::options::Key;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use toml::Value;
 
 /// Where the relative paths of a layer start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum PathBase {
     /// Here, every path: a flag.
     Flag(PathBuf),
     /// A file in this folder.
@@ -21,7 +21,7 @@ pub(super) enum Start {
     Recorded,
 }
 
-impl Start {
+impl PathBase {
     /// A path as an absolute one, or as it is where another key decides later.
     pub(super) fn place(&self, key: &Key, value: Value) -> Result<Value, ConfigError> {
         let folder = match self {
@@ -37,7 +37,7 @@ impl Start {
 }
 
 /// Lets the remaining relative paths start at the folders that other keys name.
-pub(super) fn enter_folders(entries: &mut BTreeMap<String, Entry>) -> Result<(), ConfigError> {
+pub(super) fn enter_folders(entries: &mut BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))) {
         let folder = text(entries, folder).to_owned();
         if !folder.is_empty()
@@ -54,8 +54,8 @@ pub(super) fn enter_folders(entries: &mut BTreeMap<String, Entry>) -> Result<(),
 /// Lets the paths that lie below the folder that another key named `before`, and that `keeps` does not name, lie below
 /// the one that it names now.
 pub(super) fn follow_folders(
-    entries: &mut BTreeMap<String, Entry>,
-    before: &BTreeMap<String, Entry>,
+    entries: &mut BTreeMap<String, Setting>,
+    before: &BTreeMap<String, Setting>,
     keeps: impl Fn(&Key) -> bool,
 ) -> Result<(), ConfigError> {
     for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))).filter(|(key, _)| !keeps(key)) {
@@ -72,7 +72,7 @@ pub(super) fn follow_folders(
     Ok(())
 }
 
-fn text<'a>(entries: &'a BTreeMap<String, Entry>, name: &str) -> &'a str {
+fn text<'a>(entries: &'a BTreeMap<String, Setting>, name: &str) -> &'a str {
     entries.get(name).and_then(|entry| entry.value.as_str()).unwrap_or_default()
 }
 

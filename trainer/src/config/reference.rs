@@ -2,7 +2,7 @@
 
 use super::origin::PresetKind;
 use super::presets::Presets;
-use super::tables::{Table, tables, users};
+use super::tables::{OptionTable, tables, users};
 use crate::options::{Key, Needs, OnResume, render, sentences, settings};
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ fn presets(page: &mut String) {
     }
 }
 
-fn write_table(page: &mut String, table: &Table) {
+fn write_table(page: &mut String, table: &OptionTable) {
     let _ = write!(page, "\n## `[{}]`\n\n{}\n", table.name, cell(&sentences(table.about)));
     page.push_str("\n| Key | Default | Takes | Meaning |\n|---|---|---|---|\n");
     for key in &table.keys {

@@ -1,9 +1,9 @@
 //! A whole configuration with the origin of each value: what a run uses, records, compares and shows.
 
 use super::error::ConfigError;
-use super::layers::{Entry, Layers, wrong_type};
+use super::layers::{Layers, Setting, wrong_type};
 use super::origin::{Origin, PresetKind};
-use super::paths::{Start, enter_folders};
+use super::paths::{PathBase, enter_folders};
 use super::presets::{PresetSource, Presets, cannot_read};
 use super::tables::keys;
 use super::{Config, Selection, combinations, idle};
@@ -25,13 +25,13 @@ pub struct Resolved {
     /// Which presets were used.
     pub presets: PresetSource,
     /// What was selected.
-    pub names: Names,
+    pub names: SelectedNames,
 }
 
 /// Names of what was selected; a file goes by its name without `.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Names {
+pub struct SelectedNames {
     /// Data set.
     pub data: String,
     /// Model.
@@ -42,7 +42,7 @@ pub struct Names {
 
 /// A key whose values differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub struct SettingDifference {
     /// `section.key`, or `names.data`, `names.model`, `names.method`.
     pub key: String,
     /// Value here, as TOML.
@@ -76,9 +76,9 @@ impl Resolved {
             add_user_file(&mut layers, path, folder)?;
         }
         let name = |name: &str| file_stem(name).unwrap_or(name).to_owned();
-        let names = Names { data: name(data), model: name(model), method: name(method) };
+        let names = SelectedNames { data: name(data), model: name(model), method: name(method) };
         for argument in set {
-            layers.add_set(argument, &Start::Flag(folder.to_owned()))?;
+            layers.add_set(argument, &PathBase::Flag(folder.to_owned()))?;
         }
         let mut entries = layers.into_entries();
         enter_folders(&mut entries)?;
@@ -87,8 +87,8 @@ impl Resolved {
 
     /// Loads the typed sections, and checks ranges and combinations.
     pub(super) fn from_entries(
-        entries: BTreeMap<String, Entry>,
-        names: Names,
+        entries: BTreeMap<String, Setting>,
+        names: SelectedNames,
         presets: PresetSource,
     ) -> Result<Self, ConfigError> {
         let values = load(&entries)?;
@@ -101,10 +101,10 @@ impl Resolved {
     }
 
     /// What differs between this configuration and another.
-    pub fn diff(&self, other: &Self) -> Vec<Difference> {
+    pub fn diff(&self, other: &Self) -> Vec<SettingDifference> {
         let (mine, theirs) = (self.names.pairs(), other.names.pairs());
         let names = mine.into_iter().zip(theirs).filter(|((_, left), (_, right))| left != right);
-        let names = names.map(|((name, left), (_, right))| Difference {
+        let names = names.map(|((name, left), (_, right))| SettingDifference {
             key: format!("names.{name}"),
             left: render(&Value::String(left.to_owned())),
             right: render(&Value::String(right.to_owned())),
@@ -113,7 +113,7 @@ impl Resolved {
         });
         let values = self.config.pairs().into_iter().zip(other.config.pairs());
         let values = values.filter(|((_, left), (_, right))| left != right);
-        let values = values.map(|((key, left), (_, right))| Difference {
+        let values = values.map(|((key, left), (_, right))| SettingDifference {
             key: key.to_owned(),
             left: render(&left),
             right: render(&right),
@@ -153,14 +153,14 @@ impl Resolved {
     }
 }
 
-impl Names {
+impl SelectedNames {
     /// Field names and values.
     pub(super) fn pairs(&self) -> [(&'static str, &str); 3] {
         [("data", &self.data), ("model", &self.model), ("method", &self.method)]
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for SettingDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = |f: &mut fmt::Formatter<'_>, value: &str, origin: Option<&Origin>| match origin {
             Some(origin) => write!(f, "{value} (from {origin})"),
@@ -174,8 +174,8 @@ impl fmt::Display for Difference {
 }
 
 /// A file's relative paths start at its folder; those of an embedded preset, at the working directory.
-fn start(file_folder: Option<&Path>, working: &Path) -> Start {
-    Start::File(file_folder.unwrap_or(working).to_owned())
+fn start(file_folder: Option<&Path>, working: &Path) -> PathBase {
+    PathBase::File(file_folder.unwrap_or(working).to_owned())
 }
 
 fn add_preset(
@@ -203,7 +203,7 @@ fn file_stem(name: &str) -> Option<&str> {
 }
 
 /// The values, each of the type and in the range of its key.
-fn load(entries: &BTreeMap<String, Entry>) -> Result<Values, ConfigError> {
+fn load(entries: &BTreeMap<String, Setting>) -> Result<Values, ConfigError> {
     let mut values = Values::default();
     for (key, entry) in keys().filter_map(|key| Some((key, entries.get(key.name)?))) {
         if !values.set(key, &entry.value) {

@@ -6,9 +6,9 @@
 use super::error::ConfigError;
 use super::layers::{Layers, parse};
 use super::origin::{Origin, PresetKind};
-use super::paths::Start;
+use super::paths::PathBase;
 use super::presets::{PresetSource, Presets};
-use super::resolved::{Names, Resolved};
+use super::resolved::{Resolved, SelectedNames};
 use super::tables::{find_key, tables};
 use crate::options::render;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ impl Resolved {
         check_format(&mut table)?;
         let names = names(&mut table)?;
         let mut layers = defaults(&names, text)?;
-        layers.add_table(table, &Origin::Run, &Start::Recorded)?;
+        layers.add_table(table, &Origin::Run, &PathBase::Recorded)?;
         let mut entries = layers.into_entries();
         let recorded = origins(text);
         for (full, entry) in &mut entries {
@@ -83,16 +83,16 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
 }
 
 /// What every key is unless the record says otherwise: the program's own presets of the names that the run was made with.
-fn defaults(names: &Names, record: &str) -> Result<Layers, ConfigError> {
+fn defaults(names: &SelectedNames, record: &str) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
-    layers.add_file(&presets.base()?.text, &Origin::Absent, &Start::Recorded)?;
+    layers.add_file(&presets.base()?.text, &Origin::Absent, &PathBase::Recorded)?;
     for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
         // A file of the user's may have the name of a preset.
         let origin = Origin::Preset(kind, name.to_owned());
         if record.contains(&format!("{FROM}{origin}"))
             && let Ok(preset) = presets.read(kind, name)
         {
-            layers.add_file(&preset.text, &Origin::Absent, &Start::Recorded)?;
+            layers.add_file(&preset.text, &Origin::Absent, &PathBase::Recorded)?;
         }
     }
     Ok(layers)
@@ -103,14 +103,14 @@ fn assignment(name: &str, value: &Value) -> String {
 }
 
 /// Takes the table of names out.
-fn names(table: &mut Table) -> Result<Names, ConfigError> {
+fn names(table: &mut Table) -> Result<SelectedNames, ConfigError> {
     let missing = |name: &str| ConfigError::Missing { key: format!("names.{name}"), place: Origin::Run };
     let names = table.remove("names").ok_or_else(|| missing("data"))?;
     let name = |name: &str| {
         let value = names.get(name).and_then(Value::as_str);
         value.map(str::to_owned).ok_or_else(|| missing(name))
     };
-    Ok(Names { data: name("data")?, model: name("model")?, method: name("method")? })
+    Ok(SelectedNames { data: name("data")?, model: name("model")?, method: name("method")? })
 }
 
 /// What stands behind the equals signs, by key. Values are written on one line, so lines suffice.

@@ -33,7 +33,7 @@ pub fn methods() -> impl Iterator<Item = Description> {
 
 /// A table of the configuration: a section, and the options of methods that lie in the same table.
 #[derive(Debug)]
-pub struct Table {
+pub struct OptionTable {
     /// Name of the table.
     pub name: &'static str,
     /// Lines of its documentation.
@@ -44,22 +44,22 @@ pub struct Table {
 
 /// Methods that have an option, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Users {
+pub(super) struct OptionUsers {
     /// The key that chooses among methods of this kind.
     pub(super) key: &'static str,
     /// Words of those that have the option.
     pub(super) words: Vec<&'static str>,
 }
 
-static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| SECTIONS.map(table).into());
-static USERS: LazyLock<BTreeMap<&'static str, Vec<Users>>> = LazyLock::new(users_of_all);
+static TABLES: LazyLock<Vec<OptionTable>> = LazyLock::new(|| SECTIONS.map(table).into());
+static USERS: LazyLock<BTreeMap<&'static str, Vec<OptionUsers>>> = LazyLock::new(users_of_all);
 static NAMES: LazyLock<BTreeMap<&'static str, &'static Key>> = LazyLock::new(|| {
     let former = keys().filter_map(|key| Some((key.formerly?, key)));
     keys().map(|key| (key.name, key)).chain(former).collect()
 });
 
 /// All tables.
-pub fn tables() -> &'static [Table] {
+pub fn tables() -> &'static [OptionTable] {
     &TABLES
 }
 
@@ -74,18 +74,18 @@ pub(super) fn find_key(name: &str) -> Option<&'static Key> {
 }
 
 /// The methods that have a key as an option, by kind; none for an option of no method.
-pub(super) fn users(key: &Key) -> &'static [Users] {
+pub(super) fn users(key: &Key) -> &'static [OptionUsers] {
     USERS.get(key.name).map_or(&[], Vec::as_slice)
 }
 
-fn table(section: &'static Section) -> Table {
+fn table(section: &'static Section) -> OptionTable {
     let mut keys: Vec<&'static Key> = section.keys.iter().collect();
     for key in options_of_methods().filter(|(_, part, _)| part.name == section.name).map(|(.., key)| key) {
         if keys.iter().all(|known| known.name != key.name) {
             keys.push(key);
         }
     }
-    Table { name: section.name, about: section.about, keys }
+    OptionTable { name: section.name, about: section.about, keys }
 }
 
 fn options_of_methods() -> impl Iterator<Item = (Description, &'static Section, &'static Key)> {
@@ -95,13 +95,13 @@ fn options_of_methods() -> impl Iterator<Item = (Description, &'static Section, 
     })
 }
 
-fn users_of_all() -> BTreeMap<&'static str, Vec<Users>> {
-    let mut all: BTreeMap<&'static str, Vec<Users>> = BTreeMap::new();
+fn users_of_all() -> BTreeMap<&'static str, Vec<OptionUsers>> {
+    let mut all: BTreeMap<&'static str, Vec<OptionUsers>> = BTreeMap::new();
     for (method, _, key) in options_of_methods() {
         let users = all.entry(key.name).or_default();
         match users.iter_mut().find(|users| users.key == method.key) {
             Some(users) => users.words.push(method.word),
-            None => users.push(Users { key: method.key, words: vec![method.word] }),
+            None => users.push(OptionUsers { key: method.key, words: vec![method.word] }),
         }
     }
     all

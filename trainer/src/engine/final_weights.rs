@@ -4,7 +4,7 @@ use super::failure::{Failure, agreed};
 use super::rank::Rank;
 use super::session::Session;
 use super::whole::whole_tensors;
-use crate::config::Names;
+use crate::config::SelectedNames;
 use crate::run::RunFolder;
 use crate::weights::trained::{self, BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, FINGERPRINT_KEY};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tch::Kind;
 /// Writes the trained tensors into the run folder, which rank 0 alone has; all ranks call it.
 pub fn write(
     session: &Session,
-    names: &Names,
+    names: &SelectedNames,
     folder: Option<&RunFolder>,
     rank: &Rank,
 ) -> Result<(), Failure> {

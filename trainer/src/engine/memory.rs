@@ -1,7 +1,7 @@
 //! Want of memory, in words: how much was asked for, of which memory, and the option that asks for less.
 
 use crate::config::Config;
-use collectives::Moment;
+use collectives::ActivitySnapshot;
 use regex::Regex;
 use std::fmt;
 use std::sync::LazyLock;
@@ -52,7 +52,7 @@ impl Shortage {
     }
 
     /// One sentence: what is short, where it happened, what to lower.
-    pub fn sentence(&self, moment: Option<&Moment>, limits: &Limits) -> String {
+    pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &Limits) -> String {
         let doing =
             moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
         format!("{self}{}; {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
@@ -91,7 +91,7 @@ impl Limits {
         }
     }
 
-    fn advice(self, place: Place, moment: Option<&Moment>) -> String {
+    fn advice(self, place: Place, moment: Option<&ActivitySnapshot>) -> String {
         let lower = |key: &str, now: u64| if now > 0 { format!("{key} (now {now})") } else { key.to_owned() };
         let evaluates = moment.is_some_and(|now| matches!(now.phase, "evaluating" | "init"));
         let batch = if evaluates {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_option_to_lower_fits_what_was_being_done() {
         let limits = Limits { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4 };
-        let moment = |phase| Moment {
+        let moment = |phase| ActivitySnapshot {
             step: 7,
             phase,
             operation: "step",

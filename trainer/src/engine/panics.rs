@@ -21,6 +21,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Seconds that the last sentence may take.
 const LAST_SECONDS: u32 = 3;
+/// What the standard library says where the system refuses a new thread the memory for its signal stack. It panics before
+/// the thread runs anything that could make an error of it, and aborts.
+const NO_STACK: &str = "alternative stack";
 /// Memory that is given back before the last sentence is put together. Until then nothing of it is touched.
 const RESERVE: usize = 8 << 20;
 
@@ -77,12 +80,12 @@ fn scene() -> MutexGuard<'static, Scene> {
 
 fn on_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
-    let ends = thread.name() == Some("main");
+    let text = panic.payload_as_str().unwrap_or("no message");
+    let ends = thread.name() == Some("main") || text.contains(NO_STACK);
     if ends {
         begin_end();
     }
     let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
-    let text = panic.payload_as_str().unwrap_or("no message");
     tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
     if let Some(shortage) = Shortage::of(text).filter(|_| ends) {
         // Without its stack, which takes memory to name.

@@ -7,7 +7,7 @@ use super::stopping::Stopping;
 use crate::config::{Backend, Distributed};
 use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
-use collectives::liveness::{Liveness, LivenessOptions, StepClock, Verdict};
+use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
 use launcher::protocol::Outcome;
 use std::cell::RefCell;
@@ -230,7 +230,7 @@ impl Drop for Rank {
 }
 
 /// What a rank does when it learns that a rank is dead or stuck: one of them says it, and leaves word in the run folder.
-fn report_to(own: usize) -> Box<dyn Fn(&Verdict) + Send + Sync> {
+fn report_to(own: usize) -> Box<dyn Fn(&Diagnosis) + Send + Sync> {
     Box::new(move |verdict| {
         let speaker = usize::from(verdict.rank == 0);
         if own != speaker && (own, verdict.rank) != (0, 0) {

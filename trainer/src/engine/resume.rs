@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::progress::{Progress, RunState};
-use crate::config::{Config, Difference, Resolved, Sampler};
+use crate::config::{Config, Resolved, Sampler, SettingDifference};
 use crate::options::OnResume;
 use crate::run::checkpoint::{Reader, Snapshot};
 use crate::run::{Place, say};
@@ -131,7 +131,7 @@ impl Wish {
     }
 
     /// What is not as in the configuration that a run was last started with.
-    fn changes_since(&self, run: &Path, resolved: &Resolved) -> Result<Vec<Difference>, Failure> {
+    fn changes_since(&self, run: &Path, resolved: &Resolved) -> Result<Vec<SettingDifference>, Failure> {
         let path = run.join(layout::CONFIG);
         match std::fs::read_to_string(&path) {
             Ok(text) => self.changes(&text, resolved),
@@ -141,7 +141,7 @@ impl Wish {
     }
 
     /// What the run is changed in, as the person allows it. A configuration that would make another run of it is refused.
-    fn changes(&self, theirs: &str, ours: &Resolved) -> Result<Vec<Difference>, Failure> {
+    fn changes(&self, theirs: &str, ours: &Resolved) -> Result<Vec<SettingDifference>, Failure> {
         let theirs = Resolved::from_run_folder(theirs).map_err(|error| {
             Failure::input(format!("the configuration of the run to go on with cannot be read: {error}"))
         })?;
@@ -151,7 +151,7 @@ impl Wish {
         }
         let allowed =
             |key: &str| self.allow_changed.iter().any(|allowed| Config::name_of_key(allowed) == key);
-        let line = |d: &Difference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
+        let line = |d: &SettingDifference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
         let (free, changes): (Vec<_>, Vec<_>) = theirs.diff(ours).into_iter().partition(|d| is_free(&d.key));
         let (allowed, refused): (Vec<_>, Vec<_>) = changes.into_iter().partition(|d| allowed(&d.key));
         for difference in free.iter().chain(&allowed) {
@@ -179,7 +179,7 @@ fn newest(reader: &Reader) -> Result<Option<Snapshot<RunState>>, Failure> {
 }
 
 /// Refuses changes for which the place of a run in its steps means nothing.
-fn fits(progress: &Progress, changes: &[Difference], resolved: &Resolved) -> Result<(), Failure> {
+fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved) -> Result<(), Failure> {
     if resolved.config.train.epochs == 0 {
         let text = "train.epochs=0 trains nothing and would lose what the run has learnt; evaluate it with `lift-trainer eval --run`";
         return Err(Failure::input(text));

@@ -8,7 +8,7 @@
 
 use super::failure::Failure;
 use crate::run::{Request, Signals, last_words, say};
-use collectives::liveness::Messenger;
+use collectives::liveness::StopNotifier;
 use launcher::protocol::{Outcome, environment};
 use nix::errno::Errno;
 use nix::libc;
@@ -58,7 +58,7 @@ struct State {
     /// This process is being ended here.
     leaving: bool,
     announced: bool,
-    messenger: Messenger,
+    messenger: StopNotifier,
     rescue: Option<Rescue>,
     /// What a person types to resume the run.
     resume: Option<String>,
@@ -89,7 +89,7 @@ impl Stopping {
     }
 
     /// This process is a rank, which reaches the others in this way; its work begins.
-    pub fn begin(&self, rank: usize, messenger: Messenger) {
+    pub fn begin(&self, rank: usize, messenger: StopNotifier) {
         let mut state = self.state();
         (state.rank, state.messenger, state.heeded, state.rescue) = (rank, messenger, false, None);
     }
@@ -217,7 +217,7 @@ fn patience(request: Request, starts: bool) -> Duration {
 }
 
 /// Ends the job from here, on rank 0: saves, leaves a word, and takes the others along. Whatever hangs meanwhile, it ends.
-fn leave(request: Request, rescue: Option<Rescue>, resume: Option<&str>, messenger: &Messenger) -> ! {
+fn leave(request: Request, rescue: Option<Rescue>, resume: Option<&str>, messenger: &StopNotifier) -> ! {
     let outcome = request.outcome();
     let (done, written) = channel();
     let resume = resume.map(str::to_owned);

@@ -19,7 +19,8 @@ use super::step::{Accumulation, Parts, Reduction, Stepper};
 use super::sync::SyncOptions;
 use super::train::{End, Training};
 use crate::config::{
-    Accumulation as AccumulationName, BestMetric, Config, Names, NonFinite, Schedule as ScheduleName, Wire,
+    Accumulation as AccumulationName, BestMetric, Config, NonFinite, Schedule as ScheduleName, SelectedNames,
+    Wire,
 };
 use crate::data::loader::Loader;
 use crate::run::checkpoint::Reader;
@@ -41,7 +42,7 @@ pub struct TrainingRun<'a> {
     /// Rank 0's run folder.
     pub folder: Option<&'a RunFolder>,
     /// What it is a run of.
-    pub names: &'a Names,
+    pub names: &'a SelectedNames,
 }
 
 /// How far training came, and how it ended.

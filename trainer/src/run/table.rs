@@ -2,7 +2,7 @@
 
 use super::{RunResult, json};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use launcher::terminal::{OutputError, Reader, escaped_line, print_as_is, print_json};
+use launcher::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
 /// Absent classes that a table names.
@@ -34,7 +34,7 @@ impl Look {
 }
 
 /// Prints one run to standard output: a table, or with `as_json` the text of `result.json`.
-pub fn print_result(result: &RunResult, as_json: bool) -> Result<Reader, OutputError> {
+pub fn print_result(result: &RunResult, as_json: bool) -> Result<OutputReader, OutputError> {
     if as_json {
         return print_json(&String::from_utf8_lossy(&result.to_json()?));
     }
@@ -42,7 +42,7 @@ pub fn print_result(result: &RunResult, as_json: bool) -> Result<Reader, OutputE
 }
 
 /// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
-pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<Reader, OutputError> {
+pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<OutputReader, OutputError> {
     if as_json {
         return print_json(&String::from_utf8_lossy(&json::list(results)?));
     }

@@ -1,6 +1,6 @@
 //! libtorch's current stream, by the shim in `shim/current_stream.cpp`.
 
-use nccl_rs::{Runtime, Stream};
+use nccl_rs::{CudaRuntime, CudaStream};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 unsafe extern "C" {
@@ -13,7 +13,7 @@ unsafe extern "C" {
 }
 
 /// The stream on which libtorch puts the calling thread's work for GPU `index`, or libtorch's words.
-pub(super) fn current_stream(runtime: &Runtime, index: usize) -> Result<Stream, String> {
+pub(super) fn current_stream(runtime: &CudaRuntime, index: usize) -> Result<CudaStream, String> {
     let mut raw = std::ptr::null_mut();
     let mut message = [0u8; 512];
     let index = c_int::try_from(index).map_err(|_| format!("there is no GPU {index}"))?;
@@ -28,7 +28,7 @@ pub(super) fn current_stream(runtime: &Runtime, index: usize) -> Result<Stream, 
         return Err(text.lines().next().unwrap_or_default().to_owned());
     }
     // SAFETY: libtorch's streams live as long as the process.
-    Ok(unsafe { Stream::borrowed(runtime, raw) })
+    Ok(unsafe { CudaStream::borrowed(runtime, raw) })
 }
 
 #[cfg(test)]

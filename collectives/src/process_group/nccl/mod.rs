@@ -14,22 +14,22 @@ mod plane;
 mod start;
 mod watch;
 
-use super::tensors::{Asked, size_of};
+use super::tensors::{CallSite, size_of};
 use super::{Pending, ProcessGroup, ReduceOp, Traffic};
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
 use crate::raw::Element;
-use nccl_rs::{Communicator, DataType, Stream};
-use plane::{Plane, Wait};
+use nccl_rs::{Communicator, CudaStream, DataType};
+use plane::{Plane, Waiter};
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
-use watch::Watched;
+use watch::WatchedPlane;
 
 /// What is told a text for people, from a thread of the group's.
-pub type Callback = Box<dyn Fn(&str) + Send + Sync>;
+pub type FailureCallback = Box<dyn Fn(&str) + Send + Sync>;
 
 /// How a group over NCCL shall work, and whom it tells of failures.
 pub struct NcclOptions {
@@ -39,17 +39,17 @@ pub struct NcclOptions {
     pub timeout: Duration,
     /// Told once when a call has failed or timed out, with rank, operation and step, before it is aborted.
     /// The caller's next call (or the one in which it is stuck) gives the same as an error.
-    pub on_failure: Callback,
+    pub on_failure: FailureCallback,
     /// Told when aborting did not free this process. It should end the process at once, by `_exit`: threads
     /// are stuck that would keep an orderly end from ending.
-    pub on_stuck: Callback,
+    pub on_stuck: FailureCallback,
 }
 
 /// The process group of ranks that have a GPU each.
 pub struct NcclGroup {
     // Fields drop in this order: the communicator says goodbye while the watcher still watches.
     communicator: Arc<Communicator>,
-    watched: Arc<Watched>,
+    watched: Arc<WatchedPlane>,
 }
 
 /// Where a call reads and writes.
@@ -65,7 +65,7 @@ impl NcclGroup {
         Ok(Self::new(communicator, watched))
     }
 
-    fn new(communicator: Communicator, watched: Arc<Watched>) -> Self {
+    fn new(communicator: Communicator, watched: Arc<WatchedPlane>) -> Self {
         let communicator = Arc::new(communicator);
         watched.plane().watch(communicator.clone());
         Self { communicator, watched }
@@ -75,8 +75,8 @@ impl NcclGroup {
         self.watched.plane()
     }
 
-    fn asked(&self, operation: &'static str) -> Asked {
-        Asked { rank: self.plane().rank, operation }
+    fn asked(&self, operation: &'static str) -> CallSite {
+        CallSite { rank: self.plane().rank, operation }
     }
 
     /// The tensor's type for NCCL, if it is one that can travel and lies on the group's device.
@@ -101,13 +101,13 @@ impl NcclGroup {
         &self,
         operation: &'static str,
         count: usize,
-        call: impl FnOnce(&Communicator, &Stream) -> Result<(), nccl_rs::Error>,
+        call: impl FnOnce(&Communicator, &CudaStream) -> Result<(), nccl_rs::Error>,
     ) -> Result<(), CollectiveError> {
         if count == 0 {
             return self.plane().check();
         }
         let plane = self.plane();
-        plane.run(operation, plane.timeout, Wait::OnDevice, |stream| call(&self.communicator, stream))
+        plane.run(operation, plane.timeout, Waiter::OnDevice, |stream| call(&self.communicator, stream))
     }
 
     /// Queues a call whose end is waited for later; `kept` are the tensors that it reads and writes.
@@ -115,7 +115,7 @@ impl NcclGroup {
         &self,
         operation: &'static str,
         kept: Vec<Tensor>,
-        call: impl FnOnce(&Communicator, &Stream) -> Result<(), nccl_rs::Error>,
+        call: impl FnOnce(&Communicator, &CudaStream) -> Result<(), nccl_rs::Error>,
     ) -> Result<Pending, CollectiveError> {
         if kept.first().is_none_or(|tensor| tensor.numel() == 0) {
             return self.plane().check().map(|()| Pending::done());
@@ -125,7 +125,7 @@ impl NcclGroup {
         let watched = self.watched.clone();
         Ok(Pending::new(move || {
             let _entered = watched.plane().activity.enter_collective(operation);
-            let finished = watched.plane().finish(operation, Wait::OnDevice, &done);
+            let finished = watched.plane().finish(operation, Waiter::OnDevice, &done);
             drop(kept);
             finished
         }))
@@ -140,7 +140,7 @@ impl NcclGroup {
         let plane = self.plane();
         let token = Tensor::zeros([1], (Kind::Int64, plane.device));
         let buffers = in_place(&token);
-        plane.run("barrier", patience, Wait::OnHost, |stream| {
+        plane.run("barrier", patience, Waiter::OnHost, |stream| {
             // SAFETY: one element, which lives until the host has waited for the call.
             unsafe { self.communicator.all_reduce(buffers, 1, DataType::I64, ReduceOp::Sum.into(), stream) }
         })
@@ -151,7 +151,7 @@ fn in_place(tensor: &Tensor) -> Buffers {
     (tensor.data_ptr(), tensor.data_ptr())
 }
 
-impl From<ReduceOp> for nccl_rs::ReduceOp {
+impl From<ReduceOp> for nccl_rs::RedOp {
     fn from(op: ReduceOp) -> Self {
         match op {
             ReduceOp::Sum => Self::Sum,

@@ -1,10 +1,10 @@
 //! What the groups of one process share: the stream, the calls under way, and the failure if there is one.
 
 use super::current_stream::current_stream;
-use super::{Callback, NcclOptions};
+use super::{FailureCallback, NcclOptions};
 use crate::activity::Activity;
 use crate::error::CollectiveError;
-use nccl_rs::{Communicator, Event, Runtime, Stream};
+use nccl_rs::{Communicator, CudaEvent, CudaRuntime, CudaStream};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,27 +14,27 @@ use tch::Device;
 pub(super) const ABORT_PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) struct Plane {
-    runtime: Runtime,
-    stream: Stream,
+    runtime: CudaRuntime,
+    stream: CudaStream,
     pub(super) activity: Activity,
     /// This process's number among all, for messages.
     pub(super) rank: usize,
     pub(super) device: Device,
     pub(super) timeout: Duration,
     pub(super) stand_in: bool,
-    pub(super) on_failure: Callback,
-    pub(super) on_stuck: Callback,
-    state: Mutex<State>,
+    pub(super) on_failure: FailureCallback,
+    pub(super) on_stuck: FailureCallback,
+    state: Mutex<PlaneState>,
     /// The state changed in a way that others wait for.
     pub(super) changed: Condvar,
 }
 
-pub(super) struct State {
+pub(super) struct PlaneState {
     /// Calls under way, the oldest first.
-    calls: VecDeque<Call>,
+    calls: VecDeque<CollectiveCall>,
     next: u64,
     /// Events to use again.
-    spare: Vec<Arc<Event>>,
+    spare: Vec<Arc<CudaEvent>>,
     /// When the call before the oldest one was done.
     moved: Instant,
     pub(super) communicators: Vec<Arc<Communicator>>,
@@ -47,19 +47,19 @@ pub(super) struct State {
     pub(super) closing: bool,
 }
 
-struct Call {
+struct CollectiveCall {
     number: u64,
     operation: &'static str,
     step: u64,
     since: Instant,
     patience: Duration,
     /// Done when this is; `None` while the host is inside NCCL.
-    done: Option<Arc<Event>>,
+    done: Option<Arc<CudaEvent>>,
 }
 
 /// Who waits for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum Waiter {
     /// What libtorch queues next; on the CPU that is the host.
     OnDevice,
     /// The host.
@@ -68,14 +68,14 @@ pub(super) enum Wait {
 
 impl Plane {
     pub(super) fn new(
-        runtime: Runtime,
-        stream: Stream,
+        runtime: CudaRuntime,
+        stream: CudaStream,
         (activity, rank): (Activity, usize),
         options: NcclOptions,
         stand_in: bool,
     ) -> Self {
         let NcclOptions { device, timeout, on_failure, on_stuck } = options;
-        let state = State {
+        let state = PlaneState {
             calls: VecDeque::new(),
             next: 0,
             spare: Vec::new(),
@@ -102,7 +102,7 @@ impl Plane {
     }
 
     /// A panic of another thread leaves nothing half done here.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PlaneState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,8 +119,8 @@ impl Plane {
         &self,
         operation: &'static str,
         patience: Duration,
-        wait: Wait,
-        call: impl FnOnce(&Stream) -> Result<(), nccl_rs::Error>,
+        wait: Waiter,
+        call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
     ) -> Result<(), CollectiveError> {
         let _entered = self.activity.enter_collective(operation);
         let done = self.start(operation, patience, call)?;
@@ -132,8 +132,8 @@ impl Plane {
         &self,
         operation: &'static str,
         patience: Duration,
-        call: impl FnOnce(&Stream) -> Result<(), nccl_rs::Error>,
-    ) -> Result<Arc<Event>, CollectiveError> {
+        call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
+    ) -> Result<Arc<CudaEvent>, CollectiveError> {
         self.check()?;
         let number = self.begin(operation, patience);
         let done = self.queue(call).map_err(|message| self.give_up(operation, message))?;
@@ -145,10 +145,10 @@ impl Plane {
     pub(super) fn finish(
         &self,
         operation: &'static str,
-        wait: Wait,
-        done: &Event,
+        wait: Waiter,
+        done: &CudaEvent,
     ) -> Result<(), CollectiveError> {
-        if wait == Wait::OnHost || self.device == Device::Cpu {
+        if wait == Waiter::OnHost || self.device == Device::Cpu {
             // The host waits here; the watcher frees it if need be.
             done.synchronize().map_err(|error| self.give_up(operation, error.to_string()))?;
         } else if let Device::Cuda(index) = self.device {
@@ -179,7 +179,7 @@ impl Plane {
         if state.failure.is_none() {
             return Ok(());
         }
-        let aborting = |state: &mut State| !state.ended && !state.closing;
+        let aborting = |state: &mut PlaneState| !state.ended && !state.closing;
         let waited = self.changed.wait_timeout_while(state, ABORT_PATIENCE, aborting);
         let mut state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         state.told = true;
@@ -192,12 +192,15 @@ impl Plane {
         let mut state = self.state();
         state.next += 1;
         let (number, since) = (state.next, Instant::now());
-        state.calls.push_back(Call { number, operation, step, since, patience, done: None });
+        state.calls.push_back(CollectiveCall { number, operation, step, since, patience, done: None });
         number
     }
 
     /// Puts a call into the stream; the answer is done when the call is.
-    fn queue(&self, call: impl FnOnce(&Stream) -> Result<(), nccl_rs::Error>) -> Result<Arc<Event>, String> {
+    fn queue(
+        &self,
+        call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
+    ) -> Result<Arc<CudaEvent>, String> {
         let done = self.event()?;
         let text = |error: nccl_rs::Error| error.to_string();
         let Device::Cuda(index) = self.device else {
@@ -216,7 +219,7 @@ impl Plane {
         Ok(done)
     }
 
-    fn event(&self) -> Result<Arc<Event>, String> {
+    fn event(&self) -> Result<Arc<CudaEvent>, String> {
         let spare = self.state().spare.pop();
         spare.map_or_else(|| self.runtime.event().map(Arc::new).map_err(|error| error.to_string()), Ok)
     }
@@ -252,8 +255,8 @@ impl Plane {
     }
 }
 
-impl State {
-    fn under_way(&mut self, number: u64, done: Arc<Event>) {
+impl PlaneState {
+    fn under_way(&mut self, number: u64, done: Arc<CudaEvent>) {
         if let Some(call) = self.calls.iter_mut().find(|call| call.number == number) {
             call.done = Some(done);
         }

@@ -2,33 +2,33 @@
 
 use super::NcclOptions;
 use super::plane::Plane;
-use super::watch::Watched;
+use super::watch::WatchedPlane;
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
-use nccl_rs::{Communicator, Library, Runtime, Stream, UniqueId};
+use nccl_rs::{Communicator, CudaRuntime, CudaStream, Library, UniqueId};
 use std::sync::Arc;
 use tch::Device;
 
 /// The symbol that tells the stand-in of the tests.
 const STAND_IN: &str = "nccl_stand_in";
 
-struct Opened {
+struct OpenedPlane {
     nccl: Library,
-    runtime: Runtime,
-    stream: Stream,
+    runtime: CudaRuntime,
+    stream: CudaStream,
     /// Name of the GPU.
     gpu: String,
     stand_in: bool,
 }
 
 /// A rank's problem; that time ran out is usually another rank's fault, and told only where nobody knows better.
-struct Problem {
+struct StartProblem {
     text: String,
     timeout: bool,
 }
 
-impl Problem {
+impl StartProblem {
     fn new(error: &nccl_rs::Error) -> Self {
         Self { text: error.to_string(), timeout: error.is_timeout() }
     }
@@ -40,7 +40,7 @@ pub(super) fn start(
     control: &Control,
     activity: &Activity,
     options: NcclOptions,
-) -> Result<(Communicator, Arc<Watched>), CollectiveError> {
+) -> Result<(Communicator, Arc<WatchedPlane>), CollectiveError> {
     let unavailable = |rank, message| CollectiveError::Unavailable { rank, message };
     let opened = agreed(control, open(options.device), unavailable)?;
     refuse_shared_gpus(control, &opened.gpu)?;
@@ -58,13 +58,13 @@ pub(super) fn start(
         // The others cannot finish without this rank: to wait until they give up would help nobody.
         return Err(failed(control.rank(), error.to_string()));
     }
-    let communicator = agreed(control, made.map_err(|error| Problem::new(&error)), failed)?;
+    let communicator = agreed(control, made.map_err(|error| StartProblem::new(&error)), failed)?;
 
-    let Opened { nccl, runtime, stream, gpu, stand_in } = opened;
+    let OpenedPlane { nccl, runtime, stream, gpu, stand_in } = opened;
     tell(&nccl, &gpu, stand_in);
     let plane = Plane::new(runtime, stream, (activity.clone(), control.rank()), options, stand_in);
-    let watched = Watched::start(plane);
-    let no_thread = |error: std::io::Error| Problem {
+    let watched = WatchedPlane::start(plane);
+    let no_thread = |error: std::io::Error| StartProblem {
         text: format!("a thread cannot be started: {error}"),
         timeout: false,
     };
@@ -82,8 +82,8 @@ fn tell(nccl: &Library, gpu: &str, stand_in: bool) {
 }
 
 /// Loads the libraries and chooses the device.
-fn open(device: Device) -> Result<Opened, Problem> {
-    let nccl = Library::open().map_err(|error| Problem::new(&error))?;
+fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
+    let nccl = Library::open().map_err(|error| StartProblem::new(&error))?;
     let stand_in = nccl.has_symbol(STAND_IN);
     let index = match (device, stand_in) {
         (Device::Cuda(index), false) => index as i32,
@@ -91,17 +91,17 @@ fn open(device: Device) -> Result<Opened, Problem> {
         (device, _) => {
             let needed = if stand_in { "its stand-in needs tensors on the CPU" } else { "it needs a GPU" };
             let text = format!("{needed}, but this rank computes on {device:?}; use the group over MPI");
-            return Err(Problem { text, timeout: false });
+            return Err(StartProblem { text, timeout: false });
         }
     };
-    let with_device = |runtime: Runtime| {
+    let with_device = |runtime: CudaRuntime| {
         runtime.set_device(index)?;
         let (gpu, stream) = (runtime.device_name(index)?, runtime.stream()?);
         Ok((runtime, stream, gpu))
     };
-    let opened = Runtime::open().and_then(with_device);
-    let (runtime, stream, gpu) = opened.map_err(|error| Problem::new(&error))?;
-    Ok(Opened { nccl, runtime, stream, gpu, stand_in })
+    let opened = CudaRuntime::open().and_then(with_device);
+    let (runtime, stream, gpu) = opened.map_err(|error| StartProblem::new(&error))?;
+    Ok(OpenedPlane { nccl, runtime, stream, gpu, stand_in })
 }
 
 /// NCCL cannot run two ranks on one GPU, and says so in words that help nobody.
@@ -120,11 +120,11 @@ fn refuse_shared_gpus(control: &Control, gpu: &str) -> Result<(), CollectiveErro
 }
 
 /// Rank 0 makes the name of the communicator.
-fn new_id(control: &Control, nccl: &Library) -> Result<Option<UniqueId>, Problem> {
+fn new_id(control: &Control, nccl: &Library) -> Result<Option<UniqueId>, StartProblem> {
     if control.rank() != 0 {
         return Ok(None);
     }
-    nccl.unique_id().map(Some).map_err(|error| Problem::new(&error))
+    nccl.unique_id().map(Some).map_err(|error| StartProblem::new(&error))
 }
 
 fn share(control: &Control, id: Option<UniqueId>) -> Result<UniqueId, CollectiveError> {
@@ -141,7 +141,7 @@ fn share(control: &Control, id: Option<UniqueId>) -> Result<UniqueId, Collective
 /// Makes a problem of any rank the error of all: of those ranks that know the cause, the first is named.
 fn agreed<T>(
     control: &Control,
-    own: Result<T, Problem>,
+    own: Result<T, StartProblem>,
     error: impl FnOnce(usize, String) -> CollectiveError,
 ) -> Result<T, CollectiveError> {
     let said = match &own {

@@ -5,7 +5,7 @@
 //! are aborted, which frees a thread that waits for a call; and if the abort hangs, or no caller has come for
 //! the failure soon after it, `on_stuck` is told, which should end the process.
 
-use super::plane::{ABORT_PATIENCE, Plane, State};
+use super::plane::{ABORT_PATIENCE, Plane, PlaneState};
 use crate::error::CollectiveError;
 use nccl_rs::Communicator;
 use std::sync::{Arc, PoisonError};
@@ -18,12 +18,12 @@ const POLL: Duration = Duration::from_millis(3);
 const RETURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A plane and its watcher, which ends with this value.
-pub(super) struct Watched {
+pub(super) struct WatchedPlane {
     plane: Arc<Plane>,
     watcher: Option<JoinHandle<()>>,
 }
 
-impl Watched {
+impl WatchedPlane {
     pub(super) fn start(plane: Plane) -> std::io::Result<Self> {
         let plane = Arc::new(plane);
         let watched = plane.clone();
@@ -37,7 +37,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedPlane {
     fn drop(&mut self) {
         self.plane.state().closing = true;
         self.plane.changed.notify_all();
@@ -57,7 +57,7 @@ fn watch(plane: &Plane) {
 /// Looks until something is wrong; `None` when the groups are gone.
 fn first_failure(plane: &Plane) -> Option<CollectiveError> {
     loop {
-        let quiet = |state: &mut State| state.failure.is_none() && !state.closing;
+        let quiet = |state: &mut PlaneState| state.failure.is_none() && !state.closing;
         let waited = plane.changed.wait_timeout_while(plane.state(), POLL, quiet);
         let state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         if let Some(failure) = &state.failure {
@@ -85,7 +85,7 @@ fn end(plane: &Plane, failure: &CollectiveError) {
     let mut state = plane.state();
     state.ended = true;
     plane.changed.notify_all();
-    let away = |state: &mut State| !state.told && !state.closing;
+    let away = |state: &mut PlaneState| !state.told && !state.closing;
     let waited = plane.changed.wait_timeout_while(state, RETURN_PATIENCE, away);
     let state = waited.unwrap_or_else(PoisonError::into_inner).0;
     let returned = state.told || state.closing;

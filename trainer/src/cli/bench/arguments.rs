@@ -1,26 +1,26 @@
 //! What the person typed after `bench`.
 
-use crate::cli::arguments::Select;
+use crate::cli::arguments::SelectionArguments;
 use crate::engine::bench::Comparison;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub enum BenchCommand {
     /// Latency and bandwidth of collectives by size, over the ranks that it is started on
-    Collectives(Collectives),
+    Collectives(CollectivesArguments),
     /// Time to build and positions a second of every sampler, and the memory they take
-    Sampler(Sampler),
+    Sampler(SamplerArguments),
     /// A training step taken apart, and the cost of settings, over the ranks that it is started on
-    Step(Step),
+    Step(StepArguments),
     /// A model of step time against ranks: against steps that were measured, and for clusters of GPUs
-    Scaling(Scaling),
+    Scaling(ScalingArguments),
 }
 
 /// Arguments of `bench collectives`.
 #[derive(Debug, Args)]
-pub struct Collectives {
+pub struct CollectivesArguments {
     /// Largest tensor, in bytes
     #[arg(long, default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(4..))]
     pub max_bytes: u64,
@@ -41,10 +41,10 @@ pub struct Collectives {
 /// Arguments of `bench sampler`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("of").args(["counts", "zipf"]))]
-pub struct Sampler {
+pub struct SamplerArguments {
     /// Whose training labels, if no other source of counts is given
     #[command(flatten)]
-    pub select: Select,
+    pub select: SelectionArguments,
     /// File with the number of images of each class, one a line
     #[arg(long, value_name = "FILE")]
     pub counts: Option<PathBuf>,
@@ -58,10 +58,10 @@ pub struct Sampler {
 
 /// Arguments of `bench step`.
 #[derive(Debug, Args)]
-pub struct Step {
+pub struct StepArguments {
     /// What to train
     #[command(flatten)]
-    pub select: Select,
+    pub select: SelectionArguments,
     /// Steps of a round that count
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
@@ -88,7 +88,7 @@ pub struct Comparisons(pub Vec<Comparison>);
 
 /// Arguments of `bench scaling`.
 #[derive(Debug, Args)]
-pub struct Scaling {
+pub struct ScalingArguments {
     /// Measured constants and step times, as `make bench` writes them [default: those of docs/scaling.md]
     #[arg(long, value_name = "FILE")]
     pub measured: Option<PathBuf>,
@@ -116,13 +116,13 @@ fn comparisons(text: &str) -> Result<Comparisons, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::arguments::{Arguments, Verb};
+    use crate::cli::arguments::{Arguments, TrainerCommand};
     use clap::Parser;
 
-    fn bench(line: &str) -> Result<Bench, String> {
+    fn bench(line: &str) -> Result<BenchCommand, String> {
         let words = ["lift-trainer", "bench"].into_iter().chain(line.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.verb {
-            Some(Verb::Bench(bench)) => Ok(bench),
+            Some(TrainerCommand::Bench(bench)) => Ok(bench),
             other => panic!("{other:?}"),
         }
     }
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn comparisons_are_named_or_none() {
-        let Bench::Step(step) = bench("step").unwrap() else { panic!() };
+        let BenchCommand::Step(step) = bench("step").unwrap() else { panic!() };
         assert_eq!(step.compare.0.len(), 4);
-        let Bench::Step(step) = bench("step --compare none").unwrap() else { panic!() };
+        let BenchCommand::Step(step) = bench("step --compare none").unwrap() else { panic!() };
         assert!(step.compare.0.is_empty());
-        let Bench::Step(step) = bench("step --compare samples,head").unwrap() else { panic!() };
+        let BenchCommand::Step(step) = bench("step --compare samples,head").unwrap() else { panic!() };
         assert_eq!(step.compare.0, [Comparison::Samples, Comparison::Head]);
         let error = bench("step --compare speed").unwrap_err();
         assert!(error.contains("no comparison is named `speed`") && error.contains("and none"), "{error}");

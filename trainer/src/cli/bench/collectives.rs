@@ -1,18 +1,21 @@
 //! `lift-trainer bench collectives`.
 
-use super::arguments::Collectives;
+use super::arguments::CollectivesArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::cli::Context;
-use crate::cli::arguments::Select;
+use crate::cli::CommandContext;
+use crate::cli::arguments::SelectionArguments;
 use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::engine::failure::Failure;
 use launcher::protocol::Outcome;
 
 /// Measures over all ranks; rank 0 prints.
-pub(in crate::cli) fn run(context: &Context<'_>, options: &Collectives) -> Result<Outcome, Failure> {
+pub(in crate::cli) fn run(
+    context: &CommandContext<'_>,
+    options: &CollectivesArguments,
+) -> Result<Outcome, Failure> {
     // Nothing is trained: the demo stands in where a configuration names data, model and method.
     let [data, model, method] = ["demo", "demo", "lift"].map(str::to_owned);
-    let (_, rank) = context.open(&Select { data, model, method, set: options.set.clone() })?;
+    let (_, rank) = context.open(&SelectionArguments { data, model, method, set: options.set.clone() })?;
     rank.begin("measuring");
     let seconds = f64::from(options.milliseconds) / 1e3;
     let save = options.save.as_deref();

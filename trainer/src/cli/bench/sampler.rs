@@ -1,21 +1,21 @@
 //! `lift-trainer bench sampler`.
 
-use super::arguments::Sampler;
+use super::arguments::SamplerArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::cli::arguments::Talk;
+use crate::cli::arguments::OutputArguments;
 use crate::engine::bench::sampler::{Labels, SamplerReport, measure};
 use crate::engine::failure::Failure;
 use crate::engine::sources;
 use std::path::Path;
 
 /// Measures and prints.
-pub(in crate::cli) fn run(arguments: &Sampler, talk: Talk) -> Result<(), Failure> {
+pub(in crate::cli) fn run(arguments: &SamplerArguments, talk: OutputArguments) -> Result<(), Failure> {
     let (source, labels) = labels(arguments)?;
     let found = measure(source, &labels).map_err(Failure::input)?;
     report(&found, talk.json, arguments.save.as_deref(), text)
 }
 
-fn labels(arguments: &Sampler) -> Result<(String, Labels), Failure> {
+fn labels(arguments: &SamplerArguments) -> Result<(String, Labels), Failure> {
     if let Some((images, classes)) = arguments.zipf {
         return Ok((format!("zipf {images},{classes}"), Labels::zipf(images, classes)));
     }

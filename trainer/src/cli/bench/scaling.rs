@@ -1,8 +1,8 @@
 //! `lift-trainer bench scaling`.
 
-use super::arguments::Scaling;
+use super::arguments::ScalingArguments;
 use super::print::report;
-use crate::cli::arguments::Talk;
+use crate::cli::arguments::OutputArguments;
 use crate::engine::bench::scaling::cluster::{Cluster, Forecast};
 use crate::engine::bench::scaling::machine::{Measured, Predicted};
 use crate::engine::bench::scaling::{forecasts, tables};
@@ -13,7 +13,7 @@ use serde::Serialize;
 const MEASURED: &str = include_str!("../../engine/bench/scaling/measured.toml");
 
 #[derive(Serialize)]
-struct Found {
+struct MeasuredFiles {
     measured: Measured,
     predicted: Vec<Predicted>,
     assumptions: Cluster,
@@ -21,7 +21,7 @@ struct Found {
 }
 
 /// Prints the tables of docs/scaling.md, or the figures behind them.
-pub(in crate::cli) fn run(arguments: &Scaling, talk: Talk) -> Result<(), Failure> {
+pub(in crate::cli) fn run(arguments: &ScalingArguments, talk: OutputArguments) -> Result<(), Failure> {
     let text = match &arguments.measured {
         None => MEASURED.to_owned(),
         Some(file) => std::fs::read_to_string(file).map_err(|error| {
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(arguments: &Scaling, talk: Talk) -> Result<(), Failure
         Failure::input(format!("the measured constants are not what `make bench` writes: {error}"))
     })?;
     let predicted = measured.predict();
-    let found = Found { measured, predicted, assumptions: Cluster::H100, forecasts: forecasts() };
+    let found = MeasuredFiles { measured, predicted, assumptions: Cluster::H100, forecasts: forecasts() };
     report(&found, talk.json, None, |found| {
         let [constants, here, job, clusters] = tables(&found.measured).map(|(_, table)| table);
         format!("{constants}\n{here}\n{job}\n{clusters}")

@@ -1,8 +1,8 @@
 //! `lift-trainer bench step`.
 
-use super::arguments::Step;
+use super::arguments::StepArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::cli::Context;
+use crate::cli::CommandContext;
 use crate::config::Selection;
 use crate::engine::bench::snapshot::SnapshotReport;
 use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
@@ -11,7 +11,10 @@ use launcher::protocol::Outcome;
 use std::fmt::Write;
 
 /// Measures over all ranks; rank 0 prints.
-pub(in crate::cli) fn run(context: &Context<'_>, arguments: &Step) -> Result<Outcome, Failure> {
+pub(in crate::cli) fn run(
+    context: &CommandContext<'_>,
+    arguments: &StepArguments,
+) -> Result<Outcome, Failure> {
     let (_, rank) = context.open(&arguments.select)?;
     let leads = rank.leads();
     let folder = arguments.folder.clone();

@@ -2,7 +2,7 @@
 
 mod lift;
 
-use super::arguments::Talk;
+use super::arguments::OutputArguments;
 use crate::engine::failure::Failure;
 use crate::engine::saving::MOMENTUM;
 use crate::run::checkpoint::{Found, Reader};
@@ -19,14 +19,14 @@ use std::path::{Path, PathBuf};
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Export {
+pub struct ExportArguments {
     /// Run folder whose trained tensors are written: the final ones, or those of the newest checkpoint of a run that is
     /// not trained to its end
     #[arg(long)]
     pub run: PathBuf,
     /// For which program
     #[arg(long, value_enum)]
-    pub format: Format,
+    pub format: ExportFormat,
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -41,12 +41,12 @@ const EXAMPLES: &str = "Examples:
 
 /// Programs that read what is written; each has a file of its own here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum ExportFormat {
     /// LIFT's official code: a checkpoint.pth.tar, as its trainer loads it
     Lift,
 }
 
-impl Format {
+impl ExportFormat {
     /// The whole file, from the trained tensors by name.
     fn encode(self, tensors: &BTreeMap<String, HostTensor>) -> Result<Vec<u8>, Failure> {
         match self {
@@ -56,14 +56,14 @@ impl Format {
 }
 
 /// The trained tensors of a run, and where they are from.
-struct Source {
+struct ExportedTensors {
     path: PathBuf,
     tensors: BTreeMap<String, HostTensor>,
 }
 
 /// Neither data nor backbone nor device is needed.
-pub(super) fn run(arguments: &Export, talk: Talk) -> Result<(), Failure> {
-    let Export { run, format, output, force } = arguments;
+pub(super) fn run(arguments: &ExportArguments, talk: OutputArguments) -> Result<(), Failure> {
+    let ExportArguments { run, format, output, force } = arguments;
     can_be_written(output, *force)?;
     let source = if run.join(layout::FINAL_WEIGHTS).exists() { finished(run)? } else { unfinished(run)? };
     let bytes = format.encode(&source.tensors)?;
@@ -71,14 +71,14 @@ pub(super) fn run(arguments: &Export, talk: Talk) -> Result<(), Failure> {
     report(arguments, &source, talk)
 }
 
-fn finished(run: &Path) -> Result<Source, Failure> {
+fn finished(run: &Path) -> Result<ExportedTensors, Failure> {
     let path = run.join(layout::FINAL_WEIGHTS);
     let file = TrainedFile::read(&path).map_err(Failure::input)?;
-    Ok(Source { tensors: file.tensors().clone(), path })
+    Ok(ExportedTensors { tensors: file.tensors().clone(), path })
 }
 
 /// The newest checkpoint of a run that is not trained to its end, which is said.
-fn unfinished(run: &Path) -> Result<Source, Failure> {
+fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
     let reader = Reader::new(&run.join(layout::CHECKPOINTS));
     let found: Option<Found<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
     let Some(Found { snapshot, path, skipped }) = found else {
@@ -100,7 +100,7 @@ fn unfinished(run: &Path) -> Result<Source, Failure> {
         let values = HostTensor { dtype: tensor.dtype.into(), shape: tensor.shape, bytes: tensor.bytes };
         (tensor.name, values)
     });
-    Ok(Source { tensors: tensors.collect(), path })
+    Ok(ExportedTensors { tensors: tensors.collect(), path })
 }
 
 /// Refuses an output that could not be written in the end, or that somebody may still need.
@@ -122,7 +122,11 @@ fn cannot_write(output: &Path, reason: impl std::fmt::Display) -> String {
     format!("--output `{}` cannot be written: {reason}", output.display())
 }
 
-fn report(arguments: &Export, source: &Source, talk: Talk) -> Result<(), Failure> {
+fn report(
+    arguments: &ExportArguments,
+    source: &ExportedTensors,
+    talk: OutputArguments,
+) -> Result<(), Failure> {
     let (output, from) = (arguments.output.display(), source.path.display());
     let printed = if talk.json {
         let value = serde_json::json!({ "output": output.to_string(), "source": from.to_string() });

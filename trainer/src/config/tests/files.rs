@@ -53,7 +53,10 @@ fn what_a_user_wrote_wins_over_every_preset() {
     let found = resolve(&select(&data, &model, &method, &set), &Presets::embedded()).unwrap();
     assert!(found.config.tuner.kinds.is_none() && found.config.loss.kind.is(&logit_adjusted::METHOD));
     assert_eq!(found.origins["tuner.kinds"], Origin::File(method));
-    assert_eq!(found.names, Names { data: "mine".into(), model: "small".into(), method: "probe".into() });
+    assert_eq!(
+        found.names,
+        SelectedNames { data: "mine".into(), model: "small".into(), method: "probe".into() }
+    );
 }
 
 #[test]

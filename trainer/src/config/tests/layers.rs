@@ -41,7 +41,7 @@ fn lift_has_the_published_hyper_parameters() {
     assert_eq!(prompt, "a photo of a {}.");
     assert!(loss.kind.is(&logit_adjusted::METHOD));
     let expected =
-        Names { data: "cifar100_ir100".into(), model: "clip_vit_b16".into(), method: "lift".into() };
+        SelectedNames { data: "cifar100_ir100".into(), model: "clip_vit_b16".into(), method: "lift".into() };
     assert_eq!((names, presets), (expected, PresetSource::Embedded));
 }
 

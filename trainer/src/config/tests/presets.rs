@@ -34,7 +34,7 @@ fn the_struct_has_every_key() {
     let table = toml::Table::try_from(super::resolved(&super::demo("lift", &[])).config).unwrap();
     let sections: BTreeSet<_> = table.keys().map(String::as_str).collect();
     assert_eq!(sections, tables().iter().map(|table| table.name).collect());
-    for Table { name, keys, .. } in tables() {
+    for OptionTable { name, keys, .. } in tables() {
         let fields: BTreeSet<_> = table[*name].as_table().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, keys.iter().map(|key| key.short).collect(), "{name}");
     }
