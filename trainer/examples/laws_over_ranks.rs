@@ -7,19 +7,19 @@ use collectives::World;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
-use trainer::config::{Config, Distributed, Selection};
+use trainer::config::{Config, DistributedOptions, Selection};
 use trainer::data::order::{Order, Sampler};
 use trainer::data::source::Split;
 use trainer::engine::agreement::check_agreement;
 use trainer::engine::bad_images::BadImages;
-use trainer::engine::device::Wish;
+use trainer::engine::device::DeviceChoice;
 use trainer::engine::failure::Failure;
-use trainer::engine::feed::Plan;
+use trainer::engine::feed::BatchPlan;
 use trainer::engine::rank::Rank;
-use trainer::engine::session::{Purpose, Session};
-use trainer::engine::stopping::Stopping;
+use trainer::engine::session::{Session, SessionPurpose};
+use trainer::engine::stopping::StopListener;
 use trainer::engine::training_run::evaluation;
-use trainer::run::{ClassCounts, Output, Plan as ProgressPlan, Reporter};
+use trainer::run::{ClassCounts, ProgressOutput, ProgressPlan, Reporter};
 
 const ORDERS: usize = 300;
 const TEST_SETS: usize = 100;
@@ -31,13 +31,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
     let mut resolved = Config::resolve(&selection)?;
     resolved.config.train.threads = 1;
-    let options: &Distributed = &resolved.config.distributed;
-    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Stopping::start()?, options)?;
+    let options: &DistributedOptions = &resolved.config.distributed;
+    let rank = Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start()?, options)?;
     let mut draws = StdRng::seed_from_u64(seed);
     for _ in 0..ORDERS {
         order(&rank, &mut draws)?;
     }
-    let session = Session::open(&resolved, &rank, Purpose::Train, &|_| ())?;
+    let session = Session::open(&resolved, &rank, SessionPurpose::Train, &|_| ())?;
     test_sets(&session, &rank, &mut draws)?;
     disagreement(&session, &rank)?;
     if rank.leads() {
@@ -65,7 +65,7 @@ fn order(rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
     };
     let order = Arc::new(Order::new(sampler, &labels, classes, draws.random()).map_err(Failure::run)?);
     let number = rank.number() as u64;
-    let plan = Plan {
+    let plan = BatchPlan {
         order: Arc::clone(&order),
         batch_size,
         epochs,
@@ -89,7 +89,12 @@ fn order(rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
 }
 
 /// The positions of the step that is `ahead` steps after another, walked to one by one.
-fn positions_of_step(order: &Order, plan: &Plan, (mut epoch, mut step): (u64, u64), ahead: u64) -> Vec<u64> {
+fn positions_of_step(
+    order: &Order,
+    plan: &BatchPlan,
+    (mut epoch, mut step): (u64, u64),
+    ahead: u64,
+) -> Vec<u64> {
     for _ in 0..ahead {
         step += 1;
         while step >= order.len(epoch).div_ceil(plan.batch_size) {
@@ -103,7 +108,7 @@ fn positions_of_step(order: &Order, plan: &Plan, (mut epoch, mut step): (u64, u6
 
 fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
     let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
-    let mut reporter = Reporter::new(Output::Quiet, plan);
+    let mut reporter = Reporter::new(ProgressOutput::Quiet, plan);
     let mut evaluation = evaluation(session, rank);
     let whole = evaluation.run(rank, &mut reporter, &mut BadImages::default())?.predictions;
     for _ in 0..TEST_SETS {

@@ -18,7 +18,7 @@ use trainer::model::text::unit_rows;
 use trainer::model::trainables::{Init, ParameterSpec, Trainables};
 use trainer::model::tuners::TunerSet;
 use trainer::model::vision::PixelNorm;
-use trainer::weights::{Layout, NamedTensors};
+use trainer::weights::{NamedTensors, TensorLayout};
 
 const SEED: u64 = 1;
 const STEPS: u64 = 700;
@@ -160,10 +160,10 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
     let options = LoadOptions {
         precision: Precision::FP32,
         device: Device::Cpu,
-        config: BackboneConfig::of_layout(&named, Layout::OpenAiClip, SIDE as u32)?,
+        config: BackboneConfig::of_layout(&named, TensorLayout::OpenAiClip, SIDE as u32)?,
         part: None,
     };
-    Ok(load(&named, Layout::OpenAiClip, &options, &TunerSet::default())?)
+    Ok(load(&named, TensorLayout::OpenAiClip, &options, &TunerSet::default())?)
 }
 
 /// All tensors of the model, with CLIP's standard deviations.

@@ -3,7 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[global_allocator]
-static ALLOCATOR: trainer::engine::panics::Noting = trainer::engine::panics::Noting;
+static ALLOCATOR: trainer::engine::panics::RecordingAllocator = trainer::engine::panics::RecordingAllocator;
 
 #[used]
 #[unsafe(link_section = ".preinit_array")]

@@ -4,24 +4,24 @@
 
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, no_grad};
-use trainer::model::backbone_config::{BackboneConfig, Beside, Pool, Stated, Value};
+use trainer::model::backbone_config::{BackboneConfig, Pool, SidecarConfig, Stated, StatedValue};
 use trainer::model::heads::{Classes, cosine};
 use trainer::model::loading::{Backbone, LoadOptions, block_names, load, resized_positions, tower_shape};
 use trainer::model::precision::Precision;
-use trainer::model::slices::Part;
+use trainer::model::slices::BlockPart;
 use trainer::model::tower::Field;
 use trainer::model::trainables::Init;
-use trainer::model::tuners::{Site, TunerSet, Tuners, masked};
+use trainer::model::tuners::{TunerContext, TunerSet, Tuners, masked};
 use trainer::model::{Model, ModelSpec};
 use trainer::options::{Registry, Several, Values};
 use trainer::weights::file_map::file_at;
-use trainer::weights::{Layout, NamedTensors, normalise};
+use trainer::weights::{NamedTensors, TensorLayout, normalise};
 
 /// A tower of the fixtures.
 struct Fixture {
     name: String,
     tensors: NamedTensors,
-    layout: Layout,
+    layout: TensorLayout,
     config: BackboneConfig,
     pixels: Tensor,
     features: Tensor,
@@ -39,8 +39,9 @@ impl Fixture {
         let file = ["model.safetensors", "open_clip_model.safetensors"].map(|file| path.join(file));
         let file = file.iter().find(|file| file.exists()).unwrap();
         let (tensors, layout) = normalise(NamedTensors::open(file).unwrap()).unwrap();
-        let beside = Beside::read(|name| tensors.beside(name)).unwrap();
-        let resolution = Value { value: Some(pixels.size()[3] as u32), of_user: true, origin: "test".into() };
+        let beside = SidecarConfig::read(|name| tensors.beside(name)).unwrap();
+        let resolution =
+            StatedValue { value: Some(pixels.size()[3] as u32), of_user: true, origin: "test".into() };
         let stated = Stated { resolution, resize_positions: true, ..Stated::default() };
         let (config, _) = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated).unwrap();
         Self { name: name.to_owned(), tensors, layout, config, pixels, features }
@@ -55,18 +56,18 @@ impl Fixture {
         names.iter().map(|name| Self::open(name)).collect()
     }
 
-    fn site(&self) -> Site {
+    fn site(&self) -> TunerContext {
         let shape = tower_shape(&self.tensors, self.layout, self.config.resolution).unwrap();
-        Site { shape, names: block_names(self.layout), classes: 3, blocks: 0..shape.layers }
+        TunerContext { shape, names: block_names(self.layout), classes: 3, blocks: 0..shape.layers }
     }
 
-    fn load(&self, precision: Precision, part: Option<Part>, tuners: &TunerSet) -> Backbone {
+    fn load(&self, precision: Precision, part: Option<BlockPart>, tuners: &TunerSet) -> Backbone {
         let options = LoadOptions { precision, device: Device::Cpu, config: self.config.clone(), part };
         load(&self.tensors, self.layout, &options, tuners).unwrap()
     }
 
     /// A model with these tuners; the parts of its blocks, if it has parts, are made whole, which a tower of two allows.
-    fn model(&self, part: Option<Part>, tuners: TunerSet) -> Model {
+    fn model(&self, part: Option<BlockPart>, tuners: TunerSet) -> Model {
         let backbone = self.load(Precision::FP64, part, &tuners);
         let spec = ModelSpec {
             tuners,
@@ -177,13 +178,13 @@ fn positions_for_another_resolution_are_refused_unless_they_are_to_be_resized() 
 fn pooling_that_does_not_go_with_the_tensors_is_refused() {
     let settle = |name: &str, pool| {
         let Fixture { tensors, layout, .. } = Fixture::open(name);
-        let by = |value| Value { value: Some(value), of_user: true, origin: "--set".to_owned() };
-        let activation = Value {
+        let by = |value| StatedValue { value: Some(value), of_user: true, origin: "--set".to_owned() };
+        let activation = StatedValue {
             value: Some(trainer::model::layers::Activation::Gelu),
             of_user: true,
             origin: "--set".to_owned(),
         };
-        let heads = Value { value: Some(2), of_user: true, origin: "--set".to_owned() };
+        let heads = StatedValue { value: Some(2), of_user: true, origin: "--set".to_owned() };
         let stated = Stated { pool: by(pool), activation, heads, ..Stated::default() };
         BackboneConfig::settle(&tensors, layout, None, &stated).map_err(|error| error.to_string())
     };
@@ -204,7 +205,7 @@ fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
     options.put_all(&masked::Options { mask_ratio: 0.2, mask_seed: 1 });
     for name in ["timm_dinov2_reg4", "hf_dinov2", "timm_siglip_so400m", "hf_siglip"] {
         let fixture = Fixture::open(name);
-        let site = Site { blocks: 1..2, ..fixture.site() };
+        let site = TunerContext { blocks: 1..2, ..fixture.site() };
         for method in Tuners::METHODS {
             let tuners = || {
                 let mut tuners = TunerSet::default();
@@ -212,7 +213,7 @@ fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
                 tuners
             };
             let whole = fixture.model(None, tuners());
-            let part = Part { index: 0, count: 1 };
+            let part = BlockPart { index: 0, count: 1 };
             let parts = fixture.model(Some(part), tuners());
             let logits = [&whole, &parts].map(|model| {
                 let logits = model.logits(&bytes);

@@ -4,7 +4,7 @@ use std::path::Path;
 use tests::draw::Draw;
 use toml::Value;
 use trainer::config::{Presets, Resolved, Selection, methods, words_of};
-use trainer::options::Key;
+use trainer::options::OptionKey;
 
 /// The words of a key.
 pub fn words(key: &str) -> Vec<&'static str> {
@@ -17,8 +17,8 @@ pub fn one_of(key: &str, draw: &mut Draw) -> &'static str {
 }
 
 /// The options of the methods that these keys and words choose, each once.
-pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static Key> {
-    let mut keys: Vec<&'static Key> = Vec::new();
+pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static OptionKey> {
+    let mut keys: Vec<&'static OptionKey> = Vec::new();
     for method in methods().filter(|method| chosen.contains(&(method.key, method.word))) {
         for key in method.options.iter().flat_map(|section| section.keys) {
             if keys.iter().all(|known| known.name != key.name) {
@@ -30,7 +30,7 @@ pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static Key> {
 }
 
 /// Another value of an option, near its default; none for a text.
-pub fn other_value(key: &Key, draw: &mut Draw) -> Option<String> {
+pub fn other_value(key: &OptionKey, draw: &mut Draw) -> Option<String> {
     let words = (key.words)();
     if !words.is_empty() {
         return Some(draw.one_of(&words).word.to_owned());

@@ -5,10 +5,10 @@ mod data;
 
 use super::arguments::{OutputArguments, SelectionArguments};
 use super::findings;
-use crate::data::source::{Finding, Weight};
+use crate::data::source::{Finding, Severity};
 use crate::engine::backbone::BackboneFile;
 use crate::engine::failure::Failure;
-use crate::engine::head_init::Prepared;
+use crate::engine::head_init::PreparedInit;
 use crate::engine::session::{load_options, tuners, zeros_note};
 use crate::engine::sources;
 use crate::engine::views;
@@ -53,7 +53,7 @@ pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<
     let options = load_options(config, &file, tch::Device::Cpu);
     let backbone = load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input)?;
     let labelled = (data.class_names.as_slice(), &data.train);
-    Prepared::choose(config, backbone.text.is_some(), labelled, Some(file.width()?))?;
+    PreparedInit::choose(config, backbone.text.is_some(), labelled, Some(file.width()?))?;
     let patch = u32::try_from(backbone.vision.shape().patch).unwrap_or(u32::MAX);
     let about_weights: Vec<Finding> =
         file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();
@@ -70,8 +70,8 @@ pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<
         tuner: tuners.to_string(),
         evaluation: views::described(config, patch).to_string(),
         backbone: CheckedBackbone::of(&file, &backbone),
-        warnings: of_weight(Weight::Warning),
-        notes: of_weight(Weight::Note),
+        warnings: of_weight(Severity::Warning),
+        notes: of_weight(Severity::Note),
     };
     print(&checked, talk)
 }

@@ -3,9 +3,9 @@
 use super::CommandContext;
 use super::arguments::{DemoArguments, SelectionArguments, TrainArguments};
 use super::train;
-use crate::engine::experiment::Ended;
+use crate::engine::experiment::RunEnd;
 use crate::engine::failure::Failure;
-use crate::engine::resume::Wish;
+use crate::engine::resume::ResumeRequest;
 use crate::run::{RunResult, print_comparison, say};
 use launcher::protocol::Outcome;
 
@@ -25,10 +25,16 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &DemoArguments) -> Re
     let mut results = Vec::new();
     for method in &arguments.methods {
         let output = arguments.output.as_ref().map(|folder| folder.join(method));
-        match train::once(context, &select(method, &arguments.set), output.as_deref(), Wish::never(), None)? {
-            Ended::Done(result, _) => results.push(*result),
-            Ended::Finished(_) => {}
-            Ended::Stopped(outcome) => return Ok(outcome),
+        match train::once(
+            context,
+            &select(method, &arguments.set),
+            output.as_deref(),
+            ResumeRequest::never(),
+            None,
+        )? {
+            RunEnd::Done(result, _) => results.push(*result),
+            RunEnd::Finished(_) => {}
+            RunEnd::Stopped(outcome) => return Ok(outcome),
         }
     }
     print(context, &results);

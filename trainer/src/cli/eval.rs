@@ -4,10 +4,10 @@ use super::CommandContext;
 use super::arguments::EvalArguments;
 use super::train::{greet, print, talk};
 use crate::config::Resolved;
-use crate::engine::experiment::{Ended, Experiment};
+use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
-use crate::engine::resume::{Wish, is_free};
+use crate::engine::resume::{ResumeRequest, is_free};
 use crate::run::{DEFAULT_PARENT, Place};
 use launcher::protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
@@ -27,18 +27,18 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Re
         rank: &rank,
         logging: context.logging,
         place,
-        resume: Wish::never(),
+        resume: ResumeRequest::never(),
         weights: Some(&weights),
         predictions: arguments.predictions.as_deref(),
         output: talk(context.talk, &rank),
     };
     match experiment.run()? {
-        Ended::Done(result, folder) => {
+        RunEnd::Done(result, folder) => {
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
-        Ended::Finished(_) => Ok(Outcome::Done),
-        Ended::Stopped(outcome) => Ok(outcome),
+        RunEnd::Finished(_) => Ok(Outcome::Done),
+        RunEnd::Stopped(outcome) => Ok(outcome),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::arguments::{ListArguments, ListGroup, OutputArguments};
 use crate::config::{PresetKind, Presets, words_of};
 use crate::engine::failure::Failure;
-use crate::options::Word;
-use crate::run::{Look, listing};
+use crate::options::OptionWord;
+use crate::run::{TableLook, listing};
 use launcher::terminal;
 use serde::{Serialize, Serializer};
 
@@ -20,7 +20,7 @@ pub(super) fn run(list: &ListArguments, talk: OutputArguments) -> Result<(), Fai
         let text = serde_json::to_string_pretty(&Lists(&groups)).map_err(Failure::run)?;
         terminal::print_json(&format!("{text}\n")).map_err(Failure::run)?;
     } else {
-        let tables: Vec<_> = groups.iter().map(|group| group.table(Look::of_stdout())).collect();
+        let tables: Vec<_> = groups.iter().map(|group| group.table(TableLook::of_stdout())).collect();
         terminal::print_as_is(tables.join("\n")).map_err(Failure::run)?;
     }
     Ok(())
@@ -75,7 +75,7 @@ struct ListEntry {
 }
 
 impl ListEntry {
-    fn of_word(word: &Word) -> Self {
+    fn of_word(word: &OptionWord) -> Self {
         let lines: Vec<_> = word.about.iter().map(|line| line.trim()).collect();
         Self { name: word.word.to_owned(), about: lines.join(" ") }
     }
@@ -88,7 +88,7 @@ struct ListedGroup {
 }
 
 impl ListedGroup {
-    fn table(&self, look: Look) -> String {
+    fn table(&self, look: TableLook) -> String {
         let row = |entry: &ListEntry| [entry.name.clone(), first_sentence(&entry.about).to_owned()];
         listing([self.name, &self.flag], self.entries.iter().map(row), look)
     }
@@ -127,7 +127,7 @@ mod tests {
             };
             assert!(!group.entries.is_empty(), "{name}");
             assert!(group.entries.iter().all(|entry| !entry.about.is_empty()), "{name}");
-            let table = group.table(Look::PLAIN);
+            let table = group.table(TableLook::PLAIN);
             assert_eq!(table.lines().count(), group.entries.len() + 1, "{table}");
             if matches!(choice, ChoiceOf::Preset(_)) {
                 let long = table.lines().find(|line| line.chars().count() > WIDTH);

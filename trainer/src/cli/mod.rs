@@ -14,12 +14,12 @@ mod outcome;
 mod train;
 
 use crate::config::{Config, Resolved, Selection};
-use crate::engine::device::{self, Wish};
+use crate::engine::device::{self, DeviceChoice};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::openmp;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
-use crate::engine::stopping::Stopping;
+use crate::engine::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, OutputArguments, SelectionArguments, TrainerCommand};
 use bench::arguments::BenchCommand;
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
 pub(crate) struct CommandContext<'a> {
     pub(crate) world: &'a World,
     pub(crate) cuda: &'a Result<(), String>,
-    pub(crate) stopping: &'a Stopping,
+    pub(crate) stopping: &'a StopListener,
     pub(crate) logging: &'a Logging,
     pub(crate) talk: OutputArguments,
 }
@@ -83,11 +83,11 @@ impl CommandContext<'_> {
 
     /// The rank with the device and threads that a configuration names.
     pub(crate) fn rank(&self, config: &Config) -> Result<Rank, Failure> {
-        use crate::config::DeviceWish;
+        use crate::config::DeviceName;
         let wish = match config.train.device {
-            DeviceWish::Auto => Wish::Auto,
-            DeviceWish::Cuda => Wish::Cuda,
-            DeviceWish::Cpu => Wish::Cpu,
+            DeviceName::Auto => DeviceChoice::Auto,
+            DeviceName::Cuda => DeviceChoice::Cuda,
+            DeviceName::Cpu => DeviceChoice::Cpu,
         };
         let threads = config.train.compute_threads();
         Rank::open(self.world, wish, threads, self.cuda, self.stopping.clone(), &config.distributed)
@@ -111,7 +111,7 @@ fn allow_many_files() {
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
-    let stopping = match Stopping::start() {
+    let stopping = match StopListener::start() {
         Ok(stopping) => stopping,
         Err(error) => return outcome::exit(Err(Failure::run(error))),
     };

@@ -3,28 +3,28 @@
 use super::CommandContext;
 use super::arguments::{OutputArguments, SelectionArguments, TrainArguments};
 use crate::config::Resolved;
-use crate::engine::experiment::{Ended, Experiment};
+use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
-use crate::engine::resume::{Resume, Wish};
-use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result, say};
+use crate::engine::resume::{Resume, ResumeRequest};
+use crate::run::{DEFAULT_PARENT, Place, ProgressOutput, RunResult, print_result, say};
 use launcher::protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
-    let wish = Wish {
+    let wish = ResumeRequest {
         from: resume(arguments.resume.as_deref()),
         allow_changed: arguments.allow_changed.clone(),
         restarted: is_restarted(),
     };
     match once(context, &arguments.select, arguments.output.as_deref(), wish, predictions)? {
-        Ended::Done(result, folder) => {
+        RunEnd::Done(result, folder) => {
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
-        Ended::Finished(folder) => {
+        RunEnd::Finished(folder) => {
             if predictions.is_some() {
                 return Err(Failure::input(format!(
                     "the run in `{}` was finished before; `lift-trainer eval --run {} --predictions FILE` writes its predictions",
@@ -40,7 +40,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> R
             }
             Ok(Outcome::Done)
         }
-        Ended::Stopped(outcome) => Ok(outcome),
+        RunEnd::Stopped(outcome) => Ok(outcome),
     }
 }
 
@@ -66,9 +66,9 @@ pub(super) fn once(
     context: &CommandContext<'_>,
     select: &SelectionArguments,
     output: Option<&Path>,
-    resume: Wish,
+    resume: ResumeRequest,
     predictions: Option<&Path>,
-) -> Result<Ended, Failure> {
+) -> Result<RunEnd, Failure> {
     let (resolved, rank) = context.open(select)?;
     greet(context, &resolved, &rank);
     let place = Some(output.map_or_else(|| default_place(&resolved), |path| Place::Named(path.to_owned())));
@@ -78,8 +78,8 @@ pub(super) fn once(
 }
 
 /// Only rank 0 shows progress.
-pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> Output {
-    if rank.leads() { Output::choose(talk.quiet) } else { Output::Quiet }
+pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> ProgressOutput {
+    if rank.leads() { ProgressOutput::choose(talk.quiet) } else { ProgressOutput::Quiet }
 }
 
 /// Where a run goes that was given no folder.

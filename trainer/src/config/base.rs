@@ -1,7 +1,7 @@
 //! `configs/base.toml`, from the declarations: every key with its default, and what it is in a few words.
 
 use super::tables::{OptionTable, tables, users};
-use crate::options::{Key, Test, render};
+use crate::options::{Condition, OptionKey, render};
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -26,7 +26,7 @@ pub(super) fn toml() -> String {
 }
 
 /// The words that the key takes, or its summary; before them the words of the same table that it needs.
-fn comment(table: &OptionTable, key: &Key) -> String {
+fn comment(table: &OptionTable, key: &OptionKey) -> String {
     let words: Vec<_> = (key.words)().iter().map(|word| word.word).collect();
     let what = if words.is_empty() { in_small(&key.summary()) } else { words.join(" | ") };
     match condition(table, key) {
@@ -35,10 +35,10 @@ fn comment(table: &OptionTable, key: &Key) -> String {
     }
 }
 
-fn condition(table: &OptionTable, key: &Key) -> Option<Vec<&'static str>> {
+fn condition(table: &OptionTable, key: &OptionKey) -> Option<Vec<&'static str>> {
     let is_here = |cause: &str| cause.split_once('.').is_some_and(|(section, _)| section == table.name);
     let needed = key.needs.iter().find_map(|needs| match needs.test {
-        Test::OneOf(words) if is_here(needs.cause) => Some(words.to_vec()),
+        Condition::OneOf(words) if is_here(needs.cause) => Some(words.to_vec()),
         _ => None,
     });
     needed.or_else(|| match users(key) {

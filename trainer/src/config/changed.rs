@@ -6,7 +6,7 @@ use super::origin::Origin;
 use super::paths::{PathBase, follow_folders};
 use super::resolved::Resolved;
 use super::tables::find_key;
-use crate::options::Key;
+use crate::options::OptionKey;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Resolved {
             let mut names = set.iter().filter_map(|set| set.split_once('='));
             names.any(|(name, _)| find_key(name.trim()).is_some_and(|set| set.name == key))
         };
-        follow_folders(&mut entries, &before, |key: &Key| is_set(key.name))?;
+        follow_folders(&mut entries, &before, |key: &OptionKey| is_set(key.name))?;
         if is_set("eval.crops") {
             // What the run's user chose for its crops may be idle for others, and is no mistake of now.
             for key in ["eval.expand", "eval.random_crops"].into_iter().filter(|key| !is_set(key)) {

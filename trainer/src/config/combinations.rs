@@ -3,7 +3,7 @@
 
 use super::error::ConfigError;
 use super::layers::{Setting, setting_of};
-use super::{Config, Determinism, HeadPlacement, Layout, ModelKind};
+use super::{Config, Determinism, HeadPlacement, LayoutName, ModelKind};
 use crate::engine::head_init::text;
 use crate::model::heads::zero_shot;
 use crate::model::losses::lade;
@@ -59,10 +59,10 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) ->
 pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
     let Config { data, model, head, .. } = config;
     let required = |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });
-    if data.layout != Layout::Demo && data.root.is_none() {
+    if data.layout != LayoutName::Demo && data.root.is_none() {
         return required("data.root", "it is the folder that holds the data set", "FOLDER");
     }
-    if data.layout == Layout::Lists {
+    if data.layout == LayoutName::Lists {
         if data.train_list.is_none() {
             return required("data.train_list", "`data.layout = \"lists\"` needs the training list", "FILE");
         }

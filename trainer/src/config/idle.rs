@@ -4,7 +4,7 @@
 use super::error::ConfigError;
 use super::layers::{Setting, setting_of};
 use super::tables::{find_key, keys, users};
-use crate::options::{Key, Values, is_one_of};
+use crate::options::{OptionKey, Values, is_one_of};
 use std::collections::BTreeMap;
 
 /// Refuses the first key that the user set although others make it idle.
@@ -25,13 +25,13 @@ pub(super) fn check(values: &Values, entries: &BTreeMap<String, Setting>) -> Res
 }
 
 /// The key that makes this one idle, if one does.
-fn cause(key: &Key, values: &Values) -> Option<&'static str> {
+fn cause(key: &OptionKey, values: &Values) -> Option<&'static str> {
     let unmet = key.needs.iter().find(|needs| !needs.hold(values)).map(|needs| needs.cause);
     unmet.or_else(|| cause_of_methods(key, values))
 }
 
 /// The same for an option of methods: it takes effect where one of them is chosen, by a key that takes effect.
-fn cause_of_methods(key: &Key, values: &Values) -> Option<&'static str> {
+fn cause_of_methods(key: &OptionKey, values: &Values) -> Option<&'static str> {
     let mut found = None;
     for users in users(key) {
         let unmet = find_key(users.key).and_then(|chooser| cause(chooser, values));

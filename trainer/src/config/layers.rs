@@ -6,7 +6,7 @@ use super::nearest::nearest;
 use super::origin::Origin;
 use super::paths::PathBase;
 use super::tables::{OptionTable, find_key, keys, tables};
-use crate::options::{Key, describe, render};
+use crate::options::{OptionKey, describe, render};
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -77,7 +77,7 @@ impl Layers {
 
     fn insert(
         &mut self,
-        key: &Key,
+        key: &OptionKey,
         value: Value,
         origin: Origin,
         start: &PathBase,
@@ -113,14 +113,14 @@ pub(super) fn parse(text: &str, place: &Origin) -> Result<toml::Table, ConfigErr
 }
 
 /// A TOML literal where it is one that the key takes, else the text itself: a folder named `2024` is a text.
-fn value_of_flag(key: &Key, text: &str) -> Value {
+fn value_of_flag(key: &OptionKey, text: &str) -> Value {
     let verbatim = Value::String(text.to_owned());
     let Ok(literal) = text.trim().parse::<Value>() else { return verbatim };
     if !key.accepts(&literal) && key.accepts(&verbatim) { verbatim } else { literal }
 }
 
 /// A value that a key does not take.
-pub(super) fn wrong_type(key: &Key, value: &Value, origin: Origin) -> ConfigError {
+pub(super) fn wrong_type(key: &OptionKey, value: &Value, origin: Origin) -> ConfigError {
     let words = (key.words)();
     let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     let unknown =
@@ -131,7 +131,7 @@ pub(super) fn wrong_type(key: &Key, value: &Value, origin: Origin) -> ConfigErro
 }
 
 /// Refuses a file that gives a key by both of its names.
-fn refuse_both_names(key: &Key, values: &toml::Table, place: &Origin) -> Result<(), ConfigError> {
+fn refuse_both_names(key: &OptionKey, values: &toml::Table, place: &Origin) -> Result<(), ConfigError> {
     match key.formerly {
         Some(former)
             if values.contains_key(key.short)

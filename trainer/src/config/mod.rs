@@ -29,19 +29,21 @@ pub use error::ConfigError;
 pub use origin::{Origin, PresetKind};
 pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Resolved, SelectedNames, SettingDifference};
-pub use sections::backbone::{Backbone, BackbonePlacement};
-pub use sections::checkpoint::{BestMetric, Checkpoint};
-pub use sections::data::{Data, Imbalance, Layout, Sampler};
-pub use sections::distributed::{Backend, Distributed, Wire};
-pub use sections::eval::{Crops, Eval, EvalSplit};
-pub use sections::head::{Head, HeadPlacement};
-pub use sections::loss::Loss;
-pub use sections::model::{ActivationName, Filter, Model, ModelKind, PoolName, PositionsName};
-pub use sections::train::{Accumulation, Determinism, DeviceWish, NonFinite, Precision, Schedule, Train};
-pub use sections::tuner::{Partial, TooManyBlocks, Tuner};
+pub use sections::backbone::{BackboneOptions, BackbonePlacement};
+pub use sections::checkpoint::{BestMetric, CheckpointOptions};
+pub use sections::data::{DataOptions, Imbalance, LayoutName, SamplerName};
+pub use sections::distributed::{Backend, DistributedOptions, Wire};
+pub use sections::eval::{CropsName, EvalOptions, EvalSplit};
+pub use sections::head::{HeadOptions, HeadPlacement};
+pub use sections::loss::LossOptions;
+pub use sections::model::{ActivationName, FilterName, ModelKind, ModelOptions, PoolName, PositionsName};
+pub use sections::train::{
+    AccumulationName, Determinism, DeviceName, NonFinite, PrecisionName, ScheduleName, TrainOptions,
+};
+pub use sections::tuner::{Partial, TooManyBlocks, TunerOptions};
 pub use tables::{OptionTable, methods, tables};
 
-use crate::options::{Declared, Key, OnResume, Values, Word};
+use crate::options::{Declared, OnResume, OptionKey, OptionWord, Values};
 use serde::{Serialize, Serializer};
 use tables::{find_key, keys};
 use toml::Value;
@@ -63,25 +65,25 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Images and their order.
-    pub data: Data,
+    pub data: DataOptions,
     /// Optimiser, schedule, device.
-    pub train: Train,
+    pub train: TrainOptions,
     /// Backbone.
-    pub model: Model,
+    pub model: ModelOptions,
     /// Where the backbone is.
-    pub backbone: Backbone,
+    pub backbone: BackboneOptions,
     /// What is trained beside the head.
-    pub tuner: Tuner,
+    pub tuner: TunerOptions,
     /// Classifier.
-    pub head: Head,
+    pub head: HeadOptions,
     /// What is minimised.
-    pub loss: Loss,
+    pub loss: LossOptions,
     /// Testing.
-    pub eval: Eval,
+    pub eval: EvalOptions,
     /// What is saved on the way.
-    pub checkpoint: Checkpoint,
+    pub checkpoint: CheckpointOptions,
     /// Several ranks.
-    pub distributed: Distributed,
+    pub distributed: DistributedOptions,
     /// The options of all methods; [`Config::options`] gives those of one.
     pub methods: Values,
 }
@@ -163,7 +165,7 @@ impl Serialize for Config {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let values = self.values();
         let entries = |table: &OptionTable| {
-            let entry = |key: &&Key| Some((key.short.to_owned(), values.get(key.name)?.clone()));
+            let entry = |key: &&OptionKey| Some((key.short.to_owned(), values.get(key.name)?.clone()));
             Value::Table(table.keys.iter().filter_map(entry).collect())
         };
         to.collect_map(tables().iter().map(|table| (table.name, entries(table))))
@@ -171,6 +173,6 @@ impl Serialize for Config {
 }
 
 /// The words that a key may hold; none for a key that is no choice of words.
-pub fn words_of(key: &str) -> Vec<Word> {
+pub fn words_of(key: &str) -> Vec<OptionWord> {
     find_key(key).map_or_else(Vec::new, |key| (key.words)())
 }

@@ -5,7 +5,7 @@
 use super::error::ConfigError;
 use super::layers::Setting;
 use super::tables::keys;
-use crate::options::Key;
+use crate::options::OptionKey;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -23,7 +23,7 @@ pub(super) enum PathBase {
 
 impl PathBase {
     /// A path as an absolute one, or as it is where another key decides later.
-    pub(super) fn place(&self, key: &Key, value: Value) -> Result<Value, ConfigError> {
+    pub(super) fn place(&self, key: &OptionKey, value: Value) -> Result<Value, ConfigError> {
         let folder = match self {
             Self::Flag(folder) => folder,
             Self::File(folder) if key.starts_at.is_none() => folder,
@@ -56,7 +56,7 @@ pub(super) fn enter_folders(entries: &mut BTreeMap<String, Setting>) -> Result<(
 pub(super) fn follow_folders(
     entries: &mut BTreeMap<String, Setting>,
     before: &BTreeMap<String, Setting>,
-    keeps: impl Fn(&Key) -> bool,
+    keeps: impl Fn(&OptionKey) -> bool,
 ) -> Result<(), ConfigError> {
     for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))).filter(|(key, _)| !keeps(key)) {
         let (old, new) = (text(before, folder), text(entries, folder).to_owned());

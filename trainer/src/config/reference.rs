@@ -3,7 +3,7 @@
 use super::origin::PresetKind;
 use super::presets::Presets;
 use super::tables::{OptionTable, tables, users};
-use crate::options::{Key, Needs, OnResume, render, sentences, settings};
+use crate::options::{Needs, OnResume, OptionKey, render, sentences, settings};
 use std::fmt::Write;
 
 const HEAD: &str = include_str!("reference_head.md");
@@ -42,7 +42,7 @@ fn write_table(page: &mut String, table: &OptionTable) {
     }
 }
 
-fn write_words(page: &mut String, key: &Key) {
+fn write_words(page: &mut String, key: &OptionKey) {
     let words = (key.words)();
     if words.is_empty() {
         return;
@@ -54,7 +54,7 @@ fn write_words(page: &mut String, key: &Key) {
 }
 
 /// What a key accepts.
-fn takes(key: &Key) -> String {
+fn takes(key: &OptionKey) -> String {
     match key.limit {
         _ if !(key.words)().is_empty() => "see below".to_owned(),
         Some(limit) => format!("{}{}", (key.noun)(), (limit.words)()),
@@ -63,7 +63,7 @@ fn takes(key: &Key) -> String {
 }
 
 /// What a key is, and what else is to be known of it.
-fn meaning(key: &Key) -> String {
+fn meaning(key: &OptionKey) -> String {
     let mut text = sentences(key.about);
     let needed = key.needs.iter().filter(|needs| needs.is_documented).map(Needs::sentence);
     let conditions: Vec<_> = needed.chain(of_methods(key)).collect();
@@ -83,7 +83,7 @@ fn meaning(key: &Key) -> String {
 }
 
 /// The choices of methods with which an option of methods takes effect.
-fn of_methods(key: &Key) -> Option<String> {
+fn of_methods(key: &OptionKey) -> Option<String> {
     let users = users(key).iter().map(|users| format!("with {}", settings(users.key, &users.words)));
     let users: Vec<_> = users.collect();
     (!users.is_empty()).then(|| users.join(" or "))

@@ -1,27 +1,28 @@
 //! The tables of the configuration: its sections, and in them the options of all methods.
 
 use super::sections::{
-    backbone::Backbone, checkpoint::Checkpoint, data::Data, distributed::Distributed, eval::Eval, head::Head,
-    loss::Loss, model::Model, train::Train, tuner::Tuner,
+    backbone::BackboneOptions, checkpoint::CheckpointOptions, data::DataOptions,
+    distributed::DistributedOptions, eval::EvalOptions, head::HeadOptions, loss::LossOptions,
+    model::ModelOptions, train::TrainOptions, tuner::TunerOptions,
 };
 use crate::engine::head_init::HeadInits;
 use crate::model::{heads::Heads, losses::Losses, tuners::Tuners};
-use crate::options::{Declared, Description, Key, Section};
+use crate::options::{Declared, Description, OptionKey, Section};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// All sections, in the order of [`Config`](super::Config).
 const SECTIONS: [&Section; 10] = [
-    &Data::SECTION,
-    &Train::SECTION,
-    &Model::SECTION,
-    &Backbone::SECTION,
-    &Tuner::SECTION,
-    &Head::SECTION,
-    &Loss::SECTION,
-    &Eval::SECTION,
-    &Checkpoint::SECTION,
-    &Distributed::SECTION,
+    &DataOptions::SECTION,
+    &TrainOptions::SECTION,
+    &ModelOptions::SECTION,
+    &BackboneOptions::SECTION,
+    &TunerOptions::SECTION,
+    &HeadOptions::SECTION,
+    &LossOptions::SECTION,
+    &EvalOptions::SECTION,
+    &CheckpointOptions::SECTION,
+    &DistributedOptions::SECTION,
 ];
 
 /// Every method of every kind, with its options.
@@ -39,7 +40,7 @@ pub struct OptionTable {
     /// Lines of its documentation.
     pub about: &'static [&'static str],
     /// Its keys: those of the section, then those of methods.
-    pub keys: Vec<&'static Key>,
+    pub keys: Vec<&'static OptionKey>,
 }
 
 /// Methods that have an option, of one kind.
@@ -53,7 +54,7 @@ pub(super) struct OptionUsers {
 
 static TABLES: LazyLock<Vec<OptionTable>> = LazyLock::new(|| SECTIONS.map(table).into());
 static USERS: LazyLock<BTreeMap<&'static str, Vec<OptionUsers>>> = LazyLock::new(users_of_all);
-static NAMES: LazyLock<BTreeMap<&'static str, &'static Key>> = LazyLock::new(|| {
+static NAMES: LazyLock<BTreeMap<&'static str, &'static OptionKey>> = LazyLock::new(|| {
     let former = keys().filter_map(|key| Some((key.formerly?, key)));
     keys().map(|key| (key.name, key)).chain(former).collect()
 });
@@ -64,22 +65,22 @@ pub fn tables() -> &'static [OptionTable] {
 }
 
 /// All keys, in the order of the tables.
-pub(super) fn keys() -> impl Iterator<Item = &'static Key> + Clone {
+pub(super) fn keys() -> impl Iterator<Item = &'static OptionKey> + Clone {
     TABLES.iter().flat_map(|table| table.keys.iter().copied())
 }
 
 /// The key of a full name, `section.key`, also of a former one.
-pub(super) fn find_key(name: &str) -> Option<&'static Key> {
+pub(super) fn find_key(name: &str) -> Option<&'static OptionKey> {
     NAMES.get(name).copied()
 }
 
 /// The methods that have a key as an option, by kind; none for an option of no method.
-pub(super) fn users(key: &Key) -> &'static [OptionUsers] {
+pub(super) fn users(key: &OptionKey) -> &'static [OptionUsers] {
     USERS.get(key.name).map_or(&[], Vec::as_slice)
 }
 
 fn table(section: &'static Section) -> OptionTable {
-    let mut keys: Vec<&'static Key> = section.keys.iter().collect();
+    let mut keys: Vec<&'static OptionKey> = section.keys.iter().collect();
     for key in options_of_methods().filter(|(_, part, _)| part.name == section.name).map(|(.., key)| key) {
         if keys.iter().all(|known| known.name != key.name) {
             keys.push(key);
@@ -88,7 +89,7 @@ fn table(section: &'static Section) -> OptionTable {
     OptionTable { name: section.name, about: section.about, keys }
 }
 
-fn options_of_methods() -> impl Iterator<Item = (Description, &'static Section, &'static Key)> {
+fn options_of_methods() -> impl Iterator<Item = (Description, &'static Section, &'static OptionKey)> {
     methods().flat_map(|method| {
         let keys = move |section: &'static Section| section.keys.iter().map(move |key| (section, key));
         method.options.iter().copied().flat_map(keys).map(move |(section, key)| (method, section, key))

@@ -17,7 +17,7 @@ mod tiff;
 mod webp;
 
 pub use format::START;
-use format::{Content, Format, recognise};
+use format::{Content, PictureFormat, recognise};
 
 /// Pictures with more pixels than this are refused before anything is allocated for them. It is the
 /// number at which Pillow raises its `DecompressionBombError` (twice a quarter of a GiB of RGB pixels).
@@ -92,13 +92,13 @@ pub enum DecodeError {
 /// Decodes an image file.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     match can_be_decoded(bytes)? {
-        Format::Jpeg => jpeg::decode(bytes),
-        Format::Png => png::decode(bytes),
-        Format::Gif => gif::decode(bytes),
-        Format::Bmp => bmp::decode(bytes),
-        Format::WebP => webp::decode(bytes),
-        Format::Tiff => tiff::decode(bytes),
-        Format::Pnm => pnm::decode(bytes),
+        PictureFormat::Jpeg => jpeg::decode(bytes),
+        PictureFormat::Png => png::decode(bytes),
+        PictureFormat::Gif => gif::decode(bytes),
+        PictureFormat::Bmp => bmp::decode(bytes),
+        PictureFormat::WebP => webp::decode(bytes),
+        PictureFormat::Tiff => tiff::decode(bytes),
+        PictureFormat::Pnm => pnm::decode(bytes),
     }
 }
 
@@ -107,7 +107,7 @@ pub fn probe(bytes: &[u8]) -> Result<(), DecodeError> {
     can_be_decoded(bytes).map(drop)
 }
 
-fn can_be_decoded(bytes: &[u8]) -> Result<Format, DecodeError> {
+fn can_be_decoded(bytes: &[u8]) -> Result<PictureFormat, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }

@@ -24,12 +24,12 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Item, Request, Skipped};
+pub use batch::{Batch, BatchRequest, Item, Skipped};
 
 use super::error::DataError;
 use super::source::Split;
-use super::transform::{Scratch, View};
-use batch::{Chunk, Open};
+use super::transform::{ImageView, Scratch};
+use batch::{BatchChunk, PendingBatch};
 use reading::Reading;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,11 +64,11 @@ impl std::fmt::Debug for Loader {
     }
 }
 
-type Requests = Box<dyn Iterator<Item = Request> + Send>;
+type Requests = Box<dyn Iterator<Item = BatchRequest> + Send>;
 
 struct Shared {
     split: Arc<Split>,
-    view: View,
+    view: ImageView,
     options: LoaderOptions,
     queue: Mutex<Queue>,
     work: Condvar,
@@ -81,7 +81,7 @@ struct Queue {
     /// None when there is no further request.
     requests: Option<Requests>,
     /// Batches not yet taken, oldest first.
-    open: VecDeque<Open>,
+    open: VecDeque<PendingBatch>,
     /// Number of the oldest one.
     first: u64,
 }
@@ -90,8 +90,8 @@ impl Loader {
     /// Starts the threads. They begin to work at once.
     pub fn start(
         split: Arc<Split>,
-        view: View,
-        requests: impl Iterator<Item = Request> + Send + 'static,
+        view: ImageView,
+        requests: impl Iterator<Item = BatchRequest> + Send + 'static,
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
         let queue = Queue { requests: Some(Box::new(requests)), open: VecDeque::new(), first: 0 };
@@ -209,16 +209,17 @@ impl Shared {
         let next = catch_unwind(AssertUnwindSafe(|| queue.requests.as_mut().and_then(Iterator::next)));
         match next {
             Ok(Some(request)) => {
-                queue.open.push_back(Open::new(request, self.view.bytes(), self.options.workers));
+                queue.open.push_back(PendingBatch::new(request, self.view.bytes(), self.options.workers));
                 self.work.notify_all();
             }
             Ok(None) => queue.requests = None,
             Err(panic) => {
                 queue.requests = None;
                 let name = "(none: the order of samples was asked)".to_owned();
-                queue
-                    .open
-                    .push_back(Open::failed(DataError::Panicked { name, message: message_of(&*panic) }));
+                queue.open.push_back(PendingBatch::failed(DataError::Panicked {
+                    name,
+                    message: message_of(&*panic),
+                }));
             }
         }
         if queue.requests.is_none() || queue.open.back().is_some_and(|batch| batch.result.is_some()) {
@@ -228,7 +229,7 @@ impl Shared {
     }
 
     /// Reads and transforms the items of a chunk.
-    fn fill(&self, worker: usize, mut chunk: Chunk, scratch: &mut Scratch) -> Chunk {
+    fn fill(&self, worker: usize, mut chunk: BatchChunk, scratch: &mut Scratch) -> BatchChunk {
         let bytes = self.view.bytes();
         for place in 0..chunk.range.len() {
             if self.stop.load(Ordering::Acquire) {
@@ -274,7 +275,7 @@ impl Shared {
     }
 
     /// Gives a chunk back; with the last one of a batch completes the batch.
-    fn finish(&self, number: u64, chunk: Chunk) -> MutexGuard<'_, Queue> {
+    fn finish(&self, number: u64, chunk: BatchChunk) -> MutexGuard<'_, Queue> {
         let mut queue = self.lock();
         let Some(batch) = queue.batch(number) else { return queue };
         if !batch.give_back(chunk) {
@@ -297,12 +298,12 @@ impl Shared {
 
 impl Queue {
     /// The oldest chunk that nobody works at, with the number of its batch.
-    fn take_chunk(&mut self) -> Option<(u64, Chunk)> {
+    fn take_chunk(&mut self) -> Option<(u64, BatchChunk)> {
         let first = self.first;
         self.open.iter_mut().zip(first..).find_map(|(batch, number)| Some((number, batch.waiting.pop()?)))
     }
 
-    fn batch(&mut self, number: u64) -> Option<&mut Open> {
+    fn batch(&mut self, number: u64) -> Option<&mut PendingBatch> {
         self.open.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 }

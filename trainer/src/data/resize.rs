@@ -1,7 +1,7 @@
 //! Resampling of 8-bit RGB, equal to Pillow's `Image.resize` bit for bit, for its bilinear and bicubic filters.
 //!
 //! The rule: the filter is stretched by the factor of reduction (so it is antialiased; an enlargement uses
-//! it as it is), its weights at the source pixels are normalised to sum 1 in double precision and rounded to
+//! it unchanged), its weights at the source pixels are normalised to sum 1 in double precision and rounded to
 //! 22 binary places. Mostly the pixels of each row are resampled first, their results rounded to 8 bits, then
 //! those of each column. A pass that would not change the size is left out.
 //!

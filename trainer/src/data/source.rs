@@ -25,11 +25,11 @@ mod tar;
 #[cfg(test)]
 mod tests;
 
-pub use files::{MAX_FILE_BYTES, Sample};
-pub use finding::{Finding, Weight};
-pub use fingerprint::{ContentSample, Difference};
+pub use files::{FileSample, MAX_FILE_BYTES};
+pub use finding::{Finding, Severity};
+pub use fingerprint::{ContentDifference, ContentSample};
 pub use longtail::long_tailed_rows;
-pub use presence::{Files, Missing};
+pub use presence::{MissingImage, SplitFiles};
 
 use super::decode::RgbImage;
 use super::error::{DataError, ImageFault};
@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the parts of a data set lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
+pub enum DataLayout {
     /// CIFAR-100, if the root holds one of its forms, else lists if they are named, else class folders.
     #[default]
     Auto,
@@ -55,7 +55,7 @@ pub struct DataSpec {
     /// The folder of the data set.
     pub root: PathBuf,
     /// How it is laid out.
-    pub layout: Layout,
+    pub layout: DataLayout,
     /// List of the training images.
     pub train_list: Option<PathBuf>,
     /// List of the test images.
@@ -92,20 +92,20 @@ impl DataSet {
             return Err(DataError::content("data root", &spec.root, reason));
         }
         let layout = match spec.layout {
-            Layout::Auto if cifar::form(&spec.root, spec.imbalance).is_some() => Layout::Cifar100,
-            Layout::Auto if spec.train_list.is_some() => Layout::Lists,
-            Layout::Auto => Layout::Folders,
+            DataLayout::Auto if cifar::form(&spec.root, spec.imbalance).is_some() => DataLayout::Cifar100,
+            DataLayout::Auto if spec.train_list.is_some() => DataLayout::Lists,
+            DataLayout::Auto => DataLayout::Folders,
             layout => layout,
         };
-        if spec.imbalance.is_some() && layout != Layout::Cifar100 {
+        if spec.imbalance.is_some() && layout != DataLayout::Cifar100 {
             let reason =
                 "`imbalance` is for CIFAR-100 only; other data sets are as long-tailed as their lists";
             return Err(DataError::Setting(reason.into()));
         }
         let mut set = match layout {
-            Layout::Lists => lists::open(spec)?,
-            Layout::Folders | Layout::Auto => folders::open(spec)?,
-            Layout::Cifar100 => cifar::open(spec)?,
+            DataLayout::Lists => lists::open(spec)?,
+            DataLayout::Folders | DataLayout::Auto => folders::open(spec)?,
+            DataLayout::Cifar100 => cifar::open(spec)?,
         };
         if let Some(limit) = spec.test_limit {
             set.test.labels.truncate(limit);
@@ -140,7 +140,7 @@ pub trait ImageReader: Send + Sync {
     fn read(&self, index: usize) -> Result<RgbImage, DataError>;
 
     /// Where the images lie, if each of them is a file of its own.
-    fn files(&self) -> Option<Files<'_>> {
+    fn files(&self) -> Option<SplitFiles<'_>> {
         None
     }
 
@@ -151,9 +151,9 @@ pub trait ImageReader: Send + Sync {
     }
 
     /// The size of an image and some of its bytes; where they are not in a file, those of its pixels.
-    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
         match self.read(index) {
-            Ok(image) => Ok(Sample { size: image.pixels.len() as u64, bytes: image.pixels }),
+            Ok(image) => Ok(FileSample { size: image.pixels.len() as u64, bytes: image.pixels }),
             Err(DataError::Image { fault, .. }) => Err(fault),
             Err(error) => Err(std::io::Error::other(error).into()),
         }
@@ -204,7 +204,7 @@ impl Split {
     }
 
     /// The size of an image and some of its bytes, undecoded.
-    pub fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+    pub fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
         self.reader.sample(index)
     }
 
@@ -214,12 +214,12 @@ impl Split {
     }
 
     /// Where the images lie, if each of them is a file of its own.
-    pub fn files(&self) -> Option<Files<'_>> {
+    pub fn files(&self) -> Option<SplitFiles<'_>> {
         self.reader.files()
     }
 
     /// The images whose files are not there. Where images lie within larger files, opening the data set found that.
-    pub fn missing(&self) -> Vec<Missing> {
+    pub fn missing(&self) -> Vec<MissingImage> {
         self.files().map(|files| presence::missing(self, files)).unwrap_or_default()
     }
 }

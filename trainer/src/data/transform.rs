@@ -34,7 +34,7 @@ pub const FLIP_CHANCE: f64 = 0.5;
 
 /// What the model is to see of a picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum View {
+pub enum ImageView {
     /// A random part, perhaps mirrored.
     Train(TrainView),
     /// The centre.
@@ -58,7 +58,7 @@ impl Default for Scratch {
     }
 }
 
-impl View {
+impl ImageView {
     /// Side of the square.
     pub fn size(&self) -> u32 {
         match self {
@@ -125,7 +125,7 @@ pub struct CropBox {
 }
 
 impl CropBox {
-    fn draw(draws: &mut Draws, width: u32, height: u32) -> Self {
+    fn draw(draws: &mut CropDraws, width: u32, height: u32) -> Self {
         let (top, left, height, width) =
             random_box(draws, width, height).unwrap_or_else(|| central_box(width, height));
         Self { top, left, height, width, flip: draws.uniform(0.0, 1.0) < FLIP_CHANCE }
@@ -136,7 +136,7 @@ impl TrainView {
     /// The box of the picture at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
     /// the flip. `width` and `height` are the picture's.
     pub fn draw(seed: u64, epoch: u64, position: u64, width: u32, height: u32) -> CropBox {
-        CropBox::draw(&mut Draws::keyed(TRAINING, [seed, epoch, position]), width, height)
+        CropBox::draw(&mut CropDraws::keyed(TRAINING, [seed, epoch, position]), width, height)
     }
 
     fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
@@ -165,7 +165,7 @@ pub fn resized_crop(
     to_planes(scratch.resized.pixels.chunks_exact(size as usize * 3), size as usize, part.flip, out);
 }
 
-fn random_box(draws: &mut Draws, width: u32, height: u32) -> Option<(u32, u32, u32, u32)> {
+fn random_box(draws: &mut CropDraws, width: u32, height: u32) -> Option<(u32, u32, u32, u32)> {
     let area = f64::from(width) * f64::from(height);
     for _ in 0..TRIES {
         let area = area * draws.uniform(CROP_SCALE.0, CROP_SCALE.1);
@@ -197,9 +197,9 @@ fn central_box(width: u32, height: u32) -> (u32, u32, u32, u32) {
 }
 
 /// Random numbers of one key.
-struct Draws(ChaCha8Rng);
+struct CropDraws(ChaCha8Rng);
 
-impl Draws {
+impl CropDraws {
     fn keyed(purpose: &[u8], numbers: [u64; 3]) -> Self {
         let mut key = Sha256::new_with_prefix(purpose);
         for number in numbers {

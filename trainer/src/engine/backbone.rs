@@ -3,18 +3,18 @@
 use super::failure::Failure;
 use super::sources::open_weights;
 use crate::config::{ActivationName, Config, ModelKind, PoolName, PositionsName, Resolved};
-use crate::model::backbone_config::{BackboneConfig, Beside, Pixels, Pool, Stated, Value};
+use crate::model::backbone_config::{BackboneConfig, Pixels, Pool, SidecarConfig, Stated, StatedValue};
 use crate::model::layers::Activation;
 use crate::model::loading::{resized_positions, tower_shape, vision_layers, vision_width};
 use crate::model::tower::TowerShape;
-use crate::weights::{Layout, NamedTensors};
+use crate::weights::{NamedTensors, TensorLayout};
 
 /// A backbone's file, and how it is computed.
 pub struct BackboneFile {
     /// Its tensors, under the names of its layout.
     pub tensors: NamedTensors,
     /// The layout.
-    pub layout: Layout,
+    pub layout: TensorLayout,
     /// SHA-256 over names, kinds, shapes and numbers of all tensors.
     pub fingerprint: String,
     /// What the tensors leave open.
@@ -27,7 +27,7 @@ impl BackboneFile {
     /// Opens the file that a configuration names, and settles what its tensors leave open.
     pub fn open(resolved: &Resolved) -> Result<Self, Failure> {
         let (tensors, layout) = open_weights(&resolved.config)?;
-        let beside = Beside::read(|name| tensors.beside(name)).map_err(Failure::input)?;
+        let beside = SidecarConfig::read(|name| tensors.beside(name)).map_err(Failure::input)?;
         let settled = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated(resolved));
         let (config, settled_notes) = settled.map_err(Failure::input)?;
         let notes = [tensors.notes(), &settled_notes].concat();
@@ -97,9 +97,9 @@ fn stated(resolved: &Resolved) -> Stated {
     }
 }
 
-fn value<T>(resolved: &Resolved, key: &str, value: Option<T>) -> Value<T> {
+fn value<T>(resolved: &Resolved, key: &str, value: Option<T>) -> StatedValue<T> {
     let origin = resolved.origins.get(key).map(ToString::to_string).unwrap_or_default();
-    Value { value, of_user: of_user(resolved, key), origin }
+    StatedValue { value, of_user: of_user(resolved, key), origin }
 }
 
 fn of_user(resolved: &Resolved, key: &str) -> bool {

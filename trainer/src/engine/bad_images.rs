@@ -17,7 +17,7 @@ const MOST_SHOWN: usize = 3;
 
 /// Which images of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Images {
+pub enum ImageSet {
     /// Those to train on.
     Training,
     /// Those to test on.
@@ -26,7 +26,7 @@ pub enum Images {
 
 /// How many images a run may leave out.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
+pub struct BadImageLimit {
     /// `data.max_bad_images`.
     pub most: u64,
     /// How the run ends with more.
@@ -37,7 +37,7 @@ pub struct Limit {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BadImage {
     /// Whose it is.
-    pub images: Images,
+    pub images: ImageSet,
     /// Its path, or its place in a file.
     pub path: String,
     /// What is wrong with it.
@@ -51,7 +51,7 @@ pub struct BadImages {
     test: BTreeSet<String>,
 }
 
-impl Limit {
+impl BadImageLimit {
     /// Of what is found before training.
     pub fn before_training(config: &Config) -> Self {
         Self { most: config.data.max_bad_images, outcome: Outcome::WrongInput }
@@ -70,7 +70,7 @@ impl BadImages {
     }
 
     /// Those of `skipped` that are not known yet.
-    pub fn news(&self, images: Images, skipped: &[Skipped]) -> Vec<BadImage> {
+    pub fn news(&self, images: ImageSet, skipped: &[Skipped]) -> Vec<BadImage> {
         let unknown = skipped.iter().filter(|image| !self.of(images).contains(&image.path));
         let news = unknown.map(|Skipped { path, reason, .. }| BadImage {
             images,
@@ -81,13 +81,13 @@ impl BadImages {
     }
 
     /// Whether so many more on this rank alone are too many.
-    pub fn exceeds(&self, more: usize, limit: Limit) -> bool {
+    pub fn exceeds(&self, more: usize, limit: BadImageLimit) -> bool {
         self.count() + more as u64 > limit.most
     }
 
     /// Takes in what all ranks have met, each its own. With too many, all ranks fail alike and nothing is taken in: a
     /// run that resumes meets them again, if they still cannot be read. All ranks call it.
-    pub fn meet(&mut self, own: &[BadImage], limit: Limit, rank: &Rank) -> Result<(), Failure> {
+    pub fn meet(&mut self, own: &[BadImage], limit: BadImageLimit, rank: &Rank) -> Result<(), Failure> {
         let encoded = serde_json::to_vec(own).map_err(Failure::run)?;
         let mut met = BTreeSet::new();
         for bytes in rank.control.all_gather(&encoded)? {
@@ -116,22 +116,22 @@ impl BadImages {
         self.test.extend(other.test.iter().cloned());
     }
 
-    fn of(&self, images: Images) -> &BTreeSet<String> {
+    fn of(&self, images: ImageSet) -> &BTreeSet<String> {
         match images {
-            Images::Training => &self.training,
-            Images::Test => &self.test,
+            ImageSet::Training => &self.training,
+            ImageSet::Test => &self.test,
         }
     }
 
-    fn of_mut(&mut self, images: Images) -> &mut BTreeSet<String> {
+    fn of_mut(&mut self, images: ImageSet) -> &mut BTreeSet<String> {
         match images {
-            Images::Training => &mut self.training,
-            Images::Test => &mut self.test,
+            ImageSet::Training => &mut self.training,
+            ImageSet::Test => &mut self.test,
         }
     }
 }
 
-impl std::fmt::Display for Images {
+impl std::fmt::Display for ImageSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Training => "training",
@@ -140,7 +140,7 @@ impl std::fmt::Display for Images {
     }
 }
 
-fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: Limit) -> Failure {
+fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: BadImageLimit) -> Failure {
     let plural = if count == 1 { "" } else { "s" };
     let shown: Vec<String> = met
         .iter()
@@ -160,7 +160,7 @@ fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: Limit) -> Failure {
 pub fn look_for_files(
     config: &Config,
     data: &DataSet,
-    wanted: &[Images],
+    wanted: &[ImageSet],
     rank: &Rank,
 ) -> Result<BadImages, Failure> {
     rank.begin("looking for images");
@@ -169,18 +169,18 @@ pub fn look_for_files(
         if is_first_of_host { missing_files(config, data, wanted) } else { Ok(Vec::new()) }
     })?;
     let mut missing = BadImages::default();
-    missing.meet(&own, Limit::before_training(config), rank)?;
+    missing.meet(&own, BadImageLimit::before_training(config), rank)?;
     Ok(missing)
 }
 
 /// Images whose files are not there; more than may be left out are an error.
-pub fn missing_files(config: &Config, data: &DataSet, wanted: &[Images]) -> Result<Vec<BadImage>, Failure> {
+pub fn missing_files(config: &Config, data: &DataSet, wanted: &[ImageSet]) -> Result<Vec<BadImage>, Failure> {
     let mut all = Vec::new();
     let mut sentences = Vec::new();
     for &images in wanted {
         let split = match images {
-            Images::Training => &data.train,
-            Images::Test => &data.test,
+            ImageSet::Training => &data.train,
+            ImageSet::Test => &data.test,
         };
         let missing = split.missing();
         if !missing.is_empty() {
@@ -201,7 +201,7 @@ pub fn missing_files(config: &Config, data: &DataSet, wanted: &[Images]) -> Resu
 }
 
 /// How many images are missing, where they were looked for, and the first of them.
-fn sentence(images: Images, split: &Split, missing: &[usize], class_names: &[String]) -> String {
+fn sentence(images: ImageSet, split: &Split, missing: &[usize], class_names: &[String]) -> String {
     let shown = missing.iter().take(MOST_SHOWN).map(|&index| {
         let label = split.labels()[index];
         let class = class_names.get(label as usize).map_or("", String::as_str);
@@ -228,14 +228,14 @@ mod tests {
         let skipped =
             |path: &str| Skipped { sample: 0, position: 0, path: path.into(), reason: "torn".into() };
         let mut known = BadImages::default();
-        for images in [Images::Training, Images::Test, Images::Test] {
+        for images in [ImageSet::Training, ImageSet::Test, ImageSet::Test] {
             known.of_mut(images).insert("a/1.png".into());
         }
         assert_eq!(known.count(), 2);
-        let news = known.news(Images::Test, &[skipped("a/1.png"), skipped("a/2.png")]);
-        let expected = BadImage { images: Images::Test, path: "a/2.png".into(), reason: "torn".into() };
+        let news = known.news(ImageSet::Test, &[skipped("a/1.png"), skipped("a/2.png")]);
+        let expected = BadImage { images: ImageSet::Test, path: "a/2.png".into(), reason: "torn".into() };
         assert_eq!(news, [expected]);
-        let limit = Limit { most: 3, outcome: Outcome::Failed };
+        let limit = BadImageLimit { most: 3, outcome: Outcome::Failed };
         assert!(!known.exceeds(1, limit) && known.exceeds(2, limit));
         let mut other = BadImages::default();
         other.join(&known);

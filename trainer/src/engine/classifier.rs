@@ -5,7 +5,7 @@
 //! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
 //! the gradient of a rank's classes is complete on that rank and never travels.
 
-use super::divided_softmax::{DividedSoftmax, NO_SAMPLE};
+use super::divided_softmax::{NO_SAMPLE, ShardedSoftmax};
 use super::pass::backward_from;
 use crate::model::Model;
 use crate::model::losses::{Columns, Loss};
@@ -36,7 +36,7 @@ pub struct SampleLoss {
 
 /// What is minimised over a batch.
 #[derive(Clone, Copy)]
-pub struct Objective<'a> {
+pub struct TrainingObjective<'a> {
     /// The loss.
     pub loss: &'a dyn Loss,
     /// Columns of the whole batch, for a loss with a term over them. Without, each call is a batch by itself.
@@ -59,7 +59,7 @@ impl Classifier {
         &self,
         model: &Model,
         samples: Option<(&Tensor, &Tensor)>,
-        objective: Objective<'_>,
+        objective: TrainingObjective<'_>,
     ) -> Result<Option<SampleLoss>, CollectiveError> {
         match self {
             Self::Whole => Ok(samples.map(|(features, labels)| {
@@ -69,7 +69,7 @@ impl Classifier {
                 SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
             })),
             Self::Divided { group, most } => {
-                Division { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
+                ShardedCall { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
             }
         }
     }
@@ -87,7 +87,7 @@ impl Classifier {
                 Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
             }
             Self::Divided { group, most } => {
-                Division { model, group: group.as_ref(), most: *most }.predict(features, crops)
+                ShardedCall { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }
         })
     }
@@ -102,13 +102,13 @@ pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
 }
 
 /// One call with the classes divided.
-struct Division<'a> {
+struct ShardedCall<'a> {
     model: &'a Model,
     group: &'a dyn ProcessGroup,
     most: i64,
 }
 
-impl Division<'_> {
+impl ShardedCall<'_> {
     fn loss(
         &self,
         samples: Option<(&Tensor, &Tensor)>,
@@ -118,7 +118,7 @@ impl Division<'_> {
         let labels = self.gather_labels(samples.map(|(_, labels)| labels))?;
         let own = self.model.classes();
         let logits = loss.adjust(self.model.classify(&all), &labels, &own);
-        let (losses, gradient) = DividedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
+        let (losses, gradient) = ShardedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
         backward_from(&logits, &gradient);
         let mut back = self.rows(1, &all);
         self.group.reduce_scatter(&all.grad(), &mut back)?;

@@ -5,23 +5,23 @@
 //! first the greatest logits, then sums, under `any_world` in the tree of the shards.
 
 use super::pass::Tape;
-use super::step::{Accumulation, Parts, Reduction, Work};
+use super::step::{Accumulation, LocalBatch, Reduction, StepParts};
 use crate::model::losses::Columns;
 use collectives::{CollectiveError, ReduceOp};
 use tch::{Tensor, no_grad};
 
 /// What is done of a step before its passes: nothing, for a loss that is a sum over samples.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(super) struct LossPrelude {
     /// The columns of the global batch.
     pub columns: Option<Columns>,
     /// The forward half of the step's only pass.
     pub tape: Option<Tape>,
 }
 
-impl Ahead {
+impl LossPrelude {
     /// All ranks together, also those without samples (law 4).
-    pub fn of(parts: &Parts<'_>, work: &Work) -> Result<Self, CollectiveError> {
+    pub fn of(parts: &StepParts<'_>, work: &LocalBatch) -> Result<Self, CollectiveError> {
         // The official rule takes each micro-batch for a batch.
         if parts.loss.column_term().is_none() || parts.accumulation != Accumulation::Exact {
             return Ok(Self::default());
@@ -50,7 +50,7 @@ impl Ahead {
 }
 
 /// The columns of the global batch from those of this rank's shards.
-fn joined(parts: &Parts<'_>, mut own: Vec<Columns>) -> Result<Columns, CollectiveError> {
+fn joined(parts: &StepParts<'_>, mut own: Vec<Columns>) -> Result<Columns, CollectiveError> {
     let group = parts.group.as_ref();
     let mut greatest =
         own.iter().skip(1).fold(own[0].greatest().copy(), |all, columns| all.maximum(columns.greatest()));

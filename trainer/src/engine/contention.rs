@@ -13,7 +13,7 @@ const SHARE: f64 = 0.25;
 
 /// Nanoseconds that a thread ran, and waited for a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counted {
+struct CoreTime {
     ran: u64,
     waited: u64,
 }
@@ -22,7 +22,7 @@ struct Counted {
 #[derive(Debug)]
 pub struct Contention {
     since: Instant,
-    before: Option<Counted>,
+    before: Option<CoreTime>,
 }
 
 impl Contention {
@@ -47,7 +47,7 @@ impl Contention {
     }
 
     /// The share of its time that the thread waited, if that is worth a word. After that it is not looked at any more.
-    fn share_until(&mut self, now: Counted) -> Option<f64> {
+    fn share_until(&mut self, now: CoreTime) -> Option<f64> {
         let share = waiting_share(self.before?, now);
         let too_much = share > SHARE;
         self.before = (!too_much).then_some(now);
@@ -55,19 +55,19 @@ impl Contention {
     }
 }
 
-fn waiting_share(before: Counted, now: Counted) -> f64 {
+fn waiting_share(before: CoreTime, now: CoreTime) -> f64 {
     let (ran, waited) = (now.ran.saturating_sub(before.ran), now.waited.saturating_sub(before.waited));
     if ran + waited == 0 { 0.0 } else { waited as f64 / (ran + waited) as f64 }
 }
 
 /// Nothing where the kernel does not count it.
-fn counted() -> Option<Counted> {
+fn counted() -> Option<CoreTime> {
     parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }
 
-fn parse(text: &str) -> Option<Counted> {
+fn parse(text: &str) -> Option<CoreTime> {
     let mut fields = text.split_whitespace().map(str::parse);
-    Some(Counted { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
+    Some(CoreTime { ran: fields.next()?.ok()?, waited: fields.next()?.ok()? })
 }
 
 fn load() -> String {
@@ -82,15 +82,15 @@ mod tests {
     #[test]
     fn the_share_is_of_the_time_in_which_the_thread_wanted_to_run() {
         let before = parse("1000 500 3\n").unwrap();
-        assert_eq!(before, Counted { ran: 1000, waited: 500 });
-        assert_eq!(waiting_share(before, Counted { ran: 4000, waited: 1500 }), 0.25);
+        assert_eq!(before, CoreTime { ran: 1000, waited: 500 });
+        assert_eq!(waiting_share(before, CoreTime { ran: 4000, waited: 1500 }), 0.25);
         assert_eq!(waiting_share(before, before), 0.0);
         assert_eq!(parse("1000"), None);
     }
 
     #[test]
     fn it_is_reported_once_and_by_the_time_since_the_last_look() {
-        let at = |ran, waited| Counted { ran, waited };
+        let at = |ran, waited| CoreTime { ran, waited };
         let mut contention = Contention { since: Instant::now(), before: Some(at(0, 0)) };
         assert_eq!(contention.share_until(at(900, 100)), None);
         assert_eq!(contention.share_until(at(1000, 400)), Some(0.75));

@@ -8,7 +8,7 @@ use tch::Device;
 
 /// What `train.device` may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum DeviceChoice {
     /// A GPU if there is one.
     Auto,
     /// A GPU or nothing.
@@ -52,8 +52,12 @@ pub fn open_cuda() -> Result<(), String> {
 }
 
 /// The device of this rank. `local_rank` picks among the GPUs of the host.
-pub fn choose(wish: Wish, local_rank: usize, cuda: &Result<(), String>) -> Result<Device, DeviceError> {
-    if wish == Wish::Cpu {
+pub fn choose(
+    wish: DeviceChoice,
+    local_rank: usize,
+    cuda: &Result<(), String>,
+) -> Result<Device, DeviceError> {
+    if wish == DeviceChoice::Cpu {
         return Ok(Device::Cpu);
     }
     let reason = match cuda {
@@ -65,7 +69,7 @@ pub fn choose(wish: Wish, local_rank: usize, cuda: &Result<(), String>) -> Resul
         Err(reason) => reason.clone(),
     };
     match (wish, allotted_gpus(|name| std::env::var(name).ok())) {
-        (Wish::Cuda, _) => Err(DeviceError::NoCuda { reason }),
+        (DeviceChoice::Cuda, _) => Err(DeviceError::NoCuda { reason }),
         (_, Some(allotted)) => Err(DeviceError::Unusable { allotted, reason }),
         _ => Ok(Device::Cpu),
     }

@@ -9,7 +9,7 @@ use tch::{Tensor, no_grad};
 pub(super) const NO_SAMPLE: i64 = -1;
 
 /// A softmax over the classes of all ranks, of which this one has `own`.
-pub(super) struct DividedSoftmax<'a> {
+pub(super) struct ShardedSoftmax<'a> {
     /// The ranks.
     pub group: &'a dyn ProcessGroup,
     /// The objective.
@@ -18,7 +18,7 @@ pub(super) struct DividedSoftmax<'a> {
     pub own: Range<i64>,
 }
 
-impl DividedSoftmax<'_> {
+impl ShardedSoftmax<'_> {
     /// Losses of all rows `[rows]`, and the gradient of their sum with respect to this rank's adjusted logits
     /// `[rows, own]`. `labels` count from the first of all classes.
     pub fn losses(&self, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor), CollectiveError> {

@@ -4,14 +4,14 @@
 //! that do so at once: a batch holds fewer images the more crops there are of each, and the crops of an image that are
 //! too many for it take several passes, as many on every rank (law 4).
 
-use super::bad_images::{BadImages, Images, Limit};
+use super::bad_images::{BadImageLimit, BadImages, ImageSet};
 use super::classifier::Classifier;
 use super::failure::Failure;
 use super::feed::ListPlan;
 use super::loading::LoaderPlan;
 use super::pass::Pass;
 use super::rank::Rank;
-use super::walk::Walk;
+use super::walk::DatasetPass;
 use crate::data::source::Split;
 use crate::run::{ClassCounts, Reporter};
 use collectives::{CollectiveError, ReduceOp};
@@ -28,7 +28,7 @@ pub struct Evaluation<'a> {
     /// The list.
     pub split: Arc<Split>,
     /// Which list it is.
-    pub images: Images,
+    pub images: ImageSet,
     /// Number of classes.
     pub classes: usize,
     /// How crops are put together.
@@ -36,7 +36,7 @@ pub struct Evaluation<'a> {
     /// How the images are loaded.
     pub loader: LoaderPlan,
     /// How many images of the run may be left out.
-    pub limit: Limit,
+    pub limit: BadImageLimit,
 }
 
 /// How many crops go through the model together.
@@ -69,7 +69,7 @@ impl CropBatch {
 pub const LEFT_OUT: i64 = -1;
 
 /// Counts over the whole list, and the predicted class of each image in the list's order.
-pub struct Evaluated {
+pub struct EvaluationCounts {
     /// Integers, equal to the bit on any number of ranks.
     pub counts: ClassCounts,
     /// One class an image, or [`LEFT_OUT`].
@@ -85,7 +85,7 @@ impl Evaluation<'_> {
         rank: &Rank,
         reporter: &mut Reporter,
         bad: &mut BadImages,
-    ) -> Result<Evaluated, Failure> {
+    ) -> Result<EvaluationCounts, Failure> {
         let start = Instant::now();
         let plan = ListPlan {
             len: self.split.len() as u64,
@@ -105,7 +105,7 @@ impl Evaluation<'_> {
             seen.map(|(&class, &label)| (class, i64::from(label))).unzip();
         counts.add(&seen, &labels).map_err(Failure::run)?;
         rank.control.all_reduce(counts.flat_mut(), ReduceOp::Sum)?;
-        Ok(Evaluated { counts, predictions, seconds: start.elapsed().as_secs_f64() })
+        Ok(EvaluationCounts { counts, predictions, seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Predictions of this rank's contiguous part of the list.
@@ -118,7 +118,7 @@ impl Evaluation<'_> {
         let model = self.pass.model();
         let side = model.tower().shape().resolution;
         let (images, limit) = (self.images, self.limit);
-        let walk = Walk { rank, plan, split: &self.split, images, limit, loader: self.loader, side };
+        let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader, side };
         let own = plan.samples(rank.number() as u64);
         let mut predictions = vec![LEFT_OUT; (own.end - own.start) as usize];
         walk.through(Some(rank.number() as u64), bad, |part| {

@@ -1,20 +1,20 @@
 //! One run from configuration to result: session, run folder, training, evaluation, files.
 
-use super::evaluate::Evaluated;
+use super::evaluate::EvaluationCounts;
 use super::failure::{Failure, agreed};
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
-use super::recorder::Recorder;
+use super::recorder::RunLog;
 use super::restoring::{check, open_folder};
-use super::resume::{Decision, Found, Resume, Wish};
-use super::session::{Purpose, Session};
-use super::trained::Trained;
-use super::training_run::{Finish, TrainingRun, eval_record, summarise};
+use super::resume::{Resume, ResumeDecision, ResumePoint, ResumeRequest};
+use super::session::{Session, SessionPurpose};
+use super::trained::TrainedWeights;
+use super::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, Logging, Output, Place, Record, Request, RunFolder, RunResult, Start, Summary,
-    last_words, read_metrics, resume_command, say,
+    Claim, ClassResult, Logging, MetricsRecord, Place, ProgressOutput, RunFolder, RunResult, RunStart,
+    StopRequest, Summary, last_words, read_metrics, resume_command, say,
 };
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
@@ -32,17 +32,17 @@ pub struct Experiment<'a> {
     /// Where the run folder is to be; nowhere for an evaluation that only prints.
     pub place: Option<Place>,
     /// Where to go on from.
-    pub resume: Wish,
+    pub resume: ResumeRequest,
     /// Trained tensors to start from, instead of the first values.
     pub weights: Option<&'a Path>,
     /// Where to write the predicted classes, one a line.
     pub predictions: Option<&'a Path>,
     /// How progress is shown.
-    pub output: Output,
+    pub output: ProgressOutput,
 }
 
 /// How a run ended.
-pub enum Ended {
+pub enum RunEnd {
     /// With a result, the same on every rank; and the folder that holds it.
     Done(Box<RunResult>, PathBuf),
     /// It was finished before; its result is in the folder.
@@ -52,7 +52,7 @@ pub enum Ended {
 }
 
 /// What a run goes on from: its state on every rank, and on rank 0 the tensors.
-pub struct Restored {
+pub struct RestoredRun {
     /// How far it is.
     pub state: RunState,
     /// Trained tensors and momentum.
@@ -61,7 +61,7 @@ pub struct Restored {
 
 impl Experiment<'_> {
     /// Trains and evaluates. What is wrong with the input is found before a run folder exists.
-    pub fn run(&mut self) -> Result<Ended, Failure> {
+    pub fn run(&mut self) -> Result<RunEnd, Failure> {
         let result = self.run_all();
         if result.as_ref().is_err_and(|failure| !failure.common) {
             self.rank.stay_watched();
@@ -69,26 +69,26 @@ impl Experiment<'_> {
         result
     }
 
-    fn run_all(&mut self) -> Result<Ended, Failure> {
+    fn run_all(&mut self) -> Result<RunEnd, Failure> {
         let start = Instant::now();
         let found = match self.decide()? {
-            Decision::Finished(folder) => {
+            ResumeDecision::Finished(folder) => {
                 self.confirm(&folder);
-                return Ok(Ended::Finished(folder));
+                return Ok(RunEnd::Finished(folder));
             }
-            Decision::Fresh => None,
-            Decision::GoOn(found) => Some(*found),
+            ResumeDecision::Fresh => None,
+            ResumeDecision::GoOn(found) => Some(*found),
         };
         let state = self.share_state(found.as_ref())?;
         let predictions = self.predictions.filter(|_| self.rank.leads());
         agreed(&self.rank.control, || predictions.map_or(Ok(()), can_be_written))?;
         self.rank.begin("init");
-        let open = |path| Trained::open(path, &self.resolved.config, self.rank);
+        let open = |path| TrainedWeights::open(path, &self.resolved.config, self.rank);
         let trained = self.weights.map(open).transpose()?;
         let purpose = match (self.weights, &state) {
-            (Some(_), _) => Purpose::Evaluate,
-            (None, Some(_)) => Purpose::Resume,
-            (None, None) => Purpose::Train,
+            (Some(_), _) => SessionPurpose::Evaluate,
+            (None, Some(_)) => SessionPurpose::Resume,
+            (None, None) => SessionPurpose::Train,
         };
         let session =
             Session::open(self.resolved, self.rank, purpose, &|note| self.tell(&[note.to_owned()]))?;
@@ -108,15 +108,15 @@ impl Experiment<'_> {
             self.rank.stopping.set_resume(resume_command(path).filter(|_| trains));
         }
         let restored =
-            state.map(|state| Restored { state, tensors: found.map(|found| found.snapshot.tensors) });
+            state.map(|state| RestoredRun { state, tensors: found.map(|found| found.snapshot.tensors) });
         let result = self.recorded(&session, start, folder.as_ref(), restored);
         if let (Err(Failure { outcome: Outcome::WrongInput, .. }), Some(folder)) = (&result, folder) {
             // The command can be given again, corrected.
             folder.abandon();
         }
         match result? {
-            Work::Stopped(request, _) => Ok(Ended::Stopped(request.outcome())),
-            Work::Done(result) => Ok(Ended::Done(result, path.unwrap_or_default())),
+            ExperimentWork::Stopped(request, _) => Ok(RunEnd::Stopped(request.outcome())),
+            ExperimentWork::Done(result) => Ok(RunEnd::Done(result, path.unwrap_or_default())),
         }
     }
 
@@ -126,14 +126,14 @@ impl Experiment<'_> {
         session: &Session,
         start: Instant,
         folder: Option<&RunFolder>,
-        restored: Option<Restored>,
-    ) -> Result<Work, Failure> {
+        restored: Option<RestoredRun>,
+    ) -> Result<ExperimentWork, Failure> {
         let mark = restored.as_ref().map(|restored| restored.state.mark());
-        let mut record = Recorder::open(folder, self.rank, mark)?;
+        let mut record = RunLog::open(folder, self.rank, mark)?;
         let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
-            Ok(Work::Done(_)) => (Outcome::Done, None),
-            Ok(Work::Stopped(request, step)) => {
+            Ok(ExperimentWork::Done(_)) => (Outcome::Done, None),
+            Ok(ExperimentWork::Stopped(request, step)) => {
                 let how = format!("and saved after step {step}");
                 (request.outcome(), Some(self.rank.stopping.words(*request, &how)))
             }
@@ -154,7 +154,7 @@ impl Experiment<'_> {
         status.end(Outcome::Done, None);
         // Its last sign of life may be of an earlier step.
         let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();
-        if let Some(Record::Eval(last)) = metrics.records.last() {
+        if let Some(MetricsRecord::Eval(last)) = metrics.records.last() {
             (status.epoch, status.step) = (last.epoch, last.step);
         }
         if let Err(error) = status.write(folder) {
@@ -163,25 +163,25 @@ impl Experiment<'_> {
     }
 
     /// Rank 0 looks for what to go on from; what it finds wrong every rank reports.
-    fn decide(&self) -> Result<Decision, Failure> {
-        let Some(place) = &self.place else { return Ok(Decision::Fresh) };
+    fn decide(&self) -> Result<ResumeDecision, Failure> {
+        let Some(place) = &self.place else { return Ok(ResumeDecision::Fresh) };
         let leads = self.rank.leads();
         let decision = agreed(&self.rank.control, || {
-            if leads { self.resume.decide(place, self.resolved) } else { Ok(Decision::Fresh) }
+            if leads { self.resume.decide(place, self.resolved) } else { Ok(ResumeDecision::Fresh) }
         })?;
         let finished = match &decision {
-            Decision::Finished(folder) => folder.display().to_string(),
+            ResumeDecision::Finished(folder) => folder.display().to_string(),
             _ => String::new(),
         };
         let finished = self.rank.control.broadcast(finished.into_bytes(), 0)?;
         if finished.is_empty() {
             return Ok(decision);
         }
-        Ok(Decision::Finished(PathBuf::from(String::from_utf8_lossy(&finished).into_owned())))
+        Ok(ResumeDecision::Finished(PathBuf::from(String::from_utf8_lossy(&finished).into_owned())))
     }
 
     /// Every rank gets the state that rank 0 found.
-    fn share_state(&self, found: Option<&Found>) -> Result<Option<RunState>, Failure> {
+    fn share_state(&self, found: Option<&ResumePoint>) -> Result<Option<RunState>, Failure> {
         let encoded = found.map(|found| serde_json::to_vec(&found.snapshot.state)).transpose();
         let bytes = self.rank.control.broadcast(encoded.map_err(Failure::run)?.unwrap_or_default(), 0)?;
         if bytes.is_empty() {
@@ -191,13 +191,16 @@ impl Experiment<'_> {
     }
 
     fn tell(&self, notes: &[String]) {
-        for note in notes.iter().filter(|_| self.rank.leads() && self.output != Output::Quiet) {
+        for note in notes.iter().filter(|_| self.rank.leads() && self.output != ProgressOutput::Quiet) {
             say(note);
         }
     }
 
     /// Rank 0 creates, or opens again, and locks the folder; every rank logs into it and knows where it is.
-    fn open_folder(&self, found: Option<&Found>) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
+    fn open_folder(
+        &self,
+        found: Option<&ResumePoint>,
+    ) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
         let Some(place) = &self.place else { return Ok((None, None)) };
         let leads = self.rank.leads();
         let folder = agreed(&self.rank.control, || {
@@ -217,9 +220,9 @@ impl Experiment<'_> {
     }
 
     /// A restarted job may find what it left before its first checkpoint.
-    fn start(&self, place: &Place) -> Start {
+    fn start(&self, place: &Place) -> RunStart {
         let goes_on = self.resume.from == Resume::Auto || self.resume.restarted;
-        if goes_on && place.latest().is_some() { Start::Again } else { Start::Fresh }
+        if goes_on && place.latest().is_some() { RunStart::Again } else { RunStart::Fresh }
     }
 
     fn work(
@@ -227,9 +230,9 @@ impl Experiment<'_> {
         session: &Session,
         start: Instant,
         folder: Option<&RunFolder>,
-        record: &mut Recorder,
-        restored: Option<Restored>,
-    ) -> Result<Work, Failure> {
+        record: &mut RunLog,
+        restored: Option<RestoredRun>,
+    ) -> Result<ExperimentWork, Failure> {
         let trains = session.config.train.epochs > 0 && self.weights.is_none();
         let names = &self.resolved.names;
         let run = TrainingRun { session, rank: self.rank, output: self.output, folder, names };
@@ -239,8 +242,10 @@ impl Experiment<'_> {
             run.evaluate_only(record)?
         };
         let evaluated = match trained.end {
-            Finish::Evaluated(evaluated) => evaluated,
-            Finish::Stopped(request) => return Ok(Work::Stopped(request, trained.progress.steps)),
+            TrainingFinish::Evaluated(evaluated) => evaluated,
+            TrainingFinish::Stopped(request) => {
+                return Ok(ExperimentWork::Stopped(request, trained.progress.steps));
+            }
         };
         // From here on a request changes nothing any more: the run comes to its end.
         self.rank.stopping.heed();
@@ -254,14 +259,14 @@ impl Experiment<'_> {
             record.secure_metrics()?;
             self.write(&result, folder)
         })?;
-        Ok(Work::Done(Box::new(result)))
+        Ok(ExperimentWork::Done(Box::new(result)))
     }
 
     fn result(
         &self,
         session: &Session,
         progress: &Progress,
-        evaluated: Evaluated,
+        evaluated: EvaluationCounts,
         summary: Summary,
         start: Instant,
     ) -> Result<RunResult, Failure> {
@@ -308,9 +313,9 @@ impl Experiment<'_> {
     }
 }
 
-enum Work {
+enum ExperimentWork {
     Done(Box<RunResult>),
-    Stopped(Request, u64),
+    Stopped(StopRequest, u64),
 }
 
 /// Refuses a file for predictions that could not be written in the end.

@@ -2,7 +2,7 @@
 
 use super::panics;
 use crate::run::checkpoint::CheckpointError;
-use crate::run::{Request, RunError};
+use crate::run::{RunFolderError, StopRequest};
 use collectives::{CollectiveError, Control};
 use launcher::protocol::Outcome;
 use std::fmt::Display;
@@ -32,7 +32,7 @@ impl Failure {
     }
 
     /// A run folder that cannot be used: chosen badly, or the system fails and may not the next time.
-    pub fn of_folder(error: RunError) -> Self {
+    pub fn of_folder(error: RunFolderError) -> Self {
         if error.is_wrong_input() { Self::input(error) } else { Self::run(error) }
     }
 
@@ -43,7 +43,7 @@ impl Failure {
     }
 
     /// A request to stop, met where no result can be given any more.
-    pub fn stopped(request: Request) -> Self {
+    pub fn stopped(request: StopRequest) -> Self {
         Self { outcome: request.outcome(), message: format!("stopped on request ({request})"), common: false }
     }
 

@@ -1,17 +1,17 @@
 //! What a rank trains and evaluates, as requests to the loader.
 
-use crate::data::loader::{Batch, Item, Request};
+use crate::data::loader::{Batch, BatchRequest, Item};
 use crate::data::order::Order;
 use crate::data::order::shard::{share, step_slice, steps_per_epoch};
 use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-use super::step::{MicroBatch, Work};
+use super::step::{LocalBatch, MicroBatch};
 
 /// The steps of a run, and this rank's part of each.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct BatchPlan {
     /// The global order.
     pub order: Arc<Order>,
     /// Samples of a global batch.
@@ -28,7 +28,7 @@ pub struct Plan {
     pub most: u64,
 }
 
-impl Plan {
+impl BatchPlan {
     /// Steps of an epoch; the last may be short.
     pub fn steps(&self, epoch: u64) -> u64 {
         steps_per_epoch(self.order.len(epoch), self.batch_size)
@@ -51,7 +51,11 @@ impl Plan {
 
     /// This rank's requests, step by step, from step `from` of epoch `epoch` to the last epoch. A step in which this
     /// rank has no sample is an empty request.
-    pub fn requests(&self, epoch: u64, from: u64) -> impl Iterator<Item = Request> + Send + 'static + use<> {
+    pub fn requests(
+        &self,
+        epoch: u64,
+        from: u64,
+    ) -> impl Iterator<Item = BatchRequest> + Send + 'static + use<> {
         let plan = self.clone();
         (epoch..plan.epochs).flat_map(move |at| {
             let plan = plan.clone();
@@ -66,7 +70,13 @@ impl Plan {
     }
 
     /// A loaded batch as the step's work; nothing where it could not be loaded.
-    pub fn work(&self, (epoch, step): (u64, u64), batch: Option<&Batch>, side: i64, device: Device) -> Work {
+    pub fn work(
+        &self,
+        (epoch, step): (u64, u64),
+        batch: Option<&Batch>,
+        side: i64,
+        device: Device,
+    ) -> LocalBatch {
         let whole = batch.map(|batch| (batch, to_device(batch, side, device)));
         let micro_batches_of = |shard| {
             let Some((batch, whole)) = &whole else { return Vec::new() };
@@ -77,26 +87,26 @@ impl Plan {
         let shards = self.own.clone().map(micro_batches_of).collect();
         let longest = self.slice(epoch, step, 0);
         let passes = (longest.end - longest.start).div_ceil(self.micro_batch_size).max(1);
-        Work { shards, passes: (self.most as usize, passes as usize) }
+        LocalBatch { shards, passes: (self.most as usize, passes as usize) }
     }
 
     fn slice(&self, epoch: u64, step: u64, shard: u64) -> Range<u64> {
         step_slice(self.order.len(epoch), self.batch_size, step, self.shards, shard)
     }
 
-    fn request(&self, epoch: u64, step: u64) -> Request {
+    fn request(&self, epoch: u64, step: u64) -> BatchRequest {
         let slice = |shard| self.slice(epoch, step, shard);
         let positions = slice(self.own.start).start..slice(self.own.end - 1).end;
         let mut samples = Vec::with_capacity((positions.end - positions.start) as usize);
         self.order.fill(epoch, positions.clone(), &mut samples);
         let items = positions.zip(samples).map(|(position, sample)| Item { position, sample }).collect();
-        Request { epoch, items }
+        BatchRequest { epoch, items }
     }
 }
 
 /// The planted bug of a sample that is lost where a run goes on.
 #[cfg(feature = "faults")]
-fn lossy(mut request: Request, here: bool) -> Request {
+fn lossy(mut request: BatchRequest, here: bool) -> BatchRequest {
     if here && crate::run::checkpoint::Planted::LostSample.is_played() {
         request.items.pop();
     }
@@ -132,12 +142,12 @@ impl ListPlan {
     }
 
     /// The requests of a part, in the list's own order.
-    pub fn requests(self, part: u64) -> impl Iterator<Item = Request> + Send + 'static {
+    pub fn requests(self, part: u64) -> impl Iterator<Item = BatchRequest> + Send + 'static {
         self.batches(part).map(move |batch| {
             let start = batch * self.batch_size;
             let end = (start + self.batch_size).min(self.len);
             let items = (start..end).map(|i| Item { position: i, sample: i }).collect();
-            Request { epoch: 0, items }
+            BatchRequest { epoch: 0, items }
         })
     }
 }

@@ -61,32 +61,32 @@ mod tests {
     use crate::demo;
     use crate::model::ModelSpec;
     use crate::model::backbone_config::BackboneConfig;
-    use crate::model::heads::{Classes, cosine::Cosine};
+    use crate::model::heads::{Classes, cosine::CosineKind};
     use crate::model::loading::{LoadOptions, load, tower_shape};
     use crate::model::precision::Precision;
-    use crate::model::slices::Part;
+    use crate::model::slices::BlockPart;
     use crate::model::tower::BlockNames;
-    use crate::model::tuners::{self, Site, TunerSet};
+    use crate::model::tuners::{self, TunerContext, TunerSet};
     use crate::options::{Several, Values};
-    use crate::weights::Layout;
+    use crate::weights::TensorLayout;
     use tch::{Device, no_grad};
 
     fn full(blocks: std::ops::Range<usize>, tensors: &crate::weights::NamedTensors) -> TunerSet {
-        let shape = tower_shape(tensors, Layout::OpenAiClip, 32).unwrap();
-        let site = Site { shape, names: BlockNames::OpenAi, classes: 3, blocks };
+        let shape = tower_shape(tensors, TensorLayout::OpenAiClip, 32).unwrap();
+        let site = TunerContext { shape, names: BlockNames::OpenAi, classes: 3, blocks };
         TunerSet::of(&Several::of(&tuners::full::METHOD), &Values::default(), &site).unwrap()
     }
 
-    fn model(part: Option<Part>) -> Model {
+    fn model(part: Option<BlockPart>) -> Model {
         let tensors = demo::weights().unwrap();
-        let config = BackboneConfig::of_layout(&tensors, Layout::OpenAiClip, 32).unwrap();
+        let config = BackboneConfig::of_layout(&tensors, TensorLayout::OpenAiClip, 32).unwrap();
         let precision = Precision::FP32;
         let options = LoadOptions { precision, device: Device::Cpu, config, part };
         let tuners = full(1..2, &tensors);
-        let backbone = load(&tensors, Layout::OpenAiClip, &options, &tuners).unwrap();
+        let backbone = load(&tensors, TensorLayout::OpenAiClip, &options, &tuners).unwrap();
         let spec = ModelSpec {
             tuners,
-            head: Box::new(Cosine { scale: 25.0 }),
+            head: Box::new(CosineKind { scale: 25.0 }),
             classes: Classes::all(3),
             seed: 0,
             pixels: ([0.5; 3], [0.5; 3]),
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_change_of_any_frozen_tensor_is_seen_and_one_of_trained_tensors_is_not() {
-        let halves = Some(Part { index: 1, count: 2 });
+        let halves = Some(BlockPart { index: 1, count: 2 });
         for (part, of_a_block) in [(None, 12), (halves, 1)] {
             let model = model(part);
             let before = sums(&model);

@@ -24,12 +24,12 @@ pub struct Heartbeat {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<HeartbeatState>,
     /// Told when there is something that others should know at once.
     news: Condvar,
 }
 
-struct State {
+struct HeartbeatState {
     status: Status,
     has_news: bool,
     has_ended: bool,
@@ -38,7 +38,7 @@ struct State {
 impl Heartbeat {
     /// Begins with this status, which is on disk by now, in the run folder that is claimed.
     pub fn start(status: Status, claim: Arc<Claim>, activity: Activity) -> io::Result<Self> {
-        let state = Mutex::new(State { status, has_news: false, has_ended: false });
+        let state = Mutex::new(HeartbeatState { status, has_news: false, has_ended: false });
         let shared = Arc::new(Shared { state, news: Condvar::new() });
         let (theirs, place) = (Arc::clone(&shared), Arc::clone(&claim));
         let thread = Builder::new().name("status".into()).spawn(move || theirs.beat(&place, &activity))?;
@@ -86,7 +86,7 @@ impl Drop for Heartbeat {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HeartbeatState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +120,7 @@ impl Shared {
     }
 
     fn wait(&self) -> (bool, bool, Status) {
-        let is_quiet = |state: &mut State| !state.has_news && !state.has_ended;
+        let is_quiet = |state: &mut HeartbeatState| !state.has_news && !state.has_ended;
         let waited = self.news.wait_timeout_while(self.state(), INTERVAL, is_quiet);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let has_news = std::mem::take(&mut state.has_news);

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::data::order::Order;
-use crate::model::losses::{Frequencies, Loss, Prior, Site};
+use crate::model::losses::{Frequencies, Loss, LossContext, Prior};
 use std::cell::Cell;
 use tch::{Device, Kind};
 
@@ -16,7 +16,7 @@ fn make(
     frequencies: &dyn Fn(Prior) -> Frequencies,
     (kind, device): (Kind, Device),
 ) -> Box<dyn Loss> {
-    (config.loss.kind.method().make)(&config.methods, &Site { frequencies, kind, device })
+    (config.loss.kind.method().make)(&config.methods, &LossContext { frequencies, kind, device })
 }
 
 fn frequencies(order: &Order, epoch: u64, prior: Prior) -> Frequencies {

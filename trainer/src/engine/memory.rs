@@ -7,13 +7,16 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// What libtorch, its GPU libraries, C++ and the system say when there is no memory, with the size where they say it.
-static MESSAGES: LazyLock<Vec<(Place, Regex)>> = LazyLock::new(|| {
+static MESSAGES: LazyLock<Vec<(MemoryKind, Regex)>> = LazyLock::new(|| {
     let messages = [
-        (Place::Gpu, r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?[KMGT]?i?B))?"),
-        (Place::Gpu, r"(?i)CUDA error: out of memory|cudaErrorMemoryAllocation|CU[A-Z]+_STATUS_ALLOC_FAILED"),
-        (Place::Host, r"(?i)you tried to allocate ([0-9]+ bytes)"),
-        (Place::Host, r"(?i)memory allocation of ([0-9]+ bytes) failed"),
-        (Place::Host, r"std::bad_alloc|Cannot allocate memory|\(os error 12\)"),
+        (MemoryKind::Gpu, r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?[KMGT]?i?B))?"),
+        (
+            MemoryKind::Gpu,
+            r"(?i)CUDA error: out of memory|cudaErrorMemoryAllocation|CU[A-Z]+_STATUS_ALLOC_FAILED",
+        ),
+        (MemoryKind::Host, r"(?i)you tried to allocate ([0-9]+ bytes)"),
+        (MemoryKind::Host, r"(?i)memory allocation of ([0-9]+ bytes) failed"),
+        (MemoryKind::Host, r"std::bad_alloc|Cannot allocate memory|\(os error 12\)"),
     ];
     let compile = |(place, text)| Regex::new(text).ok().map(|message| (place, message));
     messages.into_iter().filter_map(compile).collect()
@@ -21,7 +24,7 @@ static MESSAGES: LazyLock<Vec<(Place, Regex)>> = LazyLock::new(|| {
 
 /// Which memory is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum MemoryKind {
     /// The machine's.
     Host,
     /// The GPU's.
@@ -30,13 +33,13 @@ pub enum Place {
 
 /// Memory that was asked for and not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shortage {
-    place: Place,
+pub struct OutOfMemory {
+    place: MemoryKind,
     /// As the library says it.
     asked: Option<String>,
 }
 
-impl Shortage {
+impl OutOfMemory {
     /// What an error's text says about memory; none if it says something else.
     pub fn of(text: &str) -> Option<Self> {
         MESSAGES.iter().find_map(|(place, message)| {
@@ -48,22 +51,22 @@ impl Shortage {
 
     /// So many bytes of the machine's memory.
     pub fn of_host(bytes: usize) -> Self {
-        Self { place: Place::Host, asked: Some(format!("{bytes} bytes")) }
+        Self { place: MemoryKind::Host, asked: Some(format!("{bytes} bytes")) }
     }
 
     /// One sentence: what is short, where it happened, what to lower.
-    pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &Limits) -> String {
+    pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &MemoryOptions) -> String {
         let doing =
             moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
         format!("{self}{}; {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
     }
 }
 
-impl fmt::Display for Shortage {
+impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.place {
-            Place::Host => "out of memory",
-            Place::Gpu => "out of GPU memory",
+            MemoryKind::Host => "out of memory",
+            MemoryKind::Gpu => "out of GPU memory",
         })?;
         let Some(asked) = &self.asked else { return Ok(()) };
         write!(f, ": {asked} were asked for")
@@ -72,13 +75,13 @@ impl fmt::Display for Shortage {
 
 /// The options that decide how much memory is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct MemoryOptions {
     micro_batch_size: u64,
     eval_batch_size: u64,
     prefetch: u64,
 }
 
-impl Limits {
+impl MemoryOptions {
     /// Before a configuration is known.
     pub const NONE: Self = Self { micro_batch_size: 0, eval_batch_size: 0, prefetch: 0 };
 
@@ -91,7 +94,7 @@ impl Limits {
         }
     }
 
-    fn advice(self, place: Place, moment: Option<&ActivitySnapshot>) -> String {
+    fn advice(self, place: MemoryKind, moment: Option<&ActivitySnapshot>) -> String {
         let lower = |key: &str, now: u64| if now > 0 { format!("{key} (now {now})") } else { key.to_owned() };
         let evaluates = moment.is_some_and(|now| matches!(now.phase, "evaluating" | "init"));
         let batch = if evaluates {
@@ -100,10 +103,10 @@ impl Limits {
             lower("train.micro_batch_size", self.micro_batch_size)
         };
         match place {
-            Place::Gpu => {
+            MemoryKind::Gpu => {
                 format!("lower {batch}, or divide the backbone over ranks with backbone.placement=sharded")
             }
-            Place::Host => {
+            MemoryKind::Host => {
                 let prefetch = lower("data.prefetch", self.prefetch);
                 format!(
                     "lower {batch} or {prefetch}, start fewer ranks on this machine, or give the job more memory"
@@ -132,13 +135,13 @@ mod tests {
             ("no space left on device (os error 28)", None),
             ("os error 123, of memory", None),
         ] {
-            assert_eq!(Shortage::of(text).map(|found| found.to_string()).as_deref(), expected, "{text}");
+            assert_eq!(OutOfMemory::of(text).map(|found| found.to_string()).as_deref(), expected, "{text}");
         }
     }
 
     #[test]
     fn the_option_to_lower_fits_what_was_being_done() {
-        let limits = Limits { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4 };
+        let limits = MemoryOptions { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4 };
         let moment = |phase| ActivitySnapshot {
             step: 7,
             phase,
@@ -148,13 +151,13 @@ mod tests {
             bytes: 0,
             patience: Duration::MAX,
         };
-        let host = Shortage::of_host(4096);
+        let host = OutOfMemory::of_host(4096);
         assert_eq!(
             host.sentence(Some(&moment("training")), &limits),
             "out of memory: 4096 bytes were asked for after step 7 (training, in step); lower train.micro_batch_size \
              (now 32) or data.prefetch (now 4), start fewer ranks on this machine, or give the job more memory"
         );
-        let gpu = Shortage { place: Place::Gpu, asked: None };
+        let gpu = OutOfMemory { place: MemoryKind::Gpu, asked: None };
         assert_eq!(
             gpu.sentence(Some(&moment("evaluating")), &limits),
             "out of GPU memory after step 7 (evaluating, in step); lower eval.batch_size (now 64), or divide the backbone \

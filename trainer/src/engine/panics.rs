@@ -6,7 +6,7 @@
 //! the allocator notes the size, and the handler of the abort says it. A mapped file that is cut short while it is read
 //! ends the process by a bus error, whose handler names the file.
 
-use super::memory::{Limits, Shortage};
+use super::memory::{MemoryOptions, OutOfMemory};
 use crate::run::{end_within, last_words, say};
 use crate::weights::file_map::file_at;
 use collectives::Activity;
@@ -37,11 +37,11 @@ static ENDER: AtomicI32 = AtomicI32::new(0);
 struct Scene {
     rank: Option<usize>,
     activity: Option<Activity>,
-    limits: Limits,
+    limits: MemoryOptions,
 }
 
 impl Scene {
-    const NONE: Self = Self { rank: None, activity: None, limits: Limits::NONE };
+    const NONE: Self = Self { rank: None, activity: None, limits: MemoryOptions::NONE };
 }
 
 /// From now on a panic of the main thread, an allocation that fails and a mapped file that is cut short end the process in
@@ -70,7 +70,7 @@ pub fn describe(rank: usize, activity: Activity) {
 }
 
 /// The options that decide how much memory is asked for.
-pub fn set_limits(limits: Limits) {
+pub fn set_limits(limits: MemoryOptions) {
     scene().limits = limits;
 }
 
@@ -87,7 +87,7 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
     }
     let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
     tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
-    if let Some(shortage) = Shortage::of(text).filter(|_| ends) {
+    if let Some(shortage) = OutOfMemory::of(text).filter(|_| ends) {
         // Without its stack, which takes memory to name.
         end(&explained(&shortage));
     }
@@ -106,7 +106,7 @@ extern "C" fn on_abort(_: c_int) {
         0 => {}
         bytes => {
             begin_end();
-            end(&explained(&Shortage::of_host(bytes)));
+            end(&explained(&OutOfMemory::of_host(bytes)));
         }
     }
 }
@@ -122,13 +122,13 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
 
 /// An error's text, with what to do about it where it tells of memory that is not there.
 pub fn explain(text: String) -> String {
-    match Shortage::of(&text) {
+    match OutOfMemory::of(&text) {
         Some(shortage) => format!("{text}: {}", explained(&shortage)),
         None => text,
     }
 }
 
-fn explained(shortage: &Shortage) -> String {
+fn explained(shortage: &OutOfMemory) -> String {
     let scene = scene();
     let moment = scene.activity.as_ref().map(|activity| activity.now().0);
     shortage.sentence(moment.as_ref(), &scene.limits)
@@ -179,11 +179,11 @@ fn exit() -> ! {
 
 /// The system's allocator, with a note of what it refuses.
 #[derive(Debug)]
-pub struct Noting;
+pub struct RecordingAllocator;
 
 // SAFETY: all is done by the system's allocator, whose promises are those that are asked for; noting a number allocates
 // nothing.
-unsafe impl GlobalAlloc for Noting {
+unsafe impl GlobalAlloc for RecordingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
         noted(layout.size(), unsafe { System.alloc(layout) })

@@ -5,7 +5,7 @@
 //! come; weights that are held in parts are made whole just before they are used; and nothing below the first
 //! trained module is recorded.
 
-use super::shards::Shards;
+use super::shards::BlockGather;
 use crate::model::Model;
 use collectives::CollectiveError;
 use tch::{Tensor, no_grad};
@@ -14,7 +14,7 @@ use tch::{Tensor, no_grad};
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     model: &'a Model,
-    shards: Option<&'a Shards>,
+    shards: Option<&'a BlockGather>,
 }
 
 /// What a forward pass leaves for the backward pass.
@@ -36,7 +36,7 @@ impl Tape {
 
 impl<'a> Pass<'a> {
     /// Through `model`; `shards` are those that hold its blocks in parts.
-    pub fn new(model: &'a Model, shards: Option<&'a Shards>) -> Self {
+    pub fn new(model: &'a Model, shards: Option<&'a BlockGather>) -> Self {
         Self { model, shards }
     }
 

@@ -6,7 +6,7 @@ use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
 use crate::data::order::shard::share;
 use crate::model::heads::Classes;
 use crate::model::losses::lade;
-use crate::model::slices::Part;
+use crate::model::slices::BlockPart;
 use collectives::{ProcessGroup, ReduceOp};
 use std::rc::Rc;
 use tch::Device;
@@ -26,7 +26,7 @@ pub struct Placement {
 
 /// Sizes that decide.
 #[derive(Debug, Clone, Copy)]
-pub struct Sizes {
+pub struct PlacementSizes {
     /// Bytes of the frozen blocks.
     pub blocks: u64,
     /// Number of classes.
@@ -39,7 +39,7 @@ pub struct Sizes {
 
 impl Placement {
     /// Decides for this configuration; all ranks together.
-    pub fn choose(config: &Config, rank: &Rank, sizes: Sizes) -> Result<Self, Failure> {
+    pub fn choose(config: &Config, rank: &Rank, sizes: PlacementSizes) -> Result<Self, Failure> {
         let mut notes = Vec::new();
         let backbone = backbone(config, rank, sizes, &mut notes)?;
         let divided = divides_classes(config, rank, sizes, &mut notes);
@@ -55,8 +55,8 @@ impl Placement {
     }
 
     /// The part of each block that this rank keeps.
-    pub fn part(&self) -> Option<Part> {
-        self.backbone.as_ref().map(|group| Part { index: group.rank(), count: group.size() })
+    pub fn part(&self) -> Option<BlockPart> {
+        self.backbone.as_ref().map(|group| BlockPart { index: group.rank(), count: group.size() })
     }
 }
 
@@ -68,7 +68,7 @@ fn own_classes(rank: &Rank, total: i64) -> Classes {
 fn backbone(
     config: &Config,
     rank: &Rank,
-    sizes: Sizes,
+    sizes: PlacementSizes,
     notes: &mut Vec<String>,
 ) -> Result<Option<Rc<dyn ProcessGroup>>, Failure> {
     Ok(match config.backbone.placement {
@@ -107,7 +107,7 @@ fn available_memory() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<String>) -> bool {
+fn divides_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &mut Vec<String>) -> bool {
     if !config.head.is_trained() {
         return false;
     }
@@ -144,7 +144,7 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: Sizes, notes: &mut Vec<S
 
 /// Bytes that a rank sends in a step for the head: replicated, and with the classes divided. The batch is the global one
 /// and what goes through the model at once.
-pub(super) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: Sizes) -> (f64, f64) {
+pub(super) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: PlacementSizes) -> (f64, f64) {
     let own = batch.div_ceil(ranks as u64);
     let most = own.min(at_once);
     let (passes, rows) = (own.div_ceil(most) as f64, most as f64 * ranks);

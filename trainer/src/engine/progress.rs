@@ -2,7 +2,7 @@
 
 use super::bad_images::BadImages;
 use crate::data::source::ContentSample;
-use crate::run::Mark;
+use crate::run::MetricsPosition;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ impl EpochTotals {
 
 /// What stays the same over all checkpoints of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct RunIdentity {
     /// The resolved configuration, as in `config.toml`.
     pub config: String,
     /// Fingerprint of the backbone, which is not in the checkpoint.
@@ -94,15 +94,15 @@ pub struct RunState {
     pub metrics_position: u64,
     /// Which run it is.
     #[serde(flatten)]
-    pub identity: Identity,
+    pub identity: RunIdentity,
     /// Ranks that wrote it; any number can go on from it.
     pub world_size: usize,
 }
 
 impl RunState {
     /// Where in the metrics the checkpoint was taken.
-    pub fn mark(&self) -> Mark {
-        Mark { position: self.metrics_position, step: self.progress.steps }
+    pub fn mark(&self) -> MetricsPosition {
+        MetricsPosition { position: self.metrics_position, step: self.progress.steps }
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_state_without_a_sample_is_read() {
         let sample = Some(demo_data_set(0).content_sample());
-        let identity = Identity { data_sample: sample, ..Identity::default() };
+        let identity = RunIdentity { data_sample: sample, ..RunIdentity::default() };
         let state = RunState { identity, progress: Progress::default(), metrics_position: 3, world_size: 2 };
         let mut json = serde_json::to_value(&state).unwrap();
         assert_eq!(serde_json::from_value::<RunState>(json.clone()).unwrap(), state);

@@ -1,10 +1,10 @@
 //! This process as one rank: world, planes, device, threads.
 
-use super::device::{self, Wish};
+use super::device::{self, DeviceChoice};
 use super::failure::{Failure, agreed};
 use super::panics;
-use super::stopping::Stopping;
-use crate::config::{Backend, Distributed};
+use super::stopping::StopListener;
+use crate::config::{Backend, DistributedOptions};
 use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
@@ -38,7 +38,7 @@ pub struct Rank {
     /// What a person should know about where the run computes.
     pub placement: String,
     /// Requests to stop.
-    pub stopping: Stopping,
+    pub stopping: StopListener,
     timeout: Duration,
     liveness: RefCell<Option<Liveness>>,
 }
@@ -52,11 +52,11 @@ impl Rank {
     /// Chooses device and threads. Call it before libtorch is first used.
     pub fn open(
         world: &World,
-        wish: Wish,
+        wish: DeviceChoice,
         threads: usize,
         cuda: &Result<(), String>,
-        stopping: Stopping,
-        options: &Distributed,
+        stopping: StopListener,
+        options: &DistributedOptions,
     ) -> Result<Self, Failure> {
         let control = world.control().map_err(Failure::run)?;
         let share = agreed(&control, || {
@@ -175,7 +175,7 @@ fn group(
     world: &World,
     control: &Control,
     device: Device,
-    options: &Distributed,
+    options: &DistributedOptions,
 ) -> Result<Box<dyn ProcessGroup>, Failure> {
     let over_nccl = match options.backend {
         Backend::Mpi => false,

@@ -3,7 +3,7 @@
 use super::failure::{Failure, agreed};
 use super::heartbeat::Heartbeat;
 use super::rank::Rank;
-use crate::run::{EvalRecord, Mark, MetricsWriter, Record, RunError, RunFolder};
+use crate::run::{EvalRecord, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError};
 use launcher::protocol::{Outcome, Phase, Status};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Metrics and status of one run.
-pub struct Recorder {
+pub struct RunLog {
     metrics: Option<Arc<Mutex<MetricsWriter>>>,
     heartbeat: Option<Heartbeat>,
     warned: Option<Instant>,
 }
 
-impl Recorder {
+impl RunLog {
     /// Starts the files of a run, or continues those of one that was at `mark`.
-    pub fn open(folder: Option<&RunFolder>, rank: &Rank, mark: Option<Mark>) -> Result<Self, Failure> {
+    pub fn open(
+        folder: Option<&RunFolder>,
+        rank: &Rank,
+        mark: Option<MetricsPosition>,
+    ) -> Result<Self, Failure> {
         let opened = agreed(&rank.control, || {
             let Some(folder) = folder else { return Ok(None) };
             let path = folder.metrics();
@@ -42,7 +46,7 @@ impl Recorder {
     }
 
     /// Adds a line to the metrics.
-    pub fn append(&mut self, record: &Record) {
+    pub fn append(&mut self, record: &MetricsRecord) {
         let Some(mut metrics) = self.metrics() else { return };
         let written = metrics.append(record);
         drop(metrics);
@@ -66,7 +70,7 @@ impl Recorder {
     /// An evaluation is done.
     pub fn evaluation(&mut self, evaluation: EvalRecord) {
         self.step(evaluation.epoch, evaluation.step);
-        self.append(&Record::Eval(evaluation));
+        self.append(&MetricsRecord::Eval(evaluation));
     }
 
     /// Length of the metrics, which are on disk when this returns; 0 without metrics.
@@ -84,7 +88,7 @@ impl Recorder {
     }
 
     /// Takes back the lines after `mark`.
-    pub fn cut_metrics(&mut self, mark: Mark) -> Result<(), Failure> {
+    pub fn cut_metrics(&mut self, mark: MetricsPosition) -> Result<(), Failure> {
         let Some(mut metrics) = self.metrics() else { return Ok(()) };
         metrics.truncate_to(mark).map_err(Failure::run)
     }
@@ -106,7 +110,7 @@ impl Recorder {
 
     /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,
     /// which fail as well. A folder that is lost ends the run, which says so then.
-    fn tolerate(&mut self, written: Result<(), RunError>) {
+    fn tolerate(&mut self, written: Result<(), RunFolderError>) {
         if let Err(error) = written
             && !error.is_lost()
             && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
@@ -118,7 +122,7 @@ impl Recorder {
 }
 
 /// Forces metrics to disk; gives their length.
-pub fn secure(metrics: &Mutex<MetricsWriter>) -> Result<u64, RunError> {
+pub fn secure(metrics: &Mutex<MetricsWriter>) -> Result<u64, RunFolderError> {
     let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.sync()?;
     Ok(metrics.position())

@@ -3,13 +3,13 @@
 use super::failure::{Failure, agreed};
 use super::progress::RunState;
 use super::rank::Rank;
-use super::resume::Found;
+use super::resume::ResumePoint;
 use super::saving::MOMENTUM;
 use super::session::Session;
 #[cfg(feature = "faults")]
 use crate::run::checkpoint::Planted;
-use crate::run::checkpoint::{Dtype, Reader, Retention, Snapshot, Store, TensorBytes};
-use crate::run::{Place, RunFolder, Start};
+use crate::run::checkpoint::{CheckpointReader, Dtype, Retention, Snapshot, Store, TensorBytes};
+use crate::run::{Place, RunFolder, RunStart};
 use collectives::CollectiveError;
 use launcher::protocol::layout;
 use std::collections::BTreeMap;
@@ -17,11 +17,16 @@ use std::num::NonZeroUsize;
 use tch::{Kind, Tensor};
 
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics and the checkpoint of the old.
-pub fn open_folder(place: &Place, found: &Found, config: &str, start: Start) -> Result<RunFolder, Failure> {
+pub fn open_folder(
+    place: &Place,
+    found: &ResumePoint,
+    config: &str,
+    start: RunStart,
+) -> Result<RunFolder, Failure> {
     let step = found.snapshot.step;
     if !place.is_other_than(&found.run) {
         // Before anything of the run is touched.
-        let reader = Reader::new(&found.run.join(layout::CHECKPOINTS));
+        let reader = CheckpointReader::new(&found.run.join(layout::CHECKPOINTS));
         reader.check_discard_after(step).map_err(Failure::of_checkpoint)?;
     }
     let folder = RunFolder::resume(place, &found.run, config, start).map_err(Failure::of_folder)?;
@@ -40,8 +45,8 @@ pub fn discard_after(folder: &RunFolder, step: u64) -> Result<(), Failure> {
 }
 
 /// Copies the checkpoint that a run goes on from, and the best one until then: a new folder is complete without the old.
-fn carry_over(found: &Found, folder: &RunFolder) -> Result<(), Failure> {
-    let old = Reader::new(&found.run.join(layout::CHECKPOINTS));
+fn carry_over(found: &ResumePoint, folder: &RunFolder) -> Result<(), Failure> {
+    let old = CheckpointReader::new(&found.run.join(layout::CHECKPOINTS));
     let mut store = everything_in(folder)?;
     let best = old.best().map_err(Failure::of_checkpoint)?.filter(|best| best.step <= found.snapshot.step);
     if let Some(best) = best.filter(|best| best.step < found.snapshot.step) {

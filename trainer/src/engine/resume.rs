@@ -2,9 +2,9 @@
 
 use super::failure::Failure;
 use super::progress::{Progress, RunState};
-use crate::config::{Config, Resolved, Sampler, SettingDifference};
+use crate::config::{Config, Resolved, SamplerName, SettingDifference};
 use crate::options::OnResume;
-use crate::run::checkpoint::{Reader, Snapshot};
+use crate::run::checkpoint::{CheckpointReader, Snapshot};
 use crate::run::{Place, say};
 use launcher::protocol::layout;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub enum Resume {
 
 /// What the person wants of it.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct ResumeRequest {
     /// Where to go on from.
     pub from: Resume,
     /// Keys whose values may differ from those of the run that is gone on with.
@@ -32,7 +32,7 @@ pub struct Wish {
 }
 
 /// What was found, on rank 0.
-pub struct Found {
+pub struct ResumePoint {
     /// The checkpoint.
     pub snapshot: Snapshot<RunState>,
     /// The folder of the run that wrote it.
@@ -40,11 +40,11 @@ pub struct Found {
 }
 
 /// What rank 0 decided.
-pub enum Decision {
+pub enum ResumeDecision {
     /// To begin anew.
     Fresh,
     /// To go on.
-    GoOn(Box<Found>),
+    GoOn(Box<ResumePoint>),
     /// The run in this folder is finished.
     Finished(PathBuf),
 }
@@ -55,16 +55,16 @@ pub fn is_free(key: &str) -> bool {
     Config::on_resume(key) == Some(OnResume::Free)
 }
 
-impl Wish {
+impl ResumeRequest {
     /// A run that begins anew.
     pub fn never() -> Self {
         Self { from: Resume::Never, allow_changed: Vec::new(), restarted: false }
     }
 
     /// Looks for what to go on from. Only for rank 0.
-    pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
+    pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match &self.from {
-            Resume::Never => Ok(Decision::Fresh),
+            Resume::Never => Ok(ResumeDecision::Fresh),
             Resume::Auto => {
                 if self.restarted && place.latest().is_none() {
                     tracing::warn!(
@@ -74,40 +74,40 @@ impl Wish {
                 self.own(place, resolved)
             }
             Resume::From(path) => match self.own_of_restart(place, resolved)? {
-                Decision::Fresh => self.named(path, resolved),
+                ResumeDecision::Fresh => self.named(path, resolved),
                 decided => Ok(decided),
             },
         }
     }
 
     /// From the run's own folder.
-    fn own(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
-        let Some(run) = place.latest() else { return Ok(Decision::Fresh) };
+    fn own(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
+        let Some(run) = place.latest() else { return Ok(ResumeDecision::Fresh) };
         let is_finished = run.join(layout::RESULT).exists();
         let changes = self.changes_since(&run, resolved)?;
         if is_finished && changes.is_empty() {
-            return Ok(Decision::Finished(run));
+            return Ok(ResumeDecision::Finished(run));
         }
-        let reader = Reader::new(&run.join(layout::CHECKPOINTS));
+        let reader = CheckpointReader::new(&run.join(layout::CHECKPOINTS));
         match newest(&reader)? {
             Some(snapshot) => self.go_on(snapshot, run, resolved),
             None if is_finished => Err(Failure::input(format!(
                 "the run in `{}` is finished and left no checkpoint to go on from; choose another --output",
                 run.display()
             ))),
-            None => Ok(Decision::Fresh),
+            None => Ok(ResumeDecision::Fresh),
         }
     }
 
     /// What a job that was started again has made itself, if it was first told to go on with something else.
-    fn own_of_restart(&self, place: &Place, resolved: &Resolved) -> Result<Decision, Failure> {
+    fn own_of_restart(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match place {
             Place::Named(_) if self.restarted => self.own(place, resolved),
-            _ => Ok(Decision::Fresh),
+            _ => Ok(ResumeDecision::Fresh),
         }
     }
 
-    fn named(&self, path: &Path, resolved: &Resolved) -> Result<Decision, Failure> {
+    fn named(&self, path: &Path, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         let (reader, run, checkpoint) = from_path(path)?;
         let snapshot = match checkpoint {
             Some(path) => reader.load_path(&path).map_err(Failure::of_checkpoint)?,
@@ -124,10 +124,10 @@ impl Wish {
         snapshot: Snapshot<RunState>,
         run: PathBuf,
         resolved: &Resolved,
-    ) -> Result<Decision, Failure> {
+    ) -> Result<ResumeDecision, Failure> {
         let changes = self.changes(&snapshot.state.identity.config, resolved)?;
         fits(&snapshot.state.progress, &changes, resolved)?;
-        Ok(Decision::GoOn(Box::new(Found { snapshot, run })))
+        Ok(ResumeDecision::GoOn(Box::new(ResumePoint { snapshot, run })))
     }
 
     /// What is not as in the configuration that a run was last started with.
@@ -168,7 +168,7 @@ impl Wish {
 }
 
 /// The newest checkpoint that is whole, with a word about those that are not.
-fn newest(reader: &Reader) -> Result<Option<Snapshot<RunState>>, Failure> {
+fn newest(reader: &CheckpointReader) -> Result<Option<Snapshot<RunState>>, Failure> {
     let found = reader.newest::<RunState>().map_err(Failure::of_checkpoint)?;
     Ok(found.map(|found| {
         for (path, reason) in &found.skipped {
@@ -184,7 +184,7 @@ fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved)
         let text = "train.epochs=0 trains nothing and would lose what the run has learnt; evaluate it with `lift-trainer eval --run`";
         return Err(Failure::input(text));
     }
-    let progressive = resolved.config.data.sampler == Sampler::Progressive;
+    let progressive = resolved.config.data.sampler == SamplerName::Progressive;
     let is_of_order = |key: &str| Config::on_resume(key) == Some(OnResume::Order);
     let orders = |key: &str| is_of_order(key) || (key == "train.epochs" && progressive);
     let Some(change) = changes.iter().find(|change| orders(&change.key)) else { return Ok(()) };
@@ -200,10 +200,10 @@ fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved)
 }
 
 /// A run folder, or the folder of one checkpoint in it.
-fn from_path(path: &Path) -> Result<(Reader, PathBuf, Option<PathBuf>), Failure> {
+fn from_path(path: &Path) -> Result<(CheckpointReader, PathBuf, Option<PathBuf>), Failure> {
     let within = path.join(layout::CHECKPOINTS);
     if within.is_dir() {
-        return Ok((Reader::new(&within), path.to_owned(), None));
+        return Ok((CheckpointReader::new(&within), path.to_owned(), None));
     }
     let whole = path.canonicalize().map_err(|error| {
         Failure::input(format!(
@@ -214,7 +214,7 @@ fn from_path(path: &Path) -> Result<(Reader, PathBuf, Option<PathBuf>), Failure>
     let parents = whole.parent().and_then(|folder| Some((folder.to_owned(), folder.parent()?.to_owned())));
     match parents {
         Some((folder, run)) if folder.file_name().is_some_and(|name| name == layout::CHECKPOINTS) => {
-            Ok((Reader::new(&folder), run, Some(whole)))
+            Ok((CheckpointReader::new(&folder), run, Some(whole)))
         }
         _ => Err(Failure::input(format!(
             "`{}` is neither a run folder with checkpoints nor one of a run's checkpoints",

@@ -2,13 +2,15 @@
 
 use super::failure::Failure;
 use super::last_step::LastStep;
-use super::progress::{Identity, Progress, RunState};
+use super::progress::{Progress, RunIdentity, RunState};
 use super::rank::Rank;
-use super::recorder::{Recorder, secure};
+use super::recorder::{RunLog, secure};
 use super::whole::whole_tensors;
 use crate::config::Config;
 use crate::model::trainables::Trainables;
-use crate::run::checkpoint::{Dtype, Event, Retention, Snapshot, Store, TensorBytes, Writer, WriterOptions};
+use crate::run::checkpoint::{
+    CheckpointWriter, Dtype, Retention, Snapshot, Store, TensorBytes, WriterEvent, WriterOptions,
+};
 use crate::run::{Claim, RunFolder};
 use crate::weights::copy_bytes;
 use std::num::NonZeroUsize;
@@ -22,7 +24,7 @@ pub const MOMENTUM: &str = "momentum.";
 
 /// Why a checkpoint is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Occasion {
+pub enum SaveReason {
     /// It is time. A later one may take its place while it waits.
     Regular,
     /// The test set was evaluated, with this value of `checkpoint.best`.
@@ -31,7 +33,7 @@ pub enum Occasion {
     Leaving,
 }
 
-impl Occasion {
+impl SaveReason {
     const fn metric(self) -> Option<f64> {
         if let Self::Evaluated(metric) = self { Some(metric) } else { None }
     }
@@ -40,8 +42,8 @@ impl Occasion {
 /// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
 pub struct Saver<'a> {
     rank: &'a Rank,
-    identity: Identity,
-    writer: Option<Writer<RunState>>,
+    identity: RunIdentity,
+    writer: Option<CheckpointWriter<RunState>>,
     /// Rank 0's claim to the run folder.
     claim: Option<Arc<Claim>>,
     every_steps: u64,
@@ -61,7 +63,7 @@ impl<'a> Saver<'a> {
     pub fn start(
         config: &Config,
         rank: &'a Rank,
-        identity: Identity,
+        identity: RunIdentity,
         folder: Option<&RunFolder>,
     ) -> Result<Self, Failure> {
         let checkpoint = &config.checkpoint;
@@ -88,7 +90,7 @@ impl<'a> Saver<'a> {
         trainables: &Trainables,
         momentum: &Tensor,
         progress: &Progress,
-        recorder: &Recorder,
+        recorder: &RunLog,
     ) {
         let Some(writer) = &self.writer else { return };
         let last = LastStep::new(progress);
@@ -140,8 +142,8 @@ impl<'a> Saver<'a> {
         trainables: &Trainables,
         momentum: &Tensor,
         progress: &Progress,
-        recorder: &mut Recorder,
-        occasion: Occasion,
+        recorder: &mut RunLog,
+        occasion: SaveReason,
     ) -> Result<(), Failure> {
         let start = Instant::now();
         let divided = trainables.layout().any(|(.., rows)| rows.is_some());
@@ -165,9 +167,9 @@ impl<'a> Saver<'a> {
                         last.note_snapshot(progress.steps, occasion.metric());
                     }
                     match occasion {
-                        Occasion::Regular => writer.submit(snapshot, None),
-                        Occasion::Evaluated(metric) => writer.submit_must_keep(snapshot, Some(metric)),
-                        Occasion::Leaving => writer.submit_must_keep(snapshot, None),
+                        SaveReason::Regular => writer.submit(snapshot, None),
+                        SaveReason::Evaluated(metric) => writer.submit_must_keep(snapshot, Some(metric)),
+                        SaveReason::Leaving => writer.submit_must_keep(snapshot, None),
                     }
                 }
             }
@@ -178,12 +180,12 @@ impl<'a> Saver<'a> {
     }
 
     /// The metrics that a checkpoint counts on could not be forced to disk.
-    fn count_unsecured(&mut self, step: u64, occasion: Occasion, error: &Failure) {
+    fn count_unsecured(&mut self, step: u64, occasion: SaveReason, error: &Failure) {
         tracing::warn!("the checkpoint after step {step} was not written: {error}");
         self.unsecured += 1;
         if self.unsecured >= self.max_failures {
             self.gave_up = Some(too_many(self.unsecured, error));
-        } else if occasion == Occasion::Leaving {
+        } else if occasion == SaveReason::Leaving {
             self.gave_up =
                 Some(format!("the last checkpoint, after step {step}, could not be written: {error}"));
         }
@@ -194,21 +196,21 @@ impl<'a> Saver<'a> {
         if let Some(lost) = self.claim.as_ref().and_then(|claim| claim.lost()) {
             return Some(lost.to_string());
         }
-        for event in self.writer.iter().flat_map(Writer::events) {
+        for event in self.writer.iter().flat_map(CheckpointWriter::events) {
             match event {
-                Event::Written(written) => {
+                WriterEvent::Written(written) => {
                     tracing::info!(step = written.step, bytes = written.bytes, "checkpoint written");
                 }
-                Event::Failed { step, error, in_a_row, gave_up } => {
+                WriterEvent::Failed { step, error, in_a_row, gave_up } => {
                     tracing::warn!("the checkpoint after step {step} was not written: {error}");
                     if gave_up {
                         self.gave_up.get_or_insert(too_many(u64::from(in_a_row), &error));
                     }
                 }
-                Event::Retried { step, error, pause } => {
+                WriterEvent::Retried { step, error, pause } => {
                     tracing::warn!("the checkpoint after step {step} is tried again in {pause:?}: {error}");
                 }
-                Event::Replaced { step, by } => {
+                WriterEvent::Replaced { step, by } => {
                     tracing::debug!("the checkpoint after step {step} gave way to that after step {by}");
                 }
             }
@@ -242,7 +244,7 @@ impl<'a> Saver<'a> {
         self.inside.as_secs_f64()
     }
 
-    fn state(&self, progress: &Progress, recorder: &mut Recorder) -> Result<RunState, Failure> {
+    fn state(&self, progress: &Progress, recorder: &mut RunLog) -> Result<RunState, Failure> {
         Ok(RunState {
             progress: progress.clone(),
             metrics_position: recorder.secure_metrics()?,
@@ -258,13 +260,13 @@ fn too_many(in_a_row: u64, error: &dyn std::fmt::Display) -> String {
     )
 }
 
-fn writer(config: &Config, folder: &RunFolder) -> Result<Writer<RunState>, Failure> {
+fn writer(config: &Config, folder: &RunFolder) -> Result<CheckpointWriter<RunState>, Failure> {
     let checkpoint = &config.checkpoint;
     let keep = NonZeroUsize::new(checkpoint.keep as usize).unwrap_or(NonZeroUsize::MIN);
     let retention = Retention { keep, best: checkpoint.best != crate::config::BestMetric::None };
     let store = Store::open(folder, retention).map_err(Failure::of_checkpoint)?;
     let options = WriterOptions { max_failures: checkpoint.max_failures as u32, ..WriterOptions::default() };
-    Writer::start(store, options).map_err(Failure::run)
+    CheckpointWriter::start(store, options).map_err(Failure::run)
 }
 
 /// What a rank alone can save: the buffers that trained tensors and momentum lie in, and where each lies.

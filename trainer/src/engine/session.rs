@@ -1,30 +1,30 @@
 //! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
 
 use super::backbone::BackboneFile;
-use super::bad_images::{BadImages, Images, look_for_files};
+use super::bad_images::{BadImages, ImageSet, look_for_files};
 use super::bf16;
 use super::classifier::Classifier;
 use super::failure::{Failure, agreed};
-use super::feed::Plan;
+use super::feed::BatchPlan;
 use super::frozen::FrozenWeights;
-use super::head_init::{Prepared, Start};
+use super::head_init::{InitialValues, PreparedInit};
 use super::loading::LoaderPlan;
 use super::loss;
-use super::memory::Limits;
+use super::memory::MemoryOptions;
 use super::panics;
 use super::pass::Pass;
-use super::placement::{Placement, Sizes};
-use super::progress::Identity;
+use super::placement::{Placement, PlacementSizes};
+use super::progress::RunIdentity;
 use super::rank::Rank;
 use super::sameness::{same_backbone, same_configuration, same_data, same_program};
-use super::shards::Shards;
+use super::shards::BlockGather;
 use super::tree::ShardTree;
 use super::views;
-use crate::config::{Accumulation, Config, Determinism, Precision as PrecisionName, Resolved};
+use crate::config::{AccumulationName, Config, Determinism, PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
-use crate::data::source::{ContentSample, DataSet, Finding, Split, Weight, counts};
-use crate::data::transform::{TrainView, View};
+use crate::data::source::{ContentSample, DataSet, Finding, Severity, Split, counts};
+use crate::data::transform::{ImageView, TrainView};
 use crate::model::Model;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
@@ -54,7 +54,7 @@ pub struct Session {
     /// What its frozen weights were at the start.
     pub frozen: FrozenWeights,
     /// The ranks that hold its blocks in parts.
-    pub shards: Option<Shards>,
+    pub shards: Option<BlockGather>,
     /// The order of training samples.
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
@@ -73,7 +73,7 @@ pub struct Session {
 
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SessionPurpose {
     /// A run from its start.
     Train,
     /// A run that resumes: its head needs no first values.
@@ -82,12 +82,14 @@ pub enum Purpose {
     Evaluate,
 }
 
-impl Purpose {
+impl SessionPurpose {
     /// Images that will be read, where `evaluated` are those that evaluations look at.
-    fn images(self, evaluated: Images) -> Vec<Images> {
+    fn images(self, evaluated: ImageSet) -> Vec<ImageSet> {
         match self {
-            Self::Train | Self::Resume if evaluated == Images::Test => vec![Images::Training, Images::Test],
-            Self::Train | Self::Resume => vec![Images::Training],
+            Self::Train | Self::Resume if evaluated == ImageSet::Test => {
+                vec![ImageSet::Training, ImageSet::Test]
+            }
+            Self::Train | Self::Resume => vec![ImageSet::Training],
             Self::Evaluate => vec![evaluated],
         }
     }
@@ -100,18 +102,18 @@ impl Session {
     pub fn open(
         resolved: &Resolved,
         rank: &Rank,
-        purpose: Purpose,
+        purpose: SessionPurpose,
         tell: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
-        panics::set_limits(Limits::of(&config));
+        panics::set_limits(MemoryOptions::of(&config));
         same_program(rank)?;
         same_configuration(rank, resolved)?;
         let data = agreed(&rank.control, || sources::open_data(&config))?;
         let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
         same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
-        let prepared = Prepared::of_run(&config, &data, purpose, rank)?;
+        let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
         rank.begin("init");
@@ -121,7 +123,7 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
-        if purpose != Purpose::Evaluate {
+        if purpose != SessionPurpose::Evaluate {
             notes.extend(loss::absent_note(&config, &order));
         }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
@@ -130,8 +132,8 @@ impl Session {
         agreed(&rank.control, || prepared.check(&config, (&class_names, &train), Some(file.width()?)))?;
         let (backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
         notes.extend(notes_of((&file, &backbone, &placement), &config, rank));
-        let shards = placement.backbone.as_ref().map(|group| Shards::new(Rc::clone(group)));
-        let mut start = Start {
+        let shards = placement.backbone.as_ref().map(|group| BlockGather::new(Rc::clone(group)));
+        let mut start = InitialValues {
             config: &config,
             rank,
             class_names: &class_names,
@@ -163,8 +165,8 @@ impl Session {
     }
 
     /// What its checkpoints are known by; `config` is the resolved configuration.
-    pub fn identity(&self, config: String) -> Identity {
-        Identity {
+    pub fn identity(&self, config: String) -> RunIdentity {
+        RunIdentity {
             config,
             backbone_fingerprint: self.weights_fingerprint.clone(),
             backbone_config: Some(self.backbone_config.clone()),
@@ -193,11 +195,11 @@ impl Session {
     }
 
     /// The steps of the run, and this rank's part of them.
-    pub fn plan(&self, rank: &Rank) -> Plan {
+    pub fn plan(&self, rank: &Rank) -> BatchPlan {
         let train = &self.config.train;
         let (world, number) = (rank.world_size() as u64, rank.number() as u64);
         let tree = shard_tree(&self.config, rank);
-        Plan {
+        BatchPlan {
             order: Arc::clone(&self.order),
             batch_size: train.batch_size,
             epochs: train.epochs,
@@ -209,7 +211,7 @@ impl Session {
     }
 
     /// A loader's set-up on this rank.
-    pub fn loader(&self, view: View, rank: &Rank) -> LoaderPlan {
+    pub fn loader(&self, view: ImageView, rank: &Rank) -> LoaderPlan {
         loader_plan(&self.config, view, rank)
     }
 
@@ -220,13 +222,13 @@ impl Session {
     }
 
     /// The images that evaluations look at, and which they are.
-    pub fn evaluated(&self) -> (&Arc<Split>, Images) {
+    pub fn evaluated(&self) -> (&Arc<Split>, ImageSet) {
         let images = views::images(self.config.eval.split);
-        (if images == Images::Test { &self.test } else { &self.train }, images)
+        (if images == ImageSet::Test { &self.test } else { &self.train }, images)
     }
 
     /// What evaluations see of an image.
-    pub fn eval_view(&self) -> View {
+    pub fn eval_view(&self) -> ImageView {
         views::view(&self.config, self.patch())
     }
 
@@ -240,17 +242,17 @@ impl Session {
     }
 
     /// The view of training images.
-    pub fn train_view(&self) -> View {
+    pub fn train_view(&self) -> ImageView {
         let (size, filter, seed) =
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
-        View::Train(TrainView { size, filter, seed })
+        ImageView::Train(TrainView { size, filter, seed })
     }
 }
 
 /// Warns of what is odd about the data, once for all ranks; returns the notes about them.
 fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
     let (warnings, notes): (Vec<_>, Vec<_>) =
-        findings.into_iter().partition(|finding| finding.weight == Weight::Warning);
+        findings.into_iter().partition(|finding| finding.weight == Severity::Warning);
     for warning in warnings.iter().filter(|_| rank.leads()) {
         tracing::warn!("{}", warning.text);
     }
@@ -299,16 +301,21 @@ fn load_backbone(
 }
 
 /// What decides where backbone and classifier are.
-fn sizes(config: &Config, file: &BackboneFile, frozen: usize, classes: usize) -> Result<Sizes, Failure> {
+fn sizes(
+    config: &Config,
+    file: &BackboneFile,
+    frozen: usize,
+    classes: usize,
+) -> Result<PlacementSizes, Failure> {
     let TowerShape { width, hidden, .. } = file.shape().map_err(Failure::on_all_ranks)?;
     let precision = precision(config);
     let blocks = frozen as u64 * block_elements(width, hidden) * precision.compute.elt_size_in_bytes() as u64;
     let element = precision.parameters.elt_size_in_bytes() as u64;
-    Ok(Sizes { blocks, classes: classes as i64, width, element })
+    Ok(PlacementSizes { blocks, classes: classes as i64, width, element })
 }
 
 /// A loader's set-up for this configuration.
-pub(super) fn loader_plan(config: &Config, view: View, rank: &Rank) -> LoaderPlan {
+pub(super) fn loader_plan(config: &Config, view: ImageView, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
     let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
     LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
@@ -328,7 +335,7 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
             "train.virtual_shards is {shards}, less than the {world} ranks that are to share them out; raise it"
         )));
     }
-    if config.train.accumulation == Accumulation::Official && world > 1 {
+    if config.train.accumulation == AccumulationName::Official && world > 1 {
         return Err(Failure::input(format!(
             "train.accumulation=official describes one process, found {world} ranks; use train.accumulation=exact"
         )));
@@ -349,7 +356,8 @@ pub(super) fn precision(config: &Config) -> Precision {
 pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
     let shape = file.shape()?;
     let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
-    let site = tuners::Site { shape, names: block_names(file.layout), classes: classes as u64, blocks };
+    let site =
+        tuners::TunerContext { shape, names: block_names(file.layout), classes: classes as u64, blocks };
     TunerSet::of(&config.tuner.kinds, &config.methods, &site).map_err(Failure::input)
 }
 

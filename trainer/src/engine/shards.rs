@@ -11,20 +11,20 @@ use std::rc::Rc;
 use tch::Tensor;
 
 /// The ranks that hold one backbone together, and what is in the places of this one.
-pub struct Shards {
+pub struct BlockGather {
     group: Rc<dyn ProcessGroup>,
-    places: RefCell<[Place; RING]>,
+    places: RefCell<[RingSlot; RING]>,
 }
 
 #[derive(Default)]
-struct Place {
+struct RingSlot {
     /// The block whose weights are there.
     holds: Option<usize>,
     /// The block whose weights are on their way there.
     coming: Option<(usize, Pending)>,
 }
 
-impl Shards {
+impl BlockGather {
     /// Blocks in parts over the ranks of `group`.
     pub fn new(group: Rc<dyn ProcessGroup>) -> Self {
         Self { group, places: RefCell::default() }
@@ -55,7 +55,7 @@ impl Shards {
     /// Starts to gather `block` into a place, unless it is there or on its way.
     fn fetch(
         &self,
-        place: &mut Place,
+        place: &mut RingSlot,
         whole: &Tensor,
         block: usize,
         part: &Tensor,
@@ -73,7 +73,7 @@ impl Shards {
     }
 }
 
-impl Place {
+impl RingSlot {
     /// Waits for what is on its way.
     fn arrive(&mut self) -> Result<(), CollectiveError> {
         if let Some((block, pending)) = self.coming.take() {
@@ -87,19 +87,19 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::slices::{BlockLayout, Part};
+    use crate::model::slices::{BlockLayout, BlockPart};
     use collectives::Solo;
     use tch::{Device, Kind};
 
     /// On one rank the gather is a copy, which autograd would count as a change of what it kept.
     #[test]
     fn what_autograd_kept_is_used_after_the_place_was_filled_with_another_block_and_again() {
-        let layout = BlockLayout::new(&[(vec![2, 2], Kind::Float)], Part { index: 0, count: 1 });
+        let layout = BlockLayout::new(&[(vec![2, 2], Kind::Float)], BlockPart { index: 0, count: 1 });
         let mut slices = Slices::new(vec![Some(layout); 4], Device::Cpu);
         let weight = |block: f64| Tensor::full([2, 2], block + 1.0, tch::kind::FLOAT_CPU);
         let views: Vec<Tensor> =
             (0..4).map(|block| slices.push(&[weight(f64::from(block))]).swap_remove(0)).collect();
-        let shards = Shards::new(Rc::new(Solo));
+        let shards = BlockGather::new(Rc::new(Solo));
         let x = Tensor::ones([1, 2], tch::kind::FLOAT_CPU).set_requires_grad(true);
         shards.make_whole(&slices, 1, None).unwrap();
         let y = x.matmul(&views[1]).sum(Kind::Float);

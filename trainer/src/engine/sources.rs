@@ -2,10 +2,10 @@
 //! nothing of it.
 
 use super::failure::Failure;
-use crate::config::{Config, Filter as FilterName, Layout as DataLayout, ModelKind, Sampler as SamplerName};
+use crate::config::{Config, FilterName, LayoutName, ModelKind, SamplerName};
 use crate::data::order::{Order, Sampler};
 use crate::data::resize::Filter;
-use crate::data::source::{DataSet, DataSpec, Layout};
+use crate::data::source::{DataLayout, DataSet, DataSpec};
 use crate::demo;
 use crate::model::loading::has_text;
 use crate::model::tokenizer::Tokenizer;
@@ -16,11 +16,11 @@ use std::path::Path;
 pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
     let data = &config.data;
     let layout = match data.layout {
-        DataLayout::Demo => return Ok(demo::data_set(data.demo_seed)),
-        DataLayout::Auto => Layout::Auto,
-        DataLayout::Lists => Layout::Lists,
-        DataLayout::Folders => Layout::Folders,
-        DataLayout::Cifar100 => Layout::Cifar100,
+        LayoutName::Demo => return Ok(demo::data_set(data.demo_seed)),
+        LayoutName::Auto => DataLayout::Auto,
+        LayoutName::Lists => DataLayout::Lists,
+        LayoutName::Folders => DataLayout::Folders,
+        LayoutName::Cifar100 => DataLayout::Cifar100,
     };
     let spec = DataSpec {
         root: required(data.root.as_deref(), "data.root", "the folder of the data set")?.to_owned(),
@@ -51,7 +51,7 @@ pub fn open_order(config: &Config, labels: &[u32], classes: usize) -> Result<Ord
 }
 
 /// The backbone's tensors, in a layout that the model room knows.
-pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), Failure> {
+pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLayout), Failure> {
     let tensors = if config.model.kind == ModelKind::Demo {
         demo::weights().map_err(Failure::run)?
     } else {
@@ -62,8 +62,8 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::Layout), 
     let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
     // A ViT is an image tower, and so is one of CLIP alone.
     let fits = match layout {
-        weights::Layout::TimmVit => config.model.kind == ModelKind::Vit,
-        weights::Layout::OpenAiClip => config.model.kind != ModelKind::Vit || !has_text(&tensors),
+        weights::TensorLayout::TimmVit => config.model.kind == ModelKind::Vit,
+        weights::TensorLayout::OpenAiClip => config.model.kind != ModelKind::Vit || !has_text(&tensors),
     };
     if fits {
         return Ok((tensors, layout));

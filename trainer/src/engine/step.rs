@@ -1,7 +1,7 @@
 //! One optimiser step over a global batch, on one rank.
 
-use super::classifier::{Classifier, Objective, SampleLoss};
-use super::columns::Ahead;
+use super::classifier::{Classifier, SampleLoss, TrainingObjective};
+use super::columns::LossPrelude;
 use super::pass::{Pass, Tape};
 use super::sgd::Sgd;
 use super::sync::{GradientSync, SyncOptions};
@@ -22,14 +22,14 @@ pub struct MicroBatch {
 
 /// A rank's part of a global batch.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct LocalBatch {
     /// The micro-batches of each of the rank's shards.
     pub shards: Vec<Vec<MicroBatch>>,
     /// Shards and micro-batches of a shard, as many as any rank has: each rank makes as many passes.
     pub passes: (usize, usize),
 }
 
-impl Work {
+impl LocalBatch {
     /// One shard, of a rank that nobody else waits for.
     pub fn alone(parts: Vec<MicroBatch>) -> Self {
         Self { passes: (1, parts.len().max(1)), shards: vec![parts] }
@@ -65,7 +65,7 @@ pub enum Reduction {
 
 /// What a rank tells the others at a step, beside its gradient.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Notice {
+pub struct StepFlags {
     /// Images that cannot be read and that this rank is the first to meet.
     pub bad_images: u64,
     /// This rank cannot go on.
@@ -112,7 +112,7 @@ mod row {
 }
 
 /// What a model in training consists of on this rank.
-pub struct Parts<'a> {
+pub struct StepParts<'a> {
     /// The way through the model.
     pub pass: Pass<'a>,
     /// From features to losses.
@@ -131,7 +131,7 @@ pub struct Parts<'a> {
 
 /// A model in training on this rank.
 pub struct Stepper<'a> {
-    parts: Parts<'a>,
+    parts: StepParts<'a>,
     sync: GradientSync,
     row: Option<(Tensor, Pending)>,
     sgd: Sgd,
@@ -139,7 +139,7 @@ pub struct Stepper<'a> {
 
 impl<'a> Stepper<'a> {
     /// A stepper whose momentum starts at zero.
-    pub fn new(parts: Parts<'a>) -> Self {
+    pub fn new(parts: StepParts<'a>) -> Self {
         let model = parts.pass.model();
         let trainables = model.trainables();
         let (momentum, weight_decay) = parts.optimiser;
@@ -160,7 +160,7 @@ impl<'a> Stepper<'a> {
     /// Backward over this rank's part, and one reduction of exactly the trainable gradients. Nothing is updated yet.
     ///
     /// A rank without samples, or one that failed, takes part with zeros (law 4).
-    pub fn gradient(&mut self, work: &Work, notice: Notice) -> Result<StepOutcome, CollectiveError> {
+    pub fn gradient(&mut self, work: &LocalBatch, notice: StepFlags) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
@@ -198,12 +198,12 @@ impl<'a> Stepper<'a> {
 
     fn reduce_in_buckets(
         &mut self,
-        work: &Work,
-        notice: Notice,
+        work: &LocalBatch,
+        notice: StepFlags,
     ) -> Result<(Tensor, Tensor), CollectiveError> {
-        let mut own = RowOf::new(self.parts.pass.model().device());
+        let mut own = ScalarRow::new(self.parts.pass.model().device());
         let _ = self.parts.pass.model().trainables().gradient().zero_();
-        let Ahead { columns, mut tape } = Ahead::of(&self.parts, work)?;
+        let LossPrelude { columns, mut tape } = LossPrelude::of(&self.parts, work)?;
         let passes = work.passes.1.max(1);
         for number in 0..passes {
             let part = work.part(0, number);
@@ -218,8 +218,8 @@ impl<'a> Stepper<'a> {
 
     fn reduce_in_tree(
         &mut self,
-        work: &Work,
-        notice: Notice,
+        work: &LocalBatch,
+        notice: StepFlags,
         tree: ShardTree,
     ) -> Result<(Tensor, Tensor), CollectiveError> {
         let (model, group) = (self.parts.pass.model(), Rc::clone(&self.parts.group));
@@ -227,9 +227,9 @@ impl<'a> Stepper<'a> {
         let own = tree.of_rank(group.rank() as u64);
         let (mut rows, mut gradients) = (Vec::new(), Vec::new());
         let mut finite = Tensor::from(true);
-        let Ahead { columns, mut tape } = Ahead::of(&self.parts, work)?;
+        let LossPrelude { columns, mut tape } = LossPrelude::of(&self.parts, work)?;
         for shard in 0..work.passes.0.max(tree.most() as usize) {
-            let mut row = RowOf::new(model.device());
+            let mut row = ScalarRow::new(model.device());
             let _ = gradient.zero_();
             for number in 0..work.passes.1.max(1) {
                 let part = work.part(shard, number);
@@ -238,7 +238,7 @@ impl<'a> Stepper<'a> {
             if (shard as u64) < own.end - own.start {
                 finite = finite.logical_and(&row.finite());
                 // What the rank itself has to say is said once.
-                rows.push(row.close(if shard == 0 { notice } else { Notice::default() }));
+                rows.push(row.close(if shard == 0 { notice } else { StepFlags::default() }));
                 gradients.push(gradient.copy());
             }
         }
@@ -253,17 +253,17 @@ impl<'a> Stepper<'a> {
         &mut self,
         part: Option<&MicroBatch>,
         ahead: (Option<&Columns>, Option<Tape>),
-        row: &mut RowOf,
-        last: Option<Notice>,
+        row: &mut ScalarRow,
+        last: Option<StepFlags>,
     ) -> Result<(), CollectiveError> {
-        let Parts { pass, classifier, loss, group, accumulation, .. } = &self.parts;
+        let StepParts { pass, classifier, loss, group, accumulation, .. } = &self.parts;
         let model = pass.model();
         let (columns, tape) = ahead;
         let tape = tape.map_or_else(|| pass.forward(part.map(|part| &part.bytes)), Ok)?;
         let samples = tape.features().zip(part.map(|part| &part.labels));
         let mean = matches!(accumulation, Accumulation::Official { .. });
         if let Some(found) =
-            classifier.loss(model, samples, Objective { loss: loss.as_ref(), columns, mean })?
+            classifier.loss(model, samples, TrainingObjective { loss: loss.as_ref(), columns, mean })?
         {
             row.add(&found, part.map_or(0, |part| part.labels.numel()), *accumulation);
         }
@@ -279,14 +279,14 @@ impl<'a> Stepper<'a> {
 }
 
 /// A row of scalars in the making. What samples decide is on the device.
-struct RowOf {
+struct ScalarRow {
     loss: Tensor,
     normaliser: Tensor,
     divisor: Tensor,
     samples: usize,
 }
 
-impl RowOf {
+impl ScalarRow {
     fn new(device: tch::Device) -> Self {
         let zero = || Tensor::zeros([1], (Kind::Double, device));
         Self { loss: zero(), normaliser: zero(), divisor: zero(), samples: 0 }
@@ -306,7 +306,7 @@ impl RowOf {
         self.loss.isfinite().view([])
     }
 
-    fn close(&self, notice: Notice) -> Tensor {
+    fn close(&self, notice: StepFlags) -> Tensor {
         let known = [
             self.samples as f64,
             notice.bad_images as f64,

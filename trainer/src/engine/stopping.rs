@@ -2,12 +2,12 @@
 //! trains does not come to it.
 //!
 //! In the ordinary case that thread looks at requests between steps, all ranks agree, save and leave in order; it
-//! says so with [`Stopping::heed`], and nothing more is done here. A step that does not end (a file system that does not
+//! says so with [`StopListener::heed`], and nothing more is done here. A step that does not end (a file system that does not
 //! answer, a very long step) must not hold up the request. After a few seconds rank 0 saves what the last finished step
 //! left, tells the others through the liveness channel, and every process ends where it stands.
 
 use super::failure::Failure;
-use crate::run::{Request, Signals, last_words, say};
+use crate::run::{Signals, StopRequest, last_words, say};
 use collectives::liveness::StopNotifier;
 use launcher::protocol::{Outcome, environment};
 use nix::errno::Errno;
@@ -37,21 +37,21 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Saves what the last finished step left; gives its epoch and its number.
-pub type Rescue = Box<dyn FnOnce() -> Result<(u64, u64), String> + Send>;
+pub type EmergencySave = Box<dyn FnOnce() -> Result<(u64, u64), String> + Send>;
 
 /// Hears requests to stop, from the start of the process to its end. Clones are the same.
 #[derive(Clone)]
-pub struct Stopping(Arc<Shared>);
+pub struct StopListener(Arc<Shared>);
 
 struct Shared {
     signals: Signals,
     /// The [`Request::code`] that another rank was asked with, on rank 0.
     asked_elsewhere: AtomicI32,
-    state: Mutex<State>,
+    state: Mutex<StopState>,
 }
 
 #[derive(Default)]
-struct State {
+struct StopState {
     rank: usize,
     /// The thread that trains does as it was asked, or is at the end of its work.
     heeded: bool,
@@ -59,12 +59,12 @@ struct State {
     leaving: bool,
     announced: bool,
     messenger: StopNotifier,
-    rescue: Option<Rescue>,
+    rescue: Option<EmergencySave>,
     /// What a person types to resume the run.
     resume: Option<String>,
 }
 
-impl Stopping {
+impl StopListener {
     /// Puts the handlers in place and starts the thread.
     pub fn start() -> Result<Self, Errno> {
         let signals = Signals::install()?;
@@ -79,7 +79,7 @@ impl Stopping {
     }
 
     /// What this rank was asked for.
-    pub fn requested(&self) -> Option<Request> {
+    pub fn requested(&self) -> Option<StopRequest> {
         self.0.signals.requested()
     }
 
@@ -105,7 +105,7 @@ impl Stopping {
     }
 
     /// How the state after the last finished step is saved; none while there is no such state.
-    pub fn set_rescue(&self, rescue: Option<Rescue>) {
+    pub fn set_rescue(&self, rescue: Option<EmergencySave>) {
         self.state().rescue = rescue;
     }
 
@@ -116,12 +116,12 @@ impl Stopping {
     }
 
     /// What becomes of a run that stops, in words.
-    pub fn words(&self, request: Request, how: &str) -> String {
+    pub fn words(&self, request: StopRequest, how: &str) -> String {
         words(request, how, self.state().resume.as_deref())
     }
 
     /// For the thread that trains. Where this process is being ended that thread comes no further than here.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StopState> {
         loop {
             let state = self.0.state();
             if !state.leaving {
@@ -133,13 +133,13 @@ impl Stopping {
     }
 }
 
-fn words(request: Request, how: &str, resume: Option<&str>) -> String {
+fn words(request: StopRequest, how: &str, resume: Option<&str>) -> String {
     let resume = resume.map(|command| format!("; resume with: {command}")).unwrap_or_default();
     format!("stopped on request ({request}) {how}{resume}")
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StopState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +151,7 @@ impl Shared {
             if self.signals.insisted() {
                 self.end_at_once();
             }
-            let elsewhere = Request::from_code(self.asked_elsewhere.load(Ordering::Relaxed));
+            let elsewhere = StopRequest::from_code(self.asked_elsewhere.load(Ordering::Relaxed));
             let Some(request) = self.signals.requested().or(elsewhere) else { continue };
             let since: Instant = *since.get_or_insert_with(Instant::now);
             let mut state = self.state();
@@ -184,7 +184,7 @@ impl Shared {
     fn end_at_once(&self) -> ! {
         let resume = self.state().resume.clone();
         let (done, written) = channel();
-        let word = words(Request::Stop(Signal::SIGINT), "before anything was saved", resume.as_deref());
+        let word = words(StopRequest::Stop(Signal::SIGINT), "before anything was saved", resume.as_deref());
         let _ = Builder::new().spawn(move || {
             tracing::warn!("{word}");
             let _ = done.send(last_words::leave(Outcome::Interrupted, &word, None));
@@ -195,29 +195,34 @@ impl Shared {
 }
 
 /// Says what happens, once, and by rank 0 alone.
-fn announce(state: &mut State, request: Request) {
+fn announce(state: &mut StopState, request: StopRequest) {
     if std::mem::replace(&mut state.announced, true) || state.rank > 0 {
         return;
     }
-    let again = if matches!(request, Request::Stop(_)) { "; once more to stop at once" } else { "" };
+    let again = if matches!(request, StopRequest::Stop(_)) { "; once more to stop at once" } else { "" };
     let resume = state.resume.as_deref().map(|command| format!("; resume with: {command}"));
     let what = if state.resume.is_some() { "saving and stopping" } else { "stopping" };
     aside(format!("{request}: {what}{again}{}", resume.unwrap_or_default()));
 }
 
 /// How long the step under way may take to end.
-fn patience(request: Request, starts: bool) -> Duration {
+fn patience(request: StopRequest, starts: bool) -> Duration {
     let under_mpirun = std::env::var_os("OMPI_COMM_WORLD_RANK").is_some()
         && std::env::var_os(environment::LAUNCHER_PID).is_none();
     match request {
         _ if under_mpirun && request.signal() == Signal::SIGTERM => UNDER_MPIRUN,
-        Request::Preempt(_) if starts => STARTING,
+        StopRequest::Preempt(_) if starts => STARTING,
         _ => PATIENCE,
     }
 }
 
 /// Ends the job from here, on rank 0: saves, leaves a word, and takes the others along. Whatever hangs meanwhile, it ends.
-fn leave(request: Request, rescue: Option<Rescue>, resume: Option<&str>, messenger: &StopNotifier) -> ! {
+fn leave(
+    request: StopRequest,
+    rescue: Option<EmergencySave>,
+    resume: Option<&str>,
+    messenger: &StopNotifier,
+) -> ! {
     let outcome = request.outcome();
     let (done, written) = channel();
     let resume = resume.map(str::to_owned);

@@ -28,7 +28,7 @@ struct Bucket {
 }
 
 /// A bucket under way.
-struct Travelling {
+struct InFlightBucket {
     pending: Pending,
     /// What travels, and the place in the gradient it belongs to, where they differ.
     converted: Option<(Tensor, Tensor)>,
@@ -40,7 +40,7 @@ pub struct GradientSync {
     gradient: Tensor,
     buckets: Vec<Bucket>,
     options: SyncOptions,
-    travelling: Vec<Travelling>,
+    travelling: Vec<InFlightBucket>,
 }
 
 impl GradientSync {
@@ -72,7 +72,7 @@ impl GradientSync {
         while self.travelling.len() < self.buckets.len() {
             self.start_next()?;
         }
-        for Travelling { pending, converted } in self.travelling.drain(..) {
+        for InFlightBucket { pending, converted } in self.travelling.drain(..) {
             pending.wait()?;
             if let Some((wire, mut place)) = converted {
                 place.copy_(&wire);
@@ -93,7 +93,7 @@ impl GradientSync {
         let wire = self.options.wire.filter(|&kind| kind != place.kind());
         let travels = wire.map_or_else(|| place.shallow_clone(), |kind| place.to_kind(kind));
         let pending = self.group.start_all_reduce(&travels, ReduceOp::Sum)?;
-        self.travelling.push(Travelling { pending, converted: wire.map(|_| (travels, place)) });
+        self.travelling.push(InFlightBucket { pending, converted: wire.map(|_| (travels, place)) });
         Ok(())
     }
 }

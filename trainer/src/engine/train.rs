@@ -1,22 +1,22 @@
 //! Training: one visible loop.
 
 use super::agreement::check_agreement;
-use super::bad_images::{BadImage, Images, Limit};
+use super::bad_images::{BadImage, BadImageLimit, ImageSet};
 use super::contention::Contention;
 use super::failure::Failure;
-use super::feed::Plan;
+use super::feed::BatchPlan;
 use super::frozen::FrozenWeights;
 use super::progress::{EpochTotals, Progress};
 use super::rank::Rank;
-use super::recorder::Recorder;
-use super::saving::{Occasion, Saver};
+use super::recorder::RunLog;
+use super::saving::{SaveReason, Saver};
 use super::schedule::LearningRate;
-use super::step::{Notice, StepOutcome, Stepper};
+use super::step::{StepFlags, StepOutcome, Stepper};
 use crate::config::NonFinite;
 use crate::data::loader::{Batch, Loader};
 use crate::model::Model;
 use crate::model::losses::Loss;
-use crate::run::{EpochRecord, EvalRecord, Record, Reporter, Request, StepRecord};
+use crate::run::{EpochRecord, EvalRecord, MetricsRecord, Reporter, StepRecord, StopRequest};
 use collectives::ReduceOp;
 use collectives::liveness::StepClock;
 use launcher::protocol::Outcome;
@@ -27,7 +27,7 @@ pub struct Training<'a, 'b> {
     /// This process.
     pub rank: &'a Rank,
     /// Steps and slices.
-    pub plan: Plan,
+    pub plan: BatchPlan,
     /// Learning rates.
     pub rate: LearningRate,
     /// Steps after which to stop; 0 for none.
@@ -35,7 +35,7 @@ pub struct Training<'a, 'b> {
     /// Steps between two comparisons of the trained tensors over ranks; 0 for none.
     pub check_every: u64,
     /// How many images the run may leave out.
-    pub limit: Limit,
+    pub limit: BadImageLimit,
     /// What a step does that is not finite, and how many such steps a run may have.
     pub non_finite: (NonFinite, u64),
     /// What the frozen weights were at the start.
@@ -45,7 +45,7 @@ pub struct Training<'a, 'b> {
     /// Checkpoints.
     pub saver: &'a mut Saver<'b>,
     /// Rank 0's files.
-    pub recorder: &'a mut Recorder,
+    pub recorder: &'a mut RunLog,
     /// Rank 0's terminal.
     pub reporter: &'a mut Reporter,
     /// How long a step may take before the rank counts as stuck.
@@ -56,11 +56,11 @@ pub struct Training<'a, 'b> {
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum LoopEnd {
     /// Every step is made.
     Complete,
     /// Some rank was asked to stop; everything is saved.
-    Stopped(Request),
+    Stopped(StopRequest),
     /// A step was not finite, and the run goes back to its last checkpoint.
     Rollback,
 }
@@ -70,7 +70,7 @@ pub type AtEpochEnd<'a> =
     dyn FnMut(&mut Progress, &mut Reporter) -> Result<Option<(EvalRecord, Option<f64>)>, Failure> + 'a;
 
 /// A step under way.
-struct Made {
+struct StepUnderWay {
     outcome: StepOutcome,
     rate: f64,
     elapsed: Duration,
@@ -87,12 +87,12 @@ impl Training<'_, '_> {
         mut loader: Loader,
         progress: &mut Progress,
         at_epoch_end: &mut AtEpochEnd<'_>,
-    ) -> Result<End, Failure> {
+    ) -> Result<LoopEnd, Failure> {
         while progress.epoch < self.plan.epochs && !self.is_cut_off(progress) {
             if progress.evaluation_due
                 && let Some(request) = self.evaluate(model, stepper, progress, at_epoch_end)?
             {
-                return Ok(End::Stopped(request));
+                return Ok(LoopEnd::Stopped(request));
             }
             stepper.set_loss((self.loss)(progress.epoch));
             while progress.in_epoch < self.plan.steps(progress.epoch) && !self.has_all_steps(progress) {
@@ -104,7 +104,7 @@ impl Training<'_, '_> {
                 self.close_epoch(progress);
             }
         }
-        Ok(End::Complete)
+        Ok(LoopEnd::Complete)
     }
 
     /// Whether all steps are made and the epoch has more. One that has none is closed and counted first.
@@ -123,7 +123,7 @@ impl Training<'_, '_> {
         stepper: &mut Stepper<'_>,
         loader: &mut Loader,
         progress: &mut Progress,
-    ) -> Result<Option<End>, Failure> {
+    ) -> Result<Option<LoopEnd>, Failure> {
         let start = Instant::now();
         let bytes = self.rank.activity.now().0.bytes;
         let batch = {
@@ -137,7 +137,7 @@ impl Training<'_, '_> {
             None => (None, Some("the loader ended before the epoch did".to_owned())),
         };
         let skipped = batch.as_ref().map_or(&[][..], |batch| &batch.skipped);
-        let bad = progress.left_out_images.news(Images::Training, skipped);
+        let bad = progress.left_out_images.news(ImageSet::Training, skipped);
         let notice = self.notice(progress, &bad, problem.is_some());
         let (epoch, in_epoch) = (progress.epoch, progress.in_epoch);
         let work = self.plan.work(
@@ -164,24 +164,24 @@ impl Training<'_, '_> {
         }
         drop(entered);
         let bytes = self.rank.activity.now().0.bytes - bytes;
-        let made = Made { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
+        let made = StepUnderWay { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
         if !outcome.finite && apply && self.meet_non_finite(progress, &made, batch.as_ref())? {
-            return Ok(Some(End::Rollback));
+            return Ok(Some(LoopEnd::Rollback));
         }
         self.advance(progress, &made);
         self.follow_up(model, stepper, progress, &outcome)
     }
 
-    fn notice(&self, progress: &Progress, bad: &[BadImage], failed: bool) -> Notice {
+    fn notice(&self, progress: &Progress, bad: &[BadImage], failed: bool) -> StepFlags {
         let stop = self.rank.stopping.requested().is_some();
         let save = self.saver.is_due_after(progress.steps + 1);
-        Notice { bad_images: bad.len() as u64, failed, stop, save }
+        StepFlags { bad_images: bad.len() as u64, failed, stop, save }
     }
 
     /// Counts a step and writes its line.
-    fn advance(&mut self, progress: &mut Progress, made: &Made) {
+    fn advance(&mut self, progress: &mut Progress, made: &StepUnderWay) {
         self.saver.begin_change();
-        let Made { outcome, rate, elapsed, data_wait, bytes } = made;
+        let StepUnderWay { outcome, rate, elapsed, data_wait, bytes } = made;
         let seconds = elapsed.as_secs_f64();
         progress.steps += 1;
         progress.in_epoch += 1;
@@ -209,7 +209,7 @@ impl Training<'_, '_> {
             bytes: *bytes,
         };
         self.reporter.step(&record);
-        self.recorder.append(&Record::Step(record));
+        self.recorder.append(&MetricsRecord::Step(record));
         self.recorder.step(progress.epoch, progress.steps);
         self.saver.end_change(progress);
     }
@@ -221,17 +221,17 @@ impl Training<'_, '_> {
         stepper: &Stepper<'_>,
         progress: &Progress,
         outcome: &StepOutcome,
-    ) -> Result<Option<End>, Failure> {
+    ) -> Result<Option<LoopEnd>, Failure> {
         if self.check_every > 0 && progress.steps.is_multiple_of(self.check_every) {
             check_agreement(model.trainables(), self.rank, progress.steps)?;
         }
         if outcome.stop
             && let Some(request) = self.stop(model, stepper, progress)?
         {
-            return Ok(Some(End::Stopped(request)));
+            return Ok(Some(LoopEnd::Stopped(request)));
         }
         if outcome.save {
-            self.save(model, stepper, progress, Occasion::Regular)?;
+            self.save(model, stepper, progress, SaveReason::Regular)?;
         }
         Ok(None)
     }
@@ -241,7 +241,7 @@ impl Training<'_, '_> {
     fn meet_non_finite(
         &mut self,
         progress: &mut Progress,
-        made: &Made,
+        made: &StepUnderWay,
         batch: Option<&Batch>,
     ) -> Result<bool, Failure> {
         let (policy, most) = self.non_finite;
@@ -300,13 +300,13 @@ impl Training<'_, '_> {
         stepper: &Stepper<'_>,
         progress: &mut Progress,
         at_epoch_end: &mut AtEpochEnd<'_>,
-    ) -> Result<Option<Request>, Failure> {
+    ) -> Result<Option<StopRequest>, Failure> {
         match at_epoch_end(progress, self.reporter) {
             Ok(None) => self.evaluated(progress, None),
             Ok(Some((record, metric))) => {
                 self.evaluated(progress, Some(record));
                 if let Some(metric) = metric {
-                    self.save(model, stepper, progress, Occasion::Evaluated(metric))?;
+                    self.save(model, stepper, progress, SaveReason::Evaluated(metric))?;
                 }
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
@@ -322,7 +322,7 @@ impl Training<'_, '_> {
         self.saver.begin_change();
         progress.evaluation_due = false;
         if let Some(record) = record {
-            self.recorder.append(&Record::Eval(record));
+            self.recorder.append(&MetricsRecord::Eval(record));
         }
         self.saver.end_change(progress);
     }
@@ -333,7 +333,7 @@ impl Training<'_, '_> {
         model: &Model,
         stepper: &Stepper<'_>,
         progress: &Progress,
-    ) -> Result<Option<Request>, Failure> {
+    ) -> Result<Option<StopRequest>, Failure> {
         self.rank.stopping.heed();
         let request = self.common_request()?;
         if request.is_some() {
@@ -348,7 +348,7 @@ impl Training<'_, '_> {
         model: &Model,
         stepper: &Stepper<'_>,
         progress: &Progress,
-        occasion: Occasion,
+        occasion: SaveReason,
     ) -> Result<(), Failure> {
         // The metrics are forced to disk first, which may take longer than a step.
         self.rank.begin("saving");
@@ -367,7 +367,7 @@ impl Training<'_, '_> {
         stepper: &Stepper<'_>,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        self.save(model, stepper, progress, Occasion::Leaving)?;
+        self.save(model, stepper, progress, SaveReason::Leaving)?;
         self.rank.begin("saving");
         let _entered = self.rank.activity.enter("checkpoint");
         super::failure::agreed(&self.rank.control, || self.saver.finish())
@@ -401,10 +401,10 @@ impl Training<'_, '_> {
     }
 
     /// What the ranks were asked to do: the greatest wish of any of them.
-    fn common_request(&self) -> Result<Option<Request>, Failure> {
+    fn common_request(&self) -> Result<Option<StopRequest>, Failure> {
         let mut code = [self.rank.stopping.requested().map_or(0, |request| i64::from(request.code()))];
         self.rank.control.all_reduce(&mut code, ReduceOp::Max)?;
-        Ok(i32::try_from(code[0]).ok().and_then(Request::from_code))
+        Ok(i32::try_from(code[0]).ok().and_then(StopRequest::from_code))
     }
 
     /// The problem of the first rank that has one, as every rank reports it.
@@ -420,7 +420,7 @@ impl Training<'_, '_> {
         let (epoch, step, loss) = (progress.epoch, progress.steps, progress.totals.mean_loss());
         let record = EpochRecord { epoch, step, loss, samples, seconds };
         self.reporter.epoch(&record);
-        self.recorder.append(&Record::Epoch(record));
+        self.recorder.append(&MetricsRecord::Epoch(record));
     }
 
     fn close_epoch(&mut self, progress: &mut Progress) {

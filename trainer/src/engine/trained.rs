@@ -12,12 +12,12 @@ use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, Trained
 use std::path::{Path, PathBuf};
 
 /// A file of trained tensors whose names go with the configuration.
-pub struct Trained {
+pub struct TrainedWeights {
     path: PathBuf,
     file: TrainedFile,
 }
 
-impl Trained {
+impl TrainedWeights {
     /// Reads the file; all ranks together. One of other tuners or of another kind of head is refused.
     pub fn open(path: &Path, config: &Config, rank: &Rank) -> Result<Self, Failure> {
         agreed(&rank.control, || {

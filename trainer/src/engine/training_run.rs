@@ -1,30 +1,29 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
-use super::bad_images::{BadImages, Limit};
+use super::bad_images::{BadImageLimit, BadImages};
 use super::classifier::Classifier;
 use super::contention::Contention;
-use super::evaluate::{CropBatch, Evaluated, Evaluation};
-use super::experiment::Restored;
+use super::evaluate::{CropBatch, Evaluation, EvaluationCounts};
+use super::experiment::RestoredRun;
 use super::failure::{Failure, agreed};
-use super::feed::Plan;
+use super::feed::BatchPlan;
 use super::final_weights;
 use super::progress::{Progress, RunState};
 use super::rank::Rank;
-use super::recorder::Recorder;
+use super::recorder::RunLog;
 use super::restoring::{discard_after, restore};
-use super::saving::{Occasion, Saver};
+use super::saving::{SaveReason, Saver};
 use super::schedule::{LearningRate, Schedule};
 use super::session::{Session, shard_tree};
-use super::step::{Accumulation, Parts, Reduction, Stepper};
+use super::step::{Accumulation, Reduction, StepParts, Stepper};
 use super::sync::SyncOptions;
-use super::train::{End, Training};
-use crate::config::{
-    Accumulation as AccumulationName, BestMetric, Config, NonFinite, Schedule as ScheduleName, SelectedNames,
-    Wire,
-};
+use super::train::{LoopEnd, Training};
+use crate::config::{AccumulationName, BestMetric, Config, NonFinite, ScheduleName, SelectedNames, Wire};
 use crate::data::loader::Loader;
-use crate::run::checkpoint::Reader;
-use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary, Views};
+use crate::run::checkpoint::CheckpointReader;
+use crate::run::{
+    EvalRecord, ProgressOutput, ProgressPlan, Reporter, RunFolder, StopRequest, Summary, Views,
+};
 use launcher::protocol::{Outcome, Phase};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ pub struct TrainingRun<'a> {
     /// This process.
     pub rank: &'a Rank,
     /// How progress is shown.
-    pub output: Output,
+    pub output: ProgressOutput,
     /// Rank 0's run folder.
     pub folder: Option<&'a RunFolder>,
     /// What it is a run of.
@@ -46,43 +45,43 @@ pub struct TrainingRun<'a> {
 }
 
 /// How far training came, and how it ended.
-pub struct Trained {
+pub struct TrainingOutcome {
     /// How far it came.
     pub progress: Progress,
     /// How it ended.
-    pub end: Finish,
+    pub end: TrainingFinish,
 }
 
 /// How a training run ended.
-pub enum Finish {
+pub enum TrainingFinish {
     /// With the last evaluation.
-    Evaluated(Evaluated),
+    Evaluated(EvaluationCounts),
     /// On request.
-    Stopped(Request),
+    Stopped(StopRequest),
 }
 
 impl TrainingRun<'_> {
     /// Evaluates the start, or what was loaded.
-    pub fn evaluate_only(self, record: &mut Recorder) -> Result<Trained, Failure> {
+    pub fn evaluate_only(self, record: &mut RunLog) -> Result<TrainingOutcome, Failure> {
         let mut reporter = Reporter::new(self.output, progress_plan(self, 0));
         let mut progress = self.fresh();
         let evaluated = self.evaluate(record, &mut reporter, &mut progress.left_out_images)?;
-        Ok(Trained { progress, end: Finish::Evaluated(evaluated) })
+        Ok(TrainingOutcome { progress, end: TrainingFinish::Evaluated(evaluated) })
     }
 
     /// Trains from the start or from `restored`, and evaluates.
     pub fn train(
         self,
         configuration: String,
-        record: &mut Recorder,
-        restored: Option<Restored>,
-    ) -> Result<Trained, Failure> {
+        record: &mut RunLog,
+        restored: Option<RestoredRun>,
+    ) -> Result<TrainingOutcome, Failure> {
         let (session, rank) = (self.session, self.rank);
         let (config, plan) = (&session.config, session.plan(rank));
         let classifier = session.classifier(rank, plan.most_at_once());
         let mut stepper = Stepper::new(parts(session, rank, &classifier));
         let mut progress = self.fresh();
-        if let Some(Restored { state, tensors }) = restored {
+        if let Some(RestoredRun { state, tensors }) = restored {
             restore(session, stepper.momentum(), tensors.as_deref(), rank)?;
             progress = state.progress;
             progress.left_out_images.join(&session.bad_images);
@@ -114,7 +113,7 @@ impl TrainingRun<'_> {
                     );
                     rank.begin("saving");
                     agreed(&rank.control, || saver.close())?;
-                    return Ok(Trained { progress, end });
+                    return Ok(TrainingOutcome { progress, end });
                 }
             }
         }
@@ -127,11 +126,11 @@ impl TrainingRun<'_> {
     /// One stretch of training, up to the end, a stop or a rollback.
     fn train_on(
         self,
-        plan: &Plan,
+        plan: &BatchPlan,
         stepper: &mut Stepper<'_>,
         progress: &mut Progress,
         saver: &mut Saver<'_>,
-        (record, reporter): (&mut Recorder, &mut Reporter),
+        (record, reporter): (&mut RunLog, &mut Reporter),
     ) -> Result<TrainEnd, Failure> {
         let (session, rank) = (self.session, self.rank);
         let (config, model) = (&session.config, &session.model);
@@ -142,7 +141,7 @@ impl TrainingRun<'_> {
             rate: learning_rate(config, plan),
             max_steps: config.train.max_steps,
             check_every: config.distributed.check_every_steps,
-            limit: Limit::within(config),
+            limit: BadImageLimit::within(config),
             non_finite: (config.train.non_finite, config.train.max_non_finite),
             frozen: &session.frozen,
             loss: &|epoch| session.loss(epoch),
@@ -153,7 +152,7 @@ impl TrainingRun<'_> {
             contention: Contention::start(),
         };
         if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
-            training.save(model, stepper, progress, Occasion::Regular)?;
+            training.save(model, stepper, progress, SaveReason::Regular)?;
         }
         training.saver.keep_last_step(model.trainables(), stepper.momentum(), progress, training.recorder);
         let every = config.eval.every_epochs;
@@ -170,12 +169,12 @@ impl TrainingRun<'_> {
             Ok(Some((eval_record(session, (epoch, step), summary, evaluated.seconds), metric)))
         })?;
         match end {
-            End::Rollback => return Ok(TrainEnd::Rollback),
-            End::Stopped(request) => return Ok(TrainEnd::Finished(Finish::Stopped(request))),
-            End::Complete => {}
+            LoopEnd::Rollback => return Ok(TrainEnd::Rollback),
+            LoopEnd::Stopped(request) => return Ok(TrainEnd::Finished(TrainingFinish::Stopped(request))),
+            LoopEnd::Complete => {}
         }
         if training.saver.is_regular() {
-            training.save(model, stepper, progress, Occasion::Regular)?;
+            training.save(model, stepper, progress, SaveReason::Regular)?;
         }
         if progress.in_epoch > 0 {
             // Behind the checkpoint, for a run of more steps goes on in this epoch.
@@ -185,13 +184,13 @@ impl TrainingRun<'_> {
         match self.evaluate(training.recorder, training.reporter, &mut progress.left_out_images) {
             Ok(evaluated) => {
                 if let Some(metric) = best_metric(config.checkpoint.best, &summarise(&evaluated, session)?) {
-                    training.save(model, stepper, progress, Occasion::Evaluated(metric))?;
+                    training.save(model, stepper, progress, SaveReason::Evaluated(metric))?;
                 }
-                Ok(TrainEnd::Finished(Finish::Evaluated(evaluated)))
+                Ok(TrainEnd::Finished(TrainingFinish::Evaluated(evaluated)))
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
                 let request = training.stop(model, stepper, progress)?;
-                request.map(|request| TrainEnd::Finished(Finish::Stopped(request))).ok_or(failure)
+                request.map(|request| TrainEnd::Finished(TrainingFinish::Stopped(request))).ok_or(failure)
             }
             Err(failure) => Err(training.keep(model, stepper, progress, failure)),
         }
@@ -200,10 +199,10 @@ impl TrainingRun<'_> {
     /// The last evaluation. What was trained is on disk before it: that a test image is broken must not cost it.
     fn evaluate(
         self,
-        record: &mut Recorder,
+        record: &mut RunLog,
         reporter: &mut Reporter,
         bad: &mut BadImages,
-    ) -> Result<Evaluated, Failure> {
+    ) -> Result<EvaluationCounts, Failure> {
         self.rank.begin("saving");
         final_weights::write(self.session, self.names, self.folder, self.rank)?;
         record.phase(Phase::Evaluating);
@@ -211,7 +210,7 @@ impl TrainingRun<'_> {
         evaluation(self.session, self.rank).run(self.rank, reporter, bad)
     }
 
-    fn loader(self, plan: &Plan, progress: &Progress) -> Result<Loader, Failure> {
+    fn loader(self, plan: &BatchPlan, progress: &Progress) -> Result<Loader, Failure> {
         let (session, rank) = (self.session, self.rank);
         let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(progress.epoch, progress.in_epoch);
@@ -223,12 +222,13 @@ impl TrainingRun<'_> {
         self,
         stepper: &Stepper<'_>,
         now: &Progress,
-        record: &mut Recorder,
+        record: &mut RunLog,
     ) -> Result<Progress, Failure> {
         let control = &self.rank.control;
         let found = agreed(control, || {
             let Some(folder) = self.folder else { return Ok(None) };
-            let found = Reader::new(&folder.checkpoints()).newest::<RunState>().map_err(Failure::run)?;
+            let found =
+                CheckpointReader::new(&folder.checkpoints()).newest::<RunState>().map_err(Failure::run)?;
             let found = found.ok_or_else(|| Failure::run("there is no checkpoint to go back to"))?;
             discard_after(folder, found.snapshot.step)?;
             Ok(Some(found))
@@ -247,13 +247,13 @@ impl TrainingRun<'_> {
 
 enum TrainEnd {
     Rollback,
-    Finished(Finish),
+    Finished(TrainingFinish),
 }
 
 /// What a step of this run consists of on this rank, before the first one.
-pub fn parts<'a>(session: &'a Session, rank: &Rank, classifier: &'a Classifier) -> Parts<'a> {
+pub fn parts<'a>(session: &'a Session, rank: &Rank, classifier: &'a Classifier) -> StepParts<'a> {
     let config = &session.config;
-    Parts {
+    StepParts {
         pass: session.pass(),
         classifier,
         loss: session.loss(0),
@@ -273,7 +273,7 @@ pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
         pass: session.pass(),
         classifier: session.classifier(rank, batch.most()),
         loader: session.loader(view, rank),
-        limit: Limit::within(&session.config),
+        limit: BadImageLimit::within(&session.config),
         split: Arc::clone(split),
         images,
         classes: session.class_names.len(),
@@ -293,7 +293,7 @@ pub fn eval_record(
 }
 
 /// Percentages from counts.
-pub fn summarise(evaluated: &Evaluated, session: &Session) -> Result<Summary, Failure> {
+pub fn summarise(evaluated: &EvaluationCounts, session: &Session) -> Result<Summary, Failure> {
     Summary::new(&evaluated.counts, &session.train_counts()).map_err(Failure::run)
 }
 
@@ -317,7 +317,7 @@ fn accumulation(config: &Config) -> Accumulation {
     }
 }
 
-fn learning_rate(config: &Config, plan: &Plan) -> LearningRate {
+fn learning_rate(config: &Config, plan: &BatchPlan) -> LearningRate {
     let train = &config.train;
     let schedule = match train.schedule {
         ScheduleName::CosinePerEpoch => Schedule::CosinePerEpoch,

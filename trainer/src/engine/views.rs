@@ -1,9 +1,9 @@
 //! What an evaluation looks at: from the words of `[eval]` to a list of images and a view of them.
 
-use super::bad_images::Images;
+use super::bad_images::ImageSet;
 use super::sources;
-use crate::config::{Config, Crops, EvalSplit};
-use crate::data::transform::{CornerCrops, RandomCrops, TestView, TrainView, View};
+use crate::config::{Config, CropsName, EvalSplit};
+use crate::data::transform::{CornerCrops, ImageView, RandomCrops, TestView, TrainView};
 use crate::run::Views;
 
 /// LIFT's rule for `eval.expand`: an image of one and a half patches more than the model's input, rounded down.
@@ -12,22 +12,22 @@ pub const fn lift_expand(patch: u32) -> u32 {
 }
 
 /// The images that `eval.split` names.
-pub fn images(split: EvalSplit) -> Images {
+pub fn images(split: EvalSplit) -> ImageSet {
     match split {
-        EvalSplit::Test => Images::Test,
-        EvalSplit::Train => Images::Training,
+        EvalSplit::Test => ImageSet::Test,
+        EvalSplit::Train => ImageSet::Training,
     }
 }
 
 /// What the model is to see of each image, where its patches are `patch` pixels wide.
-pub fn view(config: &Config, patch: u32) -> View {
+pub fn view(config: &Config, patch: u32) -> ImageView {
     let (size, filter) = (config.model.resolution, sources::filter(config));
     let corners = |mirrored| CornerCrops::lift(size, expand(config, patch), filter, mirrored);
     match config.eval.crops {
-        Crops::Centre => View::Test(TestView::lift(size, filter)),
-        Crops::Five => View::Corners(corners(false)),
-        Crops::Ten => View::Corners(corners(true)),
-        Crops::Random => View::Random(RandomCrops {
+        CropsName::Centre => ImageView::Test(TestView::lift(size, filter)),
+        CropsName::Five => ImageView::Corners(corners(false)),
+        CropsName::Ten => ImageView::Corners(corners(true)),
+        CropsName::Random => ImageView::Random(RandomCrops {
             view: TrainView { size, filter, seed: config.train.seed },
             count: config.eval.random_crops,
         }),
@@ -36,7 +36,7 @@ pub fn view(config: &Config, patch: u32) -> View {
 
 /// The same for people and for `result.json`.
 pub fn described(config: &Config, patch: u32) -> Views {
-    let corners = matches!(config.eval.crops, Crops::Five | Crops::Ten);
+    let corners = matches!(config.eval.crops, CropsName::Five | CropsName::Ten);
     Views {
         split: config.eval.split.to_string(),
         crops: config.eval.crops.to_string(),
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(described(&config(&["eval.crops=ten", "eval.expand=5"]), 14).expand, Some(5));
         assert_eq!(described(&config(&["eval.crops=random"]), 14).expand, None);
         assert_eq!(described(&config(&[]), 14), Views::default());
-        let View::Corners(crops) = view(&five, 14) else { panic!("five crops are corners") };
+        let ImageView::Corners(crops) = view(&five, 14) else { panic!("five crops are corners") };
         assert_eq!(crops.view.resize, five.model.resolution + 21);
     }
 

@@ -1,6 +1,6 @@
 //! All samples of a list through the model, once, by all ranks together.
 
-use super::bad_images::{BadImages, Images, Limit};
+use super::bad_images::{BadImageLimit, BadImages, ImageSet};
 use super::failure::{Failure, agreed};
 use super::feed::{ListPlan, to_device};
 use super::loading::LoaderPlan;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const BATCHES_BETWEEN_LOOKS: u64 = 16;
 
 /// A list to walk through.
-pub struct Walk<'a> {
+pub struct DatasetPass<'a> {
     /// This process.
     pub rank: &'a Rank,
     /// Which batches there are, and how they are shared out.
@@ -23,16 +23,16 @@ pub struct Walk<'a> {
     /// The list.
     pub split: &'a Arc<Split>,
     /// Which list it is.
-    pub images: Images,
+    pub images: ImageSet,
     /// How many images of the run may be left out.
-    pub limit: Limit,
+    pub limit: BadImageLimit,
     /// How its images are loaded.
     pub loader: LoaderPlan,
     /// Side of an image.
     pub side: i64,
 }
 
-impl Walk<'_> {
+impl DatasetPass<'_> {
     /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
     /// where this rank has no part, where no image of the batch can be read, or where the rank could not go on. What
     /// stands in the way of any rank ends the walk of all soon after. Images that cannot be read are left out, and

@@ -1,7 +1,7 @@
 //! Tensors laid out as the flat buffer, whole again where ranks hold some rows each.
 
 use crate::data::order::shard::share;
-use crate::model::trainables::{Rows, Trainables};
+use crate::model::trainables::{RowRange, Trainables};
 use collectives::{CollectiveError, ProcessGroup};
 use tch::Tensor;
 
@@ -24,7 +24,7 @@ pub fn whole_tensors(
 }
 
 /// Each rank sends its rows to all, one after the other.
-fn join(own: &Tensor, rows: Rows, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
+fn join(own: &Tensor, rows: RowRange, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
     let mut parts = Vec::with_capacity(group.size());
     for root in 0..group.size() {
         let range = share(rows.total as u64, group.size() as u64, root as u64);

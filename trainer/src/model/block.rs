@@ -10,7 +10,7 @@ use tch::Tensor;
 
 /// Which rows of the hidden state a block has to produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum OutputRows {
     /// Every token.
     All,
     /// The first token only: all that is read of the last block of an image tower.
@@ -59,12 +59,12 @@ type Tuners<'a> = &'a [Box<dyn UnitTuner>];
 impl Block {
     /// `x`: `[images, tokens, width]`. `Rows::First` gives `[images, 1, width]`, at the cost of keys and
     /// values for all tokens and the rest for one.
-    pub fn forward(&self, x: &Tensor, rows: Rows, tuners: Tuners<'_>) -> Tensor {
+    pub fn forward(&self, x: &Tensor, rows: OutputRows, tuners: Tuners<'_>) -> Tensor {
         let x = tuners.iter().fold(x.shallow_clone(), |x, tuner| tuner.enter(x));
         let normed = self.norm(NormSite::First, &x, tuners);
         let (attended, x) = match rows {
-            Rows::All => (self.attend_all(&normed, tuners), x),
-            Rows::First => (self.attend_first(&normed, tuners), x.narrow(1, 0, 1)),
+            OutputRows::All => (self.attend_all(&normed, tuners), x),
+            OutputRows::First => (self.attend_first(&normed, tuners), x.narrow(1, 0, 1)),
         };
         let x = x + scaled(self.linear(LinearSite::Proj, &attended, tuners), self.scale1.as_ref());
         let read = self.norm(NormSite::Second, &x, tuners);

@@ -8,13 +8,13 @@ use super::backbone_config::{BackboneConfig, TowerConfig};
 use super::block::{Attention, Block};
 use super::layers::LayerNorm;
 use super::precision::Precision;
-use super::slices::{BlockLayout, Part, Slices};
+use super::slices::{BlockLayout, BlockPart, Slices};
 use super::text::TextTower;
 use super::tower::{BlockNames, Field, Tower, TowerShape};
 use super::trainables::ParameterSpec;
 use super::tuners::TunerSet;
 use super::vision::VisionTower;
-use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
+use crate::weights::{NamedTensors, TensorLayout, TensorReader, WeightsError};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -28,7 +28,7 @@ pub struct LoadOptions {
     /// What the tensors leave open.
     pub config: BackboneConfig,
     /// The part of each frozen block that this process keeps; `None` keeps all of them.
-    pub part: Option<Part>,
+    pub part: Option<BlockPart>,
 }
 
 /// A backbone; whole, or with parts of its image tower's blocks.
@@ -49,7 +49,7 @@ pub struct Backbone {
 }
 
 /// Names in which the layouts differ.
-struct Family {
+struct LayoutNames {
     names: BlockNames,
     blocks: &'static str,
     patches: &'static str,
@@ -57,7 +57,7 @@ struct Family {
     norm: &'static str,
 }
 
-const CLIP: Family = Family {
+const CLIP: LayoutNames = LayoutNames {
     names: BlockNames::OpenAi,
     blocks: "visual.transformer.resblocks",
     patches: "visual.conv1.weight",
@@ -65,7 +65,7 @@ const CLIP: Family = Family {
     norm: "visual.ln_post",
 };
 
-const VIT: Family = Family {
+const VIT: LayoutNames = LayoutNames {
     names: BlockNames::Timm,
     blocks: "blocks",
     patches: "patch_embed.proj.weight",
@@ -74,17 +74,17 @@ const VIT: Family = Family {
 };
 
 /// Number of blocks of the image tower, for options that depend on it before anything is loaded.
-pub fn vision_layers(tensors: &NamedTensors, layout: Layout) -> usize {
+pub fn vision_layers(tensors: &NamedTensors, layout: TensorLayout) -> usize {
     count_blocks(tensors, family(layout).blocks)
 }
 
 /// Width of the image tower, for decisions before anything is loaded.
-pub fn vision_width(tensors: &NamedTensors, layout: Layout) -> Result<i64, WeightsError> {
+pub fn vision_width(tensors: &NamedTensors, layout: TensorLayout) -> Result<i64, WeightsError> {
     Ok(tensors.get(family(layout).patches)?.size().first().copied().unwrap_or(0))
 }
 
 /// Side of a patch in pixels.
-pub fn vision_patch(tensors: &NamedTensors, layout: Layout) -> Result<i64, WeightsError> {
+pub fn vision_patch(tensors: &NamedTensors, layout: TensorLayout) -> Result<i64, WeightsError> {
     Ok(tensors.get(family(layout).patches)?.size().last().copied().unwrap_or(0))
 }
 
@@ -123,26 +123,26 @@ pub fn block_elements(width: i64, hidden: i64) -> u64 {
     (4 * width * width + 2 * width * hidden + 9 * width + hidden) as u64
 }
 
-fn family(layout: Layout) -> &'static Family {
+fn family(layout: TensorLayout) -> &'static LayoutNames {
     match layout {
-        Layout::OpenAiClip => &CLIP,
-        Layout::TimmVit => &VIT,
+        TensorLayout::OpenAiClip => &CLIP,
+        TensorLayout::TimmVit => &VIT,
     }
 }
 
 /// Names of the tensors of a block.
-pub fn block_names(layout: Layout) -> BlockNames {
+pub fn block_names(layout: TensorLayout) -> BlockNames {
     family(layout).names
 }
 
 /// Builds the towers, refusing missing, misshapen and left-over tensors by name. Blocks are made ready for `tuners`.
 pub fn load(
     tensors: &NamedTensors,
-    layout: Layout,
+    layout: TensorLayout,
     options: &LoadOptions,
     tuners: &TunerSet,
 ) -> Result<Backbone, WeightsError> {
-    let mut reader = Reader::new(tensors, options.device);
+    let mut reader = TensorReader::new(tensors, options.device);
     let shape = tower_shape(tensors, layout, options.config.resolution)?;
     let LoadedTower { tower, slices, parameters } = load_vision(&mut reader, layout, shape, options, tuners)?;
     let text = options.config.text.filter(|_| has_text(tensors));
@@ -154,10 +154,10 @@ pub fn load(
 
 /// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
 /// ImageNet classifier of a timm ViT.
-fn ignorable(name: &str, layout: Layout) -> bool {
+fn ignorable(name: &str, layout: TensorLayout) -> bool {
     match layout {
-        Layout::OpenAiClip => matches!(name, "input_resolution" | "context_length" | "vocab_size"),
-        Layout::TimmVit => name.starts_with("head."),
+        TensorLayout::OpenAiClip => matches!(name, "input_resolution" | "context_length" | "vocab_size"),
+        TensorLayout::TimmVit => name.starts_with("head."),
     }
 }
 
@@ -170,7 +170,7 @@ fn count_blocks(tensors: &NamedTensors, prefix: &str) -> usize {
 /// Sizes of the image tower for images of `resolution` pixels.
 pub fn tower_shape(
     tensors: &NamedTensors,
-    layout: Layout,
+    layout: TensorLayout,
     resolution: u32,
 ) -> Result<TowerShape, WeightsError> {
     let family = family(layout);
@@ -191,7 +191,7 @@ pub fn tower_shape(
     let hidden = tensors.get(&format!("{}.0.{}", family.blocks, family.names.of(Field::Fc1Weight)))?.size();
     let hidden = hidden.first().copied().unwrap_or(0);
     let resolution = i64::from(resolution);
-    let class_token = layout == Layout::OpenAiClip || tensors.contains(CLASS_TOKEN);
+    let class_token = layout == TensorLayout::OpenAiClip || tensors.contains(CLASS_TOKEN);
     let registers = if tensors.contains(REGISTERS) {
         tensors.get(REGISTERS)?.size().get(1).copied().unwrap_or(0)
     } else {
@@ -219,8 +219,8 @@ struct LoadedTower {
 }
 
 fn load_vision(
-    reader: &mut Reader<'_>,
-    layout: Layout,
+    reader: &mut TensorReader<'_>,
+    layout: TensorLayout,
     shape: TowerShape,
     options: &LoadOptions,
     tuners: &TunerSet,
@@ -247,8 +247,8 @@ struct LoadedBlocks {
 
 /// The blocks; of those of their tensors that are not trained this process's parts, if `options` say so.
 fn load_blocks(
-    reader: &mut Reader<'_>,
-    family: &'static Family,
+    reader: &mut TensorReader<'_>,
+    family: &'static LayoutNames,
     shape: TowerShape,
     options: &LoadOptions,
     tuners: &TunerSet,
@@ -301,7 +301,7 @@ fn load_blocks(
 }
 
 fn load_text(
-    reader: &mut Reader<'_>,
+    reader: &mut TensorReader<'_>,
     tensors: &NamedTensors,
     joint: i64,
     config: TowerConfig,
@@ -332,7 +332,7 @@ fn load_text(
 /// What a block is built from.
 #[derive(Clone, Copy)]
 struct BlockPlan {
-    family: &'static Family,
+    family: &'static LayoutNames,
     width: i64,
     hidden: i64,
     config: TowerConfig,
@@ -342,7 +342,7 @@ struct BlockPlan {
 
 impl BlockPlan {
     /// The whole block.
-    fn load(&self, reader: &mut Reader<'_>, prefix: &str) -> Result<Block, WeightsError> {
+    fn load(&self, reader: &mut TensorReader<'_>, prefix: &str) -> Result<Block, WeightsError> {
         let fields = self.fields(reader, prefix);
         let take = |field| Ok((field, self.take(reader, prefix, field, self.kind(field))?));
         let tensors = fields.into_iter().map(take).collect::<Result<Vec<_>, WeightsError>>()?;
@@ -351,7 +351,7 @@ impl BlockPlan {
 
     fn take(
         &self,
-        reader: &mut Reader<'_>,
+        reader: &mut TensorReader<'_>,
         prefix: &str,
         field: Field,
         kind: Kind,
@@ -360,7 +360,12 @@ impl BlockPlan {
     }
 
     /// A tensor as it lies in the file, of which a part is to be kept.
-    fn view(&self, reader: &mut Reader<'_>, prefix: &str, field: Field) -> Result<Tensor, WeightsError> {
+    fn view(
+        &self,
+        reader: &mut TensorReader<'_>,
+        prefix: &str,
+        field: Field,
+    ) -> Result<Tensor, WeightsError> {
         reader.view(&self.name(prefix, field), &self.shape(field))
     }
 
@@ -387,7 +392,7 @@ impl BlockPlan {
     }
 
     /// The tensors of a block, in the order of its run of bytes. Towers have layer scales in every block or in none.
-    fn fields(&self, reader: &Reader<'_>, prefix: &str) -> Vec<Field> {
+    fn fields(&self, reader: &TensorReader<'_>, prefix: &str) -> Vec<Field> {
         let scaled =
             [Field::Scale1, Field::Scale2].iter().any(|&scale| reader.has(&self.name(prefix, scale)));
         let of_block = |field: &Field| scaled || !matches!(field, Field::Scale1 | Field::Scale2);
@@ -395,14 +400,14 @@ impl BlockPlan {
     }
 
     /// Where these tensors lie in the block's run of bytes; nothing if there are none.
-    fn layout(&self, frozen: impl Iterator<Item = Field>, part: Part) -> Option<BlockLayout> {
+    fn layout(&self, frozen: impl Iterator<Item = Field>, part: BlockPart) -> Option<BlockLayout> {
         let tensors: Vec<_> = frozen.map(|field| (self.shape(field), self.kind(field))).collect();
         (!tensors.is_empty()).then(|| BlockLayout::new(&tensors, part))
     }
 }
 
 fn load_norm(
-    reader: &mut Reader<'_>,
+    reader: &mut TensorReader<'_>,
     prefix: &str,
     width: i64,
     eps: f64,

@@ -1,6 +1,6 @@
 //! From the tokens after the last block to the features of an image.
 
-use super::block::Rows;
+use super::block::OutputRows;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::tower::TowerShape;
 use tch::{Kind, Tensor};
@@ -18,10 +18,10 @@ pub enum Pooling {
 
 impl Pooling {
     /// The rows of the last block that are read.
-    pub fn rows(&self) -> Rows {
+    pub fn rows(&self) -> OutputRows {
         match self {
-            Self::ClassToken => Rows::First,
-            Self::Average | Self::Attention(_) => Rows::All,
+            Self::ClassToken => OutputRows::First,
+            Self::Average | Self::Attention(_) => OutputRows::All,
         }
     }
 

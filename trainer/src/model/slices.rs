@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Which part of each block this process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct BlockPart {
     /// Its number, `0..count`.
     pub index: usize,
     /// Number of parts.
@@ -27,7 +27,7 @@ const LARGEST_ELEMENT: usize = 8;
 
 /// One of the tensors of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Field {
+struct BlockField {
     bytes: Range<usize>,
     shape: Vec<i64>,
     kind: Kind,
@@ -36,20 +36,20 @@ struct Field {
 /// Where the frozen tensors of a block lie in its run of bytes. Tensors that are trained are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockLayout {
-    fields: Vec<Field>,
-    part: Part,
+    fields: Vec<BlockField>,
+    part: BlockPart,
     part_bytes: usize,
 }
 
 impl BlockLayout {
     /// For tensors of these shapes and kinds.
-    pub fn new(tensors: &[(Vec<i64>, Kind)], part: Part) -> Self {
+    pub fn new(tensors: &[(Vec<i64>, Kind)], part: BlockPart) -> Self {
         let mut end = 0;
         let mut fields = Vec::with_capacity(tensors.len());
         for (shape, kind) in tensors {
             let start = usize::next_multiple_of(end, ALIGNMENT);
             end = start + shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
-            fields.push(Field { bytes: start..end, shape: shape.clone(), kind: *kind });
+            fields.push(BlockField { bytes: start..end, shape: shape.clone(), kind: *kind });
         }
         let part_bytes = end.div_ceil(part.count).next_multiple_of(LARGEST_ELEMENT);
         Self { fields, part, part_bytes }
@@ -81,7 +81,7 @@ impl BlockLayout {
 
     /// The tensors of a block in the bytes of a place.
     fn views(&self, place: &Tensor) -> Vec<Tensor> {
-        let view = |field: &Field| {
+        let view = |field: &BlockField| {
             let bytes = place.narrow(0, field.bytes.start as i64, field.bytes.len() as i64);
             bytes.view_dtype(field.kind).view(field.shape.as_slice())
         };
@@ -152,10 +152,10 @@ mod tests {
         let shapes: Vec<_> = tensors.iter().map(|t| (t.size(), t.kind())).collect();
         for count in [1, 2, 3, 4, 7] {
             let parts: Vec<Tensor> = (0..count)
-                .map(|index| BlockLayout::new(&shapes, Part { index, count }).cut(&tensors, Device::Cpu))
+                .map(|index| BlockLayout::new(&shapes, BlockPart { index, count }).cut(&tensors, Device::Cpu))
                 .collect();
             let whole = Tensor::cat(&parts, 0);
-            let layout = BlockLayout::new(&shapes, Part { index: 0, count });
+            let layout = BlockLayout::new(&shapes, BlockPart { index: 0, count });
             assert_eq!(whole.numel(), layout.whole_bytes());
             assert_eq!(layout.views(&whole), tensors, "{count} parts");
         }
@@ -165,7 +165,7 @@ mod tests {
     fn a_part_is_read_in_the_kind_it_is_kept_in() {
         let halves = Tensor::from_slice(&[0.5f32, 1.5, -2.0, 4.0]).to_kind(Kind::Half);
         let shapes = [(vec![4], Kind::Float)];
-        let layout = BlockLayout::new(&shapes, Part { index: 1, count: 2 });
+        let layout = BlockLayout::new(&shapes, BlockPart { index: 1, count: 2 });
         let part = layout.cut(&[halves], Device::Cpu).view_dtype(Kind::Float);
         assert_eq!(Vec::<f32>::try_from(part).unwrap(), [-2.0, 4.0]);
     }

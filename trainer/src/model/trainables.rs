@@ -53,12 +53,12 @@ pub struct ParameterSpec {
     /// The block it belongs to; the head counts as the block after the last.
     pub unit: usize,
     /// The rows of a larger tensor that this process holds; nothing if it holds all.
-    pub rows: Option<Rows>,
+    pub rows: Option<RowRange>,
 }
 
 /// Some rows of a tensor whose other rows are held by other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rows {
+pub struct RowRange {
     /// The first one.
     pub first: i64,
     /// Rows of the whole tensor.
@@ -79,7 +79,7 @@ impl ParameterSpec {
 
     /// The same tensor, whose rows are some of a larger one's.
     #[must_use]
-    pub fn of_rows(self, rows: Rows) -> Self {
+    pub fn of_rows(self, rows: RowRange) -> Self {
         Self { rows: Some(rows), ..self }
     }
 
@@ -107,7 +107,7 @@ struct Parameter {
     name: String,
     shape: Vec<i64>,
     unit: usize,
-    rows: Option<Rows>,
+    rows: Option<RowRange>,
     tensor: Tensor,
 }
 
@@ -174,7 +174,7 @@ impl Trainables {
     }
 
     /// Name, place in the flat buffer, own shape, and the rows held where others hold the rest.
-    pub fn layout(&self) -> impl Iterator<Item = (&str, Range<i64>, &[i64], Option<Rows>)> {
+    pub fn layout(&self) -> impl Iterator<Item = (&str, Range<i64>, &[i64], Option<RowRange>)> {
         let mut end = 0;
         self.parameters.iter().map(move |p| {
             let start = end;
@@ -336,7 +336,7 @@ mod tests {
     fn law_6_some_rows_start_as_they_do_in_the_whole() {
         let rows = |first, count, init| {
             let spec = ParameterSpec::new("head.weight".into(), &[count, 3], init).in_unit(4);
-            let spec = spec.of_rows(Rows { first, total: 5 });
+            let spec = spec.of_rows(RowRange { first, total: 5 });
             Trainables::new(vec![spec], Kind::Float, Device::Cpu, 7)
         };
         let (some, all) =

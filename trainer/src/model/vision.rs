@@ -1,7 +1,7 @@
 //! The image tower of CLIP, ViT, DINOv2 and SigLIP. They differ in which tokens stand before the patches, in layer scales
 //! inside the blocks, and in what the features are read from.
 
-use super::block::{Block, Rows};
+use super::block::{Block, OutputRows};
 use super::layers::LayerNorm;
 use super::pooling::Pooling;
 use super::precision::Precision;
@@ -102,7 +102,7 @@ impl Tower for VisionTower {
 
     fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor {
         let last = index + 1 == self.blocks.len();
-        let rows = if last { self.pooling.rows() } else { Rows::All };
+        let rows = if last { self.pooling.rows() } else { OutputRows::All };
         self.blocks[index].forward(x, rows, tuners)
     }
 

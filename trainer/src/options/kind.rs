@@ -8,14 +8,14 @@ use toml::Value;
 
 /// A word that a key may hold, for documentation and refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word {
+pub struct OptionWord {
     /// As written in a file.
     pub word: &'static str,
     /// Lines of its documentation.
     pub about: &'static [&'static str],
 }
 
-impl Word {
+impl OptionWord {
     /// What a choice of these expects.
     pub fn one_of(words: &[Self]) -> String {
         let words = words.iter().map(|word| format!("`{}`", word.word));
@@ -26,7 +26,7 @@ impl Word {
 /// A type that a key may have.
 pub trait Kind: Sized {
     /// All words, for a type that is a choice of words.
-    fn words() -> Vec<Word> {
+    fn words() -> Vec<OptionWord> {
         Vec::new()
     }
 

@@ -7,7 +7,7 @@ use toml::Value;
 
 /// Which values of a key's type it takes.
 #[derive(Debug, Clone, Copy)]
-pub struct Limit {
+pub struct ValueLimit {
     /// Whether a value, of the key's type, lies within.
     pub holds: fn(&Value) -> bool,
     /// What is expected, as it stands after "must be".

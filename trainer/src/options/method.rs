@@ -1,6 +1,6 @@
 //! Methods: tuners, losses, heads and head starts, each with its options, in registries that are choices of words.
 
-use super::kind::{Kind, Word};
+use super::kind::{Kind, OptionWord};
 use super::section::Section;
 use std::fmt;
 use toml::Value;
@@ -116,8 +116,8 @@ impl<R: Registry> fmt::Display for Chosen<R> {
 }
 
 impl<R: Registry> Kind for Chosen<R> {
-    fn words() -> Vec<Word> {
-        let word = |method: &&'static Method<R::Make>| Word {
+    fn words() -> Vec<OptionWord> {
+        let word = |method: &&'static Method<R::Make>| OptionWord {
             word: method.word,
             about: std::slice::from_ref(&method.about),
         };
@@ -125,7 +125,7 @@ impl<R: Registry> Kind for Chosen<R> {
     }
 
     fn expected() -> String {
-        Word::one_of(&Self::words())
+        OptionWord::one_of(&Self::words())
     }
 
     fn read(value: &Value) -> Option<Self> {
@@ -192,14 +192,14 @@ impl<R: Registry> fmt::Debug for Several<R> {
 }
 
 impl<R: Registry> Kind for Several<R> {
-    fn words() -> Vec<Word> {
+    fn words() -> Vec<OptionWord> {
         let mut words = Chosen::<R>::words();
-        words.push(Word { word: NONE, about: std::slice::from_ref(&R::NONE) });
+        words.push(OptionWord { word: NONE, about: std::slice::from_ref(&R::NONE) });
         words
     }
 
     fn expected() -> String {
-        format!("{}, or a list of them, each once and `{NONE}` alone", Word::one_of(&Self::words()))
+        format!("{}, or a list of them, each once and `{NONE}` alone", OptionWord::one_of(&Self::words()))
     }
 
     fn read(value: &Value) -> Option<Self> {

@@ -22,13 +22,13 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use kind::{Kind, Word};
-pub use limit::{Limit, above};
+pub use kind::{Kind, OptionWord};
+pub use limit::{ValueLimit, above};
 pub use method::{Chosen, Description, Method, Registry, Several};
-pub use needs::{Needs, Test, holds, is_one_of, none_of, one_of, settings};
+pub use needs::{Condition, Needs, holds, is_one_of, none_of, one_of, settings};
 pub use or_file::OrFile;
 pub(crate) use section::section;
-pub use section::{Declared, Key, OnResume, Section, sentences};
+pub use section::{Declared, OnResume, OptionKey, Section, sentences};
 pub use text::{describe, render};
 pub use values::Values;
 pub(crate) use words::words;

@@ -10,14 +10,14 @@ pub struct Needs {
     /// The key that makes the option idle where the condition does not hold.
     pub cause: &'static str,
     /// The condition.
-    pub test: Test,
+    pub test: Condition,
     /// Documentation says it beside the option.
     pub is_documented: bool,
 }
 
 /// A condition on the settings.
 #[derive(Debug, Clone, Copy)]
-pub enum Test {
+pub enum Condition {
     /// The cause is, or lists, one of these words.
     OneOf(&'static [&'static str]),
     /// The cause neither is nor lists one of these words.
@@ -28,17 +28,17 @@ pub enum Test {
 
 /// `cause` is, or lists, one of these words.
 pub const fn one_of(cause: &'static str, words: &'static [&'static str]) -> Needs {
-    Needs { cause, test: Test::OneOf(words), is_documented: true }
+    Needs { cause, test: Condition::OneOf(words), is_documented: true }
 }
 
 /// `cause` neither is nor lists one of these words.
 pub const fn none_of(cause: &'static str, words: &'static [&'static str]) -> Needs {
-    Needs { cause, test: Test::NoneOf(words), is_documented: true }
+    Needs { cause, test: Condition::NoneOf(words), is_documented: true }
 }
 
 /// `test` holds; `words` stand after "Takes effect".
 pub const fn holds(cause: &'static str, words: &'static str, test: fn(&Values) -> bool) -> Needs {
-    Needs { cause, test: Test::Holds(words, test), is_documented: true }
+    Needs { cause, test: Condition::Holds(words, test), is_documented: true }
 }
 
 impl Needs {
@@ -51,26 +51,26 @@ impl Needs {
     /// Whether the settings are such that the option has an effect.
     pub fn hold(&self, values: &Values) -> bool {
         match self.test {
-            Test::OneOf(words) => is_one_of(self.cause, words, values),
-            Test::NoneOf(words) => !is_one_of(self.cause, words, values),
-            Test::Holds(_, test) => test(values),
+            Condition::OneOf(words) => is_one_of(self.cause, words, values),
+            Condition::NoneOf(words) => !is_one_of(self.cause, words, values),
+            Condition::Holds(_, test) => test(values),
         }
     }
 
     /// Words that it speaks of.
     pub const fn words(&self) -> &'static [&'static str] {
         match self.test {
-            Test::OneOf(words) | Test::NoneOf(words) => words,
-            Test::Holds(..) => &[],
+            Condition::OneOf(words) | Condition::NoneOf(words) => words,
+            Condition::Holds(..) => &[],
         }
     }
 
     /// The condition, as it stands after "Takes effect".
     pub fn sentence(&self) -> String {
         match self.test {
-            Test::OneOf(words) => format!("with {}", settings(self.cause, words)),
-            Test::NoneOf(words) => format!("unless {}", settings(self.cause, words)),
-            Test::Holds(words, _) => words.to_owned(),
+            Condition::OneOf(words) => format!("with {}", settings(self.cause, words)),
+            Condition::NoneOf(words) => format!("unless {}", settings(self.cause, words)),
+            Condition::Holds(words, _) => words.to_owned(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A word, or a file in its place.
 
-use super::kind::{Kind, Word};
+use super::kind::{Kind, OptionWord};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -15,7 +15,7 @@ pub enum OrFile<T> {
 }
 
 impl<T: Kind> Kind for OrFile<T> {
-    fn words() -> Vec<Word> {
+    fn words() -> Vec<OptionWord> {
         T::words()
     }
 

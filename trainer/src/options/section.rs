@@ -1,8 +1,8 @@
 //! How sections are declared: what stands beside a field serves rustdoc, refusals, the reference page, the presets and
 //! resume.
 
-use super::kind::Word;
-use super::limit::Limit;
+use super::kind::OptionWord;
+use super::limit::ValueLimit;
 use super::needs::Needs;
 use super::values::Values;
 use toml::Value;
@@ -15,12 +15,12 @@ pub struct Section {
     /// Lines of its documentation.
     pub about: &'static [&'static str],
     /// Its keys, in the order of the struct.
-    pub keys: &'static [Key],
+    pub keys: &'static [OptionKey],
 }
 
 /// An option.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub struct OptionKey {
     /// Full name, `section.key`.
     pub name: &'static str,
     /// Name inside the section.
@@ -30,7 +30,7 @@ pub struct Key {
     /// The value that it has unless a preset or the user gives another.
     pub default: fn() -> Value,
     /// The words it may hold, if it is a choice.
-    pub words: fn() -> Vec<Word>,
+    pub words: fn() -> Vec<OptionWord>,
     /// What its type is called where a range follows.
     pub noun: fn() -> &'static str,
     /// What its type accepts, in words.
@@ -40,7 +40,7 @@ pub struct Key {
     /// Whether a value names a file or folder.
     pub is_path: fn(&Value) -> bool,
     /// Which values of its type it takes, if not all.
-    pub limit: Option<Limit>,
+    pub limit: Option<ValueLimit>,
     /// All of these have to hold for it to have an effect.
     pub needs: &'static [Needs],
     /// What another value means for a run that is resumed.
@@ -51,7 +51,7 @@ pub struct Key {
     pub formerly: Option<&'static str>,
 }
 
-impl Key {
+impl OptionKey {
     /// Whether a value has the right type.
     pub fn accepts(&self, value: &Value) -> bool {
         (self.canonical)(value).is_some()
@@ -129,7 +129,7 @@ macro_rules! section {
             const SECTION: $crate::options::Section = $crate::options::Section {
                 name: $section,
                 about: &[$($about),*],
-                keys: &[$( $crate::options::Key {
+                keys: &[$( $crate::options::OptionKey {
                     name: concat!($section, ".", stringify!($field)),
                     short: stringify!($field),
                     about: &[$($doc),*],
@@ -172,7 +172,7 @@ macro_rules! section {
 
     (@limit $Type:ty;) => { None };
     (@limit $Type:ty; $range:expr) => {
-        Some($crate::options::Limit {
+        Some($crate::options::ValueLimit {
             holds: |value| {
                 let value = <$Type as $crate::options::Kind>::read(value);
                 value.is_none_or(|value| std::ops::RangeBounds::<$Type>::contains(&($range), &value))
@@ -181,7 +181,7 @@ macro_rules! section {
         })
     };
     (@limit $Type:ty; $holds:expr, $words:expr) => {
-        Some($crate::options::Limit {
+        Some($crate::options::ValueLimit {
             holds: |value| {
                 let holds: fn(&$Type) -> bool = $holds;
                 <$Type as $crate::options::Kind>::read(value).is_none_or(|value| holds(&value))

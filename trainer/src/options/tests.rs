@@ -59,7 +59,7 @@ impl Registry for Sizes {
     const NONE: &'static str = "No size.";
 }
 
-fn key(short: &str) -> Key {
+fn key(short: &str) -> OptionKey {
     *Sample::SECTION.keys.iter().find(|key| key.short == short).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Values of keys.
 
 use super::kind::Kind;
-use super::section::{Declared, Key};
+use super::section::{Declared, OptionKey};
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -13,7 +13,7 @@ pub struct Values {
 
 impl Values {
     /// Sets a key, if it takes the value.
-    pub fn set(&mut self, key: &Key, value: &Value) -> bool {
+    pub fn set(&mut self, key: &OptionKey, value: &Value) -> bool {
         let Some(value) = (key.canonical)(value) else { return false };
         self.values.insert(key.name, value);
         true

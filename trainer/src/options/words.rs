@@ -28,12 +28,12 @@ macro_rules! words {
         }
 
         impl $crate::options::Kind for $Name {
-            fn words() -> Vec<$crate::options::Word> {
-                vec![$( $crate::options::Word { word: $word, about: &[$($doc),*] } ),*]
+            fn words() -> Vec<$crate::options::OptionWord> {
+                vec![$( $crate::options::OptionWord { word: $word, about: &[$($doc),*] } ),*]
             }
 
             fn expected() -> String {
-                $crate::options::Word::one_of(&Self::words())
+                $crate::options::OptionWord::one_of(&Self::words())
             }
 
             fn read(value: &$crate::options::expansion::Value) -> Option<Self> {

@@ -10,7 +10,7 @@
 //! every write ([`Claim::check`]). A run that has lost its folder ends: it neither writes into another's folder nor makes a
 //! new one.
 
-use super::RunError;
+use super::RunFolderError;
 use launcher::protocol::{Timestamp, layout};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -40,7 +40,7 @@ pub struct Claim {
     lock: Mutex<File>,
     /// What `run.lock` says: this process and no other.
     holder: String,
-    lost: OnceLock<RunError>,
+    lost: OnceLock<RunFolderError>,
 }
 
 impl FolderId {
@@ -58,14 +58,14 @@ impl From<&fs::Metadata> for FolderId {
 
 impl Claim {
     /// Claims the folder `path`, or says who has it.
-    pub fn take(path: &Path) -> Result<Self, RunError> {
-        let fail = |operation, error| RunError::io(operation, "the run folder", path, error);
+    pub fn take(path: &Path) -> Result<Self, RunFolderError> {
+        let fail = |operation, error| RunFolderError::io(operation, "the run folder", path, error);
         let folder = File::open(path).map_err(|error| fail("open", error))?;
         if lock(&folder).map_err(|error| fail("lock", error))? == Locking::Taken {
             return Err(taken(path));
         }
         let lock_path = path.join(layout::LOCK);
-        let fail = |operation, error| RunError::io(operation, "the lock", &lock_path, error);
+        let fail = |operation, error| RunFolderError::io(operation, "the lock", &lock_path, error);
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&lock_path);
         let mut file = file.map_err(|error| fail("create", error))?;
@@ -94,17 +94,20 @@ impl Claim {
     }
 
     /// Whether the folder is still there and this run's; once it is lost it stays lost. To be called before every write.
-    pub fn check(&self) -> Result<(), RunError> {
+    pub fn check(&self) -> Result<(), RunFolderError> {
         if let Some(lost) = self.lost() {
             return Err(lost.clone());
         }
         let Some(reason) = self.find_fault() else { return Ok(()) };
         let folder = self.path.clone();
-        Err(self.lost.get_or_init(|| RunError::Lost { folder, reason, now: self.whereabouts() }).clone())
+        Err(self
+            .lost
+            .get_or_init(|| RunFolderError::Lost { folder, reason, now: self.whereabouts() })
+            .clone())
     }
 
     /// What [`Claim::check`] found, without looking again.
-    pub fn lost(&self) -> Option<&RunError> {
+    pub fn lost(&self) -> Option<&RunFolderError> {
         self.lost.get()
     }
 
@@ -207,11 +210,11 @@ fn name_in(folder: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
-fn taken(folder: &Path) -> RunError {
+fn taken(folder: &Path) -> RunFolderError {
     let name = name_in(folder).unwrap_or_default();
     let name = name.trim_end().escape_debug().to_string();
     let holder = if name.is_empty() { "another process".to_owned() } else { name };
-    RunError::Locked { folder: folder.to_path_buf(), holder }
+    RunFolderError::Locked { folder: folder.to_path_buf(), holder }
 }
 
 /// This process, told apart also from one of the same number on another machine of the same name.

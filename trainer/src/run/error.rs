@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A run folder, or a file in it, that cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RunError {
+pub enum RunFolderError {
     /// The system refuses to create, write, read or lock something.
     #[error("cannot {operation} {what} `{}`: {source}{}", path.display(), remedy(source))]
     Io {
@@ -84,7 +84,7 @@ pub enum RunError {
     },
 }
 
-impl RunError {
+impl RunFolderError {
     pub(super) fn io(operation: &'static str, what: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, what, path: path.to_path_buf(), source: Arc::new(source) }
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn errors_of_the_system_end_with_what_to_do() {
         let told = |code: i32| {
-            RunError::io(
+            RunFolderError::io(
                 "write",
                 "the metrics",
                 Path::new("runs/a/metrics.jsonl"),

@@ -3,7 +3,7 @@
 //! A folder that holds a run is never written over. What makes it hold one is a file that a run leaves behind
 //! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
 
-use super::{Claim, RunError};
+use super::{Claim, RunFolderError};
 use launcher::protocol::{layout, sync_folder, write_atomically};
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +54,7 @@ pub enum Place {
 /// How a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Start {
+pub enum RunStart {
     /// From nothing, in a folder without a run.
     Fresh,
     /// From nothing, in place of a run that was stopped before its first checkpoint.
@@ -73,9 +73,9 @@ impl RunFolder {
     /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes that there.
     ///
     /// A named folder that holds a run is refused; without a name, the next free one is taken.
-    pub fn create(place: &Place, config_toml: &str, start: Start) -> Result<Self, RunError> {
+    pub fn create(place: &Place, config_toml: &str, start: RunStart) -> Result<Self, RunFolderError> {
         let folder = match place {
-            _ if start == Start::Again => {
+            _ if start == RunStart::Again => {
                 Self::clear(&place.latest().unwrap_or_else(|| place.first_choice()))?
             }
             Place::Named(path) => Self::occupy(path, config_toml)?,
@@ -85,18 +85,24 @@ impl RunFolder {
         Ok(folder)
     }
 
-    fn prepare(&self, config_toml: &str) -> Result<(), RunError> {
+    fn prepare(&self, config_toml: &str) -> Result<(), RunFolderError> {
         self.check()?;
         let logs = self.logs();
-        fs::create_dir_all(&logs).map_err(|error| RunError::io("create", "the log folder", &logs, error))?;
+        fs::create_dir_all(&logs)
+            .map_err(|error| RunFolderError::io("create", "the log folder", &logs, error))?;
         let config = self.config();
         write_atomically(&config, config_toml.as_bytes())
-            .map_err(|error| RunError::io("write", "the configuration", &config, error))
+            .map_err(|error| RunFolderError::io("write", "the configuration", &config, error))
     }
 
     /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
     /// begins with that run's metrics, as far as they are there.
-    pub fn resume(place: &Place, run: &Path, config_toml: &str, start: Start) -> Result<Self, RunError> {
+    pub fn resume(
+        place: &Place,
+        run: &Path,
+        config_toml: &str,
+        start: RunStart,
+    ) -> Result<Self, RunFolderError> {
         match place {
             _ if place.is_other_than(run) => {
                 let folder = Self::create(place, config_toml, start)?;
@@ -113,22 +119,23 @@ impl RunFolder {
     }
 
     /// A run that goes on is not finished, and must not be taken for it if it is cut off.
-    fn forget_results(&self) -> Result<(), RunError> {
+    fn forget_results(&self) -> Result<(), RunFolderError> {
         for path in [self.result(), self.final_weights()] {
             remove(&path)?;
         }
         let path = self.path();
-        sync_folder(path).map_err(|error| RunError::io("sync", "the run folder", path, error))
+        sync_folder(path).map_err(|error| RunFolderError::io("sync", "the run folder", path, error))
     }
 
     /// A run whose metrics are gone begins with none; whoever opens them says so.
-    fn copy_metrics(&self, from: &Path) -> Result<(), RunError> {
+    fn copy_metrics(&self, from: &Path) -> Result<(), RunFolderError> {
         let lines = match fs::read(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|error| RunError::io("read", "the metrics", from, error))?,
+            read => read.map_err(|error| RunFolderError::io("read", "the metrics", from, error))?,
         };
         let path = self.metrics();
-        write_atomically(&path, &lines).map_err(|error| RunError::io("write", "the metrics", &path, error))
+        write_atomically(&path, &lines)
+            .map_err(|error| RunFolderError::io("write", "the metrics", &path, error))
     }
 
     /// The folder.
@@ -142,7 +149,7 @@ impl RunFolder {
     }
 
     /// Whether the folder is still this run's; see [`Claim::check`].
-    pub fn check(&self) -> Result<(), RunError> {
+    pub fn check(&self) -> Result<(), RunFolderError> {
         self.claim.check()
     }
 
@@ -200,16 +207,16 @@ impl RunFolder {
         }
     }
 
-    fn claim_folder(path: &Path, created: bool) -> Result<Self, RunError> {
+    fn claim_folder(path: &Path, created: bool) -> Result<Self, RunFolderError> {
         Ok(Self { claim: Arc::new(Claim::take(path)?), created })
     }
 
     /// Locks the folder `path`, which is created if it does not exist, unless it holds a run.
-    fn occupy(path: &Path, config_toml: &str) -> Result<Self, RunError> {
+    fn occupy(path: &Path, config_toml: &str) -> Result<Self, RunFolderError> {
         let created = !path.exists();
         fs::create_dir_all(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => RunError::NotAFolder { path: path.to_path_buf() },
-            _ => RunError::io("create", "the run folder", path, error),
+            io::ErrorKind::AlreadyExists => RunFolderError::NotAFolder { path: path.to_path_buf() },
+            _ => RunFolderError::io("create", "the run folder", path, error),
         })?;
         let folder = Self::claim_folder(path, created)?;
         // Looked at only under the lock, so that of two runs that start at once only one finds the folder free.
@@ -218,13 +225,14 @@ impl RunFolder {
             return Ok(folder);
         }
         let (state, remedy) = describe(path, &files, config_toml)?;
-        Err(RunError::Occupied { folder: path.to_path_buf(), state, files, remedy })
+        Err(RunFolderError::Occupied { folder: path.to_path_buf(), state, files, remedy })
     }
 
     /// Locks the folder `path` and removes what an unfinished run without checkpoints left there.
-    fn clear(path: &Path) -> Result<Self, RunError> {
+    fn clear(path: &Path) -> Result<Self, RunFolderError> {
         let created = !path.exists();
-        fs::create_dir_all(path).map_err(|error| RunError::io("create", "the run folder", path, error))?;
+        fs::create_dir_all(path)
+            .map_err(|error| RunFolderError::io("create", "the run folder", path, error))?;
         let folder = Self::claim_folder(path, created)?;
         for file in [folder.metrics(), path.join(layout::STATUS)] {
             remove(&file)?;
@@ -232,18 +240,18 @@ impl RunFolder {
         Ok(folder)
     }
 
-    fn occupy_next(first: &Path, config_toml: &str) -> Result<Self, RunError> {
+    fn occupy_next(first: &Path, config_toml: &str) -> Result<Self, RunFolderError> {
         for number in 1..=MOST_TRIES {
             let path = if number == 1 { first.to_path_buf() } else { numbered(first, number) };
             if path.exists() && !is_vacant(&path) {
                 continue;
             }
             match Self::occupy(&path, config_toml) {
-                Err(RunError::Occupied { .. } | RunError::Locked { .. }) => {}
+                Err(RunFolderError::Occupied { .. } | RunFolderError::Locked { .. }) => {}
                 outcome => return outcome,
             }
         }
-        Err(RunError::NamesUsedUp { first: first.to_path_buf(), tries: MOST_TRIES - 1 })
+        Err(RunFolderError::NamesUsedUp { first: first.to_path_buf(), tries: MOST_TRIES - 1 })
     }
 }
 
@@ -282,10 +290,10 @@ impl Place {
 }
 
 /// Removes a file of an earlier start, if it is there.
-fn remove(file: &Path) -> Result<(), RunError> {
+fn remove(file: &Path) -> Result<(), RunFolderError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(RunError::io("remove", "a file of the last start", file, error))
+            Err(RunFolderError::io("remove", "a file of the last start", file, error))
         }
         _ => Ok(()),
     }
@@ -322,7 +330,11 @@ fn is_vacant(path: &Path) -> bool {
 }
 
 /// Which run is in the folder, and what a person can do who wants to start another.
-fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &'static str), RunError> {
+fn describe(
+    path: &Path,
+    files: &[&str],
+    config_toml: &str,
+) -> Result<(String, &'static str), RunFolderError> {
     const ANOTHER: &str = "choose another --output";
     const START_AGAIN: &str = "go on with it (--resume auto), or choose another --output";
     if files.contains(&layout::RESULT) {
@@ -331,7 +343,7 @@ fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &
     if !files.contains(&layout::CONFIG) {
         return Ok(("parts of a run".into(), ANOTHER));
     }
-    let ours = settings(config_toml).map_err(|reason| RunError::Content {
+    let ours = settings(config_toml).map_err(|reason| RunFolderError::Content {
         what: "resolved configuration for",
         path: path.to_path_buf(),
         line: None,

@@ -6,7 +6,7 @@
 //! Until the run folder exists, lines wait in memory and warnings of every rank go to standard error. Should
 //! the program end before that, nothing that was asked for is lost: with `LIFT_LOG` set, the lines go there too.
 
-use super::RunError;
+use super::RunFolderError;
 use super::progress::beside_bar;
 use launcher::protocol::{Timestamp, environment, layout};
 use launcher::terminal::{escaped, escaped_line};
@@ -65,9 +65,9 @@ impl Logging {
     }
 
     /// From now on lines go to this rank's file in the folder `logs`, those that wait first. The file is appended to.
-    pub fn attach(&self, logs: &Path) -> Result<(), RunError> {
+    pub fn attach(&self, logs: &Path) -> Result<(), RunFolderError> {
         let path = logs.join(layout::rank_log(self.shared.rank));
-        let fail = |operation, error| RunError::io(operation, "the log", &path, error);
+        let fail = |operation, error| RunFolderError::io(operation, "the log", &path, error);
         std::fs::create_dir_all(logs).map_err(|error| fail("create", error))?;
         let mut file =
             File::options().append(true).create(true).open(&path).map_err(|error| fail("create", error))?;

@@ -7,7 +7,7 @@
 //! The run reports what others do to the file and keeps writing: a file that was removed is brought back, and one that was
 //! changed or replaced is appended to. No run needs its metrics to be resumed.
 
-use super::{Claim, FolderId, RunError, Summary, Views};
+use super::{Claim, FolderId, RunFolderError, Summary, Views};
 use launcher::protocol::write_atomically;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Record {
+pub enum MetricsRecord {
     /// A training step.
     Step(StepRecord),
     /// An evaluation.
@@ -104,7 +104,7 @@ pub struct EpochRecord {
 
 /// Where in the metrics a checkpoint was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct MetricsPosition {
     /// Length of the file.
     pub position: u64,
     /// Steps done.
@@ -131,22 +131,22 @@ pub struct MetricsWriter {
 
 impl MetricsWriter {
     /// Starts a new file; one that exists is an error.
-    pub fn create(path: &Path) -> Result<Self, RunError> {
+    pub fn create(path: &Path) -> Result<Self, RunFolderError> {
         let file = File::options()
             .read(true)
             .append(true)
             .create_new(true)
             .open(path)
-            .map_err(|error| RunError::io("create", WHAT, path, error))?;
+            .map_err(|error| RunFolderError::io("create", WHAT, path, error))?;
         Ok(Self::new(path, file, 0))
     }
 
     /// Continues a file after cutting it back to `mark`. That the file is gone, or is not the one in which the mark was
     /// set, is reported and stops nothing.
-    pub fn reopen(path: &Path, mark: Mark) -> Result<Self, RunError> {
+    pub fn reopen(path: &Path, mark: MetricsPosition) -> Result<Self, RunFolderError> {
         let existed = path.exists();
-        let file = append_to(path).map_err(|error| RunError::io("open", WHAT, path, error))?;
-        let length = file.metadata().map_err(|error| RunError::io("read", WHAT, path, error))?.len();
+        let file = append_to(path).map_err(|error| RunFolderError::io("open", WHAT, path, error))?;
+        let length = file.metadata().map_err(|error| RunFolderError::io("read", WHAT, path, error))?.len();
         let mut writer = Self::new(path, file, length);
         if existed {
             writer.truncate_to(mark)?;
@@ -172,14 +172,14 @@ impl MetricsWriter {
     }
 
     /// Adds a line.
-    pub fn append(&mut self, record: &Record) -> Result<(), RunError> {
+    pub fn append(&mut self, record: &MetricsRecord) -> Result<(), RunFolderError> {
         let start = self.waiting.len();
         if let Err(error) = serde_json::to_writer(&mut self.waiting, record) {
             self.waiting.truncate(start);
             return Err(self.fail("write", error.into()));
         }
         self.waiting.push(b'\n');
-        let is_step = matches!(record, Record::Step(_));
+        let is_step = matches!(record, MetricsRecord::Step(_));
         if is_step && self.waiting.len() < MOST_WAITING && self.last_write.elapsed() < LONGEST_WAIT {
             return Ok(());
         }
@@ -188,7 +188,7 @@ impl MetricsWriter {
 
     /// Hands every line to the system. After an error no half line stays in the file, and the lines are kept for
     /// another try.
-    pub fn flush(&mut self) -> Result<(), RunError> {
+    pub fn flush(&mut self) -> Result<(), RunFolderError> {
         self.last_write = Instant::now();
         if self.waiting.is_empty() {
             return Ok(());
@@ -205,7 +205,7 @@ impl MetricsWriter {
     }
 
     /// Forces every line to disk, as a checkpoint needs that holds the [`MetricsWriter::position`].
-    pub fn sync(&mut self) -> Result<(), RunError> {
+    pub fn sync(&mut self) -> Result<(), RunFolderError> {
         self.look_after()?;
         self.flush()?;
         self.file.sync_data().map_err(|error| self.fail("write", error))
@@ -218,7 +218,7 @@ impl MetricsWriter {
 
     /// Takes back every line after `mark`. Where that is not the end of a line of this file, others have changed it: the
     /// lines up to the mark's step stay.
-    pub fn truncate_to(&mut self, mark: Mark) -> Result<(), RunError> {
+    pub fn truncate_to(&mut self, mark: MetricsPosition) -> Result<(), RunFolderError> {
         self.flush()?;
         let mut end = mark.position;
         if let Some(reason) = self.misfit(end)? {
@@ -232,7 +232,7 @@ impl MetricsWriter {
     }
 
     /// Why no checkpoint of this file was taken at `position`.
-    fn misfit(&self, position: u64) -> Result<Option<String>, RunError> {
+    fn misfit(&self, position: u64) -> Result<Option<String>, RunFolderError> {
         let written = self.written;
         if position > written {
             let reason = format!("it has {written} bytes but the checkpoint was taken at {position}");
@@ -256,7 +256,7 @@ impl MetricsWriter {
     /// Where the first line of a later step begins, or a torn one.
     fn end_of_step(&self, step: u64) -> io::Result<u64> {
         #[derive(Deserialize)]
-        struct Line {
+        struct MetricsLine {
             step: u64,
         }
         let mut reader = io::BufReader::new(File::open(&self.path)?);
@@ -264,7 +264,7 @@ impl MetricsWriter {
         loop {
             line.clear();
             (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-            let is_later = serde_json::from_slice(&line).is_ok_and(|line: Line| line.step > step);
+            let is_later = serde_json::from_slice(&line).is_ok_and(|line: MetricsLine| line.step > step);
             if line.last() != Some(&b'\n') || is_later {
                 return Ok(end);
             }
@@ -273,7 +273,7 @@ impl MetricsWriter {
     }
 
     /// Sees to it that what is written next stands behind the lines before it, in the file that people see.
-    fn look_after(&mut self) -> Result<(), RunError> {
+    fn look_after(&mut self) -> Result<(), RunFolderError> {
         self.claim.as_ref().map_or(Ok(()), |claim| claim.check())?;
         let there = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -319,8 +319,8 @@ impl MetricsWriter {
         Ok(())
     }
 
-    fn fail(&self, operation: &'static str, error: io::Error) -> RunError {
-        RunError::io(operation, WHAT, &self.path, error)
+    fn fail(&self, operation: &'static str, error: io::Error) -> RunFolderError {
+        RunFolderError::io(operation, WHAT, &self.path, error)
     }
 }
 
@@ -342,20 +342,20 @@ impl Drop for MetricsWriter {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     /// All whole lines, in order.
-    pub records: Vec<Record>,
+    pub records: Vec<MetricsRecord>,
     /// What follows the last whole line: a writer was killed in the middle of a line. None in a file in order.
     pub torn: Option<String>,
 }
 
 /// Reads `metrics.jsonl`. A torn last line is reported; any other line that is not metrics is an error.
-pub fn read_metrics(path: &Path) -> Result<Metrics, RunError> {
-    let file = File::open(path).map_err(|error| RunError::io("open", WHAT, path, error))?;
+pub fn read_metrics(path: &Path) -> Result<Metrics, RunFolderError> {
+    let file = File::open(path).map_err(|error| RunFolderError::io("open", WHAT, path, error))?;
     let mut reader = io::BufReader::new(file);
     let mut metrics = Metrics::default();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let content = |reason| RunError::Content {
+        let content = |reason| RunFolderError::Content {
             what: "metrics",
             path: path.to_path_buf(),
             line: Some(number),
@@ -364,7 +364,7 @@ pub fn read_metrics(path: &Path) -> Result<Metrics, RunError> {
         (&mut reader)
             .take(LONGEST_LINE)
             .read_until(b'\n', &mut line)
-            .map_err(|error| RunError::io("read", WHAT, path, error))?;
+            .map_err(|error| RunFolderError::io("read", WHAT, path, error))?;
         if line.is_empty() {
             break;
         }

@@ -27,13 +27,15 @@ pub use again::resume_command;
 pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
-pub use error::RunError;
-pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, Start};
+pub use error::RunFolderError;
+pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, RunStart};
 pub use logging::{Logging, LoggingError};
-pub use metrics::{EpochRecord, EvalRecord, Mark, Metrics, MetricsWriter, Record, StepRecord, read_metrics};
-pub use progress::{Output, Plan, Reporter, say};
+pub use metrics::{
+    EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, read_metrics,
+};
+pub use progress::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, RunResult};
-pub use signals::{Request, Signals, end_within};
+pub use signals::{Signals, StopRequest, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
-pub use table::{Look, comparison_table, listing, print_comparison, print_result, result_table};
+pub use table::{TableLook, comparison_table, listing, print_comparison, print_result, result_table};
 pub use views::Views;

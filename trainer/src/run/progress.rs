@@ -23,7 +23,7 @@ static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub enum ProgressOutput {
     /// A bar that is drawn again and again.
     Bar,
     /// A line from time to time.
@@ -32,7 +32,7 @@ pub enum Output {
     Quiet,
 }
 
-impl Output {
+impl ProgressOutput {
     /// What fits standard error. `--json` changes nothing here: its data go to standard output.
     pub fn choose(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal.is_empty() || terminal == "dumb");
@@ -50,7 +50,7 @@ impl Output {
 
 /// What a run intends to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct ProgressPlan {
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Steps of the whole run.
@@ -63,8 +63,8 @@ pub struct Plan {
 
 /// Shows the progress of one run.
 pub struct Reporter {
-    output: Output,
-    plan: Plan,
+    output: ProgressOutput,
+    plan: ProgressPlan,
     out: Box<dyn Write + Send>,
     bar: Option<ProgressBar>,
     /// The line being put together. Its memory is used again.
@@ -75,8 +75,8 @@ pub struct Reporter {
 
 impl Reporter {
     /// Shows progress on standard error.
-    pub fn new(output: Output, plan: Plan) -> Self {
-        let bar = (output == Output::Bar).then(|| {
+    pub fn new(output: ProgressOutput, plan: ProgressPlan) -> Self {
+        let bar = (output == ProgressOutput::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(Some(plan.steps), ProgressDrawTarget::stderr());
             bar.set_style(
                 ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -89,7 +89,12 @@ impl Reporter {
         Self::onto(output, plan, Box::new(io::stderr()), bar)
     }
 
-    fn onto(output: Output, plan: Plan, out: Box<dyn Write + Send>, bar: Option<ProgressBar>) -> Self {
+    fn onto(
+        output: ProgressOutput,
+        plan: ProgressPlan,
+        out: Box<dyn Write + Send>,
+        bar: Option<ProgressBar>,
+    ) -> Self {
         let now = Instant::now();
         Self { output, plan, out, bar, line: String::new(), begun: now, shown: now }
     }
@@ -97,7 +102,7 @@ impl Reporter {
     /// A step is done.
     pub fn step(&mut self, step: &StepRecord) {
         match (self.output, &self.bar) {
-            (Output::Bar, Some(bar)) => {
+            (ProgressOutput::Bar, Some(bar)) => {
                 bar.set_position(step.step);
                 if self.shown.elapsed() >= BAR_INTERVAL || step.step == self.plan.steps_done + 1 {
                     self.shown = Instant::now();
@@ -108,7 +113,7 @@ impl Reporter {
                     }
                 }
             }
-            (Output::Lines, _) if self.is_line_due(step.step) => {
+            (ProgressOutput::Lines, _) if self.is_line_due(step.step) => {
                 self.shown = Instant::now();
                 self.write_step_line(step);
                 self.print();
@@ -162,7 +167,7 @@ impl Reporter {
 
     /// A sentence for the person, above the bar if there is one.
     pub fn say(&mut self, sentence: &str) {
-        if self.output == Output::Quiet {
+        if self.output == ProgressOutput::Quiet {
             return;
         }
         self.line.clear();
@@ -286,8 +291,8 @@ mod tests {
         }
     }
 
-    fn plan(steps_per_line: u64) -> Plan {
-        Plan { epochs: 2, steps: 20, steps_done: 0, steps_per_line }
+    fn plan(steps_per_line: u64) -> ProgressPlan {
+        ProgressPlan { epochs: 2, steps: 20, steps_done: 0, steps_per_line }
     }
 
     fn step(step: u64) -> StepRecord {
@@ -307,7 +312,7 @@ mod tests {
     #[test]
     fn lines_every_so_many_steps() {
         let terminal = Terminal::default();
-        let mut reporter = Reporter::onto(Output::Lines, plan(5), Box::new(terminal.clone()), None);
+        let mut reporter = Reporter::onto(ProgressOutput::Lines, plan(5), Box::new(terminal.clone()), None);
         (1..=20).for_each(|number| reporter.step(&step(number)));
         let expected = [
             "epoch 1/2  step 1/20  loss 1.0000  lr 1.000e-2  250 img/s",
@@ -322,7 +327,7 @@ mod tests {
     #[test]
     fn lines_every_so_often() {
         let terminal = Terminal::default();
-        let mut reporter = Reporter::onto(Output::Lines, plan(0), Box::new(terminal.clone()), None);
+        let mut reporter = Reporter::onto(ProgressOutput::Lines, plan(0), Box::new(terminal.clone()), None);
         (1..=5).for_each(|number| reporter.step(&step(number)));
         assert_eq!(terminal.text().lines().count(), 1, "{}", terminal.text());
         reporter.shown -= LINE_INTERVAL;
@@ -336,8 +341,8 @@ mod tests {
     #[test]
     fn a_resumed_run_counts_its_own_steps_only() {
         let terminal = Terminal::default();
-        let plan = Plan { steps_done: 10, ..plan(5) };
-        let mut reporter = Reporter::onto(Output::Lines, plan, Box::new(terminal.clone()), None);
+        let plan = ProgressPlan { steps_done: 10, ..plan(5) };
+        let mut reporter = Reporter::onto(ProgressOutput::Lines, plan, Box::new(terminal.clone()), None);
         reporter.begun -= Duration::from_secs(10);
         (11..=15).for_each(|number| reporter.step(&step(number)));
         let text = terminal.text();
@@ -348,7 +353,7 @@ mod tests {
     #[test]
     fn epochs_and_evaluations() {
         let terminal = Terminal::default();
-        let mut reporter = Reporter::onto(Output::Lines, plan(0), Box::new(terminal.clone()), None);
+        let mut reporter = Reporter::onto(ProgressOutput::Lines, plan(0), Box::new(terminal.clone()), None);
         reporter.epoch(&EpochRecord { epoch: 0, step: 10, loss: 1.5, samples: 1280, seconds: 5.0 });
         let summary =
             Summary { accuracy: Some(81.5), few: Some(0.0), correct: 163, total: 200, ..Summary::default() };
@@ -364,7 +369,7 @@ mod tests {
     #[test]
     fn quiet_says_nothing() {
         let terminal = Terminal::default();
-        let mut reporter = Reporter::onto(Output::Quiet, plan(1), Box::new(terminal.clone()), None);
+        let mut reporter = Reporter::onto(ProgressOutput::Quiet, plan(1), Box::new(terminal.clone()), None);
         reporter.step(&step(1));
         reporter.epoch(&EpochRecord { epoch: 0, step: 10, loss: 1.5, samples: 1280, seconds: 0.0 });
         reporter.evaluation("test", &Summary::default());
@@ -383,7 +388,7 @@ mod tests {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let mut reporter = Reporter::onto(Output::Lines, plan(1), Box::new(Gone), None);
+        let mut reporter = Reporter::onto(ProgressOutput::Lines, plan(1), Box::new(Gone), None);
         reporter.step(&step(1));
         reporter.say("hello");
     }
@@ -393,7 +398,7 @@ mod tests {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
         let bar = ProgressBar::with_draw_target(Some(20), ProgressDrawTarget::hidden());
         let mut reporter =
-            Reporter::onto(Output::Bar, plan(0), Box::new(Terminal::default()), Some(bar.clone()));
+            Reporter::onto(ProgressOutput::Bar, plan(0), Box::new(Terminal::default()), Some(bar.clone()));
         (1..=7).for_each(|number| reporter.step(&step(number)));
         assert_eq!(bar.position(), 7);
         assert_eq!(bar.message(), "loss 1.0000  lr 1.000e-2  250 img/s");
@@ -406,9 +411,9 @@ mod tests {
 
     #[test]
     fn what_fits_the_terminal() {
-        assert_eq!(Output::fitting(true, true), Output::Quiet);
-        assert_eq!(Output::fitting(false, true), Output::Bar);
-        assert_eq!(Output::fitting(false, false), Output::Lines);
+        assert_eq!(ProgressOutput::fitting(true, true), ProgressOutput::Quiet);
+        assert_eq!(ProgressOutput::fitting(false, true), ProgressOutput::Bar);
+        assert_eq!(ProgressOutput::fitting(false, false), ProgressOutput::Lines);
     }
 
     #[test]

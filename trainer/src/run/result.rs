@@ -1,6 +1,6 @@
 //! `result.json`: the figures of a finished run, and what they were obtained with.
 
-use super::{ClassCounts, CountsError, RunError, Summary, Views, json, percent};
+use super::{ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
 use launcher::protocol::{layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -98,11 +98,11 @@ impl ClassResult {
 
 impl RunResult {
     /// Replaces `result.json` in `run_folder` as a whole.
-    pub fn write(&self, run_folder: &Path) -> Result<(), RunError> {
+    pub fn write(&self, run_folder: &Path) -> Result<(), RunFolderError> {
         let path = run_folder.join(layout::RESULT);
         self.to_json()
             .and_then(|text| write_atomically(&path, &text))
-            .map_err(|error| RunError::io("write", WHAT, &path, error))
+            .map_err(|error| RunFolderError::io("write", WHAT, &path, error))
     }
 
     /// The text of `result.json`, a line per field and per class.
@@ -111,10 +111,10 @@ impl RunResult {
     }
 
     /// Reads `result.json` in `run_folder`.
-    pub fn read(run_folder: &Path) -> Result<Self, RunError> {
+    pub fn read(run_folder: &Path) -> Result<Self, RunFolderError> {
         let path = run_folder.join(layout::RESULT);
-        let text = std::fs::read(&path).map_err(|error| RunError::io("read", WHAT, &path, error))?;
-        serde_json::from_slice(&text).map_err(|error| RunError::Content {
+        let text = std::fs::read(&path).map_err(|error| RunFolderError::io("read", WHAT, &path, error))?;
+        serde_json::from_slice(&text).map_err(|error| RunFolderError::Content {
             what: "result",
             path,
             line: Some(error.line()),

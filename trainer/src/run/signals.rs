@@ -28,7 +28,7 @@ const STOP: i32 = 1000;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum StopRequest {
     /// Save, end, and stay ended: the person's wish (INT).
     Stop(Signal),
     /// Save and end such that the run can be resumed: the scheduler's wish (TERM, HUP, USR1, USR2).
@@ -68,11 +68,11 @@ impl Signals {
     }
 
     /// What was asked for since the handlers are in place. The person's wish goes before the scheduler's.
-    pub fn requested(&self) -> Option<Request> {
+    pub fn requested(&self) -> Option<StopRequest> {
         if INTERRUPTS.load(Ordering::Relaxed) > 0 {
-            return Some(Request::Stop(Signal::SIGINT));
+            return Some(StopRequest::Stop(Signal::SIGINT));
         }
-        Signal::try_from(PREEMPTED_BY.load(Ordering::Relaxed)).ok().map(Request::Preempt)
+        Signal::try_from(PREEMPTED_BY.load(Ordering::Relaxed)).ok().map(StopRequest::Preempt)
     }
 }
 
@@ -84,7 +84,7 @@ pub fn end_within(seconds: u32, outcome: Outcome) {
     unsafe { libc::alarm(seconds) };
 }
 
-impl Request {
+impl StopRequest {
     /// How a run ends that does as it was asked.
     pub const fn outcome(self) -> Outcome {
         match self {
@@ -118,7 +118,7 @@ impl Request {
     }
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for StopRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.signal().as_str())
     }
@@ -229,17 +229,17 @@ mod tests {
     #[test]
     fn codes_come_back_and_order_wishes() {
         let requests = [
-            Request::Preempt(Signal::SIGUSR1),
-            Request::Preempt(Signal::SIGTERM),
-            Request::Stop(Signal::SIGINT),
+            StopRequest::Preempt(Signal::SIGUSR1),
+            StopRequest::Preempt(Signal::SIGTERM),
+            StopRequest::Stop(Signal::SIGINT),
         ];
         for request in requests {
             assert!(request.code() > 0);
-            assert_eq!(Request::from_code(request.code()), Some(request));
+            assert_eq!(StopRequest::from_code(request.code()), Some(request));
         }
         assert!(requests[0].code() < requests[2].code() && requests[1].code() < requests[2].code());
         for code in [0, -1, 500, 1000, 2000, i32::MIN, i32::MAX] {
-            assert_eq!(Request::from_code(code), None, "{code}");
+            assert_eq!(StopRequest::from_code(code), None, "{code}");
         }
     }
 }

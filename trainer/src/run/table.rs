@@ -10,14 +10,14 @@ const MOST_SHOWN: usize = 3;
 
 /// How a table is drawn. Boldness says nothing that the words do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct TableLook {
     /// Lines around the header.
     lines: bool,
     /// Bold headers.
     bold: bool,
 }
 
-impl Look {
+impl TableLook {
     /// Text and spaces only: for files and pipes.
     pub const PLAIN: Self = Self { lines: false, bold: false };
 
@@ -38,7 +38,7 @@ pub fn print_result(result: &RunResult, as_json: bool) -> Result<OutputReader, O
     if as_json {
         return print_json(&String::from_utf8_lossy(&result.to_json()?));
     }
-    print_as_is(result_table(result, Look::of_stdout()))
+    print_as_is(result_table(result, TableLook::of_stdout()))
 }
 
 /// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
@@ -46,11 +46,11 @@ pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<OutputRe
     if as_json {
         return print_json(&String::from_utf8_lossy(&json::list(results)?));
     }
-    print_as_is(comparison_table(results, Look::of_stdout()))
+    print_as_is(comparison_table(results, TableLook::of_stdout()))
 }
 
 /// The figures of one run, one a line, between what was evaluated and what was absent.
-pub fn result_table(result: &RunResult, look: Look) -> String {
+pub fn result_table(result: &RunResult, look: TableLook) -> String {
     let summary = &result.summary;
     let title = format!(
         "{} on {} with {}, seed {}, {}",
@@ -93,7 +93,7 @@ pub fn result_table(result: &RunResult, look: Look) -> String {
 }
 
 /// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
-pub fn comparison_table(results: &[RunResult], look: Look) -> String {
+pub fn comparison_table(results: &[RunResult], look: TableLook) -> String {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.is_shown(results)).collect();
     let mut table = Table::new();
     for result in results {
@@ -105,7 +105,7 @@ pub fn comparison_table(results: &[RunResult], look: Look) -> String {
 }
 
 /// Names with what they are, one a line.
-pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, look: Look) -> String {
+pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, look: TableLook) -> String {
     let mut table = Table::new();
     for row in rows {
         table.add_row(row.map(|cell| escaped_line(&cell).into_owned()));
@@ -149,7 +149,12 @@ const COLUMNS: [Column; 11] = [
 const WORDS: [&str; 3] = ["method", "data", "model"];
 
 /// The table as text. Columns of words are aligned to the left, those of numbers to the right.
-fn drawn(table: &mut Table, headers: &[&str], holds_words: impl Fn(usize) -> bool, look: Look) -> String {
+fn drawn(
+    table: &mut Table,
+    headers: &[&str],
+    holds_words: impl Fn(usize) -> bool,
+    look: TableLook,
+) -> String {
     // Lines above and below only: a line between any two rows of figures would make them harder to compare.
     let line = LineStyle::none().fill('\u{2500}').junction('\u{2500}');
     let lines = TableStyle::new().top_border(line).header_separator(line).bottom_border(line);
@@ -236,18 +241,18 @@ mod tests {
             "seconds                            61.2",
             "1 class absent, in no figure: dog",
         ];
-        assert_eq!(lines(&result_table(&result, Look::PLAIN)), expected);
+        assert_eq!(lines(&result_table(&result, TableLook::PLAIN)), expected);
         result.bad_images = 3;
         result.world_size = 1;
         result.evaluation.split = "train".into();
         result.absent_classes = ["a", "b\n", "c", "d"].map(String::from).to_vec();
-        let text = result_table(&result, Look::PLAIN);
+        let text = result_table(&result, TableLook::PLAIN);
         assert!(text.starts_with("lift on demo with demo, seed 7, 1 rank\n"), "{text}");
         assert!(text.contains("\nunreadable images left out "), "{text}");
         assert!(text.contains("\nrecognised training images "), "{text}");
         assert!(text.ends_with("\n4 classes absent, in no figure: a, b\\n, c, ...\n"), "{text}");
         result.absent_classes.clear();
-        assert!(!result_table(&result, Look::PLAIN).contains("absent"));
+        assert!(!result_table(&result, TableLook::PLAIN).contains("absent"));
     }
 
     #[test]
@@ -262,8 +267,8 @@ mod tests {
             "lift         80.00  100.00       -  66.67             1,622,528     61.2",
             "zero_shot    80.00  100.00       -   5.00                     0      3.0",
         ];
-        assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
-        assert_eq!(lines(&comparison_table(&[], Look::PLAIN)).len(), 1);
+        assert_eq!(lines(&comparison_table(&[example(), other], TableLook::PLAIN)), expected);
+        assert_eq!(lines(&comparison_table(&[], TableLook::PLAIN)).len(), 1);
     }
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
             "lift    demo                2    80.00  100.00       -  66.67             1,622,528     61.2",
             "lift    cifar100_ir100      1    80.00  100.00       -  66.67             1,622,528     61.2",
         ];
-        assert_eq!(lines(&comparison_table(&[example(), other], Look::PLAIN)), expected);
+        assert_eq!(lines(&comparison_table(&[example(), other], TableLook::PLAIN)), expected);
     }
 
     #[test]
@@ -287,19 +292,19 @@ mod tests {
         let expected =
             ["methods    --method NAME", "lift       LIFT.", "zero_shot  Nothing\\u{1b} is trained."];
         let headers = ["methods", "--method NAME"];
-        assert_eq!(lines(&listing(headers, rows(), Look::PLAIN)), expected);
-        assert!(listing(headers, rows(), Look::of(true, false)).contains('\u{1b}'));
-        assert!(!listing(headers, rows(), Look::of(true, true)).contains('\u{1b}'));
+        assert_eq!(lines(&listing(headers, rows(), TableLook::PLAIN)), expected);
+        assert!(listing(headers, rows(), TableLook::of(true, false)).contains('\u{1b}'));
+        assert!(!listing(headers, rows(), TableLook::of(true, true)).contains('\u{1b}'));
     }
 
     #[test]
     fn no_color_keeps_the_lines_and_drops_the_boldness() {
-        let bold = comparison_table(&[example()], Look::of(true, false));
-        let lines = comparison_table(&[example()], Look::of(true, true));
+        let bold = comparison_table(&[example()], TableLook::of(true, false));
+        let lines = comparison_table(&[example()], TableLook::of(true, true));
         assert!(bold.contains('\u{1b}') && bold.contains('\u{2500}'), "{bold}");
         assert!(!lines.contains('\u{1b}') && lines.contains('\u{2500}'), "{lines}");
-        assert_eq!(Look::of(false, false), Look::PLAIN);
-        assert!(comparison_table(&[example()], Look::PLAIN).is_ascii());
+        assert_eq!(TableLook::of(false, false), TableLook::PLAIN);
+        assert!(comparison_table(&[example()], TableLook::PLAIN).is_ascii());
     }
 
     #[test]

@@ -15,7 +15,7 @@ const IN_PYTHON: &str = "load it in Python and write its state dict with \
 
 /// Forms of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub enum FileForm {
     /// A safetensors file, or something that no rule here knows.
     Safetensors,
     /// A zip archive: of `torch.save`, `TorchScript`, or of something else.
@@ -59,7 +59,7 @@ pub enum Foreign {
     Zeros,
 }
 
-impl Form {
+impl FileForm {
     /// The form of a file that begins with `start`, of which more than [`FIRST_BYTES`] are not looked at.
     pub fn of(start: &[u8]) -> Self {
         let start = &start[..start.len().min(FIRST_BYTES)];
@@ -181,30 +181,33 @@ mod tests {
     #[test]
     fn files_are_known_by_their_first_bytes() {
         let tar = [vec![b'a'; 257], b"ustar\0".to_vec()].concat();
-        let cases: [(&[u8], Form); 14] = [
-            (b"PK\x03\x04rest", Form::Zip),
-            (&[OLD_TORCH, b"\x80\x02M\xe9\x03."].concat(), Form::OldTorch),
-            (b"\x40\0\0\0\0\0\0\0{\"a\":", Form::Safetensors),
-            (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", Form::Foreign(Foreign::LfsPointer)),
-            (b"\n<!DOCTYPE HTML><title>", Form::Foreign(Foreign::WebPage)),
-            (b"<html lang=\"en\">", Form::Foreign(Foreign::WebPage)),
-            (b"<?xml version=\"1.0\"?><Error>", Form::Foreign(Foreign::Xml)),
-            (b"{\n  \"weight_map\": {", Form::Json),
-            (b"Entry not found", Form::Foreign(Foreign::Text("Entry not found".to_owned()))),
-            (b"\x1f\x8b\x08\0", Form::Foreign(Foreign::Compressed("gzip"))),
-            (&tar, Form::Foreign(Foreign::Tar)),
-            (b"\x80\x04\x95\x10", Form::Foreign(Foreign::Pickle)),
-            (&[0; 100], Form::Foreign(Foreign::Zeros)),
-            (b"\xff\xfe\x00\x01binary", Form::Safetensors),
+        let cases: [(&[u8], FileForm); 14] = [
+            (b"PK\x03\x04rest", FileForm::Zip),
+            (&[OLD_TORCH, b"\x80\x02M\xe9\x03."].concat(), FileForm::OldTorch),
+            (b"\x40\0\0\0\0\0\0\0{\"a\":", FileForm::Safetensors),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:1",
+                FileForm::Foreign(Foreign::LfsPointer),
+            ),
+            (b"\n<!DOCTYPE HTML><title>", FileForm::Foreign(Foreign::WebPage)),
+            (b"<html lang=\"en\">", FileForm::Foreign(Foreign::WebPage)),
+            (b"<?xml version=\"1.0\"?><Error>", FileForm::Foreign(Foreign::Xml)),
+            (b"{\n  \"weight_map\": {", FileForm::Json),
+            (b"Entry not found", FileForm::Foreign(Foreign::Text("Entry not found".to_owned()))),
+            (b"\x1f\x8b\x08\0", FileForm::Foreign(Foreign::Compressed("gzip"))),
+            (&tar, FileForm::Foreign(Foreign::Tar)),
+            (b"\x80\x04\x95\x10", FileForm::Foreign(Foreign::Pickle)),
+            (&[0; 100], FileForm::Foreign(Foreign::Zeros)),
+            (b"\xff\xfe\x00\x01binary", FileForm::Safetensors),
         ];
         for (start, expected) in cases {
-            assert_eq!(Form::of(start), expected, "{start:?}");
+            assert_eq!(FileForm::of(start), expected, "{start:?}");
         }
     }
 
     #[test]
     fn a_character_cut_at_the_end_is_still_text() {
         let start = [vec![b'a'; FIRST_BYTES - 1], "é".as_bytes().to_vec()].concat();
-        assert!(matches!(Form::of(&start), Form::Foreign(Foreign::Text(_))));
+        assert!(matches!(FileForm::of(&start), FileForm::Foreign(Foreign::Text(_))));
     }
 }

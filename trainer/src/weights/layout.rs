@@ -15,7 +15,7 @@ use tch::Tensor;
 
 /// How the tensors of a file are named, after [`normalise`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum TensorLayout {
     /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
     /// images if `visual.proj` is.
     OpenAiClip,
@@ -23,7 +23,7 @@ pub enum Layout {
     TimmVit,
 }
 
-impl std::fmt::Display for Layout {
+impl std::fmt::Display for TensorLayout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::OpenAiClip => "a CLIP, or its image tower",
@@ -41,7 +41,7 @@ pub(super) fn holds_backbone(names: &[&str]) -> bool {
 
 /// Recognises the layout, takes a common prefix off the names, and brings them to one of two layouts. What
 /// cannot be computed is refused by the name of its architecture.
-pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, Layout), WeightsError> {
+pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, TensorLayout), WeightsError> {
     if tensors.names().next().is_none() {
         return Err(WeightsError::NoTensors { file: tensors.file() });
     }

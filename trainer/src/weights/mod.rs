@@ -14,5 +14,5 @@ pub mod torch_archive;
 pub mod trained;
 
 pub use form::Foreign;
-pub use layout::{Layout, Naming, normalise};
-pub use named::{NamedTensors, Reader, TensorsFingerprint, WeightsError, copy_bytes};
+pub use layout::{Naming, TensorLayout, normalise};
+pub use named::{NamedTensors, TensorReader, TensorsFingerprint, WeightsError, copy_bytes};

@@ -9,7 +9,7 @@ use super::dtype::DType;
 use super::file_map::{FileMap, MapError};
 use super::layout::Naming;
 use super::safetensors_map::Fingerprint;
-use super::torch_archive::CheckpointError;
+use super::torch_archive::TorchFileError;
 
 /// A weight file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum WeightsError {
     Open(#[from] MapError),
     /// A file of `torch.save` that cannot be read.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] TorchFileError),
     /// A folder or an index that does not say which files to read, or names files that are not there.
     #[error("{}: {problem}", path.display())]
     Choice {
@@ -261,14 +261,14 @@ impl NamedTensors {
 }
 
 /// Reads tensors of known shape and remembers which were read.
-pub struct Reader<'a> {
+pub struct TensorReader<'a> {
     tensors: &'a NamedTensors,
     device: Device,
     read: BTreeSet<String>,
     all_zero: Vec<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TensorReader<'a> {
     /// A reader that brings tensors to `device`.
     pub fn new(tensors: &'a NamedTensors, device: Device) -> Self {
         Self { tensors, device, read: BTreeSet::new(), all_zero: Vec::new() }

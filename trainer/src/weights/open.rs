@@ -1,11 +1,11 @@
 //! From a path to tensors: a file, the index of shards, or a folder that holds one of them.
 
 use super::file_map::{FileMap, MapProblem};
-use super::form::{Foreign, Form};
+use super::form::{FileForm, Foreign};
 use super::layout::holds_backbone;
 use super::named::{NamedTensors, WeightsError, known_kind};
 use super::safetensors_map::MappedWeights;
-use super::torch_archive::{CheckpointError, Stored, StoredTensor, stored_tensors};
+use super::torch_archive::{Stored, StoredTensor, TorchFileError, stored_tensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ impl NamedTensors {
         if !path.is_dir() {
             return open_file(path, Vec::new());
         }
-        let folder::Choice { file, note } = folder::choose(path)?;
+        let folder::ChosenFile { file, note } = folder::choose(path)?;
         open_file(&file, vec![note])
     }
 }
 
 fn open_file(path: &Path, mut notes: Vec<String>) -> Result<NamedTensors, WeightsError> {
     let map = Arc::new(FileMap::open(path)?);
-    if Form::of(map.bytes()) == Form::Json {
+    if FileForm::of(map.bytes()) == FileForm::Json {
         return shards::open(&map, notes);
     }
     shards::refuse_single(path)?;
@@ -41,11 +41,11 @@ type Found = (BTreeMap<String, Tensor>, Vec<String>);
 
 /// The tensors of one mapped file, as views of it.
 fn tensors_in(map: &Arc<FileMap>) -> Result<Found, WeightsError> {
-    match Form::of(map.bytes()) {
-        Form::Safetensors => Ok((in_safetensors(map)?, Vec::new())),
-        Form::Zip | Form::OldTorch => in_torch_archive(map),
-        Form::Foreign(foreign) => Err(map.error(MapProblem::Foreign(foreign)).into()),
-        Form::Json => Err(map.error(MapProblem::Foreign(Foreign::Json)).into()),
+    match FileForm::of(map.bytes()) {
+        FileForm::Safetensors => Ok((in_safetensors(map)?, Vec::new())),
+        FileForm::Zip | FileForm::OldTorch => in_torch_archive(map),
+        FileForm::Foreign(foreign) => Err(map.error(MapProblem::Foreign(foreign)).into()),
+        FileForm::Json => Err(map.error(MapProblem::Foreign(Foreign::Json)).into()),
     }
 }
 
@@ -62,7 +62,7 @@ fn in_safetensors(map: &Arc<FileMap>) -> Result<BTreeMap<String, Tensor>, Weight
 
 fn in_torch_archive(map: &FileMap) -> Result<Found, WeightsError> {
     let stored = stored_tensors(map.bytes(), holds_backbone)
-        .map_err(|problem| CheckpointError { path: map.path().to_owned(), problem })?;
+        .map_err(|problem| TorchFileError { path: map.path().to_owned(), problem })?;
     let notes = notes_on(&stored);
     let mut tensors = BTreeMap::new();
     for (name, StoredTensor { dtype, shape, strides, bytes }) in stored.tensors {

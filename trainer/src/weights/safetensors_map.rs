@@ -2,7 +2,7 @@
 
 pub use super::dtype::DType;
 pub use super::file_map::{FileMap, MapError, MapProblem};
-use super::form::{Foreign, Form};
+use super::form::{FileForm, Foreign};
 use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -15,12 +15,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct MappedWeights {
     file: Arc<FileMap>,
-    tensors: BTreeMap<String, Entry>,
+    tensors: BTreeMap<String, MappedEntry>,
     metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct MappedEntry {
     dtype: DType,
     shape: Vec<usize>,
     /// Position in the file.
@@ -96,12 +96,12 @@ impl MappedWeights {
         hasher.finish()
     }
 
-    fn raw<'a>(&'a self, entry: &'a Entry) -> RawTensor<'a> {
+    fn raw<'a>(&'a self, entry: &'a MappedEntry) -> RawTensor<'a> {
         RawTensor { dtype: entry.dtype, shape: &entry.shape, bytes: &self.file.bytes()[entry.range.clone()] }
     }
 }
 
-type Header = (BTreeMap<String, Entry>, BTreeMap<String, String>);
+type Header = (BTreeMap<String, MappedEntry>, BTreeMap<String, String>);
 
 fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
     let (length, header) = SafeTensors::read_metadata(file).map_err(|error| explain(file, error))?;
@@ -110,8 +110,11 @@ fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors() {
         let (from, to) = info.data_offsets;
-        let entry =
-            Entry { dtype: info.dtype.into(), shape: info.shape.clone(), range: start + from..start + to };
+        let entry = MappedEntry {
+            dtype: info.dtype.into(),
+            shape: info.shape.clone(),
+            range: start + from..start + to,
+        };
         tensors.insert(name, entry);
     }
     let metadata =
@@ -121,11 +124,11 @@ fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
 
 /// Finds the plain reason behind an error of the header's parser.
 fn explain(file: &[u8], error: SafeTensorError) -> MapProblem {
-    match Form::of(file) {
-        Form::Foreign(foreign) => return MapProblem::Foreign(foreign),
-        Form::Json => return MapProblem::Foreign(Foreign::Json),
-        Form::Zip | Form::OldTorch => return MapProblem::PyTorchArchive,
-        Form::Safetensors => {}
+    match FileForm::of(file) {
+        FileForm::Foreign(foreign) => return MapProblem::Foreign(foreign),
+        FileForm::Json => return MapProblem::Foreign(Foreign::Json),
+        FileForm::Zip | FileForm::OldTorch => return MapProblem::PyTorchArchive,
+        FileForm::Safetensors => {}
     }
     let found = file.len() as u64;
     match promised_length(file) {

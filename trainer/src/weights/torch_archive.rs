@@ -12,12 +12,12 @@ mod stored;
 mod view;
 mod writer;
 
-pub use self::error::{CheckpointError, CheckpointProblem};
+pub use self::error::{TorchFileError, TorchFileProblem};
 use self::listing::Listing;
 pub use self::stored::{Stored, StoredTensor, stored_tensors};
 use self::view::{check_view, gather, is_whole, item_bytes};
-pub use self::writer::{Table, WriteError, write_archive};
-use super::form::{FIRST_BYTES, Foreign, Form};
+pub use self::writer::{TensorTable, WriteError, write_archive};
+use super::form::{FIRST_BYTES, FileForm, Foreign};
 use super::host_tensor::HostTensor;
 use super::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef, printable};
 use std::collections::BTreeMap;
@@ -50,18 +50,18 @@ pub struct TorchCheckpoint {
 }
 
 /// Reads every tensor of a checkpoint.
-pub fn read_checkpoint(path: &Path) -> Result<TorchCheckpoint, CheckpointError> {
+pub fn read_checkpoint(path: &Path) -> Result<TorchCheckpoint, TorchFileError> {
     let read = || read_archive(File::open(path)?);
-    read().map_err(|problem| CheckpointError { path: path.to_owned(), problem })
+    read().map_err(|problem| TorchFileError { path: path.to_owned(), problem })
 }
 
 /// Reads every tensor of a checkpoint from anything that can be read and sought.
-pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, CheckpointProblem> {
+pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, TorchFileProblem> {
     let length = reader.seek(SeekFrom::End(0))?;
     check_beginning(&mut reader)?;
     let mut archive = Archive::open(reader, length)?;
     if archive.program {
-        return Err(CheckpointProblem::TorchScript);
+        return Err(TorchFileProblem::TorchScript);
     }
     let pickle = archive.read_pickle()?;
     let pickle = Pickle::parse(&pickle, Allowed::Tensors)?;
@@ -71,16 +71,16 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, Ch
 }
 
 /// Tells files of other kinds by their first bytes, for a better message than "damaged".
-fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), CheckpointProblem> {
+fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), TorchFileProblem> {
     reader.seek(SeekFrom::Start(0))?;
     let mut start = Vec::with_capacity(FIRST_BYTES);
     reader.take(FIRST_BYTES as u64).read_to_end(&mut start)?;
-    match Form::of(&start) {
-        _ if start.is_empty() => Err(CheckpointProblem::Empty),
-        Form::Zip => Ok(()),
-        Form::OldTorch | Form::Foreign(Foreign::Pickle) => Err(CheckpointProblem::BarePickle),
-        Form::Foreign(foreign) => Err(CheckpointProblem::Foreign(foreign)),
-        Form::Json | Form::Safetensors => Err(CheckpointProblem::NotAnArchive),
+    match FileForm::of(&start) {
+        _ if start.is_empty() => Err(TorchFileProblem::Empty),
+        FileForm::Zip => Ok(()),
+        FileForm::OldTorch | FileForm::Foreign(Foreign::Pickle) => Err(TorchFileProblem::BarePickle),
+        FileForm::Foreign(foreign) => Err(TorchFileProblem::Foreign(foreign)),
+        FileForm::Json | FileForm::Safetensors => Err(TorchFileProblem::NotAnArchive),
     }
 }
 
@@ -89,13 +89,13 @@ fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), CheckpointProbl
 fn check_views<'t, 'a: 't>(
     listed: impl Iterator<Item = (&'t str, &'t TensorRef<'a>)>,
     length: u64,
-) -> Result<(), CheckpointProblem> {
+) -> Result<(), TorchFileProblem> {
     let mut total: u64 = 0;
     let longest = MAX_TENSOR_BYTES.min(length.saturating_mul(MAX_SHARING));
     for (name, tensor) in listed {
         total = total.saturating_add(check_view(name, tensor)?);
         if total > longest {
-            return Err(CheckpointProblem::Limit { what: "bytes of tensors", limit: longest });
+            return Err(TorchFileProblem::Limit { what: "bytes of tensors", limit: longest });
         }
     }
     Ok(())
@@ -120,10 +120,10 @@ struct Place {
 }
 
 impl<R: Read + Seek> Archive<R> {
-    fn open(reader: R, length: u64) -> Result<Self, CheckpointProblem> {
+    fn open(reader: R, length: u64) -> Result<Self, TorchFileProblem> {
         let zip = ZipArchive::new(reader).map_err(damaged)?;
         if zip.has_duplicate_names() {
-            return Err(CheckpointProblem::Damaged { reason: "two entries have one name".to_owned() });
+            return Err(TorchFileProblem::Damaged { reason: "two entries have one name".to_owned() });
         }
         let mut folders = Vec::new();
         let (mut program, mut arrays) = (false, false);
@@ -135,29 +135,29 @@ impl<R: Read + Seek> Archive<R> {
         }
         match <[String; 1]>::try_from(folders) {
             Ok([folder]) => Ok(Self { zip, folder, length, program }),
-            Err(_) if arrays => Err(CheckpointProblem::Foreign(Foreign::NumPy)),
-            Err(folders) if folders.is_empty() => Err(CheckpointProblem::Foreign(Foreign::OtherZip)),
-            Err(folders) => Err(CheckpointProblem::NoPickle { found: folders.len() }),
+            Err(_) if arrays => Err(TorchFileProblem::Foreign(Foreign::NumPy)),
+            Err(folders) if folders.is_empty() => Err(TorchFileProblem::Foreign(Foreign::OtherZip)),
+            Err(folders) => Err(TorchFileProblem::NoPickle { found: folders.len() }),
         }
     }
 
     /// The description of the tensors, once the byte order is known to be ours. Old archives do not
     /// state it; they were written on little-endian machines.
-    fn read_pickle(&mut self) -> Result<Vec<u8>, CheckpointProblem> {
+    fn read_pickle(&mut self) -> Result<Vec<u8>, TorchFileProblem> {
         if let Some(order) = self.read_entry("byteorder", MAX_NAME_BYTES as u64)?
             && order.trim_ascii() != b"little"
         {
-            return Err(CheckpointProblem::ByteOrder { found: printable(&String::from_utf8_lossy(&order)) });
+            return Err(TorchFileProblem::ByteOrder { found: printable(&String::from_utf8_lossy(&order)) });
         }
         let pickle = self.read_entry("data.pkl", MAX_PICKLE_BYTES as u64)?;
-        pickle.ok_or(CheckpointProblem::NoPickle { found: 0 })
+        pickle.ok_or(TorchFileProblem::NoPickle { found: 0 })
     }
 
     /// The bytes of an entry, its checksum verified; none if it is not there.
-    fn read_entry(&mut self, name: &str, longest: u64) -> Result<Option<Vec<u8>>, CheckpointProblem> {
+    fn read_entry(&mut self, name: &str, longest: u64) -> Result<Option<Vec<u8>>, TorchFileProblem> {
         let Some(Place { index, size, .. }) = self.find(name)? else { return Ok(None) };
         if size > longest {
-            return Err(CheckpointProblem::Limit { what: "bytes in an entry", limit: longest });
+            return Err(TorchFileProblem::Limit { what: "bytes in an entry", limit: longest });
         }
         let mut bytes = Vec::with_capacity(size as usize);
         let entry = self.zip.by_index(index).map_err(damaged)?;
@@ -168,7 +168,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// Where the bytes of an entry lie in the file, its checksum verified; none if it is not there.
-    fn locate(&mut self, name: &str) -> Result<Option<Range<usize>>, CheckpointProblem> {
+    fn locate(&mut self, name: &str) -> Result<Option<Range<usize>>, TorchFileProblem> {
         let Some(Place { index, start, size }) = self.find(name)? else { return Ok(None) };
         let entry = self.zip.by_index(index).map_err(damaged)?;
         let found = io::copy(&mut entry.take(size + 1), &mut io::sink()).map_err(damaged)?;
@@ -177,13 +177,13 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// Finds an entry that is stored as it is and lies within the file.
-    fn find(&mut self, name: &str) -> Result<Option<Place>, CheckpointProblem> {
+    fn find(&mut self, name: &str) -> Result<Option<Place>, TorchFileProblem> {
         let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
             return Ok(None);
         };
         let raw = self.zip.by_index_raw(index).map_err(damaged)?;
         if raw.compression() != CompressionMethod::Stored || raw.encrypted() {
-            return Err(CheckpointProblem::Compressed { entry: printable(name) });
+            return Err(TorchFileProblem::Compressed { entry: printable(name) });
         }
         let (start, size) = (raw.data_start(), raw.size());
         if let Some(start) =
@@ -192,14 +192,14 @@ impl<R: Read + Seek> Archive<R> {
             return Ok(Some(Place { index, start, size }));
         }
         let reason = format!("entry `{}` claims more bytes than the file has", printable(name));
-        Err(CheckpointProblem::Damaged { reason })
+        Err(TorchFileProblem::Damaged { reason })
     }
 
     /// Reads each storage once, for all tensors that view it.
     fn read_tensors(
         &mut self,
         listed: &BTreeMap<String, &TensorRef<'_>>,
-    ) -> Result<BTreeMap<String, HostTensor>, CheckpointProblem> {
+    ) -> Result<BTreeMap<String, HostTensor>, TorchFileProblem> {
         check_views(listed.iter().map(|(name, &tensor)| (name.as_str(), tensor)), self.length)?;
         let mut views: BTreeMap<&str, Vec<(&str, &TensorRef<'_>)>> = BTreeMap::new();
         for (name, &tensor) in listed {
@@ -217,19 +217,19 @@ impl<R: Read + Seek> Archive<R> {
         &mut self,
         users: &[(&str, &TensorRef<'_>)],
         tensors: &mut BTreeMap<String, HostTensor>,
-    ) -> Result<(), CheckpointProblem> {
+    ) -> Result<(), TorchFileProblem> {
         let Some(&(first, TensorRef { storage, .. })) = users.first() else { return Ok(()) };
         if let Some((tensor, _)) = users.iter().find(|(_, tensor)| tensor.storage != *storage) {
             let (tensor, key) = (printable(tensor), printable(storage.key));
-            return Err(CheckpointProblem::StorageDisagrees { tensor, key });
+            return Err(TorchFileProblem::StorageDisagrees { tensor, key });
         }
         let bytes = self.read_entry(&format!("data/{}", storage.key), u64::MAX)?.ok_or_else(|| {
-            CheckpointProblem::StorageMissing { tensor: printable(first), key: printable(storage.key) }
+            TorchFileProblem::StorageMissing { tensor: printable(first), key: printable(storage.key) }
         })?;
         let expected = storage.elements.saturating_mul(item_bytes(storage.dtype));
         if (bytes.len() as u64) < expected {
             let (tensor, key) = (printable(first), printable(storage.key));
-            return Err(CheckpointProblem::StorageShort { tensor, key, expected, found: bytes.len() as u64 });
+            return Err(TorchFileProblem::StorageShort { tensor, key, expected, found: bytes.len() as u64 });
         }
         if let [(name, tensor)] = users
             && is_whole(tensor)
@@ -250,16 +250,16 @@ fn host_tensor(tensor: &TensorRef<'_>, bytes: Vec<u8>) -> HostTensor {
     HostTensor { dtype: tensor.storage.dtype, shape, bytes }
 }
 
-fn same_length(name: &str, found: u64, size: u64) -> Result<(), CheckpointProblem> {
+fn same_length(name: &str, found: u64, size: u64) -> Result<(), TorchFileProblem> {
     if found == size {
         return Ok(());
     }
     let reason = format!("entry `{}` has {found} bytes, its directory says {size}", printable(name));
-    Err(CheckpointProblem::Damaged { reason })
+    Err(TorchFileProblem::Damaged { reason })
 }
 
-fn damaged(error: impl std::fmt::Display) -> CheckpointProblem {
-    CheckpointProblem::Damaged { reason: error.to_string() }
+fn damaged(error: impl std::fmt::Display) -> TorchFileProblem {
+    TorchFileProblem::Damaged { reason: error.to_string() }
 }
 
 #[cfg(test)]

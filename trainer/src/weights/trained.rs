@@ -5,7 +5,7 @@ use super::host_tensor::{HostTensor, MismatchError, match_exact};
 use super::named::{copy_bytes, kind_of};
 use super::official::{Contents, Options, UnequalError, aliases, merge_aliases};
 use super::safetensors_map::{MapError, MappedWeights, RawTensor};
-use super::torch_archive::{CheckpointError, read_checkpoint};
+use super::torch_archive::{TorchFileError, read_checkpoint};
 use crate::model::trainables::Trainables;
 use crate::model::tuners::masked::MASK_PREFIX;
 use safetensors::Dtype;
@@ -30,7 +30,7 @@ pub enum TrainedError {
     Map(#[from] MapError),
     /// Not a checkpoint of the official code.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] TorchFileError),
     /// Other names or shapes than the model's.
     #[error(
         "{file}: {mismatch}\nThe file belongs to another --method, --model or --data, or is damaged: {contents}"

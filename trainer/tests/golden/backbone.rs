@@ -3,14 +3,14 @@
 use crate::case::{Case, PRECISIONS, cases};
 use tch::{Device, Kind, Tensor};
 use trainer::model::backbone_config::BackboneConfig;
-use trainer::model::heads::zero_shot::ZeroShot;
+use trainer::model::heads::zero_shot::ZeroShotKind;
 use trainer::model::heads::{Head, TextClasses};
 use trainer::model::loading::{Backbone, LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
-use trainer::model::tuners::{Site, TunerSet};
+use trainer::model::tuners::{TunerContext, TunerSet};
 use trainer::model::vision::PixelNorm;
-use trainer::weights::{Layout, NamedTensors, normalise};
+use trainer::weights::{NamedTensors, TensorLayout, normalise};
 
 const CLIP_PIXELS: ([f64; 3], [f64; 3]) =
     ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
@@ -24,22 +24,22 @@ pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
 /// The case's weights, how they are computed, and what tuners of them are made for.
 pub struct Weights {
     tensors: NamedTensors,
-    layout: Layout,
+    layout: TensorLayout,
     config: BackboneConfig,
-    pub site: Site,
+    pub site: TunerContext,
 }
 
 impl Weights {
     pub fn of(case: &Case) -> Self {
         let (tensors, layout) = normalise(case.weights()).unwrap();
-        let expected = if case.is_clip() { Layout::OpenAiClip } else { Layout::TimmVit };
+        let expected = if case.is_clip() { TensorLayout::OpenAiClip } else { TensorLayout::TimmVit };
         assert_eq!(layout, expected, "{}", case.name);
         let resolution = u32::try_from(resolution(case, &tensors)).unwrap();
         let config = BackboneConfig::of_layout(&tensors, layout, resolution).unwrap();
         let shape = tower_shape(&tensors, layout, resolution).unwrap();
         let names = block_names(layout);
         let classes = case.manifest["cls_num_list"].as_array().map_or(0, |counts| counts.len() as u64);
-        let site = Site { shape, names, classes, blocks: 0..shape.layers };
+        let site = TunerContext { shape, names, classes, blocks: 0..shape.layers };
         Self { tensors, layout, config, site }
     }
 
@@ -94,7 +94,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let zero_shot = case.config()["zero_shot"] == true;
     let unit = unit_rows(&text_features);
     compare_if_there(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
-    let head = ZeroShot(TextClasses {
+    let head = ZeroShotKind(TextClasses {
         projection: backbone.vision.projection().unwrap().shallow_clone(),
         text: unit,
         scale: text.scale(),

@@ -17,7 +17,7 @@ pub fn head_of(case: &Case) -> Box<dyn HeadKind> {
     let entry = Heads::of_official(official).unwrap_or_else(|| panic!("{}: head {official}", case.name));
     let scale = config["scale"].as_f64().or(config["classifier_scale"].as_f64()).unwrap_or(25.0);
     let mut options = Values::default();
-    options.put_all(&cosine::Options { scale });
+    options.put_all(&cosine::CosineOptions { scale });
     (entry.make)(&options, None).unwrap()
 }
 

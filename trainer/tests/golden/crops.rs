@@ -5,7 +5,7 @@ use crate::peft::model;
 use tch::{Kind, Tensor, no_grad};
 use trainer::data::RgbImage;
 use trainer::data::resize::Filter;
-use trainer::data::transform::{CornerCrops, Scratch, TestView, View};
+use trainer::data::transform::{CornerCrops, ImageView, Scratch, TestView};
 use trainer::engine::classifier::{Classifier, mean_over_crops};
 
 #[test]
@@ -41,15 +41,15 @@ fn check(case: &Case) {
 }
 
 /// The view that the case's configuration describes. LIFT+ resizes with another filter, and has five crops alone.
-fn view(case: &Case) -> View {
+fn view(case: &Case) -> ImageView {
     let config = case.config();
     let plus = case.manifest["source"]["repo"] == "lift-plus";
     let filter = if plus { Filter::Bicubic } else { Filter::Bilinear };
     let size = config["resolution"].as_u64().unwrap() as u32;
     let expand = config["expand"].as_u64().map_or(24, |expand| expand as u32);
-    let corners = |mirrored| View::Corners(CornerCrops::lift(size, expand, filter, mirrored));
+    let corners = |mirrored| ImageView::Corners(CornerCrops::lift(size, expand, filter, mirrored));
     match config["tte_mode"].as_str() {
-        _ if config["tte"] == false => View::Test(TestView::lift(size, filter)),
+        _ if config["tte"] == false => ImageView::Test(TestView::lift(size, filter)),
         None if plus => corners(false),
         Some("fivecrop") => corners(false),
         Some("tencrop") => corners(true),
@@ -58,7 +58,7 @@ fn view(case: &Case) -> View {
 }
 
 /// The crops of all images, `[images * crops, 3, side, side]`.
-fn crops(case: &Case, view: View) -> Tensor {
+fn crops(case: &Case, view: ImageView) -> Tensor {
     let side = i64::from(view.size());
     let mut scratch = Scratch::default();
     let of_image = |number: i64| {

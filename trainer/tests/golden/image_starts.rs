@@ -14,20 +14,20 @@ use trainer::data::error::DataError;
 use trainer::data::loader::LoaderOptions;
 use trainer::data::resize::Filter;
 use trainer::data::source::{ImageReader, Split};
-use trainer::data::transform::{TestView, View};
-use trainer::engine::bad_images::{BadImages, Images, Limit};
-use trainer::engine::device::Wish;
+use trainer::data::transform::{ImageView, TestView};
+use trainer::engine::bad_images::{BadImageLimit, BadImages, ImageSet};
+use trainer::engine::device::DeviceChoice;
 use trainer::engine::feed::ListPlan;
 use trainer::engine::head_init::class_mean::class_means;
 use trainer::engine::head_init::features::Features;
-use trainer::engine::head_init::linear_probe::{Objective, collect, fit};
-use trainer::engine::head_init::{HeadInits, Make};
+use trainer::engine::head_init::linear_probe::{ProbeObjective, collect, fit};
+use trainer::engine::head_init::{HeadInits, MakeHeadInit};
 use trainer::engine::loading::LoaderPlan;
 use trainer::engine::pass::Pass;
 use trainer::engine::rank::Rank;
-use trainer::engine::stopping::Stopping;
+use trainer::engine::stopping::StopListener;
 use trainer::engine::tree::ShardTree;
-use trainer::engine::walk::Walk;
+use trainer::engine::walk::DatasetPass;
 use trainer::model::heads::Classes;
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
@@ -35,7 +35,7 @@ use trainer::model::tuners::TunerSet;
 use trainer::model::{Model, ModelSpec};
 use trainer::options::{Method, Registry};
 
-/// Images at once: not a divisor of what the cases have, so that the last batch is short.
+/// ImageSet at once: not a divisor of what the cases have, so that the last batch is short.
 const BATCH: u64 = 8;
 
 #[test]
@@ -44,7 +44,8 @@ pub fn golden_init_from_images() {
     let selection =
         Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
     let options = Config::resolve(&selection).unwrap().config.distributed;
-    let rank = Rank::open(&world, Wish::Cpu, 1, &Ok(()), Stopping::start().unwrap(), &options).unwrap();
+    let rank =
+        Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start().unwrap(), &options).unwrap();
     for case in cases("init").into_iter().filter(|case| case.has_input("image_u8")) {
         for (precision, tolerance) in PRECISIONS {
             check(&case, &rank, precision, tolerance);
@@ -53,7 +54,7 @@ pub fn golden_init_from_images() {
 }
 
 /// The start that the case names as the official configuration does; LIFT+ calls class means alike.
-fn start_of(case: &Case) -> &'static Method<Make> {
+fn start_of(case: &Case) -> &'static Method<MakeHeadInit> {
     let config = case.config();
     let official = config["init_head"].as_str().or(config["classifier_init"].as_str()).unwrap();
     HeadInits::of_official(official).unwrap_or_else(|| panic!("{}: start {official}", case.name))
@@ -76,7 +77,7 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     let split = Arc::new(split(case));
     let side = case.input("image_u8").size()[3];
     // The official images are of the size that the model takes: this view leaves them as they are.
-    let view = View::Test(TestView::plain(side as u32, Filter::Bilinear));
+    let view = ImageView::Test(TestView::plain(side as u32, Filter::Bilinear));
     let options = LoaderOptions { workers: 2, prefetch: 2 };
     let start = start_of(case).word;
     let images = if start == "shots" { selected(case, &split) } else { split };
@@ -84,9 +85,10 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     for tree in [None, Some(ShardTree::new(4, 1))] {
         let parts = if tree.is_some() { 4 } else { 1 };
         let plan = ListPlan { len: images.len() as u64, batch_size: BATCH, parts };
-        let limit = Limit { most: 0, outcome: Outcome::Failed };
+        let limit = BadImageLimit { most: 0, outcome: Outcome::Failed };
         let loader = LoaderPlan { view, options };
-        let walk = Walk { rank, plan, split: &images, images: Images::Training, limit, loader, side };
+        let walk =
+            DatasetPass { rank, plan, split: &images, images: ImageSet::Training, limit, loader, side };
         let (pass, bad_images) = (Pass::new(&model, None), &RefCell::new(BadImages::default()));
         let features = Features { walk, pass, classes: case.classes(), tree, bad_images };
         match start {
@@ -104,7 +106,7 @@ fn selected(case: &Case, split: &Arc<Split>) -> Arc<Split> {
 
 /// The official fit stops early; what it would have come to is compared as strictly as it was computed.
 fn check_probe(case: &Case, features: &Features<'_>, tolerance: &str) {
-    let objective = Objective::new(features, collect(features).unwrap()).unwrap().unwrap();
+    let objective = ProbeObjective::new(features, collect(features).unwrap()).unwrap().unwrap();
     let probe = fit(&objective, |_, _, _| Ok(())).unwrap();
     let rows = unit_rows(&probe.weight);
     case.compare("head_weight", &rows, tolerance);
@@ -132,7 +134,7 @@ fn split(case: &Case) -> Split {
     Split::from_parts(labels, Box::new(InMemory(rows.unbind(0).into_iter().map(image).collect())))
 }
 
-/// Images that need no file.
+/// ImageSet that need no file.
 struct InMemory(Vec<RgbImage>);
 
 impl ImageReader for InMemory {

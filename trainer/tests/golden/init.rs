@@ -4,7 +4,7 @@ use crate::backbone::backbone;
 use crate::case::{Case, PRECISIONS, cases};
 use crate::classifiers::head_of;
 use tch::{Device, Kind, Tensor};
-use trainer::engine::head_init::text::{Chunk, Prompts, rows_from_text};
+use trainer::engine::head_init::text::{ClassPrompts, TextChunk, rows_from_text};
 use trainer::model::heads::{Classes, HEAD_BIAS};
 use trainer::model::tokenizer::{Tokenizer, prompt};
 use trainer::model::trainables::Trainables;
@@ -22,16 +22,16 @@ pub fn prompts(case: &Case, context: i64) -> Tensor {
 }
 
 /// The texts that the case's configuration names.
-fn prompts_of(case: &Case) -> Prompts {
+fn prompts_of(case: &Case) -> ClassPrompts {
     match case.config()["prompt"].as_str().unwrap() {
-        "default" => Prompts::Templates(vec!["a photo of a {}.".to_owned()]),
-        "classname" => Prompts::Templates(vec!["{}".to_owned()]),
-        "ensemble" => Prompts::ensemble(),
+        "default" => ClassPrompts::Templates(vec!["a photo of a {}.".to_owned()]),
+        "classname" => ClassPrompts::Templates(vec!["{}".to_owned()]),
+        "ensemble" => ClassPrompts::ensemble(),
         "descriptor" => {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("descriptors.json");
             std::fs::write(&path, case.manifest["descriptors"].to_string()).unwrap();
-            Prompts::read(&path).unwrap()
+            ClassPrompts::read(&path).unwrap()
         }
         other => panic!("{}: prompt {other}", case.name),
     }
@@ -47,7 +47,7 @@ pub fn golden_init_text() {
         for (precision, tolerance) in PRECISIONS {
             let backbone = backbone(&case, precision);
             let tower = backbone.text.as_ref().unwrap();
-            let chunks = Chunk::of_rank(&texts, (&tokenizer, tower.context()), (0, 1)).unwrap();
+            let chunks = TextChunk::of_rank(&texts, (&tokenizer, tower.context()), (0, 1)).unwrap();
             let features: Vec<Tensor> = chunks.iter().map(|chunk| chunk.features(tower)).collect();
             let projection = backbone.vision.projection().unwrap();
             let rows = rows_from_text(&Tensor::cat(&features, 0), projection);

@@ -4,7 +4,7 @@ use crate::case::{Case, PRECISIONS, cases};
 use serde_json::Value;
 use tch::{Device, Kind};
 use trainer::model::losses::{
-    Frequencies, Loss, Losses, Site, class_balanced, focal, lade, ldam, logit_adjusted, reweighted,
+    Frequencies, Loss, LossContext, Losses, class_balanced, focal, lade, ldam, logit_adjusted, reweighted,
 };
 use trainer::options::{Registry, Values};
 
@@ -14,7 +14,7 @@ pub fn loss(case: &Case, counts: &[f64], kind: Kind) -> Box<dyn Loss> {
     let official = config["loss_type"].as_str().unwrap();
     let method = Losses::of_official(official).unwrap_or_else(|| panic!("{}: loss {official}", case.name));
     let frequencies = &|_| Frequencies::new(counts);
-    (method.make)(&options(config), &Site { frequencies, kind, device: Device::Cpu })
+    (method.make)(&options(config), &LossContext { frequencies, kind, device: Device::Cpu })
 }
 
 /// Options by the names of the official code, which gives LDAM the scale of the head.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use tch::{Device, Kind};
 use trainer::model::heads::Classes;
 use trainer::model::precision::Precision;
-use trainer::model::tuners::{Site, TunerSet, Tuners, adaptformer, bottleneck, masked, vpt};
+use trainer::model::tuners::{TunerContext, TunerSet, Tuners, adaptformer, bottleneck, masked, vpt};
 use trainer::model::{Model, ModelSpec};
 use trainer::options::{Registry, Several, Values};
 
@@ -40,7 +40,7 @@ pub fn golden_peft() {
 const WITHOUT_PARTIAL: [&str; 3] = ["bias_tuning", "ln_tuning", "vpt_shallow"];
 
 /// The tuners that the case's options choose.
-pub fn tuners_of(case: &Case, base: &Site) -> TunerSet {
+pub fn tuners_of(case: &Case, base: &TunerContext) -> TunerSet {
     if case.manifest["source"]["repo"] == "lift-plus" {
         return plus_tuners(case, base);
     }
@@ -56,7 +56,7 @@ pub fn tuners_of(case: &Case, base: &Site) -> TunerSet {
         let Some(official) = method.official.iter().find(|key| config[**key] == true) else { continue };
         let depth = base.shape.layers;
         let blocks = if WITHOUT_PARTIAL.contains(official) { 0..depth } else { partial(case, depth) };
-        let site = Site { blocks: blocks.clone(), ..base.clone() };
+        let site = TunerContext { blocks: blocks.clone(), ..base.clone() };
         tuners.push((method.make)(&options, &site), blocks);
     }
     tuners
@@ -80,7 +80,7 @@ fn partial(case: &Case, depth: usize) -> Range<usize> {
 }
 
 /// LIFT+ has other options: its AdaptFormer is known by the names and shapes of its tensors.
-fn plus_tuners(case: &Case, base: &Site) -> TunerSet {
+fn plus_tuners(case: &Case, base: &TunerContext) -> TunerSet {
     let trainable = case.manifest["trainable"].as_object().unwrap();
     let modules = trainable.iter().filter(|(name, _)| lift_name(name).ends_with(".down_proj.weight"));
     let modules: Vec<(usize, u64)> = modules
@@ -90,7 +90,7 @@ fn plus_tuners(case: &Case, base: &Site) -> TunerSet {
         })
         .collect();
     let Some(&(first, dim)) = modules.iter().min() else { return TunerSet::default() };
-    let site = Site { blocks: first..first + modules.len(), ..base.clone() };
+    let site = TunerContext { blocks: first..first + modules.len(), ..base.clone() };
     let mut options = Values::default();
     options.put_all(&bottleneck::Options { adapter_dim: dim as u32 });
     TunerSet::of(&Several::of(&adaptformer::METHOD), &options, &site).unwrap()

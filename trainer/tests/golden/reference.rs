@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor, no_grad};
 use trainer::config::{Config, Selection};
 use trainer::data::resize::Filter;
-use trainer::data::source::{DataSet, DataSpec, Layout as DataLayout};
-use trainer::data::transform::{Scratch, TestView, View};
+use trainer::data::source::{DataLayout, DataSet, DataSpec};
+use trainer::data::transform::{ImageView, Scratch, TestView};
 use trainer::engine::head_init::text::rows_from_text;
 use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::heads::Classes;
@@ -15,7 +15,7 @@ use trainer::model::loading::{LoadOptions, block_names, load, tower_shape};
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tokenizer::{Tokenizer, prompt};
-use trainer::model::tuners::{Site, TunerSet};
+use trainer::model::tuners::{TunerContext, TunerSet};
 use trainer::model::{Model, ModelSpec};
 use trainer::weights::trained::TrainedFile;
 use trainer::weights::{NamedTensors, normalise};
@@ -45,7 +45,7 @@ fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
 fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Tensor) {
     let spec = DataSpec { root, layout: DataLayout::Auto, imbalance: Some(100.0), ..DataSpec::default() };
     let data = DataSet::open(&spec).unwrap();
-    let view = View::Test(TestView::lift(side as u32, Filter::Bilinear));
+    let view = ImageView::Test(TestView::lift(side as u32, Filter::Bilinear));
     let mut bytes = vec![0u8; count as usize * view.bytes()];
     let mut scratch = Scratch::default();
     for (i, out) in bytes.chunks_exact_mut(view.bytes()).enumerate() {
@@ -125,7 +125,7 @@ fn load_backbone(backbones: &Path, config: &Config, side: i64, classes: i64) -> 
     };
     let shape = tower_shape(&tensors, layout, side).unwrap();
     let blocks = config.tuner.partial.blocks(shape.layers).unwrap();
-    let site = Site { shape, names: block_names(layout), classes: classes as u64, blocks };
+    let site = TunerContext { shape, names: block_names(layout), classes: classes as u64, blocks };
     let tuners = TunerSet::of(&config.tuner.kinds, &config.methods, &site).unwrap();
     (load(&tensors, layout, &options, &tuners).unwrap(), tuners)
 }

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor, no_grad};
 use trainer::engine::classifier::Classifier;
 use trainer::engine::pass::Pass;
 use trainer::engine::schedule::{LearningRate, Schedule};
-use trainer::engine::step::{Accumulation, MicroBatch, Notice, Parts, Reduction, Stepper, Work};
+use trainer::engine::step::{Accumulation, LocalBatch, MicroBatch, Reduction, StepFlags, StepParts, Stepper};
 use trainer::engine::sync::SyncOptions;
 use trainer::model::precision::Precision;
 
@@ -50,7 +50,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let (pass, group) = (Pass::new(&model, None), Rc::new(Solo));
     let classifier = &Classifier::Whole;
     let mut stepper =
-        Stepper::new(Parts { pass, classifier, loss, group, reduction, accumulation, optimiser });
+        Stepper::new(StepParts { pass, classifier, loss, group, reduction, accumulation, optimiser });
     let (images, labels) = (case.input("image_u8"), case.input("label"));
     let micro_batch = |ids: Tensor| MicroBatch {
         bytes: images.index_select(0, &ids),
@@ -65,7 +65,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
             let parts: Vec<MicroBatch> = ids.split(plan.micro, 0).into_iter().map(micro_batch).collect();
             let rate = rate.at(epoch, rates.len() as u64);
-            let outcome = stepper.gradient(&Work::alone(parts), Notice::default()).unwrap();
+            let outcome = stepper.gradient(&LocalBatch::alone(parts), StepFlags::default()).unwrap();
             stepper.update(&outcome, rate);
             losses.push(outcome.loss);
             rates.push(rate);

@@ -74,7 +74,7 @@ fn row(comparison: &str, variant: &VariantReport) -> Vec<String> {
     };
     let figures = variant.figures.as_ref();
     let seconds =
-        |part: &dyn Fn(&crate::engine::bench::step::Figures) -> f64| or_dash(figures.map(part), time);
+        |part: &dyn Fn(&crate::engine::bench::step::StepFigures) -> f64| or_dash(figures.map(part), time);
     vec![
         name,
         variant.threads.to_string(),

@@ -4,7 +4,7 @@ use crate::engine::backbone::BackboneFile;
 use crate::model::backbone_config::{BackboneConfig, Pool};
 use crate::model::loading::Backbone;
 use crate::model::tower::Field;
-use crate::weights::Layout;
+use crate::weights::TensorLayout;
 use serde::Serialize;
 
 /// The backbone as it will be computed.
@@ -62,10 +62,10 @@ impl CheckedBackbone {
 fn family(file: &BackboneFile, backbone: &Backbone) -> &'static str {
     let scaled = || backbone.vision.block_tensors(0).iter().any(|(field, _)| *field == Field::Scale1);
     match file.layout {
-        Layout::OpenAiClip if backbone.text.is_some() => "CLIP",
-        Layout::OpenAiClip => "image tower of CLIP",
-        Layout::TimmVit if file.config.pool == Pool::Attention => "image tower of SigLIP",
-        Layout::TimmVit if scaled() => "DINOv2",
-        Layout::TimmVit => "ViT",
+        TensorLayout::OpenAiClip if backbone.text.is_some() => "CLIP",
+        TensorLayout::OpenAiClip => "image tower of CLIP",
+        TensorLayout::TimmVit if file.config.pool == Pool::Attention => "image tower of SigLIP",
+        TensorLayout::TimmVit if scaled() => "DINOv2",
+        TensorLayout::TimmVit => "ViT",
     }
 }

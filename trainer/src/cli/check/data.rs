@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::data::source::{DataSet, counts};
-use crate::engine::bad_images::{Images, missing_files};
+use crate::engine::bad_images::{ImageSet, missing_files};
 use crate::engine::failure::Failure;
-use crate::engine::head_init::text::Prompts;
+use crate::engine::head_init::text::ClassPrompts;
 use serde::Serialize;
 
 /// Classes, images, and what was found about them.
@@ -23,7 +23,7 @@ pub(super) struct CheckedData {
 
 /// Looks for every image, and gives the number of those that are missing and may be; the first of each split is decoded.
 pub(super) fn look_at(config: &Config, data: &DataSet) -> Result<usize, Failure> {
-    let missing = missing_files(config, data, &[Images::Training, Images::Test])?;
+    let missing = missing_files(config, data, &[ImageSet::Training, ImageSet::Test])?;
     for split in [&data.train, &data.test] {
         split.read(0).map_err(Failure::input)?;
     }
@@ -55,7 +55,7 @@ impl CheckedData {
 
 /// The first text of the first class, of the last, and of one between them.
 fn examples(config: &Config, class_names: &[String]) -> Result<Vec<String>, Failure> {
-    let texts = Prompts::open(config)?.texts(class_names)?;
+    let texts = ClassPrompts::open(config)?.texts(class_names)?;
     let last = class_names.len().saturating_sub(1);
     let mut classes = vec![0, last / 2, last];
     classes.dedup();

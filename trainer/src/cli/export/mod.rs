@@ -5,7 +5,7 @@ mod lift;
 use super::arguments::OutputArguments;
 use crate::engine::failure::Failure;
 use crate::engine::saving::MOMENTUM;
-use crate::run::checkpoint::{Found, Reader};
+use crate::run::checkpoint::{CheckpointReader, FoundCheckpoint};
 use crate::run::say;
 use crate::weights::host_tensor::HostTensor;
 use crate::weights::trained::TrainedFile;
@@ -79,9 +79,9 @@ fn finished(run: &Path) -> Result<ExportedTensors, Failure> {
 
 /// The newest checkpoint of a run that is not trained to its end, which is said.
 fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
-    let reader = Reader::new(&run.join(layout::CHECKPOINTS));
-    let found: Option<Found<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
-    let Some(Found { snapshot, path, skipped }) = found else {
+    let reader = CheckpointReader::new(&run.join(layout::CHECKPOINTS));
+    let found: Option<FoundCheckpoint<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
+    let Some(FoundCheckpoint { snapshot, path, skipped }) = found else {
         return Err(Failure::input(format!(
             "`{}` has neither {} nor a checkpoint; --run needs the folder of a run that has trained",
             run.display(),

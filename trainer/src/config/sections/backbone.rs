@@ -4,7 +4,7 @@ use crate::options::{section, words};
 
 section! {
     /// Where the frozen weights are.
-    pub struct Backbone in "backbone" {
+    pub struct BackboneOptions in "backbone" {
         /// Whether each rank holds the whole backbone or a part of each block.
         #[resume(Free)]
         pub placement: BackbonePlacement = BackbonePlacement::Auto,

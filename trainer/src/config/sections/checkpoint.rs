@@ -6,7 +6,7 @@ use crate::options::{section, words};
 
 section! {
     /// What a run saves of itself on its way.
-    pub struct Checkpoint in "checkpoint" {
+    pub struct CheckpointOptions in "checkpoint" {
         /// Steps between two checkpoints; 0 is no limit.
         #[range(..=MAX_COUNT)]
         #[needs(TRAINED)]

@@ -12,13 +12,13 @@ const LISTS: Needs = one_of("data.layout", &["lists"]);
 
 section! {
     /// Which images are trained and tested, and in which order they are drawn.
-    pub struct Data in "data" {
+    pub struct DataOptions in "data" {
         /// Folder that holds the data set; required.
         #[needs(FILES)]
         #[resume(Free)]
         pub root: Option<PathBuf> = None,
         /// How the data set lies in `data.root`.
-        pub layout: Layout = Layout::Auto,
+        pub layout: LayoutName = LayoutName::Auto,
         /// Training list, one `path label` a line.
         #[needs(LISTS)]
         #[resume(Free)]
@@ -52,7 +52,7 @@ section! {
         /// How the samples of an epoch are chosen.
         #[needs(TRAINED)]
         #[resume(Order)]
-        pub sampler: Sampler = Sampler::Instance,
+        pub sampler: SamplerName = SamplerName::Instance,
         /// Images that a visit to a class yields in a row.
         #[range(1..)]
         #[needs(one_of("data.sampler", &["class_aware"]), TRAINED)]
@@ -86,7 +86,7 @@ section! {
 
 words! {
     /// How a data set lies on disk.
-    pub enum Layout {
+    pub enum LayoutName {
         /// A CIFAR-100 folder, in whichever form is found: `images.tar` with lists, or the published files.
         Auto = "auto",
         /// List files, with the images in a folder or a tar file.
@@ -100,7 +100,7 @@ words! {
     }
 }
 
-impl Layout {
+impl LayoutName {
     /// The long tail is cut out of CIFAR-100 by a rule.
     pub const fn is_cifar100(self) -> bool {
         matches!(self, Self::Auto | Self::Cifar100)
@@ -109,7 +109,7 @@ impl Layout {
 
 words! {
     /// How the samples of an epoch are chosen.
-    pub enum Sampler {
+    pub enum SamplerName {
         /// Each image once per epoch, shuffled.
         Instance = "instance",
         /// Classes in a shuffled cycle, each visit yielding `data.samples_per_class` images of the class.

@@ -12,7 +12,7 @@ const PIECES: Needs = none_of("train.determinism", &["any_world"]);
 
 section! {
     /// Several ranks.
-    pub struct Distributed in "distributed" {
+    pub struct DistributedOptions in "distributed" {
         /// What tensors travel over.
         #[resume(Free)]
         pub backend: Backend = Backend::Auto,

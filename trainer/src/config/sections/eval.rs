@@ -16,7 +16,7 @@ const WITHIN_THE_RUN: Needs = holds("train.epochs", "up to `train.epochs`", |val
 
 section! {
     /// Testing.
-    pub struct Eval in "eval" {
+    pub struct EvalOptions in "eval" {
         /// Images that go through the model at once on each rank, each crop counting as one; it changes memory and
         /// speed only.
         #[range(1..=MAX_IMAGES)]
@@ -25,7 +25,7 @@ section! {
         #[needs(TRAINED, WITHIN_THE_RUN)]
         pub every_epochs: u64 = 0,
         /// Crops that are tested of each image. The logits of an image's crops are averaged.
-        pub crops: Crops = Crops::Centre,
+        pub crops: CropsName = CropsName::Centre,
         /// Pixels by which five or ten crops are taken of a larger image; 0 is LIFT's rule. The shorter side becomes the model's
         /// input and this much. The rule is one and a half patches (rounded down): 24 for patch 16, 21 for patch 14.
         #[range(..=MAX_RESOLUTION)]
@@ -42,7 +42,7 @@ section! {
 
 words! {
     /// Crops that are tested of each image.
-    pub enum Crops {
+    pub enum CropsName {
         /// The centre, after the shorter side has become 8/7 of the model's input.
         Centre = "centre",
         /// The four corners and the centre of the image enlarged by `eval.expand`: LIFT's `fivecrop`.

@@ -9,7 +9,7 @@ pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documente
 
 section! {
     /// The classifier, and the values it starts from.
-    pub struct Head in "head" {
+    pub struct HeadOptions in "head" {
         /// Which classifier.
         pub kind: Chosen<Heads> = Chosen::of(&cosine::METHOD),
         /// What the rows start from. A file is a safetensors file or an official checkpoint with `head.weight` (or
@@ -23,7 +23,7 @@ section! {
     }
 }
 
-impl Head {
+impl HeadOptions {
     /// Text features are used, as the head or as its start.
     pub fn uses_text(&self, has_text_tower: bool) -> bool {
         let starts_from_text = match &self.init {

@@ -7,7 +7,7 @@ use crate::options::{Chosen, section};
 section! {
     /// What is minimised. A class without training images is taken for as rare as the rarest class that has some, in
     /// all losses that ask for class frequencies.
-    pub struct Loss in "loss" {
+    pub struct LossOptions in "loss" {
         /// Which loss.
         #[needs(TRAINED)]
         pub kind: Chosen<Losses> = Chosen::of(&logit_adjusted::METHOD),

@@ -8,7 +8,7 @@ const A_FILE: Needs = none_of("model.kind", &["demo"]);
 
 section! {
     /// The frozen backbone, and the pixels it takes.
-    pub struct Model in "model" {
+    pub struct ModelOptions in "model" {
         /// File or folder with the backbone's weights (docs/backbones.md); required.
         #[needs(A_FILE)]
         #[resume(Free)]
@@ -52,7 +52,7 @@ section! {
         #[range(|std| std.iter().all(|std| *std > 0.0), "3 numbers above 0")]
         pub std: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11],
         /// Filter of every resize of an image.
-        pub filter: Filter = Filter::Bilinear,
+        pub filter: FilterName = FilterName::Bilinear,
     }
 }
 
@@ -116,7 +116,7 @@ words! {
 
 words! {
     /// Filters of a resize, antialiased as in Pillow.
-    pub enum Filter {
+    pub enum FilterName {
         /// Bilinear, as LIFT.
         Bilinear = "bilinear",
         /// Bicubic, with which CLIP was trained.

@@ -11,7 +11,7 @@ const CUTS_THE_BATCH: Needs = holds("train.batch_size", "up to `train.batch_size
 
 section! {
     /// The optimiser (SGD), its schedule, and what it runs on.
-    pub struct Train in "train" {
+    pub struct TrainOptions in "train" {
         /// Seed of the order, the augmentation and the first values.
         #[resume(Order)]
         pub seed: u64 = 0,
@@ -43,20 +43,20 @@ section! {
         pub weight_decay: f64 = 5e-4,
         /// How the learning rate falls.
         #[needs(TRAINED)]
-        pub schedule: Schedule = Schedule::CosinePerEpoch,
+        pub schedule: ScheduleName = ScheduleName::CosinePerEpoch,
         /// Numbers that the backbone computes with; the head, the loss and the trained tensors are fp32 or
         /// finer.
-        pub precision: Precision = Precision::Fp32,
+        pub precision: PrecisionName = PrecisionName::Fp32,
         /// What each rank computes on.
         #[resume(Free)]
-        pub device: DeviceWish = DeviceWish::Auto,
+        pub device: DeviceName = DeviceName::Auto,
         /// Steps after which the run ends, whatever the epochs say; 0 is no limit.
         #[range(..=MAX_COUNT)]
         #[needs(TRAINED)]
         pub max_steps: u64 = 0,
         /// How the gradients of micro-batches become the gradient of a step.
         #[needs(TRAINED)]
-        pub accumulation: Accumulation = Accumulation::Exact,
+        pub accumulation: AccumulationName = AccumulationName::Exact,
         /// How far the values of a run are those of another run with the same settings. See docs/architecture.md,
         /// "Determinism".
         #[needs(TRAINED)]
@@ -85,7 +85,7 @@ section! {
     }
 }
 
-impl Train {
+impl TrainOptions {
     /// Threads of each rank that compute; 0 is the rank's share of the cores.
     #[must_use]
     pub fn compute_threads(&self) -> usize {
@@ -98,7 +98,7 @@ impl Train {
 
 words! {
     /// How the learning rate falls.
-    pub enum Schedule {
+    pub enum ScheduleName {
         /// Half a cosine, one value for all steps of an epoch, as LIFT.
         CosinePerEpoch = "cosine_per_epoch",
         /// Half a cosine over the steps of the run.
@@ -110,7 +110,7 @@ words! {
 
 words! {
     /// Numbers that the backbone computes with.
-    pub enum Precision {
+    pub enum PrecisionName {
         /// 32 bits.
         Fp32 = "fp32",
         /// 16 bits with the range of fp32.
@@ -122,7 +122,7 @@ words! {
 
 words! {
     /// What each rank computes on.
-    pub enum DeviceWish {
+    pub enum DeviceName {
         /// A GPU if there is one, else the CPU.
         Auto = "auto",
         /// A GPU, or the run does not start.
@@ -134,7 +134,7 @@ words! {
 
 words! {
     /// How the gradients of micro-batches become the gradient of a step.
-    pub enum Accumulation {
+    pub enum AccumulationName {
         /// The mean over the global batch, however it is cut.
         Exact = "exact",
         /// The means of the micro-batches over the number that a full batch has, as LIFT's published code

@@ -7,7 +7,7 @@ use toml::Value;
 
 section! {
     /// What is trained beside the head.
-    pub struct Tuner in "tuner" {
+    pub struct TunerOptions in "tuner" {
         /// Which modules are trained: a word, or a list of words.
         #[formerly("tuner.kind")]
         pub kinds: Several<Tuners> = Several::of(&adaptformer::METHOD),

@@ -29,7 +29,7 @@ fn what_lies_below_the_root_moves_along() {
 fn other_crops_may_be_evaluated_than_the_run_had() {
     let run = resolved(&demo("lift", &["eval.crops=five", "eval.expand=6"]));
     let now = changed(&Resolved::from_run_folder(&run.to_toml()).unwrap(), &["eval.crops=centre"]).unwrap();
-    assert_eq!(now.config.eval.crops, Crops::Centre);
+    assert_eq!(now.config.eval.crops, CropsName::Centre);
     let refused = changed(&run, &["eval.crops=random", "eval.expand=7"]).unwrap_err().to_string();
     assert!(refused.contains("`eval.expand` (from --set eval.expand=7) has no effect"), "{refused}");
 }

@@ -20,18 +20,18 @@ fn lift_has_the_published_hyper_parameters() {
     let Resolved { config, names, presets, .. } = resolved(&cifar("lift", &[]));
     let bottleneck: bottleneck::Options = config.options();
     let Prompt { prompt, prompts } = config.options();
-    let cosine::Options { scale } = config.options();
+    let cosine::CosineOptions { scale } = config.options();
     let logit_adjusted::Options { tau } = config.options();
     let frequencies::Options { prior } = config.options();
     let Config { data, train, model, tuner, head, loss, .. } = config;
     assert_eq!((train.epochs, train.batch_size, train.micro_batch_size, train.seed), (10, 128, 128, 0));
     assert_eq!((train.learning_rate, train.momentum, train.weight_decay), (0.01, 0.9, 5e-4));
-    assert_eq!((train.schedule, train.precision), (Schedule::CosinePerEpoch, Precision::Fp32));
+    assert_eq!((train.schedule, train.precision), (ScheduleName::CosinePerEpoch, PrecisionName::Fp32));
     assert_eq!(
         (data.sampler, data.imbalance, data.layout),
-        (Sampler::Instance, Imbalance::Ratio(100.0), Layout::Auto)
+        (SamplerName::Instance, Imbalance::Ratio(100.0), LayoutName::Auto)
     );
-    assert_eq!((model.kind, model.resolution, model.filter), (ModelKind::Clip, 224, Filter::Bilinear));
+    assert_eq!((model.kind, model.resolution, model.filter), (ModelKind::Clip, 224, FilterName::Bilinear));
     assert_eq!(model.mean, [0.481_454_66, 0.457_827_5, 0.408_210_73]);
     assert_eq!(model.std, [0.268_629_54, 0.261_302_58, 0.275_777_11]);
     assert_eq!((tuner.kinds, tuner.partial), (Several::of(&adaptformer::METHOD), Partial::All));
@@ -97,7 +97,7 @@ fn flags_are_literals_or_texts() {
     let Prompt { prompt, .. } = config.options();
     let Config { train, tuner, model, .. } = config;
     assert_eq!((train.learning_rate, train.weight_decay, train.max_steps), (1.0, 1e-3, 1000));
-    assert_eq!((train.precision, train.device), (Precision::Bf16, DeviceWish::Cpu));
+    assert_eq!((train.precision, train.device), (PrecisionName::Bf16, DeviceName::Cpu));
     assert_eq!((tuner.partial, model.std), (Partial::Range(0, 6), [1.0, 0.5, 2.0]));
     assert_eq!(prompt, "a = {} = b");
 }
@@ -107,7 +107,7 @@ fn a_literal_that_the_key_does_not_take_is_a_text_where_that_is_taken() {
     let set = ["data.root=2024", "data.imbalance=none", "data.layout=cifar100"];
     let data = resolved(&cifar("lift", &set)).config.data;
     assert_eq!(data.root.as_deref(), Some(Path::new("/home/me/2024")));
-    assert_eq!((data.imbalance, data.layout), (Imbalance::None, Layout::Cifar100));
+    assert_eq!((data.imbalance, data.layout), (Imbalance::None, LayoutName::Cifar100));
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod presets;
 mod refusals;
 mod round_trip;
 
-use super::{ConfigError, Crops, Origin, Presets, Resolved, Selection};
+use super::{ConfigError, CropsName, Origin, Presets, Resolved, Selection};
 use std::path::Path;
 
 /// A working directory that need not exist.

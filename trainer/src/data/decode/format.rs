@@ -5,7 +5,7 @@ pub const START: usize = 512;
 
 /// A format that is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum PictureFormat {
     Jpeg,
     Png,
     Gif,
@@ -19,7 +19,7 @@ pub(super) enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// An image that is decoded.
-    Image(Format),
+    Image(PictureFormat),
     /// An image that is not decoded, by the name of its format.
     OtherImage(&'static str),
     /// Something known that is no image.
@@ -31,15 +31,19 @@ pub(super) enum Content {
 /// Tells the content of a file from its first [`START`] bytes.
 pub(super) fn recognise(start: &[u8]) -> Content {
     match start {
-        [0xff, 0xd8, 0xff, ..] => Content::Image(Format::Jpeg),
-        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Content::Image(Format::Png),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Content::Image(Format::Gif),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Content::Image(Format::WebP),
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Content::Image(Format::Tiff),
+        [0xff, 0xd8, 0xff, ..] => Content::Image(PictureFormat::Jpeg),
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Content::Image(PictureFormat::Png),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Content::Image(PictureFormat::Gif),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
+            Content::Image(PictureFormat::WebP)
+        }
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Content::Image(PictureFormat::Tiff),
         // Two letters are too few to tell by: a header has a size of less than 256 bytes, a text has no zeros.
-        [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, 0, ..] => Content::Image(Format::Bmp),
+        [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, 0, ..] => {
+            Content::Image(PictureFormat::Bmp)
+        }
         [b'P', b'1'..=b'6', b' ' | b'\t' | b'\n' | b'\r', b'0'..=b'9' | b'#' | b' ' | b'\n' | b'\r', ..] => {
-            Content::Image(Format::Pnm)
+            Content::Image(PictureFormat::Pnm)
         }
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => media(brand),
         _ => other(start),

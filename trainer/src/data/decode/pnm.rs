@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         return Err(damaged(format!("its greatest value is {most}; expected 1 to 65535")));
     }
     let pixels = checked_pixels(FORMAT, width.into(), height.into())?;
-    let shape = Shape { width: width as usize, pixels, most };
+    let shape = PnmSize { width: width as usize, pixels, most };
     let rest = Tokens { bytes, at: header.at };
     let levels = match (samples, kind) {
         (Samples::Bits, b'1') => plain_bits(rest, &shape)?,
@@ -42,13 +42,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     Ok(RgbImage { width, height, pixels })
 }
 
-struct Shape {
+struct PnmSize {
     width: usize,
     pixels: usize,
     most: u32,
 }
 
-impl Shape {
+impl PnmSize {
     /// Numbers in the picture.
     fn values(&self, samples: Samples) -> usize {
         self.pixels * if samples == Samples::Colour { 3 } else { 1 }
@@ -117,7 +117,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// `0` is white, `1` is black; blanks between them are not needed.
-fn plain_bits(mut tokens: Tokens, shape: &Shape) -> Result<Vec<u8>, DecodeError> {
+fn plain_bits(mut tokens: Tokens, shape: &PnmSize) -> Result<Vec<u8>, DecodeError> {
     let mut levels = Vec::with_capacity(shape.pixels.min(tokens.rest().len()));
     while levels.len() < shape.pixels {
         match tokens.next_byte().ok_or_else(truncated)? {
@@ -131,7 +131,7 @@ fn plain_bits(mut tokens: Tokens, shape: &Shape) -> Result<Vec<u8>, DecodeError>
 }
 
 /// Eight pixels a byte, each row on its own.
-fn packed_bits(bytes: &[u8], shape: &Shape) -> Result<Vec<u8>, DecodeError> {
+fn packed_bits(bytes: &[u8], shape: &PnmSize) -> Result<Vec<u8>, DecodeError> {
     let row = shape.width.div_ceil(8);
     let bytes = bytes.get(..row * (shape.pixels / shape.width)).ok_or_else(truncated)?;
     let mut levels = Vec::with_capacity(shape.pixels);
@@ -141,7 +141,7 @@ fn packed_bits(bytes: &[u8], shape: &Shape) -> Result<Vec<u8>, DecodeError> {
     Ok(levels)
 }
 
-fn plain_levels(mut tokens: Tokens, shape: &Shape, samples: Samples) -> Result<Vec<u8>, DecodeError> {
+fn plain_levels(mut tokens: Tokens, shape: &PnmSize, samples: Samples) -> Result<Vec<u8>, DecodeError> {
     let mut levels = Vec::with_capacity(shape.values(samples).min(tokens.rest().len()));
     for _ in 0..shape.values(samples) {
         let value = tokens.number()?;
@@ -153,7 +153,7 @@ fn plain_levels(mut tokens: Tokens, shape: &Shape, samples: Samples) -> Result<V
     Ok(levels)
 }
 
-fn binary_levels(bytes: &[u8], shape: &Shape, samples: Samples) -> Result<Vec<u8>, DecodeError> {
+fn binary_levels(bytes: &[u8], shape: &PnmSize, samples: Samples) -> Result<Vec<u8>, DecodeError> {
     let values = shape.values(samples);
     if shape.most < 256 {
         let bytes = bytes.get(..values).ok_or_else(truncated)?;

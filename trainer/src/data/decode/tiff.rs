@@ -18,7 +18,7 @@ const FORMAT: &str = "TIFF";
 const MOST_TAG: usize = 64 << 20;
 
 /// How the file keeps its pixels.
-struct Kind {
+struct TiffPixels {
     photometric: Photometric,
     bits: u16,
     samples: usize,
@@ -28,7 +28,7 @@ struct Kind {
     orientation: u16,
 }
 
-impl Kind {
+impl TiffPixels {
     /// Samples of a pixel that the reader gives: one that is neither colour nor alpha it leaves out.
     fn kept(&self) -> usize {
         if self.photometric == Photometric::RGB && self.extra == Some(0) { 3 } else { self.samples }
@@ -107,7 +107,7 @@ fn palette_as_greys(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads the tags, and refuses what is not known to come out as in Pillow.
-fn kind(file: &mut File, has_palette: bool) -> Result<Kind, DecodeError> {
+fn kind(file: &mut File, has_palette: bool) -> Result<TiffPixels, DecodeError> {
     let mut tag = |tag| file.find_tag_unsigned::<u16>(tag).map_err(|error| failure(&error));
     let photometric = tag(Tag::PhotometricInterpretation)?.and_then(Photometric::from_u16);
     let photometric =
@@ -126,7 +126,7 @@ fn kind(file: &mut File, has_palette: bool) -> Result<Kind, DecodeError> {
     let extra = tags(Tag::ExtraSamples)?.unwrap_or_default().first().copied();
     let whole = tags(Tag::SampleFormat)?.is_none_or(|formats| formats.iter().all(|&format| format == 1));
     let bits = depths[0];
-    let kind = Kind { photometric, bits, samples, extra, planar: planar && samples > 1, orientation };
+    let kind = TiffPixels { photometric, bits, samples, extra, planar: planar && samples > 1, orientation };
     let described = || {
         unsupported(format!(
             "{photometric:?} with {samples} samples of {depths:?} bits, packed by {compression:?}"
@@ -171,7 +171,7 @@ fn values(stored: &[u8], row: usize, (width, height): (usize, usize), bits: u16)
     values
 }
 
-fn greys(stored: &[u8], row: usize, size: (usize, usize), kind: &Kind) -> Vec<u8> {
+fn greys(stored: &[u8], row: usize, size: (usize, usize), kind: &TiffPixels) -> Vec<u8> {
     match (kind.bits, kind.samples) {
         (16, _) => {
             // Clipped, as Pillow does it.
@@ -186,7 +186,7 @@ fn greys(stored: &[u8], row: usize, size: (usize, usize), kind: &Kind) -> Vec<u8
     }
 }
 
-fn colours(stored: &[u8], kind: &Kind) -> Vec<u8> {
+fn colours(stored: &[u8], kind: &TiffPixels) -> Vec<u8> {
     let samples = kind.kept();
     if kind.bits == 16 {
         let high = |pair: &[u8; 2]| (u16::from_ne_bytes(*pair) >> 8) as u8;

@@ -1,7 +1,7 @@
 //! Captions of the drawings, and the fixed list of words they and the class names are made of.
 
 use super::composition::{Composition, attribute_words};
-use super::draws::Draws;
+use super::draws::PictureDraws;
 
 /// Sentences around a composition's name, which stands in place of `{}`.
 pub const CAPTION_TEMPLATES: [&str; 8] = [
@@ -19,7 +19,7 @@ pub const CAPTION_TEMPLATES: [&str; 8] = [
 const SPREAD_OUT: f32 = 0.25;
 
 /// A caption for a drawing of `composition`.
-pub(super) fn caption(composition: Composition, draws: &mut Draws) -> String {
+pub(super) fn caption(composition: Composition, draws: &mut PictureDraws) -> String {
     if draws.chance(SPREAD_OUT) {
         let [texture, colour, shape] = composition.words();
         return match draws.below(2) {
@@ -60,14 +60,14 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::super::composition::{demo_classes, pretraining_compositions};
-    use super::super::draws::Stream;
+    use super::super::draws::PictureStream;
     use super::*;
     use std::collections::HashSet;
 
     fn captions() -> impl Iterator<Item = String> {
         let others = pretraining_compositions();
         (0..20_000).map(move |i| {
-            let mut draws = Draws::new(0, Stream::Pretraining, 0, i);
+            let mut draws = PictureDraws::new(0, PictureStream::Pretraining, 0, i);
             let composition = draws.one_of(&others);
             caption(composition, &mut draws)
         })
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_caption_names_its_composition() {
         for (i, one) in pretraining_compositions().into_iter().enumerate() {
-            let text = caption(one, &mut Draws::new(0, Stream::Pretraining, 1, i as u64));
+            let text = caption(one, &mut PictureDraws::new(0, PictureStream::Pretraining, 1, i as u64));
             assert!(one.words().iter().all(|word| words(&text).any(|w| w == *word)), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 /// The outline of the figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Shape {
+pub(super) enum Outline {
     Circle,
     Square,
     Triangle,
@@ -19,7 +19,7 @@ pub(super) enum Shape {
 
 /// The colour of the figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Colour {
+pub(super) enum FigureColour {
     Red,
     Orange,
     Yellow,
@@ -51,32 +51,32 @@ pub(super) enum Texture {
     Glowing,
 }
 
-const SHAPES: [(Shape, &str); 12] = [
-    (Shape::Circle, "circle"),
-    (Shape::Square, "square"),
-    (Shape::Triangle, "triangle"),
-    (Shape::Star, "star"),
-    (Shape::Cross, "cross"),
-    (Shape::Heart, "heart"),
-    (Shape::Ring, "ring"),
-    (Shape::Moon, "moon"),
-    (Shape::Arrow, "arrow"),
-    (Shape::Bar, "bar"),
-    (Shape::Flower, "flower"),
-    (Shape::Drop, "drop"),
+const SHAPES: [(Outline, &str); 12] = [
+    (Outline::Circle, "circle"),
+    (Outline::Square, "square"),
+    (Outline::Triangle, "triangle"),
+    (Outline::Star, "star"),
+    (Outline::Cross, "cross"),
+    (Outline::Heart, "heart"),
+    (Outline::Ring, "ring"),
+    (Outline::Moon, "moon"),
+    (Outline::Arrow, "arrow"),
+    (Outline::Bar, "bar"),
+    (Outline::Flower, "flower"),
+    (Outline::Drop, "drop"),
 ];
 
-const COLOURS: [(Colour, &str); 10] = [
-    (Colour::Red, "red"),
-    (Colour::Orange, "orange"),
-    (Colour::Yellow, "yellow"),
-    (Colour::Green, "green"),
-    (Colour::Cyan, "cyan"),
-    (Colour::Blue, "blue"),
-    (Colour::Purple, "purple"),
-    (Colour::Pink, "pink"),
-    (Colour::Brown, "brown"),
-    (Colour::White, "white"),
+const COLOURS: [(FigureColour, &str); 10] = [
+    (FigureColour::Red, "red"),
+    (FigureColour::Orange, "orange"),
+    (FigureColour::Yellow, "yellow"),
+    (FigureColour::Green, "green"),
+    (FigureColour::Cyan, "cyan"),
+    (FigureColour::Blue, "blue"),
+    (FigureColour::Purple, "purple"),
+    (FigureColour::Pink, "pink"),
+    (FigureColour::Brown, "brown"),
+    (FigureColour::White, "white"),
 ];
 
 const TEXTURES: [(Texture, &str); 7] = [
@@ -122,11 +122,11 @@ impl Composition {
         [TEXTURES[texture].1, COLOURS[colour].1, SHAPES[shape].1]
     }
 
-    pub(super) fn shape(self) -> Shape {
+    pub(super) fn shape(self) -> Outline {
         SHAPES[self.parts()[0]].0
     }
 
-    pub(super) fn colour(self) -> Colour {
+    pub(super) fn colour(self) -> FigureColour {
         COLOURS[self.parts()[1]].0
     }
 

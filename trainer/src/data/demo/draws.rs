@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What a picture is drawn for. Two streams never share a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum PictureStream {
     /// The demo's training pictures.
     Train = 1,
     /// The demo's test pictures.
@@ -19,10 +19,10 @@ pub(super) enum Stream {
 }
 
 /// A stream of draws that belongs to one picture.
-pub(super) struct Draws(ChaCha8Rng);
+pub(super) struct PictureDraws(ChaCha8Rng);
 
-impl Draws {
-    pub(super) fn new(seed: u64, stream: Stream, class: u64, index: u64) -> Self {
+impl PictureDraws {
+    pub(super) fn new(seed: u64, stream: PictureStream, class: u64, index: u64) -> Self {
         let mut key = [0; 32];
         for (part, number) in key.chunks_exact_mut(8).zip([seed, stream as u64, class, index]) {
             part.copy_from_slice(&number.to_le_bytes());
@@ -86,8 +86,8 @@ impl Draws {
 mod tests {
     use super::*;
 
-    fn first(seed: u64, stream: Stream, class: u64, index: u64) -> u32 {
-        Draws::new(seed, stream, class, index).0.next_u32()
+    fn first(seed: u64, stream: PictureStream, class: u64, index: u64) -> u32 {
+        PictureDraws::new(seed, stream, class, index).0.next_u32()
     }
 
     #[test]
@@ -95,19 +95,21 @@ mod tests {
         let keys: Vec<u32> = [0, 1, u64::MAX]
             .iter()
             .flat_map(|&seed| {
-                [Stream::Train, Stream::Test, Stream::Pretraining].into_iter().flat_map(move |stream| {
-                    (0..4_u64).flat_map(move |class| (0..4).map(move |i| first(seed, stream, class, i)))
-                })
+                [PictureStream::Train, PictureStream::Test, PictureStream::Pretraining].into_iter().flat_map(
+                    move |stream| {
+                        (0..4_u64).flat_map(move |class| (0..4).map(move |i| first(seed, stream, class, i)))
+                    },
+                )
             })
             .collect();
         let distinct: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());
-        assert_eq!(first(5, Stream::Test, 2, 9), first(5, Stream::Test, 2, 9));
+        assert_eq!(first(5, PictureStream::Test, 2, 9), first(5, PictureStream::Test, 2, 9));
     }
 
     #[test]
     fn directions_are_unit_vectors_all_around() {
-        let mut draws = Draws::new(0, Stream::Test, 0, 0);
+        let mut draws = PictureDraws::new(0, PictureStream::Test, 0, 0);
         let mut octants = [0_u32; 8];
         for _ in 0..8000 {
             let [x, y] = draws.direction();
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn draws_stay_in_their_ranges() {
-        let mut draws = Draws::new(1, Stream::Train, 0, 0);
+        let mut draws = PictureDraws::new(1, PictureStream::Train, 0, 0);
         let mut sum = 0.0;
         for _ in 0..10_000 {
             assert!(draws.below(7) < 7);

@@ -4,7 +4,7 @@
 //! the origin. Distances are negative inside. They are exact near the outline from outside, which is where
 //! edges are softened; deep inside a union of parts they may be too small in size, which no one sees.
 
-use super::composition::{Shape, Texture};
+use super::composition::{Outline, Texture};
 
 type Point = [f32; 2];
 
@@ -42,25 +42,25 @@ const DOT: f32 = 0.19;
 const RIM: f32 = 0.18;
 
 /// Distance of `p` from the outline of `shape`, negative inside.
-pub(super) fn distance(shape: Shape, p: Point) -> f32 {
+pub(super) fn distance(shape: Outline, p: Point) -> f32 {
     match shape {
-        Shape::Circle => circle(p, [0.0, 0.0], 0.92),
-        Shape::Square => rectangle(p, [0.78, 0.78]),
-        Shape::Triangle => polygon(p, &TRIANGLE),
-        Shape::Star => polygon(p, &STAR),
-        Shape::Cross => rectangle(p, [1.0, 0.33]).min(rectangle(p, [0.33, 1.0])),
-        Shape::Heart => {
+        Outline::Circle => circle(p, [0.0, 0.0], 0.92),
+        Outline::Square => rectangle(p, [0.78, 0.78]),
+        Outline::Triangle => polygon(p, &TRIANGLE),
+        Outline::Star => polygon(p, &STAR),
+        Outline::Cross => rectangle(p, [1.0, 0.33]).min(rectangle(p, [0.33, 1.0])),
+        Outline::Heart => {
             let lobe = circle([p[0].abs(), p[1]], [0.45, -0.3], HEART_LOBE);
             lobe.min(polygon(p, &HEART_BELOW))
         }
-        Shape::Ring => circle(p, [0.0, 0.0], 0.7).abs() - 0.29,
-        Shape::Moon => moon(p),
-        Shape::Arrow => polygon(p, &ARROW),
-        Shape::Bar => rectangle(p, [1.08, 0.36]),
-        Shape::Flower => {
+        Outline::Ring => circle(p, [0.0, 0.0], 0.7).abs() - 0.29,
+        Outline::Moon => moon(p),
+        Outline::Arrow => polygon(p, &ARROW),
+        Outline::Bar => rectangle(p, [1.08, 0.36]),
+        Outline::Flower => {
             PETALS.iter().map(|&petal| circle(p, petal, PETAL)).fold(circle(p, [0.0, 0.0], 0.42), f32::min)
         }
-        Shape::Drop => circle(p, [0.0, 0.3], DROP_BELOW).min(polygon(p, &DROP_ABOVE)),
+        Outline::Drop => circle(p, [0.0, 0.3], DROP_BELOW).min(polygon(p, &DROP_ABOVE)),
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    fn shapes() -> HashMap<&'static str, Shape> {
+    fn shapes() -> HashMap<&'static str, Outline> {
         (0..COMPOSITIONS).filter_map(Composition::from_id).map(|one| (one.words()[2], one.shape())).collect()
     }
 
@@ -204,8 +204,8 @@ mod tests {
             (Texture::Halved, 0.45, 0.55),
         ] {
             let inside: Vec<f32> = grid()
-                .filter(|&p| distance(Shape::Circle, p) < 0.0)
-                .map(|p| ink(texture, p, distance(Shape::Circle, p), 0.1))
+                .filter(|&p| distance(Outline::Circle, p) < 0.0)
+                .map(|p| ink(texture, p, distance(Outline::Circle, p), 0.1))
                 .collect();
             let share = inside.iter().sum::<f32>() / inside.len() as f32;
             assert!((low..=high).contains(&share), "{texture:?}: {share}");

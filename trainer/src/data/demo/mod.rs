@@ -22,7 +22,7 @@ pub use picture::SIDE;
 pub use reader::demo_data_set;
 
 use super::decode::RgbImage;
-use draws::{Draws, Stream};
+use draws::{PictureDraws, PictureStream};
 
 /// Training pictures of the most frequent class.
 pub const MOST_PER_CLASS: usize = 300;
@@ -47,13 +47,13 @@ pub enum DemoSplit {
 pub struct DemoSet {
     seed: u64,
     classes: [Composition; CLASSES],
-    train: Part,
-    test: Part,
+    train: DemoPart,
+    test: DemoPart,
 }
 
 /// Labels in the order of the classes, and where each class begins in them.
 #[derive(Clone, Debug)]
-struct Part {
+struct DemoPart {
     labels: Vec<u32>,
     starts: [usize; CLASSES],
 }
@@ -64,8 +64,8 @@ impl DemoSet {
         Self {
             seed,
             classes: demo_classes(),
-            train: Part::new(train_count),
-            test: Part::new(|_| TEST_PER_CLASS),
+            train: DemoPart::new(train_count),
+            test: DemoPart::new(|_| TEST_PER_CLASS),
         }
     }
 
@@ -84,14 +84,15 @@ impl DemoSet {
         let part = self.part(split);
         let class = *part.labels.get(index)? as usize;
         let stream = match split {
-            DemoSplit::Train => Stream::Train,
-            DemoSplit::Test => Stream::Test,
+            DemoSplit::Train => PictureStream::Train,
+            DemoSplit::Test => PictureStream::Test,
         };
-        let mut draws = Draws::new(self.seed, stream, class as u64, (index - part.starts[class]) as u64);
+        let mut draws =
+            PictureDraws::new(self.seed, stream, class as u64, (index - part.starts[class]) as u64);
         Some(picture::picture(self.classes[class], &picture::DEMO, &mut draws))
     }
 
-    fn part(&self, split: DemoSplit) -> &Part {
+    fn part(&self, split: DemoSplit) -> &DemoPart {
         match split {
             DemoSplit::Train => &self.train,
             DemoSplit::Test => &self.test,
@@ -99,7 +100,7 @@ impl DemoSet {
     }
 }
 
-impl Part {
+impl DemoPart {
     fn new(count: impl Fn(usize) -> usize) -> Self {
         let mut labels = Vec::new();
         let starts = std::array::from_fn(|class| {
@@ -137,10 +138,10 @@ pub fn pretraining_example(seed: u64, index: u64) -> PretrainingExample {
 }
 
 /// What example `index` shows, and the draws for the rest of it.
-fn pretraining_subject(seed: u64, index: u64) -> (Composition, Draws) {
+fn pretraining_subject(seed: u64, index: u64) -> (Composition, PictureDraws) {
     static SUBJECTS: std::sync::LazyLock<Vec<Composition>> =
         std::sync::LazyLock::new(pretraining_compositions);
-    let mut draws = Draws::new(seed, Stream::Pretraining, 0, index);
+    let mut draws = PictureDraws::new(seed, PictureStream::Pretraining, 0, index);
     (draws.one_of(&SUBJECTS), draws)
 }
 

@@ -1,9 +1,9 @@
 //! Draws one picture: a background, clutter behind, the figure, clutter before it, light, blur and noise.
 //!
-//! [`Look`] holds everything that differs between the drawings for pretraining and the pictures of the demo.
+//! [`DrawingStyle`] holds everything that differs between the drawings for pretraining and the pictures of the demo.
 
-use super::composition::{Colour, Composition, Shape, Texture};
-use super::draws::Draws;
+use super::composition::{Composition, FigureColour, Outline, Texture};
+use super::draws::PictureDraws;
 use super::figure::{REACH, covered, distance, ink};
 use crate::data::decode::RgbImage;
 
@@ -14,7 +14,7 @@ type Rgb = [f32; 3];
 type Canvas = [Rgb; SIDE * SIDE];
 
 /// How pictures are drawn. Ranges are drawn from uniformly; lengths are in pixels.
-pub(super) struct Look {
+pub(super) struct DrawingStyle {
     /// Tangent of half of the largest rotation.
     pub tilt: f32,
     /// Half of the figure's size.
@@ -44,7 +44,7 @@ pub(super) struct Look {
 }
 
 /// The drawings for pretraining: clean and plain.
-pub(super) const PRETRAINING: Look = Look {
+pub(super) const PRETRAINING: DrawingStyle = DrawingStyle {
     tilt: 0.414,
     size: [8.5, 12.0],
     stretch: 1.15,
@@ -61,7 +61,7 @@ pub(super) const PRETRAINING: Look = Look {
 };
 
 /// The pictures of the demo: figures smaller and more turned, all of it more tinted, blotched, cluttered and noisy.
-pub(super) const DEMO: Look = Look {
+pub(super) const DEMO: DrawingStyle = DrawingStyle {
     tilt: 0.577,
     size: [6.5, 10.5],
     stretch: 1.3,
@@ -78,7 +78,7 @@ pub(super) const DEMO: Look = Look {
 };
 
 /// Draws a picture of `composition`. Which picture is decided by `draws` alone.
-pub(super) fn picture(composition: Composition, look: &Look, draws: &mut Draws) -> RgbImage {
+pub(super) fn picture(composition: Composition, look: &DrawingStyle, draws: &mut PictureDraws) -> RgbImage {
     let paint = Paint::draw(composition, look, draws);
     let figure = Figure::draw(composition, look, draws);
     let mut canvas = background(&paint, look, draws);
@@ -121,7 +121,7 @@ struct Paint {
 }
 
 impl Paint {
-    fn draw(composition: Composition, look: &Look, draws: &mut Draws) -> Self {
+    fn draw(composition: Composition, look: &DrawingStyle, draws: &mut PictureDraws) -> Self {
         let mut figure = pigment(composition.colour());
         for channel in &mut figure {
             *channel = (*channel + draws.between([-look.off_colour, look.off_colour])).clamp(0.0, 1.0);
@@ -135,28 +135,35 @@ impl Paint {
     }
 }
 
-pub(super) fn pigment(colour: Colour) -> Rgb {
+pub(super) fn pigment(colour: FigureColour) -> Rgb {
     match colour {
-        Colour::Red => [0.86, 0.11, 0.12],
-        Colour::Orange => [0.98, 0.52, 0.05],
-        Colour::Yellow => [0.97, 0.88, 0.12],
-        Colour::Green => [0.12, 0.64, 0.20],
-        Colour::Cyan => [0.15, 0.83, 0.88],
-        Colour::Blue => [0.13, 0.26, 0.88],
-        Colour::Purple => [0.52, 0.14, 0.70],
-        Colour::Pink => [0.99, 0.55, 0.76],
-        Colour::Brown => [0.45, 0.26, 0.11],
-        Colour::White => [0.97, 0.97, 0.97],
+        FigureColour::Red => [0.86, 0.11, 0.12],
+        FigureColour::Orange => [0.98, 0.52, 0.05],
+        FigureColour::Yellow => [0.97, 0.88, 0.12],
+        FigureColour::Green => [0.12, 0.64, 0.20],
+        FigureColour::Cyan => [0.15, 0.83, 0.88],
+        FigureColour::Blue => [0.13, 0.26, 0.88],
+        FigureColour::Purple => [0.52, 0.14, 0.70],
+        FigureColour::Pink => [0.99, 0.55, 0.76],
+        FigureColour::Brown => [0.45, 0.26, 0.11],
+        FigureColour::White => [0.97, 0.97, 0.97],
     }
 }
 
 /// Dark colours show a light pattern as well as a dark one.
-fn allows_light_ink(colour: Colour) -> bool {
-    matches!(colour, Colour::Red | Colour::Green | Colour::Blue | Colour::Purple | Colour::Brown)
+fn allows_light_ink(colour: FigureColour) -> bool {
+    matches!(
+        colour,
+        FigureColour::Red
+            | FigureColour::Green
+            | FigureColour::Blue
+            | FigureColour::Purple
+            | FigureColour::Brown
+    )
 }
 
 /// A muted colour that stands apart from the figure and, where it has a pattern, from the ink.
-fn ground(figure: Rgb, ink: Option<Rgb>, tint: f32, draws: &mut Draws) -> Rgb {
+fn ground(figure: Rgb, ink: Option<Rgb>, tint: f32, draws: &mut PictureDraws) -> Rgb {
     /// Distance in RGB below which a figure is hard to tell from what is behind it.
     const APART: f32 = 0.45;
     let mut best = ([0.5; 3], 0.0);
@@ -173,7 +180,7 @@ fn ground(figure: Rgb, ink: Option<Rgb>, tint: f32, draws: &mut Draws) -> Rgb {
     best.0
 }
 
-fn muted(tint: f32, draws: &mut Draws) -> Rgb {
+fn muted(tint: f32, draws: &mut PictureDraws) -> Rgb {
     let (value, saturation) = (draws.between([0.1, 0.92]), draws.between([0.0, tint]));
     std::array::from_fn(|_| value * (1.0 - saturation * draws.unit()))
 }
@@ -184,7 +191,7 @@ fn contrast(a: Rgb, b: Rgb) -> f32 {
 
 /// A shape with a place, a size and a pose.
 struct Figure {
-    shape: Shape,
+    shape: Outline,
     texture: Texture,
     centre: [f32; 2],
     size: f32,
@@ -196,7 +203,7 @@ struct Figure {
 }
 
 impl Figure {
-    fn draw(composition: Composition, look: &Look, draws: &mut Draws) -> Self {
+    fn draw(composition: Composition, look: &DrawingStyle, draws: &mut PictureDraws) -> Self {
         let size = draws.between(look.size);
         let stretch = draws.between([1.0, look.stretch]).sqrt();
         let stretch = if draws.chance(0.5) { stretch } else { 1.0 / stretch };
@@ -247,7 +254,7 @@ impl Figure {
 }
 
 /// The two ends of the background and what is between, with blotches where the look has them.
-fn background(paint: &Paint, look: &Look, draws: &mut Draws) -> Canvas {
+fn background(paint: &Paint, look: &DrawingStyle, draws: &mut PictureDraws) -> Canvas {
     /// Blotches are drawn at the corners of a grid of so many cells a side and blended between.
     const CELLS: usize = 4;
     let across = draws.direction();
@@ -272,8 +279,8 @@ fn background(paint: &Paint, look: &Look, draws: &mut Draws) -> Canvas {
 }
 
 /// A small shape of a muted colour.
-fn clutter(canvas: &mut Canvas, at: [f32; 2], size: f32, paint: &Paint, draws: &mut Draws) {
-    let shape = draws.one_of(&[Shape::Circle, Shape::Square, Shape::Triangle, Shape::Bar]);
+fn clutter(canvas: &mut Canvas, at: [f32; 2], size: f32, paint: &Paint, draws: &mut PictureDraws) {
+    let shape = draws.one_of(&[Outline::Circle, Outline::Square, Outline::Triangle, Outline::Bar]);
     let colour = muted(paint.tint, draws);
     let [cos, sin] = draws.direction();
     let pixel = 1.0 / size;
@@ -300,7 +307,7 @@ fn for_each_near(
 }
 
 /// Brighter towards one side, darker towards the other.
-fn light(canvas: &mut Canvas, look: &Look, draws: &mut Draws) {
+fn light(canvas: &mut Canvas, look: &DrawingStyle, draws: &mut PictureDraws) {
     let strength = draws.between([0.0, look.light]);
     let [x, y] = draws.direction().map(|part| part * strength / SIDE as f32);
     let half = SIDE as f32 / 2.0;
@@ -334,7 +341,7 @@ fn blend_line(canvas: &mut Canvas, start: usize, step: usize, blur: f32) {
 }
 
 /// Adds noise of the given standard deviation and rounds to bytes.
-fn develop(canvas: &Canvas, noise: f32, draws: &mut Draws) -> RgbImage {
+fn develop(canvas: &Canvas, noise: f32, draws: &mut PictureDraws) -> RgbImage {
     // The sum of two uniform bytes has the standard deviation 104.5.
     let scale = noise * 255.0 / 104.5;
     let mut grain = [0; 6 * SIDE * SIDE];

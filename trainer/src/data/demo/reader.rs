@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub fn demo_data_set(seed: u64) -> DataSet {
     let set = Arc::new(DemoSet::new(seed));
     let split = |which| {
-        let reader = Reader { set: Arc::clone(&set), split: which };
+        let reader = DemoReader { set: Arc::clone(&set), split: which };
         Split::from_parts(set.labels(which).to_vec(), Box::new(reader))
     };
     DataSet {
@@ -21,12 +21,12 @@ pub fn demo_data_set(seed: u64) -> DataSet {
     }
 }
 
-struct Reader {
+struct DemoReader {
     set: Arc<DemoSet>,
     split: DemoSplit,
 }
 
-impl ImageReader for Reader {
+impl ImageReader for DemoReader {
     /// The seed is part of the name, so that the fingerprints of two seeds differ.
     fn name(&self, index: usize) -> String {
         let split = match self.split {

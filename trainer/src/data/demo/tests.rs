@@ -1,6 +1,6 @@
 //! What the demo promises: its sizes, keyed pictures, words, and pictures that show what their names say.
 
-use super::composition::{Colour, Texture};
+use super::composition::{FigureColour, Texture};
 use super::*;
 use std::collections::HashSet;
 
@@ -98,7 +98,7 @@ fn pictures_show_the_colour_of_their_name() {
         if composition.texture() != Texture::Plain {
             continue;
         }
-        let near = |colour: Colour| {
+        let near = |colour: FigureColour| {
             let wanted = picture::pigment(colour).map(|channel| channel * 255.0);
             let close = |pixel: &&[u8]| {
                 let far: f32 = pixel.iter().zip(wanted).map(|(&a, b)| (f32::from(a) - b).powi(2)).sum();

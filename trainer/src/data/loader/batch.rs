@@ -17,7 +17,7 @@ pub struct Item {
 
 /// What one batch is to hold; may be nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct BatchRequest {
     /// The epoch; random draws are keyed by it.
     pub epoch: u64,
     /// The samples, in the order of the batch.
@@ -74,7 +74,7 @@ const MAX_CHUNK: usize = 32;
 const CHUNKS_PER_WORKER: usize = 4;
 
 /// Some items of a batch, and the part of its pixels that is theirs.
-pub(super) struct Chunk {
+pub(super) struct BatchChunk {
     pub(super) epoch: u64,
     pub(super) items: Arc<[Item]>,
     pub(super) range: Range<usize>,
@@ -84,16 +84,16 @@ pub(super) struct Chunk {
 }
 
 /// A batch that is being made, or is complete and not yet taken.
-pub(super) struct Open {
+pub(super) struct PendingBatch {
     /// Chunks that nobody works at; the first one is the last element.
-    pub(super) waiting: Vec<Chunk>,
-    filled: Vec<Chunk>,
+    pub(super) waiting: Vec<BatchChunk>,
+    filled: Vec<BatchChunk>,
     chunks: usize,
     pub(super) result: Option<Result<Batch, DataError>>,
 }
 
-impl Open {
-    pub(super) fn new(request: Request, bytes: usize, workers: usize) -> Self {
+impl PendingBatch {
+    pub(super) fn new(request: BatchRequest, bytes: usize, workers: usize) -> Self {
         if request.items.is_empty() {
             let batch = Batch { epoch: request.epoch, ..Batch::default() };
             return Self { waiting: Vec::new(), filled: Vec::new(), chunks: 0, result: Some(Ok(batch)) };
@@ -106,7 +106,7 @@ impl Open {
             let range = start..(start + size).min(items.len());
             let part = pixels.split_to(range.len() * bytes);
             let (items, failures) = (items.clone(), Vec::new());
-            waiting.push(Chunk { epoch: request.epoch, items, range, pixels: part, failures });
+            waiting.push(BatchChunk { epoch: request.epoch, items, range, pixels: part, failures });
         }
         waiting.reverse();
         Self { chunks: waiting.len(), waiting, filled: Vec::new(), result: None }
@@ -117,18 +117,18 @@ impl Open {
     }
 
     /// Takes a filled chunk; true when it was the last one.
-    pub(super) fn give_back(&mut self, chunk: Chunk) -> bool {
+    pub(super) fn give_back(&mut self, chunk: BatchChunk) -> bool {
         self.filled.push(chunk);
         self.filled.len() == self.chunks
     }
 
-    pub(super) fn take_chunks(&mut self) -> Vec<Chunk> {
+    pub(super) fn take_chunks(&mut self) -> Vec<BatchChunk> {
         std::mem::take(&mut self.filled)
     }
 }
 
 /// Makes a batch of all its chunks.
-pub(super) fn join(mut chunks: Vec<Chunk>, split: &Split, bytes: usize) -> Result<Batch, DataError> {
+pub(super) fn join(mut chunks: Vec<BatchChunk>, split: &Split, bytes: usize) -> Result<Batch, DataError> {
     chunks.sort_unstable_by_key(|chunk| chunk.range.start);
     let mut failures: Vec<(usize, DataError)> =
         chunks.iter_mut().flat_map(|chunk| std::mem::take(&mut chunk.failures)).collect();
@@ -137,7 +137,9 @@ pub(super) fn join(mut chunks: Vec<Chunk>, split: &Split, bytes: usize) -> Resul
         return Err(failures.swap_remove(first).1);
     }
     let mut chunks = chunks.into_iter();
-    let Some(Chunk { epoch, items, mut pixels, .. }) = chunks.next() else { return Ok(Batch::default()) };
+    let Some(BatchChunk { epoch, items, mut pixels, .. }) = chunks.next() else {
+        return Ok(Batch::default());
+    };
     for chunk in chunks {
         // Neighbours of one allocation: nothing is copied.
         pixels.unsplit(chunk.pixels);

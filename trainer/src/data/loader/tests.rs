@@ -41,17 +41,17 @@ fn split(levels: Levels) -> Arc<Split> {
     Arc::new(Split::from_parts((0..100).map(|i| i % 10).collect(), Box::new(levels)))
 }
 
-const VIEW: View = View::Test(TestView { size: 2, resize: 2, filter: Filter::Bilinear });
+const VIEW: ImageView = ImageView::Test(TestView { size: 2, resize: 2, filter: Filter::Bilinear });
 
 fn options(workers: usize, prefetch: usize) -> LoaderOptions {
     LoaderOptions { workers, prefetch }
 }
 
-fn request(samples: std::ops::Range<u64>) -> Request {
-    Request { epoch: 3, items: samples.map(|sample| Item { position: 1000 + sample, sample }).collect() }
+fn request(samples: std::ops::Range<u64>) -> BatchRequest {
+    BatchRequest { epoch: 3, items: samples.map(|sample| Item { position: 1000 + sample, sample }).collect() }
 }
 
-fn start(levels: Levels, requests: Vec<Request>, options: LoaderOptions) -> Loader {
+fn start(levels: Levels, requests: Vec<BatchRequest>, options: LoaderOptions) -> Loader {
     Loader::start(split(levels), VIEW, requests.into_iter(), options).expect("threads")
 }
 
@@ -66,7 +66,7 @@ fn check(batch: &Batch, samples: &[u64]) {
 fn of_many_crops_an_image_is_read_once_and_a_broken_one_leaves_no_gap() {
     let reads = Arc::new(AtomicUsize::new(0));
     let levels = Levels { bad: vec![4], reads: Arc::clone(&reads), ..levels() };
-    let view = View::Corners(CornerCrops::lift(2, 1, Filter::Bilinear, true));
+    let view = ImageView::Corners(CornerCrops::lift(2, 1, Filter::Bilinear, true));
     let requests = [request(2..9)].into_iter();
     let mut loader = Loader::start(split(levels), view, requests, options(3, 2)).expect("threads");
     let batch = loader.next().expect("a batch").expect("no error");
@@ -195,11 +195,11 @@ fn train_views_do_not_depend_on_threads_or_batches() {
         }
     }
     let run = |workers, batch: usize| {
-        let view = View::Train(TrainView { size: 16, filter: Filter::Bilinear, seed: 5 });
+        let view = ImageView::Train(TrainView { size: 16, filter: Filter::Bilinear, seed: 5 });
         let split = Arc::new(Split::from_parts(vec![0; 60], Box::new(Noise)));
         let items: Vec<Item> = (0..60).map(|i| Item { position: i, sample: i * 7 % 60 }).collect();
-        let requests: Vec<Request> =
-            items.chunks(batch).map(|items| Request { epoch: 2, items: items.to_vec() }).collect();
+        let requests: Vec<BatchRequest> =
+            items.chunks(batch).map(|items| BatchRequest { epoch: 2, items: items.to_vec() }).collect();
         let mut loader =
             Loader::start(split, view, requests.into_iter(), options(workers, 3)).expect("threads");
         let mut all = Vec::new();

@@ -16,8 +16,8 @@
 //! is the place in the image cycle, the quotient the number of the pass.
 
 use super::EpochOrder;
-use super::class_index::{ClassIndex, Row};
-use super::key::{Key, Purpose};
+use super::class_index::{ClassIndex, ClassRow};
+use super::key::{Key, KeyPurpose};
 use super::permutation::Permutation;
 
 /// Shuffled cycles over the classes and over each class's images.
@@ -38,7 +38,7 @@ struct Visit {
     /// The class's draw that it starts with, counted over the run.
     first_draw: u64,
     row: u64,
-    class: Row,
+    class: ClassRow,
 }
 
 impl ClassAware {
@@ -49,8 +49,8 @@ impl ClassAware {
             len: largest * index.rows(),
             index,
             samples_per_class: u64::from(samples_per_class),
-            cycle_key: Key::new(seed, Purpose::ClassCycle),
-            pass_key: Key::new(seed, Purpose::ClassPass),
+            cycle_key: Key::new(seed, KeyPurpose::ClassCycle),
+            pass_key: Key::new(seed, KeyPurpose::ClassPass),
         }
     }
 }

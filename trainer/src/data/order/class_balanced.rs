@@ -4,7 +4,7 @@
 
 use super::EpochOrder;
 use super::class_index::ClassIndex;
-use super::key::{Key, Purpose, below, mix};
+use super::key::{Key, KeyPurpose, below, mix};
 
 /// Independent keyed draws of a class and an image.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct ClassBalanced {
 
 impl ClassBalanced {
     pub(super) fn new(index: ClassIndex, samples: u64, seed: u64) -> Self {
-        Self { index, samples, key: Key::new(seed, Purpose::Draw) }
+        Self { index, samples, key: Key::new(seed, KeyPurpose::Draw) }
     }
 
     /// The number of classes that have images.

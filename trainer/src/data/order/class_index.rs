@@ -12,7 +12,7 @@ pub(super) struct ClassIndex {
 
 /// One class's place in the index.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct ClassRow {
     pub(super) start: u64,
     pub(super) count: u64,
 }
@@ -49,13 +49,13 @@ impl ClassIndex {
         self.starts.len() as u64 - 1
     }
 
-    pub(super) fn row(&self, row: u64) -> Row {
+    pub(super) fn row(&self, row: u64) -> ClassRow {
         let row = row as usize;
         let (start, end) = (self.starts[row], self.starts[row + 1]);
-        Row { start: u64::from(start), count: u64::from(end - start) }
+        ClassRow { start: u64::from(start), count: u64::from(end - start) }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Row> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = ClassRow> {
         (0..self.rows()).map(|row| self.row(row))
     }
 

@@ -1,7 +1,7 @@
 //! Instance-balanced order: each image once per epoch, in a keyed permutation.
 
 use super::EpochOrder;
-use super::key::{Key, Purpose};
+use super::key::{Key, KeyPurpose};
 use super::permutation::Permutation;
 
 /// One permutation of all images per epoch. It needs no memory.
@@ -13,7 +13,7 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn new(samples: u64, seed: u64) -> Self {
-        Self { samples, key: Key::new(seed, Purpose::Instance) }
+        Self { samples, key: Key::new(seed, KeyPurpose::Instance) }
     }
 
     pub(super) fn samples(&self) -> u64 {

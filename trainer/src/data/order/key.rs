@@ -12,7 +12,7 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What a key is for. Draws of two purposes never share a key.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
+pub(super) enum KeyPurpose {
     /// The permutation of all images, one per epoch.
     Instance = 1,
     /// The permutation of the classes, one per cycle.
@@ -36,7 +36,7 @@ pub(super) enum Purpose {
 pub(super) struct Key(u64);
 
 impl Key {
-    pub(super) fn new(seed: u64, purpose: Purpose) -> Self {
+    pub(super) fn new(seed: u64, purpose: KeyPurpose) -> Self {
         Self(mix(seed.wrapping_add(GOLDEN))).with(purpose as u64)
     }
 
@@ -91,7 +91,9 @@ mod tests {
     fn purposes_and_coordinates_have_keys_of_their_own() {
         let mut keys = std::collections::HashSet::new();
         for seed in 0..20 {
-            for purpose in [Purpose::Instance, Purpose::ClassCycle, Purpose::ClassPass, Purpose::Draw] {
+            for purpose in
+                [KeyPurpose::Instance, KeyPurpose::ClassCycle, KeyPurpose::ClassPass, KeyPurpose::Draw]
+            {
                 for a in 0..20 {
                     for b in 0..20 {
                         assert!(keys.insert(Key::new(seed, purpose).with(a).with(b).bits()));

@@ -165,11 +165,11 @@ pub struct Order {
     sampler: Sampler,
     /// Images per class.
     counts: Box<[u32]>,
-    kind: Kind,
+    kind: EpochKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum EpochKind {
     Instance(Instance),
     ClassAware(ClassAware),
     ClassBalanced(ClassBalanced),
@@ -202,13 +202,13 @@ trait EpochOrder {
 macro_rules! for_each_kind {
     ($kind:expr, $inner:ident => $value:expr) => {
         match $kind {
-            Kind::Instance($inner) => $value,
-            Kind::ClassAware($inner) => $value,
-            Kind::ClassBalanced($inner) => $value,
-            Kind::SquareRoot($inner) => $value,
-            Kind::RepeatFactor($inner) => $value,
-            Kind::Progressive($inner) => $value,
-            Kind::NShot($inner) => $value,
+            EpochKind::Instance($inner) => $value,
+            EpochKind::ClassAware($inner) => $value,
+            EpochKind::ClassBalanced($inner) => $value,
+            EpochKind::SquareRoot($inner) => $value,
+            EpochKind::RepeatFactor($inner) => $value,
+            EpochKind::Progressive($inner) => $value,
+            EpochKind::NShot($inner) => $value,
         }
     };
 }
@@ -224,19 +224,19 @@ impl Order {
         let instance = || Instance::new(samples, seed);
         let balanced = || ClassBalanced::new(index(), samples, seed);
         let kind = match sampler {
-            Sampler::Instance => Kind::Instance(instance()),
+            Sampler::Instance => EpochKind::Instance(instance()),
             Sampler::ClassAware { samples_per_class } => {
-                Kind::ClassAware(ClassAware::new(index(), samples_per_class, seed))
+                EpochKind::ClassAware(ClassAware::new(index(), samples_per_class, seed))
             }
-            Sampler::ClassBalanced => Kind::ClassBalanced(balanced()),
-            Sampler::SquareRoot => Kind::SquareRoot(SquareRoot::new(index(), samples, seed)),
+            Sampler::ClassBalanced => EpochKind::ClassBalanced(balanced()),
+            Sampler::SquareRoot => EpochKind::SquareRoot(SquareRoot::new(index(), samples, seed)),
             Sampler::RepeatFactor { threshold } => {
-                Kind::RepeatFactor(RepeatFactor::new(index(), samples, threshold, seed)?)
+                EpochKind::RepeatFactor(RepeatFactor::new(index(), samples, threshold, seed)?)
             }
             Sampler::Progressive { epochs } => {
-                Kind::Progressive(Progressive::new(instance(), balanced(), epochs, seed))
+                EpochKind::Progressive(Progressive::new(instance(), balanced(), epochs, seed))
             }
-            Sampler::NShot { shots } => Kind::NShot(NShot::new(&index(), shots, seed)),
+            Sampler::NShot { shots } => EpochKind::NShot(NShot::new(&index(), shots, seed)),
         };
         Ok(Self { sampler, counts, kind })
     }

@@ -8,7 +8,7 @@
 use super::EpochOrder;
 use super::class_index::ClassIndex;
 use super::instance::Instance;
-use super::key::{Key, Purpose};
+use super::key::{Key, KeyPurpose};
 use super::permutation::Permutation;
 
 /// An instance-balanced order over a chosen subset.
@@ -22,7 +22,7 @@ pub(super) struct NShot {
 
 impl NShot {
     pub(super) fn new(index: &ClassIndex, shots: u32, seed: u64) -> Self {
-        let key = Key::new(seed, Purpose::Shots);
+        let key = Key::new(seed, KeyPurpose::Shots);
         let kept = |count: u64| count.min(u64::from(shots));
         let total: u64 = index.iter().map(|class| kept(class.count)).sum();
         let mut chosen = Vec::with_capacity(total as usize);

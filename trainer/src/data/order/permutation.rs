@@ -97,12 +97,12 @@ impl Permutation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::Purpose;
+    use super::super::key::KeyPurpose;
     use super::super::tests::statistics::{chi_squared_uniform, spread};
     use super::*;
 
     fn permutation(n: u64, seed: u64) -> Permutation {
-        Permutation::new(n, Key::new(seed, Purpose::Instance).with(3))
+        Permutation::new(n, Key::new(seed, KeyPurpose::Instance).with(3))
     }
 
     fn list(n: u64, seed: u64) -> Vec<u64> {

@@ -8,7 +8,7 @@
 use super::EpochOrder;
 use super::class_balanced::ClassBalanced;
 use super::instance::Instance;
-use super::key::{Key, Purpose};
+use super::key::{Key, KeyPurpose};
 
 /// A mixture of the instance-balanced and the class-balanced order.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Progressive {
 
 impl Progressive {
     pub(super) fn new(instance: Instance, balanced: ClassBalanced, epochs: u64, seed: u64) -> Self {
-        Self { instance, balanced, epochs, key: Key::new(seed, Purpose::Mixture) }
+        Self { instance, balanced, epochs, key: Key::new(seed, KeyPurpose::Mixture) }
     }
 
     /// t, the probability of the class-balanced order.

@@ -17,7 +17,7 @@
 use std::ops::Range;
 
 use super::class_index::ClassIndex;
-use super::key::{Key, Purpose, below};
+use super::key::{Key, KeyPurpose, below};
 use super::permutation::Permutation;
 use super::{EpochOrder, OrderError};
 
@@ -28,7 +28,7 @@ const UNIT: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct RepeatFactor {
     index: ClassIndex,
-    line: Line,
+    line: ImageLine,
     threshold: f64,
     samples: u64,
     offset_key: Key,
@@ -43,14 +43,14 @@ impl RepeatFactor {
         seed: u64,
     ) -> Result<Self, OrderError> {
         let lengths = index.iter().map(|row| row.count.checked_mul(repeats(row.count, samples, threshold)));
-        let line = Line::new(lengths).ok_or(OrderError::EpochTooLong { threshold })?;
+        let line = ImageLine::new(lengths).ok_or(OrderError::EpochTooLong { threshold })?;
         Ok(Self {
             index,
             line,
             threshold,
             samples,
-            offset_key: Key::new(seed, Purpose::RepeatOffset),
-            order_key: Key::new(seed, Purpose::RepeatOrder),
+            offset_key: Key::new(seed, KeyPurpose::RepeatOffset),
+            order_key: Key::new(seed, KeyPurpose::RepeatOrder),
         })
     }
 
@@ -94,7 +94,7 @@ impl EpochOrder for RepeatFactor {
 
 /// Pieces of given lengths, side by side from 0.
 #[derive(Debug)]
-struct Line {
+struct ImageLine {
     /// Where each piece ends.
     ends: Box<[u64]>,
     /// The first piece that ends after `i << bits`; the points are as far apart as the average piece is long,
@@ -103,7 +103,7 @@ struct Line {
     bits: u32,
 }
 
-impl Line {
+impl ImageLine {
     /// None if a length is none or the end of the line is 2^64 or more.
     fn new(lengths: impl Iterator<Item = Option<u64>>) -> Option<Self> {
         let ends: Option<Box<[u64]>> = lengths
@@ -160,7 +160,7 @@ mod tests {
         for lengths in
             [vec![1], vec![5, 1, 1, 1, 1, 30, 2], vec![1; 40], vec![1000, 1, 1, 1, 500], (1..60).collect()]
         {
-            let line = Line::new(lengths.iter().copied().map(Some)).expect("a short line");
+            let line = ImageLine::new(lengths.iter().copied().map(Some)).expect("a short line");
             let mut start = 0;
             for (piece, length) in (0..).zip(lengths) {
                 for point in start..start + length {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_refused() {
-        assert!(Line::new([Some(u64::MAX), Some(1), Some(1)].into_iter()).is_none());
-        assert!(Line::new([Some(1), None].into_iter()).is_none());
+        assert!(ImageLine::new([Some(u64::MAX), Some(1), Some(1)].into_iter()).is_none());
+        assert!(ImageLine::new([Some(1), None].into_iter()).is_none());
     }
 }

@@ -4,7 +4,7 @@
 
 use super::EpochOrder;
 use super::class_index::ClassIndex;
-use super::key::{Key, Purpose, below, mix, split};
+use super::key::{Key, KeyPurpose, below, mix, split};
 
 /// Independent keyed draws of a class, by an alias table, and an image.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct SquareRoot {
 impl SquareRoot {
     pub(super) fn new(index: ClassIndex, samples: u64, seed: u64) -> Self {
         let table = AliasTable::new(index.iter().map(|row| (row.count as f64).sqrt()).collect());
-        Self { index, table, samples, key: Key::new(seed, Purpose::Draw) }
+        Self { index, table, samples, key: Key::new(seed, KeyPurpose::Draw) }
     }
 }
 

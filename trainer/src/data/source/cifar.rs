@@ -1,7 +1,7 @@
 //! CIFAR-100: the published Python files, the published binary files, or PNGs in `images.tar` with lists.
 
 use super::class_names::{ClassNames, Folders, read_class_names};
-use super::lists::{Images, List, read_list};
+use super::lists::{ImageLocation, ListFile, read_list};
 use super::longtail::long_tailed_rows;
 use super::pickle::Pickle;
 use super::{DataSet, DataSpec, ImageReader, Split, below};
@@ -22,25 +22,25 @@ const PICTURE: usize = 3 * SIDE * SIDE;
 
 /// One of the forms, and the folder in which it was found.
 #[derive(Debug)]
-pub(super) enum Form {
+pub(super) enum CifarForm {
     Python(PathBuf),
     Binary(PathBuf),
     Images(PathBuf),
 }
 
 /// The form of CIFAR-100 that a folder holds.
-pub(super) fn form(root: &Path, imbalance: Option<f64>) -> Option<Form> {
+pub(super) fn form(root: &Path, imbalance: Option<f64>) -> Option<CifarForm> {
     let has = |folder: &Path, names: &[&str]| names.iter().all(|name| folder.join(name).is_file());
     let named = list_name(imbalance.unwrap_or(100.0));
     if has(root, &["images.tar", "test.txt"]) && (has(root, &["classnames.txt"]) || has(root, &[&named])) {
-        return Some(Form::Images(root.into()));
+        return Some(CifarForm::Images(root.into()));
     }
     for folder in [root.to_path_buf(), root.join("cifar-100-python"), root.join("cifar-100-binary")] {
         if has(&folder, &["train", "test", "meta"]) {
-            return Some(Form::Python(folder));
+            return Some(CifarForm::Python(folder));
         }
         if has(&folder, &["train.bin", "test.bin", "fine_label_names.txt"]) {
-            return Some(Form::Binary(folder));
+            return Some(CifarForm::Binary(folder));
         }
     }
     None
@@ -58,14 +58,14 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         return Err(DataError::Setting(reason));
     }
     match form(&spec.root, spec.imbalance) {
-        Some(Form::Images(root)) => open_images(spec, &root),
-        Some(Form::Python(folder)) => open_published(
+        Some(CifarForm::Images(root)) => open_images(spec, &root),
+        Some(CifarForm::Python(folder)) => open_published(
             spec,
             python_split(&folder, "train")?,
             python_split(&folder, "test")?,
             python_names(&folder)?,
         ),
-        Some(Form::Binary(folder)) => {
+        Some(CifarForm::Binary(folder)) => {
             let names = read_class_names(&folder.join("fine_label_names.txt"), &Folders::default())?.names;
             open_published(
                 spec,
@@ -111,8 +111,8 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
     let test_list = read_list(&below(root, &test_list))?;
     let names = spec.class_names.clone().unwrap_or_else(|| "classnames.txt".into());
     let ClassNames { names, findings } = read_class_names(&below(root, &names), &train_list.folders())?;
-    let images = Images::open(below(root, spec.images.as_deref().unwrap_or(Path::new("images.tar"))))?;
-    let split = |list: List| {
+    let images = ImageLocation::open(below(root, spec.images.as_deref().unwrap_or(Path::new("images.tar"))))?;
+    let split = |list: ListFile| {
         list.check_labels(names.len())?;
         list.into_split(&images)
     };
@@ -121,15 +121,15 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
 }
 
 /// A published file: its labels, and where its pictures lie.
-struct Published {
+struct PublishedFile {
     labels: Vec<u32>,
-    reader: Rows,
+    reader: PictureRows,
 }
 
 fn open_published(
     spec: &DataSpec,
-    train: Published,
-    test: Published,
+    train: PublishedFile,
+    test: PublishedFile,
     class_names: Vec<String>,
 ) -> Result<DataSet, DataError> {
     for (value, key) in [
@@ -161,7 +161,7 @@ fn open_published(
         train.labels = kept.iter().map(|&(_, label)| label).collect();
         train.reader.kept = Some(kept.into_iter().map(|(row, _)| row).collect());
     }
-    let split = |file: Published| Split::from_parts(file.labels, Box::new(file.reader));
+    let split = |file: PublishedFile| Split::from_parts(file.labels, Box::new(file.reader));
     Ok(DataSet { class_names, train: split(train), test: split(test), findings: Vec::new() })
 }
 
@@ -171,7 +171,7 @@ fn python_names(folder: &Path) -> Result<Vec<String>, DataError> {
     Pickle::open(&path)?.texts("fine_label_names").ok_or_else(wrong)
 }
 
-fn python_split(folder: &Path, name: &str) -> Result<Published, DataError> {
+fn python_split(folder: &Path, name: &str) -> Result<PublishedFile, DataError> {
     let path = folder.join(name);
     let pickle = Pickle::open(&path)?;
     let wrong = |expected: &str| DataError::content("CIFAR-100 file", &path, format!("expected {expected}"));
@@ -188,12 +188,12 @@ fn python_split(folder: &Path, name: &str) -> Result<Published, DataError> {
         return Err(wrong(&found));
     }
     let file = File::open(&path).map_err(|error| DataError::open("CIFAR-100 file", &path, error))?;
-    let reader = Rows { path, file, first: pixels.offset, stride: PICTURE as u64, kept: None };
-    Ok(Published { labels, reader })
+    let reader = PictureRows { path, file, first: pixels.offset, stride: PICTURE as u64, kept: None };
+    Ok(PublishedFile { labels, reader })
 }
 
 /// Records of a coarse label, a fine label and the picture.
-fn binary_split(path: &Path) -> Result<Published, DataError> {
+fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     const RECORD: usize = 2 + PICTURE;
     let failed = |error| DataError::open("CIFAR-100 file", path, error);
     let mut file = File::open(path).map_err(failed)?;
@@ -212,12 +212,12 @@ fn binary_split(path: &Path) -> Result<Published, DataError> {
         labels.extend(part.chunks_exact(RECORD).map(|record| u32::from(record[1])));
         left -= part.len() / RECORD;
     }
-    let reader = Rows { path: path.into(), file, first: 2, stride: RECORD as u64, kept: None };
-    Ok(Published { labels, reader })
+    let reader = PictureRows { path: path.into(), file, first: 2, stride: RECORD as u64, kept: None };
+    Ok(PublishedFile { labels, reader })
 }
 
 /// Pictures at equal distances in a file.
-struct Rows {
+struct PictureRows {
     path: PathBuf,
     file: File,
     first: u64,
@@ -226,13 +226,13 @@ struct Rows {
     kept: Option<Vec<u32>>,
 }
 
-impl Rows {
+impl PictureRows {
     fn row(&self, index: usize) -> u64 {
         self.kept.as_ref().map_or(index as u64, |rows| rows[index].into())
     }
 }
 
-impl ImageReader for Rows {
+impl ImageReader for PictureRows {
     fn name(&self, index: usize) -> String {
         let file = self.path.file_name().unwrap_or_default();
         format!("{} row {}", file.display(), self.row(index))

@@ -28,35 +28,35 @@ pub(super) struct ClassNames {
 }
 
 /// What a file says about classes.
-enum Table {
+enum NameTable {
     /// Names in label order.
     Ordered(Vec<String>),
     /// Labels with their names.
     Numbered(Vec<(u64, String)>),
     /// Folders or ids with their names.
-    Keyed(Vec<(String, String)>, Order),
+    Keyed(Vec<(String, String)>, RowOrder),
 }
 
 /// Whether the rows of a table come in the order of the labels, where nothing else says what is which.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum RowOrder {
     OfLabels,
     Unknown,
 }
 
 /// A table, and its form in words if it is not the plain one.
-struct Form {
-    table: Table,
+struct TableForm {
+    table: NameTable,
     words: Option<String>,
     findings: Vec<Finding>,
 }
 
-impl Form {
+impl TableForm {
     fn plain(names: Vec<String>) -> Self {
-        Self { table: Table::Ordered(names), words: None, findings: Vec::new() }
+        Self { table: NameTable::Ordered(names), words: None, findings: Vec::new() }
     }
 
-    fn of(table: Table, words: impl Into<String>) -> Self {
+    fn of(table: NameTable, words: impl Into<String>) -> Self {
         Self { table, words: Some(words.into()), findings: Vec::new() }
     }
 }
@@ -80,11 +80,11 @@ pub(super) fn read_class_names(path: &Path, folders: &Folders) -> Result<ClassNa
             None => lines::read(path, &text, folders)?,
         },
     };
-    let Form { table, words, mut findings } = form;
+    let TableForm { table, words, mut findings } = form;
     let (names, order) = match table {
-        Table::Ordered(names) => (names, None),
-        Table::Numbered(rows) => by_number(rows).map_err(wrong)?,
-        Table::Keyed(rows, order) => by_folder(rows, order, folders).map_err(wrong)?,
+        NameTable::Ordered(names) => (names, None),
+        NameTable::Numbered(rows) => by_number(rows).map_err(wrong)?,
+        NameTable::Keyed(rows, order) => by_folder(rows, order, folders).map_err(wrong)?,
     };
     if let Some(class) = names.iter().position(String::is_empty) {
         return Err(wrong(format!("the name of class {class} is empty")));
@@ -131,13 +131,13 @@ fn by_number(mut rows: Vec<(u64, String)>) -> Result<(Vec<String>, Option<String
 /// Names in the order that the folders of the training pictures give, or else in that of the file.
 fn by_folder(
     rows: Vec<(String, String)>,
-    order: Order,
+    order: RowOrder,
     folders: &Folders,
 ) -> Result<(Vec<String>, Option<String>), String> {
     let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
     match folders.find(&keys) {
-        Match::InOrder { whole } if whole || order == Order::OfLabels => {
-            let most = if order == Order::OfLabels { rows.len() } else { folders.len() };
+        Match::InOrder { whole } if whole || order == RowOrder::OfLabels => {
+            let most = if order == RowOrder::OfLabels { rows.len() } else { folders.len() };
             Ok((
                 rows.into_iter().take(most).map(|(_, name)| name).collect(),
                 Some("in the order of the folders".to_owned()),
@@ -151,7 +151,7 @@ fn by_folder(
             "the pictures of label {label} lie in `{folder}`, which is `{key}` here, but not all labels can be matched \
              like that; give one line a class in the order of the labels"
         )),
-        Match::None if order == Order::OfLabels => {
+        Match::None if order == RowOrder::OfLabels => {
             Ok((rows.into_iter().map(|(_, name)| name).collect(), None))
         }
         Match::None | Match::InOrder { .. } => Err(format!(

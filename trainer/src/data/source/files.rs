@@ -18,7 +18,7 @@ const SAMPLE: u64 = 4096;
 
 /// The size of an image's bytes and some of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct FileSample {
     /// Bytes in all.
     pub size: u64,
     /// The first and the last of them.
@@ -103,16 +103,16 @@ pub(super) fn place(root: &Path, name: &str) -> String {
 }
 
 /// The sample of `size` bytes at `offset` of a file.
-pub(super) fn sample_at(file: &File, offset: u64, size: u64) -> io::Result<Sample> {
+pub(super) fn sample_at(file: &File, offset: u64, size: u64) -> io::Result<FileSample> {
     let mut bytes = vec![0; size.min(2 * SAMPLE) as usize];
     let (first, last) = bytes.split_at_mut(size.min(SAMPLE) as usize);
     file.read_exact_at(first, offset)?;
     file.read_exact_at(last, offset + size - last.len() as u64)?;
-    Ok(Sample { size, bytes })
+    Ok(FileSample { size, bytes })
 }
 
 /// The sample of a file.
-pub(super) fn sample(path: &Path) -> Result<Sample, ImageFault> {
+pub(super) fn sample(path: &Path) -> Result<FileSample, ImageFault> {
     let (file, size) = open(path)?;
     Ok(sample_at(&file, 0, size)?)
 }

@@ -6,14 +6,14 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// How much it matters.
-    pub weight: Weight,
+    pub weight: Severity,
     /// A sentence with the thing, what was done with it, and what to do.
     pub text: String,
 }
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// How the data were understood.
     Note,
     /// Numbers may not mean what the person thinks.
@@ -23,19 +23,19 @@ pub enum Weight {
 impl Finding {
     /// Something that a person may want to know.
     pub fn note(text: impl Into<String>) -> Self {
-        Self { weight: Weight::Note, text: text.into() }
+        Self { weight: Severity::Note, text: text.into() }
     }
 
     pub(super) fn warning(text: impl Into<String>) -> Self {
-        Self { weight: Weight::Warning, text: text.into() }
+        Self { weight: Severity::Warning, text: text.into() }
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.weight {
-            Weight::Note => f.write_str(&self.text),
-            Weight::Warning => write!(f, "warning: {}", self.text),
+            Severity::Note => f.write_str(&self.text),
+            Severity::Warning => write!(f, "warning: {}", self.text),
         }
     }
 }

@@ -59,18 +59,18 @@ impl ContentSample {
 
     /// How this sample of the images of `set` and another of the same lists differ. Files that either of them could not
     /// read are passed over.
-    pub fn difference(&self, other: &Self, set: (&Split, &Split)) -> Option<Difference> {
+    pub fn difference(&self, other: &Self, set: (&Split, &Split)) -> Option<ContentDifference> {
         let read = |(_, (one, other)): &(usize, (&String, &String))| *one != UNREAD && *other != UNREAD;
         let both = || self.0.iter().zip(&other.0).enumerate().filter(read);
         let mut differing = both().filter(|(_, (one, other))| one != other).map(|(at, _)| at);
         let first = places(set.0, set.1).nth(differing.next()?).map(|(split, index)| split.name(index))?;
-        Some(Difference { first, files: 1 + differing.count(), compared: both().count() })
+        Some(ContentDifference { first, files: 1 + differing.count(), compared: both().count() })
     }
 }
 
 /// How the files of two data sets of the same lists differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct ContentDifference {
     /// The first image whose files differ.
     pub first: String,
     /// Files that differ.
@@ -79,14 +79,14 @@ pub struct Difference {
     pub compared: usize,
 }
 
-impl Difference {
+impl ContentDifference {
     /// Whether these are other data, and not a few files that were repaired.
     pub fn is_another_set(&self) -> bool {
         10 * self.files > self.compared
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for ContentDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { first, files, compared } = self;
         write!(f, "{files} of {compared} sampled files have another size or content, the first is `{first}`")

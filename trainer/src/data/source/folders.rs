@@ -4,10 +4,10 @@ mod left_out;
 mod search;
 
 use super::class_names::{ClassNames, Folders, is_wordnet_id, read_class_names};
-use super::files::{self, Sample, read_image};
+use super::files::{self, FileSample, read_image};
 use super::finding::{Finding, first_few};
-use super::names::Names;
-use super::{DataSet, DataSpec, Files, ImageReader, Split, below};
+use super::names::StringTable;
+use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below};
 use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
 use left_out::LeftOut;
@@ -83,7 +83,7 @@ fn ids_as_names(classes: &[String]) -> Option<Finding> {
 }
 
 fn split(root: &Path, classes: &[String], left_out: &mut LeftOut) -> Result<Split, DataError> {
-    let mut names = Names::default();
+    let mut names = StringTable::default();
     let mut labels = Vec::new();
     for (label, files) in search(root, classes, left_out)?.into_iter().enumerate() {
         for file in files {
@@ -103,7 +103,7 @@ struct FolderImages {
     root: PathBuf,
     /// The root without links.
     place: PathBuf,
-    names: Names,
+    names: StringTable,
 }
 
 impl ImageReader for FolderImages {
@@ -115,15 +115,15 @@ impl ImageReader for FolderImages {
         read_image(&self.root, self.names.get(index))
     }
 
-    fn files(&self) -> Option<Files<'_>> {
-        Some(Files { root: &self.root, list: None })
+    fn files(&self) -> Option<SplitFiles<'_>> {
+        Some(SplitFiles { root: &self.root, list: None })
     }
 
     fn place(&self, index: usize) -> Option<String> {
         Some(files::place(&self.place, self.names.get(index)))
     }
 
-    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
         files::sample(&self.root.join(self.names.get(index)))
     }
 }

@@ -1,10 +1,10 @@
 //! List files: one `path label` a line, over a folder or a tar file of images.
 
 use super::class_names::{ClassNames, Folders, read_class_names};
-use super::files::{self, Sample, read_image};
-use super::names::Names;
-use super::tar::{Place, TarFile, TarIndex};
-use super::{DataSet, DataSpec, Files, ImageReader, Split, below, read_text};
+use super::files::{self, FileSample, read_image};
+use super::names::StringTable;
+use super::tar::{TarFile, TarIndex, TarMember};
+use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below, read_text};
 use crate::data::decode::{RgbImage, decode};
 use crate::data::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
@@ -30,13 +30,13 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         list.check_labels(class_names.len())?;
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
-    let images = Images::open(root)?;
+    let images = ImageLocation::open(root)?;
     let (train, test) = (train.into_split(&images)?, test.into_split(&images)?);
     Ok(DataSet { class_names, train, test, findings })
 }
 
 /// Names for the classes of a list: their numbers.
-fn numbered_classes(train: &List) -> Result<Vec<String>, DataError> {
+fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
     if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
         let reason = format!(
@@ -48,18 +48,19 @@ fn numbered_classes(train: &List) -> Result<Vec<String>, DataError> {
 }
 
 /// The lines of a list file.
-pub(super) struct List {
+pub(super) struct ListFile {
     path: PathBuf,
-    names: Names,
+    names: StringTable,
     labels: Vec<u32>,
     /// Line of each entry, counted from 1: empty lines are passed over.
     lines: Vec<u32>,
 }
 
 /// Reads a list. The label is the last field of a line, so paths may contain spaces.
-pub(super) fn read_list(path: &Path) -> Result<List, DataError> {
+pub(super) fn read_list(path: &Path) -> Result<ListFile, DataError> {
     let text = read_text("list", path)?;
-    let mut list = List { path: path.into(), names: Names::default(), labels: Vec::new(), lines: Vec::new() };
+    let mut list =
+        ListFile { path: path.into(), names: StringTable::default(), labels: Vec::new(), lines: Vec::new() };
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() {
@@ -100,7 +101,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-impl List {
+impl ListFile {
     fn line(&self, index: usize) -> usize {
         self.lines.get(index).map_or(0, |&line| line as usize)
     }
@@ -127,14 +128,14 @@ impl List {
     }
 
     /// Joins the list with where its images are.
-    pub(super) fn into_split(self, images: &Images) -> Result<Split, DataError> {
+    pub(super) fn into_split(self, images: &ImageLocation) -> Result<Split, DataError> {
         let reader: Box<dyn ImageReader> = match images {
-            Images::Folder(root) => {
+            ImageLocation::Folder(root) => {
                 let place =
                     root.canonicalize().map_err(|error| DataError::open("image folder", root, error))?;
                 Box::new(FolderReader { root: root.clone(), place, list: self.path, names: self.names })
             }
-            Images::Tar(tar) => {
+            ImageLocation::Tar(tar) => {
                 let mut places = Vec::with_capacity(self.names.len());
                 for index in 0..self.names.len() {
                     let name = self.names.get(index);
@@ -151,12 +152,12 @@ impl List {
 }
 
 /// Where the images of lists are.
-pub(super) enum Images {
+pub(super) enum ImageLocation {
     Folder(PathBuf),
     Tar(TarIndex),
 }
 
-impl Images {
+impl ImageLocation {
     /// A folder, or a file that must be a tar file.
     pub(super) fn open(path: PathBuf) -> Result<Self, DataError> {
         if path.is_dir() {
@@ -172,7 +173,7 @@ struct FolderReader {
     /// The root without links.
     place: PathBuf,
     list: PathBuf,
-    names: Names,
+    names: StringTable,
 }
 
 impl ImageReader for FolderReader {
@@ -184,15 +185,15 @@ impl ImageReader for FolderReader {
         read_image(&self.root, self.names.get(index))
     }
 
-    fn files(&self) -> Option<Files<'_>> {
-        Some(Files { root: &self.root, list: Some(&self.list) })
+    fn files(&self) -> Option<SplitFiles<'_>> {
+        Some(SplitFiles { root: &self.root, list: Some(&self.list) })
     }
 
     fn place(&self, index: usize) -> Option<String> {
         Some(files::place(&self.place, self.names.get(index)))
     }
 
-    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
         files::sample(&self.root.join(self.names.get(index)))
     }
 }
@@ -200,8 +201,8 @@ impl ImageReader for FolderReader {
 /// Images within a tar file.
 struct TarReader {
     tar: Arc<TarFile>,
-    names: Names,
-    places: Vec<Place>,
+    names: StringTable,
+    places: Vec<TarMember>,
 }
 
 impl ImageReader for TarReader {
@@ -222,7 +223,7 @@ impl ImageReader for TarReader {
         Some(self.places[index].offset().to_string())
     }
 
-    fn sample(&self, index: usize) -> Result<Sample, ImageFault> {
+    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
         Ok(self.tar.sample(self.places[index])?)
     }
 }

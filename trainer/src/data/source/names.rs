@@ -2,12 +2,12 @@
 
 /// Strings one after the other, and where each of them ends.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct StringTable {
     text: String,
     ends: Vec<usize>,
 }
 
-impl Names {
+impl StringTable {
     pub(super) fn push(&mut self, name: &str) {
         self.text.push_str(name);
         self.ends.push(self.text.len());

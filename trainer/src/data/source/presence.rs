@@ -15,7 +15,7 @@ const THREADS: usize = 8;
 
 /// Where the images of a split lie that are files of their own.
 #[derive(Clone, Copy, Debug)]
-pub struct Files<'a> {
+pub struct SplitFiles<'a> {
     /// The folder below which the name of each image leads to its file.
     pub root: &'a Path,
     /// The list that names them; none for class folders.
@@ -24,7 +24,7 @@ pub struct Files<'a> {
 
 /// An image that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingImage {
     /// Its index in the split.
     pub index: usize,
     /// What the system says.
@@ -33,7 +33,7 @@ pub struct Missing {
 
 /// The images of `split` that are not there, in its order. None where images lie in larger files: opening the data set
 /// has found those.
-pub(super) fn missing(split: &Split, files: Files<'_>) -> Vec<Missing> {
+pub(super) fn missing(split: &Split, files: SplitFiles<'_>) -> Vec<MissingImage> {
     let mut folders: BTreeMap<PathBuf, Vec<(OsString, usize)>> = BTreeMap::new();
     let mut missing = Vec::new();
     for index in 0..split.len() {
@@ -69,7 +69,7 @@ pub(super) fn missing(split: &Split, files: Files<'_>) -> Vec<Missing> {
     missing
 }
 
-fn missing_in(folder: &Path, images: &[(OsString, usize)]) -> Vec<Missing> {
+fn missing_in(folder: &Path, images: &[(OsString, usize)]) -> Vec<MissingImage> {
     let listed = list(folder);
     let unlisted = images.iter().filter(|(name, _)| !listed.contains::<OsStr>(name));
     unlisted.filter_map(|(name, index)| ask(&folder.join(name), *index)).collect()
@@ -83,13 +83,13 @@ fn list(folder: &Path) -> HashSet<OsString> {
 }
 
 /// The system's word on a file: it follows links, and knows of file systems that tell no case apart.
-fn ask(path: &Path, index: usize) -> Option<Missing> {
+fn ask(path: &Path, index: usize) -> Option<MissingImage> {
     let reason = match std::fs::metadata(path) {
         Ok(found) if found.is_file() || found.file_type().is_fifo() => return None,
         Ok(_) => "it is no file".to_owned(),
         Err(error) => error.to_string(),
     };
-    Some(Missing { index, reason })
+    Some(MissingImage { index, reason })
 }
 
 #[cfg(test)]
@@ -108,8 +108,8 @@ mod tests {
         fn read(&self, _: usize) -> Result<RgbImage, DataError> {
             unreachable!("nothing is opened")
         }
-        fn files(&self) -> Option<Files<'_>> {
-            Some(Files { root: &self.0, list: None })
+        fn files(&self) -> Option<SplitFiles<'_>> {
+            Some(SplitFiles { root: &self.0, list: None })
         }
     }
 

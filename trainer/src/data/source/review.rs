@@ -11,10 +11,10 @@ pub(super) fn review(set: &DataSet) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(empty_classes(set));
     findings.extend(same_names(&set.class_names));
-    let train = Listed::new(&set.train);
+    let train = ListedPictures::new(&set.train);
     findings.extend(train.twice("training", "it is drawn as often as it is listed"));
     findings.extend(train.two_labels("training", set));
-    let test = Listed::new(&set.test);
+    let test = ListedPictures::new(&set.test);
     findings.extend(test.twice("test", "it counts as often as it is listed"));
     findings.extend(test.two_labels("test", set));
     findings.extend(test.also_in(&train));
@@ -75,7 +75,7 @@ fn same_names(names: &[String]) -> Option<Finding> {
 }
 
 /// The pictures of a split by the files that they are.
-struct Listed<'a> {
+struct ListedPictures<'a> {
     split: &'a Split,
     hasher: RandomState,
     /// Where a file is listed first, by the hash of its place.
@@ -84,7 +84,7 @@ struct Listed<'a> {
     later: Vec<(u32, u32)>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> ListedPictures<'a> {
     fn new(split: &'a Split) -> Self {
         let mut listed = Self { split, hasher: RandomState::new(), first: HashMap::new(), later: Vec::new() };
         for index in 0..split.len() {

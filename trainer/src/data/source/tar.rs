@@ -1,7 +1,7 @@
 //! A tar file of images, read in place: its headers are read once, its contents at their offsets, by any
 //! number of threads. ustar names, GNU long names and pax paths and sizes are understood.
 
-use super::files::{Sample, check_size, reserve, sample_at};
+use super::files::{FileSample, check_size, reserve, sample_at};
 use crate::data::error::{DataError, ImageFault};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ const MAX_NAME: u64 = 1 << 16;
 
 /// Where an image's bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TarMember {
     offset: u64,
     len: u64,
 }
 
-impl Place {
+impl TarMember {
     pub(super) fn offset(self) -> u64 {
         self.offset
     }
@@ -40,7 +40,7 @@ impl Place {
 pub(super) struct TarIndex {
     path: PathBuf,
     file: Arc<TarFile>,
-    places: HashMap<Box<str>, Place>,
+    places: HashMap<Box<str>, TarMember>,
 }
 
 /// A tar file to read from.
@@ -70,7 +70,7 @@ impl TarIndex {
     }
 
     /// The place of a file; a leading `./` makes no difference.
-    pub(super) fn find(&self, name: &str) -> Option<Place> {
+    pub(super) fn find(&self, name: &str) -> Option<TarMember> {
         self.places.get(plain(name)).copied()
     }
 
@@ -84,7 +84,7 @@ impl TarFile {
     /// Gives the bytes of a file to `use_bytes`, in a buffer that the thread keeps unless it is large.
     pub(super) fn with_bytes<T>(
         &self,
-        place: Place,
+        place: TarMember,
         use_bytes: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ImageFault> {
         check_size(place.len)?;
@@ -104,7 +104,7 @@ impl TarFile {
     }
 
     /// Some bytes of a file, for the fingerprint.
-    pub(super) fn sample(&self, place: Place) -> std::io::Result<Sample> {
+    pub(super) fn sample(&self, place: TarMember) -> std::io::Result<FileSample> {
         sample_at(&self.0, place.offset, place.len)
     }
 }
@@ -134,7 +134,7 @@ struct Override {
 }
 
 impl Scan<'_> {
-    fn run(&mut self) -> Result<HashMap<Box<str>, Place>, DataError> {
+    fn run(&mut self) -> Result<HashMap<Box<str>, TarMember>, DataError> {
         let mut places = HashMap::new();
         let mut next = Override::default();
         let mut at = 0;
@@ -165,7 +165,7 @@ impl Scan<'_> {
                     let own = std::mem::take(&mut next);
                     if matches!(kind, b'0' | 0 | b'7') {
                         let name = own.name.unwrap_or_else(|| ustar_name(&header));
-                        places.insert(plain(&name).into(), Place { offset, len });
+                        places.insert(plain(&name).into(), TarMember { offset, len });
                     }
                 }
             }

@@ -30,7 +30,7 @@ pub(super) fn folder(files: &[(&str, &[u8])]) -> TempDir {
 pub(super) fn lists(root: &Path) -> DataSpec {
     DataSpec {
         root: root.into(),
-        layout: Layout::Lists,
+        layout: DataLayout::Lists,
         train_list: Some("train.txt".into()),
         test_list: Some("test.txt".into()),
         ..DataSpec::default()
@@ -153,12 +153,12 @@ fn refusals_of_lists_name_file_and_line() {
             "data root `ROOT`: no such folder; set `data.root` to the folder of the data set",
         ),
         (
-            DataSpec { layout: Layout::Auto, train_list: None, test_list: None, ..lists(root.path()) },
+            DataSpec { layout: DataLayout::Auto, train_list: None, test_list: None, ..lists(root.path()) },
             "data root `ROOT`: expected `train/CLASS/*` and `test/CLASS/*` (or `val/CLASS/*`), or list files \
              (`data.train_list`), found no folder `train`",
         ),
         (
-            DataSpec { layout: Layout::Cifar100, ..lists(root.path()) },
+            DataSpec { layout: DataLayout::Cifar100, ..lists(root.path()) },
             "data root `ROOT`: expected CIFAR-100: `cifar-100-python` (train, test, meta), `cifar-100-binary` \
              (train.bin, test.bin, fine_label_names.txt) or images.tar with test.txt, classnames.txt and \
              train_ir100.txt; found none of them",
@@ -270,7 +270,7 @@ fn class_folders_in_byte_order() {
     assert_eq!(set.train.missing(), []);
     fs::create_dir(root.path().join("val/new")).expect("a folder");
     assert_eq!(refusal(&spec), "test folder `ROOT/val`: `new` is not a class of `ROOT/train`");
-    let spec = DataSpec { train_list: Some("x".into()), layout: Layout::Folders, ..spec };
+    let spec = DataSpec { train_list: Some("x".into()), layout: DataLayout::Folders, ..spec };
     assert_eq!(
         refusal(&spec),
         "`data.train_list` (x) has no effect with class folders; remove it or use lists"
@@ -384,7 +384,7 @@ fn hostile_pickles_are_refused() {
         python_file(&root.path().join("train"), &[1, 2, 3]);
         fs::read(root.path().join("train")).expect("the file")
     };
-    let spec = DataSpec { root: root.path().into(), layout: Layout::Cifar100, ..DataSpec::default() };
+    let spec = DataSpec { root: root.path().into(), layout: DataLayout::Cifar100, ..DataSpec::default() };
     let with = |bytes: &[u8]| {
         fs::write(root.path().join("train"), bytes).expect("a file");
         refusal(&spec)

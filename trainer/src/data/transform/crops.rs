@@ -6,7 +6,9 @@
 
 use super::super::decode::RgbImage;
 use super::super::resize::{Axis, Crop, Filter, Span};
-use super::{CropBox, Draws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes};
+use super::{
+    CropBox, CropDraws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes,
+};
 
 /// What the draws of random crops are keyed by, beside their numbers: none is a draw of training.
 const RANDOM: &[u8] = b"lift random crops";
@@ -102,7 +104,7 @@ pub struct RandomCrops {
 impl RandomCrops {
     /// The box of a crop of a picture that is `width` x `height`.
     pub fn draw(seed: u64, sample: u64, crop: u64, width: u32, height: u32) -> CropBox {
-        CropBox::draw(&mut Draws::keyed(RANDOM, [seed, sample, crop]), width, height)
+        CropBox::draw(&mut CropDraws::keyed(RANDOM, [seed, sample, crop]), width, height)
     }
 
     pub(super) fn apply(&self, image: &RgbImage, sample: u64, scratch: &mut Scratch, out: &mut [u8]) {

@@ -46,14 +46,14 @@ impl Case {
     }
 
     fn view(&self, view: TestView) -> Vec<u8> {
-        let view = View::Test(view);
+        let view = ImageView::Test(view);
         let mut out = vec![1; view.bytes()];
         view.apply(&self.image, 0, 0, &mut Scratch::default(), &mut out);
         out
     }
 
     fn five_crops(&self, size: usize) -> Vec<u8> {
-        let view = View::Corners(CornerCrops::lift(self.resolution, self.expand, self.filter, false));
+        let view = ImageView::Corners(CornerCrops::lift(self.resolution, self.expand, self.filter, false));
         let mut out = vec![1; view.bytes()];
         view.apply(&self.image, 0, 0, &mut Scratch::default(), &mut out);
         out.chunks_exact(3 * size * size).flat_map(|crop| to_rows(crop, size)).collect()
@@ -200,7 +200,7 @@ fn very_long_pictures_fall_back_to_the_centre() {
     assert_eq!(central_box(10, 1000), (493, 0, 13, 10));
     assert_eq!(central_box(100, 90), (0, 0, 90, 100));
     let wide = RgbImage { width: 100_000, height: 1, pixels: vec![200; 300_000] };
-    let view = View::Test(TestView::lift(32, Filter::Bicubic));
+    let view = ImageView::Test(TestView::lift(32, Filter::Bicubic));
     let mut out = vec![0; view.bytes()];
     view.apply(&wide, 0, 0, &mut Scratch::default(), &mut out);
     assert!(out.iter().all(|&value| value == 200));
@@ -209,7 +209,7 @@ fn very_long_pictures_fall_back_to_the_centre() {
 #[test]
 fn a_small_picture_is_padded_with_zeros() {
     let image = RgbImage { width: 3, height: 4, pixels: vec![9; 36] };
-    let view = View::Test(TestView { size: 8, resize: 3, filter: Filter::Bilinear });
+    let view = ImageView::Test(TestView { size: 8, resize: 3, filter: Filter::Bilinear });
     let mut out = vec![1; view.bytes()];
     view.apply(&image, 0, 0, &mut Scratch::default(), &mut out);
     let filled: Vec<usize> = (0..64).filter(|&i| out[i] == 9).collect();

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub enum BenchedOperation {
     /// `all_reduce`.
     AllReduce,
     /// `start_all_reduce`, waited for at once: what a step uses.
@@ -26,7 +26,7 @@ pub enum Operation {
     Barrier,
 }
 
-impl Operation {
+impl BenchedOperation {
     const WITH_BYTES: [Self; 5] =
         [Self::AllReduce, Self::StartedAllReduce, Self::AllGather, Self::ReduceScatter, Self::Broadcast];
 
@@ -95,8 +95,8 @@ pub struct CollectiveReport {
 }
 
 /// An operation with its tensors.
-struct Case {
-    operation: Operation,
+struct CollectiveCase {
+    operation: BenchedOperation,
     whole: Tensor,
     part: Tensor,
     rounds: Vec<f64>,
@@ -106,11 +106,11 @@ struct Case {
 pub fn measure(rank: &Rank, options: CollectiveOptions) -> Result<CollectiveReport, Failure> {
     let (ranks, device) = (rank.world_size(), rank.device);
     let sizes = sizes(options.max_bytes);
-    let case = |operation, bytes| Case::new(operation, bytes, ranks, device);
-    let with_bytes = Operation::WITH_BYTES;
-    let mut cases: Vec<Case> =
+    let case = |operation, bytes| CollectiveCase::new(operation, bytes, ranks, device);
+    let with_bytes = BenchedOperation::WITH_BYTES;
+    let mut cases: Vec<CollectiveCase> =
         sizes.iter().flat_map(|&bytes| with_bytes.map(|operation| case(operation, bytes))).collect();
-    cases.push(case(Operation::Barrier, 0));
+    cases.push(case(BenchedOperation::Barrier, 0));
     for round in 0..=options.rounds {
         for case in &mut cases {
             let seconds = case.run(rank, options.seconds)?;
@@ -135,11 +135,11 @@ fn sizes(max: u64) -> Vec<u64> {
     std::iter::successors(Some(4_u64), |size| size.checked_mul(4)).take_while(|&size| size <= max).collect()
 }
 
-impl Case {
-    fn new(operation: Operation, bytes: u64, ranks: usize, device: Device) -> Self {
+impl CollectiveCase {
+    fn new(operation: BenchedOperation, bytes: u64, ranks: usize, device: Device) -> Self {
         let element = Kind::Float.elt_size_in_bytes() as u64;
         let tensor = |elements: u64| Tensor::zeros([elements.max(1) as i64], (Kind::Float, device));
-        let parted = matches!(operation, Operation::AllGather | Operation::ReduceScatter);
+        let parted = matches!(operation, BenchedOperation::AllGather | BenchedOperation::ReduceScatter);
         let part = if parted { (bytes / element).div_ceil(ranks as u64).max(1) } else { 1 };
         let whole = if parted { part * ranks as u64 } else { bytes / element };
         Self { operation, whole: tensor(whole), part: tensor(part), rounds: Vec::new() }
@@ -166,18 +166,18 @@ impl Case {
 
     fn call(&mut self, group: &dyn ProcessGroup) -> Result<(), CollectiveError> {
         match self.operation {
-            Operation::AllReduce => group.all_reduce(&mut self.whole, ReduceOp::Sum),
-            Operation::StartedAllReduce => group.start_all_reduce(&self.whole, ReduceOp::Sum)?.wait(),
-            Operation::AllGather => group.all_gather(&self.part, &mut self.whole),
-            Operation::ReduceScatter => group.reduce_scatter(&self.whole, &mut self.part),
-            Operation::Broadcast => group.broadcast(&mut self.whole, 0),
-            Operation::Barrier => group.barrier(),
+            BenchedOperation::AllReduce => group.all_reduce(&mut self.whole, ReduceOp::Sum),
+            BenchedOperation::StartedAllReduce => group.start_all_reduce(&self.whole, ReduceOp::Sum)?.wait(),
+            BenchedOperation::AllGather => group.all_gather(&self.part, &mut self.whole),
+            BenchedOperation::ReduceScatter => group.reduce_scatter(&self.whole, &mut self.part),
+            BenchedOperation::Broadcast => group.broadcast(&mut self.whole, 0),
+            BenchedOperation::Barrier => group.barrier(),
         }
     }
 
     fn row(&self, ranks: usize) -> CollectiveRow {
         let seconds = median(&self.rounds);
-        let bytes = if self.operation == Operation::Barrier {
+        let bytes = if self.operation == BenchedOperation::Barrier {
             0
         } else {
             (self.whole.numel() * self.whole.kind().elt_size_in_bytes()) as u64
@@ -209,11 +209,11 @@ mod tests {
 
     #[test]
     fn bus_bandwidth_follows_the_usual_formula() {
-        assert_eq!(Operation::AllReduce.bus_factor(4), 1.5);
-        assert_eq!(Operation::AllGather.bus_factor(4), 0.75);
-        assert_eq!(Operation::ReduceScatter.bus_factor(2), 0.5);
-        assert_eq!(Operation::Broadcast.bus_factor(8), 1.0);
-        let mut case = Case::new(Operation::AllReduce, 4000, 4, Device::Cpu);
+        assert_eq!(BenchedOperation::AllReduce.bus_factor(4), 1.5);
+        assert_eq!(BenchedOperation::AllGather.bus_factor(4), 0.75);
+        assert_eq!(BenchedOperation::ReduceScatter.bus_factor(2), 0.5);
+        assert_eq!(BenchedOperation::Broadcast.bus_factor(8), 1.0);
+        let mut case = CollectiveCase::new(BenchedOperation::AllReduce, 4000, 4, Device::Cpu);
         case.rounds = vec![1e-3, 3e-3, 2e-3];
         let row = case.row(4);
         assert_eq!((row.bytes, row.seconds, row.bus_bytes_per_second), (4000, 2e-3, Some(3e6)));
@@ -221,13 +221,13 @@ mod tests {
 
     #[test]
     fn every_operation_runs_on_any_size() {
-        for operation in Operation::WITH_BYTES.into_iter().chain([Operation::Barrier]) {
+        for operation in BenchedOperation::WITH_BYTES.into_iter().chain([BenchedOperation::Barrier]) {
             for bytes in [4, 16, 1024] {
-                let mut case = Case::new(operation, bytes, 1, Device::Cpu);
+                let mut case = CollectiveCase::new(operation, bytes, 1, Device::Cpu);
                 case.call(&Solo).unwrap();
                 assert_eq!(case.row(1).bus_bytes_per_second, None);
             }
         }
-        assert_eq!(Case::new(Operation::AllGather, 4, 3, Device::Cpu).row(3).bytes, 12);
+        assert_eq!(CollectiveCase::new(BenchedOperation::AllGather, 4, 3, Device::Cpu).row(3).bytes, 12);
     }
 }

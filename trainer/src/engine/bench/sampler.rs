@@ -62,7 +62,7 @@ fn mixed(mut labels: Vec<u32>) -> Vec<u32> {
 
 /// What an order may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Limits {
+pub struct OrderLimits {
     /// Seconds to build.
     pub build_seconds: f64,
     /// Positions a second of one core, at least.
@@ -73,7 +73,7 @@ pub struct Limits {
     pub process_bytes: Option<u64>,
 }
 
-impl Limits {
+impl OrderLimits {
     /// Those of data sets of this size; none between the two sizes that have some.
     pub fn of(images: usize) -> Option<Self> {
         match images {
@@ -135,7 +135,7 @@ pub struct SamplerReport {
     /// Greatest resident memory of the process, labels included.
     pub process_bytes: Option<u64>,
     /// What they are held against.
-    pub limits: Option<Limits>,
+    pub limits: Option<OrderLimits>,
     /// Whether all limits hold; nothing where there are none.
     pub within_limits: Option<bool>,
 }
@@ -160,7 +160,7 @@ fn samplers(images: usize) -> [Sampler; 8] {
 pub fn measure(source: String, labels: &Labels) -> Result<SamplerReport, OrderError> {
     let images = labels.labels.len();
     let before = Resident::read();
-    let limits = Limits::of(images);
+    let limits = OrderLimits::of(images);
     let mut process_bytes = before.map(|resident| resident.now);
     let mut rows = Vec::new();
     for sampler in samplers(images) {
@@ -298,8 +298,8 @@ mod tests {
 
     #[test]
     fn limits_depend_on_the_size() {
-        assert_eq!(Limits::of(437_513).unwrap().build_seconds, 0.1);
-        assert_eq!(Limits::of(100_000_000).unwrap().process_bytes, Some(1_000_000_000));
-        assert_eq!(Limits::of(10_000_000), None);
+        assert_eq!(OrderLimits::of(437_513).unwrap().build_seconds, 0.1);
+        assert_eq!(OrderLimits::of(100_000_000).unwrap().process_bytes, Some(1_000_000_000));
+        assert_eq!(OrderLimits::of(10_000_000), None);
     }
 }

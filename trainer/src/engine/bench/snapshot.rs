@@ -6,10 +6,10 @@ use crate::config::Resolved;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::progress::Progress;
 use crate::engine::rank::Rank;
-use crate::engine::recorder::Recorder;
-use crate::engine::saving::{Occasion, Saver};
+use crate::engine::recorder::RunLog;
+use crate::engine::saving::{SaveReason, Saver};
 use crate::engine::session::Session;
-use crate::run::{Place, Record, RunFolder, Start, StepRecord};
+use crate::run::{MetricsRecord, Place, RunFolder, RunStart, StepRecord};
 use launcher::protocol::layout;
 use serde::Serialize;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(super) fn measure(
     rank.begin("snapshots");
     let configuration = resolved.to_toml();
     let folder = agreed(&rank.control, || {
-        let create = || RunFolder::create(&Place::Named(place.to_owned()), &configuration, Start::Fresh);
+        let create = || RunFolder::create(&Place::Named(place.to_owned()), &configuration, RunStart::Fresh);
         rank.leads().then(create).transpose().map_err(Failure::input)
     })?;
     let report = snapshots(session, rank, configuration, count, folder.as_ref());
@@ -73,7 +73,7 @@ fn snapshots(
     folder: Option<&RunFolder>,
 ) -> Result<SnapshotReport, Failure> {
     let identity = session.identity(config);
-    let mut recorder = Recorder::open(folder, rank, None)?;
+    let mut recorder = RunLog::open(folder, rank, None)?;
     let mut saver = agreed(&rank.control, || Saver::start(&session.config, rank, identity, folder))?;
     let trainables = session.model.trainables();
     let momentum = trainables.flat().zeros_like();
@@ -82,10 +82,10 @@ fn snapshots(
     for _ in 0..count.max(2) {
         progress.steps += 1;
         // What is on its way to the disk anyway: the lines of the steps since the last checkpoint.
-        recorder.append(&Record::Step(line(progress.steps)));
+        recorder.append(&MetricsRecord::Step(line(progress.steps)));
         rank.control.barrier()?;
         let (start, before) = (Instant::now(), saver.seconds());
-        saver.save(trainables, &momentum, &progress, &mut recorder, Occasion::Regular)?;
+        saver.save(trainables, &momentum, &progress, &mut recorder, SaveReason::Regular)?;
         times.push(greatest(&rank.control, saver.seconds() - before)?);
         if let Some(folder) = folder {
             wait_for(&folder.checkpoints().join(layout::checkpoint(progress.steps)), start);

@@ -10,11 +10,11 @@ use crate::config::{Config, Resolved, Selection};
 use crate::data::loader::Loader;
 use crate::engine::classifier::Classifier;
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::feed::Plan;
+use crate::engine::feed::BatchPlan;
 use crate::engine::rank::Rank;
-use crate::engine::session::{Purpose, Session};
+use crate::engine::session::{Session, SessionPurpose};
 use crate::engine::sgd::Sgd;
-use crate::engine::step::{Notice, Stepper};
+use crate::engine::step::{StepFlags, Stepper};
 use crate::engine::training_run::parts;
 use launcher::protocol::Outcome;
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub struct StepOptions {
 
 /// Where the time of a step goes: medians over steps. Of ranks the slowest counts, but for communication.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Figures {
+pub struct StepFigures {
     /// The whole step.
     pub step_seconds: f64,
     /// Waiting for images.
@@ -74,7 +74,7 @@ pub struct VariantReport {
     /// Images of a step over all ranks.
     pub batch_size: u64,
     /// Medians over rounds.
-    pub figures: Option<Figures>,
+    pub figures: Option<StepFigures>,
     /// Step time over that of the first side in the same round: the median over rounds.
     pub ratio: Option<f64>,
 }
@@ -121,7 +121,7 @@ pub struct StepReport {
 pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> Result<StepReport, Failure> {
     let (group, meter) = Timed::new(Rc::clone(&rank.group));
     rank.group = Rc::new(group);
-    let bench = Bench { selection, rank: &rank, meter: &meter, options };
+    let bench = StepBench { selection, rank: &rank, meter: &meter, options };
     let resolved = bench.resolve(&Variant::selected())?;
     let (mut selected, sessions) = bench.turns(vec![Variant::selected()])?;
     let selected = selected.swap_remove(0);
@@ -158,16 +158,16 @@ pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> 
 }
 
 /// What all comparisons have in common.
-struct Bench<'a> {
+struct StepBench<'a> {
     selection: &'a Selection,
     rank: &'a Rank,
     meter: &'a Meter,
     options: &'a StepOptions,
 }
 
-type Opened = (Variant, Session);
+type OpenedBench = (Variant, Session);
 
-impl Bench<'_> {
+impl StepBench<'_> {
     fn resolve(&self, variant: &Variant) -> Result<Resolved, Failure> {
         let mut selection = self.selection.clone();
         selection.set.extend(variant.set.iter().cloned());
@@ -175,13 +175,16 @@ impl Bench<'_> {
     }
 
     /// Measures variants in turns. One that cannot be had here is reported as such.
-    fn turns(&self, variants: Vec<Variant>) -> Result<(Vec<VariantReport>, Vec<Option<Opened>>), Failure> {
+    fn turns(
+        &self,
+        variants: Vec<Variant>,
+    ) -> Result<(Vec<VariantReport>, Vec<Option<OpenedBench>>), Failure> {
         let (rank, mut reports, mut opened) = (self.rank, Vec::new(), Vec::new());
         for variant in variants {
             rank.begin("opening");
             let session = self
                 .resolve(&variant)
-                .and_then(|resolved| Session::open(&resolved, rank, Purpose::Train, &|_| ()));
+                .and_then(|resolved| Session::open(&resolved, rank, SessionPurpose::Train, &|_| ()));
             match session {
                 Ok(session) => {
                     reports.push(VariantReport::of(&variant, &session.config, rank));
@@ -221,7 +224,7 @@ impl Bench<'_> {
                 .map(|(own, first)| own / first)
                 .collect::<Vec<_>>();
             report.ratio = Some(median(&ratios));
-            report.figures = Some(Figures::median(&lane.rounds));
+            report.figures = Some(StepFigures::median(&lane.rounds));
         }
         drop(lanes);
         tch::set_num_threads(rank.threads as i32);
@@ -229,7 +232,7 @@ impl Bench<'_> {
     }
 }
 
-fn step_times(rounds: &[Figures]) -> Vec<f64> {
+fn step_times(rounds: &[StepFigures]) -> Vec<f64> {
     rounds.iter().map(|round| round.step_seconds).collect()
 }
 
@@ -263,14 +266,14 @@ impl VariantReport {
 struct Lane<'a> {
     session: &'a Session,
     stepper: Stepper<'a>,
-    plan: Plan,
+    plan: BatchPlan,
     loader: Loader,
     at: (u64, u64),
     threads: usize,
     silent: bool,
     /// The optimiser, the values and the gradient that it is timed with.
     optimiser: (Sgd, Tensor, Tensor),
-    rounds: Vec<Figures>,
+    rounds: Vec<StepFigures>,
 }
 
 /// A step on this rank, as ranks tell each other.
@@ -280,12 +283,12 @@ const WIDTH: usize = 6;
 
 impl<'a> Lane<'a> {
     fn open(
-        (variant, session): &'a Opened,
+        (variant, session): &'a OpenedBench,
         classifier: &'a Classifier,
         rank: &Rank,
     ) -> Result<Self, Failure> {
         // Rounds go on for as long as they take, whatever the epochs.
-        let plan = Plan { epochs: u64::MAX, ..session.plan(rank) };
+        let plan = BatchPlan { epochs: u64::MAX, ..session.plan(rank) };
         let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(0, 0);
         let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))?;
@@ -305,7 +308,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Some steps that count, after some that use up what was read ahead while others had their turn.
-    fn round(&mut self, bench: &Bench<'_>) -> Result<Figures, Failure> {
+    fn round(&mut self, bench: &StepBench<'_>) -> Result<StepFigures, Failure> {
         let rank = bench.rank;
         rank.check_requests()?;
         rank.begin("measuring");
@@ -325,7 +328,7 @@ impl<'a> Lane<'a> {
         }
         bench.meter.set_silent(false);
         let all = of_all_ranks(&rank.control, own.as_flattened())?;
-        Ok(Figures::of_ranks(&all, self.plan.batch_size))
+        Ok(StepFigures::of_ranks(&all, self.plan.batch_size))
     }
 
     /// Whether the next step has a whole batch; every one counts where an epoch has none.
@@ -334,7 +337,7 @@ impl<'a> Lane<'a> {
         len < batch || (self.at.1 + 1) * batch <= len
     }
 
-    fn step(&mut self, bench: &Bench<'_>) -> Result<Times, Failure> {
+    fn step(&mut self, bench: &StepBench<'_>) -> Result<Times, Failure> {
         let (rank, device) = (bench.rank, self.session.model.device());
         bench.meter.take();
         let bytes = rank.activity.now().0.bytes;
@@ -347,7 +350,7 @@ impl<'a> Lane<'a> {
         let data_wait = start.elapsed();
         let side = self.session.model.tower().shape().resolution;
         let work = self.plan.work(self.at, Some(&batch), side, device);
-        let outcome = self.stepper.gradient(&work, Notice::default())?;
+        let outcome = self.stepper.gradient(&work, StepFlags::default())?;
         self.stepper.update(&outcome, 0.0);
         settle(device);
         let (step, (inside, calls)) = (start.elapsed(), bench.meter.take());
@@ -370,7 +373,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-impl Figures {
+impl StepFigures {
     /// From the same steps of all ranks.
     fn of_ranks(ranks: &[Vec<f64>], batch_size: u64) -> Self {
         let ranks: Vec<&[Times]> = ranks.iter().map(|own| own.as_chunks().0).collect();
@@ -424,7 +427,7 @@ mod tests {
         let fast = [1.0, 0.1, 0.5, 0.05, 80.0, 3.0];
         let slow = [1.0, 0.2, 0.25, 0.05, 80.0, 3.0];
         let ranks = [[fast, fast].as_flattened().to_vec(), [slow, slow].as_flattened().to_vec()];
-        let figures = Figures::of_ranks(&ranks, 64);
+        let figures = StepFigures::of_ranks(&ranks, 64);
         assert_eq!((figures.step_seconds, figures.data_wait_seconds), (1.0, 0.2));
         assert_eq!((figures.exposed_seconds, figures.imbalance_seconds), (0.25, 0.125));
         assert!((figures.forward_backward_seconds - 0.5).abs() < 1e-12);
@@ -433,7 +436,8 @@ mod tests {
 
     #[test]
     fn one_disturbed_step_changes_nothing() {
-        let rounds = [1.0, 50.0, 1.5].map(|step_seconds| Figures { step_seconds, ..Figures::default() });
-        assert_eq!(Figures::median(&rounds).step_seconds, 1.5);
+        let rounds =
+            [1.0, 50.0, 1.5].map(|step_seconds| StepFigures { step_seconds, ..StepFigures::default() });
+        assert_eq!(StepFigures::median(&rounds).step_seconds, 1.5);
     }
 }

@@ -1,7 +1,7 @@
 //! A softmax over classes in parts, on ranks that are threads, against the whole one under autograd.
 
 use super::*;
-use crate::model::losses::{Frequencies, Losses, Site, lade};
+use crate::model::losses::{Frequencies, LossContext, Losses, lade};
 use crate::options::{Registry, Values};
 use collectives::Pending;
 use std::sync::{Arc, Barrier, Mutex};
@@ -108,7 +108,10 @@ fn every_loss_but_lade_is_the_same_on_divided_classes() {
     let sampled = Tensor::from_slice(&[0_i64, 1, 3]);
     for entry in Losses::METHODS.iter().filter(|entry| entry.word != lade::METHOD.word) {
         let build = || {
-            (entry.make)(&Values::default(), &Site { frequencies, kind: Kind::Double, device: Device::Cpu })
+            (entry.make)(
+                &Values::default(),
+                &LossContext { frequencies, kind: Kind::Double, device: Device::Cpu },
+            )
         };
         let whole = logits.copy().set_requires_grad(true);
         let expected = build().forward(&whole.index_select(0, &sampled), &labels.index_select(0, &sampled));
@@ -122,7 +125,7 @@ fn every_loss_but_lade_is_the_same_on_divided_classes() {
             let (own, loss) = (PARTS[group.rank].clone(), build());
             let logits = logits.narrow(1, own.start, own.end - own.start);
             let logits = loss.adjust(logits, &labels, &own);
-            DividedSoftmax { group, loss: loss.as_ref(), own }.losses(&logits, &labels).unwrap()
+            ShardedSoftmax { group, loss: loss.as_ref(), own }.losses(&logits, &labels).unwrap()
         });
         let gradients: Vec<_> = found.iter().map(|(_, gradient)| gradient).collect();
         let error = (Tensor::cat(&gradients, 1) - whole.grad()).abs().max().double_value(&[]);

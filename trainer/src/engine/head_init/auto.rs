@@ -1,14 +1,14 @@
 //! The default among head starts.
 
-use super::{Make, choose, view};
+use super::{MakeHeadInit, choose, view};
 use crate::model::heads::prompt::Prompt;
 use crate::options::{Declared, Method};
 
 /// This start.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "auto",
     about: "`text` if the model has a text tower, else `class_mean`.",
     official: &[],
-    options: &[&Prompt::SECTION, &view::Options::SECTION],
+    options: &[&Prompt::SECTION, &view::ViewOptions::SECTION],
     make: |config| choose(config, config.model.kind.has_text_tower()),
 };

@@ -3,17 +3,17 @@
 use super::super::failure::Failure;
 use super::features::Features;
 use super::view::{self, InitView};
-use super::{Facts, HeadInit, InitContext, Make};
+use super::{HeadInit, InitContext, InitFacts, MakeHeadInit};
 use crate::model::text::unit_rows;
 use crate::options::{Declared, Method};
 use tch::{Kind, Tensor, no_grad};
 
 /// Class means.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "class_mean",
     about: "Mean image features of the classes, over all training images.",
     official: &["class_mean"],
-    options: &[&view::Options::SECTION],
+    options: &[&view::ViewOptions::SECTION],
     make: |_| Ok(Box::new(ClassMean)),
 };
 
@@ -21,7 +21,7 @@ pub const METHOD: Method<Make> = Method {
 pub struct ClassMean;
 
 impl HeadInit for ClassMean {
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         facts.every_class_has_images()
     }
 

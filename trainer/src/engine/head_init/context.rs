@@ -1,21 +1,21 @@
 //! What a start may look at.
 
-use super::super::bad_images::{BadImages, Images, Limit};
+use super::super::bad_images::{BadImageLimit, BadImages, ImageSet};
 use super::super::failure::{Failure, agreed};
 use super::super::feed::ListPlan;
 use super::super::pass::Pass;
 use super::super::rank::Rank;
 use super::super::session::{loader_plan, shard_tree};
-use super::super::shards::Shards;
+use super::super::shards::BlockGather;
 use super::super::sources;
-use super::super::walk::Walk;
+use super::super::walk::DatasetPass;
 use super::features::Features;
-use super::text::{self, Prompts};
+use super::text::{self, ClassPrompts};
 use super::view::{self, InitView};
 use super::{no_image, without_images};
 use crate::config::Config;
 use crate::data::source::{Split, counts};
-use crate::data::transform::{TestView, View};
+use crate::data::transform::{ImageView, TestView};
 use crate::model::Model;
 use crate::model::text::TextTower;
 use std::cell::RefCell;
@@ -35,7 +35,7 @@ pub struct InitContext<'a> {
     /// The model, with random first values.
     pub model: &'a Model,
     /// The ranks that hold its blocks in parts.
-    pub shards: Option<&'a Shards>,
+    pub shards: Option<&'a BlockGather>,
     /// The text tower, if there is one.
     pub text: Option<&'a TextTower>,
     /// The fingerprint of the backbone's file.
@@ -63,16 +63,16 @@ impl InitContext<'_> {
             parts: tree.map_or(rank.world_size() as u64, |_| config.train.virtual_shards),
         };
         let (size, filter) = (config.model.resolution, sources::filter(config));
-        let view = View::Test(match config.options::<view::Options>().view.or(of_start) {
+        let view = ImageView::Test(match config.options::<view::ViewOptions>().view.or(of_start) {
             InitView::Plain => TestView::plain(size, filter),
             _ => TestView::lift(size, filter),
         });
-        let walk = Walk {
+        let walk = DatasetPass {
             rank,
             plan,
             split: images,
-            images: Images::Training,
-            limit: Limit::within(config),
+            images: ImageSet::Training,
+            limit: BadImageLimit::within(config),
             loader: loader_plan(config, view, rank),
             side: i64::from(config.model.resolution),
         };
@@ -81,7 +81,7 @@ impl InitContext<'_> {
     }
 
     /// Unit text features of the classes, `[classes, joint]`.
-    pub fn text_features(&self, prompts: &Prompts) -> Result<Tensor, Failure> {
+    pub fn text_features(&self, prompts: &ClassPrompts) -> Result<Tensor, Failure> {
         text::class_features(self.text, prompts, (self.config, self.class_names), self.rank)
     }
 

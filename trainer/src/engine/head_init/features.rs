@@ -4,7 +4,7 @@ use super::super::bad_images::BadImages;
 use super::super::failure::Failure;
 use super::super::pass::Pass;
 use super::super::tree::ShardTree;
-use super::super::walk::Walk;
+use super::super::walk::DatasetPass;
 use collectives::{CollectiveError, ReduceOp};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use tch::{Tensor, no_grad};
 /// added up in the order of the tree, so that the sum is bitwise the same on any number of ranks.
 pub struct Features<'a> {
     /// How the images are read.
-    pub walk: Walk<'a>,
+    pub walk: DatasetPass<'a>,
     /// The way through the model.
     pub pass: Pass<'a>,
     /// Number of classes.

@@ -2,7 +2,7 @@
 //! official checkpoint. Its rows are taken as they are, and so is `head.bias` (or `bias`) for a head that has one.
 
 use super::super::failure::Failure;
-use super::{Facts, HeadInit, InitContext};
+use super::{HeadInit, InitContext, InitFacts};
 use crate::weights::copy_bytes;
 use crate::weights::trained::{FINGERPRINT_KEY, TrainedFile};
 use sha2::{Digest, Sha256};
@@ -44,7 +44,7 @@ impl FromFile {
 }
 
 impl HeadInit for FromFile {
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         let (found, classes) = (self.weight.size(), facts.class_names.len() as i64);
         let fits = match found[..] {
             [rows, columns] => rows == classes && facts.width.is_none_or(|width| columns == width),
@@ -116,7 +116,7 @@ mod tests {
     fn refusal(tensors: &[(&str, Tensor)], width: Option<i64>, has_bias: bool) -> String {
         let (_folder, path) = written(tensors);
         let class_names = ["red".to_owned(), "blue".to_owned()];
-        let facts = Facts {
+        let facts = InitFacts {
             class_names: &class_names,
             counts: &[1, 1],
             width,

@@ -16,7 +16,7 @@ pub mod text;
 pub mod view;
 
 pub use context::InitContext;
-pub use start::{Prepared, Start};
+pub use start::{InitialValues, PreparedInit};
 
 use super::failure::Failure;
 use crate::config::Config;
@@ -25,16 +25,16 @@ use std::path::Path;
 use tch::Tensor;
 
 /// Makes a start of its options, and of what these name.
-pub type Make = fn(&Config) -> Result<Box<dyn HeadInit>, Failure>;
+pub type MakeHeadInit = fn(&Config) -> Result<Box<dyn HeadInit>, Failure>;
 
 /// All starts that have a word, by `head.init`; the other ones are files.
 #[derive(Debug)]
 pub enum HeadInits {}
 
 impl Registry for HeadInits {
-    type Make = Make;
+    type Make = MakeHeadInit;
     const KEY: &'static str = "head.init";
-    const METHODS: &'static [&'static Method<Make>] = &[
+    const METHODS: &'static [&'static Method<MakeHeadInit>] = &[
         &auto::METHOD,
         &text::METHOD,
         &class_mean::METHOD,
@@ -59,7 +59,7 @@ impl Chosen<HeadInits> {
 /// A way to the first rows of a trained head.
 pub trait HeadInit {
     /// Refuses data that it cannot start from, before anything is read that takes long.
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         let _ = facts;
         Ok(())
     }
@@ -80,7 +80,7 @@ pub trait HeadInit {
 
 /// What is known of data and model before the backbone is loaded.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct InitFacts<'a> {
     /// Names in label order.
     pub class_names: &'a [String],
     /// Training images of each class.
@@ -106,7 +106,7 @@ pub fn choose(config: &Config, has_text_tower: bool) -> Result<Box<dyn HeadInit>
     }
 }
 
-impl Facts<'_> {
+impl InitFacts<'_> {
     /// Refuses a class without training images.
     fn every_class_has_images(&self) -> Result<(), Failure> {
         match self.counts.iter().position(|&count| count == 0) {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_class_without_images_is_named() {
         let class_names = ["red".to_owned(), "blue".to_owned()];
-        let facts = Facts {
+        let facts = InitFacts {
             class_names: &class_names,
             counts: &[3, 0],
             width: None,
@@ -159,12 +159,12 @@ mod tests {
             "class 1 (`blue`) has no training image to start from; use head.init=text or head.init=random"
         );
         let image_tower =
-            Facts { has_text_tower: false, weights: Some(Path::new("vision.safetensors")), ..facts };
+            InitFacts { has_text_tower: false, weights: Some(Path::new("vision.safetensors")), ..facts };
         assert_eq!(
             image_tower.every_class_has_images().unwrap_err().message,
             "class 1 (`blue`) has no training image to start from; use head.init=random (`vision.safetensors` has no \
              text tower, which head.init=text needs)"
         );
-        assert!(Facts { counts: &[3, 1], ..facts }.every_class_has_images().is_ok());
+        assert!(InitFacts { counts: &[3, 1], ..facts }.every_class_has_images().is_ok());
     }
 }

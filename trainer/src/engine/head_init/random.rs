@@ -1,12 +1,12 @@
 //! Random rows: those that every head has when it is built, by the seed and the rule of its kind.
 
 use super::super::failure::Failure;
-use super::{HeadInit, InitContext, Make};
+use super::{HeadInit, InitContext, MakeHeadInit};
 use crate::options::Method;
 use tch::Tensor;
 
 /// Random rows.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "random",
     about: "Random rows.",
     official: &[],

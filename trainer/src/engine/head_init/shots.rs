@@ -5,7 +5,7 @@
 use super::super::failure::Failure;
 use super::class_mean::class_means;
 use super::view::{self, InitView};
-use super::{Facts, HeadInit, InitContext, Make};
+use super::{HeadInit, InitContext, InitFacts, MakeHeadInit};
 use crate::data::order::{Order, OrderError, Sampler};
 use crate::data::source::Split;
 use crate::options::{Declared, Method, section};
@@ -14,7 +14,7 @@ use tch::Tensor;
 
 section! {
     /// Means over a few images.
-    pub struct Options in "head" {
+    pub struct ShotsOptions in "head" {
         /// Training images of each class, at most, whose means the rows are.
         #[range(1..)]
         pub shots: u32 = 10,
@@ -22,12 +22,14 @@ section! {
 }
 
 /// Shots.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "shots",
     about: "Mean image features of the classes, over `head.shots` training images of each, which the seed chooses.",
     official: &["1_shot", "10_shot", "100_shot"],
-    options: &[&Options::SECTION, &view::Options::SECTION],
-    make: |config| Ok(Box::new(Shots { shots: config.options::<Options>().shots, seed: config.train.seed })),
+    options: &[&ShotsOptions::SECTION, &view::ViewOptions::SECTION],
+    make: |config| {
+        Ok(Box::new(Shots { shots: config.options::<ShotsOptions>().shots, seed: config.train.seed }))
+    },
 };
 
 /// The start.
@@ -50,7 +52,7 @@ impl Shots {
 }
 
 impl HeadInit for Shots {
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         facts.every_class_has_images()
     }
 

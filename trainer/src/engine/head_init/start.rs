@@ -4,10 +4,10 @@ use super::super::bad_images::BadImages;
 use super::super::failure::{Failure, agreed};
 use super::super::rank::Rank;
 use super::super::sameness::same_head_files;
-use super::super::session::{Purpose, precision};
-use super::super::shards::Shards;
-use super::text::{self, Prompts};
-use super::{Facts, HeadInit, InitContext, choose};
+use super::super::session::{SessionPurpose, precision};
+use super::super::shards::BlockGather;
+use super::text::{self, ClassPrompts};
+use super::{HeadInit, InitContext, InitFacts, choose};
 use crate::config::Config;
 use crate::data::source::{DataSet, Split, counts};
 use crate::model::heads::{self, Classes, HEAD_BIAS, HEAD_WEIGHT, TextClasses, linear};
@@ -19,12 +19,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// The start of the head as it is known before the backbone is loaded; none where the head is given or goes on.
-pub struct Prepared {
+pub struct PreparedInit {
     init: Option<Box<dyn HeadInit>>,
     has_text_tower: bool,
 }
 
-impl Prepared {
+impl PreparedInit {
     /// Chooses the start and reads its files. Data, or features of that width, that it cannot start from are refused.
     pub fn choose(
         config: &Config,
@@ -38,10 +38,15 @@ impl Prepared {
     }
 
     /// The same, of a run with that purpose; all ranks together, and the same on all.
-    pub fn of_run(config: &Config, data: &DataSet, purpose: Purpose, rank: &Rank) -> Result<Self, Failure> {
+    pub fn of_run(
+        config: &Config,
+        data: &DataSet,
+        purpose: SessionPurpose,
+        rank: &Rank,
+    ) -> Result<Self, Failure> {
         let has_text_tower = config.model.kind.has_text_tower();
         // First values that other ones replace are not computed; a head of texts is.
-        if purpose != Purpose::Train && config.head.is_trained() {
+        if purpose != SessionPurpose::Train && config.head.is_trained() {
             return Ok(Self { init: None, has_text_tower });
         }
         let data = (data.class_names.as_slice(), &data.train);
@@ -63,12 +68,12 @@ impl Prepared {
         let has_bias = config.head.kind.is(&linear::METHOD);
         let weights = config.model.weights.as_deref();
         let has_text_tower = self.has_text_tower;
-        init.check(&Facts { class_names, counts: &counts, width, has_bias, has_text_tower, weights })
+        init.check(&InitFacts { class_names, counts: &counts, width, has_bias, has_text_tower, weights })
     }
 }
 
 /// What the first values of the model are made from.
-pub struct Start<'a> {
+pub struct InitialValues<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// This process.
@@ -78,7 +83,7 @@ pub struct Start<'a> {
     /// What is trained on.
     pub train: &'a Arc<Split>,
     /// The start of the head.
-    pub prepared: Prepared,
+    pub prepared: PreparedInit,
     /// The fingerprint of the backbone's file.
     pub fingerprint: &'a str,
     /// Images that are left out so far.
@@ -87,14 +92,14 @@ pub struct Start<'a> {
     pub tell: &'a dyn Fn(&str),
 }
 
-impl Start<'_> {
+impl InitialValues<'_> {
     /// Builds the model; all ranks together.
     pub fn model(
         &mut self,
         mut backbone: Backbone,
         tuners: TunerSet,
         classes: Classes,
-        shards: Option<&Shards>,
+        shards: Option<&BlockGather>,
     ) -> Result<Model, Failure> {
         let config = self.config;
         let text = backbone.text.take();
@@ -122,7 +127,7 @@ impl Start<'_> {
             return Ok(());
         }
         let data = (self.class_names, self.train.as_ref());
-        self.prepared = agreed(&rank.control, || Prepared::choose(config, has_text_tower, data, None))?;
+        self.prepared = agreed(&rank.control, || PreparedInit::choose(config, has_text_tower, data, None))?;
         Ok(())
     }
 
@@ -136,7 +141,7 @@ impl Start<'_> {
         let text = if config.head.is_trained() {
             None
         } else {
-            let prompts = agreed(&self.rank.control, || Prompts::open(config))?;
+            let prompts = agreed(&self.rank.control, || ClassPrompts::open(config))?;
             let text = text::class_features(tower, &prompts, (config, self.class_names), self.rank)?;
             let scale = tower.map(TextTower::scale);
             let projection = backbone.vision.projection();
@@ -151,7 +156,12 @@ impl Start<'_> {
     }
 
     /// Gives the head the values that it starts from.
-    fn fill(&self, model: &Model, text: Option<&TextTower>, shards: Option<&Shards>) -> Result<(), Failure> {
+    fn fill(
+        &self,
+        model: &Model,
+        text: Option<&TextTower>,
+        shards: Option<&BlockGather>,
+    ) -> Result<(), Failure> {
         let Some(init) = &self.prepared.init else { return Ok(()) };
         let context = InitContext {
             config: self.config,

@@ -9,7 +9,7 @@ use super::super::failure::{Failure, agreed};
 use super::super::rank::Rank;
 use super::super::sources;
 use super::templates::IMAGENET;
-use super::{Facts, HeadInit, InitContext, Make};
+use super::{HeadInit, InitContext, InitFacts, MakeHeadInit};
 use crate::config::Config;
 use crate::model::heads::prompt::{self, Prompt};
 use crate::model::text::{TextTower, unit_rows};
@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 use tch::{Tensor, no_grad};
 
 /// Text.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "text",
     about: "Text features of the class names.",
     official: &["text_feat"],
     options: &[&Prompt::SECTION],
-    make: |config| Ok(Box::new(Text { prompts: Prompts::open(config)? })),
+    make: |config| Ok(Box::new(Text { prompts: ClassPrompts::open(config)? })),
 };
 
 /// Texts that go through the text tower at once, or those of one class if they are more. Fixed, so that the features do
@@ -37,11 +37,11 @@ const AT_ONCE: usize = 64;
 
 /// The start.
 struct Text {
-    prompts: Prompts,
+    prompts: ClassPrompts,
 }
 
 impl HeadInit for Text {
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         self.prompts.texts(facts.class_names).map(drop)
     }
 
@@ -61,7 +61,7 @@ impl HeadInit for Text {
 
 /// Texts of classes.
 #[derive(Debug, Clone)]
-pub enum Prompts {
+pub enum ClassPrompts {
     /// Sentences with a `{}` for the class name.
     Templates(Vec<String>),
     /// Texts of each class, from a file.
@@ -73,7 +73,7 @@ pub enum Prompts {
     },
 }
 
-impl Prompts {
+impl ClassPrompts {
     /// Those that `head.prompts` and `head.prompt` name.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let Prompt { prompts, prompt } = config.options();
@@ -150,7 +150,7 @@ fn missing(file: &Path, class_names: &[String], is_there: impl Fn(&String) -> bo
 }
 
 /// Some classes, and the tokens of their texts.
-pub struct Chunk {
+pub struct TextChunk {
     classes: Range<usize>,
     /// Texts of each class.
     sizes: Vec<i64>,
@@ -158,7 +158,7 @@ pub struct Chunk {
     ids: Tensor,
 }
 
-impl Chunk {
+impl TextChunk {
     /// One rank's chunks of the texts of all classes; ranks take them in turn.
     pub fn of_rank(
         texts: &[Vec<String>],
@@ -211,7 +211,7 @@ fn cut(texts: &[Vec<String>]) -> Vec<Range<usize>> {
 /// Unit text features of the classes, `[classes, joint]`, by all ranks together.
 pub fn class_features(
     tower: Option<&TextTower>,
-    prompts: &Prompts,
+    prompts: &ClassPrompts,
     (config, class_names): (&Config, &[String]),
     rank: &Rank,
 ) -> Result<Tensor, Failure> {
@@ -223,7 +223,7 @@ pub fn class_features(
         let tokenizer = sources::tokenizer(config)?;
         let texts = prompts.texts(class_names)?;
         let of_rank = (rank.number(), rank.world_size());
-        Chunk::of_rank(&texts, (&tokenizer, tower.context()), of_rank).map_err(Failure::input)
+        TextChunk::of_rank(&texts, (&tokenizer, tower.context()), of_rank).map_err(Failure::input)
     })?;
     let shape = [class_names.len() as i64, tower.projection.size()[1]];
     let mut all = Tensor::zeros(shape, (tower.projection.kind(), tower.positions.device()));
@@ -252,16 +252,16 @@ mod tests {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
-    fn described(json: &str) -> (tempfile::TempDir, Result<Prompts, Failure>) {
+    fn described(json: &str) -> (tempfile::TempDir, Result<ClassPrompts, Failure>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("texts.json");
         std::fs::write(&path, json).unwrap();
-        (folder, Prompts::read(&path))
+        (folder, ClassPrompts::read(&path))
     }
 
     #[test]
     fn templates_are_filled_and_descriptions_are_found_by_name() {
-        let ensemble = Prompts::ensemble().texts(&names(&["red_fox"])).unwrap();
+        let ensemble = ClassPrompts::ensemble().texts(&names(&["red_fox"])).unwrap();
         assert_eq!((ensemble[0].len(), ensemble[0][0].as_str()), (80, "a bad photo of a red fox."));
         assert!(IMAGENET.iter().all(|template| template.matches("{}").count() == 1));
         let (_folder, prompts) = described(r#"{"red fox": ["a_tail", "fur"], "owl": ["wings"], "x": []}"#);

@@ -4,7 +4,7 @@ use crate::options::{section, words};
 
 section! {
     /// What starts see of images.
-    pub struct Options in "head" {
+    pub struct ViewOptions in "head" {
         /// The view in which a start looks at images.
         pub view: InitView = InitView::Auto,
     }

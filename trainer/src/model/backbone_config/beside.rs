@@ -1,6 +1,6 @@
 //! Configuration files beside the weights.
 
-use super::{Pixels, Pool, Shape, hugging_face, open_clip, timm};
+use super::{Pixels, Pool, StatedSizes, hugging_face, open_clip, timm};
 use crate::model::layers::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub struct TowerWords {
 
 /// What the configuration beside the weights states.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Beside {
+pub struct SidecarConfig {
     /// The configuration file.
     pub file: PathBuf,
     /// The image tower.
@@ -49,7 +49,7 @@ pub struct Beside {
 
 /// A configuration file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BesideError {
+pub enum SidecarError {
     /// It cannot be read.
     #[error("{file} lies beside the weights and cannot be read: {reason}")]
     Read {
@@ -94,9 +94,9 @@ pub enum BesideError {
     },
 }
 
-impl Beside {
+impl SidecarConfig {
     /// Reads the configuration that `find` finds by the name of its file; nothing where there is none.
-    pub fn read(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<Self>, BesideError> {
+    pub fn read(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<Self>, SidecarError> {
         let mut found: Option<Self> = None;
         for name in FILES {
             let Some(path) = find(name) else { continue };
@@ -118,23 +118,23 @@ impl Beside {
     }
 
     /// Refuses a configuration of another model.
-    pub fn describes(&self, found: Shape) -> Result<(), BesideError> {
+    pub fn describes(&self, found: StatedSizes) -> Result<(), SidecarError> {
         for (what, expected, found) in [
             ("width", self.width, found.width),
             ("blocks", self.layers, found.layers),
             ("patches of side", self.patch, found.patch),
         ] {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return Err(BesideError::AnotherModel { file: self.file.clone(), what, expected, found });
+                return Err(SidecarError::AnotherModel { file: self.file.clone(), what, expected, found });
             }
         }
         Ok(())
     }
 
     /// This configuration, completed by another one that must not contradict it.
-    fn agreeing_with(self, other: Self) -> Result<Self, BesideError> {
+    fn agreeing_with(self, other: Self) -> Result<Self, SidecarError> {
         let disagree =
-            |what| Err(BesideError::Disagree { one: self.file.clone(), other: other.file.clone(), what });
+            |what| Err(SidecarError::Disagree { one: self.file.clone(), other: other.file.clone(), what });
         let differ = |one: TowerWords, other: TowerWords| {
             one.activation.zip(other.activation).is_some_and(|(one, other)| one != other)
                 || one.heads.zip(other.heads).is_some_and(|(one, other)| one != other)
@@ -165,7 +165,7 @@ impl Beside {
 }
 
 /// By the library that writes such a file; nothing for a `config.json` of something else.
-fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
+fn parse(file: PathBuf, json: &Value) -> Result<Option<SidecarConfig>, SidecarError> {
     if json.get("model_cfg").is_some_and(Value::is_object) {
         open_clip::parse(file, json).map(Some)
     } else if json.get("architecture").is_some_and(Value::is_string) {
@@ -177,8 +177,8 @@ fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Value, BesideError> {
-    let error = |reason: String| BesideError::Read { file: path.to_owned(), reason };
+fn read_json(path: &Path) -> Result<Value, SidecarError> {
+    let error = |reason: String| SidecarError::Read { file: path.to_owned(), reason };
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_BYTES => std::fs::read(path),
         Ok(_) => return Err(error("it is not a small file, as configurations are".to_owned())),
@@ -213,13 +213,14 @@ pub(super) fn side(json: &Value) -> Option<u32> {
 }
 
 /// The activation of that name in the libraries.
-pub(super) fn activation(file: &Path, name: &str) -> Result<Activation, BesideError> {
+pub(super) fn activation(file: &Path, name: &str) -> Result<Activation, SidecarError> {
     match name {
         "gelu" => Ok(Activation::Gelu),
         "quick_gelu" | "quickgelu" => Ok(Activation::QuickGelu),
         "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
-        other => {
-            Err(BesideError::Unsupported { file: file.to_owned(), what: format!("the activation `{other}`") })
-        }
+        other => Err(SidecarError::Unsupported {
+            file: file.to_owned(),
+            what: format!("the activation `{other}`"),
+        }),
     }
 }

@@ -1,7 +1,7 @@
 //! `config.json` of Hugging Face's transformers. Keys that have their default are left out of it.
 
-use super::Beside;
-use super::beside::{BesideError, TowerWords, activation, side};
+use super::SidecarConfig;
+use super::beside::{SidecarError, TowerWords, activation, side};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ const DINOV2: Defaults = Defaults { norm_eps: 1e-6, ..VIT };
 const SIGLIP_VISION: Defaults = Defaults { activation: "gelu_pytorch_tanh", norm_eps: 1e-6, ..CLIP_VISION };
 
 /// What it states; nothing for a kind of model that cannot be a backbone here, whose weights are refused by their names.
-pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, BesideError> {
+pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<SidecarConfig>, SidecarError> {
     let empty = Value::Null;
     let of = |keys: [&str; 2]| keys.iter().find_map(|key| json.get(*key).filter(|part| part.is_object()));
     match json["model_type"].as_str().unwrap_or_default() {
@@ -32,7 +32,7 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, Besid
             let vision = of(["vision_config", "vision_config_dict"]).unwrap_or(&empty);
             let text = of(["text_config", "text_config_dict"]).unwrap_or(&empty);
             let text = tower(&file, text, &CLIP_TEXT)?;
-            Ok(Some(Beside { text, ..image_tower(file, vision, &CLIP_VISION)? }))
+            Ok(Some(SidecarConfig { text, ..image_tower(file, vision, &CLIP_VISION)? }))
         }
         "clip_vision_model" => {
             let vision = of(["vision_config", "vision_config_dict"]).unwrap_or(json);
@@ -48,24 +48,24 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<Beside>, Besid
     }
 }
 
-fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<Beside, BesideError> {
+fn image_tower(file: PathBuf, json: &Value, defaults: &Defaults) -> Result<SidecarConfig, SidecarError> {
     if json["use_swiglu_ffn"] == true {
-        return Err(BesideError::Unsupported { file, what: "`use_swiglu_ffn`".to_owned() });
+        return Err(SidecarError::Unsupported { file, what: "`use_swiglu_ffn`".to_owned() });
     }
     // Sizes are compared where they are stated; the tensors have them in any case.
     let number = |key: &str| json.get(key).and_then(Value::as_i64);
-    Ok(Beside {
+    Ok(SidecarConfig {
         vision: tower(&file, json, defaults)?,
         width: number("hidden_size"),
         layers: number("num_hidden_layers"),
         patch: number("patch_size"),
         resolution: json.get("image_size").and_then(side),
         file,
-        ..Beside::default()
+        ..SidecarConfig::default()
     })
 }
 
-fn tower(file: &Path, json: &Value, defaults: &Defaults) -> Result<TowerWords, BesideError> {
+fn tower(file: &Path, json: &Value, defaults: &Defaults) -> Result<TowerWords, SidecarError> {
     let name = json.get("hidden_act").and_then(Value::as_str).unwrap_or(defaults.activation);
     Ok(TowerWords {
         activation: Some(activation(file, name)?),

@@ -17,12 +17,12 @@ mod stated;
 mod tests;
 mod timm;
 
-pub use beside::{Beside, BesideError, TowerWords};
-pub use stated::{Pixels, Shape, Stated, Value};
+pub use beside::{SidecarConfig, SidecarError, TowerWords};
+pub use stated::{Pixels, Stated, StatedSizes, StatedValue};
 
 use super::layers::Activation;
 use super::loading::{pools_by_attention, text_width, vision_layers, vision_patch, vision_width};
-use crate::weights::{Layout, NamedTensors, Naming, WeightsError};
+use crate::weights::{NamedTensors, Naming, TensorLayout, WeightsError};
 use std::fmt;
 
 /// Width of a head in every published ViT up to [`WIDEST_OF_64`] and in all text towers of CLIP.
@@ -101,7 +101,7 @@ impl fmt::Display for BackboneConfig {
 pub enum BackboneConfigError {
     /// The configuration beside the weights cannot be used.
     #[error(transparent)]
-    Beside(#[from] BesideError),
+    Beside(#[from] SidecarError),
     /// A tensor that decides is missing.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -183,12 +183,12 @@ impl BackboneConfig {
     /// Settles every open fact. Returns notes for people: what was assumed, and what overrides a preset.
     pub fn settle(
         tensors: &NamedTensors,
-        layout: Layout,
-        beside: Option<&Beside>,
+        layout: TensorLayout,
+        beside: Option<&SidecarConfig>,
         stated: &Stated,
     ) -> Result<(Self, Vec<String>), BackboneConfigError> {
         let file = tensors.file();
-        let shape = Shape {
+        let shape = StatedSizes {
             width: vision_width(tensors, layout)?,
             layers: vision_layers(tensors, layout) as i64,
             patch: vision_patch(tensors, layout)?,
@@ -209,8 +209,13 @@ impl BackboneConfig {
     }
 
     /// For a file whose layout alone settles it: OpenAI's CLIP and timm's ViT with heads of 64, in images of `resolution`.
-    pub fn of_layout(tensors: &NamedTensors, layout: Layout, resolution: u32) -> Result<Self, WeightsError> {
-        let activation = if layout == Layout::OpenAiClip { Activation::QuickGelu } else { Activation::Gelu };
+    pub fn of_layout(
+        tensors: &NamedTensors,
+        layout: TensorLayout,
+        resolution: u32,
+    ) -> Result<Self, WeightsError> {
+        let activation =
+            if layout == TensorLayout::OpenAiClip { Activation::QuickGelu } else { Activation::Gelu };
         let norm_eps = norm_eps(None, layout);
         let tower = |width: i64| TowerConfig { activation, heads: width / HEAD_WIDTH, norm_eps };
         Ok(Self {
@@ -225,11 +230,11 @@ impl BackboneConfig {
 }
 
 /// Epsilon of the norms where no configuration states it.
-fn norm_eps(naming: Option<Naming>, layout: Layout) -> f64 {
+fn norm_eps(naming: Option<Naming>, layout: TensorLayout) -> f64 {
     match layout {
-        Layout::OpenAiClip => 1e-5,
-        Layout::TimmVit if naming == Some(Naming::HuggingFaceVit) => 1e-12,
-        Layout::TimmVit => 1e-6,
+        TensorLayout::OpenAiClip => 1e-5,
+        TensorLayout::TimmVit if naming == Some(Naming::HuggingFaceVit) => 1e-12,
+        TensorLayout::TimmVit => 1e-6,
     }
 }
 
@@ -237,14 +242,14 @@ struct Settling<'a> {
     file: &'a str,
     naming: Option<Naming>,
     norm_eps: f64,
-    beside: Option<&'a Beside>,
+    beside: Option<&'a SidecarConfig>,
     stated: &'a Stated,
     notes: Vec<String>,
 }
 
 impl Settling<'_> {
     /// The file has the shape that the preset and the configuration beside it state.
-    fn check_shape(&mut self, found: Shape) -> Result<(), BackboneConfigError> {
+    fn check_shape(&mut self, found: StatedSizes) -> Result<(), BackboneConfigError> {
         if let Some(beside) = self.beside {
             beside.describes(found)?;
         }
@@ -362,7 +367,7 @@ impl Settling<'_> {
         &mut self,
         key: &'static str,
         beside: Option<T>,
-        stated: &Value<T>,
+        stated: &StatedValue<T>,
     ) -> Result<Option<T>, BackboneConfigError> {
         let (Some(found), Some(file)) = (beside, self.beside.map(|beside| &beside.file)) else {
             return Ok(stated.value);

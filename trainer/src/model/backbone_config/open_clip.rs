@@ -1,7 +1,7 @@
 //! `open_clip_config.json`. Keys that have their default may be left out of it.
 
-use super::beside::{BesideError, TowerWords, pixels, side};
-use super::{Beside, Pool, timm};
+use super::beside::{SidecarError, TowerWords, pixels, side};
+use super::{Pool, SidecarConfig, timm};
 use crate::model::layers::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ const TEXT_UNSUPPORTED: [&str; 7] = [
     "qk_norm",
 ];
 
-pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> {
+pub(super) fn parse(file: PathBuf, json: &Value) -> Result<SidecarConfig, SidecarError> {
     let model = &json["model_cfg"];
     let (vision, text) = (&model["vision_cfg"], &model["text_cfg"]);
     if let Some(name) = vision[TIMM_MODEL].as_str().filter(|name| name.contains("_siglip_")) {
@@ -48,7 +48,7 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
     let width = vision["width"].as_i64().unwrap_or(WIDTH);
     let head_width = vision["head_width"].as_i64().filter(|width| *width > 0).unwrap_or(HEAD_WIDTH);
     let preprocessing = &json["preprocess_cfg"];
-    Ok(Beside {
+    Ok(SidecarConfig {
         vision: tower(&file, vision, quick, width / head_width)?,
         text: tower(&file, text, quick, text["heads"].as_i64().unwrap_or(TEXT_HEADS))?,
         pool: Some(pool(&file, vision, text)?),
@@ -62,7 +62,7 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
 }
 
 /// A SigLIP, whose image tower is timm's; its text tower is not computed.
-fn siglip(file: &Path, name: &str, json: &Value) -> Result<Beside, BesideError> {
+fn siglip(file: &Path, name: &str, json: &Value) -> Result<SidecarConfig, SidecarError> {
     let vision = &json["model_cfg"]["vision_cfg"];
     if vision["timm_pool"].as_str() != Some("map") || vision["timm_proj"].as_str() != Some("none") {
         return Err(unsupported(
@@ -70,17 +70,17 @@ fn siglip(file: &Path, name: &str, json: &Value) -> Result<Beside, BesideError> 
             "a SigLIP with another pooling than `map`, or with a projection".to_owned(),
         ));
     }
-    Ok(Beside {
+    Ok(SidecarConfig {
         vision: timm::named(file, name)?,
         pool: Some(Pool::Attention),
         resolution: side(&vision["image_size"]),
         pixels: pixels(&json["preprocess_cfg"], "mean", "std").map(|pixels| (pixels, file.to_owned())),
         file: file.to_owned(),
-        ..Beside::default()
+        ..SidecarConfig::default()
     })
 }
 
-fn tower(file: &Path, json: &Value, quick: bool, heads: i64) -> Result<TowerWords, BesideError> {
+fn tower(file: &Path, json: &Value, quick: bool, heads: i64) -> Result<TowerWords, SidecarError> {
     let approximate = json["act_kwargs"]["approximate"].as_str().unwrap_or("none");
     let activation = match (quick, approximate) {
         (true, _) => Activation::QuickGelu,
@@ -93,7 +93,7 @@ fn tower(file: &Path, json: &Value, quick: bool, heads: i64) -> Result<TowerWord
     Ok(TowerWords { activation: Some(activation), heads: Some(heads), norm_eps: Some(norm_eps) })
 }
 
-fn pool(file: &Path, vision: &Value, text: &Value) -> Result<Pool, BesideError> {
+fn pool(file: &Path, vision: &Value, text: &Value) -> Result<Pool, SidecarError> {
     match text["pool_type"].as_str().unwrap_or("argmax") {
         // The end token is the greatest of the vocabulary: both rules find the same one.
         "argmax" | "eos" => {}
@@ -106,7 +106,7 @@ fn pool(file: &Path, vision: &Value, text: &Value) -> Result<Pool, BesideError> 
     }
 }
 
-fn refuse(file: &Path, part: &str, json: &Value, keys: &[&str]) -> Result<(), BesideError> {
+fn refuse(file: &Path, part: &str, json: &Value, keys: &[&str]) -> Result<(), SidecarError> {
     let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     match keys.iter().find(|key| json.get(**key).is_some_and(set)) {
         Some(key) => Err(unsupported(file, format!("`{part}.{key} = {}`", json[*key]))),
@@ -114,6 +114,6 @@ fn refuse(file: &Path, part: &str, json: &Value, keys: &[&str]) -> Result<(), Be
     }
 }
 
-fn unsupported(file: &Path, what: String) -> BesideError {
-    BesideError::Unsupported { file: file.to_owned(), what }
+fn unsupported(file: &Path, what: String) -> SidecarError {
+    SidecarError::Unsupported { file: file.to_owned(), what }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// An option's value and who gave it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Value<T> {
+pub struct StatedValue<T> {
     /// What it states; nothing where it leaves the matter open.
     pub value: Option<T>,
     /// The user gave it, not a preset.
@@ -15,7 +15,7 @@ pub struct Value<T> {
     pub origin: String,
 }
 
-impl<T> Default for Value<T> {
+impl<T> Default for StatedValue<T> {
     fn default() -> Self {
         Self { value: None, of_user: false, origin: String::new() }
     }
@@ -25,31 +25,31 @@ impl<T> Default for Value<T> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stated {
     /// Activation of the blocks.
-    pub activation: Value<Activation>,
+    pub activation: StatedValue<Activation>,
     /// Heads of the image tower.
-    pub heads: Value<i64>,
+    pub heads: StatedValue<i64>,
     /// What the features are read from.
-    pub pool: Value<Pool>,
+    pub pool: StatedValue<Pool>,
     /// Width of the image tower.
-    pub width: Value<i64>,
+    pub width: StatedValue<i64>,
     /// Blocks of the image tower.
-    pub layers: Value<i64>,
+    pub layers: StatedValue<i64>,
     /// Side of a patch in pixels.
-    pub patch: Value<i64>,
+    pub patch: StatedValue<i64>,
     /// Side of the images in pixels. Where the user sets it, width and number of blocks of a preset no longer bind: the file
     /// is another model of the family.
-    pub resolution: Value<u32>,
+    pub resolution: StatedValue<u32>,
     /// Positions for another resolution are to be resized.
     pub resize_positions: bool,
     /// Mean and standard deviation of the pixels.
-    pub pixels: Value<Pixels>,
+    pub pixels: StatedValue<Pixels>,
     /// The preset's statements are certain for this file: it is part of the program, or holds its own code.
     pub certain: bool,
 }
 
 /// Sizes of an image tower, as its tensors have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct StatedSizes {
     /// Width of the hidden state.
     pub width: i64,
     /// Number of blocks.

@@ -3,22 +3,22 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// A CLIP or ViT of that width and depth by its names, with patches of 16.
-fn file(layout: Layout, width: i64, layers: usize) -> NamedTensors {
+fn file(layout: TensorLayout, width: i64, layers: usize) -> NamedTensors {
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     let (patches, block) = match layout {
-        Layout::OpenAiClip => ("visual.conv1.weight", "visual.transformer.resblocks"),
-        Layout::TimmVit => ("patch_embed.proj.weight", "blocks"),
+        TensorLayout::OpenAiClip => ("visual.conv1.weight", "visual.transformer.resblocks"),
+        TensorLayout::TimmVit => ("patch_embed.proj.weight", "blocks"),
     };
     let mut tensors = BTreeMap::from([(patches.to_owned(), zeros(&[width, 3, 16, 16]))]);
     tensors.extend((0..layers).map(|i| (format!("{block}.{i}.x"), zeros(&[1]))));
-    if layout == Layout::OpenAiClip {
+    if layout == TensorLayout::OpenAiClip {
         tensors.insert("token_embedding.weight".to_owned(), zeros(&[10, 512]));
     }
     NamedTensors::from_tensors("weights", tensors)
 }
 
-fn by<T>(value: T, of_user: bool) -> Value<T> {
-    Value { value: Some(value), of_user, origin: if of_user { "--set" } else { "preset" }.to_owned() }
+fn by<T>(value: T, of_user: bool) -> StatedValue<T> {
+    StatedValue { value: Some(value), of_user, origin: if of_user { "--set" } else { "preset" }.to_owned() }
 }
 
 fn preset() -> Stated {
@@ -35,20 +35,21 @@ fn preset() -> Stated {
 
 fn settle(
     width: i64,
-    beside: Option<&Beside>,
+    beside: Option<&SidecarConfig>,
     stated: &Stated,
 ) -> Result<(BackboneConfig, Vec<String>), String> {
-    let tensors = file(Layout::OpenAiClip, width, 12);
-    BackboneConfig::settle(&tensors, Layout::OpenAiClip, beside, stated).map_err(|error| error.to_string())
+    let tensors = file(TensorLayout::OpenAiClip, width, 12);
+    BackboneConfig::settle(&tensors, TensorLayout::OpenAiClip, beside, stated)
+        .map_err(|error| error.to_string())
 }
 
 /// The configuration in a folder with these files.
-fn read(files: &[(&str, &str)]) -> Result<Option<Beside>, String> {
+fn read(files: &[(&str, &str)]) -> Result<Option<SidecarConfig>, String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    Beside::read(|name| Some(folder.path().join(name)).filter(|path| path.is_file()))
+    SidecarConfig::read(|name| Some(folder.path().join(name)).filter(|path| path.is_file()))
         .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "D"))
 }
 
@@ -67,7 +68,7 @@ fn without_a_configuration_the_preset_holds_and_its_activation_is_reported() {
 
 #[test]
 fn an_activation_that_nobody_states_is_refused_with_the_choices() {
-    let error = settle(768, None, &Stated { activation: Value::default(), ..preset() }).unwrap_err();
+    let error = settle(768, None, &Stated { activation: StatedValue::default(), ..preset() }).unwrap_err();
     assert!(error.contains("`model.activation` to gelu, quick_gelu or gelu_tanh"), "{error}");
 }
 
@@ -92,7 +93,7 @@ fn the_configuration_beside_the_weights_comes_before_the_preset_but_not_against_
 
 #[test]
 fn heads_of_wide_towers_are_asked_for() {
-    let any_width = Stated { width: Value::default(), ..preset() };
+    let any_width = Stated { width: StatedValue::default(), ..preset() };
     let error = settle(1280, None, &any_width).unwrap_err();
     assert!(
         error.contains("16 (of 80)") && error.contains("20 (of 64)") && error.contains("`model.heads`"),
@@ -241,5 +242,5 @@ fn a_configuration_of_another_model_and_one_that_is_broken_are_refused() {
     let plain = r#"{"model_type": "clip", "vision_config": {"hidden_act": "gelu"}, "text_config": {"hidden_act": "gelu"}}"#;
     let error = read(&[("open_clip_config.json", quick), ("config.json", plain)]).unwrap_err();
     assert!(error.contains("state different things") && error.contains("activation"), "{error}");
-    assert!(Beside::read(|_| None).unwrap().is_none());
+    assert!(SidecarConfig::read(|_| None).unwrap().is_none());
 }

@@ -1,8 +1,8 @@
 //! `config.json` of timm: the architecture's name, its arguments where they differ from that name's, and what the
 //! weights were trained with.
 
-use super::beside::{BesideError, TowerWords, activation, pixels, side};
-use super::{Beside, Pool};
+use super::beside::{SidecarError, TowerWords, activation, pixels, side};
+use super::{Pool, SidecarConfig};
 use crate::model::layers::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -38,11 +38,11 @@ const GELU_TANH: [&str; 5] = [
 const UNSUPPORTED: [&str; 3] = ["pool_include_prefix", "scale_attn_norm", "attn_pool"];
 
 /// What timm's name of an architecture says, with nothing that differs from it.
-pub(super) fn named(file: &Path, architecture: &str) -> Result<TowerWords, BesideError> {
+pub(super) fn named(file: &Path, architecture: &str) -> Result<TowerWords, SidecarError> {
     tower(file, architecture, &Value::Null)
 }
 
-fn tower(file: &Path, architecture: &str, arguments: &Value) -> Result<TowerWords, BesideError> {
+fn tower(file: &Path, architecture: &str, arguments: &Value) -> Result<TowerWords, SidecarError> {
     let clip = architecture.contains("_clip_");
     Ok(TowerWords {
         activation: Some(named_activation(file, architecture, arguments)?),
@@ -55,14 +55,14 @@ fn size(architecture: &str) -> Option<&'static (&'static str, i64, i64)> {
     SIZES.iter().find(|(word, ..)| architecture.split('_').any(|part| part == *word))
 }
 
-pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> {
+pub(super) fn parse(file: PathBuf, json: &Value) -> Result<SidecarConfig, SidecarError> {
     let architecture = json["architecture"].as_str().unwrap_or_default();
     let (arguments, trained) = (&json["model_args"], &json["pretrained_cfg"]);
     if let Some(key) = UNSUPPORTED.iter().find(|key| arguments[**key].as_bool() == Some(true)) {
         return Err(unsupported(&file, format!("`{key}`")));
     }
     let width = arguments["embed_dim"].as_i64().or(size(architecture).map(|(_, width, _)| *width));
-    Ok(Beside {
+    Ok(SidecarConfig {
         vision: tower(&file, architecture, arguments)?,
         pool: pool(&file, json, arguments)?,
         resolution: side(&arguments["img_size"]).or_else(|| side(&trained["input_size"])),
@@ -75,7 +75,7 @@ pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Beside, BesideError> 
     })
 }
 
-fn named_activation(file: &Path, architecture: &str, arguments: &Value) -> Result<Activation, BesideError> {
+fn named_activation(file: &Path, architecture: &str, arguments: &Value) -> Result<Activation, SidecarError> {
     match &arguments["act_layer"] {
         Value::String(name) => activation(file, name),
         Value::Null if architecture.contains("quickgelu") => Ok(Activation::QuickGelu),
@@ -87,7 +87,7 @@ fn named_activation(file: &Path, architecture: &str, arguments: &Value) -> Resul
     }
 }
 
-fn pool(file: &Path, json: &Value, arguments: &Value) -> Result<Option<Pool>, BesideError> {
+fn pool(file: &Path, json: &Value, arguments: &Value) -> Result<Option<Pool>, SidecarError> {
     match arguments["global_pool"].as_str().or(json["global_pool"].as_str()) {
         None => Ok(None),
         Some("token") => Ok(Some(Pool::Token)),
@@ -97,6 +97,6 @@ fn pool(file: &Path, json: &Value, arguments: &Value) -> Result<Option<Pool>, Be
     }
 }
 
-fn unsupported(file: &Path, what: String) -> BesideError {
-    BesideError::Unsupported { file: file.to_owned(), what }
+fn unsupported(file: &Path, what: String) -> SidecarError {
+    SidecarError::Unsupported { file: file.to_owned(), what }
 }

@@ -3,7 +3,7 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. Lengths of features and rows do not matter.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, Make};
+use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method, above, section};
@@ -11,7 +11,7 @@ use tch::Tensor;
 
 section! {
     /// Options of the cosine head.
-    pub struct Options in "head" {
+    pub struct CosineOptions in "head" {
         /// Factor on the cosines.
         #[range(above(0.0))]
         pub scale: f64 = 25.0,
@@ -19,17 +19,17 @@ section! {
 }
 
 /// The cosine head.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHead> = Method {
     word: "cosine",
     about: "Cosines of features and class rows, times `head.scale` (LIFT's).",
     official: &["CosineClassifier"],
-    options: &[&Options::SECTION],
-    make: |values, _| Ok(Box::new(Cosine { scale: values.read::<Options>().scale })),
+    options: &[&CosineOptions::SECTION],
+    make: |values, _| Ok(Box::new(CosineKind { scale: values.read::<CosineOptions>().scale })),
 };
 
 /// The kind.
 #[derive(Debug, Clone, Copy)]
-pub struct Cosine {
+pub struct CosineKind {
     /// Factor on the cosines.
     pub scale: f64,
 }
@@ -40,7 +40,7 @@ struct CosineHead {
     scale: f64,
 }
 
-impl HeadKind for Cosine {
+impl HeadKind for CosineKind {
     fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
         classes.unit_rows(width)
     }

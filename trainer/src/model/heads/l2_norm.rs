@@ -2,31 +2,31 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. The length of a feature scales all of its logits.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, Make};
+use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
 use tch::Tensor;
 
 /// The head of unit rows.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHead> = Method {
     word: "l2_norm",
     about: "Inner products of features and class rows scaled to unit length.",
     official: &["L2NormedClassifier"],
     options: &[],
-    make: |_, _| Ok(Box::new(L2Norm)),
+    make: |_, _| Ok(Box::new(L2NormKind)),
 };
 
 /// The kind.
 #[derive(Debug, Clone, Copy)]
-pub struct L2Norm;
+pub struct L2NormKind;
 
 #[derive(Debug)]
 struct L2NormHead {
     weight: Tensor,
 }
 
-impl HeadKind for L2Norm {
+impl HeadKind for L2NormKind {
     fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
         classes.unit_rows(width)
     }

@@ -3,7 +3,7 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. The norm has no scale or shift of its own, and adds 1e-12 to the variance.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, Make};
+use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
@@ -13,24 +13,24 @@ use tch::Tensor;
 const EPSILON: f64 = 1e-12;
 
 /// The head of unit rows over normed features.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHead> = Method {
     word: "layer_norm",
     about: "Inner products of layer-normed features and class rows scaled to unit length.",
     official: &["LayerNormedClassifier"],
     options: &[],
-    make: |_, _| Ok(Box::new(LayerNorm)),
+    make: |_, _| Ok(Box::new(LayerNormKind)),
 };
 
 /// The kind.
 #[derive(Debug, Clone, Copy)]
-pub struct LayerNorm;
+pub struct LayerNormKind;
 
 #[derive(Debug)]
 struct LayerNormHead {
     weight: Tensor,
 }
 
-impl HeadKind for LayerNorm {
+impl HeadKind for LayerNormKind {
     fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
         classes.unit_rows(width)
     }

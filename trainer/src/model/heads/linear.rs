@@ -4,23 +4,23 @@
 //! into rectifiers", 2015), and `head.bias`, `[classes]`, from 0. A start other than `random` replaces the rows of the
 //! weight alone, and these have unit length, as in the official code.
 
-use super::{Classes, HEAD_BIAS, HEAD_WEIGHT, Head, HeadKind, Make};
+use super::{Classes, HEAD_BIAS, HEAD_WEIGHT, Head, HeadKind, MakeHead};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
 use tch::Tensor;
 
 /// The linear head.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHead> = Method {
     word: "linear",
     about: "Inner products of features and class rows, plus a bias.",
     official: &["LinearClassifier"],
     options: &[],
-    make: |_, _| Ok(Box::new(Linear)),
+    make: |_, _| Ok(Box::new(LinearKind)),
 };
 
 /// The kind.
 #[derive(Debug, Clone, Copy)]
-pub struct Linear;
+pub struct LinearKind;
 
 #[derive(Debug)]
 struct LinearHead {
@@ -28,7 +28,7 @@ struct LinearHead {
     bias: Tensor,
 }
 
-impl HeadKind for Linear {
+impl HeadKind for LinearKind {
     fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec> {
         let std = (2.0 / width as f64).sqrt();
         vec![
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_weight_starts_with_the_variance_of_the_official_rule_and_the_bias_at_zero() {
         let (classes, width) = (200, 128);
-        let specs = Linear.parameters(&Classes::all(classes), width);
+        let specs = LinearKind.parameters(&Classes::all(classes), width);
         let trainables = Trainables::new(specs, Kind::Double, Device::Cpu, 3);
         let weight = trainables.get(HEAD_WEIGHT).unwrap().detach();
         let variance = (&weight * &weight).mean(Kind::Double).double_value(&[]);

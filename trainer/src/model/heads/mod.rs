@@ -10,7 +10,7 @@ pub mod linear;
 pub mod prompt;
 pub mod zero_shot;
 
-use super::trainables::{Init, ParameterSpec, Rows, Trainables, UnknownParameter};
+use super::trainables::{Init, ParameterSpec, RowRange, Trainables, UnknownParameter};
 use crate::options::{Method, Registry, Values};
 use std::fmt::Debug;
 use std::ops::Range;
@@ -19,16 +19,16 @@ use tch::Tensor;
 pub use zero_shot::{NoTextTower, TextClasses};
 
 /// Makes a head of its options, and of the classes as texts where the backbone has a text tower and the head asks for them.
-pub type Make = fn(&Values, Option<TextClasses>) -> Result<Box<dyn HeadKind>, NoTextTower>;
+pub type MakeHead = fn(&Values, Option<TextClasses>) -> Result<Box<dyn HeadKind>, NoTextTower>;
 
 /// All heads, by `head.kind`.
 #[derive(Debug)]
 pub enum Heads {}
 
 impl Registry for Heads {
-    type Make = Make;
+    type Make = MakeHead;
     const KEY: &'static str = "head.kind";
-    const METHODS: &'static [&'static Method<Make>] =
+    const METHODS: &'static [&'static Method<MakeHead>] =
         &[&linear::METHOD, &cosine::METHOD, &l2_norm::METHOD, &layer_norm::METHOD, &zero_shot::METHOD];
 }
 
@@ -82,7 +82,7 @@ impl Classes {
         let shape = [&[self.own.end - self.own.start], row].concat();
         let spec = ParameterSpec::new(name.to_owned(), &shape, init);
         if self.are_divided() {
-            spec.of_rows(Rows { first: self.own.start, total: self.total })
+            spec.of_rows(RowRange { first: self.own.start, total: self.total })
         } else {
             spec
         }

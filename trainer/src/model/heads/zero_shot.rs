@@ -4,19 +4,19 @@
 //! Nothing is trained: projection, texts and scale are the backbone's.
 
 use super::prompt::Prompt;
-use super::{Classes, Head, HeadKind, Make};
+use super::{Classes, Head, HeadKind, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method};
 use tch::Tensor;
 
 /// Zero-shot classification.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHead> = Method {
     word: "zero_shot",
     about: "Text features in the joint space; nothing is trained.",
     official: &[],
     options: &[&Prompt::SECTION],
-    make: |_, text| Ok(Box::new(ZeroShot(text.ok_or(NoTextTower)?))),
+    make: |_, text| Ok(Box::new(ZeroShotKind(text.ok_or(NoTextTower)?))),
 };
 
 /// Zero-shot needs the joint space of image and text.
@@ -39,9 +39,9 @@ pub struct TextClasses {
 
 /// The kind.
 #[derive(Debug)]
-pub struct ZeroShot(pub TextClasses);
+pub struct ZeroShotKind(pub TextClasses);
 
-impl HeadKind for ZeroShot {
+impl HeadKind for ZeroShotKind {
     fn parameters(&self, _classes: &Classes, _width: i64) -> Vec<ParameterSpec> {
         Vec::new()
     }
@@ -53,7 +53,7 @@ impl HeadKind for ZeroShot {
     }
 }
 
-impl Head for ZeroShot {
+impl Head for ZeroShotKind {
     fn forward(&self, features: &Tensor) -> Tensor {
         let TextClasses { projection, text, scale } = &self.0;
         unit_rows(&features.matmul(projection)).matmul(&text.transpose(0, 1)) * scale

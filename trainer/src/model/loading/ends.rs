@@ -6,12 +6,12 @@ use crate::model::layers::Linear;
 use crate::model::pooling::{AttentionPool, Pooling};
 use crate::model::tower::TowerShape;
 use crate::model::vision::Stem;
-use crate::weights::{Layout, NamedTensors, Reader, WeightsError};
+use crate::weights::{NamedTensors, TensorLayout, TensorReader, WeightsError};
 use tch::{Kind, Tensor};
 
 pub(super) fn load_stem(
-    reader: &mut Reader<'_>,
-    layout: Layout,
+    reader: &mut TensorReader<'_>,
+    layout: TensorLayout,
     shape: TowerShape,
     options: &LoadOptions,
 ) -> Result<Stem, WeightsError> {
@@ -20,7 +20,7 @@ pub(super) fn load_stem(
     let patches = reader.take(family.patches, &[width, 3, patch, patch], compute)?;
     let precision = options.precision;
     match layout {
-        Layout::OpenAiClip => Ok(Stem {
+        TensorLayout::OpenAiClip => Ok(Stem {
             patches,
             bias: None,
             class_token: Some(reader.take("visual.class_embedding", &[width], kind)?),
@@ -29,7 +29,7 @@ pub(super) fn load_stem(
             norm: Some(load_norm(reader, "visual.ln_pre", width, options.config.vision.norm_eps, kind)?),
             precision,
         }),
-        Layout::TimmVit => {
+        TensorLayout::TimmVit => {
             let mut token = |name: &str, count: i64| -> Result<Option<Tensor>, WeightsError> {
                 let tokens = reader.has(name).then(|| reader.take(name, &[1, count, width], kind));
                 Ok(tokens.transpose()?.map(|tokens| tokens.squeeze_dim(0)))
@@ -50,7 +50,7 @@ pub(super) fn load_stem(
 /// Positions of every token, `[tokens, width]`; in the file with `lead` before. Files have them for all tokens, for the
 /// patches alone, or for the class token and the patches but not for registers: a token without one gets zeros.
 fn load_positions(
-    reader: &mut Reader<'_>,
+    reader: &mut TensorReader<'_>,
     name: &str,
     lead: &[i64],
     shape: &TowerShape,
@@ -84,7 +84,11 @@ fn placed(rows: i64, shape: &TowerShape, any_square: bool) -> Option<(i64, i64)>
 }
 
 /// For how many patches a side the positions of the file are, and how many the tower has, where the two differ.
-pub fn resized_positions(tensors: &NamedTensors, layout: Layout, shape: &TowerShape) -> Option<(i64, i64)> {
+pub fn resized_positions(
+    tensors: &NamedTensors,
+    layout: TensorLayout,
+    shape: &TowerShape,
+) -> Option<(i64, i64)> {
     let size = tensors.get(family(layout).positions).ok()?.size();
     let (_, grid) = placed(size.iter().rev().nth(1).copied()?, shape, true)?;
     (grid != shape.patches()).then(|| (grid.isqrt(), shape.patches().isqrt()))
@@ -102,7 +106,7 @@ fn resized(positions: &Tensor, patches: i64) -> Tensor {
 }
 
 pub(super) fn load_pooling(
-    reader: &mut Reader<'_>,
+    reader: &mut TensorReader<'_>,
     shape: &TowerShape,
     options: &LoadOptions,
 ) -> Result<Pooling, WeightsError> {
@@ -114,7 +118,7 @@ pub(super) fn load_pooling(
 }
 
 fn load_attention_pool(
-    reader: &mut Reader<'_>,
+    reader: &mut TensorReader<'_>,
     shape: &TowerShape,
     options: &LoadOptions,
 ) -> Result<AttentionPool, WeightsError> {

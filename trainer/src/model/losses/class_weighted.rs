@@ -1,6 +1,6 @@
 //! Cross entropy with a weight for each class.
 
-use super::{Loss, Site};
+use super::{Loss, LossContext};
 use tch::{Kind, Tensor};
 
 /// A sample counts as much as its class weighs, in the sum as in the normaliser.
@@ -13,7 +13,7 @@ pub(super) struct ClassWeighted {
 impl ClassWeighted {
     /// With these weights, scaled to a mean of one over the classes. That changes no loss, since the normaliser is
     /// scaled as well.
-    pub(super) fn new(site: &Site<'_>, weights: &[f64]) -> Self {
+    pub(super) fn new(site: &LossContext<'_>, weights: &[f64]) -> Self {
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
         let weights: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
         Self { weights: site.tensor(&weights) }

@@ -12,7 +12,7 @@
 
 use super::columns::{ColumnTerm, Columns, Term};
 use super::logit_adjusted::LogitAdjusted;
-use super::{Loss, Make, Site, frequencies};
+use super::{Loss, LossContext, Make, frequencies};
 use crate::options::{Declared, Method, Values, section};
 use std::ops::Range;
 use tch::{Kind, Tensor, no_grad};
@@ -55,7 +55,7 @@ struct Lade {
 }
 
 impl Lade {
-    fn new(values: &Values, site: &Site<'_>) -> Self {
+    fn new(values: &Values, site: &LossContext<'_>) -> Self {
         let prior = Tensor::from_slice(&site.prior(values).shares()).to_device(site.device);
         let uniform = 1.0 / prior.numel() as f64;
         let shift = (uniform + SMALL).ln() - (&prior + SMALL).log();

@@ -32,7 +32,7 @@ pub const METHOD: Method<Make> = Method {
     options: &[&Options::SECTION],
     make: |values, site| {
         let Options { max_margin, scale } = values.read();
-        let scale = if scale > 0.0 { scale } else { values.read::<cosine::Options>().scale };
+        let scale = if scale > 0.0 { scale } else { values.read::<cosine::CosineOptions>().scale };
         let counts = (site.frequencies)(Prior::Counts);
         let rarest = counts.values().iter().copied().fold(f64::INFINITY, f64::min);
         let shift = |count: &f64| -(scale * max_margin * (rarest / count).powf(0.25));

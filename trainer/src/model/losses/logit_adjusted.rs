@@ -3,7 +3,7 @@
 //! Cross entropy of `z + tau log(prior)`: the classifier that minimises it is balanced once the adjustment is left
 //! out, as it is in evaluation.
 
-use super::{Loss, Make, Site, frequencies};
+use super::{Loss, LossContext, Make, frequencies};
 use crate::options::{Declared, Method, Values, section};
 use std::ops::Range;
 use tch::Tensor;
@@ -34,7 +34,7 @@ pub(super) struct LogitAdjusted {
 }
 
 impl LogitAdjusted {
-    pub(super) fn new(values: &Values, site: &Site<'_>, tau: f64) -> Self {
+    pub(super) fn new(values: &Values, site: &LossContext<'_>, tau: f64) -> Self {
         let adjustment: Vec<f64> = site.prior(values).shares().iter().map(|share| tau * share.ln()).collect();
         Self { adjustment: site.tensor(&adjustment) }
     }

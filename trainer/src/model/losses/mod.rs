@@ -31,7 +31,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// What a loss is made for.
-pub struct Site<'a> {
+pub struct LossContext<'a> {
     /// How often each class comes.
     pub frequencies: &'a dyn Fn(Prior) -> Frequencies,
     /// Kind of the logits.
@@ -40,7 +40,7 @@ pub struct Site<'a> {
     pub device: Device,
 }
 
-impl Site<'_> {
+impl LossContext<'_> {
     /// The class frequencies that `loss.prior` chooses.
     fn prior(&self, values: &Values) -> Frequencies {
         (self.frequencies)(values.read::<frequencies::Options>().prior)
@@ -52,14 +52,14 @@ impl Site<'_> {
     }
 }
 
-impl Debug for Site<'_> {
+impl Debug for LossContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Site").field("kind", &self.kind).field("device", &self.device).finish_non_exhaustive()
     }
 }
 
 /// Makes a loss of its options.
-pub type Make = fn(&Values, &Site<'_>) -> Box<dyn Loss>;
+pub type Make = fn(&Values, &LossContext<'_>) -> Box<dyn Loss>;
 
 /// All losses, by `loss.kind`.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ impl Batch {
 
     fn build(&self, method: &Method<Make>, options: &Options, kind: Kind) -> Box<dyn Loss> {
         let frequencies = &|_| Frequencies::new(&self.counts);
-        (method.make)(&options.values(), &Site { frequencies, kind, device: Device::Cpu })
+        (method.make)(&options.values(), &LossContext { frequencies, kind, device: Device::Cpu })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The bottleneck that adapters are made of: `relu(norm(x) D^T + d) U^T + u`.
 
-use super::{ParameterNames, Site};
+use super::{ParameterNames, TunerContext};
 use crate::model::layers::{LayerNorm, Linear};
 use crate::model::precision::Precision;
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -71,7 +71,7 @@ impl Bottleneck {
 
 impl Options {
     /// The inner width (paper, section 4.3). The rule takes all layers of the model, also where fewer are tuned.
-    pub(super) fn width(&self, site: &Site) -> i64 {
+    pub(super) fn width(&self, site: &TunerContext) -> i64 {
         match self.adapter_dim {
             0 => auto_adapter_dim(site.classes, site.shape.layers as u64) as i64,
             dim => i64::from(dim),

@@ -75,10 +75,10 @@ impl UnitTuner for Factors {
 mod tests {
     use super::*;
     use crate::model::backbone_config::TowerConfig;
-    use crate::model::block::{Attention, Block, Rows};
+    use crate::model::block::{Attention, Block, OutputRows};
     use crate::model::layers::Activation;
     use crate::model::tower::BlockNames;
-    use crate::model::tuners::{Site, Tuners, bottleneck};
+    use crate::model::tuners::{TunerContext, Tuners, bottleneck};
     use crate::options::{Registry, Values};
     use std::collections::BTreeMap;
     use tch::{Device, Kind};
@@ -137,7 +137,7 @@ mod tests {
             joint: 0,
             registers: 0,
         };
-        let site = Site { shape, names: BlockNames::OpenAi, classes: 10, blocks: 0..shape.layers };
+        let site = TunerContext { shape, names: BlockNames::OpenAi, classes: 10, blocks: 0..shape.layers };
         let mut options = Values::default();
         options.put_all(&bottleneck::Options { adapter_dim: DIM });
         let methods = Tuners::METHODS.iter().filter(|method| words.contains(&method.word));
@@ -197,7 +197,7 @@ mod tests {
     fn a_block_and_its_gradients_are_those_of_the_equation() {
         let (block, own) = (block(), fields());
         for words in [&["ia3"][..], &["ia3", "lora"]] {
-            for rows in [Rows::All, Rows::First] {
+            for rows in [OutputRows::All, OutputRows::First] {
                 let (trainables, units) = tuners(words);
                 let mut twins = Named::new();
                 for (start, (name, tensor)) in (20..).zip(trainables.iter()) {
@@ -210,7 +210,7 @@ mod tests {
 
                 let y = block.forward(&ours, rows, &units);
                 let expected = plain(&plainly, &own, &twins);
-                let expected = if rows == Rows::First { expected.narrow(1, 0, 1) } else { expected };
+                let expected = if rows == OutputRows::First { expected.narrow(1, 0, 1) } else { expected };
                 assert_eq!(y.size(), expected.size());
                 assert_near(&y, &expected, &format!("{words:?} {rows:?}"));
 
@@ -233,7 +233,7 @@ mod tests {
         let name = |name: &str| format!("tuner.ia3_list.{BLOCK}.{name}");
         let [k, v, hidden] = [name("k"), name("v"), name("hidden")];
         assert_eq!(shapes, [(&*k, vec![WIDTH]), (&*v, vec![WIDTH]), (&*hidden, vec![HIDDEN])]);
-        for rows in [Rows::All, Rows::First] {
+        for rows in [OutputRows::All, OutputRows::First] {
             assert_eq!(block.forward(&x, rows, &units), block.forward(&x, rows, &[]), "{rows:?}");
         }
     }

@@ -21,7 +21,7 @@ pub const ATTENTION: Method<Make> = Method {
     options: &[&Options::SECTION],
     make: |values, site| {
         let width = site.shape.width;
-        let part = |name, columns| Part { name, site: LinearSite::Qkv, columns };
+        let part = |name, columns| LoraFactors { name, site: LinearSite::Qkv, columns };
         let parts = vec![part("q", 0..width), part("v", 2 * width..3 * width)];
         let (list, dim) = (ParameterNames("lora_list"), values.read::<Options>().width(site));
         Box::new(Lora { list, shape: site.shape, dim, parts })
@@ -36,8 +36,8 @@ pub const MLP: Method<Make> = Method {
     options: &[&Options::SECTION],
     make: |values, site| {
         let TowerShape { width, hidden, .. } = site.shape;
-        let first = Part { name: "1", site: LinearSite::Fc1, columns: 0..hidden };
-        let second = Part { name: "2", site: LinearSite::Fc2, columns: 0..width };
+        let first = LoraFactors { name: "1", site: LinearSite::Fc1, columns: 0..hidden };
+        let second = LoraFactors { name: "2", site: LinearSite::Fc2, columns: 0..width };
         let (list, dim) = (ParameterNames("lora_mlp_list"), values.read::<Options>().width(site));
         Box::new(Lora { list, shape: site.shape, dim, parts: vec![first, second] })
     },
@@ -45,7 +45,7 @@ pub const MLP: Method<Make> = Method {
 
 /// One pair of factors: which outputs of which layer it changes.
 #[derive(Debug, Clone)]
-struct Part {
+struct LoraFactors {
     name: &'static str,
     site: LinearSite,
     columns: Range<i64>,
@@ -56,13 +56,13 @@ struct Lora {
     list: ParameterNames,
     shape: TowerShape,
     dim: i64,
-    parts: Vec<Part>,
+    parts: Vec<LoraFactors>,
 }
 
 impl Tuner for Lora {
     fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
         let bound = 1.0 / (self.dim as f64).sqrt();
-        let of_part = |part: &Part| {
+        let of_part = |part: &LoraFactors| {
             let (inputs, _) = part.site.sizes(&self.shape);
             let outputs = part.columns.end - part.columns.start;
             let spec = |factor: &str, shape: &[i64], init| {
@@ -82,7 +82,7 @@ impl Tuner for Lora {
         trainables: &Trainables,
         precision: Precision,
     ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
-        let get = |part: &Part, factor: &str| {
+        let get = |part: &LoraFactors, factor: &str| {
             self.list.get(trainables, block, &format!("{}.lora_{factor}", part.name))
         };
         let factors = self.parts.iter().map(|part| Ok((part.clone(), get(part, "A")?, get(part, "B")?)));
@@ -93,7 +93,7 @@ impl Tuner for Lora {
 
 #[derive(Debug)]
 struct Module {
-    factors: Vec<(Part, Tensor, Tensor)>,
+    factors: Vec<(LoraFactors, Tensor, Tensor)>,
     compute: Kind,
     scale: f64,
 }

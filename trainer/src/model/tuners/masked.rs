@@ -4,7 +4,7 @@
 //! elements of each layer in turn, of which the first ones are taken. An element is a place in `[out, in + 1]`, whose last
 //! column is the bias. The official code keeps no record of them; here they are saved with the trained values.
 
-use super::{Make, ParameterNames, Site, Tuner};
+use super::{Make, ParameterNames, Tuner, TunerContext};
 use crate::model::layers::Linear;
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
@@ -55,7 +55,7 @@ const fn name(site: LinearSite) -> &'static str {
 
 impl Options {
     /// The share of the elements; the rule compares the parameters of a classifier's width with those of the blocks.
-    fn ratio(&self, site: &Site) -> f64 {
+    fn ratio(&self, site: &TunerContext) -> f64 {
         const STEP: f64 = 0.001;
         if self.mask_ratio > 0.0 {
             return self.mask_ratio;

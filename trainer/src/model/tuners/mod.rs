@@ -28,7 +28,7 @@ use tch::Tensor;
 
 /// What a tuner is made for.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct TunerContext {
     /// Sizes of the tower.
     pub shape: TowerShape,
     /// Names of the tensors of its blocks.
@@ -40,7 +40,7 @@ pub struct Site {
 }
 
 /// Makes a tuner of its options.
-pub type Make = fn(&Values, &Site) -> Box<dyn Tuner>;
+pub type Make = fn(&Values, &TunerContext) -> Box<dyn Tuner>;
 
 /// All tuners, by `tuner.kinds`, in the order in which they act within a block.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The tuners of a model, each with the blocks that it tunes.
 
-use super::{Make, Site, Tuner, Tuners, bias, full, layer_norm, masked, vpt};
+use super::{Make, Tuner, TunerContext, Tuners, bias, full, layer_norm, masked, vpt};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, Tower, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -41,7 +41,7 @@ pub struct TunerSet(Vec<(Box<dyn Tuner>, Range<usize>)>);
 
 impl TunerSet {
     /// Those of these kinds and options, for the blocks of `site`.
-    pub fn of(kinds: &Several<Tuners>, options: &Values, site: &Site) -> Result<Self, Excluded> {
+    pub fn of(kinds: &Several<Tuners>, options: &Values, site: &TunerContext) -> Result<Self, Excluded> {
         excluded(kinds)?;
         let mut tuners = Self::default();
         for method in Tuners::METHODS.iter().filter(|method| kinds.contains(method)) {

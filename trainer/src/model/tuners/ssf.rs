@@ -16,8 +16,10 @@ pub const ATTENTION: Method<Make> = Method {
     official: &["ssf_attn"],
     options: &[],
     make: |_, site| {
-        let sites =
-            vec![("attn_in", Site::Linear(LinearSite::Qkv)), ("attn_out", Site::Linear(LinearSite::Proj))];
+        let sites = vec![
+            ("attn_in", SsfSite::Linear(LinearSite::Qkv)),
+            ("attn_out", SsfSite::Linear(LinearSite::Proj)),
+        ];
         Box::new(Ssf { list: ParameterNames("ssf_attn_list"), shape: site.shape, sites })
     },
 };
@@ -30,7 +32,7 @@ pub const MLP: Method<Make> = Method {
     options: &[],
     make: |_, site| {
         let sites =
-            vec![("mlp_in", Site::Linear(LinearSite::Fc1)), ("mlp_out", Site::Linear(LinearSite::Fc2))];
+            vec![("mlp_in", SsfSite::Linear(LinearSite::Fc1)), ("mlp_out", SsfSite::Linear(LinearSite::Fc2))];
         Box::new(Ssf { list: ParameterNames("ssf_mlp_list"), shape: site.shape, sites })
     },
 };
@@ -42,7 +44,7 @@ pub const NORMS: Method<Make> = Method {
     official: &["ssf_ln"],
     options: &[],
     make: |_, site| {
-        let sites = vec![("ln_1", Site::Norm(NormSite::First)), ("ln_2", Site::Norm(NormSite::Second))];
+        let sites = vec![("ln_1", SsfSite::Norm(NormSite::First)), ("ln_2", SsfSite::Norm(NormSite::Second))];
         Box::new(Ssf { list: ParameterNames("ssf_ln_list"), shape: site.shape, sites })
     },
 };
@@ -51,7 +53,7 @@ pub const NORMS: Method<Make> = Method {
 const STD: f64 = 0.02;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Site {
+enum SsfSite {
     Linear(LinearSite),
     Norm(NormSite),
 }
@@ -60,15 +62,15 @@ enum Site {
 struct Ssf {
     list: ParameterNames,
     shape: TowerShape,
-    sites: Vec<(&'static str, Site)>,
+    sites: Vec<(&'static str, SsfSite)>,
 }
 
 impl Tuner for Ssf {
     fn parameters(&self, block: usize, _: &dyn Fn(Field) -> Tensor) -> Vec<ParameterSpec> {
-        let of_site = |(name, site): &(&str, Site)| {
+        let of_site = |(name, site): &(&str, SsfSite)| {
             let channels = match site {
-                Site::Linear(site) => site.sizes(&self.shape).1,
-                Site::Norm(_) => self.shape.width,
+                SsfSite::Linear(site) => site.sizes(&self.shape).1,
+                SsfSite::Norm(_) => self.shape.width,
             };
             let spec = |what: &str, mean| {
                 let init = Init::Normal { mean, std: STD };
@@ -94,11 +96,11 @@ impl Tuner for Ssf {
 
 #[derive(Debug)]
 struct Module {
-    factors: Vec<(Site, Tensor, Tensor)>,
+    factors: Vec<(SsfSite, Tensor, Tensor)>,
 }
 
 impl Module {
-    fn apply(&self, site: Site, columns: Option<&Range<i64>>, y: Tensor) -> Tensor {
+    fn apply(&self, site: SsfSite, columns: Option<&Range<i64>>, y: Tensor) -> Tensor {
         let Some((_, scale, shift)) = self.factors.iter().find(|(its, ..)| *its == site) else { return y };
         let of = |values: &Tensor| {
             let values = columns.map_or_else(
@@ -113,10 +115,10 @@ impl Module {
 
 impl UnitTuner for Module {
     fn linear(&self, site: LinearSite, _: &Tensor, columns: &Range<i64>, y: Tensor) -> Tensor {
-        self.apply(Site::Linear(site), Some(columns), y)
+        self.apply(SsfSite::Linear(site), Some(columns), y)
     }
 
     fn norm(&self, site: NormSite, y: Tensor) -> Tensor {
-        self.apply(Site::Norm(site), None, y)
+        self.apply(SsfSite::Norm(site), None, y)
     }
 }

@@ -4,7 +4,7 @@
 //! are put there once, before the first tuned block, and go through all blocks that follow. As in the official code they
 //! come after the patches, not after the class token.
 
-use super::{Make, ParameterNames, Site, Tuner};
+use super::{Make, ParameterNames, Tuner, TunerContext};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -55,7 +55,7 @@ struct Vpt {
 const LIST: ParameterNames = ParameterNames("vpt_list");
 
 impl Vpt {
-    fn new(values: &Values, site: &Site, only: Option<usize>) -> Self {
+    fn new(values: &Values, site: &TunerContext, only: Option<usize>) -> Self {
         let shape = site.shape;
         let Options { vpt_len } = values.read();
         let length = if vpt_len == 0 { AUTO_LENGTH } else { i64::from(vpt_len) };
@@ -85,17 +85,17 @@ impl Tuner for Vpt {
             return Ok(None);
         }
         let prompt = LIST.get(trainables, block, "prompt")?;
-        Ok(Some(Box::new(Prompts { prompt, tokens: self.tokens })))
+        Ok(Some(Box::new(PromptTokens { prompt, tokens: self.tokens })))
     }
 }
 
 #[derive(Debug)]
-struct Prompts {
+struct PromptTokens {
     prompt: Tensor,
     tokens: i64,
 }
 
-impl UnitTuner for Prompts {
+impl UnitTuner for PromptTokens {
     fn enter(&self, x: Tensor) -> Tensor {
         let own = x.narrow(1, 0, self.tokens);
         let prompts = self.prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(x.kind());

@@ -188,11 +188,11 @@ impl Disk {
 }
 
 /// Turns an answer of the system into an error that names the operation and the place.
-pub(super) trait Told<T> {
+pub(super) trait IoContext<T> {
     fn told(self, operation: &'static str, path: &Path) -> Result<T, CheckpointError>;
 }
 
-impl<T> Told<T> for io::Result<T> {
+impl<T> IoContext<T> for io::Result<T> {
     fn told(self, operation: &'static str, path: &Path) -> Result<T, CheckpointError> {
         self.map_err(|error| CheckpointError::io(operation, path, error))
     }

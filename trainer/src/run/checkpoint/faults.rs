@@ -74,7 +74,7 @@ pub(super) struct Which {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum InjectedFault {
     Fail { which: Which, errno: i32, times: u64 },
     KillBefore(Which),
     KillAfter(Which),
@@ -84,7 +84,7 @@ pub(super) enum Fault {
 /// What is to go wrong, and how many calls there were.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    fault: Option<Fault>,
+    fault: Option<InjectedFault>,
     planted: Option<Planted>,
     log: Option<File>,
     calls: Mutex<Calls>,
@@ -162,15 +162,15 @@ impl Faults {
             Some(wanted) => wanted == name && which.at == named,
         };
         match &self.fault {
-            Some(Fault::Fail { which, errno, times }) => {
+            Some(InjectedFault::Fail { which, errno, times }) => {
                 let number = if which.name.is_some() { named } else { all };
                 let same = which.name.as_ref().is_none_or(|wanted| wanted == name);
                 if same && number >= which.at && number - which.at < *times {
                     return Err(io::Error::from_raw_os_error(*errno));
                 }
             }
-            Some(Fault::KillBefore(which)) if hits(which) => die(),
-            Some(Fault::KillAfter(which)) if hits(which) => {
+            Some(InjectedFault::KillBefore(which)) if hits(which) => die(),
+            Some(InjectedFault::KillAfter(which)) if hits(which) => {
                 drop(call());
                 die();
             }
@@ -180,7 +180,7 @@ impl Faults {
     }
 
     pub(super) fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(Fault::Tear(at)) = self.fault
+        if let Some(InjectedFault::Tear(at)) = self.fault
             && self.lock().by_name.get("write").copied().unwrap_or(0) + 1 == at
         {
             drop(file.write_all(&bytes[..bytes.len() / 2]));
@@ -217,16 +217,20 @@ fn die() -> ! {
     }
 }
 
-fn parse(text: &str) -> Option<Fault> {
+fn parse(text: &str) -> Option<InjectedFault> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts[..] {
-        ["fail", call, errno] => Some(Fault::Fail { which: which(call)?, errno: number(errno)?, times: 1 }),
-        ["fail", call, errno, times] => {
-            Some(Fault::Fail { which: which(call)?, errno: number(errno)?, times: times.parse().ok()? })
+        ["fail", call, errno] => {
+            Some(InjectedFault::Fail { which: which(call)?, errno: number(errno)?, times: 1 })
         }
-        ["kill-before", call] => Some(Fault::KillBefore(which(call)?)),
-        ["kill-after", call] => Some(Fault::KillAfter(which(call)?)),
-        ["tear", at] => Some(Fault::Tear(at.parse().ok()?)),
+        ["fail", call, errno, times] => Some(InjectedFault::Fail {
+            which: which(call)?,
+            errno: number(errno)?,
+            times: times.parse().ok()?,
+        }),
+        ["kill-before", call] => Some(InjectedFault::KillBefore(which(call)?)),
+        ["kill-after", call] => Some(InjectedFault::KillAfter(which(call)?)),
+        ["tear", at] => Some(InjectedFault::Tear(at.parse().ok()?)),
         _ => None,
     }
 }
@@ -263,13 +267,17 @@ mod tests {
     #[test]
     fn faults_are_read_as_documented() {
         let all = |at| Which { name: None, at };
-        assert_eq!(parse("kill-before:7"), Some(Fault::KillBefore(all(7))));
-        assert_eq!(parse("tear:2"), Some(Fault::Tear(2)));
+        assert_eq!(parse("kill-before:7"), Some(InjectedFault::KillBefore(all(7))));
+        assert_eq!(parse("tear:2"), Some(InjectedFault::Tear(2)));
         assert_eq!(
             parse("fail:fsync@3:EIO:2"),
-            Some(Fault::Fail { which: Which { name: Some("fsync".into()), at: 3 }, errno: 5, times: 2 })
+            Some(InjectedFault::Fail {
+                which: Which { name: Some("fsync".into()), at: 3 },
+                errno: 5,
+                times: 2
+            })
         );
-        assert_eq!(parse("fail:3:28"), Some(Fault::Fail { which: all(3), errno: 28, times: 1 }));
+        assert_eq!(parse("fail:3:28"), Some(InjectedFault::Fail { which: all(3), errno: 28, times: 1 }));
         for wrong in ["", "fail", "fail:x:EIO", "fail:1:ENOTHING", "kill:3", "tear:fsync@1"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

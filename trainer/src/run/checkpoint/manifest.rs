@@ -26,24 +26,24 @@ pub(super) struct Manifest {
     /// How good it is, if that is known. Kept here too, so that the best one is known without `best.json`.
     pub(super) metric: Option<f64>,
     /// The other files.
-    pub(super) files: BTreeMap<String, Entry>,
+    pub(super) files: BTreeMap<String, ManifestEntry>,
 }
 
 /// A file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(super) struct ManifestEntry {
     pub(super) size: u64,
     pub(super) sha256: String,
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct FormatVersion {
     format: u32,
 }
 
 impl Manifest {
-    pub(super) fn new(step: u64, metric: Option<f64>, tensors: Entry, state: Entry) -> Self {
+    pub(super) fn new(step: u64, metric: Option<f64>, tensors: ManifestEntry, state: ManifestEntry) -> Self {
         let files = BTreeMap::from([(TENSORS.to_owned(), tensors), (STATE.to_owned(), state)]);
         Self { format: FORMAT, step, metric, files }
     }
@@ -55,7 +55,7 @@ impl Manifest {
 
     pub(super) fn decode(text: &[u8], path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |reason: String| CheckpointError::damaged(path, reason);
-        let Version { format } = sealed::open(text).map_err(damaged)?;
+        let FormatVersion { format } = sealed::open(text).map_err(damaged)?;
         if format != FORMAT {
             let reason = format!("expected format {FORMAT}, found {format}");
             return Err(CheckpointError::Version { path: path.to_path_buf(), reason });
@@ -72,7 +72,7 @@ impl Manifest {
     }
 
     /// The entry of [`TENSORS`] or [`STATE`].
-    pub(super) fn entry(&self, name: &str, path: &Path) -> Result<&Entry, CheckpointError> {
+    pub(super) fn entry(&self, name: &str, path: &Path) -> Result<&ManifestEntry, CheckpointError> {
         self.files.get(name).ok_or_else(|| CheckpointError::damaged(path, format!("it does not list {name}")))
     }
 }

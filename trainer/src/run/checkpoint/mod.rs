@@ -38,11 +38,11 @@ pub use error::CheckpointError;
 pub(crate) use faults::Planted;
 #[cfg(any(test, feature = "faults"))]
 pub use faults::{FAULT, FAULT_LOG, PLANTED};
-pub use reader::{Best, Found, Reader};
+pub use reader::{BestCheckpoint, CheckpointReader, FoundCheckpoint};
 pub use safetensors::Dtype;
-pub use store::{Retention, Store, Written};
+pub use store::{Retention, Store, WrittenCheckpoint};
 pub use tensors::TensorBytes;
-pub use writer::{Event, SideEntrance, Writer, WriterOptions};
+pub use writer::{CheckpointWriter, EmergencyWriter, WriterEvent, WriterOptions};
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq)]

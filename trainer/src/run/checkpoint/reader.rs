@@ -1,9 +1,9 @@
 //! Reading checkpoints: nothing of one is used before all of it is known to be what was written.
 
-use super::disk::{Disk, Told};
+use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
-use super::manifest::{Entry, MANIFEST, Manifest, STATE, TENSORS};
+use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
 use super::names::{BEST, Kind, Leftover, step_of};
 use super::retry::{LOAD_PAUSES, patiently};
 use super::{CheckpointError, Snapshot, sealed, tensors};
@@ -26,14 +26,14 @@ pub(super) const BEST_FORMAT: u32 = 1;
 
 /// Reads a folder of checkpoints and changes nothing there. Writers and other readers may be at work in it.
 #[derive(Clone, Debug)]
-pub struct Reader {
+pub struct CheckpointReader {
     folder: PathBuf,
     pub(super) disk: Disk,
 }
 
 /// A checkpoint that was found, loaded and verified.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found<S> {
+pub struct FoundCheckpoint<S> {
     /// What it holds.
     pub snapshot: Snapshot<S>,
     /// Its folder.
@@ -45,7 +45,7 @@ pub struct Found<S> {
 /// The best checkpoint, as `best.json` records it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Best {
+pub struct BestCheckpoint {
     pub(super) format: u32,
     /// Its step.
     pub step: u64,
@@ -53,7 +53,7 @@ pub struct Best {
     pub metric: f64,
 }
 
-impl Reader {
+impl CheckpointReader {
     /// Reads `folder`, which need not exist: it is then one without checkpoints.
     pub fn new(folder: &Path) -> Self {
         Self::with(folder, Disk::new())
@@ -95,13 +95,15 @@ impl Reader {
     /// The newest checkpoint that is whole, or none if there is no checkpoint at all. If there are some and none can be
     /// used, that is an error: a run must not begin anew without being told to. So is a newer one of another version of
     /// the program: what it holds must not be trained again from an older one.
-    pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<Found<S>>, CheckpointError> {
+    pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<FoundCheckpoint<S>>, CheckpointError> {
         loop {
             let candidates = self.candidates()?;
             let mut skipped = Vec::new();
             for (_, path) in candidates.iter().rev() {
                 match self.load_path(path) {
-                    Ok(snapshot) => return Ok(Some(Found { snapshot, path: path.clone(), skipped })),
+                    Ok(snapshot) => {
+                        return Ok(Some(FoundCheckpoint { snapshot, path: path.clone(), skipped }));
+                    }
                     Err(error) if error.is_of_another_version() => return Err(error),
                     Err(error) => skipped.push((path.clone(), error.to_string())),
                 }
@@ -149,20 +151,20 @@ impl Reader {
 
     /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests
     /// tell.
-    pub fn best(&self) -> Result<Option<Best>, CheckpointError> {
+    pub fn best(&self) -> Result<Option<BestCheckpoint>, CheckpointError> {
         if let Some(best) = self.recorded_best()
             && self.glance(best.step).is_ok_and(|manifest| manifest.metric == Some(best.metric))
         {
             return Ok(Some(best));
         }
         let manifests = self.generations()?.into_iter().filter_map(|step| self.glance(step).ok());
-        Ok(Best::of(manifests.map(|manifest| (manifest.step, manifest.metric))))
+        Ok(BestCheckpoint::of(manifests.map(|manifest| (manifest.step, manifest.metric))))
     }
 
     /// What `best.json` says, if it can be read.
-    pub(super) fn recorded_best(&self) -> Option<Best> {
+    pub(super) fn recorded_best(&self) -> Option<BestCheckpoint> {
         let text = self.read_small(&self.folder.join(BEST)).ok()?;
-        sealed::open(&text).ok().filter(|best: &Best| best.format == BEST_FORMAT)
+        sealed::open(&text).ok().filter(|best: &BestCheckpoint| best.format == BEST_FORMAT)
     }
 
     /// Reads every byte of the checkpoint of `step` and compares it with the manifest.
@@ -263,7 +265,7 @@ impl Reader {
         Ok(text)
     }
 
-    fn open_sized(&self, path: &Path, entry: &Entry) -> Result<File, CheckpointError> {
+    fn open_sized(&self, path: &Path, entry: &ManifestEntry) -> Result<File, CheckpointError> {
         let (file, length) = self.disk.open(path).told("open", path)?;
         if length == entry.size {
             return Ok(file);
@@ -275,7 +277,7 @@ impl Reader {
     fn read_checked(
         &self,
         path: &Path,
-        entry: &Entry,
+        entry: &ManifestEntry,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), CheckpointError> {
         let mut file = self.open_sized(path, entry)?;
@@ -307,7 +309,7 @@ impl Reader {
     }
 }
 
-impl Best {
+impl BestCheckpoint {
     /// The best of these steps; of equals the first.
     pub(super) fn of(steps: impl IntoIterator<Item = (u64, Option<f64>)>) -> Option<Self> {
         let mut best: Option<Self> = None;

@@ -1,12 +1,15 @@
 //! Writing checkpoints, keeping the right ones, and clearing up after writers that died.
 
-use super::disk::{Disk, Told};
+use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
-use super::manifest::{Entry, MANIFEST, Manifest, STATE, TENSORS};
+use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
 use super::names::{BEST, Kind, Leftover, beside, step_of};
 use super::sealed::hex;
-use super::{Best, CheckpointError, Found, Reader, Snapshot, TensorBytes, sealed, tensors};
+use super::{
+    BestCheckpoint, CheckpointError, CheckpointReader, FoundCheckpoint, Snapshot, TensorBytes, sealed,
+    tensors,
+};
 use crate::run::RunFolder;
 use launcher::protocol::layout;
 use serde::Serialize;
@@ -31,7 +34,7 @@ pub struct Retention {
 
 /// A checkpoint that is on disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Written {
+pub struct WrittenCheckpoint {
     /// Its step.
     pub step: u64,
     /// Bytes of its files.
@@ -43,14 +46,14 @@ pub struct Written {
 /// A folder of checkpoints that this process alone writes. The claim to the run folder sees to that.
 #[derive(Debug)]
 pub struct Store {
-    reader: Reader,
+    reader: CheckpointReader,
     retention: Retention,
     /// Checkpoints that were written or verified by this value, with their metrics: they are not read again in full.
     known: BTreeMap<u64, Option<f64>>,
 }
 
 /// A snapshot as the files it becomes.
-struct Files<'a> {
+struct SnapshotFiles<'a> {
     header: Vec<u8>,
     tensors: Vec<&'a TensorBytes>,
     state: Vec<u8>,
@@ -65,13 +68,13 @@ impl Store {
     }
 
     pub(super) fn with(folder: &Path, retention: Retention, disk: Disk) -> Result<Self, CheckpointError> {
-        let store = Self { reader: Reader::with(folder, disk), retention, known: BTreeMap::new() };
+        let store = Self { reader: CheckpointReader::with(folder, disk), retention, known: BTreeMap::new() };
         store.clear_up()?;
         Ok(store)
     }
 
     /// What is there, for reading.
-    pub fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &CheckpointReader {
         &self.reader
     }
 
@@ -91,12 +94,12 @@ impl Store {
     }
 
     /// See [`Reader::newest`].
-    pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<Found<S>>, CheckpointError> {
+    pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<FoundCheckpoint<S>>, CheckpointError> {
         self.reader.newest()
     }
 
     /// See [`Reader::best`].
-    pub fn best(&self) -> Result<Option<Best>, CheckpointError> {
+    pub fn best(&self) -> Result<Option<BestCheckpoint>, CheckpointError> {
         self.reader.best()
     }
 
@@ -108,7 +111,7 @@ impl Store {
         &mut self,
         snapshot: &Snapshot<S>,
         metric: Option<f64>,
-    ) -> Result<Written, CheckpointError> {
+    ) -> Result<WrittenCheckpoint, CheckpointError> {
         let start = Instant::now();
         let step = snapshot.step;
         let metric = metric.filter(|metric| metric.is_finite());
@@ -116,7 +119,7 @@ impl Store {
         let stale = self.stale_copy(snapshot);
         #[cfg(any(test, feature = "faults"))]
         let snapshot = stale.as_ref().unwrap_or(snapshot);
-        let files = Files::new(snapshot, metric)?;
+        let files = SnapshotFiles::new(snapshot, metric)?;
         self.create_folder()?;
         self.clear_up()?;
         if let Some(newest) = self.generations()?.last().filter(|newest| **newest > step) {
@@ -135,7 +138,7 @@ impl Store {
         if let Err(error) = self.settle() {
             tracing::warn!("checkpoint {step} is written, but clearing up after it failed: {error}");
         }
-        Ok(Written { step, bytes: files.size(), seconds: start.elapsed().as_secs_f64() })
+        Ok(WrittenCheckpoint { step, bytes: files.size(), seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Removes every checkpoint of a later step: a run that goes on from `step` makes them anew. To be called before
@@ -167,7 +170,7 @@ impl Store {
     }
 
     /// Writes the checkpoint beside its place, where nobody takes it for one.
-    fn write_beside(&self, step: u64, files: &Files) -> Result<(), CheckpointError> {
+    fn write_beside(&self, step: u64, files: &SnapshotFiles) -> Result<(), CheckpointError> {
         let place = self.temporary(step);
         let written = self.disk().create_folder(&place).told("create", &place).and_then(|()| {
             let content: [(&str, Vec<&[u8]>); 3] = [
@@ -242,7 +245,7 @@ impl Store {
         let steps = self.generations()?;
         let whole: Vec<u64> = steps.iter().copied().filter(|step| self.is_whole(*step)).collect();
         let best = if self.retention.best {
-            Best::of(whole.iter().map(|step| (*step, self.known.get(step).copied().flatten())))
+            BestCheckpoint::of(whole.iter().map(|step| (*step, self.known.get(step).copied().flatten())))
         } else {
             None
         };
@@ -254,7 +257,7 @@ impl Store {
         self.remove(&old)
     }
 
-    fn record_best(&self, best: Option<Best>) -> Result<(), CheckpointError> {
+    fn record_best(&self, best: Option<BestCheckpoint>) -> Result<(), CheckpointError> {
         let path = self.reader.folder().join(BEST);
         if self.reader.recorded_best() == best && (best.is_some() || path.symlink_metadata().is_err()) {
             return Ok(());
@@ -341,7 +344,7 @@ impl Store {
     }
 }
 
-impl<'a> Files<'a> {
+impl<'a> SnapshotFiles<'a> {
     fn new<S: Serialize + DeserializeOwned>(
         snapshot: &'a Snapshot<S>,
         metric: Option<f64>,
@@ -369,13 +372,13 @@ impl<'a> Files<'a> {
     }
 }
 
-fn entry<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Entry {
+fn entry<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> ManifestEntry {
     let (mut sum, mut size) = (Sha256::new(), 0);
     for part in parts {
         sum.update(part);
         size += part.len() as u64;
     }
-    Entry { size, sha256: hex(&sum.finalize()) }
+    ManifestEntry { size, sha256: hex(&sum.finalize()) }
 }
 
 /// The state as text, which must give the same state again: a number that JSON does not know would be found only when

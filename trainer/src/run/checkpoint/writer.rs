@@ -4,7 +4,7 @@
 //! takes the lock for a few instructions only, and no memory of a snapshot is freed or allocated under it.
 
 use super::retry::patiently;
-use super::{CheckpointError, Snapshot, Store, TensorBytes, Written};
+use super::{CheckpointError, Snapshot, Store, TensorBytes, WrittenCheckpoint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
@@ -14,14 +14,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Sets of buffers that are held for [`Writer::recycle`]: one being filled while one waits and one is written is all
+/// Sets of buffers that are held for [`CheckpointWriter::recycle`]: one being filled while one waits and one is written is all
 /// that can be in use.
 const MOST_USED: usize = 2;
 
 /// How failures are met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// After this many checkpoints in a row that could not be written, [`Event::Failed`] says that the writer gave up.
+    /// After this many checkpoints in a row that could not be written, [`WriterEvent::Failed`] says that the writer gave up.
     pub max_failures: u32,
     /// Pauses before a checkpoint is tried again after an error that may pass.
     pub pauses: Vec<Duration>,
@@ -37,9 +37,9 @@ impl Default for WriterOptions {
 /// What happened in the thread since it was asked last.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Event {
+pub enum WriterEvent {
     /// A checkpoint is safe.
-    Written(Written),
+    Written(WrittenCheckpoint),
     /// A checkpoint could not be written; the older ones are still there.
     Failed {
         /// Its step.
@@ -71,34 +71,34 @@ pub enum Event {
 
 /// The thread that writes checkpoints.
 ///
-/// When it is dropped it writes what was submitted and ends; [`Writer::finish`] does the same and tells the outcome.
+/// When it is dropped it writes what was submitted and ends; [`CheckpointWriter::finish`] does the same and tells the outcome.
 #[derive(Debug)]
-pub struct Writer<S> {
+pub struct CheckpointWriter<S> {
     shared: Arc<Shared<S>>,
     thread: Option<JoinHandle<Option<CheckpointError>>>,
 }
 
 #[derive(Debug)]
 struct Shared<S> {
-    desk: Mutex<Desk<S>>,
+    desk: Mutex<WriterDesk<S>>,
     /// Told when a snapshot arrives or the desk is closed.
     arrival: Condvar,
 }
 
 /// Everything that both threads touch.
 #[derive(Debug)]
-struct Desk<S> {
-    waiting: VecDeque<Job<S>>,
+struct WriterDesk<S> {
+    waiting: VecDeque<WriteJob<S>>,
     /// Whether one is being written.
     busy: bool,
     closed: bool,
-    events: Vec<Event>,
+    events: Vec<WriterEvent>,
     /// Buffers to be used again.
     used: Vec<Vec<TensorBytes>>,
 }
 
 #[derive(Debug)]
-struct Job<S> {
+struct WriteJob<S> {
     snapshot: Snapshot<S>,
     metric: Option<f64>,
     must_keep: bool,
@@ -106,14 +106,14 @@ struct Job<S> {
     waits: Option<Sender<Result<(), CheckpointError>>>,
 }
 
-/// Another way to the thread that writes, for a thread that does not own the [`Writer`].
+/// Another way to the thread that writes, for a thread that does not own the [`CheckpointWriter`].
 #[derive(Debug)]
-pub struct SideEntrance<S>(Arc<Shared<S>>);
+pub struct EmergencyWriter<S>(Arc<Shared<S>>);
 
-impl<S: Serialize + DeserializeOwned + Send + 'static> Writer<S> {
+impl<S: Serialize + DeserializeOwned + Send + 'static> CheckpointWriter<S> {
     /// Starts the thread.
     pub fn start(store: Store, options: WriterOptions) -> Result<Self, CheckpointError> {
-        let shared = Arc::new(Shared { desk: Mutex::new(Desk::new()), arrival: Condvar::new() });
+        let shared = Arc::new(Shared { desk: Mutex::new(WriterDesk::new()), arrival: Condvar::new() });
         let theirs = Arc::clone(&shared);
         let thread = Builder::new()
             .name("checkpoints".into())
@@ -123,24 +123,24 @@ impl<S: Serialize + DeserializeOwned + Send + 'static> Writer<S> {
     }
 }
 
-impl<S> Writer<S> {
+impl<S> CheckpointWriter<S> {
     /// Hands a snapshot over and returns at once. If one waits already, the newer replaces it.
     pub fn submit(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
-        self.shared.add(Job { snapshot, metric, must_keep: false, waits: None });
+        self.shared.add(WriteJob { snapshot, metric, must_keep: false, waits: None });
     }
 
     /// Hands over a snapshot that no newer one may replace, such as the last one before the run is stopped.
     pub fn submit_must_keep(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
-        self.shared.add(Job { snapshot, metric, must_keep: true, waits: None });
+        self.shared.add(WriteJob { snapshot, metric, must_keep: true, waits: None });
     }
 
     /// Another way to the same thread.
-    pub fn side_entrance(&self) -> SideEntrance<S> {
-        SideEntrance(Arc::clone(&self.shared))
+    pub fn side_entrance(&self) -> EmergencyWriter<S> {
+        EmergencyWriter(Arc::clone(&self.shared))
     }
 
     /// What happened since the last call, in order. Never waits for a disk.
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<WriterEvent> {
         std::mem::take(&mut self.shared.desk().events)
     }
 
@@ -157,7 +157,7 @@ impl<S> Writer<S> {
     }
 
     /// Waits until everything submitted was written or has failed, and ends the thread. An error is that of the last
-    /// snapshot. [`Writer::events`] still tells all.
+    /// snapshot. [`CheckpointWriter::events`] still tells all.
     pub fn finish(&mut self) -> Result<(), CheckpointError> {
         self.shared.desk().closed = true;
         self.shared.arrival.notify_all();
@@ -169,11 +169,11 @@ impl<S> Writer<S> {
     }
 }
 
-impl<S> SideEntrance<S> {
+impl<S> EmergencyWriter<S> {
     /// Has a snapshot written that no newer one may replace, and waits for it.
     pub fn write(&self, snapshot: Snapshot<S>, metric: Option<f64>) -> Result<(), CheckpointError> {
         let (told, waits) = channel();
-        self.0.add(Job { snapshot, metric, must_keep: true, waits: Some(told) });
+        self.0.add(WriteJob { snapshot, metric, must_keep: true, waits: Some(told) });
         // The thread has ended: the run was being closed.
         waits.recv().unwrap_or_else(|_| Err(CheckpointError::Thread { reason: "has ended".into() }))
     }
@@ -183,7 +183,7 @@ fn panicked() -> CheckpointError {
     CheckpointError::Thread { reason: "panicked".into() }
 }
 
-impl<S> Drop for Writer<S> {
+impl<S> Drop for CheckpointWriter<S> {
     fn drop(&mut self) {
         if let Err(error) = self.finish() {
             tracing::error!("{error}");
@@ -191,12 +191,12 @@ impl<S> Drop for Writer<S> {
     }
 }
 
-impl<S> Desk<S> {
+impl<S> WriterDesk<S> {
     fn new() -> Self {
         Self { waiting: VecDeque::new(), busy: false, closed: false, events: Vec::new(), used: Vec::new() }
     }
 
-    /// Holds buffers for [`Writer::recycle`]. If there are enough, the oldest come back, to be freed outside the lock.
+    /// Holds buffers for [`CheckpointWriter::recycle`]. If there are enough, the oldest come back, to be freed outside the lock.
     fn keep_used(&mut self, tensors: Vec<TensorBytes>) -> Option<Vec<TensorBytes>> {
         self.used.push(tensors);
         (self.used.len() > MOST_USED).then(|| self.used.remove(0))
@@ -204,17 +204,17 @@ impl<S> Desk<S> {
 }
 
 impl<S> Shared<S> {
-    fn desk(&self) -> MutexGuard<'_, Desk<S>> {
+    fn desk(&self) -> MutexGuard<'_, WriterDesk<S>> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, job: Job<S>) {
+    fn add(&self, job: WriteJob<S>) {
         let mut desk = self.desk();
         let by = job.snapshot.step;
         let replaced = desk.waiting.pop_back_if(|last| !last.must_keep);
         desk.waiting.push_back(job);
-        let surplus = replaced.and_then(|Job { snapshot, .. }| {
-            desk.events.push(Event::Replaced { step: snapshot.step, by });
+        let surplus = replaced.and_then(|WriteJob { snapshot, .. }| {
+            desk.events.push(WriterEvent::Replaced { step: snapshot.step, by });
             desk.keep_used(snapshot.tensors)
         });
         drop(desk);
@@ -223,7 +223,7 @@ impl<S> Shared<S> {
     }
 
     /// The next snapshot; none when the desk is closed and empty.
-    fn next(&self) -> Option<Job<S>> {
+    fn next(&self) -> Option<WriteJob<S>> {
         let mut desk = self.desk();
         loop {
             if let Some(job) = desk.waiting.pop_front() {
@@ -237,7 +237,7 @@ impl<S> Shared<S> {
         }
     }
 
-    fn done(&self, snapshot: Snapshot<S>, event: Event) {
+    fn done(&self, snapshot: Snapshot<S>, event: WriterEvent) {
         let mut desk = self.desk();
         desk.busy = false;
         desk.events.push(event);
@@ -252,10 +252,10 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
     fn work(&self, mut store: Store, options: &WriterOptions) -> Option<CheckpointError> {
         let mut failures = 0;
         let mut last = None;
-        while let Some(Job { snapshot, metric, waits, .. }) = self.next() {
+        while let Some(WriteJob { snapshot, metric, waits, .. }) = self.next() {
             let step = snapshot.step;
             let told = |error: &CheckpointError, pause| {
-                self.desk().events.push(Event::Retried { step, error: error.clone(), pause });
+                self.desk().events.push(WriterEvent::Retried { step, error: error.clone(), pause });
             };
             let write = || patiently(&options.pauses, told, || store.write(&snapshot, metric));
             // Whoever waits for an event is to get one, whatever the state's own code does.
@@ -263,12 +263,12 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
             let event = match outcome {
                 Ok(written) => {
                     (failures, last) = (0, None);
-                    Event::Written(written)
+                    WriterEvent::Written(written)
                 }
                 Err(error) => {
                     failures += 1;
                     last = Some(error.clone());
-                    Event::Failed {
+                    WriterEvent::Failed {
                         step,
                         error,
                         in_a_row: failures,

@@ -31,7 +31,10 @@ fn a_folder_that_was_moved_is_lost_and_says_where_it_is() {
     assert!(!path.exists(), "a look creates nothing");
     let last = claim.place_of_last_word().unwrap();
     assert_eq!(FolderId::of(&last).unwrap(), FolderId::of(&moved).unwrap());
-    assert!(matches!(Claim::take(&moved), Err(RunError::Locked { .. })), "the lock moves with the folder");
+    assert!(
+        matches!(Claim::take(&moved), Err(RunFolderError::Locked { .. })),
+        "the lock moves with the folder"
+    );
     // Work was left out: the run is not taken up again in the middle.
     fs::rename(&moved, &path).unwrap();
     assert_eq!(said(&claim), expected);

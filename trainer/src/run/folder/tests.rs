@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 const CONFIG: &str = "[train]\nseed = 0 # from base\nepochs = 10\n[data]\nroot = \"data\"\nshots = 16\n";
 
-fn named(path: &Path) -> Result<RunFolder, RunError> {
-    RunFolder::create(&Place::Named(path.to_path_buf()), CONFIG, Start::Fresh)
+fn named(path: &Path) -> Result<RunFolder, RunFolderError> {
+    RunFolder::create(&Place::Named(path.to_path_buf()), CONFIG, RunStart::Fresh)
 }
 
-fn default_under(parent: &Path) -> Result<RunFolder, RunError> {
+fn default_under(parent: &Path) -> Result<RunFolder, RunFolderError> {
     let place = Place::Default {
         parent: parent.join("runs"),
         data: "cifar100_ir100".into(),
@@ -17,7 +17,7 @@ fn default_under(parent: &Path) -> Result<RunFolder, RunError> {
         method: "lift".into(),
         seed: 3,
     };
-    RunFolder::create(&place, CONFIG, Start::Fresh)
+    RunFolder::create(&place, CONFIG, RunStart::Fresh)
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -92,13 +92,13 @@ fn runs_that_start_at_once_get_folders_of_their_own() {
 fn of_runs_that_want_one_folder_at_once_one_gets_it() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
-    let got: Vec<Result<RunFolder, RunError>> = std::thread::scope(|scope| {
+    let got: Vec<Result<RunFolder, RunFolderError>> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..8).map(|_| scope.spawn(|| named(&path))).collect();
         started.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(got.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     for outcome in got {
-        assert!(matches!(outcome, Ok(_) | Err(RunError::Locked { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Ok(_) | Err(RunFolderError::Locked { .. })), "{outcome:?}");
     }
 }
 
@@ -276,7 +276,7 @@ fn a_run_whose_folder_was_replaced_leaves_the_others_files_alone() {
 
     assert!(store.write(&snapshot(2), None).unwrap_err().to_string().contains("no longer the folder"));
     assert!(store.discard_after(0).is_ok(), "there is nothing to remove under the old name");
-    assert!(matches!(metrics.sync(), Err(RunError::Lost { .. })));
+    assert!(matches!(metrics.sync(), Err(RunFolderError::Lost { .. })));
     first.abandon();
     assert_eq!(names(&path), before);
     // The second run's own checkpoints are not the first's to remove.

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn step(step: u64) -> Record {
-    Record::Step(StepRecord {
+fn step(step: u64) -> MetricsRecord {
+    MetricsRecord::Step(StepRecord {
         epoch: step / 10,
         step,
         loss: 1.0 / 3.0 + step as f64,
@@ -17,7 +17,7 @@ fn step(step: u64) -> Record {
     })
 }
 
-fn eval() -> Record {
+fn eval() -> MetricsRecord {
     let summary = Summary {
         accuracy: Some(81.5),
         worst_class: Some(0.0),
@@ -25,7 +25,7 @@ fn eval() -> Record {
         total: 200,
         ..Summary::default()
     };
-    Record::Eval(EvalRecord {
+    MetricsRecord::Eval(EvalRecord {
         epoch: 1,
         step: 20,
         split: "test".into(),
@@ -35,8 +35,8 @@ fn eval() -> Record {
     })
 }
 
-fn epoch() -> Record {
-    Record::Epoch(EpochRecord { epoch: 0, step: 10, loss: 0.1, samples: 1280, seconds: 5.0 })
+fn epoch() -> MetricsRecord {
+    MetricsRecord::Epoch(EpochRecord { epoch: 0, step: 10, loss: 0.1, samples: 1280, seconds: 5.0 })
 }
 
 #[test]
@@ -109,7 +109,8 @@ fn a_resumed_run_loses_and_doubles_no_line() {
     drop(writer);
     // The killed writer also leaves half a line.
     File::options().append(true).open(&parted).unwrap().write_all(b"{\"kind\":\"st").unwrap();
-    let mut writer = MetricsWriter::reopen(&parted, Mark { position: checkpoint, step: 4 }).unwrap();
+    let mut writer =
+        MetricsWriter::reopen(&parted, MetricsPosition { position: checkpoint, step: 4 }).unwrap();
     assert_eq!(writer.position(), checkpoint);
     (5..=9).for_each(|number| writer.append(&step(number)).unwrap());
     drop(writer);
@@ -124,11 +125,11 @@ fn cutting_back_takes_waiting_lines_too() {
     writer.append(&step(1)).unwrap();
     let position = writer.position();
     writer.append(&step(2)).unwrap();
-    writer.truncate_to(Mark { position, step: 1 }).unwrap();
+    writer.truncate_to(MetricsPosition { position, step: 1 }).unwrap();
     writer.append(&step(3)).unwrap();
     drop(writer);
     assert_eq!(read_metrics(&path).unwrap().records, [step(1), step(3)]);
-    let writer = MetricsWriter::reopen(&path, Mark { position: 0, step: 0 }).unwrap();
+    let writer = MetricsWriter::reopen(&path, MetricsPosition { position: 0, step: 0 }).unwrap();
     assert_eq!(writer.position(), 0);
 }
 
@@ -141,14 +142,14 @@ fn a_file_that_does_not_fit_the_checkpoint_keeps_the_lines_up_to_its_step() {
     // Lines are missing before the checkpoint, or its place lies within a line.
     for position in [text.len() as u64 + 99, 7] {
         std::fs::write(&path, &torn).unwrap();
-        let mut writer = MetricsWriter::reopen(&path, Mark { position, step: 2 }).unwrap();
+        let mut writer = MetricsWriter::reopen(&path, MetricsPosition { position, step: 2 }).unwrap();
         writer.append(&step(3)).unwrap();
         drop(writer);
         assert_eq!(read_metrics(&path).unwrap().records, [step(1), step(2), step(3)]);
     }
     // There is nothing to resume with.
     std::fs::remove_file(&path).unwrap();
-    let mut writer = MetricsWriter::reopen(&path, Mark { position: 700, step: 2 }).unwrap();
+    let mut writer = MetricsWriter::reopen(&path, MetricsPosition { position: 700, step: 2 }).unwrap();
     writer.append(&step(3)).unwrap();
     drop(writer);
     assert_eq!(read_metrics(&path).unwrap().records, [step(3)]);
@@ -279,16 +280,16 @@ fn a_broken_line_in_between_is_an_error() {
 fn losses_that_are_not_finite_are_null() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
-    let Record::Step(good) = step(1) else { unreachable!() };
+    let MetricsRecord::Step(good) = step(1) else { unreachable!() };
     let mut writer = MetricsWriter::create(&path).unwrap();
     for loss in [f64::NAN, f64::INFINITY] {
-        writer.append(&Record::Step(StepRecord { loss, finite: false, ..good.clone() })).unwrap();
+        writer.append(&MetricsRecord::Step(StepRecord { loss, finite: false, ..good.clone() })).unwrap();
     }
     drop(writer);
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.matches("\"loss\":null").count(), 2);
     for record in read_metrics(&path).unwrap().records {
-        assert!(matches!(record, Record::Step(step) if step.loss.is_nan() && !step.finite));
+        assert!(matches!(record, MetricsRecord::Step(step) if step.loss.is_nan() && !step.finite));
     }
 }
 
@@ -298,8 +299,8 @@ proptest! {
     fn losses_keep_every_bit(bits in any::<u64>()) {
         let loss = f64::from_bits(bits);
         prop_assume!(loss.is_finite());
-        let Record::Step(good) = step(1) else { unreachable!() };
-        let line = serde_json::to_string(&Record::Step(StepRecord { loss, ..good })).unwrap();
+        let MetricsRecord::Step(good) = step(1) else { unreachable!() };
+        let line = serde_json::to_string(&MetricsRecord::Step(StepRecord { loss, ..good })).unwrap();
         let (_, rest) = line.split_once("\"loss\":").unwrap();
         let (text, _) = rest.split_once(',').unwrap();
         prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), bits);

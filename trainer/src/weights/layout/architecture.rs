@@ -1,6 +1,6 @@
 //! Models that cannot be computed, told by their architecture's name.
 
-use super::{Layout, NamedTensors, WeightsError};
+use super::{NamedTensors, TensorLayout, WeightsError};
 use crate::weights::pickle::printable;
 use serde_json::Value;
 
@@ -85,23 +85,29 @@ fn has(name: &str, part: &str) -> bool {
 }
 
 /// Refuses what lacks a part that is computed here, or has it in another form. The tensors have their new names.
-pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: Layout) -> Result<(), WeightsError> {
+pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: TensorLayout) -> Result<(), WeightsError> {
     let lacks = |name: &str| !tensors.contains(name);
     let found = match layout {
-        Layout::TimmVit if positions_alone(tensors) => {
+        TensorLayout::TimmVit if positions_alone(tensors) => {
             "a ViT whose class token has no position (no_embed_class, as in DeiT-3)"
         }
-        Layout::TimmVit if is_gated(tensors) => "a ViT with SwiGLU (DINOv2 giant)",
-        Layout::TimmVit if tensors.get("patch_embed.proj.weight").is_ok_and(|patches| patches.dim() == 2) => {
+        TensorLayout::TimmVit if is_gated(tensors) => "a ViT with SwiGLU (DINOv2 giant)",
+        TensorLayout::TimmVit
+            if tensors.get("patch_embed.proj.weight").is_ok_and(|patches| patches.dim() == 2) =>
+        {
             "a SigLIP 2 for images of any shape (NaFlex)"
         }
-        Layout::TimmVit if lacks("blocks.0.attn.qkv.bias") && !lacks("blocks.0.attn.qkv.weight") => {
+        TensorLayout::TimmVit if lacks("blocks.0.attn.qkv.bias") && !lacks("blocks.0.attn.qkv.weight") => {
             "a ViT whose queries, keys and values have no bias (qkv_bias=False)"
         }
-        Layout::TimmVit if lacks("patch_embed.proj.bias") => "a ViT whose patches have no bias",
-        Layout::TimmVit if lacks("pos_embed") => "a ViT without learned positions",
-        Layout::OpenAiClip if lacks("visual.ln_pre.weight") => "a CLIP without a norm before its first block",
-        Layout::OpenAiClip if !lacks("patch_embed.proj.bias") => "a ViT with a norm before its first block",
+        TensorLayout::TimmVit if lacks("patch_embed.proj.bias") => "a ViT whose patches have no bias",
+        TensorLayout::TimmVit if lacks("pos_embed") => "a ViT without learned positions",
+        TensorLayout::OpenAiClip if lacks("visual.ln_pre.weight") => {
+            "a CLIP without a norm before its first block"
+        }
+        TensorLayout::OpenAiClip if !lacks("patch_embed.proj.bias") => {
+            "a ViT with a norm before its first block"
+        }
         _ => return Ok(()),
     };
     Err(refusal(tensors, found))

@@ -1,6 +1,6 @@
 //! Whose names the tensors of a file have.
 
-use super::Layout;
+use super::TensorLayout;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -69,19 +69,19 @@ const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint
 
 impl Naming {
     /// The layout that such tensors are brought to.
-    pub fn layout(self) -> Layout {
+    pub fn layout(self) -> TensorLayout {
         match self {
             Self::OpenAi
             | Self::OpenAiTower
             | Self::HuggingFaceClip
             | Self::HuggingFaceTower
-            | Self::TimmClip => Layout::OpenAiClip,
+            | Self::TimmClip => TensorLayout::OpenAiClip,
             Self::Timm
             | Self::HuggingFaceVit
             | Self::HuggingFaceDinov2
             | Self::TimmSiglip
             | Self::HuggingFaceSiglip
-            | Self::HuggingFaceSiglipTower => Layout::TimmVit,
+            | Self::HuggingFaceSiglipTower => TensorLayout::TimmVit,
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Tensors, WeightsError};
 use tch::Tensor;
 
 /// Names of one layout, and what they are in another.
-pub(super) struct Table {
+pub(super) struct RenameTable {
     /// Whole names.
     whole: &'static [(&'static str, &'static str)],
     /// What the names of a layer's tensors begin with, up to the layer's number.
@@ -17,7 +17,7 @@ pub(super) struct Table {
 }
 
 /// From Hugging Face's `CLIPModel` to OpenAI's CLIP.
-pub(super) const HUGGING_FACE_CLIP: Table = Table {
+pub(super) const HUGGING_FACE_CLIP: RenameTable = RenameTable {
     whole: &[
         ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
         ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
@@ -48,7 +48,7 @@ pub(super) const HUGGING_FACE_CLIP: Table = Table {
 };
 
 /// From timm's `vit_*_clip_*` to the image tower of OpenAI's CLIP.
-pub(super) const TIMM_CLIP: Table = Table {
+pub(super) const TIMM_CLIP: RenameTable = RenameTable {
     whole: &[
         ("cls_token", "visual.class_embedding"),
         ("pos_embed", "visual.positional_embedding"),
@@ -71,7 +71,7 @@ pub(super) const TIMM_CLIP: Table = Table {
 };
 
 /// From Hugging Face's `ViTModel` to timm's ViT.
-pub(super) const HUGGING_FACE_VIT: Table = Table {
+pub(super) const HUGGING_FACE_VIT: RenameTable = RenameTable {
     whole: &[
         ("embeddings.cls_token", "cls_token"),
         ("embeddings.position_embeddings", "pos_embed"),
@@ -95,7 +95,7 @@ pub(super) const HUGGING_FACE_VIT: Table = Table {
 };
 
 /// From Hugging Face's `Dinov2Model` to timm's ViT.
-pub(super) const HUGGING_FACE_DINOV2: Table = Table {
+pub(super) const HUGGING_FACE_DINOV2: RenameTable = RenameTable {
     whole: &[
         ("embeddings.cls_token", "cls_token"),
         ("embeddings.register_tokens", "reg_token"),
@@ -125,7 +125,7 @@ pub(super) const HUGGING_FACE_DINOV2: Table = Table {
 };
 
 /// From the image tower of Hugging Face's `SiglipModel` to timm's.
-pub(super) const HUGGING_FACE_SIGLIP: Table = Table {
+pub(super) const HUGGING_FACE_SIGLIP: RenameTable = RenameTable {
     whole: &[
         ("vision_model.embeddings.patch_embedding.weight", "patch_embed.proj.weight"),
         ("vision_model.embeddings.patch_embedding.bias", "patch_embed.proj.bias"),
@@ -154,7 +154,7 @@ pub(super) const HUGGING_FACE_SIGLIP: Table = Table {
     joined: &[(["self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."], "attn.qkv.")],
 };
 
-impl Table {
+impl RenameTable {
     /// Renames what the table knows. Whatever it does not know keeps its name, and is refused as left over by the
     /// reader.
     pub(super) fn apply(&self, mut old: Tensors, file: &str) -> Result<Tensors, WeightsError> {

@@ -45,11 +45,11 @@ fn refusal(tensors: NamedTensors) -> String {
 fn any_common_prefix_is_taken_off_and_told() {
     for prefix in ["module.", "model.clip.", "state_dict.module.", "a.b.c."] {
         let (tensors, layout) = normalise(with_prefix(&format!("{prefix}visual."), &TOWER)).unwrap();
-        assert_eq!(layout, Layout::OpenAiClip);
+        assert_eq!(layout, TensorLayout::OpenAiClip);
         assert_eq!(names(&tensors)[0], "visual.class_embedding");
         assert_eq!(tensors.notes(), [format!("the names begin with `{prefix}`, which is taken off")]);
         let (tensors, layout) = normalise(with_prefix(prefix, &VIT)).unwrap();
-        assert_eq!((layout, names(&tensors)[2]), (Layout::TimmVit, "cls_token"));
+        assert_eq!((layout, names(&tensors)[2]), (TensorLayout::TimmVit, "cls_token"));
     }
 }
 
@@ -85,7 +85,7 @@ fn two_models_are_refused_with_their_prefixes() {
 #[test]
 fn an_image_tower_alone_is_a_clip_without_texts() {
     let (tensors, layout) = normalise(with_prefix("", &TOWER)).unwrap();
-    assert_eq!(layout, Layout::OpenAiClip);
+    assert_eq!(layout, TensorLayout::OpenAiClip);
     assert_eq!(tensors.naming(), Some(Naming::OpenAiTower));
     assert!(names(&tensors).iter().all(|name| name.starts_with("visual.")), "{:?}", names(&tensors));
     let tower: [(&str, &[i64]); 5] = [
@@ -97,7 +97,7 @@ fn an_image_tower_alone_is_a_clip_without_texts() {
     ];
     for prefix in ["", "vision_model."] {
         let (tensors, layout) = normalise(with_prefix(prefix, &tower)).unwrap();
-        assert_eq!(layout, Layout::OpenAiClip);
+        assert_eq!(layout, TensorLayout::OpenAiClip);
         assert_eq!(
             names(&tensors),
             [
@@ -144,7 +144,7 @@ fn timms_clip_becomes_openais_image_tower() {
         ("head.bias", &[6]),
     ];
     let (tensors, layout) = normalise(named(&vit)).unwrap();
-    assert_eq!((layout, tensors.naming()), (Layout::OpenAiClip, Some(Naming::TimmClip)));
+    assert_eq!((layout, tensors.naming()), (TensorLayout::OpenAiClip, Some(Naming::TimmClip)));
     assert_eq!(
         names(&tensors),
         [
@@ -184,7 +184,7 @@ fn hugging_faces_vit_becomes_timms() {
         let mut all: Vec<(&str, &[i64])> = all.iter().map(|(name, shape)| (name.as_str(), *shape)).collect();
         all.push((&classifier, &[10, 8]));
         let (tensors, layout) = normalise(named(&all)).unwrap();
-        assert_eq!(layout, Layout::TimmVit);
+        assert_eq!(layout, TensorLayout::TimmVit);
         assert_eq!(
             names(&tensors),
             [
@@ -294,7 +294,7 @@ fn a_gated_mlp_and_patches_of_any_shape_are_refused_by_their_architecture() {
 fn the_original_dinov2_has_timms_names_but_for_registers_and_mask() {
     let vit = VIT.into_iter().chain([("register_tokens", &[1, 4, 8][..]), ("mask_token", &[1, 8])]);
     let (tensors, layout) = normalise(named(&vit.collect::<Vec<_>>())).unwrap();
-    assert_eq!((layout, tensors.naming()), (Layout::TimmVit, Some(Naming::Timm)));
+    assert_eq!((layout, tensors.naming()), (TensorLayout::TimmVit, Some(Naming::Timm)));
     assert!(tensors.contains("reg_token") && !tensors.contains("register_tokens"));
     assert!(!tensors.contains("mask_token") && tensors.notes()[0].contains("`mask_token` is passed over"));
 }

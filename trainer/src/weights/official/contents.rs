@@ -1,6 +1,6 @@
 //! What a file of trained tensors holds, from their names and shapes alone: which options they were trained with.
 
-use super::{FAMILIES, Family, list_of};
+use super::{FAMILIES, TunerFamily, list_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -141,7 +141,7 @@ impl Contents {
 }
 
 /// Whether the lists hold the tensors of a family.
-fn is_in(lists: &BTreeMap<&str, BTreeSet<usize>>, family: &Family) -> bool {
+fn is_in(lists: &BTreeMap<&str, BTreeSet<usize>>, family: &TunerFamily) -> bool {
     let Some(blocks) = lists.get(family.list) else { return false };
     let first_alone = blocks.iter().eq([&0]);
     match family.kind {

@@ -12,18 +12,18 @@ pub use contents::{Contents, HeadTensors, Options};
 pub use shared::{Alias, UnequalError, aliases, merge_aliases};
 
 /// A list of the official tuner, and the tuner that fills it.
-pub(crate) struct Family {
+pub(crate) struct TunerFamily {
     /// Its attribute.
     pub(crate) list: &'static str,
     /// Our word for the tuner in `tuner.kinds`.
     pub(crate) kind: &'static str,
     /// What the size of one of its tensors is the value of.
-    pub(crate) width: Option<Width>,
+    pub(crate) width: Option<StatedWidth>,
 }
 
 /// An option that a dimension of a tensor states.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Width {
+pub(crate) struct StatedWidth {
     /// The option.
     pub(crate) key: &'static str,
     /// End of the tensor's name.
@@ -32,26 +32,28 @@ pub(crate) struct Width {
     pub(crate) dimension: usize,
 }
 
-const DOWN: Option<Width> =
-    Some(Width { key: "tuner.adapter_dim", tensor: ".down_proj.weight", dimension: 0 });
-const LORA: Option<Width> = Some(Width { key: "tuner.adapter_dim", tensor: ".lora_A", dimension: 1 });
-const PROMPT: Option<Width> = Some(Width { key: "tuner.vpt_len", tensor: ".prompt", dimension: 0 });
+const DOWN: Option<StatedWidth> =
+    Some(StatedWidth { key: "tuner.adapter_dim", tensor: ".down_proj.weight", dimension: 0 });
+const LORA: Option<StatedWidth> =
+    Some(StatedWidth { key: "tuner.adapter_dim", tensor: ".lora_A", dimension: 1 });
+const PROMPT: Option<StatedWidth> =
+    Some(StatedWidth { key: "tuner.vpt_len", tensor: ".prompt", dimension: 0 });
 
 /// Every list, in the order of the official code. Shallow prompts are those of the first block alone.
-pub(crate) const FAMILIES: [Family; 13] = [
-    Family { list: "block_tuned", kind: "full", width: None },
-    Family { list: "bias_tuned", kind: "bias", width: None },
-    Family { list: "ln_tuned", kind: "layer_norm", width: None },
-    Family { list: "vpt_list", kind: "vpt_shallow", width: PROMPT },
-    Family { list: "vpt_list", kind: "vpt_deep", width: PROMPT },
-    Family { list: "adapter_list", kind: "adapter", width: DOWN },
-    Family { list: "adaptformer_list", kind: "adaptformer", width: DOWN },
-    Family { list: "lora_list", kind: "lora", width: LORA },
-    Family { list: "lora_mlp_list", kind: "lora_mlp", width: LORA },
-    Family { list: "ssf_attn_list", kind: "ssf_attn", width: None },
-    Family { list: "ssf_mlp_list", kind: "ssf_mlp", width: None },
-    Family { list: "ssf_ln_list", kind: "ssf_ln", width: None },
-    Family { list: "masked_linear_list", kind: "masked", width: None },
+pub(crate) const FAMILIES: [TunerFamily; 13] = [
+    TunerFamily { list: "block_tuned", kind: "full", width: None },
+    TunerFamily { list: "bias_tuned", kind: "bias", width: None },
+    TunerFamily { list: "ln_tuned", kind: "layer_norm", width: None },
+    TunerFamily { list: "vpt_list", kind: "vpt_shallow", width: PROMPT },
+    TunerFamily { list: "vpt_list", kind: "vpt_deep", width: PROMPT },
+    TunerFamily { list: "adapter_list", kind: "adapter", width: DOWN },
+    TunerFamily { list: "adaptformer_list", kind: "adaptformer", width: DOWN },
+    TunerFamily { list: "lora_list", kind: "lora", width: LORA },
+    TunerFamily { list: "lora_mlp_list", kind: "lora_mlp", width: LORA },
+    TunerFamily { list: "ssf_attn_list", kind: "ssf_attn", width: None },
+    TunerFamily { list: "ssf_mlp_list", kind: "ssf_mlp", width: None },
+    TunerFamily { list: "ssf_ln_list", kind: "ssf_ln", width: None },
+    TunerFamily { list: "masked_linear_list", kind: "masked", width: None },
 ];
 
 /// The list of a tuner's tensor, and the rest of its name: `lora_list`, `0.q.lora_A`.

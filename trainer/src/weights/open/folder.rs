@@ -20,13 +20,13 @@ const RIVALS: [(&str, &str); 2] = [(NAMES[0], NAMES[1]), (NAMES[3], NAMES[4])];
 const ENDINGS: [&str; 4] = ["safetensors", "pt", "pth", "bin"];
 
 /// A file of a folder, and why it was taken.
-pub(super) struct Choice {
+pub(super) struct ChosenFile {
     pub(super) file: PathBuf,
     pub(super) note: String,
 }
 
 /// The file that `folder` is read from; with several that could be meant, none.
-pub(super) fn choose(folder: &Path) -> Result<Choice, WeightsError> {
+pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
     let refuse = |problem: String| WeightsError::Choice { path: folder.to_owned(), problem };
     let there: Vec<&str> = NAMES.into_iter().filter(|name| folder.join(name).is_file()).collect();
     if let Some((whole, index)) =
@@ -38,12 +38,15 @@ pub(super) fn choose(folder: &Path) -> Result<Choice, WeightsError> {
     }
     if let [name, others @ ..] = &there[..] {
         let not = if others.is_empty() { String::new() } else { format!(", not {}", quoted(others)) };
-        return Ok(Choice { file: folder.join(name), note: format!("`{name}` of the folder is read{not}") });
+        return Ok(ChosenFile {
+            file: folder.join(name),
+            note: format!("`{name}` of the folder is read{not}"),
+        });
     }
     let files = by_ending(folder).map_err(|error| refuse(format!("this folder cannot be read ({error})")))?;
     match &files[..] {
         [name] => {
-            Ok(Choice { file: folder.join(name), note: format!("`{name}` of the folder is read") })
+            Ok(ChosenFile { file: folder.join(name), note: format!("`{name}` of the folder is read") })
         }
         [] if folder.join("snapshots").is_dir() => Err(refuse(
             "this folder is the cache of a Hugging Face repository; give model.weights a folder in its `snapshots/`"

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 /// A checkpoint that cannot be read: which, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("checkpoint `{}`: {problem}", path.display())]
-pub struct CheckpointError {
+pub struct TorchFileError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong.
-    pub problem: CheckpointProblem,
+    pub problem: TorchFileProblem,
 }
 
 /// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckpointProblem {
+pub enum TorchFileProblem {
     /// The file is not there or cannot be opened or read.
     #[error("cannot be read: {0}; check the path and its permissions")]
     Io(#[from] io::Error),

@@ -1,6 +1,6 @@
 //! The tensors of a pickle by name.
 
-use super::{CheckpointProblem, MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS};
+use super::{MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS, TorchFileProblem};
 use crate::weights::pickle::{ObjectId, Pickle, TensorRef, Value, printable};
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ pub(super) struct Listing<'p, 'a> {
 
 impl<'p, 'a> Listing<'p, 'a> {
     /// Lists a pickle whose root is a dictionary or a module.
-    pub(super) fn of(pickle: &'p Pickle<'a>) -> Result<Self, CheckpointProblem> {
+    pub(super) fn of(pickle: &'p Pickle<'a>) -> Result<Self, TorchFileProblem> {
         let mut listing = Self { pickle, tensors: BTreeMap::new(), other: Vec::new(), visited: 0 };
         match pickle.value(pickle.root()) {
             Value::Dict(_) | Value::Object(Some(_)) => {
                 listing.walk(pickle.root(), &mut String::new(), 0)?;
                 Ok(listing)
             }
-            _ => Err(CheckpointProblem::NotNamed { place: "the whole".to_owned() }),
+            _ => Err(TorchFileProblem::NotNamed { place: "the whole".to_owned() }),
         }
     }
 
@@ -44,7 +44,7 @@ impl<'p, 'a> Listing<'p, 'a> {
 
     /// Lists what is below `id`, whose name is `name`. Depth, names and visits are bounded, so that
     /// dictionaries that hold each other end.
-    fn walk(&mut self, id: ObjectId, name: &mut String, depth: usize) -> Result<(), CheckpointProblem> {
+    fn walk(&mut self, id: ObjectId, name: &mut String, depth: usize) -> Result<(), TorchFileProblem> {
         self.visited += 1;
         limit(self.visited, "entries", MAX_ENTRIES)?;
         limit(depth, "levels of nesting", MAX_DEPTH)?;
@@ -54,7 +54,7 @@ impl<'p, 'a> Listing<'p, 'a> {
                 limit(self.tensors.len() + 1, "tensors", MAX_TENSORS)?;
                 match self.tensors.insert(name.clone(), tensor) {
                     None => Ok(()),
-                    Some(_) => Err(CheckpointProblem::Twice { name: printable(name) }),
+                    Some(_) => Err(TorchFileProblem::Twice { name: printable(name) }),
                 }
             }
             Value::Object(Some(attributes)) => self.walk(*attributes, name, depth),
@@ -62,7 +62,7 @@ impl<'p, 'a> Listing<'p, 'a> {
                 entries.iter().try_for_each(|&(key, value)| match *self.pickle.value(key) {
                     Value::Text(key) => self.walk_entry(key, value, name, depth),
                     Value::Int(key) => self.walk_entry(&key.to_string(), value, name, depth),
-                    _ => Err(CheckpointProblem::NotNamed { place: format!("entry `{}`", printable(name)) }),
+                    _ => Err(TorchFileProblem::NotNamed { place: format!("entry `{}`", printable(name)) }),
                 })
             }
             Value::List(items) | Value::Tuple(items) => items
@@ -82,7 +82,7 @@ impl<'p, 'a> Listing<'p, 'a> {
         value: ObjectId,
         name: &mut String,
         depth: usize,
-    ) -> Result<(), CheckpointProblem> {
+    ) -> Result<(), TorchFileProblem> {
         limit(key.len(), "bytes in a name", MAX_NAME_BYTES)?;
         let length = name.len();
         if depth > 0 {
@@ -95,6 +95,6 @@ impl<'p, 'a> Listing<'p, 'a> {
     }
 }
 
-fn limit(found: usize, what: &'static str, limit: usize) -> Result<(), CheckpointProblem> {
-    if found > limit { Err(CheckpointProblem::Limit { what, limit: limit as u64 }) } else { Ok(()) }
+fn limit(found: usize, what: &'static str, limit: usize) -> Result<(), TorchFileProblem> {
+    if found > limit { Err(TorchFileProblem::Limit { what, limit: limit as u64 }) } else { Ok(()) }
 }

@@ -4,8 +4,8 @@
 //!
 //! Source of the format: `_legacy_save` in `torch.serialization`.
 
-use super::{CheckpointProblem, damaged, item_bytes};
-use crate::weights::form::Form;
+use super::{TorchFileProblem, damaged, item_bytes};
+use crate::weights::form::FileForm;
 use crate::weights::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, StorageRef, Value};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ const MAGIC_LENGTH: usize = 15;
 
 /// Whether a file begins as those do.
 pub(super) fn is_old(file: &[u8]) -> bool {
-    Form::of(file) == Form::OldTorch
+    FileForm::of(file) == FileForm::OldTorch
 }
 
 /// The objects of such a file, and where its storages lie.
@@ -34,14 +34,14 @@ impl Old<'_> {
 }
 
 /// Reads all but the numbers.
-pub(super) fn read(file: &[u8]) -> Result<Old<'_>, CheckpointProblem> {
+pub(super) fn read(file: &[u8]) -> Result<Old<'_>, TorchFileProblem> {
     let mut rest = Rest { file, position: MAGIC_LENGTH };
     if rest.take(VERSION.len())? != VERSION {
         return Err(damaged("its version is not 1001"));
     }
     let machine = rest.pickle()?;
     if !is_little_endian(&machine) {
-        return Err(CheckpointProblem::ByteOrder { found: "big".to_owned() });
+        return Err(TorchFileProblem::ByteOrder { found: "big".to_owned() });
     }
     let pickle = rest.pickle()?;
     let keys = rest.pickle()?;
@@ -79,14 +79,14 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], CheckpointProblem> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], TorchFileProblem> {
         let taken = self.position.checked_add(length).and_then(|end| self.file.get(self.position..end));
         let taken = taken.ok_or_else(|| damaged("the file ends early"))?;
         self.position += length;
         Ok(taken)
     }
 
-    fn pickle(&mut self) -> Result<Pickle<'a>, CheckpointProblem> {
+    fn pickle(&mut self) -> Result<Pickle<'a>, TorchFileProblem> {
         let rest = &self.file[self.position..];
         let (pickle, length) =
             Pickle::parse_first(&rest[..rest.len().min(MAX_PICKLE_BYTES)], Allowed::Objects)?;

@@ -1,7 +1,7 @@
 //! The tensors of a mapped file, as they lie in it: nothing is copied.
 
 use super::listing::Listing;
-use super::{Archive, CheckpointProblem, check_views, item_bytes, old};
+use super::{Archive, TorchFileProblem, check_views, item_bytes, old};
 use crate::weights::dtype::DType;
 use crate::weights::pickle::{Allowed, Pickle, StorageRef, TensorRef, printable};
 use std::collections::{BTreeMap, HashMap};
@@ -36,7 +36,7 @@ pub struct StoredTensor {
 
 /// Lists the tensors of a file. Where it consists of several dictionaries, those of the one whose names
 /// `is_model` knows are taken alone; if none or several are a model, all are listed.
-pub fn stored_tensors(file: &[u8], is_model: impl Fn(&[&str]) -> bool) -> Result<Stored, CheckpointProblem> {
+pub fn stored_tensors(file: &[u8], is_model: impl Fn(&[&str]) -> bool) -> Result<Stored, TorchFileProblem> {
     if old::is_old(file) {
         let old = old::read(file)?;
         return select(&old.pickle, file.len(), false, is_model, |storage| Ok(old.place(storage)));
@@ -53,8 +53,8 @@ fn select(
     length: usize,
     program: bool,
     is_model: impl Fn(&[&str]) -> bool,
-    mut locate: impl FnMut(&StorageRef<'_>) -> Result<Option<Range<usize>>, CheckpointProblem>,
-) -> Result<Stored, CheckpointProblem> {
+    mut locate: impl FnMut(&StorageRef<'_>) -> Result<Option<Range<usize>>, TorchFileProblem>,
+) -> Result<Stored, TorchFileProblem> {
     let listing = Listing::of(pickle)?;
     let tables = listing.tables();
     let below = |table: &str| {
@@ -79,7 +79,7 @@ fn select(
         let storage = &tensor.storage;
         let place = match storages.get(storage.key) {
             Some(place) => Range::clone(place),
-            None => locate(storage)?.ok_or_else(|| CheckpointProblem::StorageMissing {
+            None => locate(storage)?.ok_or_else(|| TorchFileProblem::StorageMissing {
                 tensor: printable(&name),
                 key: printable(storage.key),
             })?,
@@ -95,14 +95,14 @@ fn select(
 }
 
 /// The bytes of a storage are as many as a tensor declares.
-fn holds_all(name: &str, storage: &StorageRef<'_>, place: &Range<usize>) -> Result<(), CheckpointProblem> {
+fn holds_all(name: &str, storage: &StorageRef<'_>, place: &Range<usize>) -> Result<(), TorchFileProblem> {
     let expected = storage.elements.saturating_mul(item_bytes(storage.dtype));
     let found = place.len() as u64;
     if found >= expected {
         return Ok(());
     }
     let (tensor, key) = (printable(name), printable(storage.key));
-    Err(CheckpointProblem::StorageShort { tensor, key, expected, found })
+    Err(TorchFileProblem::StorageShort { tensor, key, expected, found })
 }
 
 /// A checked view of a storage that lies at `place`.

@@ -205,12 +205,12 @@ fn files_of_other_kinds_are_named() {
         return;
     };
     let error = read_checkpoint(&backbones.join("tiny-clip/tiny-clip.pt")).expect_err("a program");
-    assert!(matches!(error.problem, CheckpointProblem::TorchScript), "{error}");
+    assert!(matches!(error.problem, TorchFileProblem::TorchScript), "{error}");
     assert!(error.to_string().ends_with("use the safetensors file of the same model"), "{error}");
     let error = read_checkpoint(&backbones.join("tiny-clip/model.safetensors")).expect_err("no archive");
-    assert!(matches!(error.problem, CheckpointProblem::NotAnArchive), "{error}");
+    assert!(matches!(error.problem, TorchFileProblem::NotAnArchive), "{error}");
     let error = read_checkpoint(&backbones.join("none.pth.tar")).expect_err("no file");
-    assert!(matches!(error.problem, CheckpointProblem::Io(_)), "{error}");
+    assert!(matches!(error.problem, TorchFileProblem::Io(_)), "{error}");
     assert!(error.to_string().contains("none.pth.tar"), "{error}");
 }
 
@@ -276,7 +276,7 @@ fn describe(tensors: &[Described<'_>]) -> Vec<u8> {
     out
 }
 
-fn read(bytes: Vec<u8>) -> Result<TorchCheckpoint, CheckpointProblem> {
+fn read(bytes: Vec<u8>) -> Result<TorchCheckpoint, TorchFileProblem> {
     read_archive(Cursor::new(bytes))
 }
 

@@ -1,6 +1,6 @@
 //! Strided views of storages.
 
-use super::CheckpointProblem;
+use super::TorchFileProblem;
 use crate::weights::dtype::DType;
 use crate::weights::pickle::{StorageRef, TensorRef, printable};
 
@@ -12,7 +12,7 @@ pub(super) fn item_bytes(dtype: DType) -> u64 {
 /// The bytes a tensor takes, if its view stays within its storage and is no larger than it. (Expanded
 /// views, where a stride of zero repeats numbers, are no weights; they would let a small file ask for
 /// any amount of memory.)
-pub(super) fn check_view(name: &str, tensor: &TensorRef<'_>) -> Result<u64, CheckpointProblem> {
+pub(super) fn check_view(name: &str, tensor: &TensorRef<'_>) -> Result<u64, TorchFileProblem> {
     let StorageRef { dtype, elements, .. } = tensor.storage;
     let fits = || {
         let count = tensor.shape.iter().try_fold(1_u64, |all, &size| all.checked_mul(size))?;
@@ -28,7 +28,7 @@ pub(super) fn check_view(name: &str, tensor: &TensorRef<'_>) -> Result<u64, Chec
         }
         count.checked_mul(item_bytes(dtype))
     };
-    fits().ok_or_else(|| CheckpointProblem::OutOfRange {
+    fits().ok_or_else(|| TorchFileProblem::OutOfRange {
         tensor: printable(name),
         shape: tensor.shape.clone(),
         strides: tensor.strides.clone(),

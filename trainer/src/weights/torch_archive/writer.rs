@@ -31,10 +31,10 @@ pub enum WriteError {
 
 /// A table of a checkpoint: its name, and its tensors by name, in order. A tensor that is given under several names
 /// is stored once.
-pub type Table<'a> = (&'a str, Vec<(&'a str, &'a HostTensor)>);
+pub type TensorTable<'a> = (&'a str, Vec<(&'a str, &'a HostTensor)>);
 
 /// The bytes of a file of `torch.save`: a dictionary of ordered dictionaries of tensors.
-pub fn write_archive(tables: &[Table<'_>]) -> Result<Vec<u8>, WriteError> {
+pub fn write_archive(tables: &[TensorTable<'_>]) -> Result<Vec<u8>, WriteError> {
     let (keys, storages) = storages(tables);
     let described = tables.iter().map(|(table, tensors)| {
         let described =
@@ -53,7 +53,7 @@ pub fn write_archive(tables: &[Table<'_>]) -> Result<Vec<u8>, WriteError> {
 }
 
 /// The tensors without repetition, and the key of each by its address.
-fn storages<'a>(tables: &[Table<'a>]) -> (BTreeMap<usize, String>, Vec<&'a HostTensor>) {
+fn storages<'a>(tables: &[TensorTable<'a>]) -> (BTreeMap<usize, String>, Vec<&'a HostTensor>) {
     let (mut keys, mut storages) = (BTreeMap::new(), Vec::new());
     for &(_, tensor) in tables.iter().flat_map(|(_, tensors)| tensors) {
         keys.entry(address(tensor)).or_insert_with(|| {

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::super::key::{Key, Purpose, below, mix};
+use super::super::key::{Key, KeyPurpose, below, mix};
 use super::super::permutation::Permutation;
 use super::super::shard::{step_slice, steps_per_epoch};
 use super::super::{Order, Sampler};
@@ -30,13 +30,13 @@ fn walk(sampler: Sampler, labels: &[u32], classes: usize, seed: u64, last: u64) 
                 let t = if e == 0 { 0.0 } else { (e as f64 / (total.max(2) - 1) as f64).min(1.0) };
                 let (a, b) = (shuffled(&all, instance_key(seed, e)), balanced(&lists, n, seed, e));
                 let coin =
-                    |p| Key::new(seed, Purpose::Mixture).with(e).with(p).bits() as f64 / 2_f64.powi(64);
+                    |p| Key::new(seed, KeyPurpose::Mixture).with(e).with(p).bits() as f64 / 2_f64.powi(64);
                 (0..n).map(|p| if t >= 1.0 || coin(p as u64) < t { b[p] } else { a[p] }).collect()
             };
             epochs.map(mixed).collect()
         }
         Sampler::NShot { shots } => {
-            let key = Key::new(seed, Purpose::Shots);
+            let key = Key::new(seed, KeyPurpose::Shots);
             let mut kept: Vec<u64> = (0..)
                 .zip(&lists)
                 .flat_map(|(row, list)| shuffled(list, key.with(row)).into_iter().take(shots as usize))
@@ -54,7 +54,7 @@ fn by_class(labels: &[u32], classes: usize) -> Vec<Vec<u64>> {
 }
 
 fn instance_key(seed: u64, epoch: u64) -> Key {
-    Key::new(seed, Purpose::Instance).with(epoch)
+    Key::new(seed, KeyPurpose::Instance).with(epoch)
 }
 
 fn shuffled<T: Copy>(list: &[T], key: Key) -> Vec<T> {
@@ -88,8 +88,8 @@ impl Cycle {
 /// LIFT's rule: a visit takes `per_visit` images at once, of which the epoch's last one may use only some.
 fn class_aware(lists: &[Vec<u64>], per_visit: usize, seed: u64, last: u64) -> Vec<Vec<u64>> {
     let len = lists.iter().map(Vec::len).max().unwrap_or(0) * lists.len();
-    let pass = Key::new(seed, Purpose::ClassPass);
-    let mut classes = Cycle::new((0..lists.len() as u64).collect(), Key::new(seed, Purpose::ClassCycle));
+    let pass = Key::new(seed, KeyPurpose::ClassPass);
+    let mut classes = Cycle::new((0..lists.len() as u64).collect(), Key::new(seed, KeyPurpose::ClassCycle));
     let mut images: Vec<Cycle> =
         (0..).zip(lists).map(|(row, list)| Cycle::new(list.clone(), pass.with(row))).collect();
     let mut epochs = Vec::new();
@@ -106,7 +106,7 @@ fn class_aware(lists: &[Vec<u64>], per_visit: usize, seed: u64, last: u64) -> Ve
 }
 
 fn balanced(lists: &[Vec<u64>], n: usize, seed: u64, epoch: u64) -> Vec<u64> {
-    let key = Key::new(seed, Purpose::Draw).with(epoch);
+    let key = Key::new(seed, KeyPurpose::Draw).with(epoch);
     (0..n as u64)
         .map(|position| {
             let bits = key.with(position).bits();
@@ -119,8 +119,8 @@ fn balanced(lists: &[Vec<u64>], n: usize, seed: u64, epoch: u64) -> Vec<u64> {
 /// Goes along the line of images and cuts off a slot whenever a grid point is passed.
 fn repeated(lists: &[Vec<u64>], n: usize, threshold: f64, seed: u64, epoch: u64) -> Vec<u64> {
     let unit = 1 << 20;
-    let key = Key::new(seed, Purpose::RepeatOrder).with(epoch);
-    let mut next_point = below(Key::new(seed, Purpose::RepeatOffset).with(epoch).bits(), unit);
+    let key = Key::new(seed, KeyPurpose::RepeatOrder).with(epoch);
+    let mut next_point = below(Key::new(seed, KeyPurpose::RepeatOffset).with(epoch).bits(), unit);
     let (mut end, mut slots) = (0, Vec::new());
     for (row, list) in (0..).zip(lists) {
         let frequency = list.len() as f64 / n as f64;

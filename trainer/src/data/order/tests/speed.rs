@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::super::key::{Key, Purpose, below};
+use super::super::key::{Key, KeyPurpose, below};
 use super::super::{Order, Sampler};
 use super::{SAMPLERS, labels_of};
 
@@ -24,7 +24,7 @@ fn positions_per_second(order: &Order, blocks: u64, block: u64) -> f64 {
     for i in 0..blocks {
         let (epoch, len) = (i % 50, order.len(i % 50));
         let block = block.min(len);
-        let first = below(Key::new(7, Purpose::Draw).with(i).bits(), len - block + 1);
+        let first = below(Key::new(7, KeyPurpose::Draw).with(i).bits(), len - block + 1);
         order.fill(epoch, first..first + block, &mut samples);
         sum += samples.iter().sum::<u64>();
     }
@@ -42,7 +42,7 @@ fn peak_megabytes() -> f64 {
 
 fn shuffle(labels: &mut [u32]) {
     for i in (1..labels.len()).rev() {
-        labels.swap(i, below(Key::new(1, Purpose::Draw).with(i as u64).bits(), i as u64 + 1) as usize);
+        labels.swap(i, below(Key::new(1, KeyPurpose::Draw).with(i as u64).bits(), i as u64 + 1) as usize);
     }
 }
 

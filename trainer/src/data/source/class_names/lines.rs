@@ -1,14 +1,14 @@
 //! One class a line: plain names, and lines that hold more than a name.
 
 use super::folders::{Folders, Match};
-use super::{Form, Order, Table};
+use super::{NameTable, RowOrder, TableForm};
 use crate::data::error::DataError;
 use crate::data::source::finding::Finding;
 use std::collections::HashSet;
 use std::path::Path;
 
 /// Reads a file of lines.
-pub(super) fn read(path: &Path, text: &str, folders: &Folders) -> Result<Form, DataError> {
+pub(super) fn read(path: &Path, text: &str, folders: &Folders) -> Result<TableForm, DataError> {
     let mut lines: Vec<&str> = text.lines().map(str::trim).collect();
     while lines.last().is_some_and(|line| line.is_empty()) {
         lines.pop();
@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path, text: &str, folders: &Folders) -> Result<Form, D
         return Err(DataError::line(path, line + 1, "the class name is empty"));
     }
     if let Some((table, words)) = numbered(&lines).or_else(|| with_ids(&lines, folders)) {
-        return Ok(Form::of(table, words));
+        return Ok(TableForm::of(table, words));
     }
     let doubt = doubt(&lines).map(|doubt| {
         let path = path.display();
@@ -25,15 +25,15 @@ pub(super) fn read(path: &Path, text: &str, folders: &Folders) -> Result<Form, D
             "class names `{path}`: {doubt}; each line is taken as a name as it stands, and goes into the prompt"
         ))
     });
-    Ok(Form {
+    Ok(TableForm {
         findings: doubt.into_iter().collect(),
-        ..Form::plain(lines.into_iter().map(str::to_owned).collect())
+        ..TableForm::plain(lines.into_iter().map(str::to_owned).collect())
     })
 }
 
 /// Lines with the number of their class before the name (`0 tench`, `1: tench`, `001.tench`) or behind it
 /// (`/a/airfield 0`). Names that differ in nothing but the number (`class 0`, `class 1`) are whole.
-fn numbered(lines: &[&str]) -> Option<(Table, String)> {
+fn numbered(lines: &[&str]) -> Option<(NameTable, String)> {
     let before = rows(lines, |line| {
         let end = line.find(|c: char| !c.is_ascii_digit())?;
         let rest = line[end..].strip_prefix([' ', '\t', ':', '.', ')', ';', ','])?;
@@ -48,7 +48,7 @@ fn numbered(lines: &[&str]) -> Option<(Table, String)> {
             _ => name.to_owned(),
         };
         let rows = rows.into_iter().map(|(number, text)| (number, name(text))).collect();
-        return Some((Table::Numbered(rows), "the numbers before the names are left out".to_owned()));
+        return Some((NameTable::Numbered(rows), "the numbers before the names are left out".to_owned()));
     }
     let behind = rows(lines, |line| {
         let (name, number) = line.rsplit_once([' ', '\t'])?;
@@ -56,7 +56,7 @@ fn numbered(lines: &[&str]) -> Option<(Table, String)> {
     });
     let rows = behind.filter(|rows| counts_from(rows, &[0]))?;
     let rows = rows.into_iter().map(|(number, name)| (number, last_part(name).to_owned())).collect();
-    Some((Table::Numbered(rows), "the numbers behind the names are left out".to_owned()))
+    Some((NameTable::Numbered(rows), "the numbers behind the names are left out".to_owned()))
 }
 
 /// Every line as a number and a name, if all of them are and no two names are the same.
@@ -81,7 +81,7 @@ fn last_part(name: &str) -> &str {
 
 /// Lines whose first word is certainly an id or a folder: all of them `WordNet` ids, all paths from `/`, all found
 /// among the folders of the training pictures, or all repeated by the name behind them.
-fn with_ids(lines: &[&str], folders: &Folders) -> Option<(Table, String)> {
+fn with_ids(lines: &[&str], folders: &Folders) -> Option<(NameTable, String)> {
     let split = |line: &&str| {
         line.split_once([' ', '\t']).map(|(key, name)| (key.to_owned(), name.trim().to_owned()))
     };
@@ -103,7 +103,7 @@ fn with_ids(lines: &[&str], folders: &Folders) -> Option<(Table, String)> {
         return None;
     };
     let words = format!("the first words are {what}, and are left out");
-    Some((Table::Keyed(rows, Order::OfLabels), words))
+    Some((NameTable::Keyed(rows, RowOrder::OfLabels), words))
 }
 
 /// Without their first words, names that were parts of one (`African elephant`, `Indian elephant`) are the same.

@@ -1,6 +1,6 @@
 //! Class names in JSON and CSV.
 
-use super::{FORMS, Form, Order, Table};
+use super::{FORMS, NameTable, RowOrder, TableForm};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
@@ -40,7 +40,7 @@ const FOLDER: [&str; 8] = ["wnid", "synset", "folder", "dir", "directory", "dir_
 const LIST: [&str; 5] = ["categories", "classes", "names", "class_names", "labels"];
 
 /// A list of names or of objects with `id` and `name`, or a table from label or folder to name, or from name to label.
-pub(super) fn json(text: &str) -> Result<Form, String> {
+pub(super) fn json(text: &str) -> Result<TableForm, String> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("it begins like JSON, but is not: {error}"))?;
     match &value {
@@ -54,7 +54,7 @@ pub(super) fn json(text: &str) -> Result<Form, String> {
     }
 }
 
-fn list(rows: &[Value]) -> Result<Form, String> {
+fn list(rows: &[Value]) -> Result<TableForm, String> {
     let named = |row: &Value| {
         name_of(row).ok_or_else(|| format!("expected a name or an object with `name`, found {row}"))
     };
@@ -63,21 +63,21 @@ fn list(rows: &[Value]) -> Result<Form, String> {
     let numbers: Vec<u64> = rows.iter().filter_map(number).collect();
     if numbers.len() == rows.len() {
         let rows = numbers.into_iter().zip(names).collect();
-        return Ok(Form::of(Table::Numbered(rows), "a JSON list of numbered classes"));
+        return Ok(TableForm::of(NameTable::Numbered(rows), "a JSON list of numbered classes"));
     }
     if !numbers.is_empty() {
         return Err("some classes of its list have a number, and some do not".to_owned());
     }
-    Ok(Form::of(Table::Ordered(names), "a JSON list of names"))
+    Ok(TableForm::of(NameTable::Ordered(names), "a JSON list of names"))
 }
 
-fn object(fields: &Map<String, Value>) -> Result<Form, String> {
+fn object(fields: &Map<String, Value>) -> Result<TableForm, String> {
     let number = |text: &str| text.parse::<u64>().ok();
     if fields.is_empty() {
         return Err(format!("it holds no class; expected {FORMS}"));
     }
     if let Some(rows) = fields.iter().map(|(name, label)| Some((label.as_u64()?, name.clone()))).collect() {
-        return Ok(Form::of(Table::Numbered(rows), "a JSON table from names to labels"));
+        return Ok(TableForm::of(NameTable::Numbered(rows), "a JSON table from names to labels"));
     }
     let named = |(key, value): (&String, &Value)| {
         name_of(value)
@@ -86,9 +86,9 @@ fn object(fields: &Map<String, Value>) -> Result<Form, String> {
     };
     let rows: Vec<(String, String)> = fields.iter().map(named).collect::<Result<_, _>>()?;
     if let Some(rows) = rows.iter().map(|(key, name)| Some((number(key)?, name.clone()))).collect() {
-        return Ok(Form::of(Table::Numbered(rows), "a JSON table from labels to names"));
+        return Ok(TableForm::of(NameTable::Numbered(rows), "a JSON table from labels to names"));
     }
-    Ok(Form::of(Table::Keyed(rows, Order::Unknown), "a JSON table from folders to names"))
+    Ok(TableForm::of(NameTable::Keyed(rows, RowOrder::Unknown), "a JSON table from folders to names"))
 }
 
 /// A name as text, as the last of several texts (`["n01440764", "tench"]`), or as a field of an object.
@@ -103,7 +103,7 @@ fn name_of(value: &Value) -> Option<String> {
 }
 
 /// Reads fields with a header, or two fields of which one is the label. `None` if the text is not CSV.
-pub(super) fn csv(text: &str, ending: &str) -> Result<Option<Form>, String> {
+pub(super) fn csv(text: &str, ending: &str) -> Result<Option<TableForm>, String> {
     let is_csv = matches!(ending, "csv" | "tsv");
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let Some(mark) = mark(&lines, is_csv) else { return Ok(None) };
@@ -145,31 +145,34 @@ fn mark(lines: &[&str], is_csv: bool) -> Option<char> {
 }
 
 /// Which column holds what.
-struct Columns {
+struct TableColumns {
     name: usize,
     number: Option<usize>,
     folder: Option<usize>,
 }
 
-impl Columns {
-    fn table(&self, rows: &[Vec<String>]) -> Form {
+impl TableColumns {
+    fn table(&self, rows: &[Vec<String>]) -> TableForm {
         let cell = |row: &Vec<String>, column: usize| row[column].clone();
         let names = rows.iter().map(|row| cell(row, self.name));
         match (self.number, self.folder) {
             (Some(number), _) => {
                 let numbers = rows.iter().map(|row| row[number].parse().unwrap_or(u64::MAX));
-                Form::of(Table::Numbered(numbers.zip(names).collect()), "CSV with labels")
+                TableForm::of(NameTable::Numbered(numbers.zip(names).collect()), "CSV with labels")
             }
             (None, Some(folder)) => {
                 let folders = rows.iter().map(|row| cell(row, folder));
-                Form::of(Table::Keyed(folders.zip(names).collect(), Order::OfLabels), "CSV with folders")
+                TableForm::of(
+                    NameTable::Keyed(folders.zip(names).collect(), RowOrder::OfLabels),
+                    "CSV with folders",
+                )
             }
-            (None, None) => Form::of(Table::Ordered(names.collect()), "CSV"),
+            (None, None) => TableForm::of(NameTable::Ordered(names.collect()), "CSV"),
         }
     }
 }
 
-fn by_header(header: &[String], rows: &[Vec<String>]) -> Option<Columns> {
+fn by_header(header: &[String], rows: &[Vec<String>]) -> Option<TableColumns> {
     let column = |names: &[&str], test: &dyn Fn(usize) -> bool| {
         names
             .iter()
@@ -177,21 +180,21 @@ fn by_header(header: &[String], rows: &[Vec<String>]) -> Option<Columns> {
     };
     let number = column(&NUMBER, &|column| is_numbers(rows, column));
     let name = column(&NAME, &|column| !is_numbers(rows, column))?;
-    Some(Columns { name, number, folder: column(&FOLDER, &|column| column != name) })
+    Some(TableColumns { name, number, folder: column(&FOLDER, &|column| column != name) })
 }
 
 /// One field, or two of which one holds the labels 0, 1, 2, ... or 1, 2, 3, ...
-fn by_content(rows: &[Vec<String>]) -> Option<Columns> {
+fn by_content(rows: &[Vec<String>]) -> Option<TableColumns> {
     let columns = rows[0].len();
     if columns == 1 {
-        return Some(Columns { name: 0, number: None, folder: None });
+        return Some(TableColumns { name: 0, number: None, folder: None });
     }
     let labels = |column: usize| {
         let numbers: HashSet<u64> = rows.iter().filter_map(|row| row[column].parse().ok()).collect();
         [0, 1].iter().any(|first| (0..rows.len() as u64).all(|index| numbers.contains(&(first + index))))
     };
     let number = (0..columns).find(|&column| labels(column)).filter(|_| columns == 2)?;
-    Some(Columns { name: 1 - number, number: Some(number), folder: None })
+    Some(TableColumns { name: 1 - number, number: Some(number), folder: None })
 }
 
 fn is_numbers(rows: &[Vec<String>], column: usize) -> bool {

@@ -16,16 +16,16 @@ fn read(name: &str, text: &str, folders: &Folders) -> Result<ClassNames, String>
 }
 
 /// The names, and whether there is a note or a warning.
-fn names(name: &str, text: &str, folders: &Folders) -> (Vec<String>, Option<Weight>) {
+fn names(name: &str, text: &str, folders: &Folders) -> (Vec<String>, Option<Severity>) {
     let ClassNames { names, findings } = read(name, text, folders).expect("names");
     assert!(findings.len() <= 1, "{findings:?}");
     (names, findings.first().map(|finding| finding.weight))
 }
 
-use crate::data::source::finding::Weight;
+use crate::data::source::finding::Severity;
 
-const NOTE: Option<Weight> = Some(Weight::Note);
-const WARNING: Option<Weight> = Some(Weight::Warning);
+const NOTE: Option<Severity> = Some(Severity::Note);
+const WARNING: Option<Severity> = Some(Severity::Warning);
 
 #[test]
 fn plain_names_stay_what_they_are() {

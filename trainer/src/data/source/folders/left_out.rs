@@ -1,12 +1,12 @@
 //! What was found in class folders and is not trained or tested on, counted by reason and class.
 
-use crate::data::source::finding::{Finding, Weight, counted, first_few};
+use crate::data::source::finding::{Finding, Severity, counted, first_few};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Why a file or folder is not used, or is used in a way that may surprise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
+pub(super) enum LeftOutReason {
     /// An image of a format that is not decoded.
     OtherFormat(&'static str),
     /// An image beside the class folders.
@@ -27,11 +27,11 @@ pub(super) enum Reason {
     Subfolder,
 }
 
-impl Reason {
-    fn weight(self) -> Weight {
+impl LeftOutReason {
+    fn weight(self) -> Severity {
         match self {
-            Self::NoImage | Self::Litter | Self::Hidden | Self::Subfolder => Weight::Note,
-            _ => Weight::Warning,
+            Self::NoImage | Self::Litter | Self::Hidden | Self::Subfolder => Severity::Note,
+            _ => Severity::Warning,
         }
     }
 
@@ -60,23 +60,24 @@ impl Reason {
 
 /// Counts by reason and class; `None` is beside the class folders.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut(BTreeMap<Reason, BTreeMap<Option<usize>, Counted>>);
+pub(super) struct LeftOut(BTreeMap<LeftOutReason, BTreeMap<Option<usize>, LeftOutCount>>);
 
 /// How many there are, and the first in byte order.
 #[derive(Debug)]
-struct Counted {
+struct LeftOutCount {
     count: usize,
     first: String,
 }
 
 impl LeftOut {
-    pub(super) fn add(&mut self, label: Option<usize>, reason: Reason, path: &str) {
-        self.add_counted(label, reason, Counted { count: 1, first: path.to_owned() });
+    pub(super) fn add(&mut self, label: Option<usize>, reason: LeftOutReason, path: &str) {
+        self.add_counted(label, reason, LeftOutCount { count: 1, first: path.to_owned() });
     }
 
-    fn add_counted(&mut self, label: Option<usize>, reason: Reason, more: Counted) {
+    fn add_counted(&mut self, label: Option<usize>, reason: LeftOutReason, more: LeftOutCount) {
         let classes = self.0.entry(reason).or_default();
-        let counted = classes.entry(label).or_insert_with(|| Counted { count: 0, first: more.first.clone() });
+        let counted =
+            classes.entry(label).or_insert_with(|| LeftOutCount { count: 0, first: more.first.clone() });
         counted.count += more.count;
         if more.first < counted.first {
             counted.first = more.first;
@@ -94,7 +95,7 @@ impl LeftOut {
     /// A sentence for each reason.
     pub(super) fn findings(&self, root: &Path, classes: &[String]) -> Vec<Finding> {
         let class = |label: Option<usize>| label.and_then(|label| classes.get(label));
-        let of_reason = |(reason, counts): (&Reason, &BTreeMap<Option<usize>, Counted>)| {
+        let of_reason = |(reason, counts): (&LeftOutReason, &BTreeMap<Option<usize>, LeftOutCount>)| {
             let what = reason.described(counts.values().map(|counted| counted.count).sum());
             let by_class = counts.iter().map(|(&label, counted)| match class(label) {
                 Some(class) => format!("{} of class `{class}` (`{}`)", counted.count, counted.first),

@@ -1,6 +1,6 @@
 //! Which files of class folders are images: those with the ending of an image, and whatever else holds one.
 
-use super::left_out::{LeftOut, Reason};
+use super::left_out::{LeftOut, LeftOutReason};
 use crate::data::decode::DecodeError;
 use crate::data::error::{DataError, ImageFault};
 use crate::data::source::files::probe;
@@ -37,14 +37,18 @@ const THREADS: usize = 8;
 /// The names of the class folders in a folder, in byte order.
 pub(super) fn class_folders(root: &Path, left_out: &mut LeftOut) -> Result<Vec<String>, DataError> {
     let mut folders = Vec::new();
-    for Entry { name, kind } in entries(root)? {
+    for FolderEntry { name, kind } in entries(root)? {
         match kind {
-            _ if name.starts_with('.') => left_out.add(None, Reason::Hidden, &name),
-            Kind::Folder if is_litter(&name) => left_out.add(None, Reason::Litter, &name),
-            Kind::Folder => folders.push(name),
+            _ if name.starts_with('.') => left_out.add(None, LeftOutReason::Hidden, &name),
+            EntryKind::Folder if is_litter(&name) => left_out.add(None, LeftOutReason::Litter, &name),
+            EntryKind::Folder => folders.push(name),
             kind => {
-                let reason = if kind == Kind::File { examined(root, &name) } else { Some(Reason::NotAFile) };
-                left_out.add(None, reason.unwrap_or(Reason::NoClass), &name);
+                let reason = if kind == EntryKind::File {
+                    examined(root, &name)
+                } else {
+                    Some(LeftOutReason::NotAFile)
+                };
+                left_out.add(None, reason.unwrap_or(LeftOutReason::NoClass), &name);
             }
         }
     }
@@ -104,28 +108,28 @@ impl Search {
         let metadata = folder.metadata().map_err(|error| DataError::open("class folder", folder, error))?;
         let own = (metadata.dev(), metadata.ino());
         if above.contains(&own) {
-            self.left_out.add(Some(self.label), Reason::Loop, inner);
+            self.left_out.add(Some(self.label), LeftOutReason::Loop, inner);
             return Ok(());
         }
         above.push(own);
-        for Entry { name, kind } in entries(folder)? {
+        for FolderEntry { name, kind } in entries(folder)? {
             let path = format!("{inner}{name}");
             let reason = match kind {
-                _ if name.starts_with('.') => Some(Reason::Hidden),
-                Kind::Folder if is_litter(&name) => Some(Reason::Litter),
-                Kind::Folder => {
+                _ if name.starts_with('.') => Some(LeftOutReason::Hidden),
+                EntryKind::Folder if is_litter(&name) => Some(LeftOutReason::Litter),
+                EntryKind::Folder => {
                     self.folder(&folder.join(&name), &format!("{path}/"), above)?;
                     continue;
                 }
-                Kind::File => examined(folder, &name),
-                Kind::Other => Some(Reason::NotAFile),
+                EntryKind::File => examined(folder, &name),
+                EntryKind::Other => Some(LeftOutReason::NotAFile),
             };
             if let Some(reason) = reason {
                 self.left_out.add(Some(self.label), reason, &path);
                 continue;
             }
             if !inner.is_empty() {
-                self.left_out.add(Some(self.label), Reason::Subfolder, &path);
+                self.left_out.add(Some(self.label), LeftOutReason::Subfolder, &path);
             }
             self.images.push(path);
         }
@@ -135,15 +139,15 @@ impl Search {
 }
 
 /// Why a file is no image, if it is none.
-fn examined(folder: &Path, name: &str) -> Option<Reason> {
+fn examined(folder: &Path, name: &str) -> Option<LeftOutReason> {
     let has_ending = |(_, ending): (&str, &str)| ENDINGS.contains(&ending.to_ascii_lowercase().as_str());
     if name.rsplit_once('.').is_some_and(has_ending) {
         return None;
     }
     Some(match probe(&folder.join(name)).err()? {
-        ImageFault::Decode(DecodeError::OtherImage(format)) => Reason::OtherFormat(format),
-        ImageFault::Decode(_) => Reason::NoImage,
-        _ => Reason::Unreadable,
+        ImageFault::Decode(DecodeError::OtherImage(format)) => LeftOutReason::OtherFormat(format),
+        ImageFault::Decode(_) => LeftOutReason::NoImage,
+        _ => LeftOutReason::Unreadable,
     })
 }
 
@@ -151,39 +155,39 @@ fn is_litter(name: &str) -> bool {
     LITTER.contains(&name.to_lowercase().as_str())
 }
 
-struct Entry {
+struct FolderEntry {
     name: String,
-    kind: Kind,
+    kind: EntryKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     Folder,
     File,
     Other,
 }
 
 /// What is in a folder, links followed. A link that leads nowhere is a file that cannot be read.
-fn entries(folder: &Path) -> Result<Vec<Entry>, DataError> {
+fn entries(folder: &Path) -> Result<Vec<FolderEntry>, DataError> {
     let failed = |error| DataError::open("class folder", folder, error);
     let kind = |kind: FileType| match kind {
-        kind if kind.is_dir() => Kind::Folder,
-        kind if kind.is_file() => Kind::File,
-        _ => Kind::Other,
+        kind if kind.is_dir() => EntryKind::Folder,
+        kind if kind.is_file() => EntryKind::File,
+        _ => EntryKind::Other,
     };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let own = entry.file_type().map_err(failed)?;
         let kind = if own.is_symlink() {
-            std::fs::metadata(entry.path()).map_or(Kind::File, |metadata| kind(metadata.file_type()))
+            std::fs::metadata(entry.path()).map_or(EntryKind::File, |metadata| kind(metadata.file_type()))
         } else {
             kind(own)
         };
         let name = entry.file_name().into_string().map_err(|name: OsString| {
             DataError::content("class folder", folder, format!("the name {} is not UTF-8", name.display()))
         })?;
-        entries.push(Entry { name, kind });
+        entries.push(FolderEntry { name, kind });
     }
     Ok(entries)
 }

@@ -1,7 +1,7 @@
 //! Class folders as people have them: with other endings, subfolders, and what systems leave there.
 
 use super::*;
-use crate::data::source::finding::Weight;
+use crate::data::source::finding::Severity;
 use crate::data::source::tests::{dot, folder};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -134,6 +134,6 @@ fn class_folders_get_names() {
     fs::rename(root.path().join("test/n02"), root.path().join("test/02")).expect("another name");
     fs::rename(root.path().join("test/n01"), root.path().join("test/01")).expect("another name");
     let set = DataSet::open(&spec(root.path())).expect("a data set");
-    assert_eq!(set.findings[0].weight, Weight::Warning);
+    assert_eq!(set.findings[0].weight, Severity::Warning);
     assert!(set.findings[0].text.starts_with("the class folders are named by ids (`01`, `02`)"));
 }

@@ -1,6 +1,6 @@
 //! Where crops lie, that one resize serves them all, and what random ones are keyed by.
 
-use super::super::View;
+use super::super::ImageView;
 use super::*;
 use crate::data::resize::resize;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage { width, height, pixels }
 }
 
-fn crops_of(view: View, image: &RgbImage) -> Vec<Vec<u8>> {
+fn crops_of(view: ImageView, image: &RgbImage) -> Vec<Vec<u8>> {
     let mut out = vec![1; view.bytes()];
     view.apply(image, 0, 0, &mut Scratch::default(), &mut out);
     out.chunks_exact(view.bytes() / view.crops()).map(<[u8]>::to_vec).collect()
@@ -42,11 +42,11 @@ fn ten_crops_are_where_torchvision_has_them() {
         [false, true].map(|mirrored| CornerCrops::lift(32, 7, Filter::Bilinear, mirrored)).into();
     let expected =
         [(0, 0), (0, 9), (7, 0), (7, 9), (4, 4)].map(|(top, left)| part(&image, top, left, 32, false));
-    assert_eq!(crops_of(View::Corners(five), &image), expected);
+    assert_eq!(crops_of(ImageView::Corners(five), &image), expected);
     // The mirrored picture has its left where the picture has its right, and its centre a pixel further.
     let mirrored =
         [(0, 9), (0, 0), (7, 9), (7, 0), (4, 5)].map(|(top, left)| part(&image, top, left, 32, true));
-    assert_eq!(crops_of(View::Corners(ten), &image), [expected, mirrored].concat());
+    assert_eq!(crops_of(ImageView::Corners(ten), &image), [expected, mirrored].concat());
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_very_long_picture_costs_no_more_than_its_crops() {
     let wide = RgbImage { width: 200_000, height: 1, pixels: vec![200; 600_000] };
     let view = CornerCrops::lift(32, 6, Filter::Bicubic, true);
     let mut scratch = Scratch::default();
-    let mut out = vec![0; View::Corners(view).bytes()];
+    let mut out = vec![0; ImageView::Corners(view).bytes()];
     view.apply(&wide, &mut scratch, &mut out);
     assert!(out.iter().all(|&value| value == 200));
     assert!(scratch.resized.pixels.capacity() < 100_000, "{}", scratch.resized.pixels.capacity());
@@ -72,7 +72,7 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
     let image = picture(50, 40);
     let crops = |count, sample| {
         let view = TrainView { size: 8, filter: Filter::Bilinear, seed: 5 };
-        let view = View::Random(RandomCrops { view, count });
+        let view = ImageView::Random(RandomCrops { view, count });
         let mut out = vec![1; view.bytes()];
         // Neither the epoch nor what was in the buffers matters.
         view.apply(&image, sample, sample, &mut Scratch::default(), &mut out);
@@ -103,6 +103,6 @@ proptest! {
             .into_iter()
             .map(|crop| part(&whole, crop.top, crop.left, size, crop.flip))
             .collect();
-        prop_assert_eq!(crops_of(View::Corners(view), &image), expected);
+        prop_assert_eq!(crops_of(ImageView::Corners(view), &image), expected);
     }
 }

@@ -1,7 +1,7 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
-use super::{ComputeTime, Link, all_reduce_bytes};
-use crate::engine::placement::{Sizes, wire_bytes};
+use super::{ComputeTime, Interconnect, all_reduce_bytes};
+use crate::engine::placement::{PlacementSizes, wire_bytes};
 use crate::model::loading::block_elements;
 use crate::model::slices::RING;
 use crate::model::tuners::adaptformer::adaptformer_numbers;
@@ -17,7 +17,7 @@ const AT_ONCE: u64 = 128;
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Job {
+pub struct TrainingJob {
     /// Images of an epoch.
     pub images: u64,
     /// Classes.
@@ -32,7 +32,7 @@ pub struct Job {
     pub tokens: u64,
 }
 
-impl Job {
+impl TrainingJob {
     /// LIFT on iNaturalist 2018 with ViT-B/16 at 224 pixels.
     pub const INATURALIST: Self = Self {
         images: 437_513,
@@ -128,7 +128,7 @@ impl Cluster {
     };
 
     /// All-reduces go the shorter way, around the ring or up and down a tree; gathers and scatters around the ring.
-    fn link(&self, ranks: u64, all_reduce: bool) -> Link {
+    fn link(&self, ranks: u64, all_reduce: bool) -> Interconnect {
         let hosts = ranks.div_ceil(self.gpus_per_host);
         let inside = ranks.min(self.gpus_per_host) - 1;
         let ring = (ranks - hosts) as f64 * self.host_hop
@@ -136,14 +136,14 @@ impl Cluster {
         let tree = inside as f64 * self.host_hop + (hosts as f64).log2().ceil() * self.network_hop;
         let way = if all_reduce { 2.0 * ring.min(tree) } else { ring };
         let bandwidth = if hosts > 1 { self.network_bandwidth } else { self.host_bandwidth };
-        Link { latency: self.call + way, bandwidth }
+        Interconnect { latency: self.call + way, bandwidth }
     }
 }
 
 /// Where classifier and backbone are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Placement {
+pub enum ClusterPlacement {
     /// Everything on every GPU.
     Replicated,
     /// `head.placement=sharded`.
@@ -156,7 +156,7 @@ pub enum Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Forecast {
     /// Where classifier and backbone are.
-    pub placement: Placement,
+    pub placement: ClusterPlacement,
     /// Images of a step over all GPUs.
     pub batch_size: u64,
     /// GPUs.
@@ -183,17 +183,18 @@ pub struct Forecast {
 
 /// What the model says; nothing where there are more GPUs than images of a step.
 pub fn forecast(
-    job: &Job,
+    job: &TrainingJob,
     cluster: &Cluster,
-    placement: Placement,
+    placement: ClusterPlacement,
     batch_size: u64,
     ranks: u64,
 ) -> Option<Forecast> {
     if ranks == 0 || batch_size < ranks {
         return None;
     }
-    let alone = Step { job, cluster, placement: Placement::Replicated, batch_size, ranks: 1 }.seconds();
-    let step = Step { job, cluster, placement, batch_size, ranks };
+    let alone = ForecastStep { job, cluster, placement: ClusterPlacement::Replicated, batch_size, ranks: 1 }
+        .seconds();
+    let step = ForecastStep { job, cluster, placement, batch_size, ranks };
     let (compute, data) = (step.compute(), step.data());
     let (sent, communication, exposed) = step.communication();
     let seconds = step.seconds();
@@ -215,15 +216,15 @@ pub fn forecast(
 }
 
 #[derive(Clone, Copy)]
-struct Step<'a> {
-    job: &'a Job,
+struct ForecastStep<'a> {
+    job: &'a TrainingJob,
     cluster: &'a Cluster,
-    placement: Placement,
+    placement: ClusterPlacement,
     batch_size: u64,
     ranks: u64,
 }
 
-impl Step<'_> {
+impl ForecastStep<'_> {
     fn own(&self) -> u64 {
         self.batch_size.div_ceil(self.ranks)
     }
@@ -255,9 +256,9 @@ impl Step<'_> {
         }
         let gradients = self.gradients();
         let more = match self.placement {
-            Placement::Replicated => (0.0, 0.0, 0.0),
-            Placement::ShardedHead => self.sharded_head(),
-            Placement::ShardedBackbone => self.sharded_backbone(),
+            ClusterPlacement::Replicated => (0.0, 0.0, 0.0),
+            ClusterPlacement::ShardedHead => self.sharded_head(),
+            ClusterPlacement::ShardedBackbone => self.sharded_backbone(),
         };
         (gradients.0 + more.0, gradients.1 + more.1, gradients.2 + more.2)
     }
@@ -267,7 +268,7 @@ impl Step<'_> {
     fn gradients(&self) -> (f64, f64, f64) {
         let (job, ranks) = (self.job, self.ranks as f64);
         let link = self.cluster.link(self.ranks, true);
-        let whole_head = self.placement != Placement::ShardedHead;
+        let whole_head = self.placement != ClusterPlacement::ShardedHead;
         let bytes = job.module_bytes() + if whole_head { job.head_bytes() } else { 0.0 };
         let calls = job.depth as f64 + 1.0 + f64::from(u8::from(whole_head));
         let sent = all_reduce_bytes(bytes, ranks);
@@ -281,8 +282,12 @@ impl Step<'_> {
     /// for them, so nothing hides them.
     fn sharded_head(&self) -> (f64, f64, f64) {
         let job = self.job;
-        let sizes =
-            Sizes { blocks: 0, classes: job.classes as i64, width: job.width, element: TRAINED as u64 };
+        let sizes = PlacementSizes {
+            blocks: 0,
+            classes: job.classes as i64,
+            width: job.width,
+            element: TRAINED as u64,
+        };
         let (_, sent) = wire_bytes((self.batch_size, AT_ONCE), self.ranks as f64, sizes);
         let (reduce, gather) = (self.cluster.link(self.ranks, true), self.cluster.link(self.ranks, false));
         let passes = self.passes();
@@ -307,7 +312,7 @@ impl Step<'_> {
 mod tests {
     use super::*;
 
-    const JOB: Job = Job::INATURALIST;
+    const JOB: TrainingJob = TrainingJob::INATURALIST;
 
     #[test]
     fn trained_bytes_are_those_of_the_published_shapes() {
@@ -320,30 +325,33 @@ mod tests {
 
     #[test]
     fn one_gpu_sends_nothing_and_is_all_it_can_be() {
-        let one = forecast(&JOB, &Cluster::H100, Placement::Replicated, 128, 1).unwrap();
+        let one = forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, 128, 1).unwrap();
         assert_eq!((one.sent, one.exposed, one.efficiency), (0.0, 0.0, 1.0));
         assert!(one.step >= one.compute && one.step >= one.data);
     }
 
     #[test]
     fn more_gpus_than_images_are_refused() {
-        assert_eq!(forecast(&JOB, &Cluster::H100, Placement::Replicated, 128, 512), None);
-        assert!(forecast(&JOB, &Cluster::H100, Placement::Replicated, 512, 512).is_some());
+        assert_eq!(forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, 128, 512), None);
+        assert!(forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, 512, 512).is_some());
     }
 
     #[test]
     fn a_sharded_head_sends_less_as_long_as_the_batch_is_small() {
         let sent =
             |placement, batch, ranks| forecast(&JOB, &Cluster::H100, placement, batch, ranks).unwrap().sent;
-        assert!(sent(Placement::ShardedHead, 128, 8) < sent(Placement::Replicated, 128, 8));
-        assert!(sent(Placement::ShardedHead, 65_536, 512) > sent(Placement::Replicated, 65_536, 512));
-        assert!(sent(Placement::ShardedBackbone, 128, 8) > sent(Placement::Replicated, 128, 8));
+        assert!(sent(ClusterPlacement::ShardedHead, 128, 8) < sent(ClusterPlacement::Replicated, 128, 8));
+        assert!(
+            sent(ClusterPlacement::ShardedHead, 65_536, 512)
+                > sent(ClusterPlacement::Replicated, 65_536, 512)
+        );
+        assert!(sent(ClusterPlacement::ShardedBackbone, 128, 8) > sent(ClusterPlacement::Replicated, 128, 8));
     }
 
     #[test]
     fn efficiency_falls_with_ranks_and_rises_with_the_batch() {
         let of = |batch, ranks| {
-            forecast(&JOB, &Cluster::H100, Placement::Replicated, batch, ranks).unwrap().efficiency
+            forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, batch, ranks).unwrap().efficiency
         };
         assert!(of(1024, 1) > of(1024, 8) && of(1024, 8) > of(1024, 64));
         assert!(of(8192, 64) > of(1024, 64));

@@ -1,6 +1,6 @@
 //! The model on one machine whose ranks share its cores, held against measured steps.
 
-use super::{ComputeTime, Link, all_reduce_bytes};
+use super::{ComputeTime, Interconnect, all_reduce_bytes};
 use serde::{Deserialize, Serialize};
 
 /// What `make bench` measured; seconds and bytes.
@@ -24,9 +24,9 @@ pub struct Measured {
     /// Collectives that a step starts.
     pub calls: f64,
     /// Steps on one rank with one thread, of different size.
-    pub alone: Vec<Alone>,
+    pub alone: Vec<OneRankStep>,
     /// Steps of the whole batch on so many ranks of one thread.
-    pub worlds: Vec<World>,
+    pub worlds: Vec<MeasuredWorld>,
     /// What overlapping hides.
     pub overlap: Overlap,
 }
@@ -34,7 +34,7 @@ pub struct Measured {
 /// A step on one rank.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Alone {
+pub struct OneRankStep {
     /// Images.
     pub samples: f64,
     /// The whole step.
@@ -44,7 +44,7 @@ pub struct Alone {
 /// A step on several ranks, and the collectives there.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct World {
+pub struct MeasuredWorld {
     /// Ranks.
     pub ranks: f64,
     /// The whole step.
@@ -83,7 +83,7 @@ impl Overlap {
 
 /// The model's constants on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Machine {
+pub struct MachineModel {
     /// What one rank computes here.
     pub compute: ComputeTime,
     /// Cores that the ranks and the other processes share.
@@ -120,13 +120,13 @@ impl Measured {
     }
 
     /// The constants: `a` and `b` from steps of one rank, what is hidden from the overlap.
-    pub fn machine(&self) -> Machine {
+    pub fn machine(&self) -> MachineModel {
         let whole = self.worlds.iter().filter(|world| world.ranks == 1.0);
         let whole = whole.map(|world| (self.batch_size, world.step));
         let points: Vec<_> =
             self.alone.iter().map(|alone| (alone.samples, alone.step)).chain(whole).collect();
         let (cores, others) = (self.cores, self.others);
-        Machine { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
+        MachineModel { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
     }
 
     /// What the model says of every measured world.
@@ -136,19 +136,19 @@ impl Measured {
     }
 }
 
-impl Machine {
+impl MachineModel {
     /// How much longer a rank takes because others want the cores too: who wants one gets an equal share.
     pub fn sharing(&self, ranks: f64) -> f64 {
         ((ranks + self.others) / self.cores).max(1.0)
     }
 
-    fn predict(&self, measured: &Measured, world: &World) -> Predicted {
+    fn predict(&self, measured: &Measured, world: &MeasuredWorld) -> Predicted {
         let ranks = world.ranks;
         // One rank had to share as well.
         let sharing = self.sharing(ranks) / self.sharing(1.0);
         let compute = self.compute.seconds((measured.batch_size / ranks).ceil()) * sharing;
         let exposed = if ranks > 1.0 {
-            let link = Link { latency: world.latency, bandwidth: world.bandwidth };
+            let link = Interconnect { latency: world.latency, bandwidth: world.bandwidth };
             let sent = all_reduce_bytes(measured.gradient_bytes, ranks);
             (1.0 - self.hidden) * link.seconds(measured.calls, sent)
         } else {
@@ -171,7 +171,7 @@ pub(super) mod tests {
             let computing = compute((128.0 / ranks).ceil()) * (ranks / 2.0).max(1.0);
             let exposed = 0.5 * (5.0 * 1e-3 + all_reduce_bytes(1e6, ranks) / 1e9);
             let exposed = if ranks > 1.0 { exposed } else { 0.0 };
-            World {
+            MeasuredWorld {
                 ranks,
                 step: computing + exposed,
                 compute: computing,
@@ -189,7 +189,9 @@ pub(super) mod tests {
             batch_size: 128.0,
             gradient_bytes: 1e6,
             calls: 5.0,
-            alone: [128.0, 64.0, 32.0].map(|samples| Alone { samples, step: compute(samples) }).to_vec(),
+            alone: [128.0, 64.0, 32.0]
+                .map(|samples| OneRankStep { samples, step: compute(samples) })
+                .to_vec(),
             worlds: [1.0, 2.0, 3.0, 4.0].map(world).to_vec(),
             overlap: Overlap { ranks: 2.0, on: 1.05, off: 1.1, silent: 1.0 },
         }
@@ -208,7 +210,7 @@ pub(super) mod tests {
 
     #[test]
     fn who_wants_a_core_gets_an_equal_share() {
-        let machine = |others| Machine { others, ..ideal().machine() };
+        let machine = |others| MachineModel { others, ..ideal().machine() };
         assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(0.0).sharing(ranks)), [1.0, 1.0, 2.0]);
         assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(2.0).sharing(ranks)), [1.5, 2.0, 3.0]);
     }

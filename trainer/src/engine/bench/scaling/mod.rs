@@ -47,14 +47,14 @@ impl ComputeTime {
 
 /// A way from rank to rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Link {
+pub struct Interconnect {
     /// Seconds of a collective of no bytes.
     pub latency: f64,
     /// Bytes a second that cross each rank's link.
     pub bandwidth: f64,
 }
 
-impl Link {
+impl Interconnect {
     /// Seconds of `calls` collectives in which each rank sends `sent` bytes in all.
     pub fn seconds(&self, calls: f64, sent: f64) -> f64 {
         calls * self.latency + sent / self.bandwidth
@@ -84,7 +84,7 @@ mod tests {
     fn an_all_reduce_sends_nearly_everything_twice() {
         assert_eq!(all_reduce_bytes(100.0, 1.0), 0.0);
         assert_eq!(all_reduce_bytes(100.0, 4.0), 150.0);
-        let link = Link { latency: 1e-3, bandwidth: 1e3 };
+        let link = Interconnect { latency: 1e-3, bandwidth: 1e3 };
         assert_eq!(link.seconds(2.0, 500.0), 0.502);
     }
 }

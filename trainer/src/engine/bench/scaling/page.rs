@@ -1,6 +1,6 @@
 //! The tables of `docs/scaling.md`.
 
-use super::cluster::{Cluster, Forecast, Job, Placement, forecast};
+use super::cluster::{Cluster, ClusterPlacement, Forecast, TrainingJob, forecast};
 use super::machine::Measured;
 use std::fmt::Write;
 
@@ -14,20 +14,21 @@ pub fn tables(measured: &Measured) -> [(&'static str, String); 4] {
     [
         ("constants", constants(measured)),
         ("here", here(measured)),
-        ("job", job(&Job::INATURALIST)),
+        ("job", job(&TrainingJob::INATURALIST)),
         ("clusters", clusters(&forecasts())),
     ]
 }
 
 /// All forecasts of the page.
 pub fn forecasts() -> Vec<Forecast> {
-    let placements = [Placement::Replicated, Placement::ShardedHead, Placement::ShardedBackbone];
+    let placements =
+        [ClusterPlacement::Replicated, ClusterPlacement::ShardedHead, ClusterPlacement::ShardedBackbone];
     let mut all = Vec::new();
     for batch in BATCHES {
         for ranks in RANKS {
             let placements = if ranks == 1 { &placements[..1] } else { &placements[..] };
             all.extend(placements.iter().filter_map(|&placement| {
-                forecast(&Job::INATURALIST, &Cluster::H100, placement, batch, ranks)
+                forecast(&TrainingJob::INATURALIST, &Cluster::H100, placement, batch, ranks)
             }));
         }
     }
@@ -77,7 +78,7 @@ fn here(measured: &Measured) -> String {
     text
 }
 
-fn job(job: &Job) -> String {
+fn job(job: &TrainingJob) -> String {
     let mut text = String::from("| | |\n| --- | --- |\n");
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "| {name} | {value} |");
@@ -99,9 +100,9 @@ fn clusters(forecasts: &[Forecast]) -> String {
     );
     for world in forecasts {
         let placement = match world.placement {
-            Placement::Replicated => "replicated",
-            Placement::ShardedHead => "head sharded",
-            Placement::ShardedBackbone => "backbone sharded",
+            ClusterPlacement::Replicated => "replicated",
+            ClusterPlacement::ShardedHead => "head sharded",
+            ClusterPlacement::ShardedBackbone => "backbone sharded",
         };
         let _ = writeln!(
             text,

@@ -1,7 +1,7 @@
 //! L-BFGS of the crate `argmin` over the objective. Every rank makes the same steps, from the same sums.
 
 use super::super::super::failure::Failure;
-use super::objective::Objective;
+use super::objective::ProbeObjective;
 use super::{MOST_STEPS, Probe, TOLERANCE};
 use argmin::core::{CostFunction, Error, Executor, Gradient, State};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
@@ -17,12 +17,12 @@ pub(super) const VECTORS: usize = 2 * MEMORY + 12;
 
 /// Minimises the objective from zero weights.
 pub(super) fn minimise<F: FnMut(u64, f64, f64) -> Result<(), Failure>>(
-    objective: &Objective<'_>,
+    objective: &ProbeObjective<'_>,
     each: F,
 ) -> Result<Probe, Failure> {
     let shape = objective.shape();
     let zero = vec![0.0; shape.iter().product::<i64>() as usize];
-    let problem = Problem::new(objective, each);
+    let problem = ProbeProblem::new(objective, each);
     let first = problem.evaluate(&zero)?.norm();
     if !first.is_finite() || first == 0.0 {
         return Err(Failure::run(format!(
@@ -53,8 +53,8 @@ pub(super) fn minimise<F: FnMut(u64, f64, f64) -> Result<(), Failure>>(
 }
 
 /// The objective as the optimiser sees it, which asks for value and gradient one after the other.
-struct Problem<'a, F> {
-    objective: &'a Objective<'a>,
+struct ProbeProblem<'a, F> {
+    objective: &'a ProbeObjective<'a>,
     each: RefCell<F>,
     evaluations: Cell<u64>,
     /// Norm of the gradient at zero weights.
@@ -77,8 +77,8 @@ impl Point {
     }
 }
 
-impl<'a, F: FnMut(u64, f64, f64) -> Result<(), Failure>> Problem<'a, F> {
-    fn new(objective: &'a Objective<'a>, each: F) -> Self {
+impl<'a, F: FnMut(u64, f64, f64) -> Result<(), Failure>> ProbeProblem<'a, F> {
+    fn new(objective: &'a ProbeObjective<'a>, each: F) -> Self {
         Self {
             objective,
             each: RefCell::new(each),
@@ -113,7 +113,7 @@ impl<'a, F: FnMut(u64, f64, f64) -> Result<(), Failure>> Problem<'a, F> {
     }
 }
 
-impl<F: FnMut(u64, f64, f64) -> Result<(), Failure>> CostFunction for &Problem<'_, F> {
+impl<F: FnMut(u64, f64, f64) -> Result<(), Failure>> CostFunction for &ProbeProblem<'_, F> {
     type Param = Vec<f64>;
     type Output = f64;
 
@@ -122,7 +122,7 @@ impl<F: FnMut(u64, f64, f64) -> Result<(), Failure>> CostFunction for &Problem<'
     }
 }
 
-impl<F: FnMut(u64, f64, f64) -> Result<(), Failure>> Gradient for &Problem<'_, F> {
+impl<F: FnMut(u64, f64, f64) -> Result<(), Failure>> Gradient for &ProbeProblem<'_, F> {
     type Param = Vec<f64>;
     type Gradient = Vec<f64>;
 

@@ -15,12 +15,12 @@
 mod minimise;
 mod objective;
 
-pub use objective::{Objective, Sample};
+pub use objective::{ProbeObjective, ProbeSamples};
 
 use super::super::failure::Failure;
 use super::features::Features;
 use super::view::{self, InitView};
-use super::{Facts, HeadInit, InitContext, Make};
+use super::{HeadInit, InitContext, InitFacts, MakeHeadInit};
 use crate::model::text::unit_rows;
 use crate::options::{Declared, Method};
 use minimise::{VECTORS, minimise};
@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use tch::{Tensor, no_grad};
 
 /// The linear probe.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeHeadInit> = Method {
     word: "linear_probe",
     about: "The weights of a logistic regression over the features of all training images, classes balanced.",
     official: &["linear_probe"],
-    options: &[&view::Options::SECTION],
+    options: &[&view::ViewOptions::SECTION],
     make: |_| Ok(Box::new(LinearProbe)),
 };
 
@@ -60,7 +60,7 @@ pub struct Probe {
 }
 
 impl HeadInit for LinearProbe {
-    fn check(&self, facts: &Facts<'_>) -> Result<(), Failure> {
+    fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         if facts.class_names.len() < 2 {
             let found = facts.class_names.len();
             return Err(Failure::input(format!(
@@ -73,7 +73,7 @@ impl HeadInit for LinearProbe {
     fn rows(&self, context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
         let features = context.features(context.train, InitView::Plain);
         let samples = collect(&features)?;
-        let objective = Objective::new(&features, samples)?.map_err(|class| context.unread(class))?;
+        let objective = ProbeObjective::new(&features, samples)?.map_err(|class| context.unread(class))?;
         let tell = |text: String| {
             tracing::info!("{text}");
             if context.rank.leads() {
@@ -106,23 +106,23 @@ impl HeadInit for LinearProbe {
 }
 
 /// The frozen features of this rank's images, part by part.
-pub fn collect(features: &Features<'_>) -> Result<Vec<Sample>, Failure> {
+pub fn collect(features: &Features<'_>) -> Result<Vec<ProbeSamples>, Failure> {
     let mut batches: Vec<Vec<(Tensor, Tensor)>> = (0..features.parts()).map(|_| Vec::new()).collect();
     features.for_each(|part, x, labels| batches[part].push((x.copy(), labels.copy())))?;
-    Ok(batches.into_iter().map(|batches| Sample::of_batches(batches, features)).collect())
+    Ok(batches.into_iter().map(|batches| ProbeSamples::of_batches(batches, features)).collect())
 }
 
 /// Fits the probe. `each` is called after every evaluation, by all ranks, with its number, the value and the part of the
 /// gradient that is left.
 pub fn fit(
-    objective: &Objective<'_>,
+    objective: &ProbeObjective<'_>,
     each: impl FnMut(u64, f64, f64) -> Result<(), Failure>,
 ) -> Result<Probe, Failure> {
     no_grad(|| minimise(objective, each))
 }
 
 /// What the fit takes.
-fn memory(objective: &Objective<'_>) -> String {
+fn memory(objective: &ProbeObjective<'_>) -> String {
     let (features, vector) = objective.bytes();
     format!(
         "linear probe over features of {:.1} MB on this rank; L-BFGS takes {:.1} MB on each",

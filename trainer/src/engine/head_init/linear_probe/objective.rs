@@ -11,7 +11,7 @@ const AT_ONCE: i64 = 1 << 23;
 
 /// Some images of this rank: those of a part of the list.
 #[derive(Debug)]
-pub struct Sample {
+pub struct ProbeSamples {
     /// `[n, width]`, in the kind in which they were computed.
     pub features: Tensor,
     /// `[n]`.
@@ -23,9 +23,9 @@ pub struct Sample {
 /// Features are taken from their mean over classes, which moves the intercepts alone. The probe, `[classes, width + 1]`
 /// with the intercepts last, is the parameters times `scale`, the inverse root of the second derivatives at zero: without
 /// that, features that vary together would cost L-BFGS ten times the steps.
-pub struct Objective<'a> {
+pub struct ProbeObjective<'a> {
     features: &'a Features<'a>,
-    samples: Vec<Sample>,
+    samples: Vec<ProbeSamples>,
     /// Number of images.
     images: f64,
     /// Weight of an image of each class.
@@ -35,7 +35,7 @@ pub struct Objective<'a> {
     scale: Tensor,
 }
 
-impl Sample {
+impl ProbeSamples {
     /// Batches one after the other.
     pub(super) fn of_batches(batches: Vec<(Tensor, Tensor)>, of: &Features<'_>) -> Self {
         let (features, labels): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
@@ -48,9 +48,9 @@ impl Sample {
     }
 }
 
-impl<'a> Objective<'a> {
+impl<'a> ProbeObjective<'a> {
     /// Over one sample for each part of this rank, or the first class without images; by all ranks together.
-    pub fn new(features: &'a Features<'a>, samples: Vec<Sample>) -> Result<Result<Self, i64>, Failure> {
+    pub fn new(features: &'a Features<'a>, samples: Vec<ProbeSamples>) -> Result<Result<Self, i64>, Failure> {
         let sums = class_sums(features, |sums| {
             for (sum, sample) in sums.iter_mut().zip(&samples) {
                 for (x, labels) in sample.chunks(features.classes) {
@@ -119,7 +119,7 @@ impl<'a> Objective<'a> {
     }
 
     /// Gradient by the probe, row after row, and behind it the value, of one part.
-    fn of_part(&self, sample: &Sample, probe: &Tensor) -> Tensor {
+    fn of_part(&self, sample: &ProbeSamples, probe: &Tensor) -> Tensor {
         let [classes, columns] = self.shape();
         let (weight, bias) = (self.weight(probe), probe.select(1, columns - 1));
         let sum = Tensor::zeros([classes * columns + 1], (Kind::Double, probe.device()));
@@ -145,7 +145,7 @@ impl<'a> Objective<'a> {
     fn scale_at_zero(&self) -> Result<Tensor, CollectiveError> {
         let [classes, columns] = self.shape();
         let width = columns - 1;
-        let moments = |sample: &Sample| {
+        let moments = |sample: &ProbeSamples| {
             let sum = Tensor::zeros([width, width], (Kind::Double, self.mean.device()));
             for (x, labels) in sample.chunks(classes) {
                 let x = x.to_kind(Kind::Double) - &self.mean;
@@ -168,7 +168,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-impl Sample {
+impl ProbeSamples {
     /// Features and labels of so many images at a time that the logits stay small. What a chunk holds depends on the part
     /// alone, and so do the bits of its sums.
     fn chunks(&self, classes: i64) -> impl Iterator<Item = (Tensor, Tensor)> {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const FILES: [&str; 3] = [MANIFEST, STATE, TENSORS];
 
-fn one() -> (TempDir, PathBuf, Reader) {
+fn one() -> (TempDir, PathBuf, CheckpointReader) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("00000010");
     store_with(folder.path(), retention(1, false), &[(10, Some(0.5))]);
@@ -18,7 +18,7 @@ fn one() -> (TempDir, PathBuf, Reader) {
     (folder, path, reader)
 }
 
-fn refusal(reader: &Reader, path: &Path) -> String {
+fn refusal(reader: &CheckpointReader, path: &Path) -> String {
     match reader.load_path::<State>(path) {
         Ok(_) => panic!("`{}` was taken for whole", path.display()),
         Err(error) => error.to_string(),
@@ -186,7 +186,7 @@ fn reseal(path: &Path, name: &str, content: &[u8]) {
     fs::write(path.join(name), content).unwrap();
     let tensors = fs::read(path.join(TENSORS)).unwrap();
     let state = fs::read(path.join(STATE)).unwrap();
-    let entry = |bytes: &[u8]| manifest::Entry {
+    let entry = |bytes: &[u8]| manifest::ManifestEntry {
         size: bytes.len() as u64,
         sha256: sealed::hex(&sha2::Sha256::digest(bytes)),
     };

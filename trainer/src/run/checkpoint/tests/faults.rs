@@ -62,11 +62,11 @@ fn a_load_waits_for_errors_that_pass_before_it_takes_an_older_one() {
     let folder = tempfile::tempdir().unwrap();
     store_with(folder.path(), retention(2, false), &[(10, None), (20, None)]);
     for fault in ["fail:open@1:ESTALE:2", "fail:read@2:EIO", "fail:read@1:EINTR:5", "fail:list@2:ETIMEDOUT"] {
-        let reader = Reader::with(folder.path(), Disk::with(Faults::one(fault)));
+        let reader = CheckpointReader::with(folder.path(), Disk::with(Faults::one(fault)));
         let found = reader.newest::<State>().unwrap().unwrap();
         assert_eq!((found.snapshot, found.skipped), (snapshot(20, 0), vec![]), "{fault}");
     }
-    let reader = Reader::with(folder.path(), Disk::with(Faults::one("fail:open@1:EIO:4")));
+    let reader = CheckpointReader::with(folder.path(), Disk::with(Faults::one("fail:open@1:EIO:4")));
     let found = reader.newest::<State>().unwrap().unwrap();
     assert_eq!(found.snapshot, snapshot(10, 0), "an error that stays");
     assert!(found.skipped[0].1.contains("Input/output error"), "{:?}", found.skipped);

@@ -66,8 +66,8 @@ fn faulty(folder: &Path, retention: Retention, fault: &str) -> Result<Store, Che
     Store::with(folder, retention, Disk::with(Faults::one(fault)))
 }
 
-fn reader(folder: &Path) -> Reader {
-    Reader::with(folder, Disk::default())
+fn reader(folder: &Path) -> CheckpointReader {
+    CheckpointReader::with(folder, Disk::default())
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -7,22 +7,22 @@ fn options() -> WriterOptions {
     WriterOptions { max_failures: 2, pauses: vec![Duration::from_millis(5); 3] }
 }
 
-fn writer(folder: &Path, fault: Option<&str>) -> Writer<State> {
+fn writer(folder: &Path, fault: Option<&str>) -> CheckpointWriter<State> {
     let disk = fault.map_or_else(Disk::default, |fault| Disk::with(Faults::one(fault)));
-    Writer::start(Store::with(folder, retention(9, false), disk).unwrap(), options()).unwrap()
+    CheckpointWriter::start(Store::with(folder, retention(9, false), disk).unwrap(), options()).unwrap()
 }
 
 /// Events in short: the step and a letter.
-fn short(events: &[Event]) -> Vec<String> {
+fn short(events: &[WriterEvent]) -> Vec<String> {
     events
         .iter()
         .map(|event| match event {
-            Event::Written(written) => format!("w{}", written.step),
-            Event::Failed { step, in_a_row, gave_up, .. } => {
+            WriterEvent::Written(written) => format!("w{}", written.step),
+            WriterEvent::Failed { step, in_a_row, gave_up, .. } => {
                 format!("f{step}:{in_a_row}{}", if *gave_up { "!" } else { "" })
             }
-            Event::Retried { step, .. } => format!("r{step}"),
-            Event::Replaced { step, by } => format!("{step}<{by}"),
+            WriterEvent::Retried { step, .. } => format!("r{step}"),
+            WriterEvent::Replaced { step, by } => format!("{step}<{by}"),
         })
         .collect()
 }
@@ -54,7 +54,7 @@ fn while_one_is_written_the_newest_waits_and_what_must_be_kept_is_kept() {
     let mut slow = options();
     slow.pauses = vec![Duration::from_millis(100); 3];
     let store = faulty(folder.path(), retention(9, false), fault).unwrap();
-    let mut writer = Writer::start(store, slow).unwrap();
+    let mut writer = CheckpointWriter::start(store, slow).unwrap();
     writer.submit(snapshot(1, 0), None);
     let start = Instant::now();
     while writer.events().is_empty() {
@@ -109,7 +109,7 @@ fn a_panic_in_the_state_is_a_failure_like_others() {
     }
     let folder = tempfile::tempdir().unwrap();
     let store = store_with(folder.path(), retention(1, false), &[]);
-    let mut writer = Writer::start(store, options()).unwrap();
+    let mut writer = CheckpointWriter::start(store, options()).unwrap();
     writer.submit_must_keep(Snapshot { step: 1, tensors: vec![], state: Wild(true) }, None);
     writer.submit_must_keep(Snapshot { step: 2, tensors: vec![], state: Wild(false) }, None);
     writer.finish().unwrap();
