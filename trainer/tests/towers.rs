@@ -202,7 +202,7 @@ fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
     let bytes = Tensor::arange(2 * 3 * 16 * 16, (Kind::Int64, Device::Cpu)).remainder(251);
     let bytes = bytes.view([2, 3, 16, 16]).to_kind(Kind::Uint8);
     let mut options = Values::default();
-    options.put_all(&masked::Options { mask_ratio: 0.2, mask_seed: 1 });
+    options.put_all(&masked::MaskedOptions { mask_ratio: 0.2, mask_seed: 1 });
     for name in ["timm_dinov2_reg4", "hf_dinov2", "timm_siglip_so400m", "hf_siglip"] {
         let fixture = Fixture::open(name);
         let site = TunerContext { blocks: 1..2, ..fixture.site() };

@@ -8,7 +8,7 @@ use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::resume::{ResumeRequest, is_free};
-use crate::run::{DEFAULT_PARENT, Place};
+use crate::run::{DEFAULT_PARENT, RunDestination};
 use launcher::protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
 
@@ -88,13 +88,13 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
     }
 }
 
-fn place(arguments: &EvalArguments, resolved: &Resolved) -> Option<Place> {
+fn place(arguments: &EvalArguments, resolved: &Resolved) -> Option<RunDestination> {
     match (&arguments.output, &arguments.run) {
-        (Some(path), _) => Some(Place::Named(path.clone())),
+        (Some(path), _) => Some(RunDestination::Named(path.clone())),
         (None, Some(_)) => None,
         (None, None) => {
             let names = resolved.names.clone();
-            Some(Place::Default {
+            Some(RunDestination::Default {
                 parent: PathBuf::from(DEFAULT_PARENT),
                 data: names.data,
                 model: names.model,

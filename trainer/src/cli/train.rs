@@ -7,7 +7,7 @@ use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, ResumeRequest};
-use crate::run::{DEFAULT_PARENT, Place, ProgressOutput, RunResult, print_result, say};
+use crate::run::{DEFAULT_PARENT, RunDestination, ProgressOutput, RunResult, print_result, say};
 use launcher::protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ pub(super) fn once(
 ) -> Result<RunEnd, Failure> {
     let (resolved, rank) = context.open(select)?;
     greet(context, &resolved, &rank);
-    let place = Some(output.map_or_else(|| default_place(&resolved), |path| Place::Named(path.to_owned())));
+    let place = Some(output.map_or_else(|| default_place(&resolved), |path| RunDestination::Named(path.to_owned())));
     let output = talk(context.talk, &rank);
     let (resolved, rank, logging) = (&resolved, &rank, context.logging);
     Experiment { resolved, rank, logging, place, resume, weights: None, predictions, output }.run()
@@ -83,9 +83,9 @@ pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> ProgressOutput {
 }
 
 /// Where a run goes that was given no folder.
-fn default_place(resolved: &Resolved) -> Place {
+fn default_place(resolved: &Resolved) -> RunDestination {
     let names = resolved.names.clone();
-    Place::Default {
+    RunDestination::Default {
         parent: PathBuf::from(DEFAULT_PARENT),
         data: names.data,
         model: names.model,

@@ -13,7 +13,7 @@ use super::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, Logging, MetricsRecord, Place, ProgressOutput, RunFolder, RunResult, RunStart,
+    Claim, ClassResult, Logging, MetricsRecord, RunDestination, ProgressOutput, RunFolder, RunResult, RunStart,
     StopRequest, Summary, last_words, read_metrics, resume_command, say,
 };
 use launcher::protocol::{Outcome, Phase, Status, layout};
@@ -30,7 +30,7 @@ pub struct Experiment<'a> {
     /// This rank's log.
     pub logging: &'a Logging,
     /// Where the run folder is to be; nowhere for an evaluation that only prints.
-    pub place: Option<Place>,
+    pub place: Option<RunDestination>,
     /// Where to go on from.
     pub resume: ResumeRequest,
     /// Trained tensors to start from, instead of the first values.
@@ -220,7 +220,7 @@ impl Experiment<'_> {
     }
 
     /// A restarted job may find what it left before its first checkpoint.
-    fn start(&self, place: &Place) -> RunStart {
+    fn start(&self, place: &RunDestination) -> RunStart {
         let goes_on = self.resume.from == Resume::Auto || self.resume.restarted;
         if goes_on && place.latest().is_some() { RunStart::Again } else { RunStart::Fresh }
     }

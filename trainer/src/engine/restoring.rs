@@ -9,7 +9,7 @@ use super::session::Session;
 #[cfg(feature = "faults")]
 use crate::run::checkpoint::Planted;
 use crate::run::checkpoint::{CheckpointReader, Dtype, Retention, Snapshot, Store, TensorBytes};
-use crate::run::{Place, RunFolder, RunStart};
+use crate::run::{RunDestination, RunFolder, RunStart};
 use collectives::CollectiveError;
 use launcher::protocol::layout;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use tch::{Kind, Tensor};
 
 /// The folder of a run that goes on: its own, or a new one that begins with the metrics and the checkpoint of the old.
 pub fn open_folder(
-    place: &Place,
+    place: &RunDestination,
     found: &ResumePoint,
     config: &str,
     start: RunStart,

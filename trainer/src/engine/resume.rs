@@ -5,7 +5,7 @@ use super::progress::{Progress, RunState};
 use crate::config::{Config, Resolved, SamplerName, SettingDifference};
 use crate::options::OnResume;
 use crate::run::checkpoint::{CheckpointReader, Snapshot};
-use crate::run::{Place, say};
+use crate::run::{RunDestination, say};
 use launcher::protocol::layout;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl ResumeRequest {
     }
 
     /// Looks for what to go on from. Only for rank 0.
-    pub fn decide(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
+    pub fn decide(&self, place: &RunDestination, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match &self.from {
             Resume::Never => Ok(ResumeDecision::Fresh),
             Resume::Auto => {
@@ -81,7 +81,7 @@ impl ResumeRequest {
     }
 
     /// From the run's own folder.
-    fn own(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
+    fn own(&self, place: &RunDestination, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         let Some(run) = place.latest() else { return Ok(ResumeDecision::Fresh) };
         let is_finished = run.join(layout::RESULT).exists();
         let changes = self.changes_since(&run, resolved)?;
@@ -100,9 +100,9 @@ impl ResumeRequest {
     }
 
     /// What a job that was started again has made itself, if it was first told to go on with something else.
-    fn own_of_restart(&self, place: &Place, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
+    fn own_of_restart(&self, place: &RunDestination, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match place {
-            Place::Named(_) if self.restarted => self.own(place, resolved),
+            RunDestination::Named(_) if self.restarted => self.own(place, resolved),
             _ => Ok(ResumeDecision::Fresh),
         }
     }

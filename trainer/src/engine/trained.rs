@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::config::Config;
 use crate::model::heads::{linear, zero_shot};
 use crate::model::tuners::{bottleneck, vpt};
-use crate::weights::official::{HeadTensors, Options};
+use crate::weights::official::{HeadTensors, OfficialOptions};
 use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ impl TrainedWeights {
 }
 
 /// The part of a configuration that decides which tensors are trained.
-fn options(config: &Config) -> Options {
+fn options(config: &Config) -> OfficialOptions {
     let kinds = config.tuner.kinds.iter().map(|method| method.word.to_owned()).collect();
     let head = match config.head.kind {
         kind if kind.is(&zero_shot::METHOD) => HeadTensors::None,
@@ -74,9 +74,9 @@ fn options(config: &Config) -> Options {
         _ => HeadTensors::Weight,
     };
     // A width of 0 is found by a rule that needs the model.
-    let adapter_dim = config.options::<bottleneck::Options>().adapter_dim as usize;
-    let vpt_len = config.options::<vpt::Options>().vpt_len as usize;
+    let adapter_dim = config.options::<bottleneck::BottleneckOptions>().adapter_dim as usize;
+    let vpt_len = config.options::<vpt::VptOptions>().vpt_len as usize;
     let widths = [("tuner.adapter_dim", adapter_dim), ("tuner.vpt_len", vpt_len)];
     let widths = widths.into_iter().filter(|(_, width)| *width > 0).collect();
-    Options { kinds, head_kind: config.head.kind.to_string(), head, widths }
+    OfficialOptions { kinds, head_kind: config.head.kind.to_string(), head, widths }
 }

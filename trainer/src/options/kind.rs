@@ -1,7 +1,7 @@
 //! What a key may hold: the border between a TOML value and a Rust type.
 //!
 //! Each type says in words what it expects, so that a refusal needs no second table. A value is read by
-//! [`Kind::read`] alone, for checking one key as for loading a whole section.
+//! [`OptionType::read`] alone, for checking one key as for loading a whole section.
 
 use std::path::PathBuf;
 use toml::Value;
@@ -24,7 +24,7 @@ impl OptionWord {
 }
 
 /// A type that a key may have.
-pub trait Kind: Sized {
+pub trait OptionType: Sized {
     /// All words, for a type that is a choice of words.
     fn words() -> Vec<OptionWord> {
         Vec::new()
@@ -48,7 +48,7 @@ pub trait Kind: Sized {
     fn write(&self) -> Value;
 }
 
-impl Kind for u64 {
+impl OptionType for u64 {
     fn noun() -> &'static str {
         "a whole number, "
     }
@@ -61,13 +61,13 @@ impl Kind for u64 {
         value.as_integer()?.try_into().ok()
     }
 
-    /// TOML's integers end at 2^63 - 1, and so do the values that [`Kind::read`] lets in.
+    /// TOML's integers end at 2^63 - 1, and so do the values that [`OptionType::read`] lets in.
     fn write(&self) -> Value {
         Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX))
     }
 }
 
-impl Kind for u32 {
+impl OptionType for u32 {
     fn noun() -> &'static str {
         "a whole number, "
     }
@@ -85,7 +85,7 @@ impl Kind for u32 {
     }
 }
 
-impl Kind for f64 {
+impl OptionType for f64 {
     fn noun() -> &'static str {
         "a finite number, "
     }
@@ -104,7 +104,7 @@ impl Kind for f64 {
     }
 }
 
-impl Kind for bool {
+impl OptionType for bool {
     fn expected() -> String {
         "true or false".to_owned()
     }
@@ -118,7 +118,7 @@ impl Kind for bool {
     }
 }
 
-impl Kind for [f64; 3] {
+impl OptionType for [f64; 3] {
     fn expected() -> String {
         "a list of 3 finite numbers".to_owned()
     }
@@ -133,7 +133,7 @@ impl Kind for [f64; 3] {
     }
 }
 
-impl Kind for String {
+impl OptionType for String {
     fn expected() -> String {
         "a text".to_owned()
     }
@@ -148,7 +148,7 @@ impl Kind for String {
 }
 
 /// A file or folder that need not be given; TOML has no null, so the empty text stands for none.
-impl Kind for Option<PathBuf> {
+impl OptionType for Option<PathBuf> {
     fn is_path(&self) -> bool {
         self.is_some()
     }

@@ -1,6 +1,6 @@
 //! Ranges of values, which say themselves in words.
 
-use super::kind::Kind;
+use super::kind::OptionType;
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use toml::Value;
@@ -20,7 +20,7 @@ pub const fn above<T>(number: T) -> (Bound<T>, Bound<T>) {
 }
 
 /// What a range expects, in words.
-pub fn words<T: Kind + Display>(range: &impl RangeBounds<T>) -> String {
+pub fn words<T: OptionType + Display>(range: &impl RangeBounds<T>) -> String {
     let (start, end) = (range.start_bound(), range.end_bound());
     let low = match start {
         Bound::Included(low) => Some(format!("at least {}", number(low))),

@@ -1,6 +1,6 @@
 //! Methods: tuners, losses, heads and head starts, each with its options, in registries that are choices of words.
 
-use super::kind::{Kind, OptionWord};
+use super::kind::{OptionType, OptionWord};
 use super::section::Section;
 use std::fmt;
 use toml::Value;
@@ -115,7 +115,7 @@ impl<R: Registry> fmt::Display for Chosen<R> {
     }
 }
 
-impl<R: Registry> Kind for Chosen<R> {
+impl<R: Registry> OptionType for Chosen<R> {
     fn words() -> Vec<OptionWord> {
         let word = |method: &&'static Method<R::Make>| OptionWord {
             word: method.word,
@@ -191,7 +191,7 @@ impl<R: Registry> fmt::Debug for Several<R> {
     }
 }
 
-impl<R: Registry> Kind for Several<R> {
+impl<R: Registry> OptionType for Several<R> {
     fn words() -> Vec<OptionWord> {
         let mut words = Chosen::<R>::words();
         words.push(OptionWord { word: NONE, about: std::slice::from_ref(&R::NONE) });
@@ -220,7 +220,7 @@ impl<R: Registry> Kind for Several<R> {
         match self.0.as_slice() {
             [] => Value::String(NONE.to_owned()),
             [one] => one.write(),
-            several => Value::Array(several.iter().map(Kind::write).collect()),
+            several => Value::Array(several.iter().map(OptionType::write).collect()),
         }
     }
 }

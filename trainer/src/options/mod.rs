@@ -22,7 +22,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use kind::{Kind, OptionWord};
+pub use kind::{OptionType, OptionWord};
 pub use limit::{ValueLimit, above};
 pub use method::{Chosen, Description, Method, Registry, Several};
 pub use needs::{Condition, Needs, holds, is_one_of, none_of, one_of, settings};

@@ -1,6 +1,6 @@
 //! A word, or a file in its place.
 
-use super::kind::{Kind, OptionWord};
+use super::kind::{OptionType, OptionWord};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -14,7 +14,7 @@ pub enum OrFile<T> {
     File(PathBuf),
 }
 
-impl<T: Kind> Kind for OrFile<T> {
+impl<T: OptionType> OptionType for OrFile<T> {
     fn words() -> Vec<OptionWord> {
         T::words()
     }

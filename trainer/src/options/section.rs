@@ -135,18 +135,18 @@ macro_rules! section {
                     about: &[$($doc),*],
                     default: || {
                         let default: $Type = $default;
-                        $crate::options::Kind::write(&default)
+                        $crate::options::OptionType::write(&default)
                     },
-                    words: <$Type as $crate::options::Kind>::words,
-                    noun: <$Type as $crate::options::Kind>::noun,
-                    expected: <$Type as $crate::options::Kind>::expected,
+                    words: <$Type as $crate::options::OptionType>::words,
+                    noun: <$Type as $crate::options::OptionType>::noun,
+                    expected: <$Type as $crate::options::OptionType>::expected,
                     canonical: |value| {
-                        let value = <$Type as $crate::options::Kind>::read(value)?;
-                        Some($crate::options::Kind::write(&value))
+                        let value = <$Type as $crate::options::OptionType>::read(value)?;
+                        Some($crate::options::OptionType::write(&value))
                     },
                     is_path: |value| {
-                        let value = <$Type as $crate::options::Kind>::read(value);
-                        value.is_some_and(|value| $crate::options::Kind::is_path(&value))
+                        let value = <$Type as $crate::options::OptionType>::read(value);
+                        value.is_some_and(|value| $crate::options::OptionType::is_path(&value))
                     },
                     limit: $crate::options::section!(@limit $Type; $($($range)+)?),
                     needs: &[$($($needs),+)?],
@@ -174,7 +174,7 @@ macro_rules! section {
     (@limit $Type:ty; $range:expr) => {
         Some($crate::options::ValueLimit {
             holds: |value| {
-                let value = <$Type as $crate::options::Kind>::read(value);
+                let value = <$Type as $crate::options::OptionType>::read(value);
                 value.is_none_or(|value| std::ops::RangeBounds::<$Type>::contains(&($range), &value))
             },
             words: || $crate::options::expansion::limit_words::<$Type>(&($range)),
@@ -184,7 +184,7 @@ macro_rules! section {
         Some($crate::options::ValueLimit {
             holds: |value| {
                 let holds: fn(&$Type) -> bool = $holds;
-                <$Type as $crate::options::Kind>::read(value).is_none_or(|value| holds(&value))
+                <$Type as $crate::options::OptionType>::read(value).is_none_or(|value| holds(&value))
             },
             words: || $words.to_owned(),
         })

@@ -1,6 +1,6 @@
 //! Values of keys.
 
-use super::kind::Kind;
+use super::kind::OptionType;
 use super::section::{Declared, OptionKey};
 use std::collections::BTreeMap;
 use toml::Value;
@@ -20,7 +20,7 @@ impl Values {
     }
 
     /// Sets a key of this type.
-    pub(crate) fn put(&mut self, name: &'static str, value: &impl Kind) {
+    pub(crate) fn put(&mut self, name: &'static str, value: &impl OptionType) {
         self.values.insert(name, value.write());
     }
 
@@ -42,7 +42,7 @@ impl Values {
     }
 
     /// The value of a key, if it has this type.
-    pub fn of<T: Kind>(&self, name: &str) -> Option<T> {
+    pub fn of<T: OptionType>(&self, name: &str) -> Option<T> {
         self.get(name).and_then(T::read)
     }
 

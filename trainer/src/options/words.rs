@@ -27,7 +27,7 @@ macro_rules! words {
             }
         }
 
-        impl $crate::options::Kind for $Name {
+        impl $crate::options::OptionType for $Name {
             fn words() -> Vec<$crate::options::OptionWord> {
                 vec![$( $crate::options::OptionWord { word: $word, about: &[$($doc),*] } ),*]
             }
@@ -44,7 +44,7 @@ macro_rules! words {
             }
 
             fn write(&self) -> $crate::options::expansion::Value {
-                $crate::options::Kind::write(&self.word().to_owned())
+                $crate::options::OptionType::write(&self.word().to_owned())
             }
         }
     };

@@ -33,7 +33,7 @@ const LONGEST_VALUE: usize = 40;
 
 /// Where a run is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RunDestination {
     /// The folder given with `--output`.
     Named(PathBuf),
     /// `<parent>/<data>-<model>-<method>-seed<seed>`, with `-2`, `-3`, ... if that exists.
@@ -73,13 +73,13 @@ impl RunFolder {
     /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes that there.
     ///
     /// A named folder that holds a run is refused; without a name, the next free one is taken.
-    pub fn create(place: &Place, config_toml: &str, start: RunStart) -> Result<Self, RunFolderError> {
+    pub fn create(place: &RunDestination, config_toml: &str, start: RunStart) -> Result<Self, RunFolderError> {
         let folder = match place {
             _ if start == RunStart::Again => {
                 Self::clear(&place.latest().unwrap_or_else(|| place.first_choice()))?
             }
-            Place::Named(path) => Self::occupy(path, config_toml)?,
-            Place::Default { .. } => Self::occupy_next(&place.first_choice(), config_toml)?,
+            RunDestination::Named(path) => Self::occupy(path, config_toml)?,
+            RunDestination::Default { .. } => Self::occupy_next(&place.first_choice(), config_toml)?,
         };
         folder.prepare(config_toml)?;
         Ok(folder)
@@ -98,7 +98,7 @@ impl RunFolder {
     /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
     /// begins with that run's metrics, as far as they are there.
     pub fn resume(
-        place: &Place,
+        place: &RunDestination,
         run: &Path,
         config_toml: &str,
         start: RunStart,
@@ -255,7 +255,7 @@ impl RunFolder {
     }
 }
 
-impl Place {
+impl RunDestination {
     /// The folder of the run there that was started last, if there is any.
     pub fn latest(&self) -> Option<PathBuf> {
         let holds_a_run = |path: &PathBuf| MARKS.iter().any(|name| path.join(name).exists());

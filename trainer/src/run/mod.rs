@@ -28,7 +28,7 @@ pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
 pub use error::RunFolderError;
-pub use folder::{DEFAULT_PARENT, MARKS, Place, RunFolder, RunStart};
+pub use folder::{DEFAULT_PARENT, MARKS, RunDestination, RunFolder, RunStart};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{
     EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, read_metrics,

@@ -112,7 +112,7 @@ struct Archive<R> {
 }
 
 /// An entry of the archive.
-struct Place {
+struct ArchiveEntry {
     index: usize,
     /// Where its bytes begin in the file.
     start: u64,
@@ -155,7 +155,7 @@ impl<R: Read + Seek> Archive<R> {
 
     /// The bytes of an entry, its checksum verified; none if it is not there.
     fn read_entry(&mut self, name: &str, longest: u64) -> Result<Option<Vec<u8>>, TorchFileProblem> {
-        let Some(Place { index, size, .. }) = self.find(name)? else { return Ok(None) };
+        let Some(ArchiveEntry { index, size, .. }) = self.find(name)? else { return Ok(None) };
         if size > longest {
             return Err(TorchFileProblem::Limit { what: "bytes in an entry", limit: longest });
         }
@@ -169,7 +169,7 @@ impl<R: Read + Seek> Archive<R> {
 
     /// Where the bytes of an entry lie in the file, its checksum verified; none if it is not there.
     fn locate(&mut self, name: &str) -> Result<Option<Range<usize>>, TorchFileProblem> {
-        let Some(Place { index, start, size }) = self.find(name)? else { return Ok(None) };
+        let Some(ArchiveEntry { index, start, size }) = self.find(name)? else { return Ok(None) };
         let entry = self.zip.by_index(index).map_err(damaged)?;
         let found = io::copy(&mut entry.take(size + 1), &mut io::sink()).map_err(damaged)?;
         same_length(name, found, size)?;
@@ -177,7 +177,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 
     /// Finds an entry that is stored as it is and lies within the file.
-    fn find(&mut self, name: &str) -> Result<Option<Place>, TorchFileProblem> {
+    fn find(&mut self, name: &str) -> Result<Option<ArchiveEntry>, TorchFileProblem> {
         let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
             return Ok(None);
         };
@@ -189,7 +189,7 @@ impl<R: Read + Seek> Archive<R> {
         if let Some(start) =
             start.filter(|start| start.checked_add(size).is_some_and(|end| end <= self.length))
         {
-            return Ok(Some(Place { index, start, size }));
+            return Ok(Some(ArchiveEntry { index, start, size }));
         }
         let reason = format!("entry `{}` claims more bytes than the file has", printable(name));
         Err(TorchFileProblem::Damaged { reason })

@@ -3,7 +3,7 @@
 use super::dtype::DType;
 use super::host_tensor::{HostTensor, MismatchError, match_exact};
 use super::named::{copy_bytes, kind_of};
-use super::official::{Contents, Options, UnequalError, aliases, merge_aliases};
+use super::official::{Contents, OfficialOptions, UnequalError, aliases, merge_aliases};
 use super::safetensors_map::{MapError, MappedWeights, RawTensor};
 use super::torch_archive::{TorchFileError, read_checkpoint};
 use crate::model::trainables::Trainables;
@@ -49,7 +49,7 @@ pub enum TrainedError {
         /// The file.
         file: String,
         /// What the configuration asks for.
-        options: Box<Options>,
+        options: Box<OfficialOptions>,
         /// What it holds.
         contents: Box<Contents>,
     },
@@ -163,7 +163,7 @@ impl TrainedFile {
 
     /// Refuses tensors of other tuners or of another kind of head than `options` ask for, before there is a model to
     /// compare them with.
-    pub fn check_options(&self, options: Options) -> Result<(), TrainedError> {
+    pub fn check_options(&self, options: OfficialOptions) -> Result<(), TrainedError> {
         let contents = self.contents();
         if contents.fits(&options) {
             return Ok(());

@@ -7,7 +7,7 @@ use std::path::Path;
 use tch::no_grad;
 use trainer::model::tuners::{Make, Tuners};
 use trainer::options::{Method, Registry};
-use trainer::weights::official::{HeadTensors, Options, aliases, write_checkpoint};
+use trainer::weights::official::{HeadTensors, OfficialOptions, aliases, write_checkpoint};
 use trainer::weights::torch_archive::read_archive;
 use trainer::weights::trained::TrainedFile;
 
@@ -24,7 +24,7 @@ pub fn golden_checkpoint() {
 }
 
 /// Our options for a case's official ones.
-fn options(config: &Value) -> Options {
+fn options(config: &Value) -> OfficialOptions {
     let is_on = |method: &&&Method<Make>| method.official.iter().any(|switch| config[*switch] == true);
     let kinds = Tuners::METHODS.iter().filter(is_on).map(|method| method.word.to_owned());
     let (head_kind, head) = match config["classifier"].as_str() {
@@ -34,7 +34,7 @@ fn options(config: &Value) -> Options {
     let widths = [("tuner.adapter_dim", "adapter_dim"), ("tuner.vpt_len", "vpt_len")];
     let widths =
         widths.into_iter().filter_map(|(ours, official)| Some((ours, config[official].as_u64()? as usize)));
-    Options { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head, widths: widths.collect() }
+    OfficialOptions { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head, widths: widths.collect() }
 }
 
 /// Every checkpoint of LIFT on a ViT, whether its tuner can be used here or not: read, recognised, and written again.

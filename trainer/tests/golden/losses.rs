@@ -27,13 +27,13 @@ fn options(config: &Value) -> Values {
         assert!(known.contains(&name.as_str()), "loss option {name}");
     }
     let mut values = Values::default();
-    values.put_all(&focal::Options { gamma: option("gamma", 2.0) });
-    values.put_all(&ldam::Options { max_margin: option("max_m", 0.5), scale: option("s", scale) });
-    values.put_all(&class_balanced::Options { beta: option("beta", 0.9999) });
-    values.put_all(&reweighted::Options { exponent: option("exp_scale", 1.0) });
-    values.put_all(&logit_adjusted::Options { tau: option("tau", 1.0) });
+    values.put_all(&focal::FocalOptions { gamma: option("gamma", 2.0) });
+    values.put_all(&ldam::LdamOptions { max_margin: option("max_m", 0.5), scale: option("s", scale) });
+    values.put_all(&class_balanced::ClassBalancedOptions { beta: option("beta", 0.9999) });
+    values.put_all(&reweighted::ReweightedOptions { exponent: option("exp_scale", 1.0) });
+    values.put_all(&logit_adjusted::LogitAdjustedOptions { tau: option("tau", 1.0) });
     let (remine_lambda, estimation_weight) = (option("remine_lambda", 0.1), option("estim_loss_weight", 0.1));
-    values.put_all(&lade::Options { remine_lambda, estimation_weight });
+    values.put_all(&lade::LadeOptions { remine_lambda, estimation_weight });
     values
 }
 

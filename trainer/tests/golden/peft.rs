@@ -47,10 +47,10 @@ pub fn tuners_of(case: &Case, base: &TunerContext) -> TunerSet {
     let config = case.config();
     let number = |key: &str| config[key].as_u64().unwrap_or(0);
     let mut options = Values::default();
-    options.put_all(&bottleneck::Options { adapter_dim: number("adapter_dim") as u32 });
-    options.put_all(&vpt::Options { vpt_len: number("vpt_len") as u32 });
+    options.put_all(&bottleneck::BottleneckOptions { adapter_dim: number("adapter_dim") as u32 });
+    options.put_all(&vpt::VptOptions { vpt_len: number("vpt_len") as u32 });
     let (mask_ratio, mask_seed) = (ratio(&config["mask_ratio"]), number("mask_seed"));
-    options.put_all(&masked::Options { mask_ratio, mask_seed });
+    options.put_all(&masked::MaskedOptions { mask_ratio, mask_seed });
     let mut tuners = TunerSet::default();
     for method in Tuners::METHODS {
         let Some(official) = method.official.iter().find(|key| config[**key] == true) else { continue };
@@ -92,7 +92,7 @@ fn plus_tuners(case: &Case, base: &TunerContext) -> TunerSet {
     let Some(&(first, dim)) = modules.iter().min() else { return TunerSet::default() };
     let site = TunerContext { blocks: first..first + modules.len(), ..base.clone() };
     let mut options = Values::default();
-    options.put_all(&bottleneck::Options { adapter_dim: dim as u32 });
+    options.put_all(&bottleneck::BottleneckOptions { adapter_dim: dim as u32 });
     TunerSet::of(&Several::of(&adaptformer::METHOD), &options, &site).unwrap()
 }
 

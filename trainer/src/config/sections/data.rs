@@ -1,7 +1,7 @@
 //! `[data]`: which images, in which order.
 
 use super::head::TRAINED;
-use crate::options::{Kind, Needs, none_of, one_of, section, words};
+use crate::options::{OptionType, Needs, none_of, one_of, section, words};
 use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use toml::Value;
@@ -146,7 +146,7 @@ impl Imbalance {
     }
 }
 
-impl Kind for Imbalance {
+impl OptionType for Imbalance {
     fn expected() -> String {
         "a finite number, or \"none\"".to_owned()
     }

@@ -1,7 +1,7 @@
 //! `[tuner]`: what is trained beside the head. The options of single tuners stand in their files.
 
 use crate::model::tuners::{Tuners, adaptformer};
-use crate::options::{Kind, Several, none_of, section};
+use crate::options::{OptionType, Several, none_of, section};
 use std::ops::Range;
 use toml::Value;
 
@@ -54,7 +54,7 @@ impl Partial {
     }
 }
 
-impl Kind for Partial {
+impl OptionType for Partial {
     fn expected() -> String {
         "\"all\", a whole number of last blocks, or [first, end] with first <= end".to_owned()
     }

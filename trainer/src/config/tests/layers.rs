@@ -18,11 +18,11 @@ use std::path::Path;
 #[test]
 fn lift_has_the_published_hyper_parameters() {
     let Resolved { config, names, presets, .. } = resolved(&cifar("lift", &[]));
-    let bottleneck: bottleneck::Options = config.options();
+    let bottleneck: bottleneck::BottleneckOptions = config.options();
     let Prompt { prompt, prompts } = config.options();
     let cosine::CosineOptions { scale } = config.options();
-    let logit_adjusted::Options { tau } = config.options();
-    let frequencies::Options { prior } = config.options();
+    let logit_adjusted::LogitAdjustedOptions { tau } = config.options();
+    let frequencies::FrequencyOptions { prior } = config.options();
     let Config { data, train, model, tuner, head, loss, .. } = config;
     assert_eq!((train.epochs, train.batch_size, train.micro_batch_size, train.seed), (10, 128, 128, 0));
     assert_eq!((train.learning_rate, train.momentum, train.weight_decay), (0.01, 0.9, 5e-4));

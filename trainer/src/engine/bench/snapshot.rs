@@ -9,7 +9,7 @@ use crate::engine::rank::Rank;
 use crate::engine::recorder::RunLog;
 use crate::engine::saving::{SaveReason, Saver};
 use crate::engine::session::Session;
-use crate::run::{MetricsRecord, Place, RunFolder, RunStart, StepRecord};
+use crate::run::{MetricsRecord, RunDestination, RunFolder, RunStart, StepRecord};
 use launcher::protocol::layout;
 use serde::Serialize;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(super) fn measure(
     rank.begin("snapshots");
     let configuration = resolved.to_toml();
     let folder = agreed(&rank.control, || {
-        let create = || RunFolder::create(&Place::Named(place.to_owned()), &configuration, RunStart::Fresh);
+        let create = || RunFolder::create(&RunDestination::Named(place.to_owned()), &configuration, RunStart::Fresh);
         rank.leads().then(create).transpose().map_err(Failure::input)
     })?;
     let report = snapshots(session, rank, configuration, count, folder.as_ref());

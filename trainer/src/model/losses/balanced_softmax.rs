@@ -13,6 +13,6 @@ pub const METHOD: Method<Make> = Method {
     word: "balanced_softmax",
     about: "Balanced softmax: logit adjustment with the prior as it is.",
     official: &["BS"],
-    options: &[&frequencies::Options::SECTION],
+    options: &[&frequencies::FrequencyOptions::SECTION],
     make: |values, site| Box::new(LogitAdjusted::new(values, site, 1.0)),
 };

@@ -11,8 +11,8 @@ use super::frequencies::Prior;
 use crate::options::{Declared, Method, section};
 
 section! {
-    /// Options of the class-balanced loss.
-    pub struct Options in "loss" {
+    /// ClassBalancedOptions of the class-balanced loss.
+    pub struct ClassBalancedOptions in "loss" {
         /// From 0, which weighs all classes alike; near 1, weights are inverse to counts.
         #[range(0.0..1.0)]
         pub beta: f64 = 0.9999,
@@ -24,9 +24,9 @@ pub const METHOD: Method<Make> = Method {
     word: "class_balanced",
     about: "Class-balanced loss: cross entropy weighted by the inverse effective number of images, by `loss.beta`.",
     official: &["CB"],
-    options: &[&Options::SECTION],
+    options: &[&ClassBalancedOptions::SECTION],
     make: |values, site| {
-        let beta = values.read::<Options>().beta;
+        let beta = values.read::<ClassBalancedOptions>().beta;
         let counts = (site.frequencies)(Prior::Counts);
         let weights: Vec<f64> = counts.values().iter().map(|&n| weight(beta, n)).collect();
         Box::new(ClassWeighted::new(site, &weights))

@@ -7,8 +7,8 @@ use crate::options::{Declared, Method, section};
 use tch::Tensor;
 
 section! {
-    /// Options of the focal loss.
-    pub struct Options in "loss" {
+    /// FocalOptions of the focal loss.
+    pub struct FocalOptions in "loss" {
         /// Exponent of the probability that the label is missed; 0 is cross entropy.
         #[range(0.0..)]
         pub gamma: f64 = 2.0,
@@ -20,8 +20,8 @@ pub const METHOD: Method<Make> = Method {
     word: "focal",
     about: "Focal loss: cross entropy in which samples that are right already count for less, by `loss.gamma`.",
     official: &["Focal"],
-    options: &[&Options::SECTION],
-    make: |values, _| Box::new(Focal { gamma: values.read::<Options>().gamma }),
+    options: &[&FocalOptions::SECTION],
+    make: |values, _| Box::new(Focal { gamma: values.read::<FocalOptions>().gamma }),
 };
 
 /// A factor that falls as the label becomes probable.

@@ -4,7 +4,7 @@ use crate::options::{section, words};
 
 section! {
     /// Where losses have class frequencies from.
-    pub struct Options in "loss" {
+    pub struct FrequencyOptions in "loss" {
         /// Which class frequencies are the prior. `ldam` and `class_balanced` are about how many images there are, and use
         /// the counts of the training list.
         pub prior: Prior = Prior::Sampler,

@@ -18,8 +18,8 @@ use std::ops::Range;
 use tch::{Kind, Tensor, no_grad};
 
 section! {
-    /// Options of LADE.
-    pub struct Options in "loss" {
+    /// LadeOptions of LADE.
+    pub struct LadeOptions in "loss" {
         /// Weight of the squared logarithm that keeps the estimates near one.
         #[range(0.0..)]
         pub remine_lambda: f64 = 0.1,
@@ -34,7 +34,7 @@ pub const METHOD: Method<Make> = Method {
     word: "lade",
     about: "LADE: balanced softmax, and logits that estimate density ratios, by `loss.estimation_weight`.",
     official: &["LADE"],
-    options: &[&Options::SECTION, &frequencies::Options::SECTION],
+    options: &[&LadeOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
     make: |values, site| Box::new(Lade::new(values, site)),
 };
 
@@ -47,7 +47,7 @@ const SMALL: f64 = 1e-9;
 #[derive(Debug)]
 struct Lade {
     softmax: LogitAdjusted,
-    options: Options,
+    options: LadeOptions,
     /// Shares of the classes, `[classes]`, in double precision.
     prior: Tensor,
     /// `log(uniform / prior)`, `[classes]`, in double precision.

@@ -13,8 +13,8 @@ use std::ops::Range;
 use tch::Tensor;
 
 section! {
-    /// Options of LDAM.
-    pub struct Options in "loss" {
+    /// LdamOptions of LDAM.
+    pub struct LdamOptions in "loss" {
         /// Margin of the rarest class, in cosines.
         #[range(0.0..)]
         pub max_margin: f64 = 0.5,
@@ -29,9 +29,9 @@ pub const METHOD: Method<Make> = Method {
     word: "ldam",
     about: "LDAM: cross entropy with a margin for each class, `loss.max_margin` for the rarest.",
     official: &["LDAM"],
-    options: &[&Options::SECTION],
+    options: &[&LdamOptions::SECTION],
     make: |values, site| {
-        let Options { max_margin, scale } = values.read();
+        let LdamOptions { max_margin, scale } = values.read();
         let scale = if scale > 0.0 { scale } else { values.read::<cosine::CosineOptions>().scale };
         let counts = (site.frequencies)(Prior::Counts);
         let rarest = counts.values().iter().copied().fold(f64::INFINITY, f64::min);

@@ -9,8 +9,8 @@ use std::ops::Range;
 use tch::Tensor;
 
 section! {
-    /// Options of logit adjustment.
-    pub struct Options in "loss" {
+    /// LogitAdjustedOptions of logit adjustment.
+    pub struct LogitAdjustedOptions in "loss" {
         /// Weight of the logarithm of the prior that is added to the logits.
         #[range(0.0..)]
         pub tau: f64 = 1.0,
@@ -22,8 +22,8 @@ pub const METHOD: Method<Make> = Method {
     word: "logit_adjusted",
     about: "Logit adjustment: cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
     official: &["LA"],
-    options: &[&Options::SECTION, &frequencies::Options::SECTION],
-    make: |values, site| Box::new(LogitAdjusted::new(values, site, values.read::<Options>().tau)),
+    options: &[&LogitAdjustedOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
+    make: |values, site| Box::new(LogitAdjusted::new(values, site, values.read::<LogitAdjustedOptions>().tau)),
 };
 
 /// A constant for each class, added to its logit.

@@ -43,7 +43,7 @@ pub struct LossContext<'a> {
 impl LossContext<'_> {
     /// The class frequencies that `loss.prior` chooses.
     fn prior(&self, values: &Values) -> Frequencies {
-        (self.frequencies)(values.read::<frequencies::Options>().prior)
+        (self.frequencies)(values.read::<frequencies::FrequencyOptions>().prior)
     }
 
     /// A number for each class, `[classes]`.

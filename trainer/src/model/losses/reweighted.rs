@@ -10,8 +10,8 @@ use super::{Make, frequencies};
 use crate::options::{Declared, Method, section};
 
 section! {
-    /// Options of generalised re-weighting.
-    pub struct Options in "loss" {
+    /// ReweightedOptions of generalised re-weighting.
+    pub struct ReweightedOptions in "loss" {
         /// Exponent of the inverse class frequencies; 0 is cross entropy.
         #[range(0.0..)]
         pub exponent: f64 = 1.0,
@@ -23,9 +23,9 @@ pub const METHOD: Method<Make> = Method {
     word: "reweighted",
     about: "Generalised re-weighting: cross entropy weighted by inverse class frequencies to `loss.exponent`.",
     official: &["GRW"],
-    options: &[&Options::SECTION, &frequencies::Options::SECTION],
+    options: &[&ReweightedOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
     make: |values, site| {
-        let exponent = values.read::<Options>().exponent;
+        let exponent = values.read::<ReweightedOptions>().exponent;
         let weights: Vec<f64> =
             site.prior(values).shares().iter().map(|share| share.powf(-exponent)).collect();
         Box::new(ClassWeighted::new(site, &weights))

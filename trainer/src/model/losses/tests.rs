@@ -39,22 +39,22 @@ impl Batch {
 /// Options of all losses.
 #[derive(Debug, Clone, Default)]
 struct Options {
-    focal: focal::Options,
-    ldam: ldam::Options,
-    class_balanced: class_balanced::Options,
-    reweighted: reweighted::Options,
-    logit_adjusted: logit_adjusted::Options,
-    lade: lade::Options,
+    focal: focal::FocalOptions,
+    ldam: ldam::LdamOptions,
+    class_balanced: class_balanced::ClassBalancedOptions,
+    reweighted: reweighted::ReweightedOptions,
+    logit_adjusted: logit_adjusted::LogitAdjustedOptions,
+    lade: lade::LadeOptions,
 }
 
 /// Options that are no default, so that each of them is seen to act.
 const OPTIONS: Options = Options {
-    focal: focal::Options { gamma: 1.5 },
-    ldam: ldam::Options { max_margin: 0.7, scale: 3.0 },
-    class_balanced: class_balanced::Options { beta: 0.95 },
-    reweighted: reweighted::Options { exponent: 0.8 },
-    logit_adjusted: logit_adjusted::Options { tau: 1.3 },
-    lade: lade::Options { remine_lambda: 0.2, estimation_weight: 0.3 },
+    focal: focal::FocalOptions { gamma: 1.5 },
+    ldam: ldam::LdamOptions { max_margin: 0.7, scale: 3.0 },
+    class_balanced: class_balanced::ClassBalancedOptions { beta: 0.95 },
+    reweighted: reweighted::ReweightedOptions { exponent: 0.8 },
+    logit_adjusted: logit_adjusted::LogitAdjustedOptions { tau: 1.3 },
+    lade: lade::LadeOptions { remine_lambda: 0.2, estimation_weight: 0.3 },
 };
 
 impl Options {
@@ -268,12 +268,12 @@ fn a_class_that_never_comes_makes_nothing_infinite() {
 #[test]
 fn a_loss_with_its_option_at_zero_is_cross_entropy() {
     let options = Options {
-        focal: focal::Options { gamma: 0.0 },
-        ldam: ldam::Options { max_margin: 0.0, scale: 25.0 },
-        class_balanced: class_balanced::Options { beta: 0.0 },
-        reweighted: reweighted::Options { exponent: 0.0 },
-        logit_adjusted: logit_adjusted::Options { tau: 0.0 },
-        lade: lade::Options::default(),
+        focal: focal::FocalOptions { gamma: 0.0 },
+        ldam: ldam::LdamOptions { max_margin: 0.0, scale: 25.0 },
+        class_balanced: class_balanced::ClassBalancedOptions { beta: 0.0 },
+        reweighted: reweighted::ReweightedOptions { exponent: 0.0 },
+        logit_adjusted: logit_adjusted::LogitAdjustedOptions { tau: 0.0 },
+        lade: lade::LadeOptions::default(),
     };
     let logits = vec![vec![0.4, -1.0, 2.0], vec![1.0, 0.5, -0.5]];
     let batch = Batch { logits, labels: vec![1, 0], counts: vec![9.0, 4.0, 0.0] };

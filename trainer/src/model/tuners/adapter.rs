@@ -2,7 +2,7 @@
 //!
 //! `U` and the biases start at zero, so an untrained module changes nothing.
 
-use super::bottleneck::{Bottleneck, Options};
+use super::bottleneck::{Bottleneck, BottleneckOptions};
 use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
@@ -15,9 +15,9 @@ pub const METHOD: Method<Make> = Method {
     word: "adapter",
     about: "A bottleneck after the MLP of each block.",
     official: &["adapter"],
-    options: &[&Options::SECTION],
+    options: &[&BottleneckOptions::SECTION],
     make: |values, site| {
-        Box::new(Adapter { width: site.shape.width, dim: values.read::<Options>().width(site) })
+        Box::new(Adapter { width: site.shape.width, dim: values.read::<BottleneckOptions>().width(site) })
     },
 };
 

@@ -4,7 +4,7 @@
 //! reads. `U` and the biases start at zero, so an untrained module changes nothing. The official code has an option
 //! for the scale that it reads nowhere: the scale is always learnt.
 
-use super::bottleneck::{Bottleneck, Options};
+use super::bottleneck::{Bottleneck, BottleneckOptions};
 use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
@@ -17,9 +17,9 @@ pub const METHOD: Method<Make> = Method {
     word: "adaptformer",
     about: "A bottleneck beside the MLP of each block (LIFT).",
     official: &["adaptformer"],
-    options: &[&Options::SECTION],
+    options: &[&BottleneckOptions::SECTION],
     make: |values, site| {
-        Box::new(AdaptFormer { width: site.shape.width, dim: values.read::<Options>().width(site) })
+        Box::new(AdaptFormer { width: site.shape.width, dim: values.read::<BottleneckOptions>().width(site) })
     },
 };
 

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 section! {
     /// The bottleneck of adapters and of LoRA.
-    pub struct Options in "tuner" {
+    pub struct BottleneckOptions in "tuner" {
         /// Inner width of adapters and of LoRA's factors; 0 is LIFT's rule. The rule is 2^max(0, floor(log2(classes / (2 layers)))).
         #[range(..=1 << 20)]
         pub adapter_dim: u32 = 0,
@@ -69,7 +69,7 @@ impl Bottleneck {
     }
 }
 
-impl Options {
+impl BottleneckOptions {
     /// The inner width (paper, section 4.3). The rule takes all layers of the model, also where fewer are tuned.
     pub(super) fn width(&self, site: &TunerContext) -> i64 {
         match self.adapter_dim {

@@ -139,7 +139,7 @@ mod tests {
         };
         let site = TunerContext { shape, names: BlockNames::OpenAi, classes: 10, blocks: 0..shape.layers };
         let mut options = Values::default();
-        options.put_all(&bottleneck::Options { adapter_dim: DIM });
+        options.put_all(&bottleneck::BottleneckOptions { adapter_dim: DIM });
         let methods = Tuners::METHODS.iter().filter(|method| words.contains(&method.word));
         let tuners: Vec<_> = methods.map(|method| (method.make)(&options, &site)).collect();
         let specs = tuners.iter().flat_map(|tuner| tuner.parameters(BLOCK, &|_| Tensor::new())).collect();

@@ -4,7 +4,7 @@
 //! As the official code has it: the factors are stored transposed, `A` as `[in, r]` and `B` as `[r, out]`; `A` starts
 //! uniform in `+-1/sqrt(r)`, because that code takes `r` for the fan-in; `B` starts at zero; the factor is `1/r`.
 
-use super::bottleneck::Options;
+use super::bottleneck::BottleneckOptions;
 use super::{Make, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
@@ -18,12 +18,12 @@ pub const ATTENTION: Method<Make> = Method {
     word: "lora",
     about: "Low-rank changes of the queries and values (LoRA).",
     official: &["lora"],
-    options: &[&Options::SECTION],
+    options: &[&BottleneckOptions::SECTION],
     make: |values, site| {
         let width = site.shape.width;
         let part = |name, columns| LoraFactors { name, site: LinearSite::Qkv, columns };
         let parts = vec![part("q", 0..width), part("v", 2 * width..3 * width)];
-        let (list, dim) = (ParameterNames("lora_list"), values.read::<Options>().width(site));
+        let (list, dim) = (ParameterNames("lora_list"), values.read::<BottleneckOptions>().width(site));
         Box::new(Lora { list, shape: site.shape, dim, parts })
     },
 };
@@ -33,12 +33,12 @@ pub const MLP: Method<Make> = Method {
     word: "lora_mlp",
     about: "Low-rank changes of both layers of the MLP (LoRA).",
     official: &["lora_mlp"],
-    options: &[&Options::SECTION],
+    options: &[&BottleneckOptions::SECTION],
     make: |values, site| {
         let TowerShape { width, hidden, .. } = site.shape;
         let first = LoraFactors { name: "1", site: LinearSite::Fc1, columns: 0..hidden };
         let second = LoraFactors { name: "2", site: LinearSite::Fc2, columns: 0..width };
-        let (list, dim) = (ParameterNames("lora_mlp_list"), values.read::<Options>().width(site));
+        let (list, dim) = (ParameterNames("lora_mlp_list"), values.read::<BottleneckOptions>().width(site));
         Box::new(Lora { list, shape: site.shape, dim, parts: vec![first, second] })
     },
 };

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 section! {
     /// Arbitrary fine-tuning.
-    pub struct Options in "tuner" {
+    pub struct MaskedOptions in "tuner" {
         /// Share of the elements that are trained; 0 is LIFT's rule. The rule is classes / (12 layers width), cut down to a
         /// multiple of 0.001, and at least 0.001.
         #[range(0.0..=1.0)]
@@ -32,9 +32,9 @@ pub const METHOD: Method<Make> = Method {
     word: "masked",
     about: "A random share of the weights and biases of the blocks.",
     official: &["mask"],
-    options: &[&Options::SECTION],
+    options: &[&MaskedOptions::SECTION],
     make: |values, site| {
-        let options: Options = values.read();
+        let options: MaskedOptions = values.read();
         let masks = Mask::all(&site.shape, site.blocks.clone(), options.ratio(site), options.mask_seed);
         Box::new(Masked { first: site.blocks.start, masks })
     },
@@ -53,7 +53,7 @@ const fn name(site: LinearSite) -> &'static str {
     }
 }
 
-impl Options {
+impl MaskedOptions {
     /// The share of the elements; the rule compares the parameters of a classifier's width with those of the blocks.
     fn ratio(&self, site: &TunerContext) -> f64 {
         const STEP: f64 = 0.001;

@@ -147,7 +147,7 @@ impl fmt::Display for TunerSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Kind as _;
+    use crate::options::OptionType as _;
 
     #[test]
     fn tuners_of_the_same_tensors_are_refused_by_name() {

@@ -13,7 +13,7 @@ use tch::Tensor;
 
 section! {
     /// Prompts.
-    pub struct Options in "tuner" {
+    pub struct VptOptions in "tuner" {
         /// Number of prompts; 0 is LIFT's 10.
         #[range(..=4096)]
         pub vpt_len: u32 = 0,
@@ -25,7 +25,7 @@ pub const SHALLOW: Method<Make> = Method {
     word: "vpt_shallow",
     about: "Prompts that enter before the first tuned block (VPT-shallow).",
     official: &["vpt_shallow"],
-    options: &[&Options::SECTION],
+    options: &[&VptOptions::SECTION],
     make: |values, site| Box::new(Vpt::new(values, site, Some(site.blocks.start))),
 };
 
@@ -34,7 +34,7 @@ pub const DEEP: Method<Make> = Method {
     word: "vpt_deep",
     about: "Prompts of its own for each block (VPT-deep).",
     official: &["vpt_deep"],
-    options: &[&Options::SECTION],
+    options: &[&VptOptions::SECTION],
     make: |values, site| Box::new(Vpt::new(values, site, None)),
 };
 
@@ -57,7 +57,7 @@ const LIST: ParameterNames = ParameterNames("vpt_list");
 impl Vpt {
     fn new(values: &Values, site: &TunerContext, only: Option<usize>) -> Self {
         let shape = site.shape;
-        let Options { vpt_len } = values.read();
+        let VptOptions { vpt_len } = values.read();
         let length = if vpt_len == 0 { AUTO_LENGTH } else { i64::from(vpt_len) };
         let inputs = (3 * shape.patch * shape.patch + shape.width) as f64;
         Self { only, length, width: shape.width, tokens: shape.tokens, bound: (6.0 / inputs).sqrt() }

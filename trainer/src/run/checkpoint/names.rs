@@ -9,7 +9,7 @@ pub(super) const BEST: &str = "best.json";
 
 /// What a hidden name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LeftoverKind {
     /// Being written.
     Temporary,
     /// A whole one that another of the same step is about to replace.
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 pub(super) struct Leftover {
     /// The name it had or was to get.
     pub(super) of: String,
-    pub(super) kind: Kind,
+    pub(super) kind: LeftoverKind,
     pid: u32,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn step_of(name: &OsStr) -> Option<u64> {
 }
 
 /// The hidden place beside `folder/of`.
-pub(super) fn beside(folder: &Path, of: &str, kind: Kind) -> PathBuf {
+pub(super) fn beside(folder: &Path, of: &str, kind: LeftoverKind) -> PathBuf {
     folder.join(format!(".{of}.{}-{}", word(kind), std::process::id()))
 }
 
@@ -43,7 +43,7 @@ impl Leftover {
     pub(super) fn of_name(name: &OsStr) -> Option<Self> {
         let (rest, pid) = name.to_str()?.strip_prefix('.')?.rsplit_once('-')?;
         let (of, word_found) = rest.rsplit_once('.')?;
-        let kind = [Kind::Temporary, Kind::Replaced, Kind::Removed]
+        let kind = [LeftoverKind::Temporary, LeftoverKind::Replaced, LeftoverKind::Removed]
             .into_iter()
             .find(|kind| word(*kind) == word_found)?;
         let ours = of == BEST || step_of(OsStr::new(of)).is_some();
@@ -59,11 +59,11 @@ impl Leftover {
     }
 }
 
-fn word(kind: Kind) -> &'static str {
+fn word(kind: LeftoverKind) -> &'static str {
     match kind {
-        Kind::Temporary => "tmp",
-        Kind::Replaced => "old",
-        Kind::Removed => "del",
+        LeftoverKind::Temporary => "tmp",
+        LeftoverKind::Replaced => "old",
+        LeftoverKind::Removed => "del",
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn hidden_names_are_recognised_and_no_others() {
-        for kind in [Kind::Temporary, Kind::Replaced, Kind::Removed] {
+        for kind in [LeftoverKind::Temporary, LeftoverKind::Replaced, LeftoverKind::Removed] {
             let path = beside(Path::new("runs"), "00000420", kind);
             let leftover = Leftover::of_name(path.file_name().unwrap()).unwrap();
             assert_eq!(leftover, Leftover { of: "00000420".into(), kind, pid: std::process::id() });

@@ -4,7 +4,7 @@ use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
 use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
-use super::names::{BEST, Kind, Leftover, beside, step_of};
+use super::names::{BEST, LeftoverKind, Leftover, beside, step_of};
 use super::sealed::hex;
 use super::{
     BestCheckpoint, CheckpointError, CheckpointReader, FoundCheckpoint, Snapshot, TensorBytes, sealed,
@@ -192,7 +192,7 @@ impl Store {
         if self.disk().plays(Planted::TornPublish) {
             return self.reader.path(step);
         }
-        beside(self.reader.folder(), &layout::checkpoint(step), Kind::Temporary)
+        beside(self.reader.folder(), &layout::checkpoint(step), LeftoverKind::Temporary)
     }
 
     #[cfg(not(any(test, feature = "faults")))]
@@ -219,7 +219,7 @@ impl Store {
     /// if the process ends here, when the folder is opened next).
     fn publish(&self, step: u64) -> Result<(), CheckpointError> {
         let (name, path) = (layout::checkpoint(step), self.reader.path(step));
-        let (temporary, aside) = (self.temporary(step), beside(self.reader.folder(), &name, Kind::Replaced));
+        let (temporary, aside) = (self.temporary(step), beside(self.reader.folder(), &name, LeftoverKind::Replaced));
         let replaces = temporary != path && path.symlink_metadata().is_ok();
         if replaces {
             self.disk().rename(&path, &aside).told("replace", &path)?;
@@ -264,7 +264,7 @@ impl Store {
         }
         let Some(best) = best else { return self.disk().remove(&path).told("remove", &path) };
         let text = sealed::seal(&best).map_err(io::Error::from).told("write", &path)?;
-        let place = beside(self.reader.folder(), BEST, Kind::Temporary);
+        let place = beside(self.reader.folder(), BEST, LeftoverKind::Temporary);
         self.disk()
             .write_file(&place, [text.as_slice()])
             .and_then(|()| self.disk().rename(&place, &path))
@@ -296,7 +296,7 @@ impl Store {
         let mut hidden = Vec::new();
         for step in steps {
             let path = self.reader.path(*step);
-            let place = beside(self.reader.folder(), &layout::checkpoint(*step), Kind::Removed);
+            let place = beside(self.reader.folder(), &layout::checkpoint(*step), LeftoverKind::Removed);
             self.known.remove(step);
             self.disk().rename(&path, &place).told("remove", &path)?;
             hidden.push(place);
@@ -319,7 +319,7 @@ impl Store {
             };
             let path = folder.join(name);
             let alone = !names.iter().any(|name| name == OsStr::new(&leftover.of));
-            if leftover.kind == Kind::Replaced && alone && step_of(OsStr::new(&leftover.of)).is_some() {
+            if leftover.kind == LeftoverKind::Replaced && alone && step_of(OsStr::new(&leftover.of)).is_some() {
                 let original = folder.join(&leftover.of);
                 self.disk().rename(&path, &original).told("bring back", &original)?;
                 self.disk().sync_folder(folder).told("sync", folder)?;

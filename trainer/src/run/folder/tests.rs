@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 const CONFIG: &str = "[train]\nseed = 0 # from base\nepochs = 10\n[data]\nroot = \"data\"\nshots = 16\n";
 
 fn named(path: &Path) -> Result<RunFolder, RunFolderError> {
-    RunFolder::create(&Place::Named(path.to_path_buf()), CONFIG, RunStart::Fresh)
+    RunFolder::create(&RunDestination::Named(path.to_path_buf()), CONFIG, RunStart::Fresh)
 }
 
 fn default_under(parent: &Path) -> Result<RunFolder, RunFolderError> {
-    let place = Place::Default {
+    let place = RunDestination::Default {
         parent: parent.join("runs"),
         data: "cifar100_ir100".into(),
         model: "clip_vit_l14@336px".into(),
@@ -107,7 +107,7 @@ fn paths_as_preset_names_become_plain() {
     assert_eq!(plain("cifar100_ir100"), "cifar100_ir100");
     assert_eq!(plain("my/own data.toml"), "own_data");
     assert_eq!(plain("../.."), "..");
-    let place = Place::Default {
+    let place = RunDestination::Default {
         parent: "runs".into(),
         data: "a/../../b.toml".into(),
         model: "m\n".into(),

@@ -36,7 +36,7 @@ pub enum HeadTensors {
 
 /// The options that decide which tensors a model trains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct OfficialOptions {
     /// Words of `tuner.kinds`.
     pub kinds: Vec<String>,
     /// `head.kind`.
@@ -47,7 +47,7 @@ pub struct Options {
     pub widths: BTreeMap<&'static str, usize>,
 }
 
-impl fmt::Display for Options {
+impl fmt::Display for OfficialOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tuner.kinds=[{}]", self.kinds.join(", "))?;
         self.widths.iter().try_for_each(|(key, width)| write!(f, ", {key}={width}"))?;
@@ -116,14 +116,14 @@ impl Contents {
     }
 
     /// Whether a model of these options trains the tensors of the file, as far as can be told without the model.
-    pub fn fits(&self, options: &Options) -> bool {
+    pub fn fits(&self, options: &OfficialOptions) -> bool {
         let other_width = |(key, width): (&&str, &usize)| {
             self.widths.get(*key).is_some_and(|found| !found.iter().eq([width]))
         };
         self.has_tuners(options) && self.head == options.head && !options.widths.iter().any(other_width)
     }
 
-    fn has_tuners(&self, options: &Options) -> bool {
+    fn has_tuners(&self, options: &OfficialOptions) -> bool {
         let lists = |kinds: &mut dyn Iterator<Item = &str>| -> Option<BTreeSet<&'static str>> {
             kinds
                 .map(|kind| FAMILIES.iter().find(|family| family.kind == kind).map(|family| family.list))
@@ -212,9 +212,9 @@ mod tests {
         Contents::of(tensors.iter().copied())
     }
 
-    fn options(kinds: &[&str], head: HeadTensors) -> Options {
+    fn options(kinds: &[&str], head: HeadTensors) -> OfficialOptions {
         let kinds = kinds.iter().map(|&kind| kind.to_owned()).collect();
-        Options { kinds, head_kind: "cosine".to_owned(), head, widths: BTreeMap::new() }
+        OfficialOptions { kinds, head_kind: "cosine".to_owned(), head, widths: BTreeMap::new() }
     }
 
     const HEAD: (&str, &[usize]) = ("head.weight", &[10, 128]);
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_width_that_is_set_is_that_of_the_file() {
         let lora = of(&[HEAD, ("tuner.lora_list.0.q.lora_A", &[128, 8])]);
-        let options = |key, width| Options {
+        let options = |key, width| OfficialOptions {
             widths: BTreeMap::from([(key, width)]),
             ..options(&["lora"], HeadTensors::Weight)
         };

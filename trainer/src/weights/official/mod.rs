@@ -8,7 +8,7 @@ mod contents;
 mod shared;
 
 pub use checkpoint::{UnofficialError, write_checkpoint};
-pub use contents::{Contents, HeadTensors, Options};
+pub use contents::{Contents, HeadTensors, OfficialOptions};
 pub use shared::{Alias, UnequalError, aliases, merge_aliases};
 
 /// A list of the official tuner, and the tuner that fills it.
