@@ -17,11 +17,11 @@ const CANNOT: i32 = 71;
 /// Whether this process is inside a cluster. Outside, runs this test again inside one with these options, and says
 /// aloud if that cannot be. So a test begins with `let Some(bench) = Bench::enter(...) else { return };`.
 #[derive(Debug)]
-pub struct Bench {
+pub struct ClusterBench {
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl ClusterBench {
     /// Enters a cluster with these options of `with-slurm.sh`.
     pub fn enter(test: &str, options: &[&str]) -> Option<Self> {
         if std::env::var_os(INSIDE).is_some() {

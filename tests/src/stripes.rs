@@ -18,14 +18,14 @@ const SIDE: usize = 40;
 
 /// Where the data set lies.
 #[derive(Clone, Debug)]
-pub struct DataSet {
+pub struct StripedDataSet {
     /// The folder.
     pub root: PathBuf,
     train: [usize; CLASSES],
     tests: usize,
 }
 
-impl DataSet {
+impl StripedDataSet {
     /// Draws the pictures and writes files and lists: so many of each class to train on, and so many of every class to test
     /// on.
     pub fn write(root: &Path, train: [usize; CLASSES], tests: usize) -> io::Result<Self> {

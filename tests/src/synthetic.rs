@@ -6,7 +6,7 @@ use std::{fs, io};
 
 /// A vision transformer in timm's layout.
 #[derive(Clone, Copy, Debug)]
-pub struct Tower {
+pub struct SyntheticTower {
     /// Width of its tokens.
     pub width: usize,
     /// Pixels of a side of a patch.
@@ -17,7 +17,7 @@ pub struct Tower {
     pub blocks: usize,
 }
 
-impl Tower {
+impl SyntheticTower {
     /// ViT-B/16 for images of 224 pixels.
     pub const VIT_B16: Self = Self { width: 768, patch: 16, side: 14, blocks: 12 };
 

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
-use tests::chaos::{Options, play};
+use tests::chaos::{ChaosOptions, play};
 
 /// Runs at the same time: most of a run is waiting for processes to start and to end.
 const JOBS: usize = 2;
 
 #[test]
 fn law_7_forty_faults_lose_and_repeat_nothing() {
-    let tally = play(&Options { faults: 40, jobs: JOBS, ..Options::default() }).unwrap();
+    let tally = play(&ChaosOptions { faults: 40, jobs: JOBS, ..ChaosOptions::default() }).unwrap();
     println!("{}", tally.table());
     assert!(tally.is_sound(), "{}", tally.table());
     assert_eq!(tally.shortfalls(40), [""; 0], "{}", tally.table());
@@ -21,7 +21,8 @@ fn planted_bugs_are_found_within_a_few_faults() {
     for bug in ["lost_sample", "unsynced_byte", "stale_momentum"] {
         let planted = Some(bug.to_owned());
         let limit = Some(Duration::from_mins(3));
-        let tally = play(&Options { faults: 20, jobs: JOBS, planted, limit, ..Options::default() }).unwrap();
+        let tally = play(&ChaosOptions { faults: 20, jobs: JOBS, planted, limit, ..ChaosOptions::default() })
+            .unwrap();
         println!("{bug} found after {} faults: {}", tally.hits(), tally.problems.join("; "));
         assert!(tally.corrupt > 0, "{bug} was not found: {}", tally.table());
         assert_eq!(tally.lost > 0, bug == "lost_sample", "{}", tally.table());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal};
-use tests::synthetic::{Tower, data_set};
+use tests::synthetic::{SyntheticTower, data_set};
 use tests::{losses, metrics, steps_done, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
@@ -82,8 +82,8 @@ fn a_sharded_classifier_of_100_000_classes_sends_a_tenth_of_the_bytes() {
 }
 
 /// ViT-L/14 for images of 28 pixels, with so many blocks.
-fn vit_l14(blocks: usize) -> Tower {
-    Tower { width: 1024, patch: 14, side: 2, blocks }
+fn vit_l14(blocks: usize) -> SyntheticTower {
+    SyntheticTower { width: 1024, patch: 14, side: 2, blocks }
 }
 
 /// Anonymous memory of each rank of a run, in bytes, once it has made three steps.

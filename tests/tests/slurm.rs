@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tests::cluster::{Bench, FakeSlurm};
+use tests::cluster::{ClusterBench, FakeSlurm};
 use tests::launched::{
     assert_same_result, code, fake_trainer, signal, starts, steps, training, wait_for, wait_for_checkpoint,
     wait_for_step,
@@ -27,14 +27,14 @@ fn completed() -> (String, String) {
 }
 
 /// Submits a training to two nodes with two ranks each.
-fn submit(bench: &Bench, run: &str, steps: u64) -> String {
+fn submit(bench: &ClusterBench, run: &str, steps: u64) -> String {
     bench.sbatch(|sbatch| {
         sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").arg("--").args(training(run, steps));
     })
 }
 
 /// A run that nothing disturbs, by a job. Gives its folder and how long it took from the first line to the first step.
-fn undisturbed(bench: &Bench) -> (PathBuf, Duration) {
+fn undisturbed(bench: &ClusterBench) -> (PathBuf, Duration) {
     let job = submit(bench, "undisturbed", STEPS);
     bench.wait_for_start(&job, 1, SOON);
     let start = Instant::now();
@@ -72,7 +72,7 @@ fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
 
 #[test]
 fn a_signal_at_any_moment_changes_nothing_in_the_result() {
-    let Some(bench) = Bench::enter("a_signal_at_any_moment_changes_nothing_in_the_result", &[]) else {
+    let Some(bench) = ClusterBench::enter("a_signal_at_any_moment_changes_nothing_in_the_result", &[]) else {
         return;
     };
     let rounds: u32 = std::env::var(ROUNDS).map_or(2, |text| text.parse().expect("a number of rounds"));
@@ -101,7 +101,7 @@ fn a_signal_at_any_moment_changes_nothing_in_the_result() {
 #[test]
 fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
     let name = "a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result";
-    let Some(bench) = Bench::enter(name, &[]) else { return };
+    let Some(bench) = ClusterBench::enter(name, &[]) else { return };
     let (expected, _) = undisturbed(&bench);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
@@ -130,7 +130,7 @@ fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
 #[test]
 fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
     let name = "a_dead_node_is_waited_for_and_changes_nothing_in_the_result";
-    let Some(bench) = Bench::enter(name, &[]) else { return };
+    let Some(bench) = ClusterBench::enter(name, &[]) else { return };
     let (expected, _) = undisturbed(&bench);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
@@ -150,7 +150,7 @@ fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
 
 #[test]
 fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
-    let Some(bench) = Bench::enter("before_the_time_limit_ranks_save_and_the_job_goes_on", &[]) else {
+    let Some(bench) = ClusterBench::enter("before_the_time_limit_ranks_save_and_the_job_goes_on", &[]) else {
         return;
     };
     let run = bench.path("run");
@@ -179,7 +179,7 @@ fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
 
 #[test]
 fn what_cannot_get_better_is_not_tried_again() {
-    let Some(bench) = Bench::enter("what_cannot_get_better_is_not_tried_again", &[]) else { return };
+    let Some(bench) = ClusterBench::enter("what_cannot_get_better_is_not_tried_again", &[]) else { return };
     let ends = |variable: (&str, &str), line: &str| {
         let job = bench.sbatch(|sbatch| {
             sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").env("LIFT_TRAINER", fake_trainer());
@@ -228,7 +228,8 @@ fn what_cannot_get_better_is_not_tried_again() {
 
 #[test]
 fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
-    let Some(bench) = Bench::enter("without_pmix_mpirun_starts_the_ranks_and_they_save_as_well", &[]) else {
+    let Some(bench) = ClusterBench::enter("without_pmix_mpirun_starts_the_ranks_and_they_save_as_well", &[])
+    else {
         return;
     };
     let bin = bench.path("bin");
@@ -256,7 +257,8 @@ fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
 
 #[test]
 fn sweeps_containers_and_gpus_reach_the_trainer() {
-    let Some(bench) = Bench::enter("sweeps_containers_and_gpus_reach_the_trainer", &["--gpus", "2"]) else {
+    let Some(bench) = ClusterBench::enter("sweeps_containers_and_gpus_reach_the_trainer", &["--gpus", "2"])
+    else {
         return;
     };
     std::fs::write(bench.path("sweep"), "train --set 'data.root=/a b'\ntrain --set train.seed=%a\n").unwrap();
@@ -294,7 +296,7 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
 }
 
 /// Four tasks of which two run at a time.
-fn an_array_saves_and_ends(bench: &Bench, said: &dyn Fn(&[&str]) -> String) {
+fn an_array_saves_and_ends(bench: &ClusterBench, said: &dyn Fn(&[&str]) -> String) {
     let training = training("seeds/%a", 100_000);
     let mut arguments = vec!["submit", "--array", "0-3%2", "--json", "--"];
     arguments.extend(training.iter().map(String::as_str));
@@ -321,7 +323,7 @@ fn an_array_saves_and_ends(bench: &Bench, said: &dyn Fn(&[&str]) -> String) {
 
 #[test]
 fn lift_submits_watches_and_cancels() {
-    let Some(bench) = Bench::enter("lift_submits_watches_and_cancels", &[]) else { return };
+    let Some(bench) = ClusterBench::enter("lift_submits_watches_and_cancels", &[]) else { return };
     let lift = |arguments: &[&str]| bench.command(binary("lift")).args(arguments).output().unwrap();
     let said = |arguments: &[&str]| {
         let output = lift(arguments);

@@ -1,7 +1,7 @@
 //! One case: its three runs, and what must be equal.
 
-use super::compare::{Equal, Outcome};
-use super::plan::{Leg, Plan, Promise, Source, Stock};
+use super::compare::{ComparedOutcome, Equal};
+use super::plan::{CombinationPlan, Leg, Promise, Source, Stock};
 use launcher::protocol::layout;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tests::stripes::{CLASSES, DataSet};
+use tests::stripes::{CLASSES, StripedDataSet};
 
 /// Training images of each class, and test images of every class: a few steps make an epoch, and the last of them is short.
 const IMAGES: ([usize; CLASSES], usize) = ([12, 8, 6, 4, 3, 3, 3, 2], 3);
@@ -34,7 +34,7 @@ impl Shop {
     /// Writes the images.
     pub fn open(folder: &Path, planted: Option<String>) -> io::Result<Self> {
         let images = folder.join("images");
-        let data = DataSet::write(&images, IMAGES.0, IMAGES.1)?;
+        let data = StripedDataSet::write(&images, IMAGES.0, IMAGES.1)?;
         let preset = images.join("stripes.toml");
         fs::write(&preset, data.preset() + PRESET)?;
         let texts = images.join("texts.json");
@@ -48,9 +48,9 @@ impl Shop {
 
 /// A case under way.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub struct Combination<'a> {
     shop: &'a Shop,
-    plan: &'a Plan,
+    plan: &'a CombinationPlan,
     /// Where its runs lie.
     pub folder: PathBuf,
     /// The commands so far.
@@ -59,9 +59,9 @@ pub struct Case<'a> {
     pub rounding: Cell<f64>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Combination<'a> {
     /// A case that is to be played.
-    pub fn new(shop: &'a Shop, plan: &'a Plan, number: u64) -> Self {
+    pub fn new(shop: &'a Shop, plan: &'a CombinationPlan, number: u64) -> Self {
         let folder = shop.folder.join(number.to_string());
         Self { shop, plan, folder, commands: RefCell::default(), rounding: Cell::default() }
     }
@@ -75,7 +75,7 @@ impl<'a> Case<'a> {
     }
 
     fn compared(&self) -> Result<(), String> {
-        let Plan { promise, alone, among, resumed, .. } = self.plan;
+        let CombinationPlan { promise, alone, among, resumed, .. } = self.plan;
         fs::create_dir_all(&self.folder).map_err(|error| error.to_string())?;
         let across = if *promise == Promise::AnyWorld { Equal::Bitwise } else { Equal::Within(ROUNDING) };
         let alone = self.finish("alone", alone, &[])?;
@@ -104,9 +104,9 @@ impl<'a> Case<'a> {
     }
 
     /// Runs a leg to the end of the run, and reads what it left.
-    fn finish(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<Outcome, String> {
+    fn finish(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<ComparedOutcome, String> {
         self.start(run, leg, arguments)?;
-        Outcome::read(&self.folder.join(run), &self.predictions(run))
+        ComparedOutcome::read(&self.folder.join(run), &self.predictions(run))
     }
 
     fn start(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<(), String> {
@@ -148,7 +148,13 @@ impl<'a> Case<'a> {
         command
     }
 
-    fn equal(&self, name: &str, found: &Outcome, expected: &Outcome, how: Equal) -> Result<(), String> {
+    fn equal(
+        &self,
+        name: &str,
+        found: &ComparedOutcome,
+        expected: &ComparedOutcome,
+        how: Equal,
+    ) -> Result<(), String> {
         let (differences, distance) = (found.differences(expected, how), found.distance(expected));
         if how != Equal::Bitwise {
             self.rounding.set(self.rounding.get().max(distance));

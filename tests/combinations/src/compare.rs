@@ -7,8 +7,8 @@ use std::path::Path;
 
 /// What a finished run left.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    steps: Vec<Step>,
+pub struct ComparedOutcome {
+    steps: Vec<ComparedStep>,
     weights: Vec<u8>,
     predictions: String,
     counts: Vec<(&'static str, Value)>,
@@ -16,7 +16,7 @@ pub struct Outcome {
 
 /// What the metrics say of a step, as numbers and not as text: they are written in full precision.
 #[derive(Clone, Debug, PartialEq)]
-struct Step {
+struct ComparedStep {
     number: u64,
     samples: u64,
     loss: f64,
@@ -36,7 +36,7 @@ pub enum Equal {
 const COUNTS: [&str; 6] =
     ["correct", "total", "per_class", "evaluation", "trainable_parameters", "frozen_fingerprint"];
 
-impl Outcome {
+impl ComparedOutcome {
     /// Reads a finished run.
     pub fn read(run: &Path, predictions: &Path) -> Result<Self, String> {
         let weights = run.join(layout::FINAL_WEIGHTS);
@@ -81,7 +81,7 @@ impl Outcome {
     }
 }
 
-impl Step {
+impl ComparedStep {
     fn equals(&self, expected: &Self, equal: Equal) -> bool {
         match equal {
             Equal::Bitwise => self == expected && self.loss.to_bits() == expected.loss.to_bits(),
@@ -101,7 +101,7 @@ fn text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn steps(metrics: &str) -> Result<Vec<Step>, String> {
+fn steps(metrics: &str) -> Result<Vec<ComparedStep>, String> {
     let mut steps = Vec::new();
     for line in metrics.lines() {
         let wrong = || format!("{}: `{line}`", layout::METRICS);
@@ -110,7 +110,12 @@ fn steps(metrics: &str) -> Result<Vec<Step>, String> {
             let whole = |name: &str| row[name].as_u64().ok_or_else(wrong);
             let float = |name: &str| row[name].as_f64().ok_or_else(wrong);
             let (loss, learning_rate) = (float("loss")?, float("learning_rate")?);
-            steps.push(Step { number: whole("step")?, samples: whole("samples")?, loss, learning_rate });
+            steps.push(ComparedStep {
+                number: whole("step")?,
+                samples: whole("samples")?,
+                loss,
+                learning_rate,
+            });
         }
     }
     Ok(steps)
@@ -120,9 +125,9 @@ fn steps(metrics: &str) -> Result<Vec<Step>, String> {
 mod tests {
     use super::*;
 
-    fn run(losses: &[f64]) -> Outcome {
-        let step = |(at, &loss)| Step { number: at as u64 + 1, samples: 9, loss, learning_rate: 0.1 };
-        Outcome {
+    fn run(losses: &[f64]) -> ComparedOutcome {
+        let step = |(at, &loss)| ComparedStep { number: at as u64 + 1, samples: 9, loss, learning_rate: 0.1 };
+        ComparedOutcome {
             steps: losses.iter().enumerate().map(step).collect(),
             weights: vec![1],
             predictions: "1\n2\n".to_owned(),
@@ -137,9 +142,9 @@ mod tests {
         let others = [
             run(&[2.0]),
             run(&[2.0, 1.0 + f64::EPSILON]),
-            Outcome { weights: vec![2], ..expected.clone() },
-            Outcome { predictions: "2\n2\n".to_owned(), ..expected.clone() },
-            Outcome { counts: vec![("correct", 2.into()), ("total", 2.into())], ..expected.clone() },
+            ComparedOutcome { weights: vec![2], ..expected.clone() },
+            ComparedOutcome { predictions: "2\n2\n".to_owned(), ..expected.clone() },
+            ComparedOutcome { counts: vec![("correct", 2.into()), ("total", 2.into())], ..expected.clone() },
         ];
         for other in others {
             assert_eq!(other.differences(&expected, Equal::Bitwise).len(), 1, "{other:?}");
@@ -149,11 +154,12 @@ mod tests {
     #[test]
     fn rounding_is_allowed_where_it_is_and_no_more() {
         let expected = run(&[2.0, 1.0]);
-        let near = Outcome { weights: vec![2], predictions: String::new(), ..run(&[2.0, 1.000_009]) };
+        let near = ComparedOutcome { weights: vec![2], predictions: String::new(), ..run(&[2.0, 1.000_009]) };
         assert!(near.differences(&expected, Equal::Within(1e-5)).is_empty());
         assert_eq!(run(&[2.0, 1.000_011]).differences(&expected, Equal::Within(1e-5)).len(), 1);
         assert_eq!(run(&[f64::NAN, 1.0]).differences(&expected, Equal::Within(1e-5)).len(), 1);
-        let fewer = Outcome { counts: vec![("correct", 1.into()), ("total", 1.into())], ..expected.clone() };
+        let fewer =
+            ComparedOutcome { counts: vec![("correct", 1.into()), ("total", 1.into())], ..expected.clone() };
         assert_eq!(fewer.differences(&expected, Equal::Within(1e-5)), ["total is 1, expected 2"]);
         let mut short = expected.clone();
         short.steps[1].samples = 8;
@@ -164,7 +170,7 @@ mod tests {
     fn steps_are_read_and_a_torn_line_is_named() {
         let line = r#"{"kind":"step","step":1,"samples":3,"loss":0.5,"learning_rate":0.1}"#;
         let read = steps(&format!("{line}\n{{\"kind\":\"eval\"}}\n"));
-        assert_eq!(read, Ok(vec![Step { number: 1, samples: 3, loss: 0.5, learning_rate: 0.1 }]));
+        assert_eq!(read, Ok(vec![ComparedStep { number: 1, samples: 3, loss: 0.5, learning_rate: 0.1 }]));
         assert!(steps(&line[..20]).is_err_and(|error| error.contains(&line[..20])));
     }
 }

@@ -6,10 +6,10 @@ mod plan;
 mod tally;
 mod words;
 
-pub use tally::Tally;
+pub use tally::OptionTally;
 
-use case::{Case, Shop};
-use plan::Plan;
+use case::{Combination, Shop};
+use plan::CombinationPlan;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use tests::interrupts::is_interrupted;
 
 /// What is to be played.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct CombinationOptions {
     /// Where chance begins.
     pub seed: u64,
     /// The first case.
@@ -39,7 +39,7 @@ pub struct Options {
     pub verbose: bool,
 }
 
-impl Default for Options {
+impl Default for CombinationOptions {
     fn default() -> Self {
         let (planted, limit) = (None, None);
         Self { seed: 0, first: 0, cases: 60, jobs: 1, planted, keep: false, limit, verbose: false }
@@ -50,10 +50,10 @@ impl Default for Options {
 const MOST_PROBLEMS: usize = 20;
 
 /// Plays all cases.
-pub fn play(options: &Options) -> io::Result<Tally> {
+pub fn play(options: &CombinationOptions) -> io::Result<OptionTally> {
     let folder = tempfile::Builder::new().prefix("combinations-").tempdir()?;
     let shop = Shop::open(folder.path(), options.planted.clone())?;
-    let player = Player {
+    let player = CombinationPlayer {
         options,
         shop,
         next: AtomicU64::new(options.first),
@@ -74,36 +74,36 @@ pub fn play(options: &Options) -> io::Result<Tally> {
     Ok(tally)
 }
 
-struct Player<'a> {
-    options: &'a Options,
+struct CombinationPlayer<'a> {
+    options: &'a CombinationOptions,
     shop: Shop,
     next: AtomicU64,
     end: u64,
     stop: AtomicBool,
     begun: Instant,
-    tally: Mutex<Tally>,
+    tally: Mutex<OptionTally>,
 }
 
-impl Player<'_> {
+impl CombinationPlayer<'_> {
     fn work(&self) {
         while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.end {
                 return;
             }
-            match Plan::draw(self.options.seed, number, &self.shop.stock) {
+            match CombinationPlan::draw(self.options.seed, number, &self.shop.stock) {
                 Ok((plan, refusals)) => {
-                    let case = Case::new(&self.shop, &plan, number);
+                    let case = Combination::new(&self.shop, &plan, number);
                     let problem = case.play().err();
-                    let tally = Tally::of_case(&plan, refusals, case.rounding.get());
+                    let tally = OptionTally::of_case(&plan, refusals, case.rounding.get());
                     self.add(number, tally, problem, Some(case.folder));
                 }
-                Err(refused) => self.add(number, Tally::default(), Some(refused), None),
+                Err(refused) => self.add(number, OptionTally::default(), Some(refused), None),
             }
         }
     }
 
-    fn add(&self, number: u64, mut tally: Tally, problem: Option<String>, folder: Option<PathBuf>) {
+    fn add(&self, number: u64, mut tally: OptionTally, problem: Option<String>, folder: Option<PathBuf>) {
         let options = self.options;
         if problem.is_some() && is_interrupted() {
             // The ranks may have been told as well: this case was not played to its end.

@@ -1,7 +1,7 @@
 //! `make combinations`: laws 1 and 7 on random combinations. See [`combinations`].
 
 use clap::Parser;
-use combinations::{Options, play};
+use combinations::{CombinationOptions, play};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tests::interrupts;
 
 /// Draws combinations of tuners, loss, head, start and placements, and compares runs of each on several worlds and resumed.
 #[derive(Debug, Parser)]
-struct Arguments {
+struct CombinationArguments {
     /// Where chance begins.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -37,7 +37,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { seed, first, cases, case, jobs, limit, planted, keep } = Arguments::parse();
+    let CombinationArguments { seed, first, cases, case, jobs, limit, planted, keep } =
+        CombinationArguments::parse();
     if let Err(error) = interrupts::mind() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
@@ -45,13 +46,14 @@ fn main() -> ExitCode {
     let (first, cases) = case.map_or((first, cases), |case| (case, 1));
     let limit = limit.map(Duration::from_secs);
     let begun = Instant::now();
-    let tally = match play(&Options { seed, first, cases, jobs, planted, keep, limit, verbose: true }) {
-        Ok(tally) => tally,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(2);
-        }
-    };
+    let tally =
+        match play(&CombinationOptions { seed, first, cases, jobs, planted, keep, limit, verbose: true }) {
+            Ok(tally) => tally,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(2);
+            }
+        };
     print!("{}", tally.table());
     println!("{:.0} s, {}seed {seed}", begun.elapsed().as_secs_f64(), cpu_seconds());
     if interrupts::is_interrupted() {

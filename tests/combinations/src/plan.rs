@@ -8,7 +8,7 @@ use trainer::model::tuners::full;
 
 /// The three runs of a case.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CombinationPlan {
     /// How equal they must be.
     pub promise: Promise,
     /// Settings of all of them.
@@ -83,7 +83,7 @@ const MOST_REFUSALS: usize = 100;
 /// A few epochs are more steps than a run makes.
 const EPOCHS: &str = "train.epochs=4";
 
-impl Plan {
+impl CombinationPlan {
     /// The plan of a case, and what the configuration said to choices that it refused.
     pub fn draw(seed: u64, case: u64, stock: &Stock) -> Result<(Self, Vec<String>), String> {
         let mut draw = Draw::of_case(seed, case);
@@ -144,17 +144,17 @@ impl Choices<'_> {
         self.words.push((key.to_owned(), word.to_owned()));
     }
 
-    fn untrained(mut self, draw: &mut Draw) -> Plan {
+    fn untrained(mut self, draw: &mut Draw) -> CombinationPlan {
         self.settings.extend(["tuner.kinds=none", "train.epochs=0"].map(str::to_owned));
         self.options(&[("head.kind", zero_shot::METHOD.word)], draw);
         self.beside(draw, "eval.");
         let alone = Leg { ranks: 1, settings: Vec::new() };
         let among = self.leg("among", ranks(draw), placement(draw), None);
         let Self { settings, words, .. } = self;
-        Plan { promise: Promise::AnyWorld, settings, alone, among, resumed: None, words }
+        CombinationPlan { promise: Promise::AnyWorld, settings, alone, among, resumed: None, words }
     }
 
-    fn trained(mut self, head: &'static str, draw: &mut Draw) -> Plan {
+    fn trained(mut self, head: &'static str, draw: &mut Draw) -> CombinationPlan {
         self.settings.push(EPOCHS.to_owned());
         let promise = draw.weighted(&[(5, Promise::AnyWorld), (3, Promise::SameWorld), (2, Promise::Fast)]);
         self.set("train.determinism", promise.word());
@@ -234,7 +234,7 @@ impl Choices<'_> {
         }
     }
 
-    fn runs(mut self, promise: Promise, divides: bool, draw: &mut Draw) -> Plan {
+    fn runs(mut self, promise: Promise, divides: bool, draw: &mut Draw) -> CombinationPlan {
         let steps = draw.within(4, 8);
         self.settings.push(format!("train.max_steps={steps}"));
         let step = draw.within(1, steps - 1);
@@ -256,7 +256,7 @@ impl Choices<'_> {
         let leg = self.leg("resumed", world[1], backbones[1], Some(heads[1]));
         let Self { settings, words, .. } = self;
         let resumed = Some(Resumed { step, from, leg });
-        Plan { promise, settings, alone: Leg { ranks: 1, settings: alone }, among, resumed, words }
+        CombinationPlan { promise, settings, alone: Leg { ranks: 1, settings: alone }, among, resumed, words }
     }
 
     fn leg(&mut self, name: &str, ranks: usize, backbone: &str, head: Option<&str>) -> Leg {
@@ -327,8 +327,11 @@ mod tests {
         let stock = Stock { preset: "demo".into(), texts: "texts.json".into() };
         let mut drawn = BTreeSet::new();
         for case in 0..300 {
-            let (plan, _) = Plan::draw(1, case, &stock).unwrap();
-            assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(1, case, &stock).unwrap().0));
+            let (plan, _) = CombinationPlan::draw(1, case, &stock).unwrap();
+            assert_eq!(
+                format!("{plan:?}"),
+                format!("{:?}", CombinationPlan::draw(1, case, &stock).unwrap().0)
+            );
             drawn.extend(plan.words);
         }
         for key in ["tuner.kinds", "loss.kind", "head.kind", "head.init", "backbone.placement", "eval.crops"]
@@ -343,7 +346,7 @@ mod tests {
     fn a_run_is_resumed_before_its_end() {
         let stock = Stock { preset: "demo".into(), texts: "texts.json".into() };
         for case in 0..100 {
-            let (plan, _) = Plan::draw(2, case, &stock).unwrap();
+            let (plan, _) = CombinationPlan::draw(2, case, &stock).unwrap();
             let steps = plan.settings.iter().find_map(|setting| setting.strip_prefix("train.max_steps="));
             assert_eq!(plan.resumed.is_some(), steps.is_some());
             if let (Some(resumed), Some(steps)) = (plan.resumed, steps) {

@@ -1,12 +1,12 @@
 //! What was counted.
 
-use super::plan::Plan;
+use super::plan::CombinationPlan;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Counts over all cases.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct OptionTally {
     /// Cases that were played.
     pub cases: u64,
     /// Starts of the trainer.
@@ -23,9 +23,9 @@ pub struct Tally {
     pub problems: Vec<String>,
 }
 
-impl Tally {
+impl OptionTally {
     /// What one case adds.
-    pub fn of_case(plan: &Plan, refused: Vec<String>, rounding: f64) -> Self {
+    pub fn of_case(plan: &CombinationPlan, refused: Vec<String>, rounding: f64) -> Self {
         let mut tally = Self { cases: 1, ..Self::default() };
         for leg in plan.legs() {
             tally.starts += 1;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use combinations::{Options, play};
+use combinations::{CombinationOptions, play};
 use trainer::config::words_of;
 
 /// Cases at the same time on a machine of many cores: each has up to four ranks of some 300 MB.
@@ -14,7 +14,8 @@ fn jobs() -> usize {
 
 #[test]
 fn laws_1_and_7_hold_on_sixty_random_combinations() {
-    let tally = play(&Options { cases: 60, jobs: jobs(), ..Options::default() }).unwrap();
+    let tally =
+        play(&CombinationOptions { cases: 60, jobs: jobs(), ..CombinationOptions::default() }).unwrap();
     println!("{}", tally.table());
     assert!(tally.is_sound(), "{}\n{}", tally.problems.join("\n"), tally.table());
     for key in ["tuner.kinds", "loss.kind", "head.kind", "head.init"] {
@@ -28,7 +29,14 @@ fn laws_1_and_7_hold_on_sixty_random_combinations() {
 fn planted_bugs_are_found_within_a_few_combinations() {
     for bug in ["lost_sample", "stale_momentum", "other_seed"] {
         let planted = Some(bug.to_owned());
-        let tally = play(&Options { seed: 1, cases: 6, jobs: 1, planted, ..Options::default() }).unwrap();
+        let tally = play(&CombinationOptions {
+            seed: 1,
+            cases: 6,
+            jobs: 1,
+            planted,
+            ..CombinationOptions::default()
+        })
+        .unwrap();
         assert_eq!(tally.problems.len(), 1, "{bug} was not found: {}", tally.table());
         let found = tally.problems[0].lines().next().unwrap_or_default();
         println!("{bug} found after {} combinations: {found}", tally.cases);

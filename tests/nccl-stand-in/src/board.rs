@@ -15,7 +15,7 @@ const NAME: &str = "nccl-stand-in-";
 
 /// What stands at the start of the file. A new file is all zero.
 #[repr(C)]
-struct Head {
+struct BoardHead {
     /// Number of ranks, set by the first one.
     size: AtomicU64,
     /// Ranks that have the file open.
@@ -24,7 +24,7 @@ struct Head {
 
 /// A rank's own lines, apart from those of others.
 #[repr(C, align(256))]
-pub(crate) struct Line {
+pub(crate) struct BoardLine {
     /// The last round in which this rank has posted.
     pub(crate) posted: AtomicU64,
     /// The last round that this rank has read.
@@ -67,7 +67,7 @@ impl Board {
     }
 
     fn lines_end(size: usize) -> usize {
-        (PAGE + size * size_of::<Line>()).next_multiple_of(PAGE)
+        (PAGE + size * size_of::<BoardLine>()).next_multiple_of(PAGE)
     }
 
     fn length(size: usize) -> usize {
@@ -79,19 +79,19 @@ impl Board {
     }
 
     #[allow(clippy::cast_ptr_alignment, reason = "the map starts at a page")]
-    fn head(&self) -> &Head {
+    fn head(&self) -> &BoardHead {
         // SAFETY: the map is page-aligned, longer than the head, and holds atomics, which any bytes are.
-        unsafe { &*self.map.as_ptr().cast::<Head>() }
+        unsafe { &*self.map.as_ptr().cast::<BoardHead>() }
     }
 
     #[allow(clippy::cast_ptr_alignment, reason = "lines start at the second page and are 256 bytes long")]
-    pub(crate) fn line(&self, rank: usize) -> &Line {
+    pub(crate) fn line(&self, rank: usize) -> &BoardLine {
         debug_assert!(rank < self.size);
         // SAFETY: lies inside the map, aligned to 256, and holds atomics, which any bytes are.
-        unsafe { &*self.map.as_ptr().add(PAGE).cast::<Line>().add(rank) }
+        unsafe { &*self.map.as_ptr().add(PAGE).cast::<BoardLine>().add(rank) }
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &BoardLine> {
         (0..self.size).map(|rank| self.line(rank))
     }
 

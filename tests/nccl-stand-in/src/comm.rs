@@ -1,7 +1,7 @@
 //! Communicators: made, divided, ended.
 
 use crate::board::{Board, wait};
-use crate::fault::{self, Kind};
+use crate::fault::{self, StandInFaultKind};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub(crate) const REMOTE_ERROR: c_int = 6;
 pub(crate) const IN_PROGRESS: c_int = 7;
 
 /// One rank of a communicator. The handle that a program holds is a box with one `Arc` of it.
-pub(crate) struct Comm {
+pub(crate) struct StandInComm {
     /// Set once all ranks have joined.
     pub(crate) board: OnceLock<Board>,
     pub(crate) rank: usize,
@@ -47,7 +47,7 @@ pub(crate) fn last_error() -> *const c_char {
     if text.is_null() { CStr::as_ptr(c"") } else { text }
 }
 
-impl Comm {
+impl StandInComm {
     fn new(rank: usize, size: usize, blocking: bool) -> Arc<Self> {
         Arc::new(Self {
             board: OnceLock::new(),
@@ -67,7 +67,7 @@ impl Comm {
     pub(crate) fn start(path: PathBuf, rank: usize, size: usize, blocking: bool) -> Arc<Self> {
         let comm = Self::new(rank, size, blocking);
         comm.in_background(move |joining| {
-            let hangs = fault::at_init() == Some(Kind::InitHang);
+            let hangs = fault::at_init() == Some(StandInFaultKind::InitHang);
             if hangs {
                 wait(|| false, || joining.is_aborted());
             }

@@ -1,6 +1,6 @@
 //! The CUDA functions, with one device.
 
-use crate::stream::{Event, Stream};
+use crate::stream::{StandInEvent, StandInStream};
 use std::ffi::{c_char, c_int, c_uint};
 
 const SUCCESS: c_int = 0;
@@ -12,9 +12,9 @@ const NOT_READY: c_int = 600;
 ///
 /// # Safety
 /// `stream` is null or was made by `cudaStreamCreateWithFlags` and not destroyed.
-pub(crate) unsafe fn stream<'a>(stream: *mut Stream) -> &'a Stream {
+pub(crate) unsafe fn stream<'a>(stream: *mut StandInStream) -> &'a StandInStream {
     // SAFETY: the caller's promise.
-    unsafe { stream.as_ref() }.unwrap_or_else(|| Stream::default_stream())
+    unsafe { stream.as_ref() }.unwrap_or_else(|| StandInStream::default_stream())
 }
 
 #[unsafe(no_mangle)]
@@ -71,14 +71,14 @@ unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut [u8; 16], _device: c_int) -> c_i
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaStreamCreateWithFlags(stream: *mut *mut Stream, _flags: c_uint) -> c_int {
+unsafe extern "C" fn cudaStreamCreateWithFlags(stream: *mut *mut StandInStream, _flags: c_uint) -> c_int {
     // SAFETY: the program gives a place for one handle.
-    unsafe { stream.write(Box::into_raw(Box::new(Stream::new()))) };
+    unsafe { stream.write(Box::into_raw(Box::new(StandInStream::new()))) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaStreamDestroy(stream: *mut Stream) -> c_int {
+unsafe extern "C" fn cudaStreamDestroy(stream: *mut StandInStream) -> c_int {
     if stream.is_null() {
         return INVALID_VALUE;
     }
@@ -88,41 +88,45 @@ unsafe extern "C" fn cudaStreamDestroy(stream: *mut Stream) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaStreamSynchronize(handle: *mut Stream) -> c_int {
+unsafe extern "C" fn cudaStreamSynchronize(handle: *mut StandInStream) -> c_int {
     // SAFETY: the program's handle is alive.
     unsafe { stream(handle) }.synchronize();
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaStreamWaitEvent(handle: *mut Stream, event: *const Event, _flags: c_uint) -> c_int {
+unsafe extern "C" fn cudaStreamWaitEvent(
+    handle: *mut StandInStream,
+    event: *const StandInEvent,
+    _flags: c_uint,
+) -> c_int {
     // SAFETY: the program's handles are alive.
     unsafe { (*event).hold(stream(handle)) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaEventCreateWithFlags(event: *mut *mut Event, _flags: c_uint) -> c_int {
+unsafe extern "C" fn cudaEventCreateWithFlags(event: *mut *mut StandInEvent, _flags: c_uint) -> c_int {
     // SAFETY: the program gives a place for one handle.
     unsafe { event.write(Box::into_raw(Box::default())) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaEventRecord(event: *const Event, handle: *mut Stream) -> c_int {
+unsafe extern "C" fn cudaEventRecord(event: *const StandInEvent, handle: *mut StandInStream) -> c_int {
     // SAFETY: the program's handles are alive.
     unsafe { (*event).record(stream(handle)) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaEventQuery(event: *const Event) -> c_int {
+unsafe extern "C" fn cudaEventQuery(event: *const StandInEvent) -> c_int {
     // SAFETY: the program's handle is alive.
     if unsafe { (*event).is_done() } { SUCCESS } else { NOT_READY }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaEventSynchronize(event: *const Event) -> c_int {
+unsafe extern "C" fn cudaEventSynchronize(event: *const StandInEvent) -> c_int {
     // SAFETY: the program's handle is alive.
     let event = unsafe { &*event };
     event.wait(event.recorded());
@@ -130,7 +134,7 @@ unsafe extern "C" fn cudaEventSynchronize(event: *const Event) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cudaEventDestroy(event: *mut Event) -> c_int {
+unsafe extern "C" fn cudaEventDestroy(event: *mut StandInEvent) -> c_int {
     // SAFETY: made by Box::into_raw, and destroyed once; queued marks hold it by a clone.
     drop(unsafe { Box::from_raw(event) });
     SUCCESS

@@ -1,9 +1,9 @@
 //! Collectives as rounds over the board: post a chunk, wait for all, read, say so.
 
 use crate::board::{Board, CHUNK, wait};
-use crate::comm::{Comm, INVALID_USAGE, REMOTE_ERROR};
-use crate::fault::Kind as Fault;
-use crate::reduce::{DataType, Op, reduce};
+use crate::comm::{INVALID_USAGE, REMOTE_ERROR, StandInComm};
+use crate::fault::StandInFaultKind as Fault;
+use crate::reduce::{ElementType, Op, reduce};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Operation {
+pub(crate) enum ExchangeOperation {
     AllReduce(Op),
     AllGather,
     ReduceScatter(Op),
@@ -21,23 +21,23 @@ pub(crate) enum Operation {
 
 /// A collective that waits in a stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Call {
-    pub(crate) operation: Operation,
-    pub(crate) kind: DataType,
+pub(crate) struct ExchangeCall {
+    pub(crate) operation: ExchangeOperation,
+    pub(crate) kind: ElementType,
     pub(crate) count: usize,
     pub(crate) send: *const u8,
     pub(crate) receive: *mut u8,
 }
 
 // SAFETY: the program leaves the buffers alone until the stream has passed the call.
-unsafe impl Send for Call {}
+unsafe impl Send for ExchangeCall {}
 
 /// The communicator was aborted.
 struct Aborted;
 
-impl Call {
+impl ExchangeCall {
     /// Runs the call, in the thread of its stream.
-    pub(crate) fn run(self, comm: &Arc<Comm>, fault: Option<Fault>, number: u64) {
+    pub(crate) fn run(self, comm: &Arc<StandInComm>, fault: Option<Fault>, number: u64) {
         let begin = Instant::now();
         match fault {
             Some(Fault::Slow(time)) => std::thread::sleep(time),
@@ -66,10 +66,10 @@ impl Call {
     /// What has to be the same on all ranks, as one number.
     fn signature(self) -> u64 {
         let (operation, detail) = match self.operation {
-            Operation::AllReduce(op) => (1, op as u64),
-            Operation::AllGather => (2, 0),
-            Operation::ReduceScatter(op) => (3, op as u64),
-            Operation::Broadcast(root) => (4, root as u64),
+            ExchangeOperation::AllReduce(op) => (1, op as u64),
+            ExchangeOperation::AllGather => (2, 0),
+            ExchangeOperation::ReduceScatter(op) => (3, op as u64),
+            ExchangeOperation::Broadcast(root) => (4, root as u64),
         };
         (self.count as u64) << 24 | detail << 12 | (self.kind as u64) << 4 | operation
     }
@@ -77,11 +77,11 @@ impl Call {
     fn exchange(self, rounds: &mut Rounds) -> Result<(), Aborted> {
         let (rank, size, width) = (rounds.comm.rank, rounds.comm.size, self.kind.size());
         let step = CHUNK / width;
-        let parts = if matches!(self.operation, Operation::ReduceScatter(_)) { size } else { 1 };
+        let parts = if matches!(self.operation, ExchangeOperation::ReduceScatter(_)) { size } else { 1 };
         for part in 0..parts {
             for start in (0..self.count).step_by(step) {
                 let count = step.min(self.count - start);
-                let posts = !matches!(self.operation, Operation::Broadcast(root) if root != rank);
+                let posts = !matches!(self.operation, ExchangeOperation::Broadcast(root) if root != rank);
                 // SAFETY: `start + count` is within the part, and the part within the program's buffer.
                 let source = unsafe { self.send.add((part * self.count + start) * width) };
                 rounds.round(posts.then_some((source, count * width)), |slots| {
@@ -101,11 +101,15 @@ impl Call {
         unsafe {
             let target = self.receive.add(start * width);
             match self.operation {
-                Operation::AllReduce(op) => reduce(slots, target, count, self.kind, op),
-                Operation::ReduceScatter(op) if part == rank => reduce(slots, target, count, self.kind, op),
-                Operation::ReduceScatter(_) => {}
-                Operation::Broadcast(root) => slots[root].copy_to_nonoverlapping(target, count * width),
-                Operation::AllGather => {
+                ExchangeOperation::AllReduce(op) => reduce(slots, target, count, self.kind, op),
+                ExchangeOperation::ReduceScatter(op) if part == rank => {
+                    reduce(slots, target, count, self.kind, op)
+                }
+                ExchangeOperation::ReduceScatter(_) => {}
+                ExchangeOperation::Broadcast(root) => {
+                    slots[root].copy_to_nonoverlapping(target, count * width)
+                }
+                ExchangeOperation::AllGather => {
                     for (other, slot) in slots.iter().enumerate() {
                         let target = target.add(other * self.count * width);
                         slot.copy_to_nonoverlapping(target, count * width);
@@ -117,12 +121,12 @@ impl Call {
 }
 
 /// Stays until the communicator is aborted.
-fn never(comm: &Comm) {
+fn never(comm: &StandInComm) {
     wait(|| false, || comm.is_aborted());
 }
 
 struct Rounds<'a> {
-    comm: &'a Comm,
+    comm: &'a StandInComm,
     board: &'a Board,
     round: &'a mut u64,
     signature: u64,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum StandInFaultKind {
     Slow(Duration),
     Hang,
     AsyncError,
@@ -16,8 +16,8 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
-    kind: Kind,
+pub(crate) struct StandInFault {
+    kind: StandInFaultKind,
     rank: Option<usize>,
     call: Option<u64>,
 }
@@ -33,8 +33,8 @@ pub(crate) fn set_rank(rank: usize) {
 }
 
 /// The fault of the environment, or what is wrong with its text.
-pub(crate) fn configured() -> Result<Option<Fault>, String> {
-    static FAULT: OnceLock<Result<Option<Fault>, String>> = OnceLock::new();
+pub(crate) fn configured() -> Result<Option<StandInFault>, String> {
+    static FAULT: OnceLock<Result<Option<StandInFault>, String>> = OnceLock::new();
     FAULT
         .get_or_init(|| {
             let slow = std::env::var("NCCL_STAND_IN_SLOW_MS").unwrap_or_else(|_| "100".to_owned());
@@ -46,53 +46,56 @@ pub(crate) fn configured() -> Result<Option<Fault>, String> {
         .clone()
 }
 
-fn parse(text: &str, slow: &str) -> Result<Fault, String> {
+fn parse(text: &str, slow: &str) -> Result<StandInFault, String> {
     let wrong = || format!("NCCL_STAND_IN_FAULT is {text:?}, expected KIND[:RANK[:CALL]]");
     let mut fields = text.split(':');
     let kind = match fields.next().unwrap_or_default() {
         "slow" => {
             let millis = slow.parse().map_err(|_| format!("NCCL_STAND_IN_SLOW_MS is {slow:?}"))?;
-            Kind::Slow(Duration::from_millis(millis))
+            StandInFaultKind::Slow(Duration::from_millis(millis))
         }
-        "hang" => Kind::Hang,
-        "async_error" => Kind::AsyncError,
-        "late_error" => Kind::LateError,
-        "abort_hang" => Kind::AbortHang,
-        "init_fail" => Kind::InitFail,
-        "init_hang" => Kind::InitHang,
+        "hang" => StandInFaultKind::Hang,
+        "async_error" => StandInFaultKind::AsyncError,
+        "late_error" => StandInFaultKind::LateError,
+        "abort_hang" => StandInFaultKind::AbortHang,
+        "init_fail" => StandInFaultKind::InitFail,
+        "init_hang" => StandInFaultKind::InitHang,
         _ => return Err(wrong()),
     };
     let rank = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
     let call = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
-    if fields.next().is_some() { Err(wrong()) } else { Ok(Fault { kind, rank, call }) }
+    if fields.next().is_some() { Err(wrong()) } else { Ok(StandInFault { kind, rank, call }) }
 }
 
 /// The fault, if it is this rank's.
-fn mine() -> Option<Fault> {
+fn mine() -> Option<StandInFault> {
     let fault = configured().ok().flatten()?;
     let here = fault.rank.is_none_or(|rank| RANK.get() == Some(&rank));
     here.then_some(fault)
 }
 
 /// What goes wrong while a communicator is made.
-pub(crate) fn at_init() -> Option<Kind> {
-    mine().map(|fault| fault.kind).filter(|kind| matches!(kind, Kind::InitFail | Kind::InitHang))
+pub(crate) fn at_init() -> Option<StandInFaultKind> {
+    mine()
+        .map(|fault| fault.kind)
+        .filter(|kind| matches!(kind, StandInFaultKind::InitFail | StandInFaultKind::InitHang))
 }
 
 /// Counts a collective and tells what goes wrong with it, with its number.
-pub(crate) fn at_call() -> (u64, Option<Kind>) {
+pub(crate) fn at_call() -> (u64, Option<StandInFaultKind>) {
     let number = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
     (number, mine().and_then(|fault| fault.at(number)))
 }
 
-impl Fault {
-    fn at(self, number: u64) -> Option<Kind> {
+impl StandInFault {
+    fn at(self, number: u64) -> Option<StandInFaultKind> {
         let hit = match self.kind {
-            Kind::InitFail | Kind::InitHang => false,
-            Kind::Slow(_) => self.call.is_none_or(|call| call == number),
-            Kind::Hang | Kind::AsyncError | Kind::LateError | Kind::AbortHang => {
-                self.call.unwrap_or(1) == number
-            }
+            StandInFaultKind::InitFail | StandInFaultKind::InitHang => false,
+            StandInFaultKind::Slow(_) => self.call.is_none_or(|call| call == number),
+            StandInFaultKind::Hang
+            | StandInFaultKind::AsyncError
+            | StandInFaultKind::LateError
+            | StandInFaultKind::AbortHang => self.call.unwrap_or(1) == number,
         };
         hit.then_some(self.kind)
     }
@@ -100,7 +103,7 @@ impl Fault {
 
 /// Whether `ncclCommAbort` does not return on this rank.
 pub(crate) fn abort_hangs() -> bool {
-    mine().is_some_and(|fault| fault.kind == Kind::AbortHang)
+    mine().is_some_and(|fault| fault.kind == StandInFaultKind::AbortHang)
 }
 
 #[cfg(test)]
@@ -110,10 +113,10 @@ mod tests {
     #[test]
     fn faults_name_kind_rank_and_call() {
         let fault = parse("hang:2:5", "100").unwrap();
-        assert_eq!(fault, Fault { kind: Kind::Hang, rank: Some(2), call: Some(5) });
-        assert_eq!((fault.at(4), fault.at(5), fault.at(6)), (None, Some(Kind::Hang), None));
+        assert_eq!(fault, StandInFault { kind: StandInFaultKind::Hang, rank: Some(2), call: Some(5) });
+        assert_eq!((fault.at(4), fault.at(5), fault.at(6)), (None, Some(StandInFaultKind::Hang), None));
         let slow = parse("slow", "30").unwrap();
-        assert_eq!(slow.at(9), Some(Kind::Slow(Duration::from_millis(30))));
+        assert_eq!(slow.at(9), Some(StandInFaultKind::Slow(Duration::from_millis(30))));
     }
 
     #[test]

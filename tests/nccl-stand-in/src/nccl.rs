@@ -1,13 +1,13 @@
 //! The NCCL functions, with the signatures of NCCL 2.28.
 
 use crate::board;
-use crate::comm::{Comm, IN_PROGRESS, INVALID_ARGUMENT, INVALID_USAGE, SUCCESS, SYSTEM_ERROR};
+use crate::comm::{IN_PROGRESS, INVALID_ARGUMENT, INVALID_USAGE, SUCCESS, SYSTEM_ERROR, StandInComm};
 use crate::comm::{last_error, set_last_error};
 use crate::cuda::stream;
-use crate::exchange::{Call, Operation};
-use crate::fault::{self, Kind};
-use crate::reduce::{DataType, Op};
-use crate::stream::Stream;
+use crate::exchange::{ExchangeCall, ExchangeOperation};
+use crate::fault::{self, StandInFaultKind};
+use crate::reduce::{ElementType, Op};
+use crate::stream::StandInStream;
 use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -15,16 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// `ncclComm_t`.
-type Handle = *mut Arc<Comm>;
+type Handle = *mut Arc<StandInComm>;
 
 /// `ncclUniqueId`: the path of the board, then zeros.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct UniqueId([u8; 128]);
+struct StandInId([u8; 128]);
 
 /// The first fields of `ncclConfig_t`.
 #[repr(C)]
-struct Config {
+struct StandInConfig {
     size: usize,
     magic: c_uint,
     version: c_uint,
@@ -41,7 +41,7 @@ unsafe extern "C" fn ncclGetVersion(version: *mut c_int) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
+unsafe extern "C" fn ncclGetUniqueId(id: *mut StandInId) -> c_int {
     let path = board::new_path().into_os_string().into_vec();
     let mut bytes = [0u8; 128];
     if path.len() >= bytes.len() {
@@ -50,7 +50,7 @@ unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
     }
     bytes[..path.len()].copy_from_slice(&path);
     // SAFETY: the program gives 128 bytes.
-    unsafe { id.write(UniqueId(bytes)) };
+    unsafe { id.write(StandInId(bytes)) };
     SUCCESS
 }
 
@@ -58,9 +58,9 @@ unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
 unsafe extern "C" fn ncclCommInitRankConfig(
     comm: *mut Handle,
     size: c_int,
-    id: UniqueId,
+    id: StandInId,
     rank: c_int,
-    config: *const Config,
+    config: *const StandInConfig,
 ) -> c_int {
     let refuse = |code, text: &str| {
         set_last_error(&format!("stand-in: {text}"));
@@ -68,7 +68,7 @@ unsafe extern "C" fn ncclCommInitRankConfig(
     };
     // SAFETY: null or the program's struct, whose first fields have been the same since NCCL 2.14.
     let config = unsafe { config.as_ref() };
-    if config.is_some_and(|c| c.magic != MAGIC || c.size < size_of::<Config>() || c.version < 21_400) {
+    if config.is_some_and(|c| c.magic != MAGIC || c.size < size_of::<StandInConfig>() || c.version < 21_400) {
         return refuse(INVALID_ARGUMENT, "the configuration was not initialised");
     }
     if size < 1 || !(0..size).contains(&rank) {
@@ -78,13 +78,13 @@ unsafe extern "C" fn ncclCommInitRankConfig(
     if let Err(text) = fault::configured() {
         return refuse(INVALID_ARGUMENT, &text);
     }
-    if fault::at_init() == Some(Kind::InitFail) {
+    if fault::at_init() == Some(StandInFaultKind::InitFail) {
         return refuse(SYSTEM_ERROR, "told to fail while the communicator is made");
     }
     let end = id.0.iter().position(|&byte| byte == 0).unwrap_or(id.0.len());
     let path = PathBuf::from(OsStr::from_bytes(&id.0[..end]));
     let blocking = config.is_none_or(|config| config.blocking != 0);
-    let made = Comm::start(path, rank as usize, size as usize, blocking);
+    let made = StandInComm::start(path, rank as usize, size as usize, blocking);
     // SAFETY: the program gives a place for one handle.
     unsafe { comm.write(Box::into_raw(Box::new(made.clone()))) };
     if blocking { made.ready() } else { IN_PROGRESS }
@@ -96,11 +96,11 @@ unsafe extern "C" fn ncclCommSplit(
     color: c_int,
     key: c_int,
     made: *mut Handle,
-    _config: *const Config,
+    _config: *const StandInConfig,
 ) -> c_int {
     // SAFETY: the program keeps the place until the parent is not in progress any more; the atomic has the
     // layout of the pointer that it holds.
-    let (parent, made) = unsafe { (&*comm, &*made.cast::<AtomicPtr<Arc<Comm>>>()) };
+    let (parent, made) = unsafe { (&*comm, &*made.cast::<AtomicPtr<Arc<StandInComm>>>()) };
     made.store(std::ptr::null_mut(), Ordering::Release);
     parent.split(i64::from(color), i64::from(key), made);
     if parent.blocking { parent.ready() } else { IN_PROGRESS }
@@ -164,11 +164,11 @@ extern "C" fn ncclGetLastError(_comm: Handle) -> *const c_char {
 unsafe fn enqueue(
     buffers: (*const c_void, *mut c_void),
     count: usize,
-    (kind, operation): (c_int, Option<Operation>),
+    (kind, operation): (c_int, Option<ExchangeOperation>),
     comm: Handle,
-    queue: *mut Stream,
+    queue: *mut StandInStream,
 ) -> c_int {
-    let (Some(kind), Some(operation)) = (DataType::from_code(kind), operation) else {
+    let (Some(kind), Some(operation)) = (ElementType::from_code(kind), operation) else {
         set_last_error("stand-in: a data type or operation that it does not know");
         return INVALID_ARGUMENT;
     };
@@ -178,7 +178,7 @@ unsafe fn enqueue(
         set_last_error("stand-in: the communicator is not ready");
         return INVALID_USAGE;
     }
-    let call = Call { operation, kind, count, send: buffers.0.cast(), receive: buffers.1.cast() };
+    let call = ExchangeCall { operation, kind, count, send: buffers.0.cast(), receive: buffers.1.cast() };
     let (number, fault) = fault::at_call();
     comm.busy.fetch_add(1, Ordering::AcqRel);
     let first = !comm.used.swap(true, Ordering::AcqRel);
@@ -198,9 +198,9 @@ unsafe extern "C" fn ncclAllReduce(
     kind: c_int,
     op: c_int,
     comm: Handle,
-    stream: *mut Stream,
+    stream: *mut StandInStream,
 ) -> c_int {
-    let operation = Op::from_code(op).map(Operation::AllReduce);
+    let operation = Op::from_code(op).map(ExchangeOperation::AllReduce);
     // SAFETY: the program's promise.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }
@@ -212,10 +212,10 @@ unsafe extern "C" fn ncclAllGather(
     count: usize,
     kind: c_int,
     comm: Handle,
-    stream: *mut Stream,
+    stream: *mut StandInStream,
 ) -> c_int {
     // SAFETY: the program's promise.
-    unsafe { enqueue((send, receive), count, (kind, Some(Operation::AllGather)), comm, stream) }
+    unsafe { enqueue((send, receive), count, (kind, Some(ExchangeOperation::AllGather)), comm, stream) }
 }
 
 #[unsafe(no_mangle)]
@@ -226,9 +226,9 @@ unsafe extern "C" fn ncclReduceScatter(
     kind: c_int,
     op: c_int,
     comm: Handle,
-    stream: *mut Stream,
+    stream: *mut StandInStream,
 ) -> c_int {
-    let operation = Op::from_code(op).map(Operation::ReduceScatter);
+    let operation = Op::from_code(op).map(ExchangeOperation::ReduceScatter);
     // SAFETY: the program's promise.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }
@@ -241,11 +241,11 @@ unsafe extern "C" fn ncclBroadcast(
     kind: c_int,
     root: c_int,
     comm: Handle,
-    stream: *mut Stream,
+    stream: *mut StandInStream,
 ) -> c_int {
     // SAFETY: the program's handle is alive.
     let size = unsafe { &*comm }.size;
-    let operation = usize::try_from(root).ok().filter(|&root| root < size).map(Operation::Broadcast);
+    let operation = usize::try_from(root).ok().filter(|&root| root < size).map(ExchangeOperation::Broadcast);
     // SAFETY: the program's promise.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }

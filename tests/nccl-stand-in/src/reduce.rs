@@ -4,7 +4,7 @@ use half::bf16;
 
 /// `ncclDataType_t`, as far as it is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DataType {
+pub(crate) enum ElementType {
     U8,
     I64,
     F32,
@@ -12,7 +12,7 @@ pub(crate) enum DataType {
     BF16,
 }
 
-impl DataType {
+impl ElementType {
     pub(crate) const fn from_code(code: i32) -> Option<Self> {
         Some(match code {
             1 => Self::U8,
@@ -57,16 +57,18 @@ impl Op {
 ///
 /// # Safety
 /// Every pointer is good for `count` elements of `kind`; `output` is apart from `inputs`.
-pub(crate) unsafe fn reduce(inputs: &[*const u8], output: *mut u8, count: usize, kind: DataType, op: Op) {
+pub(crate) unsafe fn reduce(inputs: &[*const u8], output: *mut u8, count: usize, kind: ElementType, op: Op) {
     // SAFETY: the caller's promise, with the type that `kind` names.
     unsafe {
         match kind {
-            DataType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, ordered(op, u8::wrapping_add)),
-            DataType::I64 => fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add)),
-            DataType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, ordered(op, |a, b| a + b)),
-            DataType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, ordered(op, |a, b| a + b)),
+            ElementType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, ordered(op, u8::wrapping_add)),
+            ElementType::I64 => {
+                fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add))
+            }
+            ElementType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, ordered(op, |a, b| a + b)),
+            ElementType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, ordered(op, |a, b| a + b)),
             // Summed in f32, rounded once.
-            DataType::BF16 => {
+            ElementType::BF16 => {
                 fold(inputs, output, count, bf16::to_f32, bf16::from_f32, ordered(op, |a: f32, b| a + b));
             }
         }
@@ -126,7 +128,7 @@ mod tests {
         let inputs = ranks.each_ref().map(|r| r.as_ptr().cast::<u8>());
         let mut output = [bf16::ZERO];
         // SAFETY: one element everywhere.
-        unsafe { reduce(&inputs, output.as_mut_ptr().cast(), 1, DataType::BF16, Op::Sum) };
+        unsafe { reduce(&inputs, output.as_mut_ptr().cast(), 1, ElementType::BF16, Op::Sum) };
         assert_eq!(output[0].to_f32(), 258.0);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A queue that one thread works off, in order. The thread ends when the queue is dropped and empty.
-pub(crate) struct Stream(mpsc::Sender<Job>);
+pub(crate) struct StandInStream(mpsc::Sender<Job>);
 
-impl Stream {
+impl StandInStream {
     pub(crate) fn new() -> Self {
         let (sender, jobs) = mpsc::channel::<Job>();
         std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
@@ -16,7 +16,7 @@ impl Stream {
 
     /// The one that a null handle means.
     pub(crate) fn default_stream() -> &'static Self {
-        static DEFAULT: OnceLock<Stream> = OnceLock::new();
+        static DEFAULT: OnceLock<StandInStream> = OnceLock::new();
         DEFAULT.get_or_init(Self::new)
     }
 
@@ -27,7 +27,7 @@ impl Stream {
 
     /// Waits until all that was put in so far is done.
     pub(crate) fn synchronize(&self) {
-        let mark = Event::default();
+        let mark = StandInEvent::default();
         mark.record(self);
         mark.wait(mark.recorded());
     }
@@ -35,7 +35,7 @@ impl Stream {
 
 /// How often a mark was set, and how often reached. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Event(Arc<(Mutex<Marks>, Condvar)>);
+pub(crate) struct StandInEvent(Arc<(Mutex<Marks>, Condvar)>);
 
 #[derive(Default)]
 struct Marks {
@@ -43,12 +43,12 @@ struct Marks {
     reached: u64,
 }
 
-impl Event {
+impl StandInEvent {
     fn marks(&self) -> MutexGuard<'_, Marks> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn record(&self, stream: &Stream) {
+    pub(crate) fn record(&self, stream: &StandInStream) {
         let mut marks = self.marks();
         marks.recorded += 1;
         let (event, number) = (self.clone(), marks.recorded);
@@ -75,7 +75,7 @@ impl Event {
     }
 
     /// What is put into `stream` from here on runs after the present mark.
-    pub(crate) fn hold(&self, stream: &Stream) {
+    pub(crate) fn hold(&self, stream: &StandInStream) {
         let (event, number) = (self.clone(), self.recorded());
         stream.push(move || event.wait(number));
     }
@@ -88,9 +88,9 @@ mod tests {
 
     #[test]
     fn streams_run_in_order_and_wait_for_events_of_others() {
-        let (first, second) = (Stream::new(), Stream::new());
+        let (first, second) = (StandInStream::new(), StandInStream::new());
         let (sender, received) = mpsc::channel();
-        let event = Event::default();
+        let event = StandInEvent::default();
         assert!(event.is_done());
         let slow = sender.clone();
         first.push(move || {

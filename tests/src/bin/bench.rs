@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use tests::synthetic::{Tower, data_set};
+use tests::synthetic::{SyntheticTower, data_set};
 use tests::{json, mpirun, shared};
 
 /// Worlds that are taken apart.
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let bench = Bench::new(!flags.is_empty());
+    let bench = BenchProgram::new(!flags.is_empty());
     for (name, part) in PARTS {
         if parts.is_empty() || parts.iter().any(|wanted| wanted == name) {
             part(&bench);
@@ -38,18 +38,18 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-type Part = fn(&Bench);
+type Part = fn(&BenchProgram);
 
 /// What can be run by itself; the last needs the reports of the first.
 const PARTS: [(&str, Part); 5] = [
-    ("collectives", Bench::collectives),
-    ("samplers", Bench::samplers),
-    ("steps", Bench::steps),
-    ("checkpoints", Bench::checkpoints),
-    ("scaling", Bench::scaling),
+    ("collectives", BenchProgram::collectives),
+    ("samplers", BenchProgram::samplers),
+    ("steps", BenchProgram::steps),
+    ("checkpoints", BenchProgram::checkpoints),
+    ("scaling", BenchProgram::scaling),
 ];
 
-struct Bench {
+struct BenchProgram {
     root: PathBuf,
     reports: PathBuf,
     data: Option<PathBuf>,
@@ -61,7 +61,7 @@ struct Bench {
     quick: bool,
 }
 
-impl Bench {
+impl BenchProgram {
     fn new(quick: bool) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository");
         let reports = root.join("target/bench");
@@ -133,7 +133,7 @@ impl Bench {
     fn checkpoints(&self) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let weights = folder.path().join("vit_b16.safetensors");
-        Tower::VIT_B16.write(&weights).expect("the weights can be written");
+        SyntheticTower::VIT_B16.write(&weights).expect("the weights can be written");
         let data = data_set(folder.path(), 0..8142).expect("the lists can be written").display().to_string();
         let weights = format!("model.weights={}", weights.display());
         let place = folder.path().join("run").display().to_string();

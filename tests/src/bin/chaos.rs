@@ -3,12 +3,12 @@
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests::chaos::{Options, play};
+use tests::chaos::{ChaosOptions, play};
 use tests::interrupts;
 
 /// Kills, stops, starves and damages real runs, resumes them, and compares them with undisturbed ones.
 #[derive(Debug, Parser)]
-struct Arguments {
+struct ChaosArguments {
     /// Where chance begins.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -36,12 +36,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = ChaosArguments::parse();
     if let Err(error) = interrupts::mind() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
     }
-    let options = Options {
+    let options = ChaosOptions {
         seed: arguments.seed,
         faults: arguments.faults,
         only: arguments.only,

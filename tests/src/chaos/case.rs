@@ -2,15 +2,15 @@
 
 use super::compare::Expected;
 use super::disk::SmallDisk;
-use super::fault::{Fault, HURRIED, Kind};
-use super::job::{Job, Launcher, STEPS, Start, Waited, written};
+use super::fault::{ChaosFault, ChaosFaultKind, HURRIED};
+use super::job::{ChaosJob, JobStart, Launcher, STEPS, Waited, written};
 use super::moment::{self, At};
-use super::plan::{Event, Plan, World};
+use super::plan::{ChaosEvent, ChaosPlan, ChaosWorld};
 use super::process;
-use super::tally::Tally;
+use super::tally::FaultTally;
 use super::workshop::{PATIENCE, UNHURRIED, Workshop};
 use crate::checkpoints;
-use crate::stripes::DataSet;
+use crate::stripes::StripedDataSet;
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,22 +27,22 @@ pub(super) enum Cause {
     /// Nothing disturbs it: it is to end well.
     Nothing,
     /// A fault.
-    Fault(Kind),
+    Fault(ChaosFaultKind),
     /// What was done to its files or its environment; whoever did it looks at the end.
     Files,
 }
 
 /// A run under way.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub struct ChaosCase<'a> {
     pub(super) shop: &'a Workshop,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a ChaosPlan,
     pub(super) folder: PathBuf,
     pub(super) run: PathBuf,
-    pub(super) data: DataSet,
+    pub(super) data: StripedDataSet,
     pub(super) disk: Option<SmallDisk>,
-    pub(super) job: Option<Job>,
-    pub(super) tally: Tally,
+    pub(super) job: Option<ChaosJob>,
+    pub(super) tally: FaultTally,
     /// Checkpoints that are not whole any more, unless they were written anew since.
     pub(super) damaged: BTreeMap<u64, SystemTime>,
     /// When everything was killed, or a part of it; until the next start.
@@ -53,14 +53,14 @@ pub struct Case<'a> {
     starts: usize,
 }
 
-impl<'a> Case<'a> {
+impl<'a> ChaosCase<'a> {
     /// Prepares the folder of a run.
-    pub fn prepare(shop: &'a Workshop, plan: &'a Plan, number: u64) -> io::Result<Self> {
+    pub fn prepare(shop: &'a Workshop, plan: &'a ChaosPlan, number: u64) -> io::Result<Self> {
         let folder = shop.folder.join(format!("case-{number}"));
         fs::create_dir_all(&folder)?;
-        let own_disk = plan.any(|fault| matches!(fault, Fault::FullDisk(_)));
+        let own_disk = plan.any(|fault| matches!(fault, ChaosFault::FullDisk(_)));
         let disk = own_disk.then(|| SmallDisk::mount(&folder.join("disk"))).transpose()?;
-        let own_data = plan.any(|fault| matches!(fault, Fault::LostFile(_)));
+        let own_data = plan.any(|fault| matches!(fault, ChaosFault::LostFile(_)));
         let data = if own_data { shop.data.link(&folder.join("images"))? } else { shop.data.clone() };
         let run = if own_disk { folder.join("disk/run") } else { folder.join("run") };
         Ok(Self {
@@ -71,7 +71,7 @@ impl<'a> Case<'a> {
             data,
             disk,
             job: None,
-            tally: Tally::default(),
+            tally: FaultTally::default(),
             damaged: BTreeMap::new(),
             killed: None,
             killed_before: None,
@@ -81,7 +81,7 @@ impl<'a> Case<'a> {
     }
 
     /// Plays the plan, and compares.
-    pub fn play(mut self) -> (Tally, PathBuf) {
+    pub fn play(mut self) -> (FaultTally, PathBuf) {
         if let Err(error) = self.disturb().and_then(|()| self.finish()) {
             self.problem(&format!("the harness itself failed: {error}"));
         }
@@ -107,11 +107,11 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    fn strike(&mut self, event: &Event) -> io::Result<()> {
-        let call = matches!(event.fault, Fault::Call(_));
-        let hurried = matches!(event.fault, Fault::Freeze(_));
+    fn strike(&mut self, event: &ChaosEvent) -> io::Result<()> {
+        let call = matches!(event.fault, ChaosFault::Call(_));
+        let hurried = matches!(event.fault, ChaosFault::Freeze(_));
         let alone = self.job.as_ref().is_some_and(|job| job.launcher == Launcher::Nobody);
-        let needs_launcher = matches!(event.fault, Fault::KillLauncher) && alone;
+        let needs_launcher = matches!(event.fault, ChaosFault::KillLauncher) && alone;
         if call || hurried != self.hurried || needs_launcher {
             self.set_aside();
         }
@@ -133,15 +133,19 @@ impl<'a> Case<'a> {
     }
 
     /// Counts a fault: it met the run, or the run was gone by then.
-    pub(super) fn book(&mut self, kind: Kind, at: At, met: bool) {
+    pub(super) fn book(&mut self, kind: ChaosFaultKind, at: At, met: bool) {
         self.tally.strike(kind, if met { at } else { At::Gone });
-        if met && kind.limit().is_some() && kind != Kind::Freeze {
+        if met && kind.limit().is_some() && kind != ChaosFaultKind::Freeze {
             self.killed = Some(Instant::now());
         }
     }
 
     /// Starts the run once more.
-    pub(super) fn start(&mut self, world: World, mut environment: Vec<(&str, String)>) -> io::Result<Job> {
+    pub(super) fn start(
+        &mut self,
+        world: ChaosWorld,
+        mut environment: Vec<(&str, String)>,
+    ) -> io::Result<ChaosJob> {
         if crate::interrupts::is_interrupted() {
             return Err(io::Error::other("interrupted"));
         }
@@ -152,7 +156,7 @@ impl<'a> Case<'a> {
             environment.push(("LIFT_PLANTED", bug.clone()));
         }
         let program = if faulty { self.shop.faulty.as_ref() } else { None };
-        let start = Start {
+        let start = JobStart {
             program: program.unwrap_or(&self.shop.program),
             run: &self.run,
             scratch: &self.folder,
@@ -186,7 +190,7 @@ impl<'a> Case<'a> {
     }
 
     /// The same; the job, unless it had to be ended by force.
-    pub(super) fn wait_for_its_end(&mut self, cause: Cause) -> io::Result<Option<Job>> {
+    pub(super) fn wait_for_its_end(&mut self, cause: Cause) -> io::Result<Option<ChaosJob>> {
         let Some(mut job) = self.job.take() else { return Ok(None) };
         let waited = job.wait(PATIENCE);
         self.look_at_its_beginning(&job);
@@ -222,7 +226,7 @@ impl<'a> Case<'a> {
     }
 
     /// Where it went on, and how soon.
-    fn look_at_its_beginning(&mut self, job: &Job) {
+    fn look_at_its_beginning(&mut self, job: &ChaosJob) {
         if job.went_past_newest() {
             let newest = job.newest.unwrap_or_default();
             self.problem(&format!("checkpoint {newest} is whole, and the run did not go on from it"));
@@ -233,14 +237,14 @@ impl<'a> Case<'a> {
     }
 
     /// Exit code, status and result must tell the same, and only a fault may end a job before its end.
-    fn look_at_its_end(&mut self, job: &Job, cause: Cause) {
+    fn look_at_its_end(&mut self, job: &ChaosJob, cause: Cause) {
         let code = job.exit().and_then(|exit| exit.code());
         let phase = Status::read(&self.run).ok().map(|status| status.phase);
         // Of a start that ended before it had a status the file tells nothing.
         let own = job.status().map(|status| status.phase);
         let is_finished = self.run.join(layout::RESULT).exists();
         // A full disk may take no status.
-        let can_tell = cause != Cause::Fault(Kind::FullDisk);
+        let can_tell = cause != Cause::Fault(ChaosFaultKind::FullDisk);
         let lies = match (code, phase) {
             (Some(0), _) if !is_finished => true,
             (Some(0), phase) => can_tell && phase != Some(Phase::Done),
@@ -306,9 +310,9 @@ impl<'a> Case<'a> {
 
     fn compare(&mut self) {
         // The checkpoint of an evaluation may be the one that could not be written.
-        let fails = |fault: &Fault| match fault {
-            Fault::FullDisk(_) => true,
-            Fault::Call(call) => call.starts_with("fail"),
+        let fails = |fault: &ChaosFault| match fault {
+            ChaosFault::FullDisk(_) => true,
+            ChaosFault::Call(call) => call.starts_with("fail"),
             _ => false,
         };
         let with_best = !self.plan.any(fails);
@@ -354,7 +358,7 @@ impl<'a> Case<'a> {
 }
 
 /// The end of what a job said.
-pub(super) fn last_words(job: &Job) -> String {
+pub(super) fn last_words(job: &ChaosJob) -> String {
     let said = job.said();
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..].join(" | ")

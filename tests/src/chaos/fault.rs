@@ -1,14 +1,14 @@
 //! What can go wrong, and how it is drawn.
 
 use super::job::Launcher;
-use super::moment::Moment;
+use super::moment::FaultMoment;
 use crate::draw::Draw;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// A fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ChaosFault {
     /// `kill -9` of one rank.
     KillRank(u64),
     /// `kill -9` of what started the ranks: `mpirun`, or `lift`.
@@ -66,7 +66,7 @@ pub enum To {
 
 /// What a fault is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChaosFaultKind {
     /// `kill -9` of one rank.
     KillRank,
     /// `kill -9` of `mpirun`.
@@ -91,7 +91,7 @@ pub enum Kind {
     Call,
 }
 
-impl Kind {
+impl ChaosFaultKind {
     /// All, in the order of the report.
     pub const ALL: [Self; 11] = [
         Self::KillRank,
@@ -151,15 +151,15 @@ pub struct Means {
 
 impl Means {
     /// What cannot be played.
-    pub fn left_out(self) -> Vec<Kind> {
-        let kinds = [(self.mounts, Kind::FullDisk), (self.calls, Kind::Call)];
+    pub fn left_out(self) -> Vec<ChaosFaultKind> {
+        let kinds = [(self.mounts, ChaosFaultKind::FullDisk), (self.calls, ChaosFaultKind::Call)];
         kinds.into_iter().filter(|(possible, _)| !possible).map(|(_, kind)| kind).collect()
     }
 }
 
-impl Fault {
+impl ChaosFault {
     /// Any fault, and when.
-    pub fn draw(draw: &mut Draw, means: Means) -> (Self, Moment) {
+    pub fn draw(draw: &mut Draw, means: Means) -> (Self, FaultMoment) {
         let kinds = [
             (20, 0),
             (12, 1),
@@ -173,8 +173,8 @@ impl Fault {
             (if means.calls { 12 } else { 0 }, 9),
         ];
         let kind = draw.weighted(&kinds);
-        let at = Moment::draw(draw);
-        let training = Moment::training(draw);
+        let at = FaultMoment::draw(draw);
+        let training = FaultMoment::training(draw);
         match kind {
             0 => (Self::KillRank(draw.below(12)), at),
             1 => (Self::KillLauncher, at),
@@ -188,29 +188,29 @@ impl Fault {
             6 => {
                 let injury = draw.one_of(&[Injury::Flip, Injury::Torn, Injury::Cut, Injury::Missing]);
                 let many = if draw.chance(15) { u64::MAX } else { draw.within(1, 2) };
-                let at = Moment::Training(draw.within(4, 6), draw.milliseconds(60));
+                let at = FaultMoment::Training(draw.within(4, 6), draw.milliseconds(60));
                 (Self::Damage(injury, draw.below(u64::MAX), many), at)
             }
             7 => (Self::LostFile(draw.below(1 << 32)), if draw.chance(60) { training } else { at }),
             8 => (Self::Signals(Burst::draw(draw)), at),
-            _ => (Self::Call(call(draw)), Moment::StartUp(Duration::ZERO)),
+            _ => (Self::Call(call(draw)), FaultMoment::StartUp(Duration::ZERO)),
         }
     }
 
     /// What it is counted as, on ranks that were started in this way.
-    pub const fn kind(&self, launcher: Launcher) -> Kind {
+    pub const fn kind(&self, launcher: Launcher) -> ChaosFaultKind {
         match (self, launcher) {
-            (Self::KillRank(_), _) => Kind::KillRank,
-            (Self::KillLauncher, Launcher::Lift) => Kind::KillLift,
-            (Self::KillLauncher, _) => Kind::KillMpirun,
-            (Self::KillAll, _) => Kind::KillAll,
-            (Self::Freeze(_), _) => Kind::Freeze,
-            (Self::Pause(..), _) => Kind::Pause,
-            (Self::FullDisk(_), _) => Kind::FullDisk,
-            (Self::Damage(..), _) => Kind::Damage,
-            (Self::LostFile(_), _) => Kind::LostFile,
-            (Self::Signals(_), _) => Kind::Signals,
-            (Self::Call(_), _) => Kind::Call,
+            (Self::KillRank(_), _) => ChaosFaultKind::KillRank,
+            (Self::KillLauncher, Launcher::Lift) => ChaosFaultKind::KillLift,
+            (Self::KillLauncher, _) => ChaosFaultKind::KillMpirun,
+            (Self::KillAll, _) => ChaosFaultKind::KillAll,
+            (Self::Freeze(_), _) => ChaosFaultKind::Freeze,
+            (Self::Pause(..), _) => ChaosFaultKind::Pause,
+            (Self::FullDisk(_), _) => ChaosFaultKind::FullDisk,
+            (Self::Damage(..), _) => ChaosFaultKind::Damage,
+            (Self::LostFile(_), _) => ChaosFaultKind::LostFile,
+            (Self::Signals(_), _) => ChaosFaultKind::Signals,
+            (Self::Call(_), _) => ChaosFaultKind::Call,
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Faults put into effect, and what must follow from each.
 
-use super::case::{Case, Cause, last_words};
+use super::case::{Cause, ChaosCase, last_words};
 use super::damage::{copy_folder, damage};
-use super::fault::{Burst, Fault, Injury, Kind, To};
-use super::job::{Job, Launcher, STEPS};
+use super::fault::{Burst, ChaosFault, ChaosFaultKind, Injury, To};
+use super::job::{ChaosJob, Launcher, STEPS};
 use super::moment::At;
-use super::plan::Event;
-use super::process::{self, Process};
+use super::plan::ChaosEvent;
+use super::process::{self, ChaosProcess};
 use crate::checkpoints;
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use nix::sys::signal::Signal;
@@ -22,44 +22,44 @@ const STEPS_TO_HEED: u64 = 6;
 /// Steps that take longer than a disk stays full that has room again.
 const STEPS_IN_FULL_DISK: u64 = 30;
 
-impl Case<'_> {
+impl ChaosCase<'_> {
     /// Puts a fault into effect on the job under way.
-    pub(super) fn inject(&mut self, fault: &Fault, at: At) -> io::Result<()> {
+    pub(super) fn inject(&mut self, fault: &ChaosFault, at: At) -> io::Result<()> {
         let Some(job) = &mut self.job else { return Ok(()) };
         let known = job.processes().to_vec();
         let launcher = job.launcher;
         match fault {
-            Fault::KillRank(number) => match pick(&known, *number) {
-                Some(rank) => self.kill([rank], Kind::KillRank, at),
-                None => self.kill(&known, Fault::KillLauncher.kind(launcher), at),
+            ChaosFault::KillRank(number) => match pick(&known, *number) {
+                Some(rank) => self.kill([rank], ChaosFaultKind::KillRank, at),
+                None => self.kill(&known, ChaosFault::KillLauncher.kind(launcher), at),
             },
-            Fault::KillLauncher => {
+            ChaosFault::KillLauncher => {
                 let victim = known.iter().filter(|process| process.rank.is_none());
                 self.kill(victim, fault.kind(launcher), at)
             }
-            Fault::KillAll => self.kill(&process::of_run(&self.run, None), Kind::KillAll, at),
-            Fault::Freeze(number) => self.freeze(&known, *number, at),
-            Fault::Pause(number, pause) => {
+            ChaosFault::KillAll => self.kill(&process::of_run(&self.run, None), ChaosFaultKind::KillAll, at),
+            ChaosFault::Freeze(number) => self.freeze(&known, *number, at),
+            ChaosFault::Pause(number, pause) => {
                 let paused = pick(&known, *number);
                 let met = process::send(paused, Signal::SIGSTOP) > 0;
                 std::thread::sleep(*pause);
                 process::send(paused, Signal::SIGCONT);
-                self.book(Kind::Pause, at, met);
+                self.book(ChaosFaultKind::Pause, at, met);
                 Ok(())
             }
-            Fault::FullDisk(free) => self.fill_disk(*free, at),
-            Fault::Damage(injury, number, many) => self.damage((*injury, *number, *many), at),
-            Fault::LostFile(number) => self.lose_file(*number, at),
-            Fault::Signals(burst) => self.send(&known, burst, at),
-            Fault::Call(_) => Ok(()),
+            ChaosFault::FullDisk(free) => self.fill_disk(*free, at),
+            ChaosFault::Damage(injury, number, many) => self.damage((*injury, *number, *many), at),
+            ChaosFault::LostFile(number) => self.lose_file(*number, at),
+            ChaosFault::Signals(burst) => self.send(&known, burst, at),
+            ChaosFault::Call(_) => Ok(()),
         }
     }
 
     /// Kills these; the others must end.
     fn kill<'a>(
         &mut self,
-        victims: impl IntoIterator<Item = &'a Process>,
-        kind: Kind,
+        victims: impl IntoIterator<Item = &'a ChaosProcess>,
+        kind: ChaosFaultKind,
         at: At,
     ) -> io::Result<()> {
         let met = process::send(victims, Signal::SIGKILL) > 0;
@@ -69,16 +69,16 @@ impl Case<'_> {
 
     /// Whether the job has so many steps to make.
     fn has_left(&self, steps: u64) -> bool {
-        self.job.as_ref().and_then(Job::steps).is_some_and(|made| made + steps <= STEPS)
+        self.job.as_ref().and_then(ChaosJob::steps).is_some_and(|made| made + steps <= STEPS)
     }
 
     /// The others must notice, name the rank, and end it.
-    fn freeze(&mut self, known: &[Process], number: u64, at: At) -> io::Result<()> {
+    fn freeze(&mut self, known: &[ChaosProcess], number: u64, at: At) -> io::Result<()> {
         let frozen = pick(known, number);
         let met = process::send(frozen, Signal::SIGSTOP) > 0;
-        self.book(Kind::Freeze, at, met);
+        self.book(ChaosFaultKind::Freeze, at, met);
         let Some(frozen) = frozen.filter(|_| met) else { return self.see_to_its_end(Cause::Nothing) };
-        if let Some(job) = self.wait_for_its_end(Cause::Fault(Kind::Freeze))? {
+        if let Some(job) = self.wait_for_its_end(Cause::Fault(ChaosFaultKind::Freeze))? {
             let name = format!("rank {} on ", frozen.rank.unwrap_or(0));
             let success = job.exit().is_some_and(|exit| exit.success());
             if !success && !job.said().contains(&name) {
@@ -95,12 +95,12 @@ impl Case<'_> {
         if let Some(disk) = &self.disk {
             disk.fill()?;
         }
-        self.book(Kind::FullDisk, at, true);
+        self.book(ChaosFaultKind::FullDisk, at, true);
         if let (Some(after), Some(disk)) = (free, &self.disk) {
             std::thread::sleep(after);
             disk.free();
         }
-        let job = self.wait_for_its_end(Cause::Fault(Kind::FullDisk))?;
+        let job = self.wait_for_its_end(Cause::Fault(ChaosFaultKind::FullDisk))?;
         if let Some(disk) = &self.disk {
             disk.free();
         }
@@ -123,9 +123,9 @@ impl Case<'_> {
         let met = process::send(&process::of_run(&self.run, None), Signal::SIGKILL) > 0;
         let all = checkpoints(&self.run);
         // Without a checkpoint it is no more than that.
-        let kind = if all.is_empty() { Kind::KillAll } else { Kind::Damage };
+        let kind = if all.is_empty() { ChaosFaultKind::KillAll } else { ChaosFaultKind::Damage };
         self.book(kind, at, met);
-        self.see_to_its_end(if met { Cause::Fault(Kind::KillAll) } else { Cause::Nothing })?;
+        self.see_to_its_end(if met { Cause::Fault(ChaosFaultKind::KillAll) } else { Cause::Nothing })?;
         if !self.tally.is_sound() || self.run.join(layout::RESULT).exists() || all.is_empty() {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Case<'_> {
         for step in steps {
             let told = format!("{}` cannot be used", layout::checkpoint(step));
             if let Some(after) = self.hear(&told, SAYS_WITHIN) {
-                self.tally.noticed(Kind::Damage, after);
+                self.tally.noticed(ChaosFaultKind::Damage, after);
                 continue;
             }
             let words = self.job.as_ref().map(last_words).unwrap_or_default();
@@ -186,8 +186,8 @@ impl Case<'_> {
         let file = self.data.file(number);
         let aside = self.folder.join("lost");
         fs::rename(&file, &aside)?;
-        self.book(Kind::LostFile, at, true);
-        let job = self.wait_for_its_end(Cause::Fault(Kind::LostFile))?;
+        self.book(ChaosFaultKind::LostFile, at, true);
+        let job = self.wait_for_its_end(Cause::Fault(ChaosFaultKind::LostFile))?;
         fs::rename(&aside, &file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(job) = job
@@ -200,9 +200,9 @@ impl Case<'_> {
     }
 
     /// The run must be saved and ask to be resumed, unless it was about to end.
-    fn send(&mut self, known: &[Process], burst: &Burst, at: At) -> io::Result<()> {
+    fn send(&mut self, known: &[ChaosProcess], burst: &Burst, at: At) -> io::Result<()> {
         let may_be_done = at == At::Results || !self.has_left(STEPS_TO_HEED);
-        let to: Vec<&Process> = match burst.to {
+        let to: Vec<&ChaosProcess> = match burst.to {
             To::Rank(number) => pick(known, number).into_iter().collect(),
             To::Ranks => known.iter().filter(|process| process.rank.is_some()).collect(),
             To::Launcher => {
@@ -212,9 +212,9 @@ impl Case<'_> {
         };
         let met =
             burst.signals.iter().filter(|&&signal| process::send(to.iter().copied(), signal) > 0).count();
-        self.book(Kind::Signals, at, met > 0);
+        self.book(ChaosFaultKind::Signals, at, met > 0);
         let to_launcher = to.iter().all(|process| process.rank.is_none());
-        let Some(job) = self.wait_for_its_end(Cause::Fault(Kind::Signals))? else { return Ok(()) };
+        let Some(job) = self.wait_for_its_end(Cause::Fault(ChaosFaultKind::Signals))? else { return Ok(()) };
         let is_done = job.exit().is_some_and(|exit| exit.success());
         let expected = match at {
             // mpirun gives the ranks a second after TERM.
@@ -236,15 +236,15 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn is_preempted(&self, job: &Job) -> bool {
+    fn is_preempted(&self, job: &ChaosJob) -> bool {
         let code = job.exit().and_then(|exit| exit.code());
         code == Some(i32::from(Outcome::PREEMPTED))
             || Status::read(&self.run).is_ok_and(|status| status.phase == Phase::Preempted)
     }
 
     /// A start whose checkpoint calls kill it or fail.
-    pub(super) fn strike_call(&mut self, event: &Event) -> io::Result<()> {
-        let Fault::Call(text) = &event.fault else { return Ok(()) };
+    pub(super) fn strike_call(&mut self, event: &ChaosEvent) -> io::Result<()> {
+        let ChaosFault::Call(text) = &event.fault else { return Ok(()) };
         let log = self.folder.join("calls");
         let _ = fs::remove_file(&log);
         let environment = vec![("LIFT_FAULT", text.clone()), ("LIFT_FAULT_LOG", log.display().to_string())];
@@ -259,7 +259,7 @@ impl Case<'_> {
         let calls: Vec<&str> = calls.lines().filter_map(|line| line.split(' ').nth(1)).collect();
         let met = reached(text, &calls);
         let writes = calls.iter().any(|name| ["create", "write", "rename"].contains(name));
-        self.book(Kind::Call, if writes { At::Checkpoint } else { At::StartUp }, met);
+        self.book(ChaosFaultKind::Call, if writes { At::Checkpoint } else { At::StartUp }, met);
         // A checkpoint that cannot be written is tried again or left out; one that cannot be looked for ends the run.
         let may_end = met && (text.starts_with("kill") || text.starts_with("tear") || text.contains("list@"));
         let must_end = met && !text.starts_with("fail");
@@ -284,7 +284,7 @@ fn reached(text: &str, calls: &[&str]) -> bool {
 }
 
 /// A rank by any number.
-fn pick(known: &[Process], number: u64) -> Option<&Process> {
-    let ranks: Vec<&Process> = known.iter().filter(|process| process.rank.is_some()).collect();
+fn pick(known: &[ChaosProcess], number: u64) -> Option<&ChaosProcess> {
+    let ranks: Vec<&ChaosProcess> = known.iter().filter(|process| process.rank.is_some()).collect();
     ranks.get(number as usize % ranks.len().max(1)).copied()
 }

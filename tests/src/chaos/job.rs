@@ -1,7 +1,7 @@
 //! One start of the trainer on some ranks: started, watched, killed, and looked after when it is gone.
 
-use super::process::{self, Process};
-use crate::stripes::DataSet;
+use super::process::{self, ChaosProcess};
+use crate::stripes::StripedDataSet;
 use crate::{checkpoints, steps_done};
 use launcher::protocol::{Phase, Status, layout};
 use nix::sys::signal::Signal;
@@ -16,7 +16,7 @@ pub const STEPS: u64 = 40;
 
 /// What a run computes, the same for all its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Determinism {
+pub enum JobDeterminism {
     /// The same on any number of ranks.
     AnyWorld,
     /// The same on two ranks.
@@ -36,7 +36,7 @@ pub enum Launcher {
 
 /// A start that is to be.
 #[derive(Debug)]
-pub struct Start<'a> {
+pub struct JobStart<'a> {
     /// The trainer.
     pub program: &'a Path,
     /// The run folder.
@@ -44,9 +44,9 @@ pub struct Start<'a> {
     /// Where what it says goes, and its temporary files.
     pub scratch: &'a Path,
     /// The images.
-    pub data: &'a DataSet,
+    pub data: &'a StripedDataSet,
     /// What it computes.
-    pub determinism: Determinism,
+    pub determinism: JobDeterminism,
     /// Number of ranks.
     pub ranks: usize,
     /// Who starts them.
@@ -63,7 +63,7 @@ pub struct Start<'a> {
 
 /// A start under way.
 #[derive(Debug)]
-pub struct Job {
+pub struct ChaosJob {
     child: Child,
     run: PathBuf,
     log: PathBuf,
@@ -78,14 +78,14 @@ pub struct Job {
     pub newest: Option<u64>,
     went_past: bool,
     pid_before: Option<u32>,
-    known: Vec<Process>,
+    known: Vec<ChaosProcess>,
     first_step: Option<Duration>,
     ended: Option<ExitStatus>,
 }
 
-impl Start<'_> {
+impl JobStart<'_> {
     /// Starts it.
-    pub fn spawn(&self) -> io::Result<Job> {
+    pub fn spawn(&self) -> io::Result<ChaosJob> {
         let mut command = self.command();
         command.args(["train", "-d", "demo", "-m", "demo", "--resume", "auto", "--quiet"]);
         for setting in self.settings() {
@@ -99,7 +99,7 @@ impl Start<'_> {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let pid_before = Status::read(self.run).ok().map(|status| status.pid);
         let (started, since) = (Instant::now(), SystemTime::now());
-        Ok(Job {
+        Ok(ChaosJob {
             child: command.spawn()?,
             run: self.run.to_path_buf(),
             log,
@@ -138,8 +138,8 @@ impl Start<'_> {
 
     fn settings(&self) -> Vec<String> {
         let determinism = match self.determinism {
-            Determinism::AnyWorld => &["train.determinism=any_world", "train.virtual_shards=4"][..],
-            Determinism::TwoRanks => &["train.determinism=same_world"][..],
+            JobDeterminism::AnyWorld => &["train.determinism=any_world", "train.virtual_shards=4"][..],
+            JobDeterminism::TwoRanks => &["train.determinism=same_world"][..],
         };
         let fixed = [
             "train.epochs=5",
@@ -161,7 +161,7 @@ impl Start<'_> {
     }
 }
 
-impl Job {
+impl ChaosJob {
     /// Whether it still runs; notes on the way the first new step, and where the run went on.
     pub fn runs(&mut self) -> bool {
         self.note_newest();
@@ -223,7 +223,7 @@ impl Job {
     }
 
     /// The launcher and the ranks that are there by now.
-    pub fn processes(&mut self) -> &[Process] {
+    pub fn processes(&mut self) -> &[ChaosProcess] {
         let launcher = (self.launcher != Launcher::Nobody).then_some(self.child.id());
         let complete = self.known.iter().filter(|process| process.rank.is_some()).count() == self.ranks;
         if !complete {
@@ -281,7 +281,7 @@ impl Job {
     }
 }
 
-impl Drop for Job {
+impl Drop for ChaosJob {
     fn drop(&mut self) {
         if self.runs() {
             self.destroy();

@@ -13,12 +13,12 @@ mod process;
 mod tally;
 mod workshop;
 
-pub use fault::Kind;
-pub use tally::Tally;
+pub use fault::ChaosFaultKind;
+pub use tally::FaultTally;
 
 use crate::interrupts::is_interrupted;
-use case::Case;
-use plan::Plan;
+use case::ChaosCase;
+use plan::ChaosPlan;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use workshop::Workshop;
 
 /// What is to be played.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ChaosOptions {
     /// Where chance begins.
     pub seed: u64,
     /// Faults that are to meet a living run.
@@ -48,7 +48,7 @@ pub struct Options {
     pub verbose: bool,
 }
 
-impl Default for Options {
+impl Default for ChaosOptions {
     fn default() -> Self {
         Self {
             seed: 0,
@@ -67,10 +67,10 @@ impl Default for Options {
 const MOST_PROBLEMS: usize = 10;
 
 /// Plays runs with faults until there were enough of them.
-pub fn play(options: &Options) -> io::Result<Tally> {
+pub fn play(options: &ChaosOptions) -> io::Result<FaultTally> {
     let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?;
     let shop = Workshop::open(folder.path(), options.planted.clone())?;
-    let player = Player {
+    let player = ChaosPlayer {
         options,
         shop,
         next: AtomicU64::new(options.only.unwrap_or(0)),
@@ -92,16 +92,16 @@ pub fn play(options: &Options) -> io::Result<Tally> {
     Ok(tally)
 }
 
-struct Player<'a> {
-    options: &'a Options,
+struct ChaosPlayer<'a> {
+    options: &'a ChaosOptions,
     shop: Workshop,
     next: AtomicU64,
     stop: AtomicBool,
     begun: Instant,
-    tally: Mutex<Tally>,
+    tally: Mutex<FaultTally>,
 }
 
-impl Player<'_> {
+impl ChaosPlayer<'_> {
     fn work(&self) {
         while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -113,9 +113,9 @@ impl Player<'_> {
         }
     }
 
-    fn case(&self, number: u64) -> (Tally, Option<PathBuf>) {
-        let plan = Plan::draw(self.options.seed, number, self.shop.means);
-        match Case::prepare(&self.shop, &plan, number) {
+    fn case(&self, number: u64) -> (FaultTally, Option<PathBuf>) {
+        let plan = ChaosPlan::draw(self.options.seed, number, self.shop.means);
+        match ChaosCase::prepare(&self.shop, &plan, number) {
             Ok(case) => {
                 let (tally, folder) = case.play();
                 let told: Vec<_> = plan.events.iter().map(|event| (&event.fault, &event.moment)).collect();
@@ -124,11 +124,11 @@ impl Player<'_> {
                 }
                 (tally, Some(folder))
             }
-            Err(error) => (Tally::of_problem(format!("the harness itself failed: {error}")), None),
+            Err(error) => (FaultTally::of_problem(format!("the harness itself failed: {error}")), None),
         }
     }
 
-    fn add(&self, number: u64, mut tally: Tally, folder: Option<PathBuf>) {
+    fn add(&self, number: u64, mut tally: FaultTally, folder: Option<PathBuf>) {
         if is_interrupted() {
             // The ranks may have been told as well; that a run was cut short is no problem of it.
             tally.problems.clear();

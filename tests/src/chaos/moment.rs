@@ -1,6 +1,6 @@
 //! When a fault strikes, and what the run was doing then.
 
-use super::job::Job;
+use super::job::ChaosJob;
 use crate::draw::Draw;
 use launcher::protocol::{Phase, layout};
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A moment to wait for in a start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum FaultMoment {
     /// So long after the start: processes begin, and data and backbone are read.
     StartUp(Duration),
     /// The run folder is this start's, for so long, and training has not begun.
@@ -69,7 +69,7 @@ impl At {
     }
 }
 
-impl Moment {
+impl FaultMoment {
     /// Any moment.
     pub fn draw(draw: &mut Draw) -> Self {
         match draw.weighted(&[(12, 0), (8, 1), (28, 2), (26, 3), (14, 4), (12, 5)]) {
@@ -99,7 +99,7 @@ impl Moment {
     }
 
     /// Waits for it. False if the run ended first, or did not come there within `limit`.
-    pub fn wait(self, job: &mut Job, limit: Duration) -> bool {
+    pub fn wait(self, job: &mut ChaosJob, limit: Duration) -> bool {
         match self {
             Self::StartUp(after) => until(job, limit, |job| job.started.elapsed() >= after),
             Self::Init(after) => {
@@ -127,7 +127,7 @@ impl Moment {
 }
 
 /// What the run does now.
-pub fn now(job: &mut Job) -> At {
+pub fn now(job: &mut ChaosJob) -> At {
     if !job.runs() {
         return At::Gone;
     }
@@ -148,7 +148,7 @@ pub fn now(job: &mut Job) -> At {
     }
 }
 
-fn until(job: &mut Job, limit: Duration, mut so: impl FnMut(&Job) -> bool) -> bool {
+fn until(job: &mut ChaosJob, limit: Duration, mut so: impl FnMut(&ChaosJob) -> bool) -> bool {
     let start = std::time::Instant::now();
     loop {
         if so(job) {
@@ -162,21 +162,21 @@ fn until(job: &mut Job, limit: Duration, mut so: impl FnMut(&Job) -> bool) -> bo
     }
 }
 
-fn until_later(job: &mut Job, after: Duration) -> bool {
+fn until_later(job: &mut ChaosJob, after: Duration) -> bool {
     let start = std::time::Instant::now();
     until(job, after, |_| start.elapsed() >= after)
 }
 
-fn trains(job: &Job) -> bool {
+fn trains(job: &ChaosJob) -> bool {
     job.status().is_some_and(|status| !matches!(status.phase, Phase::Starting | Phase::Init))
 }
 
-fn made(job: &Job, steps: u64) -> bool {
+fn made(job: &ChaosJob, steps: u64) -> bool {
     job.steps().is_some_and(|made| made >= steps)
 }
 
 /// After an epoch's line and before the evaluation's, or in the last evaluation.
-fn evaluates(job: &Job) -> bool {
+fn evaluates(job: &ChaosJob) -> bool {
     let Some(status) = job.status() else { return false };
     if status.phase == Phase::Evaluating {
         return true;
@@ -186,7 +186,7 @@ fn evaluates(job: &Job) -> bool {
         && text.lines().last().is_some_and(|line| line.starts_with("{\"kind\":\"epoch\""))
 }
 
-fn writes_results(job: &Job) -> bool {
+fn writes_results(job: &ChaosJob) -> bool {
     let run = job.run();
     if run.join(layout::RESULT).exists() {
         return false;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// A process of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct ChaosProcess {
     /// Its number.
     pub pid: u32,
     /// Its rank; none for the launcher.
@@ -17,8 +17,8 @@ pub struct Process {
 }
 
 /// Sends a signal to these, and tells how many were there to get it.
-pub fn send<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) -> usize {
-    let get = |process: &&Process| {
+pub fn send<'a>(processes: impl IntoIterator<Item = &'a ChaosProcess>, signal: Signal) -> usize {
+    let get = |process: &&ChaosProcess| {
         let is_there = is_alive(process.pid);
         kill(Pid::from_raw(process.pid as i32), signal).is_ok() && is_there
     };
@@ -33,13 +33,13 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// All processes whose command line names `run`, but this one. `launcher` is the one that is no rank.
-pub fn of_run(run: &Path, launcher: Option<u32>) -> Vec<Process> {
+pub fn of_run(run: &Path, launcher: Option<u32>) -> Vec<ChaosProcess> {
     let run = run.as_os_str().as_encoded_bytes();
     let own = std::process::id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| pid != own && names(pid, run))
-        .filter_map(|pid| Some(Process { pid, rank: rank_of(pid, launcher)? }))
+        .filter_map(|pid| Some(ChaosProcess { pid, rank: rank_of(pid, launcher)? }))
         .collect()
 }
 
@@ -66,9 +66,9 @@ fn rank_of(pid: u32, launcher: Option<u32>) -> Option<Option<usize>> {
 }
 
 /// Where the threads of these processes stand.
-pub fn stacks(processes: &[Process]) -> String {
+pub fn stacks(processes: &[ChaosProcess]) -> String {
     let mut text = String::new();
-    for Process { pid, rank } in processes {
+    for ChaosProcess { pid, rank } in processes {
         let output = Command::new("gdb")
             .args(["-p", &pid.to_string(), "-batch", "-nx", "-ex", "thread apply all bt 24"])
             .output();

@@ -1,6 +1,6 @@
 //! What was counted, for people and for programs.
 
-use super::fault::Kind;
+use super::fault::ChaosFaultKind;
 use super::moment::At;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 /// Counts and worst times over all cases.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    struck: [[u64; At::ALL.len()]; Kind::ALL.len()],
-    noticed: [Duration; Kind::ALL.len()],
+pub struct FaultTally {
+    struck: [[u64; At::ALL.len()]; ChaosFaultKind::ALL.len()],
+    noticed: [Duration; ChaosFaultKind::ALL.len()],
     /// Kinds that cannot be played here.
-    pub left_out: Vec<Kind>,
+    pub left_out: Vec<ChaosFaultKind>,
     /// From when ranks were killed to the first new checkpoint of the next start, which goes on from one.
     pub back: Duration,
     /// Runs that went through.
@@ -35,20 +35,20 @@ pub struct Tally {
     pub problems: Vec<String>,
 }
 
-impl Tally {
+impl FaultTally {
     /// Nothing but this is wrong.
     pub fn of_problem(problem: String) -> Self {
         Self { problems: vec![problem], ..Self::default() }
     }
 
     /// A fault of this kind struck, or came too late.
-    pub fn strike(&mut self, kind: Kind, at: At) {
+    pub fn strike(&mut self, kind: ChaosFaultKind, at: At) {
         let column = At::ALL.iter().position(|&phase| phase == at).unwrap_or(At::ALL.len() - 1);
         self.struck[kind as usize][column] += 1;
     }
 
     /// So long after a fault the job had ended that noticed it, or a start had said what is wrong.
-    pub fn noticed(&mut self, kind: Kind, after: Duration) {
+    pub fn noticed(&mut self, kind: ChaosFaultKind, after: Duration) {
         let worst = &mut self.noticed[kind as usize];
         *worst = (*worst).max(after);
     }
@@ -69,7 +69,7 @@ impl Tally {
     }
 
     /// Faults of a kind that met a living run.
-    pub fn of_kind(&self, kind: Kind) -> u64 {
+    pub fn of_kind(&self, kind: ChaosFaultKind) -> u64 {
         self.struck[kind as usize][..At::ALL.len() - 1].iter().sum()
     }
 
@@ -84,10 +84,13 @@ impl Tally {
         if self.misses() > most_misses(self.hits() + self.misses()) {
             found.push(format!("{} faults came too late, more than a tenth and chance", self.misses()));
         }
-        let absent = |kind: &Kind| self.of_kind(*kind) == 0 && !self.left_out.contains(kind);
+        let absent = |kind: &ChaosFaultKind| self.of_kind(*kind) == 0 && !self.left_out.contains(kind);
         if self.hits() >= ALL_KINDS {
             found.extend(
-                Kind::ALL.iter().filter(|kind| absent(kind)).map(|kind| format!("no {}", kind.name())),
+                ChaosFaultKind::ALL
+                    .iter()
+                    .filter(|kind| absent(kind))
+                    .map(|kind| format!("no {}", kind.name())),
             );
         }
         found
@@ -125,7 +128,7 @@ impl Tally {
             let _ = write!(text, "{:>12}", at.name());
         }
         text += "  noticed after, at worst\n";
-        for ((kind, row), worst) in Kind::ALL.iter().zip(self.struck).zip(self.noticed) {
+        for ((kind, row), worst) in ChaosFaultKind::ALL.iter().zip(self.struck).zip(self.noticed) {
             let _ = write!(text, "{:20}", kind.name());
             for count in row {
                 let _ = write!(text, "{:>12}", if count == 0 { "-".to_owned() } else { count.to_string() });
@@ -157,15 +160,16 @@ impl Tally {
 
     /// The same for programs.
     pub fn json(&self, seed: u64, seconds: f64) -> Value {
-        let kinds = Kind::ALL.iter().zip(self.struck).zip(self.noticed).map(|((kind, row), worst)| {
-            let phases = At::ALL.iter().zip(row).map(|(at, count)| (at.name().to_owned(), json!(count)));
-            let fields = json!({
-                "by_phase": Value::Object(phases.collect()),
-                "worst_detection_seconds": worst.as_secs_f64(),
-                "played": !self.left_out.contains(kind),
+        let kinds =
+            ChaosFaultKind::ALL.iter().zip(self.struck).zip(self.noticed).map(|((kind, row), worst)| {
+                let phases = At::ALL.iter().zip(row).map(|(at, count)| (at.name().to_owned(), json!(count)));
+                let fields = json!({
+                    "by_phase": Value::Object(phases.collect()),
+                    "worst_detection_seconds": worst.as_secs_f64(),
+                    "played": !self.left_out.contains(kind),
+                });
+                (kind.name().to_owned(), fields)
             });
-            (kind.name().to_owned(), fields)
-        });
         json!({
             "seed": seed,
             "seconds": seconds,

@@ -3,8 +3,8 @@
 use super::compare::Expected;
 use super::disk::SmallDisk;
 use super::fault::Means;
-use super::job::{Determinism, Launcher, Start, Waited};
-use crate::stripes::{CLASSES, DataSet};
+use super::job::{JobDeterminism, JobStart, Launcher, Waited};
+use crate::stripes::{CLASSES, StripedDataSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub struct Workshop {
     /// What is possible here.
     pub means: Means,
     /// The images.
-    pub data: DataSet,
+    pub data: StripedDataSet,
     any_world: Expected,
     two_ranks: Expected,
 }
@@ -62,18 +62,18 @@ impl Workshop {
             (Some(_), Some(faulty)) => faulty.clone(),
             _ => crate::binary("lift-trainer"),
         };
-        let data = DataSet::write(&folder.join("images"), IMAGES.0, IMAGES.1)?;
-        let any_world = undisturbed(folder, &program, &data, Determinism::AnyWorld)?;
-        let two_ranks = undisturbed(folder, &program, &data, Determinism::TwoRanks)?;
+        let data = StripedDataSet::write(&folder.join("images"), IMAGES.0, IMAGES.1)?;
+        let any_world = undisturbed(folder, &program, &data, JobDeterminism::AnyWorld)?;
+        let two_ranks = undisturbed(folder, &program, &data, JobDeterminism::TwoRanks)?;
         let means = Means { mounts, calls: faulty.is_some() && planted.is_none() };
         Ok(Self { folder: folder.to_path_buf(), program, faulty, planted, means, data, any_world, two_ranks })
     }
 
     /// What a run is to be in the end.
-    pub fn expected(&self, determinism: Determinism) -> &Expected {
+    pub fn expected(&self, determinism: JobDeterminism) -> &Expected {
         match determinism {
-            Determinism::AnyWorld => &self.any_world,
-            Determinism::TwoRanks => &self.two_ranks,
+            JobDeterminism::AnyWorld => &self.any_world,
+            JobDeterminism::TwoRanks => &self.two_ranks,
         }
     }
 }
@@ -81,17 +81,17 @@ impl Workshop {
 fn undisturbed(
     folder: &Path,
     program: &Path,
-    data: &DataSet,
-    determinism: Determinism,
+    data: &StripedDataSet,
+    determinism: JobDeterminism,
 ) -> io::Result<Expected> {
     let (ranks, name) = match determinism {
-        Determinism::AnyWorld => (1, "undisturbed-any"),
-        Determinism::TwoRanks => (2, "undisturbed-two"),
+        JobDeterminism::AnyWorld => (1, "undisturbed-any"),
+        JobDeterminism::TwoRanks => (2, "undisturbed-two"),
     };
     let scratch = folder.join(name);
     fs::create_dir_all(&scratch)?;
     let run = scratch.join("run");
-    let start = Start {
+    let start = JobStart {
         program,
         run: &run,
         scratch: &scratch,

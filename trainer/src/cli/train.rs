@@ -7,7 +7,7 @@ use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, ResumeRequest};
-use crate::run::{DEFAULT_PARENT, RunDestination, ProgressOutput, RunResult, print_result, say};
+use crate::run::{DEFAULT_PARENT, ProgressOutput, RunDestination, RunResult, print_result, say};
 use launcher::protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,8 @@ pub(super) fn once(
 ) -> Result<RunEnd, Failure> {
     let (resolved, rank) = context.open(select)?;
     greet(context, &resolved, &rank);
-    let place = Some(output.map_or_else(|| default_place(&resolved), |path| RunDestination::Named(path.to_owned())));
+    let place =
+        Some(output.map_or_else(|| default_place(&resolved), |path| RunDestination::Named(path.to_owned())));
     let output = talk(context.talk, &rank);
     let (resolved, rank, logging) = (&resolved, &rank, context.logging);
     Experiment { resolved, rank, logging, place, resume, weights: None, predictions, output }.run()

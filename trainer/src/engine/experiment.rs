@@ -13,8 +13,8 @@ use super::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
 use crate::config::Resolved;
 use crate::run::checkpoint::TensorBytes;
 use crate::run::{
-    Claim, ClassResult, Logging, MetricsRecord, RunDestination, ProgressOutput, RunFolder, RunResult, RunStart,
-    StopRequest, Summary, last_words, read_metrics, resume_command, say,
+    Claim, ClassResult, Logging, MetricsRecord, ProgressOutput, RunDestination, RunFolder, RunResult,
+    RunStart, StopRequest, Summary, last_words, read_metrics, resume_command, say,
 };
 use launcher::protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};

@@ -73,7 +73,11 @@ impl RunFolder {
     /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes that there.
     ///
     /// A named folder that holds a run is refused; without a name, the next free one is taken.
-    pub fn create(place: &RunDestination, config_toml: &str, start: RunStart) -> Result<Self, RunFolderError> {
+    pub fn create(
+        place: &RunDestination,
+        config_toml: &str,
+        start: RunStart,
+    ) -> Result<Self, RunFolderError> {
         let folder = match place {
             _ if start == RunStart::Again => {
                 Self::clear(&place.latest().unwrap_or_else(|| place.first_choice()))?

@@ -34,7 +34,12 @@ fn options(config: &Value) -> OfficialOptions {
     let widths = [("tuner.adapter_dim", "adapter_dim"), ("tuner.vpt_len", "vpt_len")];
     let widths =
         widths.into_iter().filter_map(|(ours, official)| Some((ours, config[official].as_u64()? as usize)));
-    OfficialOptions { kinds: kinds.collect(), head_kind: head_kind.to_owned(), head, widths: widths.collect() }
+    OfficialOptions {
+        kinds: kinds.collect(),
+        head_kind: head_kind.to_owned(),
+        head,
+        widths: widths.collect(),
+    }
 }
 
 /// Every checkpoint of LIFT on a ViT, whether its tuner can be used here or not: read, recognised, and written again.

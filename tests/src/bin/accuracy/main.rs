@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use tests::official::Official;
 
 /// A part of the comparison.
-struct Part {
+struct ComparedPart {
     name: &'static str,
     compare: fn(&Official, &Path) -> Compared,
 }
@@ -29,10 +29,10 @@ struct Compared {
     apart: Vec<String>,
 }
 
-const PARTS: [Part; 3] = [
-    Part { name: "checkpoints", compare: |official, _| checkpoints::compare(official) },
-    Part { name: "two-epochs", compare: two_epochs::compare },
-    Part { name: "ten-epochs", compare: ten_epochs::compare },
+const PARTS: [ComparedPart; 3] = [
+    ComparedPart { name: "checkpoints", compare: |official, _| checkpoints::compare(official) },
+    ComparedPart { name: "two-epochs", compare: two_epochs::compare },
+    ComparedPart { name: "ten-epochs", compare: ten_epochs::compare },
 ];
 
 fn main() -> ExitCode {

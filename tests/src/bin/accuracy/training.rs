@@ -14,17 +14,17 @@ pub struct Repeated<'a> {
     /// The folders of its runs are called so, and by the seed.
     pub folder: String,
     /// What the official code reached.
-    pub expected: Figures,
+    pub expected: OfficialFigures,
     /// The command of a run with a seed, but for its output.
     pub command: Box<dyn Fn(u64) -> Command + Sync + 'a>,
 }
 
 /// Overall, many, medium and few in per cent; mean loss of the first and of the last epoch.
 #[derive(Debug, Clone, Copy)]
-pub struct Figures(pub [f64; 6]);
+pub struct OfficialFigures(pub [f64; 6]);
 
 /// Greatest difference of the mean of our seeds from the official figure.
-pub struct Limits {
+pub struct ApartLimits {
     pub overall: f64,
     pub group: f64,
     pub loss: f64,
@@ -38,7 +38,7 @@ const HEADER: [&str; 2] = [
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 ];
 
-pub fn compare(repeated: &[Repeated], limits: &Limits, runs: &Path) -> Compared {
+pub fn compare(repeated: &[Repeated], limits: &ApartLimits, runs: &Path) -> Compared {
     let mut apart = train_missing(repeated, runs);
     let mut table = HEADER.map(str::to_owned).to_vec();
     for one in repeated {
@@ -89,7 +89,7 @@ fn run_name(one: &Repeated, seed: u64) -> String {
 }
 
 /// Our row, the official one, and their differences; what is too far apart is noted.
-fn rows(one: &Repeated, limits: &Limits, runs: &Path, apart: &mut Vec<String>) -> Vec<String> {
+fn rows(one: &Repeated, limits: &ApartLimits, runs: &Path, apart: &mut Vec<String>) -> Vec<String> {
     let folders = SEEDS.map(|seed| runs.join(run_name(one, seed)));
     let found: Vec<Vec<f64>> =
         folders.iter().filter(|run| run.join("result.json").exists()).map(|run| figures(run)).collect();

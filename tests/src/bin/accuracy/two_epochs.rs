@@ -1,12 +1,12 @@
 //! Two epochs with options of their own: one official run of each.
 
 use crate::Compared;
-use crate::training::{Figures, Limits, Repeated, compare as train_and_compare};
+use crate::training::{ApartLimits, OfficialFigures, Repeated, compare as train_and_compare};
 use std::path::Path;
 use tests::official::{Official, OfficialRun};
 
 /// One run is compared with the mean of three: groups move by about a point between seeds.
-const LIMITS: Limits = Limits { overall: 1.5, group: 2.5, loss: 0.05 };
+const LIMITS: ApartLimits = ApartLimits { overall: 1.5, group: 2.5, loss: 0.05 };
 
 pub fn compare(official: &Official, runs: &Path) -> Compared {
     let recorded = official.runs();
@@ -22,9 +22,9 @@ pub fn compare(official: &Official, runs: &Path) -> Compared {
     train_and_compare(&repeated, &LIMITS, runs)
 }
 
-fn figures(run: &OfficialRun) -> Figures {
+fn figures(run: &OfficialRun) -> OfficialFigures {
     let losses = run.epoch_losses();
     let [first, .., last] = losses[..] else { panic!("{}: two epochs are expected", run.name) };
     let [overall, many, medium, few] = ["overall", "many", "medium", "few"].map(|name| run.test(name));
-    Figures([overall, many, medium, few, first, last])
+    OfficialFigures([overall, many, medium, few, first, last])
 }

@@ -1,7 +1,7 @@
 //! `[data]`: which images, in which order.
 
 use super::head::TRAINED;
-use crate::options::{OptionType, Needs, none_of, one_of, section, words};
+use crate::options::{Needs, OptionType, none_of, one_of, section, words};
 use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use toml::Value;

@@ -5,7 +5,7 @@ use crate::config::tables::{find_key, keys, users};
 use crate::config::*;
 use crate::model::losses::Losses;
 use crate::model::tuners::{Tuners, adaptformer, full};
-use crate::options::{Description, OptionType, OnResume, Several};
+use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.

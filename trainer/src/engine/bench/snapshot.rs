@@ -51,7 +51,8 @@ pub(super) fn measure(
     rank.begin("snapshots");
     let configuration = resolved.to_toml();
     let folder = agreed(&rank.control, || {
-        let create = || RunFolder::create(&RunDestination::Named(place.to_owned()), &configuration, RunStart::Fresh);
+        let create =
+            || RunFolder::create(&RunDestination::Named(place.to_owned()), &configuration, RunStart::Fresh);
         rank.leads().then(create).transpose().map_err(Failure::input)
     })?;
     let report = snapshots(session, rank, configuration, count, folder.as_ref());

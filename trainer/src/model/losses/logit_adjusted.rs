@@ -23,7 +23,9 @@ pub const METHOD: Method<Make> = Method {
     about: "Logit adjustment: cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
     official: &["LA"],
     options: &[&LogitAdjustedOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
-    make: |values, site| Box::new(LogitAdjusted::new(values, site, values.read::<LogitAdjustedOptions>().tau)),
+    make: |values, site| {
+        Box::new(LogitAdjusted::new(values, site, values.read::<LogitAdjustedOptions>().tau))
+    },
 };
 
 /// A constant for each class, added to its logit.

@@ -4,7 +4,7 @@ use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
 use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
-use super::names::{BEST, LeftoverKind, Leftover, step_of};
+use super::names::{BEST, Leftover, LeftoverKind, step_of};
 use super::retry::{LOAD_PAUSES, patiently};
 use super::{CheckpointError, Snapshot, sealed, tensors};
 use launcher::protocol::layout;
@@ -125,7 +125,8 @@ impl CheckpointReader {
         let mut found: Vec<_> =
             names.iter().filter_map(|name| step_of(name)).map(|step| (step, self.path(step))).collect();
         for name in &names {
-            let Some(leftover) = Leftover::of_name(name).filter(|it| it.kind == LeftoverKind::Replaced) else {
+            let Some(leftover) = Leftover::of_name(name).filter(|it| it.kind == LeftoverKind::Replaced)
+            else {
                 continue;
             };
             if let Some(step) = step_of(OsStr::new(&leftover.of))

@@ -4,7 +4,7 @@ use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
 use super::faults::Planted;
 use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
-use super::names::{BEST, LeftoverKind, Leftover, beside, step_of};
+use super::names::{BEST, Leftover, LeftoverKind, beside, step_of};
 use super::sealed::hex;
 use super::{
     BestCheckpoint, CheckpointError, CheckpointReader, FoundCheckpoint, Snapshot, TensorBytes, sealed,
@@ -219,7 +219,8 @@ impl Store {
     /// if the process ends here, when the folder is opened next).
     fn publish(&self, step: u64) -> Result<(), CheckpointError> {
         let (name, path) = (layout::checkpoint(step), self.reader.path(step));
-        let (temporary, aside) = (self.temporary(step), beside(self.reader.folder(), &name, LeftoverKind::Replaced));
+        let (temporary, aside) =
+            (self.temporary(step), beside(self.reader.folder(), &name, LeftoverKind::Replaced));
         let replaces = temporary != path && path.symlink_metadata().is_ok();
         if replaces {
             self.disk().rename(&path, &aside).told("replace", &path)?;
@@ -319,7 +320,8 @@ impl Store {
             };
             let path = folder.join(name);
             let alone = !names.iter().any(|name| name == OsStr::new(&leftover.of));
-            if leftover.kind == LeftoverKind::Replaced && alone && step_of(OsStr::new(&leftover.of)).is_some() {
+            if leftover.kind == LeftoverKind::Replaced && alone && step_of(OsStr::new(&leftover.of)).is_some()
+            {
                 let original = folder.join(&leftover.of);
                 self.disk().rename(&path, &original).told("bring back", &original)?;
                 self.disk().sync_folder(folder).told("sync", folder)?;
