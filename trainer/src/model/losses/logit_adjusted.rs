@@ -11,7 +11,7 @@ use tch::Tensor;
 section! {
     /// Options of logit adjustment.
     pub struct Options in "loss" {
-        /// Weight of the logarithm of the prior that is added to the logits.
+        /// Weight of the log prior that is added to the logits.
         #[range(0.0..)]
         pub tau: f64 = 1.0,
     }
@@ -20,7 +20,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "logit_adjusted",
-    about: "Logit adjustment: cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
+    about: "Logit adjustment: cross entropy of the logits plus `loss.tau` times the log prior (LIFT).",
     official: &["LA"],
     options: &[&Options::SECTION, &frequencies::Options::SECTION],
     make: |values, site| Box::new(LogitAdjusted::new(values, site, values.read::<Options>().tau)),
