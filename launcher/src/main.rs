@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Start ranks on this machine or on several hosts, monitor them, and restart them if asked to
+    /// Start, monitor and restart ranks on this machine or on several hosts
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::Options),
     /// Submit a training job to Slurm
@@ -50,7 +50,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Stop a job for good, after its ranks have saved a checkpoint
+    /// Stop a job permanently, after its ranks have saved a checkpoint
     #[command(
         after_help = "Examples:\n  lift cancel 4711           save, then stop\n  lift cancel --now 4711     stop at once\n  lift cancel 4711_3         one task of an array"
     )]
@@ -85,22 +85,23 @@ enum Verb {
 const RUN_EXAMPLES: &str = "Examples:
   lift run -n 2                                     the embedded demo on two ranks
   lift run -n 4 -- train -d cifar100_ir100 -m clip_vit_b16 --set data.root=DIR --output runs/cifar
-  lift run -n 8 --restarts 5 -- train -d inat2018 ...        resume after a failure, from the newest checkpoint
-  lift run --hosts node1:4,node2:4 --restarts 9 --elastic 4 -- train ...   continue if one host is lost
+  lift run -n 8 --restarts 5 -- train -d inat2018 ...        resume after a failure
+  lift run --hosts node1:4,node2:4 --restarts 9 --elastic 4 -- train ...   continue without one host
 
-Ctrl-C asks the ranks to save and stop; a second Ctrl-C stops them at once. TERM, HUP, USR1 and USR2 ask the ranks to
-save and stop with exit code 75, so that the run can be resumed. A run is not restarted after wrong input, after Ctrl-C,
-or when two restarts in a row gained no step. A start fails if a signal has suspended one of its processes for 10 s;
-suspending lift together with its ranks does no harm.
+Ctrl-C asks the ranks to save and stop; a second Ctrl-C stops them at once. TERM, HUP, USR1 and USR2 ask \
+the ranks to save and stop with exit code 75, so that the run can be resumed. A run is not restarted after \
+wrong input, after Ctrl-C, or when two restarts in a row gained no step. A start fails if a signal has \
+suspended one of its processes for 10 s; suspending lift together with its ranks does no harm.
 
-Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
+Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, resumable; 130 stopped by Ctrl-C.";
 
 const SUBMIT_EXAMPLES: &str = "Examples:
   lift submit --nodes 2 --ranks-per-node 4 --time 1:00:00          the embedded demo on eight ranks
-  lift submit --nodes 4 --gpus-per-node 8 --partition gpu --time 8:00:00 -- train -d inat2018 ... --output runs/inat
+  lift submit --nodes 4 --gpus-per-node 8 --partition gpu --time 8:00:00 \\
+      -- train -d inat2018 ... --output runs/inat
   lift submit --gpus-per-node 1 --array 0-4 -- train -d cifar100_ir100 ... --set train.seed=%a
 
-The job saves a checkpoint before its time limit, is requeued, and resumes from its newest checkpoint.";
+The job saves a checkpoint before its time limit, is requeued, and resumes from that checkpoint.";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

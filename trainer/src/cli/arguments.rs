@@ -37,12 +37,13 @@ impl Arguments {
 const EXAMPLES: &str = "Examples:
   lift-trainer                                   train the embedded demo on one rank
   mpirun -n 8 lift-trainer                       the same on eight ranks
-  mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
+  mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip \\
+      --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
-  lift-trainer list methods";
+  lift-trainer list methods                      the available methods";
 
 const LIST_EXAMPLES: &str = "Examples:
   lift-trainer list                              all groups

@@ -36,7 +36,7 @@ pub struct Export {
 
 const EXAMPLES: &str = "Examples:
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
-  lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...     evaluate the exported file";
+  lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...   evaluate it here";
 
 /// Programs that read what is written; each has a file of its own here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

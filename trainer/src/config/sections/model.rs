@@ -109,10 +109,10 @@ words! {
 words! {
     /// Treatment of position embeddings for another resolution.
     pub enum PositionsName {
-        /// They are refused: the file must be for `model.resolution`.
+        /// Position embeddings for another resolution are refused.
         File = "file",
-        /// They are resized once as in timm: bicubic, antialiased. DINOv2 is published for 518 pixels and used with
-        /// 224.
+        /// Position embeddings are resized once as in timm: bicubic, antialiased. DINOv2 is published for 518 pixels
+        /// and used with 224.
         Resized = "resized",
     }
 }

@@ -6,7 +6,7 @@ section! {
     /// Source of the class frequencies of losses.
     pub struct Options in "loss" {
         /// Class frequencies that are used as the prior. `ldam` and `class_balanced` are defined by image counts and
-        /// always use those of the training list.
+        /// always use the counts of the training list.
         pub prior: Prior = Prior::Sampler,
     }
 }
