@@ -42,7 +42,7 @@ endif
 .PHONY: FORCE help setup build test golden demo accuracy chaos combinations bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
 FORCE:
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z -]+:.*## / { printf "  make %-23s %s\n", $$1, $$2 }' Makefile
 
 setup: ## find or install Rust, MPI, libclang, libtorch; quick if nothing is missing
@@ -51,25 +51,25 @@ setup: ## find or install Rust, MPI, libclang, libtorch; quick if nothing is mis
 build: setup ## target/release/lift-trainer and target/release/lift
 	$(CARGO) build $(ALL) --lib --bins --examples
 
-test: check run-tests ## all that CI does: format, lints, docs, licences, build, tests
+test: check run-tests ## everything that CI runs: format, lints, docs, licences, build, tests
 
 golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
 	$(CARGO) test $(ALL) golden -- --nocapture
 
-demo: build ## train on two ranks what is built in, and compare with one rank
+demo: build ## train the embedded demo on two ranks, and compare with one rank
 	@scripts/demo.sh
 
-accuracy: build ## accuracy beside the official figures (LIFT_DATA, LIFT_BACKBONES, PARTS)
+accuracy: build ## compare accuracy with the official figures (LIFT_DATA, LIFT_BACKBONES, PARTS)
 	@scripts/accuracy.sh $(PARTS)
 
 bench: build ## speed of collectives, samplers and steps, and scaling (LIFT_DATA, LIFT_BACKBONES)
 	@scripts/bench.sh
 
-chaos: build build-faults ## faults on real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
+chaos: build build-faults ## faults in real runs: kills, stops, full disks, damage (FAULTS=200 SEED=0 JOBS=2)
 	target/release/chaos --faults $(FAULTS) --seed $(SEED) --jobs $(JOBS)
 	@$(WITH_TOOLS) scripts/slurm_chaos.sh
 
-combinations: build ## laws 1 and 7 on random tuners, losses, heads, starts, worlds (CASES=1000 SEED=0 JOBS=2)
+combinations: build ## laws 1 and 7 on random tuners, losses, heads, initialisations, world sizes (CASES=1000 SEED=0 JOBS=2)
 	target/release/combinations --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
 
 gpu-check: build ## the demo on one GPU over NCCL, compared with the CPU; needs a GPU

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Starts LIFT training here, on hosts, or on a cluster.
+/// Start LIFT training on this machine, on several hosts or on a Slurm cluster.
 #[derive(Debug, Parser)]
 #[command(name = "lift", version)]
 struct Arguments {
@@ -22,61 +22,61 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum LiftCommand {
-    /// Start ranks here or on hosts, watch them, and start them again where that helps
+    /// Start, monitor and restart ranks on this machine or on several hosts
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::RunOptions),
-    /// Send a training job to Slurm
+    /// Submit a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
-        /// What to ask for
+        /// Resources of the job
         #[command(flatten)]
         job: JobOptions,
-        /// Print the job as a line of JSON
+        /// Print the job as one line of JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print the batch script that `lift submit` would send
+    /// Print the batch script that `lift submit` would submit
     #[command(after_help = SUBMIT_EXAMPLES)]
     Render(JobOptions),
-    /// Show where jobs and runs stand
+    /// Show the state of jobs and runs
     #[command(
-        after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, also one without a job"
+        after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, with or without a job"
     )]
     Status {
         /// Jobs or run folders [default: the newest jobs]
         #[arg(value_name = "JOB|RUN")]
         names: Vec<String>,
-        /// Print a line of JSON for each
+        /// Print one line of JSON per job or run
         #[arg(long)]
         json: bool,
     },
-    /// End a job for good: asks its ranks to save first
+    /// Stop a job permanently, after its ranks have saved a checkpoint
     #[command(
-        after_help = "Examples:\n  lift cancel 4711           save, then end\n  lift cancel --now 4711     end\n  lift cancel 4711_3         one task of an array"
+        after_help = "Examples:\n  lift cancel 4711           save, then stop\n  lift cancel --now 4711     stop at once\n  lift cancel 4711_3         one task of an array"
     )]
     Cancel {
-        /// The job, or its run folder
+        /// JobOptions, or its run folder
         #[arg(value_name = "JOB|RUN")]
         name: String,
-        /// Do not wait for a save
+        /// Do not wait for a checkpoint
         #[arg(long)]
         now: bool,
-        /// Seconds that ranks have to save
+        /// Seconds that the ranks have to save a checkpoint
         #[arg(long, default_value_t = 60, conflicts_with = "now", value_parser = grace())]
         grace: u32,
     },
-    /// Print what a job printed, or what a rank did
+    /// Print the output of a job or the log of a rank
     #[command(
-        after_help = "Examples:\n  lift logs -f 4711            what the job prints, until it ends\n  lift logs -f 4711_3          the same of task 3 of an array\n  lift logs --rank 3 runs/x    what rank 3 did"
+        after_help = "Examples:\n  lift logs -f 4711            output of the job, until it ends\n  lift logs -f 4711_3          output of task 3 of an array\n  lift logs --rank 3 runs/x    log of rank 3"
     )]
     Logs {
-        /// The job or the run folder
+        /// JobOptions or run folder
         #[arg(value_name = "JOB|RUN")]
         name: String,
-        /// Go on until the job ends, or the run that has none; waits for a job that has not begun
+        /// Print until the job ends, or the run if it has no job; waits for a job that has not started
         #[arg(long, short)]
         follow: bool,
-        /// The log of this rank
+        /// Print the log of this rank
         #[arg(long)]
         rank: Option<usize>,
     },
@@ -85,22 +85,23 @@ enum LiftCommand {
 const RUN_EXAMPLES: &str = "Examples:
   lift run -n 2                                     the embedded demo on two ranks
   lift run -n 4 -- train -d cifar100_ir100 -m clip_vit_b16 --set data.root=DIR --output runs/cifar
-  lift run -n 8 --restarts 5 -- train -d inat2018 ...        go on after a failure, from the newest checkpoint
-  lift run --hosts node1:4,node2:4 --restarts 9 --elastic 4 -- train ...   also without one of the hosts
+  lift run -n 8 --restarts 5 -- train -d inat2018 ...        resume after a failure
+  lift run --hosts node1:4,node2:4 --restarts 9 --elastic 4 -- train ...   continue without one host
 
-Ctrl-C asks the ranks to save and end; a second one ends them at once. TERM, HUP, USR1 and USR2 ask to save and end
-such that the run can be resumed (exit code 75). A run is not started again after wrong input, after Ctrl-C, or when
-two restarts in a row gained no step. A start counts as failed when a signal has stopped one of its processes for 10 s;
-stopping lift together with its ranks does no harm.
+Ctrl-C asks the ranks to save and stop; a second Ctrl-C stops them at once. TERM, HUP, USR1 and USR2 ask \
+the ranks to save and stop with exit code 75, so that the run can be resumed. A run is not restarted after \
+wrong input, after Ctrl-C, or when two restarts in a row gained no step. A start fails if a signal has \
+suspended one of its processes for 10 s; suspending lift together with its ranks does no harm.
 
-Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
+Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, resumable; 130 stopped by Ctrl-C.";
 
 const SUBMIT_EXAMPLES: &str = "Examples:
   lift submit --nodes 2 --ranks-per-node 4 --time 1:00:00          the embedded demo on eight ranks
-  lift submit --nodes 4 --gpus-per-node 8 --partition gpu --time 8:00:00 -- train -d inat2018 ... --output runs/inat
+  lift submit --nodes 4 --gpus-per-node 8 --partition gpu --time 8:00:00 \\
+      -- train -d inat2018 ... --output runs/inat
   lift submit --gpus-per-node 1 --array 0-4 -- train -d cifar100_ir100 ... --set train.seed=%a
 
-The job saves before its time is up, goes back into the queue, and goes on from its newest checkpoint.";
+The job saves a checkpoint before its time limit, is requeued, and resumes from that checkpoint.";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

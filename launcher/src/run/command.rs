@@ -27,12 +27,12 @@ const CARRIED: [&str; 8] = [
 /// What a rank is bound to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CpuBinding {
-    /// Nothing: the trainer divides the cores of a host over its ranks
+    /// No binding: the trainer divides the cores of a host among its ranks
     #[default]
     None,
     /// One core
     Core,
-    /// The cores of one processor
+    /// All cores of one socket
     Socket,
 }
 

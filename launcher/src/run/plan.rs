@@ -10,46 +10,46 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a person may say to `lift run`.
+/// Options of `lift run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunOptions {
-    /// Number of ranks: one per GPU, or per share of the cores [default: 1, or as many as the hosts take]
+    /// Number of ranks: one per GPU, or per share of the cores [default: 1, or the ranks of all hosts]
     #[arg(short = 'n', long = "ranks", value_parser = up_to(1, limits::RANKS))]
     pub ranks: Option<u32>,
-    /// Hosts and the ranks each takes, e.g. node1:4,node2:4; they are reached by ssh
+    /// Hosts with their number of ranks, e.g. node1:4,node2:4; reached over ssh
     #[arg(long, value_name = "HOST:RANKS,...")]
     pub hosts: Option<String>,
-    /// File of hosts, one `node1 slots=4` a line
+    /// File of hosts, one `node1 slots=4` per line
     #[arg(long, value_name = "FILE", conflicts_with = "hosts")]
     pub hostfile: Option<PathBuf>,
-    /// What to bind each rank to; without, the trainer divides the cores of a host over its ranks
+    /// CPU binding of each rank
     #[arg(long, value_enum, default_value_t)]
     pub bind: CpuBinding,
-    /// Threads of each rank: sets `OMP_NUM_THREADS` and train.threads
+    /// Threads per rank: sets `OMP_NUM_THREADS` and train.threads
     #[arg(long, value_parser = up_to(1, limits::THREADS))]
     pub threads: Option<u32>,
-    /// GPUs of each rank: 1 insists on one (train.device=cuda), 0 computes on the CPU [default: what is there]
+    /// GPUs per rank: 1 requires a GPU (train.device=cuda), 0 computes on the CPU [default: a GPU if there is one]
     #[arg(long, value_name = "0|1", value_parser = clap::value_parser!(u32).range(0..=1))]
     pub gpus_per_rank: Option<u32>,
-    /// Devices to use on each host, e.g. 0,2,3; every rank sees all of them and takes the one of its number
+    /// GPUs to use on each host, e.g. 0,2,3; each rank sees all of them and uses the one of its local rank
     #[arg(long, value_name = "DEVICES")]
     pub gpus: Option<String>,
-    /// Start again, from the newest checkpoint, up to N times after a failure or preemption
+    /// Restart from the newest checkpoint, up to N times, after a failure or a preemption
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, limits::RESTARTS))]
     pub restarts: u32,
-    /// Seconds before the first restart; they double as long as no step is gained
+    /// Seconds before the first restart; the pause doubles as long as no step is gained
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub restart_pause: Duration,
-    /// Go on without hosts that do not answer, as long as MIN ranks are left
+    /// Continue without hosts that do not answer, as long as MIN ranks are left
     #[arg(long, value_name = "MIN", value_parser = up_to(1, limits::RANKS))]
     pub elastic: Option<u32>,
-    /// Folder for what each rank writes to its standard output and error, besides the terminal
+    /// Folder for a copy of the standard output and standard error of each rank
     #[arg(long, value_name = "DIR")]
     pub logs: Option<PathBuf>,
-    /// Print a line of JSON for each event on standard output; what ranks print goes to standard error
+    /// Print each event as one line of JSON to stdout; the output of the ranks goes to stderr
     #[arg(long)]
     pub json: bool,
-    /// Arguments of lift-trainer; none trains the embedded demo
+    /// Arguments of lift-trainer [default: train the embedded demo]
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub arguments: Vec<OsString>,
 }

@@ -7,52 +7,53 @@ use std::ffi::OsString;
 /// Options of `lift render` and `lift submit`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct JobOptions {
-    /// Nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 1)]
     pub nodes: u32,
-    /// GPUs on each node
+    /// GPUs per node
     #[arg(long, default_value_t = 0)]
     pub gpus_per_node: u32,
-    /// Ranks on each node [default: one per GPU, or one]
+    /// Ranks per node [default: one per GPU, or one]
     #[arg(long)]
     pub ranks_per_node: Option<u32>,
-    /// CPUs of each rank [default: what the cluster gives]
+    /// CPUs per rank [default: set by the cluster]
     #[arg(long)]
     pub cpus_per_rank: Option<u32>,
     /// Partition
     #[arg(long, short)]
     pub partition: Option<String>,
-    /// Account that pays
+    /// Account to charge
     #[arg(long, short = 'A')]
     pub account: Option<String>,
     /// Quality of service
     #[arg(long)]
     pub qos: Option<String>,
-    /// Longest time, e.g. 90 (minutes), 8:00:00 or 2-12:00:00; ranks save two minutes before its end
+    /// Time limit, e.g. 90 (minutes), 8:00:00 or 2-12:00:00; the ranks save a checkpoint two minutes before it
     #[arg(long, short)]
     pub time: Option<String>,
-    /// Memory of each node, e.g. 64G
+    /// Memory per node, e.g. 64G
     #[arg(long)]
     pub mem: Option<String>,
     /// Features that the nodes must have
     #[arg(long, short = 'C')]
     pub constraint: Option<String>,
-    /// Name of the job
+    /// JobOptions name
     #[arg(long, short = 'J', default_value = "lift")]
     pub job_name: String,
-    /// Tasks of an array, e.g. 0-4 or 1-9%2; %a in the arguments stands for a task's number
+    /// Tasks of a job array, e.g. 0-4 or 1-9%2; %a in the arguments is replaced by the task number
     #[arg(long, value_name = "TASKS")]
     pub array: Option<String>,
-    /// Image of Apptainer with lift-trainer in it
+    /// Apptainer image that contains lift-trainer
     #[arg(long, value_name = "IMAGE")]
     pub container: Option<String>,
-    /// One more option of sbatch, e.g. --sbatch=--exclusive; may be repeated
+    /// Additional option of sbatch, e.g. --sbatch=--exclusive; may be repeated
     #[arg(long = "sbatch", value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// Put the job back into the queue at most N times after a preemption, a time limit, or a failure; two failures in a row without a newer checkpoint end it
+    /// Requeue the job at most N times after a preemption, a time limit or a failure; two failures in a row without a
+    /// newer checkpoint end it
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub restarts: u32,
-    /// Arguments of lift-trainer; none trains the embedded demo
+    /// Arguments of lift-trainer [default: train the embedded demo]
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub arguments: Vec<OsString>,
 }
@@ -149,8 +150,8 @@ fn refuse<T>(sentence: String) -> Result<T, SlurmError> {
     Err(SlurmError::Nonsense(sentence))
 }
 
-/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is without
-/// end.
+/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is
+/// without end.
 #[allow(clippy::option_option, reason = "no time, an endless one and one with an end are three things")]
 fn seconds(text: &str) -> Option<Option<u64>> {
     if ["unlimited", "infinite"].contains(&text.to_ascii_lowercase().as_str()) {

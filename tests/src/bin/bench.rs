@@ -190,7 +190,7 @@ impl BenchProgram {
             machine(),
             cores(),
         );
-        let _ = writeln!(text, "run = \"LIFT, {name}, one thread a rank\"");
+        let _ = writeln!(text, "run = \"LIFT, {name}, one thread per rank\"");
         let _ = writeln!(text, "batch_size = {}", number(first, "/selected/batch_size"));
         let _ =
             writeln!(text, "gradient_bytes = {gradient}\ncalls = {}", two("/selected/figures/collectives"));

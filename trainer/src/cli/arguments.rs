@@ -5,14 +5,15 @@ use super::export::ExportArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
+/// Train and evaluate image classifiers on long-tailed data (LIFT). One process is one rank: start several ranks with
+/// `mpirun`, `srun` or `lift run`; started directly, it runs as one rank.
 #[derive(Debug, Parser)]
 #[command(name = "lift-trainer", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to do; nothing trains the embedded demo
+    /// Command; without one, the embedded demo is trained
     #[command(subcommand)]
     pub verb: Option<TrainerCommand>,
-    /// How to talk
+    /// Output options
     #[command(flatten)]
     pub talk: OutputArguments,
 }
@@ -35,27 +36,28 @@ impl Arguments {
 
 const EXAMPLES: &str = "Examples:
   lift-trainer                                   train the embedded demo on one rank
-  mpirun -n 8 lift-trainer                       the same on eight
-  mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip --set data.root=DIR --set model.weights=FILE
+  mpirun -n 8 lift-trainer                       the same on eight ranks
+  mpirun -n 2 lift-trainer train -d cifar100_ir100 -m tiny_clip \\
+      --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
-  lift-trainer list methods";
+  lift-trainer list methods                      the available methods";
 
 const LIST_EXAMPLES: &str = "Examples:
-  lift-trainer list                              everything, group by group
+  lift-trainer list                              all groups
   lift-trainer list methods                      names for --method
   lift-trainer list losses                       words for --set loss.kind=NAME
-  lift-trainer list --json models                the same as JSON, with the whole descriptions";
+  lift-trainer list --json models                as JSON, with full descriptions";
 
-/// How the program talks.
+/// Output options.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArguments {
-    /// Print the result as JSON on standard output
+    /// Print the result as JSON to stdout
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing but warnings, errors and the result
+    /// Print only warnings, errors and the result
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -63,21 +65,21 @@ pub struct OutputArguments {
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum TrainerCommand {
-    /// Train, then evaluate; writes a run folder
+    /// Train and evaluate a model; writes a run folder
     Train(TrainArguments),
-    /// Evaluate trained tensors: of a run, or of a file
+    /// Evaluate a run or a file of trained tensors
     Eval(EvalArguments),
-    /// Validate configuration, data and weights, without training
+    /// Check configuration, data and weights without training
     Check(SelectionArguments),
-    /// Print which sample is trained at which position, rank and step, a JSON line each; needs no model
+    /// Print the sample, rank and step of each position in the training order as JSON lines; needs no model
     Order(OrderArguments),
-    /// Write the trained tensors of a run for another program; needs no data, backbone or GPU
+    /// Export the trained tensors of a run for another program; needs no data, backbone or GPU
     Export(ExportArguments),
-    /// List data, models, methods, tuners, losses, heads and starts of heads, a line each
+    /// List data sets, models, methods, tuners, losses, heads and head initialisations
     List(ListArguments),
-    /// Train the embedded demo with several methods, and print one table
+    /// Train the embedded demo with several methods and print a comparison table
     Demo(DemoArguments),
-    /// Measure what collectives, samplers and steps cost here
+    /// Benchmark collectives, samplers, training steps and scaling
     #[command(subcommand)]
     Bench(BenchCommand),
 }
@@ -85,16 +87,16 @@ pub enum TrainerCommand {
 /// Which data, model and method.
 #[derive(Debug, Clone, Args)]
 pub struct SelectionArguments {
-    /// Data preset, or a .toml file of your own
+    /// Data preset, or the path of a .toml file
     #[arg(short, long, default_value = "demo")]
     pub data: String,
-    /// Model preset, or a .toml file of your own
+    /// Model preset, or the path of a .toml file
     #[arg(short, long, default_value = "demo")]
     pub model: String,
-    /// Method preset, or a .toml file of your own
+    /// Method preset, or the path of a .toml file
     #[arg(long, default_value = "lift")]
     pub method: String,
-    /// Override one value of the configuration
+    /// Set one configuration value; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -108,14 +110,14 @@ pub struct TrainArguments {
     /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Go on from a checkpoint: `auto` from the newest of the run folder, if there is one; a run folder; the folder of
-    /// a checkpoint; or `never` [default: auto in a restarted job, else never]
+    /// Checkpoint to resume from: `auto` uses the newest checkpoint in the run folder, if there is one; PATH is a run
+    /// folder or a checkpoint folder; `never` does not resume [default: auto in a restarted job, else never]
     #[arg(long, value_name = "auto|PATH|never")]
     pub resume: Option<String>,
-    /// A key whose value may differ from that of the run to go on with
+    /// Key whose value may differ from the resumed run; may be repeated
     #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
     pub allow_changed: Vec<String>,
-    /// Write the predicted class of each evaluated image, one a line
+    /// Write the predicted class of each evaluated image to FILE, one per line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }
@@ -124,20 +126,21 @@ pub struct TrainArguments {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["run", "weights"]))]
 pub struct EvalArguments {
-    /// Run folder whose configuration and final weights are evaluated; --set says what has moved, as data.root, and
-    /// what to look at, as eval.crops
+    /// Run folder to evaluate, with its configuration and its final tensors; use --set for a path that has moved
+    /// (data.root) and for the evaluation (eval.crops)
     #[arg(long, conflicts_with_all = ["data", "model", "method"])]
     pub run: Option<PathBuf>,
-    /// File of trainable tensors: our final.safetensors, official names in safetensors, or checkpoint.pth.tar
+    /// File of trained tensors: final.safetensors, another safetensors file with official names, or
+    /// checkpoint.pth.tar
     #[arg(long)]
     pub weights: Option<PathBuf>,
-    /// What the tensors of --weights belong to
+    /// Configuration that the tensors of --weights belong to
     #[command(flatten)]
     pub select: SelectionArguments,
     /// Folder for result.json [default for --weights: runs/DATA-MODEL-METHOD-eval; none for --run]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Write the predicted class of each evaluated image, one a line
+    /// Write the predicted class of each evaluated image to FILE, one per line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
 }
@@ -145,7 +148,7 @@ pub struct EvalArguments {
 /// Arguments of `order`.
 #[derive(Debug, Args)]
 pub struct OrderArguments {
-    /// Whose order
+    /// Configuration of the order
     #[command(flatten)]
     pub select: SelectionArguments,
     /// Epoch, counted from 0
@@ -157,7 +160,7 @@ pub struct OrderArguments {
     /// Number of positions; those past the end of the epoch are left out
     #[arg(long, default_value_t = u64::MAX)]
     pub count: u64,
-    /// Number of ranks
+    /// World size: the number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
 }
@@ -166,7 +169,7 @@ pub struct OrderArguments {
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub struct ListArguments {
-    /// What to list [default: everything]
+    /// Group to list [default: all groups]
     #[arg(value_enum)]
     pub group: Option<ListGroup>,
 }
@@ -180,26 +183,26 @@ pub enum ListGroup {
     Models,
     /// Method presets
     Methods,
-    /// What is trained beside the head
+    /// Tuners: what is trained besides the head
     Tuners,
-    /// What is minimised
+    /// Loss functions
     Losses,
     /// Classifiers
     Heads,
-    /// What the rows of a classifier start from
+    /// Initialisations of a classifier
     Inits,
 }
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
-    /// Methods to compare
+    /// Methods to compare, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "zero_shot,classifier,full,lift")]
     pub methods: Vec<String>,
-    /// Folder for the runs, one folder a method [default: runs/demo]
+    /// Folder for the runs, with one folder per method [default: runs/demo]
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Override one value of the configuration
+    /// Set one configuration value; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
 }

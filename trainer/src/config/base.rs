@@ -5,8 +5,9 @@ use crate::options::{Condition, OptionKey, render};
 use std::fmt::Write;
 
 const HEAD: &str = "\
-# Every key with its default: LIFT's published hyper-parameters where LIFT has one. Presets of data set, model and
-# method and then `--set section.key=value` are laid over it. docs/configuration.md explains each key.
+# Every key with its default. The defaults are LIFT's published hyper-parameters where LIFT has the option.
+# The presets of data set, model and method override them, then `--set section.key=value`.
+# docs/configuration.md explains each key.
 # This file is generated: LIFT_UPDATE_DOCS=1 cargo test --release -p trainer up_to_date
 ";
 /// Column of the comments, where the value is not longer.

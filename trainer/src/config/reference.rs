@@ -71,10 +71,10 @@ fn meaning(key: &OptionKey) -> String {
         let _ = write!(text, " Takes effect {}.", conditions.join(", and "));
     }
     if let Some(folder) = key.starts_at {
-        let _ = write!(text, " In a file, a relative path starts at `{folder}`.");
+        let _ = write!(text, " In a file, a relative path is relative to `{folder}`.");
     }
     if let Some(former) = key.formerly {
-        let _ = write!(text, " `{former}` is another name of it.");
+        let _ = write!(text, " `{former}` is also accepted.");
     }
     if key.on_resume == OnResume::Free {
         text.push_str(" May change on resume.");

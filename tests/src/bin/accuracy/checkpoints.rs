@@ -7,7 +7,8 @@ const RANKS: [usize; 2] = [1, 3];
 
 pub fn compare(official: &Official) -> Compared {
     let mut table = vec![
-        "| checkpoint | official: right | ours: right, on 1 and 3 ranks | other predictions |".to_owned(),
+        "| checkpoint | official: correct | ours: correct, on 1 and 3 ranks | different predictions |"
+            .to_owned(),
         "| --- | --- | --- | --- |".to_owned(),
     ];
     let mut apart = Vec::new();

@@ -34,7 +34,7 @@ const SEEDS: [u64; 3] = [0, 1, 2];
 const NAMES: [&str; 6] =
     ["overall", "many", "medium", "few", "loss of the first epoch", "loss of the last epoch"];
 const HEADER: [&str; 2] = [
-    "| run | seeds | overall | many | medium | few | loss, first epoch | loss, last epoch | seconds a run |",
+    "| run | seeds | overall | many | medium | few | loss, first epoch | loss, last epoch | seconds per run |",
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 ];
 

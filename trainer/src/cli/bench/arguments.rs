@@ -8,13 +8,13 @@ use std::path::PathBuf;
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Latency and bandwidth of collectives by size, over the ranks that it is started on
+    /// Latency and bandwidth of collectives by message size, over all started ranks
     Collectives(CollectivesArguments),
-    /// Time to build and positions a second of every sampler, and the memory they take
+    /// Build time, positions per second and memory of each sampler
     Sampler(SamplerArguments),
-    /// A training step taken apart, and the cost of settings, over the ranks that it is started on
+    /// Time of each part of a training step and the cost of settings, over all started ranks
     Step(StepArguments),
-    /// A model of step time against ranks: against steps that were measured, and for clusters of GPUs
+    /// Model of step time by number of ranks: compared with measured steps, and applied to GPU clusters
     Scaling(ScalingArguments),
 }
 
@@ -24,16 +24,16 @@ pub struct CollectivesArguments {
     /// Largest tensor, in bytes
     #[arg(long, default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(4..))]
     pub max_bytes: u64,
-    /// Rounds, of which the medians are shown
+    /// Rounds; the report shows their medians
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
-    /// Milliseconds that calls of one kind and size are repeated for in a round
+    /// Milliseconds for which calls of one kind and size are repeated in each round
     #[arg(long, default_value_t = 20)]
     pub milliseconds: u32,
-    /// Override one value of the configuration, such as `train.device`
+    /// Set one configuration value, such as train.device; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Also write the report as JSON
+    /// Also write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }
@@ -42,16 +42,16 @@ pub struct CollectivesArguments {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("of").args(["counts", "zipf"]))]
 pub struct SamplerArguments {
-    /// Whose training labels, if no other source of counts is given
+    /// Configuration whose training labels are counted, if no other source is given
     #[command(flatten)]
     pub select: SelectionArguments,
-    /// File with the number of images of each class, one a line
+    /// File with the number of images of each class, one per line
     #[arg(long, value_name = "FILE")]
     pub counts: Option<PathBuf>,
-    /// A long tail: class r has images in proportion to 1/r
+    /// Synthetic long tail: the number of images of class r is proportional to 1/r
     #[arg(long, value_name = "IMAGES,CLASSES", value_parser = zipf)]
     pub zipf: Option<(usize, u32)>,
-    /// Also write the report as JSON
+    /// Also write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }
@@ -62,22 +62,22 @@ pub struct StepArguments {
     /// What to train
     #[command(flatten)]
     pub select: SelectionArguments,
-    /// Steps of a round that count
+    /// Measured steps per round
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
-    /// Rounds in which the sides of a comparison take turns
+    /// Rounds; in each round the compared settings take turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
-    /// What to compare: overlap, determinism, backbone, head, samples; or none
+    /// Settings to compare: overlap, determinism, backbone, head, samples; or none
     #[arg(long, value_name = "WHAT,...", default_value = "overlap,determinism,backbone,head", value_parser = comparisons)]
     pub compare: Comparisons,
-    /// Snapshots for checkpoints to time; 0 for none
+    /// Number of checkpoint snapshots to time; 0 for none
     #[arg(long, default_value_t = 5)]
     pub snapshots: u16,
-    /// New folder for their files, removed afterwards [default: in the folder for temporary files]
+    /// New folder for the files of the snapshots, removed afterwards [default: in the temporary folder]
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
-    /// Also write the report as JSON
+    /// Also write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }
@@ -89,7 +89,7 @@ pub struct Comparisons(pub Vec<Comparison>);
 /// Arguments of `bench scaling`.
 #[derive(Debug, Args)]
 pub struct ScalingArguments {
-    /// Measured constants and step times, as `make bench` writes them [default: those of docs/scaling.md]
+    /// File with measured constants and step times, written by `make bench` [default: the values of docs/scaling.md]
     #[arg(long, value_name = "FILE")]
     pub measured: Option<PathBuf>,
 }

@@ -20,29 +20,28 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArguments {
-    /// Run folder whose trained tensors are written: the final ones, or those of the newest checkpoint of a run that is
-    /// not trained to its end
+    /// Run folder; its final tensors are exported, or those of its newest checkpoint if training has not finished
     #[arg(long)]
     pub run: PathBuf,
-    /// For which program
+    /// Program that reads the file
     #[arg(long, value_enum)]
     pub format: ExportFormat,
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Replace the file if there is one
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
 }
 
 const EXAMPLES: &str = "Examples:
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
-  lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...     evaluates such a file here";
+  lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...   evaluate it here";
 
 /// Programs that read what is written; each has a file of its own here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
-    /// LIFT's official code: a checkpoint.pth.tar, as its trainer loads it
+    /// The official LIFT code, which loads a checkpoint.pth.tar
     Lift,
 }
 

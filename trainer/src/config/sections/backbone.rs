@@ -3,24 +3,24 @@
 use crate::options::{section, words};
 
 section! {
-    /// Where the frozen weights are.
+    /// Placement of the frozen weights.
     pub struct BackboneOptions in "backbone" {
-        /// Whether each rank holds the whole backbone or a part of each block.
+        /// Whether each rank holds the whole backbone or a shard of each block.
         #[resume(Free)]
         pub placement: BackbonePlacement = BackbonePlacement::Auto,
     }
 }
 
 words! {
-    /// Whether each rank holds the whole backbone or a part of each block.
+    /// Whether each rank holds the whole backbone or a shard of each block.
     pub enum BackbonePlacement {
-        /// Replicated where that fits into memory, else sharded.
+        /// Replicated if that fits into memory, else sharded.
         Auto = "auto",
         /// Every rank holds all blocks.
         Replicated = "replicated",
-        /// The ranks hold each block in parts, and gather a block just before it is needed.
+        /// Each block is sharded over all ranks, and gathered just before it is needed.
         Sharded = "sharded",
-        /// The ranks of each host hold each block in parts among them.
+        /// Each block is sharded over the ranks of each host, and gathered within the host.
         NodeSharded = "node_sharded",
     }
 }

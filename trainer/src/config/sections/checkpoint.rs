@@ -5,27 +5,27 @@ use super::head::TRAINED;
 use crate::options::{section, words};
 
 section! {
-    /// What a run saves of itself on its way.
+    /// Checkpoints of a run.
     pub struct CheckpointOptions in "checkpoint" {
-        /// Steps between two checkpoints; 0 is no limit.
+        /// Steps between two checkpoints; 0 disables this interval.
         #[range(..=MAX_COUNT)]
         #[needs(TRAINED)]
         #[resume(Free)]
         pub every_steps: u64 = 0,
-        /// Seconds between two checkpoints; 0 is no limit. A run that is asked to stop saves in any case.
+        /// Seconds between two checkpoints; 0 disables this interval. A run that is asked to stop always saves.
         #[range(0.0..=1e8)]
         #[needs(TRAINED)]
         #[resume(Free)]
         pub every_seconds: f64 = 300.0,
-        /// Latest checkpoints that are kept.
+        /// Number of newest checkpoints to keep.
         #[range(1..=1000)]
         #[needs(TRAINED)]
         #[resume(Free)]
         pub keep: u64 = 2,
-        /// Also kept: the checkpoint after the evaluation with the greatest value of this.
+        /// Metric of the best checkpoint. The checkpoint after the evaluation with the greatest value is also kept.
         #[needs(TRAINED)]
         pub best: BestMetric = BestMetric::None,
-        /// Checkpoints in a row that may fail to be written before the run ends.
+        /// Failed checkpoints in a row after which the run ends.
         #[range(1..=1000)]
         #[needs(TRAINED)]
         #[resume(Free)]
@@ -34,15 +34,15 @@ section! {
 }
 
 words! {
-    /// What tells the best evaluation.
+    /// Metric of the best checkpoint.
     pub enum BestMetric {
-        /// None is kept for being the best.
+        /// No best checkpoint is kept.
         None = "none",
-        /// Share of all test images that are right.
+        /// Accuracy over all test images.
         Accuracy = "accuracy",
-        /// Mean over the classes.
+        /// Mean of the accuracies of the classes.
         MeanClassAccuracy = "mean_class_accuracy",
-        /// Share of the test images of rare classes that are right.
+        /// Accuracy over the test images of the few-shot classes.
         Few = "few",
         /// Mean F1 score of the classes.
         MacroF1 = "macro_f1",

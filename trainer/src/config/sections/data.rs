@@ -11,73 +11,73 @@ const FILES: Needs = none_of("data.layout", &["demo"]);
 const LISTS: Needs = one_of("data.layout", &["lists"]);
 
 section! {
-    /// Which images are trained and tested, and in which order they are drawn.
+    /// Training and test images, and the order of the training samples.
     pub struct DataOptions in "data" {
-        /// Folder that holds the data set; required.
+        /// Folder of the data set; required.
         #[needs(FILES)]
         #[resume(Free)]
         pub root: Option<PathBuf> = None,
-        /// How the data set lies in `data.root`.
+        /// LayoutName of the data set in `data.root`.
         pub layout: LayoutName = LayoutName::Auto,
-        /// Training list, one `path label` a line.
+        /// Training list, one `path label` per line.
         #[needs(LISTS)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub train_list: Option<PathBuf> = None,
-        /// Test list, one `path label` a line.
+        /// Test list, one `path label` per line.
         #[needs(LISTS)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub test_list: Option<PathBuf> = None,
-        /// Class names. One a line in the order of the labels, `ID name` or `FOLDER name` lines, JSON or CSV. With
-        /// `data.layout = "lists"`, a head that starts from text cannot do without; with `"folders"`, the folders name
-        /// the classes otherwise.
+        /// File of class names. It holds one name per line in label order, `ID name` or `FOLDER name` lines, JSON or
+        /// CSV. With `data.layout = "lists"`, a head that is initialised from text needs it. With `"folders"`, the
+        /// folder names are the class names if it is not set.
         #[needs(one_of("data.layout", &["lists", "folders"]))]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub class_names: Option<PathBuf> = None,
-        /// Folder or tar file that the paths of the lists start from; `""` is `data.root`.
+        /// Folder or tar file that the paths in the lists are relative to; `""` is `data.root`.
         #[needs(LISTS)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub images: Option<PathBuf> = None,
-        /// Images of the largest class over those of the smallest. The long tail is cut out of CIFAR-100 by LIFT's rule;
-        /// `"none"` keeps every image.
+        /// Imbalance ratio: images of the largest class divided by images of the smallest class. LIFT's rule cuts the
+        /// long tail out of CIFAR-100; `"none"` keeps every image.
         #[range(|imbalance| imbalance.ratio().is_none_or(|ratio| ratio >= 1.0), "at least 1, or \"none\"")]
         #[needs(one_of("data.layout", &["auto", "cifar100"]))]
         pub imbalance: Imbalance = Imbalance::None,
-        /// Seed of the drawn pictures.
+        /// Seed of the drawn images.
         #[needs(one_of("data.layout", &["demo"]))]
         pub demo_seed: u64 = 0,
-        /// How the samples of an epoch are chosen.
+        /// SamplerName that chooses the training images of an epoch.
         #[needs(TRAINED)]
         #[resume(Order)]
         pub sampler: SamplerName = SamplerName::Instance,
-        /// Images that a visit to a class yields in a row.
+        /// Images that each visit to a class yields in a row.
         #[range(1..)]
         #[needs(one_of("data.sampler", &["class_aware"]), TRAINED)]
         #[resume(Order)]
         pub samples_per_class: u32 = 4,
-        /// Share of the images below which a class is repeated.
+        /// Class frequency below which the images of a class are repeated.
         #[range((Excluded(0.0), Included(1.0)))]
         #[needs(one_of("data.sampler", &["repeat_factor"]), TRAINED)]
         #[resume(Order)]
         pub repeat_threshold: f64 = 0.001,
-        /// Images kept of each class.
+        /// Training images to keep per class.
         #[range(1..)]
         #[needs(one_of("data.sampler", &["n_shot"]), TRAINED)]
         #[resume(Order)]
         pub shots: u32 = 16,
-        /// Missing or broken images that a run may leave out before it stops. They count over all ranks, in class means,
-        /// training and evaluation together, each image once.
+        /// Missing or broken images that a run may leave out before it stops. All ranks count together, over class
+        /// means, training and evaluation; each image counts once.
         #[needs(FILES)]
         #[resume(Free)]
         pub max_bad_images: u64 = 0,
-        /// Threads of each rank that read and decode images; 0 is by its share of the cores.
+        /// Threads per rank that read and decode images; 0 derives the number from the rank's share of the cores.
         #[range(..=1024)]
         #[resume(Free)]
         pub workers: u32 = 0,
-        /// Batches that each rank prepares ahead.
+        /// Batches that each rank prepares in advance.
         #[range(1..=1024)]
         #[resume(Free)]
         pub prefetch: u32 = 4,
@@ -85,17 +85,17 @@ section! {
 }
 
 words! {
-    /// How a data set lies on disk.
+    /// LayoutName of a data set on disk.
     pub enum LayoutName {
-        /// A CIFAR-100 folder, in whichever form is found: `images.tar` with lists, or the published files.
+        /// CIFAR-100 in the form that the folder holds: `images.tar` with lists, or the published files.
         Auto = "auto",
         /// List files, with the images in a folder or a tar file.
         Lists = "lists",
-        /// A folder for each class, in `train` and `test` or `val`.
+        /// One folder per class, below `train` and `test` or `val`.
         Folders = "folders",
         /// CIFAR-100 as published, Python or binary version.
         Cifar100 = "cifar100",
-        /// Pictures that the program draws; nothing is read.
+        /// Images that the program draws; no file is read.
         Demo = "demo",
     }
 }
@@ -108,21 +108,21 @@ impl LayoutName {
 }
 
 words! {
-    /// How the samples of an epoch are chosen.
+    /// SamplerName that chooses the training images of an epoch.
     pub enum SamplerName {
         /// Each image once per epoch, shuffled.
         Instance = "instance",
-        /// Classes in a shuffled cycle, each visit yielding `data.samples_per_class` images of the class.
+        /// Classes in a shuffled cycle; each visit yields `data.samples_per_class` images of the class.
         ClassAware = "class_aware",
-        /// A class uniformly, then one of its images, with replacement.
+        /// A class drawn uniformly, then one of its images, with replacement.
         ClassBalanced = "class_balanced",
-        /// A class by the square root of its image count, then one of its images, with replacement.
+        /// A class drawn by the square root of its image count, then one of its images, with replacement.
         SquareRoot = "square_root",
-        /// Images of rare classes several times per epoch, by `data.repeat_threshold` (LVIS).
+        /// Each image once per epoch, images of rare classes several times, by `data.repeat_threshold` (LVIS).
         RepeatFactor = "repeat_factor",
-        /// From `instance` in the first epoch to `class_balanced` in the last.
+        /// A gradual change from `instance` in the first epoch to `class_balanced` in the last.
         Progressive = "progressive",
-        /// `data.shots` images of each class, the same in all epochs, shuffled.
+        /// `data.shots` images per class, the same in all epochs, shuffled.
         NShot = "n_shot",
     }
 }

@@ -11,34 +11,34 @@ const MAX_SECONDS: u64 = 315_360_000;
 const PIECES: Needs = none_of("train.determinism", &["any_world"]);
 
 section! {
-    /// Several ranks.
+    /// Communication between ranks.
     pub struct DistributedOptions in "distributed" {
-        /// What tensors travel over.
+        /// Communication backend of tensors.
         #[resume(Free)]
         pub backend: Backend = Backend::Auto,
-        /// Seconds that a rank waits for the others before it ends the job; the limit of every phase.
+        /// Seconds that a rank waits for the others before it ends the job; applies to every phase.
         #[range(1..=MAX_SECONDS)]
         #[resume(Free)]
         pub timeout_seconds: u64 = 600,
-        /// Seconds without progress, in training, after which a rank counts as stuck. If five of its steps take longer,
-        /// that is the limit.
+        /// Seconds without progress during training after which a rank counts as stuck. If five of its steps take
+        /// longer, five steps are the limit.
         #[range(0.1..=1e8)]
         #[needs(TRAINED)]
         #[resume(Free)]
         pub stall_seconds: f64 = 10.0,
-        /// Gradients travel while those of the blocks below are computed.
+        /// Overlap the all-reduce of gradients with the backward pass of the blocks below.
         #[needs(TRAINED, PIECES)]
         #[resume(Free)]
         pub overlap: bool = true,
-        /// Size from which a part of the gradient travels by itself, in MB.
+        /// Size in MB at which a gradient bucket is complete and is reduced.
         #[range((Excluded(0.0), Included(1e6)))]
         #[needs(TRAINED, PIECES)]
         #[resume(Free)]
         pub bucket_megabytes: f64 = 1.0,
-        /// Element type of gradients on the wire.
+        /// Element type of gradients while they are communicated.
         #[needs(TRAINED, PIECES)]
         pub wire: Wire = Wire::Fp32,
-        /// Steps between two comparisons of the trained tensors over ranks; 0 is never.
+        /// Steps between two comparisons of the trained tensors across ranks; 0 disables the comparison.
         #[range(..=MAX_COUNT)]
         #[needs(TRAINED)]
         #[resume(Free)]
@@ -47,23 +47,23 @@ section! {
 }
 
 words! {
-    /// What tensors travel over.
+    /// Communication backend of tensors.
     pub enum Backend {
-        /// NCCL between GPUs, MPI otherwise.
+        /// NCCL between GPUs, else MPI.
         Auto = "auto",
-        /// MPI; tensors on a GPU pass through host memory.
+        /// MPI; tensors on a GPU are copied through host memory.
         Mpi = "mpi",
-        /// NCCL, or the run does not start.
+        /// NCCL; without it the run does not start.
         Nccl = "nccl",
     }
 }
 
 words! {
-    /// Element type of gradients on the wire.
+    /// Element type of gradients while they are communicated.
     pub enum Wire {
-        /// As they are.
+        /// 32 bits, unchanged.
         Fp32 = "fp32",
-        /// Half the bytes, with 8 bits of precision.
+        /// 16 bits: half the bytes, with 8 bits of precision.
         Bf16 = "bf16",
     }
 }

@@ -15,53 +15,54 @@ const WITHIN_THE_RUN: Needs = holds("train.epochs", "up to `train.epochs`", |val
 });
 
 section! {
-    /// Testing.
+    /// Evaluation.
     pub struct EvalOptions in "eval" {
-        /// Images that go through the model at once on each rank, each crop counting as one; it changes memory and
-        /// speed only.
+        /// Images in one forward pass on each rank, where each crop counts as one image; affects memory and speed
+        /// only.
         #[range(1..=MAX_IMAGES)]
         pub batch_size: u64 = 128,
-        /// Epochs between two tests; 0 tests only at the end.
+        /// Epochs between two evaluations; 0 evaluates only at the end.
         #[needs(TRAINED, WITHIN_THE_RUN)]
         pub every_epochs: u64 = 0,
-        /// Crops that are tested of each image. The logits of an image's crops are averaged.
+        /// Crops to evaluate per image. The logits of the crops of an image are averaged.
         pub crops: CropsName = CropsName::Centre,
-        /// Pixels by which five or ten crops are taken of a larger image; 0 is LIFT's rule. The shorter side becomes the model's
-        /// input and this much. The rule is one and a half patches (rounded down): 24 for patch 16, 21 for patch 14.
+        /// Pixels by which the image is enlarged for five or ten crops; 0 uses LIFT's rule. The shorter side is
+        /// resized to the input size of the model plus this number. The rule is one and a half patches, rounded down:
+        /// 24 for patch 16, 21 for patch 14.
         #[range(..=MAX_RESOLUTION)]
         #[needs(one_of("eval.crops", &["five", "ten"]))]
         pub expand: u32 = 0,
-        /// Random crops of each image.
+        /// Random crops per image.
         #[range(1..=MAX_CROPS)]
         #[needs(one_of("eval.crops", &["random"]))]
         pub random_crops: u32 = 1,
-        /// Which images are tested.
+        /// Split to evaluate.
         pub split: EvalSplit = EvalSplit::Test,
     }
 }
 
 words! {
-    /// Crops that are tested of each image.
+    /// Crops to evaluate per image.
     pub enum CropsName {
-        /// The centre, after the shorter side has become 8/7 of the model's input.
+        /// The centre, after the shorter side is resized to 8/7 of the model's input size.
         Centre = "centre",
         /// The four corners and the centre of the image enlarged by `eval.expand`: LIFT's `fivecrop`.
         Five = "five",
-        /// The five, and the five of the mirrored image: LIFT's `tencrop`.
+        /// The five crops of the image and of the mirrored image: LIFT's `tencrop`.
         Ten = "ten",
-        /// `eval.random_crops` views of training: random resized crops, mirrored half of the time. They are drawn by
-        /// `train.seed`, the image's number and the crop's, so they are the same on any number of ranks. LIFT's
-        /// `randaug`.
+        /// `eval.random_crops` training views: random resized crops, mirrored with probability 0.5 (LIFT's
+        /// `randaug`). They depend on `train.seed`, the image number and the crop number only, so they are the same
+        /// at any world size.
         Random = "random",
     }
 }
 
 words! {
-    /// Which images are tested.
+    /// Split to evaluate.
     pub enum EvalSplit {
-        /// Those to test on.
+        /// Test images.
         Test = "test",
-        /// Those to train on, in the views of the test: LIFT's `test_train`.
+        /// Training images in test views: LIFT's `test_train`.
         Train = "train",
     }
 }

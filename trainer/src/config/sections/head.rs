@@ -8,15 +8,15 @@ use crate::options::{Chosen, Needs, OrFile, none_of, section, words};
 pub(super) const TRAINED: Needs = none_of("head.kind", &["zero_shot"]).documented_elsewhere();
 
 section! {
-    /// The classifier, and the values it starts from.
+    /// The classifier and its initialisation.
     pub struct HeadOptions in "head" {
-        /// Which classifier.
+        /// Type of the classifier.
         pub kind: Chosen<Heads> = Chosen::of(&cosine::METHOD),
-        /// What the rows start from. A file is a safetensors file or an official checkpoint with `head.weight` (or
-        /// `weight`).
+        /// Initialisation of the class rows. A file is a safetensors file or an official checkpoint with
+        /// `head.weight` (or `weight`).
         #[needs(TRAINED)]
         pub init: OrFile<Chosen<HeadInits>> = OrFile::Word(Chosen::of(&auto::METHOD)),
-        /// Whether each rank holds all classes or its share of them.
+        /// Whether each rank holds all classes or a shard of them.
         #[needs(TRAINED)]
         #[resume(Free)]
         pub placement: HeadPlacement = HeadPlacement::Auto,
@@ -40,13 +40,13 @@ impl HeadOptions {
 }
 
 words! {
-    /// Whether each rank holds all classes or its share of them.
+    /// Whether each rank holds all classes or a shard of them.
     pub enum HeadPlacement {
-        /// Whichever sends fewer bytes a step.
+        /// The placement that sends fewer bytes per step.
         Auto = "auto",
         /// Every rank holds all classes.
         Replicated = "replicated",
-        /// Each rank holds its share of the classes, and sees the features of all samples.
+        /// Each rank holds a shard of the classes and receives the features of all samples.
         Sharded = "sharded",
     }
 }

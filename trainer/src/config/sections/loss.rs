@@ -5,10 +5,10 @@ use crate::model::losses::{Losses, logit_adjusted};
 use crate::options::{Chosen, section};
 
 section! {
-    /// What is minimised. A class without training images is taken for as rare as the rarest class that has some, in
-    /// all losses that ask for class frequencies.
+    /// The training loss. Every loss that uses class frequencies treats a class without training images as being as
+    /// rare as the rarest class that has images.
     pub struct LossOptions in "loss" {
-        /// Which loss.
+        /// LossOptions function.
         #[needs(TRAINED)]
         pub kind: Chosen<Losses> = Chosen::of(&logit_adjusted::METHOD),
     }

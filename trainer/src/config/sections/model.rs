@@ -7,51 +7,53 @@ use std::path::PathBuf;
 const A_FILE: Needs = none_of("model.kind", &["demo"]);
 
 section! {
-    /// The frozen backbone, and the pixels it takes.
+    /// The frozen backbone and its input images.
     pub struct ModelOptions in "model" {
-        /// File or folder with the backbone's weights (docs/backbones.md); required.
+        /// File or folder of the backbone's weights (docs/backbones.md); required.
         #[needs(A_FILE)]
         #[resume(Free)]
         pub weights: Option<PathBuf> = None,
-        /// Which family the weights belong to.
+        /// Family of the backbone.
         pub kind: ModelKind = ModelKind::Clip,
-        /// Activation of the blocks, which the tensors do not tell. The configuration file beside the weights
-        /// (`config.json`, `open_clip_config.json`) comes before a preset; a value of yours must agree with it.
+        /// Activation function of the blocks. The tensors do not determine it. The configuration file beside the
+        /// weights (`config.json`, `open_clip_config.json`) takes precedence over a preset; a value that you set must
+        /// agree with the file.
         #[needs(A_FILE)]
         pub activation: ActivationName = ActivationName::Auto,
-        /// Attention heads of the image tower; 0 is as the configuration beside the weights. Without that, they are heads
-        /// of 64 up to a width of 1024. Wider towers need one of the two.
+        /// Attention heads of the image tower; 0 takes the number from the configuration beside the weights. Without
+        /// a configuration, each head has width 64 in towers up to width 1024. A wider tower needs this option or the
+        /// configuration.
         #[range(..=256)]
         #[needs(A_FILE)]
         pub heads: u32 = 0,
-        /// What the features of an image are read from. Weights with attention pooling (SigLIP) have it in any case.
+        /// Pooling of the image features. Weights with attention pooling (SigLIP) always use it.
         #[needs(A_FILE)]
         pub pool: PoolName = PoolName::Auto,
-        /// Width that the image tower must have; 0 accepts any.
+        /// Required width of the image tower; 0 accepts any width.
         #[needs(A_FILE)]
         pub width: u32 = 0,
-        /// Number of blocks that the image tower must have; 0 accepts any.
+        /// Required number of blocks of the image tower; 0 accepts any number.
         #[needs(A_FILE)]
         pub layers: u32 = 0,
-        /// Side of a patch in pixels that the image tower must have; 0 accepts any.
+        /// Required patch size of the image tower in pixels; 0 accepts any size.
         #[needs(A_FILE)]
         pub patch: u32 = 0,
-        /// Side of the images in pixels. It has to match the positions in the weights. The configuration beside the
-        /// weights comes before a preset. If you set it, the preset's width and number of blocks no longer bind: the file
-        /// is another model of the family.
+        /// Input resolution in pixels. It must match the position embeddings in the weights. The configuration beside
+        /// the weights takes precedence over a preset. If you set it, the preset's width and number of blocks are not
+        /// required: the file is another model of the family.
         #[range(1..=MAX_RESOLUTION)]
         pub resolution: u32 = 224,
-        /// What happens to positions in the weights that are for another resolution than `model.resolution`.
+        /// Treatment of position embeddings for another resolution than `model.resolution`.
         #[needs(A_FILE)]
         pub positions: PositionsName = PositionsName::File,
-        /// Mean of red, green and blue, for pixels from 0 to 1. The configuration beside the weights comes before a
-        /// preset.
+        /// Mean of red, green and blue, for pixels from 0 to 1. The configuration beside the weights takes precedence
+        /// over a preset.
         pub mean: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        /// Standard deviation of red, green and blue, for pixels from 0 to 1. The configuration beside the weights comes
-        /// before a preset.
+        /// Standard deviation of red, green and blue, for pixels from 0 to 1. The configuration beside the weights
+        /// takes precedence over a preset.
         #[range(|std| std.iter().all(|std| *std > 0.0), "3 numbers above 0")]
         pub std: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11],
-        /// Filter of every resize of an image.
+        /// Interpolation of every image resize.
         pub filter: FilterName = FilterName::Bilinear,
     }
 }
@@ -64,9 +66,9 @@ words! {
     pub enum ModelKind {
         /// CLIP with a vision transformer: an image and a text tower.
         Clip = "clip",
-        /// A vision transformer alone.
+        /// A vision transformer without a text tower.
         Vit = "vit",
-        /// The small CLIP that the program carries, with a vocabulary of its own.
+        /// The small CLIP inside the program, with its own vocabulary.
         Demo = "demo",
     }
 }
@@ -81,7 +83,7 @@ impl ModelKind {
 words! {
     /// Activations of a block's MLP.
     pub enum ActivationName {
-        /// What the configuration beside the weights states; without one, the run is refused.
+        /// The value of the configuration beside the weights; without one, the run is refused.
         Auto = "auto",
         /// `x sigmoid(1.702 x)`: OpenAI's CLIP.
         QuickGelu = "quick_gelu",
@@ -93,9 +95,9 @@ words! {
 }
 
 words! {
-    /// What the features of an image are read from.
+    /// Pooling of the image features.
     pub enum PoolName {
-        /// What the configuration beside the weights states; without one, the class token.
+        /// The value of the configuration beside the weights; without one, the class token.
         Auto = "auto",
         /// The class token.
         Token = "token",
@@ -105,11 +107,12 @@ words! {
 }
 
 words! {
-    /// Positions of the patches.
+    /// Treatment of position embeddings for another resolution.
     pub enum PositionsName {
-        /// Refused; the file has to be for `model.resolution`.
+        /// Position embeddings for another resolution are refused.
         File = "file",
-        /// Resized once, as timm does it: bicubic, antialiased. DINOv2 is published for 518 pixels and used with 224.
+        /// Position embeddings are resized once as in timm: bicubic, antialiased. DINOv2 is published for 518 pixels
+        /// and used with 224.
         Resized = "resized",
     }
 }
@@ -117,9 +120,9 @@ words! {
 words! {
     /// Filters of a resize, antialiased as in Pillow.
     pub enum FilterName {
-        /// Bilinear, as LIFT.
+        /// Bilinear, as in LIFT.
         Bilinear = "bilinear",
-        /// Bicubic, with which CLIP was trained.
+        /// Bicubic, as in the training of CLIP.
         Bicubic = "bicubic",
     }
 }

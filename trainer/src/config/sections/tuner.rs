@@ -6,13 +6,13 @@ use std::ops::Range;
 use toml::Value;
 
 section! {
-    /// What is trained beside the head.
+    /// What is trained besides the head.
     pub struct TunerOptions in "tuner" {
-        /// Which modules are trained: a word, or a list of words.
+        /// Tuners to train: a word or a list of words.
         #[formerly("tuner.kind")]
         pub kinds: Several<Tuners> = Several::of(&adaptformer::METHOD),
-        /// Which blocks are tuned: `"all"`, a number for the last blocks, or `[first, end]`. These are the blocks from
-        /// `first`, counted from 0, to before `end`.
+        /// Tuned blocks: `"all"`, a number of last blocks, or `[first, end]`. The range includes `first` and excludes
+        /// `end`; blocks are counted from 0.
         #[needs(none_of("tuner.kinds", &["none"]))]
         pub partial: Partial = Partial::All,
     }

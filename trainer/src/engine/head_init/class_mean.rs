@@ -11,7 +11,7 @@ use tch::{Kind, Tensor, no_grad};
 /// Class means.
 pub const METHOD: Method<MakeHeadInit> = Method {
     word: "class_mean",
-    about: "Mean image features of the classes, over all training images.",
+    about: "Mean image features of each class over all its training images.",
     official: &["class_mean"],
     options: &[&view::ViewOptions::SECTION],
     make: |_| Ok(Box::new(ClassMean)),

@@ -8,7 +8,7 @@ use tch::Tensor;
 /// Random rows.
 pub const METHOD: Method<MakeHeadInit> = Method {
     word: "random",
-    about: "Random rows.",
+    about: "Random class rows.",
     official: &[],
     options: &[],
     make: |_| Ok(Box::new(Random)),

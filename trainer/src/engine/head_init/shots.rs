@@ -15,7 +15,7 @@ use tch::Tensor;
 section! {
     /// Means over a few images.
     pub struct ShotsOptions in "head" {
-        /// Training images of each class, at most, whose means the rows are.
+        /// Largest number of training images per class that are averaged.
         #[range(1..)]
         pub shots: u32 = 10,
     }
@@ -24,7 +24,7 @@ section! {
 /// Shots.
 pub const METHOD: Method<MakeHeadInit> = Method {
     word: "shots",
-    about: "Mean image features of the classes, over `head.shots` training images of each, which the seed chooses.",
+    about: "Mean image features of each class over `head.shots` training images, which the seed chooses.",
     official: &["1_shot", "10_shot", "100_shot"],
     options: &[&ShotsOptions::SECTION, &view::ViewOptions::SECTION],
     make: |config| {

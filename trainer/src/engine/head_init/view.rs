@@ -3,22 +3,23 @@
 use crate::options::{section, words};
 
 section! {
-    /// What starts see of images.
+    /// Image view of head initialisations.
     pub struct ViewOptions in "head" {
-        /// The view in which a start looks at images.
+        /// View of the images that a head is initialised from.
         pub view: InitView = InitView::Auto,
     }
 }
 
 words! {
-    /// Views of images that heads start from.
+    /// View of the images that a head is initialised from.
     pub enum InitView {
-        /// `test` for class means over all images, which keeps them comparable with those of earlier versions; `plain` for
+        /// `test` for class means over all images, which keeps them comparable with earlier versions; `plain` for
         /// shots and the linear probe.
         Auto = "auto",
-        /// The view of tests: the shorter side becomes 8/7 of the model's input, the centre is cut out.
+        /// The test view: the shorter side is resized to 8/7 of the model's input size, then the centre is cropped.
         Test = "test",
-        /// The shorter side becomes the model's input, the centre is cut out; the official code starts so.
+        /// The official code's view: the shorter side is resized to the model's input size, then the centre is
+        /// cropped.
         Plain = "plain",
     }
 }

@@ -12,7 +12,7 @@ use tch::Tensor;
 section! {
     /// Options of the cosine head.
     pub struct CosineOptions in "head" {
-        /// Factor on the cosines.
+        /// Scale of the cosine similarities.
         #[range(above(0.0))]
         pub scale: f64 = 25.0,
     }
@@ -21,7 +21,7 @@ section! {
 /// The cosine head.
 pub const METHOD: Method<MakeHead> = Method {
     word: "cosine",
-    about: "Cosines of features and class rows, times `head.scale` (LIFT's).",
+    about: "Cosine similarity of features and class rows, times `head.scale` (LIFT).",
     official: &["CosineClassifier"],
     options: &[&CosineOptions::SECTION],
     make: |values, _| Ok(Box::new(CosineKind { scale: values.read::<CosineOptions>().scale })),

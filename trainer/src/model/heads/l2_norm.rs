@@ -11,7 +11,7 @@ use tch::Tensor;
 /// The head of unit rows.
 pub const METHOD: Method<MakeHead> = Method {
     word: "l2_norm",
-    about: "Inner products of features and class rows scaled to unit length.",
+    about: "Inner products of features and L2-normalised class rows.",
     official: &["L2NormedClassifier"],
     options: &[],
     make: |_, _| Ok(Box::new(L2NormKind)),

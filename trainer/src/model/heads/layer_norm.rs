@@ -15,7 +15,7 @@ const EPSILON: f64 = 1e-12;
 /// The head of unit rows over normed features.
 pub const METHOD: Method<MakeHead> = Method {
     word: "layer_norm",
-    about: "Inner products of layer-normed features and class rows scaled to unit length.",
+    about: "Inner products of layer-normalised features and L2-normalised class rows.",
     official: &["LayerNormedClassifier"],
     options: &[],
     make: |_, _| Ok(Box::new(LayerNormKind)),

@@ -12,7 +12,7 @@ use tch::Tensor;
 /// The linear head.
 pub const METHOD: Method<MakeHead> = Method {
     word: "linear",
-    about: "Inner products of features and class rows, plus a bias.",
+    about: "Linear layer: inner products of features and class rows, plus a bias.",
     official: &["LinearClassifier"],
     options: &[],
     make: |_, _| Ok(Box::new(LinearKind)),

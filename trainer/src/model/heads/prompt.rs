@@ -5,10 +5,10 @@ use crate::options::{OrFile, none_of, one_of, section, words};
 section! {
     /// How class names become text.
     pub struct Prompt in "head" {
-        /// Texts of a class. A file holds descriptions of every class, as JSON: `{"name": ["text", ...], ...}`.
+        /// Prompts of a class. A JSON file gives descriptions of every class: `{"name": ["text", ...], ...}`.
         #[needs(none_of("model.kind", &["vit"]).documented_elsewhere())]
         pub prompts: OrFile<Prompts> = OrFile::Word(Prompts::Default),
-        /// Sentence around a class name, with one `{}` for it.
+        /// Prompt template with one `{}` for the class name.
         #[range(|prompt| prompt.matches("{}").count() == 1, "a sentence with one {} for the class name")]
         #[needs(none_of("model.kind", &["vit"]).documented_elsewhere(), one_of("head.prompts", &["default"]))]
         pub prompt: String = "a photo of a {}.".to_owned(),
@@ -16,13 +16,13 @@ section! {
 }
 
 words! {
-    /// Texts of a class.
+    /// Prompts of a class.
     pub enum Prompts {
-        /// The sentence `head.prompt`.
+        /// The template `head.prompt`.
         Default = "default",
         /// The class name alone.
         Classname = "classname",
-        /// The 80 sentences that CLIP's authors use for ImageNet; a class is the mean of their features.
+        /// The 80 ImageNet templates of CLIP's authors; the features of a class are averaged.
         Ensemble = "ensemble",
     }
 }

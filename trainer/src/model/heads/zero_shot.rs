@@ -13,7 +13,7 @@ use tch::Tensor;
 /// Zero-shot classification.
 pub const METHOD: Method<MakeHead> = Method {
     word: "zero_shot",
-    about: "Text features in the joint space; nothing is trained.",
+    about: "Text features in CLIP's joint space; nothing is trained.",
     official: &[],
     options: &[&Prompt::SECTION],
     make: |_, text| Ok(Box::new(ZeroShotKind(text.ok_or(NoTextTower)?))),

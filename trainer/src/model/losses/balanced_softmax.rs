@@ -11,7 +11,7 @@ use crate::options::{Declared, Method};
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "balanced_softmax",
-    about: "Balanced softmax: logit adjustment with the prior as it is.",
+    about: "Balanced softmax: logit adjustment with an unscaled prior.",
     official: &["BS"],
     options: &[&frequencies::FrequencyOptions::SECTION],
     make: |values, site| Box::new(LogitAdjusted::new(values, site, 1.0)),

@@ -13,7 +13,7 @@ use crate::options::{Declared, Method, section};
 section! {
     /// ClassBalancedOptions of the class-balanced loss.
     pub struct ClassBalancedOptions in "loss" {
-        /// From 0, which weighs all classes alike; near 1, weights are inverse to counts.
+        /// Parameter of the effective number; 0 weights all classes equally, near 1 weights are inverse to counts.
         #[range(0.0..1.0)]
         pub beta: f64 = 0.9999,
     }

@@ -9,7 +9,7 @@ use tch::Tensor;
 section! {
     /// FocalOptions of the focal loss.
     pub struct FocalOptions in "loss" {
-        /// Exponent of the probability that the label is missed; 0 is cross entropy.
+        /// Exponent of `1 - p`, where `p` is the probability of the label; 0 is cross entropy.
         #[range(0.0..)]
         pub gamma: f64 = 2.0,
     }
@@ -18,7 +18,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "focal",
-    about: "Focal loss: cross entropy in which samples that are right already count for less, by `loss.gamma`.",
+    about: "Focal loss: cross entropy that gives well-classified samples less weight, by `loss.gamma`.",
     official: &["Focal"],
     options: &[&FocalOptions::SECTION],
     make: |values, _| Box::new(Focal { gamma: values.read::<FocalOptions>().gamma }),

@@ -3,10 +3,10 @@
 use crate::options::{section, words};
 
 section! {
-    /// Where losses have class frequencies from.
+    /// Source of the class frequencies of losses.
     pub struct FrequencyOptions in "loss" {
-        /// Which class frequencies are the prior. `ldam` and `class_balanced` are about how many images there are, and use
-        /// the counts of the training list.
+        /// Class frequencies that are used as the prior. `ldam` and `class_balanced` are defined by image counts and
+        /// always use the counts of the training list.
         pub prior: Prior = Prior::Sampler,
     }
 }
@@ -14,17 +14,17 @@ section! {
 words! {
     /// Class frequencies.
     pub enum Prior {
-        /// Those that the sampler really draws.
+        /// Frequencies of the classes that the sampler draws.
         Sampler = "sampler",
-        /// Those of the training list.
+        /// Image counts of the training list.
         Counts = "counts",
     }
 }
 
 /// How often each class comes in training, up to a common factor: counts of images, or probabilities.
 ///
-/// **A class that never comes is taken for as rare as the rarest class that does.** So priors, margins and weights are
-/// finite, and those of the other classes are what they would be without it: it has no part in the total.
+/// **A class that never comes is taken for as rare as the rarest class that does.** So priors, margins and weights
+/// are finite, and those of the other classes are what they would be without it: it has no part in the total.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
     values: Vec<f64>,

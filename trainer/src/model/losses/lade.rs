@@ -20,10 +20,10 @@ use tch::{Kind, Tensor, no_grad};
 section! {
     /// LadeOptions of LADE.
     pub struct LadeOptions in "loss" {
-        /// Weight of the squared logarithm that keeps the estimates near one.
+        /// Weight of the squared logarithm that keeps the estimated density ratios near one.
         #[range(0.0..)]
         pub remine_lambda: f64 = 0.1,
-        /// Weight of the estimates beside the balanced softmax.
+        /// Weight of the density ratio estimation relative to the balanced softmax.
         #[range(0.0..)]
         pub estimation_weight: f64 = 0.1,
     }
@@ -32,7 +32,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "lade",
-    about: "LADE: balanced softmax, and logits that estimate density ratios, by `loss.estimation_weight`.",
+    about: "LADE: balanced softmax plus density ratio estimation, weighted by `loss.estimation_weight`.",
     official: &["LADE"],
     options: &[&LadeOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
     make: |values, site| Box::new(Lade::new(values, site)),

@@ -15,10 +15,10 @@ use tch::Tensor;
 section! {
     /// LdamOptions of LDAM.
     pub struct LdamOptions in "loss" {
-        /// Margin of the rarest class, in cosines.
+        /// Margin of the rarest class, as a cosine.
         #[range(0.0..)]
         pub max_margin: f64 = 0.5,
-        /// Factor on the margins; 0 means `head.scale`, as the logits have it.
+        /// Scale of the margins; 0 uses `head.scale`, the scale of the logits.
         #[range(0.0..)]
         pub scale: f64 = 0.0,
     }
@@ -27,7 +27,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "ldam",
-    about: "LDAM: cross entropy with a margin for each class, `loss.max_margin` for the rarest.",
+    about: "LDAM: cross entropy with a margin per class, `loss.max_margin` for the rarest.",
     official: &["LDAM"],
     options: &[&LdamOptions::SECTION],
     make: |values, site| {

@@ -11,7 +11,7 @@ use tch::Tensor;
 section! {
     /// LogitAdjustedOptions of logit adjustment.
     pub struct LogitAdjustedOptions in "loss" {
-        /// Weight of the logarithm of the prior that is added to the logits.
+        /// Weight of the log prior that is added to the logits.
         #[range(0.0..)]
         pub tau: f64 = 1.0,
     }
@@ -20,7 +20,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "logit_adjusted",
-    about: "Logit adjustment: cross entropy of logits with `loss.tau` times the logarithm of the prior added (LIFT).",
+    about: "Logit adjustment: cross entropy of the logits plus `loss.tau` times the log prior (LIFT).",
     official: &["LA"],
     options: &[&LogitAdjustedOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
     make: |values, site| {

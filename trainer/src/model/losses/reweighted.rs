@@ -21,7 +21,7 @@ section! {
 /// In the registry.
 pub const METHOD: Method<Make> = Method {
     word: "reweighted",
-    about: "Generalised re-weighting: cross entropy weighted by inverse class frequencies to `loss.exponent`.",
+    about: "Generalised re-weighting: cross entropy weighted by inverse class frequencies to the power `loss.exponent`.",
     official: &["GRW"],
     options: &[&ReweightedOptions::SECTION, &frequencies::FrequencyOptions::SECTION],
     make: |values, site| {

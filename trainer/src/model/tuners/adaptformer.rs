@@ -15,7 +15,7 @@ use tch::Tensor;
 /// AdaptFormer.
 pub const METHOD: Method<Make> = Method {
     word: "adaptformer",
-    about: "A bottleneck beside the MLP of each block (LIFT).",
+    about: "A bottleneck parallel to the MLP of each block (LIFT).",
     official: &["adaptformer"],
     options: &[&BottleneckOptions::SECTION],
     make: |values, site| {

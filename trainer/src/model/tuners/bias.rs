@@ -10,7 +10,7 @@ use crate::options::Method;
 /// BitFit.
 pub const METHOD: Method<Make> = Method {
     word: "bias",
-    about: "The biases of the blocks, norms included (BitFit).",
+    about: "The biases of the blocks, including those of the layer norms (BitFit).",
     official: &["bias_tuning"],
     options: &[],
     make: |_, site| Box::new(Bias { names: site.names }),

@@ -10,7 +10,8 @@ use tch::{Kind, Tensor};
 section! {
     /// The bottleneck of adapters and of LoRA.
     pub struct BottleneckOptions in "tuner" {
-        /// Inner width of adapters and of LoRA's factors; 0 is LIFT's rule. The rule is 2^max(0, floor(log2(classes / (2 layers)))).
+        /// Bottleneck width of adapters and rank of LoRA; 0 uses LIFT's rule. The rule is
+        /// 2^max(0, floor(log2(classes / (2 layers)))).
         #[range(..=1 << 20)]
         pub adapter_dim: u32 = 0,
     }

@@ -15,7 +15,7 @@ use tch::Tensor;
 /// IA3.
 pub const METHOD: Method<Make> = Method {
     word: "ia3",
-    about: "Scales on keys, values and the hidden layer of the MLP (IA3).",
+    about: "Scales of the keys, the values and the hidden layer of the MLP (IA3).",
     official: &[],
     options: &[],
     make: |_, site| Box::new(Ia3 { shape: site.shape }),

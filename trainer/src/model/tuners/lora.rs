@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 /// LoRA of attention.
 pub const ATTENTION: Method<Make> = Method {
     word: "lora",
-    about: "Low-rank changes of the queries and values (LoRA).",
+    about: "Low-rank updates of the queries and values (LoRA).",
     official: &["lora"],
     options: &[&BottleneckOptions::SECTION],
     make: |values, site| {
@@ -31,7 +31,7 @@ pub const ATTENTION: Method<Make> = Method {
 /// LoRA of the MLP.
 pub const MLP: Method<Make> = Method {
     word: "lora_mlp",
-    about: "Low-rank changes of both layers of the MLP (LoRA).",
+    about: "Low-rank updates of both layers of the MLP (LoRA).",
     official: &["lora_mlp"],
     options: &[&BottleneckOptions::SECTION],
     make: |values, site| {

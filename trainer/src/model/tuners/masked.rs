@@ -17,11 +17,11 @@ use tch::{Device, Kind, Tensor};
 section! {
     /// Arbitrary fine-tuning.
     pub struct MaskedOptions in "tuner" {
-        /// Share of the elements that are trained; 0 is LIFT's rule. The rule is classes / (12 layers width), cut down to a
-        /// multiple of 0.001, and at least 0.001.
+        /// Fraction of the elements that are trained; 0 uses LIFT's rule. The rule is classes / (12 layers width),
+        /// rounded down to a multiple of 0.001, and at least 0.001.
         #[range(0.0..=1.0)]
         pub mask_ratio: f64 = 0.0,
-        /// Seed of the choice of elements.
+        /// Seed of the random mask.
         #[range(..=i64::MAX as u64)]
         pub mask_seed: u64 = 0,
     }
@@ -30,7 +30,7 @@ section! {
 /// Arbitrary fine-tuning.
 pub const METHOD: Method<Make> = Method {
     word: "masked",
-    about: "A random share of the weights and biases of the blocks.",
+    about: "A random fraction of the weights and biases of the blocks.",
     official: &["mask"],
     options: &[&MaskedOptions::SECTION],
     make: |values, site| {

@@ -49,7 +49,7 @@ pub enum Tuners {}
 impl Registry for Tuners {
     type Make = Make;
     const KEY: &'static str = "tuner.kinds";
-    const NONE: &'static str = "Nothing; the backbone stays as it is.";
+    const NONE: &'static str = "No tuner; the backbone is not changed.";
     const METHODS: &'static [&'static Method<Make>] = &[
         &full::METHOD,
         &bias::METHOD,
@@ -93,13 +93,15 @@ pub trait Tuner: std::fmt::Debug {
         Ok(None)
     }
 
-    /// What belongs to its tensors and is not trained, by name: saved with them, and compared when they are used again.
+    /// What belongs to its tensors and is not trained, by name: saved with them, and compared when they are used
+    /// again.
     fn constants(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 }
 
-/// Names of the tensors of a list of modules, one a block: `tuner.LIST.BLOCK.NAME`, as official checkpoints have them.
+/// Names of the tensors of a list of modules, one a block: `tuner.LIST.BLOCK.NAME`, as official checkpoints have
+/// them.
 #[derive(Debug, Clone, Copy)]
 struct ParameterNames(&'static str);
 

@@ -12,7 +12,7 @@ use tch::Tensor;
 /// SSF of attention.
 pub const ATTENTION: Method<Make> = Method {
     word: "ssf_attn",
-    about: "Scale and shift after both layers of attention (SSF).",
+    about: "Scale and shift after both linear layers of attention (SSF).",
     official: &["ssf_attn"],
     options: &[],
     make: |_, site| {
@@ -27,7 +27,7 @@ pub const ATTENTION: Method<Make> = Method {
 /// SSF of the MLP.
 pub const MLP: Method<Make> = Method {
     word: "ssf_mlp",
-    about: "Scale and shift after both layers of the MLP (SSF).",
+    about: "Scale and shift after both linear layers of the MLP (SSF).",
     official: &["ssf_mlp"],
     options: &[],
     make: |_, site| {
@@ -40,7 +40,7 @@ pub const MLP: Method<Make> = Method {
 /// SSF of the norms.
 pub const NORMS: Method<Make> = Method {
     word: "ssf_ln",
-    about: "Scale and shift after both norms (SSF).",
+    about: "Scale and shift after both layer norms (SSF).",
     official: &["ssf_ln"],
     options: &[],
     make: |_, site| {

@@ -14,7 +14,7 @@ use tch::Tensor;
 section! {
     /// Prompts.
     pub struct VptOptions in "tuner" {
-        /// Number of prompts; 0 is LIFT's 10.
+        /// Number of prompt tokens; 0 uses LIFT's 10.
         #[range(..=4096)]
         pub vpt_len: u32 = 0,
     }
@@ -23,7 +23,7 @@ section! {
 /// VPT-shallow.
 pub const SHALLOW: Method<Make> = Method {
     word: "vpt_shallow",
-    about: "Prompts that enter before the first tuned block (VPT-shallow).",
+    about: "Prompt tokens that are added before the first tuned block (VPT-shallow).",
     official: &["vpt_shallow"],
     options: &[&VptOptions::SECTION],
     make: |values, site| Box::new(Vpt::new(values, site, Some(site.blocks.start))),
@@ -32,7 +32,7 @@ pub const SHALLOW: Method<Make> = Method {
 /// VPT-deep.
 pub const DEEP: Method<Make> = Method {
     word: "vpt_deep",
-    about: "Prompts of its own for each block (VPT-deep).",
+    about: "Separate prompt tokens for each block (VPT-deep).",
     official: &["vpt_deep"],
     options: &[&VptOptions::SECTION],
     make: |values, site| Box::new(Vpt::new(values, site, None)),

@@ -45,12 +45,12 @@ fn constants(measured: &Measured) -> String {
     row("measured", format!("{}, {}", measured.date, measured.machine), "");
     row("trained", measured.run.clone(), "");
     row("a", milliseconds(machine.compute.fixed), "line through the steps of one rank");
-    row("b", format!("{} a sample", milliseconds(machine.compute.each)), "the same");
+    row("b", format!("{} per sample", milliseconds(machine.compute.each)), "the same");
     row("cores", format!("{}", machine.cores), "the system");
-    row("other processes that wanted a core", format!("{:.1}", machine.others), "looked at between the runs");
+    row("other processes that want a core", format!("{:.1}", machine.others), "measured between the runs");
     row("hidden by overlap", format!("{:.0} %", machine.hidden * 100.0), "overlap on, off, none");
     row("gradient", format!("{:.3} MB", measured.gradient_bytes / 1e6), "bytes of the replicated trainables");
-    row("collectives a step", format!("{}", measured.calls), "buckets and the row of scalars");
+    row("collectives per step", format!("{}", measured.calls), "buckets and the row of scalars");
     for world in measured.worlds.iter().filter(|world| world.ranks > 1.0) {
         let link = format!("{}, {:.2} GB/s", milliseconds(world.latency), world.bandwidth / 1e9);
         row(&format!("latency and bandwidth, {} ranks", world.ranks), link, "`bench collectives`");
@@ -84,19 +84,19 @@ fn job(job: &TrainingJob) -> String {
         let _ = writeln!(text, "| {name} | {value} |");
     };
     row("adapter bottleneck for 8142 classes in 12 blocks", job.adapter_dim().to_string());
-    row("trained numbers of a block's module", job.module_parameters().to_string());
+    row("trainable parameters per block", job.module_parameters().to_string());
     row("gradient of the modules", megabytes(job.module_bytes()));
     row("gradient of the head, 8142 x 768", megabytes(job.head_bytes()));
     row("all-reduced with a replicated head", megabytes(job.module_bytes() + job.head_bytes()));
     row("a frozen block in bf16", megabytes(job.block_bytes()));
-    row("blocks gathered in a step, sharded backbone", job.gathers().to_string());
-    row("operations an image", format!("{:.1} G", job.operations() / 1e9));
+    row("blocks gathered per step, sharded backbone", job.gathers().to_string());
+    row("operations per image", format!("{:.1} G", job.operations() / 1e9));
     text
 }
 
 fn clusters(forecasts: &[Forecast]) -> String {
     let mut text = String::from(
-        "| batch | GPUs | placement | computing | decoding | sent a GPU | exposed | step | images/s | efficiency | epoch |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| batch | GPUs | placement | computing | decoding | sent per GPU | exposed | step | images/s | efficiency | epoch |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for world in forecasts {
         let placement = match world.placement {

@@ -30,7 +30,7 @@ use tch::{Tensor, no_grad};
 /// The linear probe.
 pub const METHOD: Method<MakeHeadInit> = Method {
     word: "linear_probe",
-    about: "The weights of a logistic regression over the features of all training images, classes balanced.",
+    about: "Weights of a class-balanced logistic regression on the features of all training images.",
     official: &["linear_probe"],
     options: &[&view::ViewOptions::SECTION],
     make: |_| Ok(Box::new(LinearProbe)),
