@@ -85,8 +85,9 @@ mod tests {
     #[test]
     fn the_proof_is_hmac_sha256() {
         let proof = Token([1; 32]).proof(*b"client", &[2; 32], &[3; 32]).finalize().into_bytes();
-        let text: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(text, "bdd1fe3f4e139fce8d66f597ab5c37d1c4e31ca8b057f8f3ab28d4455deb1363");
+        let expected = b"\xbd\xd1\xfe\x3f\x4e\x13\x9f\xce\x8d\x66\xf5\x97\xab\x5c\x37\xd1\
+            \xc4\xe3\x1c\xa8\xb0\x57\xf8\xf3\xab\x28\xd4\x45\x5d\xeb\x13\x63";
+        assert_eq!(proof.as_slice(), expected);
     }
 
     fn meet(server: Token, client: Token) -> (io::Result<()>, io::Result<()>) {
