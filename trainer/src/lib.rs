@@ -13,5 +13,6 @@ pub mod demo;
 pub mod engine;
 pub mod model;
 pub mod options;
+pub mod pickle;
 pub mod run;
 pub mod weights;

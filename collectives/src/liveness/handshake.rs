@@ -1,15 +1,17 @@
 //! Both sides of a connection prove that they know the job's token, before anything else is said.
 //!
-//! Rank 0 sends a word of recognition and 32 random bytes; the other side answers with 32 of its own and a digest
-//! over token and both; rank 0 answers with its digest. So the token itself never travels, a stranger on the port
+//! Rank 0 sends a word of recognition and 32 random bytes; the other side answers with 32 of its own and an HMAC of
+//! both under the token; rank 0 answers with its HMAC. So the token itself never travels, a stranger on the port
 //! learns nothing, and a rank that reached another program under one of rank 0's addresses notices.
 
+use hmac::digest::Key;
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-const RECOGNITION: &[u8; 8] = b"lifesig1";
+const RECOGNITION: &[u8; 8] = b"lifesig2";
 
 type Bytes = [u8; 32];
 
@@ -28,9 +30,12 @@ impl Token {
         Self(rand::random())
     }
 
-    fn proof(&self, side: [u8; 6], challenge: &Bytes, own: &Bytes) -> Bytes {
-        let digest = Sha256::new().chain_update(self.0).chain_update(side);
-        digest.chain_update(challenge).chain_update(own).finalize().into()
+    /// What proves that `side` knows the token: both sides' random bytes under it.
+    fn proof(&self, side: [u8; 6], challenge: &Bytes, own: &Bytes) -> Hmac<Sha256> {
+        // HMAC fills a key that is shorter than a block with zeros.
+        let mut key = Key::<Hmac<Sha256>>::default();
+        key[..self.0.len()].copy_from_slice(&self.0);
+        Hmac::new(&key).chain_update(side).chain_update(challenge).chain_update(own)
     }
 
     /// Rank 0's side.
@@ -38,19 +43,22 @@ impl Token {
         let challenge: Bytes = rand::random();
         stream.write_all(&[RECOGNITION.as_slice(), &challenge].concat()).await?;
         let (theirs, proof) = (read(stream).await?, read(stream).await?);
-        refuse_unless(same(&proof, &self.proof(*b"client", &challenge, &theirs)))?;
-        stream.write_all(&self.proof(*b"server", &theirs, &challenge)).await
+        check(&proof, self.proof(*b"client", &challenge, &theirs))?;
+        stream.write_all(&self.proof(*b"server", &theirs, &challenge).finalize().into_bytes()).await
     }
 
     /// The other ranks' side.
     pub(super) async fn answer(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
         let mut word = [0; RECOGNITION.len()];
         stream.read_exact(&mut word).await?;
-        refuse_unless(word == *RECOGNITION)?;
+        if word != *RECOGNITION {
+            return Err(refusal());
+        }
         let challenge = read(stream).await?;
         let own: Bytes = rand::random();
-        stream.write_all(&[own, self.proof(*b"client", &challenge, &own)].concat()).await?;
-        refuse_unless(same(&read(stream).await?, &self.proof(*b"server", &own, &challenge)))
+        let proof = self.proof(*b"client", &challenge, &own).finalize().into_bytes();
+        stream.write_all(&[own, proof.into()].concat()).await?;
+        check(&read(stream).await?, self.proof(*b"server", &own, &challenge))
     }
 }
 
@@ -61,20 +69,26 @@ async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
 }
 
 /// Compares in a time that does not tell how many bytes agree.
-fn same(a: &Bytes, b: &Bytes) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+fn check(found: &Bytes, expected: Hmac<Sha256>) -> io::Result<()> {
+    expected.verify(&(*found).into()).map_err(|_| refusal())
 }
 
-fn refuse_unless(proven: bool) -> io::Result<()> {
-    if proven {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the other side does not know this job's token"))
+fn refusal() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the other side does not know this job's token")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As Python's `hmac.digest` has it.
+    #[test]
+    fn the_proof_is_hmac_sha256() {
+        let proof = Token([1; 32]).proof(*b"client", &[2; 32], &[3; 32]).finalize().into_bytes();
+        let expected = b"\xbd\xd1\xfe\x3f\x4e\x13\x9f\xce\x8d\x66\xf5\x97\xab\x5c\x37\xd1\
+            \xc4\xe3\x1c\xa8\xb0\x57\xf8\xf3\xab\x28\xd4\x45\x5d\xeb\x13\x63";
+        assert_eq!(proof.as_slice(), expected);
+    }
 
     fn meet(server: Token, client: Token) -> (io::Result<()>, io::Result<()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

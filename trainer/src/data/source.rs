@@ -9,6 +9,7 @@
 //! threads read from it at their own offsets.
 
 mod cifar;
+mod cifar_pickle;
 mod class_names;
 mod files;
 mod finding;
@@ -17,7 +18,6 @@ mod folders;
 mod lists;
 mod longtail;
 mod names;
-mod pickle;
 mod presence;
 mod review;
 mod subset;

@@ -1,6 +1,6 @@
 //! What a file is, by its first bytes: what people have in place of weights is named as what it is.
 
-use super::pickle::printable;
+use crate::pickle::printable;
 use std::fmt;
 
 /// Bytes that [`Form::of`] looks at.

@@ -8,9 +8,9 @@ mod layout;
 mod named;
 pub mod official;
 mod open;
-pub mod pickle;
 pub mod safetensors_map;
 pub mod torch_archive;
+pub mod torch_pickle;
 pub mod trained;
 
 pub use form::Foreign;

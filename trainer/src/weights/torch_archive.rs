@@ -1,7 +1,7 @@
 //! Checkpoints as `torch.save` writes them (`checkpoint.pth.tar` of the official code), without Python.
 //!
 //! Since `PyTorch` 1.6 such a file is a zip archive of stored entries: `NAME/data.pkl` describes the tensors,
-//! `NAME/data/KEY` holds the numbers of one storage. The description is read as data (see [`super::pickle`]);
+//! `NAME/data/KEY` holds the numbers of one storage. The description is read as data (see [`super::torch_pickle`]);
 //! nothing of the file is run and nothing is written. What a file can make this reader allocate is bounded
 //! by the constants below and by the file's own length.
 
@@ -19,7 +19,8 @@ use self::view::{check_view, gather, is_whole, item_bytes};
 pub use self::writer::{TensorTable, WriteError, write_archive};
 use super::form::{FIRST_BYTES, FileForm, Foreign};
 use super::host_tensor::HostTensor;
-use super::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef, printable};
+use super::torch_pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef};
+use crate::pickle::printable;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -1,9 +1,9 @@
 //! CIFAR-100: the published Python files, the published binary files, or PNGs in `images.tar` with lists.
 
+use super::cifar_pickle::{CifarFile, read_bytes};
 use super::class_names::{ClassNames, Folders, read_class_names};
 use super::lists::{ImageLocation, ListFile, read_list};
 use super::longtail::long_tailed_rows;
-use super::pickle::Pickle;
 use super::{DataSet, DataSpec, ImageReader, Split, below};
 use crate::data::decode::RgbImage;
 use crate::data::error::DataError;
@@ -168,12 +168,14 @@ fn open_published(
 fn python_names(folder: &Path) -> Result<Vec<String>, DataError> {
     let path = folder.join("meta");
     let wrong = || DataError::content("CIFAR-100 file", &path, "expected a list of texts `fine_label_names`");
-    Pickle::open(&path)?.texts("fine_label_names").ok_or_else(wrong)
+    let bytes = read_bytes(&path)?;
+    CifarFile::parse(&path, &bytes)?.texts("fine_label_names").ok_or_else(wrong)
 }
 
 fn python_split(folder: &Path, name: &str) -> Result<PublishedFile, DataError> {
     let path = folder.join(name);
-    let pickle = Pickle::open(&path)?;
+    let bytes = read_bytes(&path)?;
+    let pickle = CifarFile::parse(&path, &bytes)?;
     let wrong = |expected: &str| DataError::content("CIFAR-100 file", &path, format!("expected {expected}"));
     let labels = pickle.labels("fine_labels").ok_or_else(|| wrong("a list of numbers `fine_labels`"))?;
     let pixels =

@@ -1,5 +1,10 @@
 //! A tar file of images, read in place: its headers are read once, its contents at their offsets, by any
 //! number of threads. ustar names, GNU long names and pax paths and sizes are understood.
+//!
+//! `entries_with_seek` of the `tar` crate would give the same places, but takes an archive that was cut short for
+//! whole (it seeks past the end, and an end without the closing zeros is an end to it), gives no position in its
+//! errors, and reads a name of any length into memory. It also reads each header by a call of its own, where one
+//! window holds those of some twenty small images: nearly twice the time for 100,000 images on a local disk.
 
 use super::files::{FileSample, check_size, reserve, sample_at};
 use crate::data::error::{DataError, ImageFault};

@@ -2,7 +2,7 @@
 //!
 //! Source: WHATWG HTML, "Named character references" and "Numeric character reference end state".
 
-use html_escape::NAMED_ENTITIES;
+use htmlize::{BARE_ENTITY_MAX_LENGTH, ENTITIES};
 use std::borrow::Cow;
 
 /// Longest name looked up.
@@ -10,8 +10,8 @@ const MAX_NAME: usize = 32;
 
 /// Replaces every reference, also those without a semicolon that the standard allows (`&copy 2020`).
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
-    replace(text, |rest| match rest.strip_prefix('#') {
-        Some(digits) => numeric(digits).map(|(value, length)| (value, 1 + length)),
+    replace(text, |rest| match rest.strip_prefix("&#") {
+        Some(digits) => numeric(digits).map(|(value, length)| (value, 2 + length)),
         None => named(rest),
     })
 }
@@ -20,35 +20,31 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
 /// of letters all in capitals (`&EACUTE;`).
 pub(super) fn unescape_certain(text: &str) -> Cow<'_, str> {
     replace(text, |rest| {
-        let length = rest.find(';')?;
-        let name = &rest[..length];
-        let value = match name.strip_prefix('#') {
+        let length = rest.find(';')? + 1;
+        let reference = &rest[..length];
+        let value = match reference.strip_prefix("&#") {
             Some(digits) => {
-                numeric(&rest[1..]).filter(|(_, used)| *used == digits.len() + 1).map(|(value, _)| value)?
+                numeric(digits).filter(|(_, used)| *used == digits.len()).map(|(value, _)| value)?
             }
-            None => match entity(name) {
-                Some(value) => value,
-                None => in_capitals(name)?,
+            None => match entity(reference) {
+                Some(value) => value.to_owned(),
+                None => in_capitals(reference)?,
             },
         };
-        Some((value, length + 1))
+        Some((value, length))
     })
 }
 
-/// Replaces what `read` finds behind an ampersand: the text that stands for it and the bytes it takes.
+/// Replaces what `read` finds at an ampersand: the text that stands for it and the bytes it takes.
 fn replace(text: &str, read: impl Fn(&str) -> Option<(String, usize)>) -> Cow<'_, str> {
     let Some(first) = text.find('&') else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len());
     out.push_str(&text[..first]);
     let mut rest = &text[first..];
-    while let Some(behind) = rest.strip_prefix('&') {
-        let after = if let Some((value, length)) = read(behind) {
-            out.push_str(&value);
-            &behind[length..]
-        } else {
-            out.push('&');
-            behind
-        };
+    while !rest.is_empty() {
+        let (value, length) = read(rest).unwrap_or_else(|| ("&".to_owned(), 1));
+        out.push_str(&value);
+        let after = &rest[length..];
         let next = after.find('&').unwrap_or(after.len());
         out.push_str(&after[..next]);
         rest = &after[next..];
@@ -83,45 +79,34 @@ fn character(code: u32) -> String {
     }
 }
 
-/// The longest reference at the beginning of the text behind an ampersand.
+/// The longest reference at the beginning of a text, which is an ampersand and what follows it.
 fn named(text: &str) -> Option<(String, usize)> {
-    let end = |c: char| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
-    let run = text.char_indices().take(MAX_NAME + 1);
-    let length = run
-        .clone()
-        .find(|&(_, c)| end(c))
-        .map_or_else(|| run.clone().nth(MAX_NAME).map_or(text.len(), |(at, _)| at), |(at, _)| at);
-    let name = &text[..length];
-    if text[length..].starts_with(';')
-        && let Some(value) = entity(name)
-    {
-        return Some((value, length + 1));
-    }
-    let longest =
-        LEGACY.iter().filter(|legacy| name.starts_with(**legacy)).max_by_key(|legacy| legacy.len())?;
-    entity(longest).map(|value| (value, longest.len()))
+    let is_end = |c: char| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
+    let end = text.char_indices().skip(1).enumerate().find(|&(count, (_, c))| count == MAX_NAME || is_end(c));
+    let length = end.map_or(text.len(), |(_, (at, _))| at);
+    let whole = text[length..].starts_with(';').then(|| entity(&text[..=length])).flatten();
+    let (value, length) = whole.map(|value| (value, length + 1)).or_else(|| bare(text))?;
+    Some((value.to_owned(), length))
 }
 
-fn entity(name: &str) -> Option<String> {
-    let found = NAMED_ENTITIES.binary_search_by(|(known, _)| (*known).cmp(name.as_bytes())).ok()?;
-    let value = NAMED_ENTITIES[found].1;
-    let second = SECOND.iter().find(|(_, names)| names.split_ascii_whitespace().any(|known| known == name));
-    match second {
-        Some(&(second, _)) => Some(value.chars().take(1).chain([second]).collect()),
-        None => Some(value.to_owned()),
-    }
+/// The longest reference without a semicolon at the beginning of a text.
+fn bare(text: &str) -> Option<(&'static str, usize)> {
+    let longest = BARE_ENTITY_MAX_LENGTH.min(text.len());
+    (1..=longest).rev().find_map(|length| Some((entity(text.get(..length)?)?, length)))
 }
 
-/// `EACUTE` as a capital of `eacute`, unless a part of it is a reference already.
-fn in_capitals(name: &str) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
-    if lower == name
-        || name != name.to_ascii_uppercase()
-        || LEGACY.iter().any(|legacy| name.starts_with(legacy))
-    {
+/// What a reference stands for: `&copy;`, or `&copy`, which needs no semicolon.
+fn entity(reference: &str) -> Option<&'static str> {
+    std::str::from_utf8(ENTITIES.get(reference.as_bytes())?).ok()
+}
+
+/// `&EACUTE;` as a capital of `&eacute;`, unless a part of it is a reference already.
+fn in_capitals(reference: &str) -> Option<String> {
+    let lower = reference.to_ascii_lowercase();
+    if lower == reference || reference != reference.to_ascii_uppercase() || bare(reference).is_some() {
         return None;
     }
-    entity(&lower).map(|value| value.to_uppercase())
+    entity(&lower).map(str::to_uppercase)
 }
 
 /// The character of a byte from 0x80 to 0x9f; the five that have none stay controls.
@@ -140,68 +125,3 @@ pub(super) fn windows_1252_byte(character: char) -> Option<u8> {
 
 /// Bytes 0x80 to 0x9f; a full stop where there is no character.
 const WINDOWS_1252: &str = "€.‚ƒ„…†‡ˆ‰Š‹Œ.Ž..‘’“”•–—˜™š›œ.žŸ";
-
-/// Names that need no semicolon.
-const LEGACY: [&str; 106] = [
-    "AElig", "AMP", "Aacute", "Acirc", "Agrave", "Aring", "Atilde", "Auml", "COPY", "Ccedil", "ETH",
-    "Eacute", "Ecirc", "Egrave", "Euml", "GT", "Iacute", "Icirc", "Igrave", "Iuml", "LT", "Ntilde", "Oacute",
-    "Ocirc", "Ograve", "Oslash", "Otilde", "Ouml", "QUOT", "REG", "THORN", "Uacute", "Ucirc", "Ugrave",
-    "Uuml", "Yacute", "aacute", "acirc", "acute", "aelig", "agrave", "amp", "aring", "atilde", "auml",
-    "brvbar", "ccedil", "cedil", "cent", "copy", "curren", "deg", "divide", "eacute", "ecirc", "egrave",
-    "eth", "euml", "frac12", "frac14", "frac34", "gt", "iacute", "icirc", "iexcl", "igrave", "iquest",
-    "iuml", "laquo", "lt", "macr", "micro", "middot", "nbsp", "not", "ntilde", "oacute", "ocirc", "ograve",
-    "ordf", "ordm", "oslash", "otilde", "ouml", "para", "plusmn", "pound", "quot", "raquo", "reg", "sect",
-    "shy", "sup1", "sup2", "sup3", "szlig", "thorn", "times", "uacute", "ucirc", "ugrave", "uml", "uuml",
-    "yacute", "yen", "yuml",
-];
-
-/// Second characters of the names that stand for two; the table of the library has the first only.
-const SECOND: [(char, &str); 8] = [
-    (
-        'j',
-        "\
-        fjlig",
-    ),
-    (
-        '\u{331}',
-        "\
-        race",
-    ),
-    (
-        '\u{333}',
-        "\
-        acE",
-    ),
-    (
-        '\u{338}',
-        "\
-        NotEqualTilde NotGreaterFullEqual NotGreaterGreater NotGreaterSlantEqual NotHumpDownHump \
-        NotHumpEqual NotLeftTriangleBar NotLessLess NotLessSlantEqual NotNestedGreaterGreater \
-        NotNestedLessLess NotPrecedesEqual NotRightTriangleBar NotSquareSubset NotSquareSuperset \
-        NotSucceedsEqual NotSucceedsTilde nGg nGtv nLl nLtv napE napid nbump nbumpe ncongdot nedot \
-        nesim ngE ngeqq ngeqslant nges nlE nleqq nleqslant nles notinE notindot npart npre npreceq \
-        nrarrc nrarrw nsce nsubE nsubseteqq nsucceq nsupE nsupseteqq",
-    ),
-    (
-        '\u{200a}',
-        "\
-        ThickSpace",
-    ),
-    (
-        '\u{20d2}',
-        "\
-        NotSubset NotSuperset nGt nLt nang nsubset nsupset nvap nvge nvgt nvle nvlt nvltrie nvrtrie \
-        nvsim vnsub vnsup",
-    ),
-    (
-        '\u{20e5}',
-        "\
-        bne bnequiv nparsl",
-    ),
-    (
-        '\u{fe00}',
-        "\
-        caps cups gesl gvertneqq gvnE lates lesg lvertneqq lvnE smtes sqcaps sqcups varsubsetneq \
-        varsubsetneqq varsupsetneq varsupsetneqq vsubnE vsubne vsupnE vsupne",
-    ),
-];

@@ -1,7 +1,7 @@
 //! Models that cannot be computed, told by their architecture's name.
 
-use super::{NamedTensors, TensorLayout, WeightsError};
-use crate::weights::pickle::printable;
+use super::{TensorLayout, NamedTensors, WeightsError};
+use crate::pickle::printable;
 use serde_json::Value;
 
 /// What to use in place of a model that is not computed.

@@ -2,7 +2,7 @@
 //! which file.
 
 use super::{FileMap, Foreign, MapProblem, NamedTensors, Path, PathBuf, WeightsError, tensors_in};
-use crate::weights::pickle::printable;
+use crate::pickle::printable;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

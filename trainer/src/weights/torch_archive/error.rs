@@ -1,7 +1,7 @@
 //! Why a checkpoint is refused.
 
+use crate::pickle::PickleError;
 use crate::weights::form::Foreign;
-use crate::weights::pickle::PickleError;
 use std::io;
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! The tensors of a pickle by name.
 
-use super::{MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS, TorchFileProblem};
-use crate::weights::pickle::{ObjectId, Pickle, TensorRef, Value, printable};
+use super::{TorchFileProblem, MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS};
+use crate::pickle::{ObjectId, printable};
+use crate::weights::torch_pickle::{Pickle, TensorRef, TorchObject, Value};
 use std::collections::BTreeMap;
 
 /// The named tensors of a pickle.
@@ -19,7 +20,7 @@ impl<'p, 'a> Listing<'p, 'a> {
     pub(super) fn of(pickle: &'p Pickle<'a>) -> Result<Self, TorchFileProblem> {
         let mut listing = Self { pickle, tensors: BTreeMap::new(), other: Vec::new(), visited: 0 };
         match pickle.value(pickle.root()) {
-            Value::Dict(_) | Value::Object(Some(_)) => {
+            Value::Dict(_) | Value::Special(TorchObject::Object(Some(_))) => {
                 listing.walk(pickle.root(), &mut String::new(), 0)?;
                 Ok(listing)
             }
@@ -31,12 +32,17 @@ impl<'p, 'a> Listing<'p, 'a> {
     /// wraps a state dict in, and what it keeps of its optimiser.
     pub(super) fn tables(&self) -> Vec<&'a str> {
         let Value::Dict(entries) = self.pickle.value(self.pickle.root()) else { return Vec::new() };
-        if entries.iter().any(|&(_, value)| matches!(self.pickle.value(value), Value::Tensor(_))) {
+        if entries
+            .iter()
+            .any(|&(_, value)| matches!(self.pickle.value(value), Value::Special(TorchObject::Tensor(_))))
+        {
             return Vec::new();
         }
         let table =
             |&(key, value): &(ObjectId, ObjectId)| match (self.pickle.value(key), self.pickle.value(value)) {
-                (&Value::Text(key), Value::Dict(_) | Value::Object(Some(_))) => Some(key),
+                (&Value::Text(key), Value::Dict(_) | Value::Special(TorchObject::Object(Some(_)))) => {
+                    Some(key)
+                }
                 _ => None,
             };
         entries.iter().filter_map(table).collect()
@@ -50,14 +56,14 @@ impl<'p, 'a> Listing<'p, 'a> {
         limit(depth, "levels of nesting", MAX_DEPTH)?;
         limit(name.len(), "bytes in a name", MAX_NAME_BYTES)?;
         match self.pickle.value(id) {
-            Value::Tensor(tensor) => {
+            Value::Special(TorchObject::Tensor(tensor)) => {
                 limit(self.tensors.len() + 1, "tensors", MAX_TENSORS)?;
                 match self.tensors.insert(name.clone(), tensor) {
                     None => Ok(()),
                     Some(_) => Err(TorchFileProblem::Twice { name: printable(name) }),
                 }
             }
-            Value::Object(Some(attributes)) => self.walk(*attributes, name, depth),
+            Value::Special(TorchObject::Object(Some(attributes))) => self.walk(*attributes, name, depth),
             Value::Dict(entries) => {
                 entries.iter().try_for_each(|&(key, value)| match *self.pickle.value(key) {
                     Value::Text(key) => self.walk_entry(key, value, name, depth),

@@ -6,7 +6,7 @@
 
 use super::{TorchFileProblem, damaged, item_bytes};
 use crate::weights::form::FileForm;
-use crate::weights::pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, StorageRef, Value};
+use crate::weights::torch_pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, StorageRef, Value, storages};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -46,7 +46,7 @@ pub(super) fn read(file: &[u8]) -> Result<Old<'_>, TorchFileProblem> {
     let pickle = rest.pickle()?;
     let keys = rest.pickle()?;
     let item: HashMap<&str, u64> =
-        pickle.storages().map(|storage| (storage.key, item_bytes(storage.dtype))).collect();
+        storages(&pickle).map(|storage| (storage.key, item_bytes(storage.dtype))).collect();
     let Value::List(keys_in_order) = keys.value(keys.root()) else {
         return Err(damaged("it has no list of storages"));
     };

@@ -2,8 +2,9 @@
 
 use super::listing::Listing;
 use super::{Archive, TorchFileProblem, check_views, item_bytes, old};
+use crate::pickle::printable;
 use crate::weights::dtype::DType;
-use crate::weights::pickle::{Allowed, Pickle, StorageRef, TensorRef, printable};
+use crate::weights::torch_pickle::{Allowed, Pickle, StorageRef, TensorRef};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 use std::ops::Range;

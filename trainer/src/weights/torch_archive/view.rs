@@ -1,8 +1,9 @@
 //! Strided views of storages.
 
 use super::TorchFileProblem;
+use crate::pickle::printable;
 use crate::weights::dtype::DType;
-use crate::weights::pickle::{StorageRef, TensorRef, printable};
+use crate::weights::torch_pickle::{StorageRef, TensorRef};
 
 /// Bytes of one element.
 pub(super) fn item_bytes(dtype: DType) -> u64 {
@@ -66,7 +67,7 @@ pub(super) fn gather(tensor: &TensorRef<'_>, storage: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `dims`: sizes and steps in bytes, outermost first; at most [`super::pickle::MAX_RANK`] of them.
+/// `dims`: sizes and steps in bytes, outermost first; at most [`crate::weights::torch_pickle::MAX_RANK`] of them.
 fn copy_view(dims: &[(usize, usize)], start: usize, item: usize, storage: &[u8], out: &mut Vec<u8>) {
     match *dims {
         [] => out.extend_from_slice(&storage[start..start + item]),

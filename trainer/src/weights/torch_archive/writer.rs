@@ -1,7 +1,7 @@
 //! Writing what [`read_checkpoint`](super::read_checkpoint) and PyTorch's `torch.load` read.
 
 use crate::weights::host_tensor::HostTensor;
-use crate::weights::pickle::{StorageRef, TensorRef, Unwritable, write_tables};
+use crate::weights::torch_pickle::{StorageRef, TensorRef, Unwritable, write_tables};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use zip::result::ZipError;

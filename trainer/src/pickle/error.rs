@@ -1,19 +1,22 @@
 //! Refusals of pickles, and the names they use.
 
-use super::{MAX_OBJECTS, MAX_PICKLE_BYTES};
-
 /// Why a pickle is refused. Offsets are positions in the pickle, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
-    /// Longer than any checkpoint needs.
-    #[error("the pickle has {found} bytes, more than the limit of {MAX_PICKLE_BYTES}")]
+    /// Longer than any file of its kind needs.
+    #[error("the pickle has {found} bytes, more than the limit of {limit}")]
     TooLong {
         /// Its length.
         found: usize,
+        /// The longest that is read.
+        limit: usize,
     },
-    /// It makes more objects than any checkpoint needs.
-    #[error("the pickle makes more than {MAX_OBJECTS} objects")]
-    TooManyObjects,
+    /// It makes more objects than any file of its kind needs.
+    #[error("the pickle makes more than {limit} objects")]
+    TooManyObjects {
+        /// The most that are made.
+        limit: usize,
+    },
     /// The program stops in the middle.
     #[error("the pickle ends early: byte {offset} needs {needed} more bytes, {left} are left")]
     EndsEarly {
@@ -24,8 +27,8 @@ pub enum PickleError {
         /// How many there are.
         left: usize,
     },
-    /// An instruction that tensors do not need.
-    #[error("opcode `{name}` ({code:#04x}) at byte {offset} is not allowed in a checkpoint of tensors")]
+    /// An instruction that files of this kind do not need.
+    #[error("opcode `{name}` ({code:#04x}) at byte {offset} is not allowed in {file}")]
     Opcode {
         /// Where.
         offset: usize,
@@ -33,19 +36,22 @@ pub enum PickleError {
         code: u8,
         /// Its name in `pickletools`.
         name: &'static str,
+        /// The kind of file.
+        file: &'static str,
     },
-    /// A function or class that tensors do not need.
-    #[error(
-        "global `{name}` at byte {offset} is not allowed in a checkpoint of tensors \
-         (as `torch.save(model.state_dict(), FILE)` writes it)"
-    )]
+    /// A function or class that files of this kind do not need.
+    #[error("global `{name}` at byte {offset} is not allowed in {file} ({written_by})")]
     Global {
         /// Where.
         offset: usize,
         /// `module.name`, shortened and with unprintable characters escaped.
         name: String,
+        /// The kind of file.
+        file: &'static str,
+        /// Which files hold nothing else.
+        written_by: &'static str,
     },
-    /// Allowed instructions used in a way `torch.save` never does.
+    /// Allowed instructions used in a way that Python never does.
     #[error("the pickle is damaged at byte {offset}: {problem}")]
     Damaged {
         /// Where.
@@ -56,7 +62,7 @@ pub enum PickleError {
 }
 
 /// A name from a file, fit for a message: at most 80 characters, the unprintable ones escaped.
-pub(in crate::weights) fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let mut text: String = name.chars().take(80).flat_map(char::escape_debug).collect();
     if name.chars().nth(80).is_some() {
         text.push_str("...");
@@ -76,6 +82,7 @@ pub(super) fn opcode_name(code: u8) -> &'static str {
         b'I' => "INT",
         b'L' => "LONG",
         b'P' => "PERSID",
+        b'Q' => "BINPERSID",
         b'S' => "STRING",
         b'T' => "BINSTRING",
         b'U' => "SHORT_BINSTRING",

@@ -111,7 +111,7 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Allowed, Pickle, StorageRef, Value};
+    use super::super::{Allowed, Pickle, StorageRef, TorchObject, Value};
     use super::*;
 
     fn tensor(dtype: DType, key: &str, shape: &[u64]) -> TensorRef<'static> {
@@ -139,7 +139,9 @@ mod tests {
             let values = entries.iter().map(|&(name, value)| (pickle.value(name), pickle.value(value)));
             let expected: Vec<(Value<'_>, Value<'_>)> = tensors
                 .iter()
-                .map(|(name, tensor)| (Value::Text(name), Value::Tensor(Box::new(tensor.clone()))))
+                .map(|(name, tensor)| {
+                    (Value::Text(name), Value::Special(TorchObject::Tensor(Box::new(tensor.clone()))))
+                })
                 .collect();
             assert!(values.eq(expected.iter().map(|(name, value)| (name, value))));
         }

@@ -1,31 +1,12 @@
 //! What a pickle of tensors is made of.
 
 use super::objects;
+use crate::pickle::ObjectId;
 use crate::weights::dtype::DType;
 
-/// Index of an object in its [`Pickle`](super::Pickle).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ObjectId(pub(super) u32);
-
-/// One object. Text borrows from the pickle.
+/// What such a pickle holds beside plain data.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value<'a> {
-    /// `None`.
-    None,
-    /// `True`, `False`.
-    Bool(bool),
-    /// An integer of at most 64 bits.
-    Int(i64),
-    /// A float.
-    Float(f64),
-    /// A string.
-    Text(&'a str),
-    /// A tuple.
-    Tuple(Vec<ObjectId>),
-    /// A list.
-    List(Vec<ObjectId>),
-    /// A dictionary, ordered or not, in the order of writing.
-    Dict(Vec<(ObjectId, ObjectId)>),
+pub enum TorchObject<'a> {
     /// A tensor: a view of a storage.
     Tensor(Box<TensorRef<'a>>),
     /// A storage of its own.
