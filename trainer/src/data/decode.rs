@@ -2,8 +2,9 @@
 //!
 //! The published accuracies were reached with Pillow's pixels, so its conventions are the ones to meet,
 //! also where a standard says otherwise: alpha is dropped, the EXIF orientation is not applied, 16-bit
-//! grey is clipped to 255, CMYK is taken as inverted, an animation is its first frame, and what Pillow
-//! refuses (a file that ends early, a wrong checksum in a header) is an error here as well.
+//! grey is clipped to 255, CMYK is taken as inverted, and an animation is its first frame. A picture
+//! that ends early is an error, as in Pillow. For other damage to PNG, GIF and BMP files an error and pixels
+//! are both right, whatever Pillow does.
 
 mod bmp;
 mod format;

@@ -69,20 +69,35 @@ fn photos_are_pillows() {
     }
 }
 
+/// Numbers below a bound, the same ones in each run.
+fn random_numbers() -> impl FnMut(usize) -> usize {
+    let mut state = 1u64;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    }
+}
+
+/// The files of the repository that begin with one of these.
+fn kept_files(starts: &[&[u8]]) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(fixtures::kept("odd")).expect("files");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
+    paths.sort();
+    let files = paths.iter().map(|path| std::fs::read(path).expect("a file"));
+    files.filter(|bytes| starts.iter().any(|start| bytes.starts_with(start))).collect()
+}
+
+fn decode_damaged(bytes: &[u8]) {
+    if let Ok(image) = decode(bytes) {
+        assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
+    }
+}
+
 /// Whatever is done to a file, it is a picture or an error.
 #[test]
 fn damaged_files_do_not_panic() {
-    let folder = fixtures::kept("odd");
-    let mut names: Vec<_> =
-        std::fs::read_dir(folder).expect("files").map(|entry| entry.expect("a file").path()).collect();
-    names.sort();
-    let mut random = 1u64;
-    let mut next = |below: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) as usize % below.max(1)
-    };
-    for path in names {
-        let whole = std::fs::read(&path).expect("a file");
+    let mut next = random_numbers();
+    for whole in kept_files(&[b""]) {
         for round in 0..60 {
             let mut bytes = whole.clone();
             match round % 3 {
@@ -97,28 +112,70 @@ fn damaged_files_do_not_panic() {
                     *byte = next(256) as u8;
                 }
             }
-            if let Ok(image) = decode(&bytes) {
-                assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
-            }
+            decode_damaged(&bytes);
         }
+    }
+}
+
+/// The same for any bytes of a file, its header among them, with checksums that fit.
+#[test]
+fn mutated_files_do_not_panic() {
+    const MUTATIONS: usize = 4000;
+    let mut next = random_numbers();
+    for start in [&b"\x89PNG"[..], b"GIF8", b"BM"] {
+        let files = kept_files(&[start]);
+        assert!(!files.is_empty());
+        for round in 0..MUTATIONS {
+            let mut bytes = files[round % files.len()].clone();
+            for _ in 0..=next(3) {
+                let place = next(bytes.len());
+                bytes[place] = [0, 1, 0x7f, 0x80, 0xff, next(256) as u8][next(6)];
+            }
+            if next(4) == 0 {
+                bytes.truncate(next(bytes.len()));
+            }
+            if start == b"\x89PNG" {
+                repair_checksums(&mut bytes);
+            }
+            decode_damaged(&bytes);
+        }
+    }
+}
+
+/// Writes the checksum of each chunk of a PNG anew.
+fn repair_checksums(bytes: &mut [u8]) {
+    let mut at = 8;
+    while let Some(len) = Bytes(bytes).u32_be(at) {
+        let end = at.saturating_add(8).saturating_add(len as usize);
+        let Some(content) = bytes.get(at + 4..end) else { return };
+        let mut sum = flate2::Crc::new();
+        sum.update(content);
+        let Some(place) = bytes.get_mut(end..end + 4) else { return };
+        place.copy_from_slice(&sum.sum().to_be_bytes());
+        at = end + 4;
     }
 }
 
 #[test]
 fn claimed_sizes_are_refused_before_anything_is_allocated() {
-    let mut gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02".to_vec();
+    let mut gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x01".to_vec();
     let error = decode(&gif).expect_err("a refusal").to_string();
     assert_eq!(error, "the GIF image claims 65535 x 65535 pixels; expected 1 to 178956970 in all");
     gif.truncate(9);
     assert_eq!(decode(&gif), Err(DecodeError::Truncated { format: "GIF" }));
     let bmp = [&b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0"[..], &[0xff; 8], &[1, 0, 24, 0], &[0; 24]].concat();
     assert!(matches!(decode(&bmp), Err(DecodeError::Size { .. })));
-    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\0\0\xff\xff\x08\x02\0\0\0".to_vec();
-    let mut crc = flate2::Crc::new();
-    crc.update(&png[12..]);
-    png.extend(crc.sum().to_be_bytes());
-    png.extend(b"\0\0\0\0IDAT");
-    assert!(matches!(decode(&png), Err(DecodeError::Size { width: 0xffff_ffff, height: 0xffff, .. })));
+    let png = |size: &[u8; 8]| {
+        let header = [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &size[..], b"\x08\x02\0\0\0\0\0\0\0"];
+        let mut bytes = [&header.concat()[..], b"\0\0\0\0IDAT\0\0\0\0"].concat();
+        repair_checksums(&mut bytes);
+        bytes
+    };
+    let error = decode(&png(b"\xff\xff\xff\xff\0\0\xff\xff")).expect_err("a refusal");
+    assert!(matches!(error, DecodeError::Size { width: 0xffff_ffff, height: 0xffff, .. }));
+    // A size that is allowed, but more than so few bytes can hold.
+    let error = decode(&png(b"\0\0\x27\x10\0\0\x27\x10")).expect_err("a refusal");
+    assert_eq!(error, DecodeError::Truncated { format: "PNG" });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Models that cannot be computed, told by their architecture's name.
 
-use super::{TensorLayout, NamedTensors, WeightsError};
+use super::{NamedTensors, TensorLayout, WeightsError};
 use crate::pickle::printable;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! The tensors of a pickle by name.
 
-use super::{TorchFileProblem, MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS};
+use super::{MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS, TorchFileProblem};
 use crate::pickle::{ObjectId, printable};
 use crate::weights::torch_pickle::{Pickle, TensorRef, TorchObject, Value};
 use std::collections::BTreeMap;
