@@ -4,10 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use launcher::limits;
-use launcher::protocol::{Outcome, current_folder};
 use launcher::run::{self, Plan};
 use launcher::slurm::{self, Job, SlurmError};
-use launcher::terminal::{self, OutputError, Reader, say};
+use protocol::terminal::{self, OutputError, Reader, say};
+use protocol::{Outcome, current_folder};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -24,9 +24,7 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
 /// `streams`, and its own log in the run folder. Only those that exist and are not empty.
 pub fn logs_of_rank(rank: usize, streams: Option<&Path>, run: Option<&Path>) -> Vec<PathBuf> {
     let mut files = streams.map(|folder| stream_files(folder, rank)).unwrap_or_default();
-    files.extend(
-        run.map(|run| run.join(crate::protocol::layout::LOGS).join(crate::protocol::layout::rank_log(rank))),
-    );
+    files.extend(run.map(|run| run.join(protocol::layout::LOGS).join(protocol::layout::rank_log(rank))));
     files.retain(|path| path.metadata().is_ok_and(|data| data.len() > 0));
     files
 }

@@ -7,11 +7,11 @@ use super::report::Report;
 use super::signals::Wishes;
 use super::stopped::Watch;
 use super::{RunError, processes, signals};
-use crate::protocol::{Outcome, Status, layout};
-use crate::terminal::{Reader, print_as_is, say};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
+use protocol::terminal::{Reader, print_as_is, say};
+use protocol::{Outcome, Status, layout};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -210,7 +210,7 @@ impl Ranks {
 }
 
 /// The kernel kills the command when this process ends, however that comes about. The ranks below it then see that
-/// it is gone ([`orphan`](crate::protocol::orphan)).
+/// it is gone ([`orphan`](protocol::orphan)).
 fn end_with_this_process(command: &mut Command) {
     let parent = Pid::this();
     let prepare = move || {

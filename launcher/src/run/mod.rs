@@ -14,10 +14,10 @@ mod stopped;
 pub use command::Bind;
 pub use plan::{Options, Plan, trainer};
 
-use crate::protocol::{Outcome, Status};
 use attempt::{End, attempt};
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
+use protocol::{Outcome, Status};
 use report::Report;
 use restart::{Next, Restarts, Why};
 use std::io;
@@ -129,7 +129,7 @@ fn leave_word(run: &Path, outcome: Outcome) {
     if status.outcome.is_none() {
         status.end(outcome, Some("ended by `lift run` on request, before the ranks had saved".to_owned()));
         if let Err(error) = status.write(run) {
-            crate::terminal::say(format_args!("lift: {error}"));
+            protocol::terminal::say(format_args!("lift: {error}"));
         }
     }
 }

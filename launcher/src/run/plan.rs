@@ -3,9 +3,9 @@
 use super::RunError;
 use super::command::{Bind, Start};
 use super::hosts::{self, Host};
-use crate::arguments::TrainerArguments;
 use crate::limits;
-use crate::protocol::environment;
+use protocol::arguments::TrainerArguments;
+use protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -238,7 +238,7 @@ fn arguments(options: &Options) -> Result<TrainerArguments, RunError> {
 
 /// A restart has to find the folder of the first start, so it is named before that.
 fn new_run_folder() -> PathBuf {
-    let time = crate::protocol::Timestamp::now().to_string();
+    let time = protocol::Timestamp::now().to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
     PathBuf::from(format!("runs/run-{digits}-{}", std::process::id()))
 }

@@ -2,11 +2,11 @@
 
 use super::attempt::End;
 use super::restart::Why;
-use crate::arguments::TrainerArguments;
-use crate::protocol::{Outcome, Timestamp};
 use crate::tail::{last_lines, logs_of_rank};
-use crate::terminal::{escaped_line, print_json, say, shell_words};
 use nix::sys::signal::Signal;
+use protocol::arguments::TrainerArguments;
+use protocol::terminal::{escaped_line, print_json, say, shell_words};
+use protocol::{Outcome, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Whether and when a run that ended is started again.
 
-use crate::protocol::Outcome;
+use protocol::Outcome;
 use std::fmt;
 use std::time::Duration;
 

@@ -12,8 +12,8 @@ pub mod submit;
 pub use job::Job;
 pub use record::Record;
 
-use crate::protocol::{NowhereError, Outcome};
-use crate::terminal::OutputError;
+use protocol::terminal::OutputError;
+use protocol::{NowhereError, Outcome};
 use std::io;
 use std::path::PathBuf;
 

@@ -1,9 +1,9 @@
 //! The batch script: what sbatch is asked for, what is to run, and the library that runs it.
 
 use super::{Job, SlurmError};
-use crate::arguments::TrainerArguments;
-use crate::protocol::{Timestamp, environment, layout};
 use crate::run::trainer;
+use protocol::arguments::TrainerArguments;
+use protocol::{Timestamp, environment, layout};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::compare::{Equal, Outcome};
 use super::plan::{Leg, Plan, Promise, Source, Stock};
-use launcher::protocol::layout;
+use protocol::layout;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;

@@ -11,7 +11,7 @@ use super::tally::Tally;
 use super::workshop::{PATIENCE, UNHURRIED, Workshop};
 use crate::checkpoints;
 use crate::stripes::DataSet;
-use launcher::protocol::{Outcome, Phase, Status, layout};
+use protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

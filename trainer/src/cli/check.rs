@@ -15,7 +15,7 @@ use crate::engine::views;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;
-use launcher::terminal;
+use protocol::terminal;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;

@@ -7,7 +7,7 @@ use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
 use crate::engine::resume::Wish;
 use crate::run::{RunResult, print_comparison, say};
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 
 const NAME: &str = "demo";
 

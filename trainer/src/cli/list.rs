@@ -5,7 +5,7 @@ use crate::config::{PresetKind, Presets, words_of};
 use crate::engine::failure::Failure;
 use crate::options::Word;
 use crate::run::{Look, listing};
-use launcher::terminal;
+use protocol::terminal;
 use serde::{Serialize, Serializer};
 
 /// Prints all groups, or the one that is named: a table each, or one JSON object with a list each.

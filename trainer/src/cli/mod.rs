@@ -31,7 +31,7 @@ use std::process::ExitCode;
 pub use here::refuse_deleted_folder;
 
 /// Runs the program. The exit code is decided here and nowhere else;
-/// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
+/// [`Outcome::exit_code`](protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     panics::install();
     let arguments = match Arguments::try_parse() {
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     if arguments.is_over_ranks() {
         openmp::bound_spin();
     }
-    launcher::protocol::orphan::watch_parent();
+    protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let result = match &arguments.verb {

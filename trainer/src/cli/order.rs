@@ -5,7 +5,7 @@ use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
 use crate::engine::sources;
-use launcher::terminal::{Reader, print_json};
+use protocol::terminal::{Reader, print_json};
 use serde::Serialize;
 
 /// One line of the output.

@@ -8,7 +8,7 @@ use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, Wish};
 use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result, say};
-use launcher::protocol::{Outcome, environment, layout};
+use protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.

@@ -11,7 +11,7 @@ use crate::run::checkpoint::Planted;
 use crate::run::checkpoint::{Dtype, Reader, Retention, Snapshot, Store, TensorBytes};
 use crate::run::{Place, RunFolder, Start};
 use collectives::CollectiveError;
-use launcher::protocol::layout;
+use protocol::layout;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use tch::{Kind, Tensor};

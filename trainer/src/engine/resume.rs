@@ -6,7 +6,7 @@ use crate::config::{Config, Difference, Resolved, Sampler};
 use crate::options::OnResume;
 use crate::run::checkpoint::{Reader, Snapshot};
 use crate::run::{Place, say};
-use launcher::protocol::layout;
+use protocol::layout;
 use std::path::{Path, PathBuf};
 
 /// Where a run is to go on from.

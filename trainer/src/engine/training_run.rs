@@ -24,7 +24,7 @@ use crate::config::{
 use crate::data::loader::Loader;
 use crate::run::checkpoint::Reader;
 use crate::run::{EvalRecord, Output, Plan as ProgressPlan, Reporter, Request, RunFolder, Summary, Views};
-use launcher::protocol::{Outcome, Phase};
+use protocol::{Outcome, Phase};
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::Kind;

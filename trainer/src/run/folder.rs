@@ -4,7 +4,7 @@
 //! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
 
 use super::{Claim, RunError};
-use launcher::protocol::{layout, sync_folder, write_atomically};
+use protocol::{layout, sync_folder, write_atomically};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

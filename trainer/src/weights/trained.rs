@@ -320,7 +320,7 @@ pub fn write(
     let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
         .map_err(|e| failed(e.to_string()))?;
     sort_header(&mut bytes).ok_or_else(|| failed("its header is not JSON".to_owned()))?;
-    launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
+    protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
 }
 
 /// Puts the keys of a file's header in order: the same tensors and metadata give the same bytes.

@@ -4,7 +4,7 @@ use crate::backbone::{backbone, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
 use crate::classifiers::head_of;
 use collectives::World;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::cell::RefCell;
 use std::sync::Arc;
 use tch::{Device, Tensor};

@@ -6,7 +6,7 @@ use crate::cli::Context;
 use crate::cli::arguments::Select;
 use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::engine::failure::Failure;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(context: &Context<'_>, options: &Collectives) -> Result<Outcome, Failure> {

@@ -10,7 +10,7 @@ use crate::engine::recorder::Recorder;
 use crate::engine::saving::{Occasion, Saver};
 use crate::engine::session::Session;
 use crate::run::{Place, Record, RunFolder, Start, StepRecord};
-use launcher::protocol::layout;
+use protocol::layout;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::engine::session::{Purpose, Session};
 use crate::engine::sgd::Sgd;
 use crate::engine::step::{Notice, Stepper};
 use crate::engine::training_run::parts;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::rc::Rc;

@@ -8,7 +8,7 @@ use super::names::{BEST, Kind, Leftover, beside, step_of};
 use super::sealed::hex;
 use super::{Best, CheckpointError, Found, Reader, Snapshot, TensorBytes, sealed, tensors};
 use crate::run::RunFolder;
-use launcher::protocol::layout;
+use protocol::layout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};

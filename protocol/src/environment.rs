@@ -28,7 +28,7 @@ pub const TRAINER: &str = "LIFT_TRAINER";
 pub const RESTART_COUNT: &str = "LIFT_RESTART_COUNT";
 
 /// Process number of the `lift run` that started the ranks. Where it is set, a rank ends when the process that
-/// started it is gone: see [`orphan`](super::orphan).
+/// started it is gone: see [`orphan`](crate::orphan).
 pub const LAUNCHER_PID: &str = "LIFT_LAUNCHER_PID";
 
 /// The program that reaches other hosts, in place of `ssh`: for `mpirun`, and for asking whether a host answers.
