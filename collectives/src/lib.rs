@@ -19,13 +19,13 @@ mod launch;
 pub mod liveness;
 mod process_group;
 mod raw;
+mod reduce_op;
 mod world;
 
 pub use activity::{Activity, Entered, Moment};
 pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
 pub use launch::{Expectation, expected_world};
-pub use process_group::{
-    Callback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, ReduceOp, Solo, Traffic,
-};
+pub use process_group::{Callback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, Solo, Traffic};
+pub use reduce_op::ReduceOp;
 pub use world::World;

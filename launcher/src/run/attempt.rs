@@ -1,6 +1,7 @@
 //! One start of the ranks: from the command to the last process.
 
 use super::command::Start;
+use super::end::{End, steps};
 use super::first_failure::{FailedRank, Scanner};
 use super::processes::Stopped;
 use super::report::Report;
@@ -11,7 +12,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 use protocol::terminal::{Reader, print_as_is, say};
-use protocol::{Outcome, Status, layout};
+use protocol::{Outcome, Status};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -28,31 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes are gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
-
-/// How a start of the ranks ended.
-#[derive(Debug)]
-pub struct End {
-    /// What `status.json` says, or what the exit code hints at.
-    pub outcome: Outcome,
-    /// Exit code of `mpirun` or of the only rank; 128 and the signal for one that was killed.
-    pub code: i32,
-    /// Steps of the whole run.
-    pub step: u64,
-    /// The rank that failed first, where it is known.
-    pub rank: Option<FailedRank>,
-    /// What the run itself says about its end.
-    pub message: Option<String>,
-    /// Whether ranks were started at all.
-    pub ranks: bool,
-}
-
-impl End {
-    /// Of a start that started no rank, and why.
-    pub fn without_ranks(outcome: Outcome, run: Option<&Path>, message: Option<String>) -> Self {
-        let step = run.map_or(0, |run| steps(run, Status::read(run).ok().as_ref()));
-        Self { outcome, code: i32::from(outcome.exit_code()), step, rank: None, message, ranks: false }
-    }
-}
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
 pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End, RunError> {
@@ -80,13 +56,6 @@ pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End,
 /// A run that did not come to say how it ended: no exit code makes that a success.
 const fn unfinished(hint: Outcome) -> Outcome {
     if matches!(hint, Outcome::Done) { Outcome::Failed } else { hint }
-}
-
-/// Steps done: those of the status, or those of the newest checkpoint, which may be further.
-fn steps(run: &Path, status: Option<&Status>) -> u64 {
-    let names = std::fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
-    let newest = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
-    status.map_or(0, |status| status.step).max(newest.unwrap_or(0))
 }
 
 /// How waiting for the ranks came to its end.

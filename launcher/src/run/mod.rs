@@ -2,6 +2,7 @@
 
 mod attempt;
 mod command;
+mod end;
 mod first_failure;
 pub mod hosts;
 mod plan;
@@ -14,7 +15,8 @@ mod stopped;
 pub use command::Bind;
 pub use plan::{Options, Plan, trainer};
 
-use attempt::{End, attempt};
+use attempt::attempt;
+use end::End;
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
 use protocol::{Outcome, Status};

@@ -1,6 +1,6 @@
 //! What `lift run` says: sentences for a person, or a line of JSON for each event.
 
-use super::attempt::End;
+use super::end::End;
 use super::restart::Why;
 use crate::tail::{last_lines, logs_of_rank};
 use nix::sys::signal::Signal;

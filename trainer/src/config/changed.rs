@@ -1,7 +1,8 @@
 //! The configuration of a run with some values changed.
 
+use super::entry::Entry;
 use super::error::ConfigError;
-use super::layers::{Entry, Layers};
+use super::layers::Layers;
 use super::origin::Origin;
 use super::paths::{Start, follow_folders};
 use super::resolved::Resolved;

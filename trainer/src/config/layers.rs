@@ -1,23 +1,15 @@
 //! Laying files and flags over each other: every value is checked for its key and type where it is written,
 //! so that a refusal names the place, and keeps its origin.
 
+use super::entry::Entry;
 use super::error::ConfigError;
 use super::nearest::nearest;
 use super::origin::Origin;
 use super::paths::Start;
 use super::tables::{Table, find_key, keys, tables};
-use crate::options::{Key, describe, render};
+use crate::options::{Key, describe};
 use std::collections::BTreeMap;
 use toml::Value;
-
-/// A value and where it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
-    /// The value, of the key's type.
-    pub(super) value: Value,
-    /// Where it was written.
-    pub(super) origin: Origin,
-}
 
 /// Values so far, by `section.key`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -177,14 +169,4 @@ fn table_of(full: &str) -> Option<&'static Table> {
 
 fn names(table: &Table) -> String {
     table.keys.iter().map(|key| key.short).collect::<Vec<_>>().join(", ")
-}
-
-/// A setting with its value and origin, for a message.
-pub(super) fn setting(full: &str, entry: &Entry) -> String {
-    format!("`{full} = {}` (from {})", render(&entry.value), entry.origin)
-}
-
-/// The same for a key, if it is set.
-pub(super) fn setting_of(key: &str, entries: &BTreeMap<String, Entry>) -> String {
-    entries.get(key).map_or_else(|| format!("`{key}`"), |entry| setting(key, entry))
 }

@@ -2,8 +2,8 @@
 //! file's folder or, if its key says so, at the folder that another key names, wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
 //! same anywhere.
 
+use super::entry::Entry;
 use super::error::ConfigError;
-use super::layers::Entry;
 use super::tables::keys;
 use crate::options::Key;
 use std::collections::BTreeMap;

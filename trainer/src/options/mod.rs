@@ -9,6 +9,7 @@
 //! accepts and refuses, `configs/base.toml`, `docs/configuration.md` and what may differ on resume. See
 //! `docs/adding-an-option.md`.
 
+mod key;
 mod kind;
 mod limit;
 mod method;
@@ -22,13 +23,14 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use key::{Key, OnResume, sentences};
 pub use kind::{Kind, Word};
 pub use limit::{Limit, above};
 pub use method::{Chosen, Description, Method, Registry, Several};
 pub use needs::{Needs, Test, holds, is_one_of, none_of, one_of, settings};
 pub use or_file::OrFile;
 pub(crate) use section::section;
-pub use section::{Declared, Key, OnResume, Section, sentences};
+pub use section::{Declared, Section};
 pub use text::{describe, render};
 pub use values::Values;
 pub(crate) use words::words;

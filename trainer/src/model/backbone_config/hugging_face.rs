@@ -1,7 +1,7 @@
 //! `config.json` of Hugging Face's transformers. Keys that have their default are left out of it.
 
 use super::Beside;
-use super::beside::{BesideError, TowerWords, activation, side};
+use super::statement::{BesideError, TowerWords, activation, side};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

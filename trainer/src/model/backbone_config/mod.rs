@@ -13,12 +13,13 @@ mod beside;
 mod hugging_face;
 mod open_clip;
 mod stated;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod timm;
 
-pub use beside::{Beside, BesideError, TowerWords};
 pub use stated::{Pixels, Shape, Stated, Value};
+pub use statement::{Beside, BesideError, TowerWords};
 
 use super::layers::Activation;
 use super::loading::{pools_by_attention, text_width, vision_layers, vision_patch, vision_width};
