@@ -38,6 +38,9 @@ enum Verb {
     /// Print the batch script that `lift submit` would send
     #[command(after_help = SUBMIT_EXAMPLES)]
     Render(Job),
+    /// Run the ranks of a job inside its allocation, and put it back into the queue where that helps; batch scripts end in it
+    #[command(after_help = JOB_EXAMPLES)]
+    Job(slurm::batch::Options),
     /// Show where jobs and runs stand
     #[command(
         after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, also one without a job"
@@ -90,7 +93,7 @@ const RUN_EXAMPLES: &str = "Examples:
 
 Ctrl-C asks the ranks to save and end; a second one ends them at once. TERM, HUP, USR1 and USR2 ask to save and end
 such that the run can be resumed (exit code 75). A run is not started again after wrong input, after Ctrl-C, or when
-two restarts in a row gained no step. A start counts as failed when a signal has stopped one of its processes for 10 s;
+two starts in a row gained no checkpoint. A start counts as failed when a signal has stopped one of its processes for 10 s;
 stopping lift together with its ranks does no harm.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 stopped by Ctrl-C.";
@@ -101,6 +104,14 @@ const SUBMIT_EXAMPLES: &str = "Examples:
   lift submit --gpus-per-node 1 --array 0-4 -- train -d cifar100_ir100 ... --set train.seed=%a
 
 The job saves before its time is up, goes back into the queue, and goes on from its newest checkpoint.";
+
+const JOB_EXAMPLES: &str = "Examples, as the last line of a batch script:
+  exec lift job -- train -d inat2018 ... --output runs/inat
+  exec lift job --sweep sweep.txt --        task N of an array takes line N of the file
+
+Environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTARTS, LIFT_HANG_SECONDS; see slurm/README.md.
+
+Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 interrupted.";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -124,6 +135,7 @@ fn act(verb: Verb) -> Result<Outcome, SlurmError> {
         Verb::Run(options) => Plan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from),
         Verb::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
         Verb::Render(job) => render(&job, &here),
+        Verb::Job(options) => slurm::batch::run(&options),
         Verb::Status { names, json } => status(&names, json),
         Verb::Cancel { name, now, grace } => {
             let grace = (!now).then(|| Duration::from_secs(grace.into()));

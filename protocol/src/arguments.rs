@@ -67,10 +67,8 @@ impl TrainerArguments {
     /// have no checkpoint of its own yet: the trainer of a restart prefers the newest of the run, and else takes the path.
     #[must_use]
     pub fn resumed(&self) -> Self {
-        if self.resume().is_some_and(|from| from != "auto" && from != "never") {
-            return self.clone();
-        }
-        self.without_resume().with("--resume", "auto")
+        let named = self.resume().filter(|from| from != "auto" && from != "never");
+        self.without_resume().with("--resume", named.unwrap_or_else(|| "auto".into()))
     }
 
     /// What a person types to resume a run that was stopped, from its own folder, whatever it began from.
@@ -164,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_the_path_that_the_first_start_resumed_from() {
-        for line in ["train --resume runs/a -o b", "train -o b --resume=runs/a/checkpoints/00000005"] {
-            assert_eq!(typed(line).resumed(), typed(line));
+        for line in ["train --resume runs/a -o b", "train -o b --resume=runs/a"] {
+            assert_eq!(typed(line).resumed(), typed("train -o b --resume runs/a"));
         }
     }
 

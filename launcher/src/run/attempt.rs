@@ -1,8 +1,8 @@
 //! One start of the ranks: from the command to the last process.
 
 use super::command::Start;
-use super::end::{End, steps};
-use super::first_failure::{FailedRank, Scanner};
+use super::end::{Before, End};
+use super::first_failure::{FailedRank, Scanner, relay};
 use super::processes::Stopped;
 use super::report::Report;
 use super::signals::Wishes;
@@ -11,9 +11,9 @@ use super::{RunError, processes, signals};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
+use protocol::Outcome;
 use protocol::terminal::{Reader, print_as_is, say};
-use protocol::{Outcome, Status};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,30 +32,24 @@ const KILL_TAKES: Duration = Duration::from_secs(5);
 
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
 pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End, RunError> {
-    let before = run.and_then(|run| Status::read(run).ok());
+    let before = Before::of(run);
     let mut ranks = Ranks::spawn(start, report.json)?;
     let (status, stopped) = match ranks.wait(report).map_err(RunError::Watch)? {
         Finish::Ended(status) => (status, None),
         Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     let heard = ranks.clear();
     let rank = stopped.as_ref().and_then(FailedRank::stopped).or(heard);
-    let after = run.and_then(|run| Status::read(run).ok()).filter(|after| before.as_ref() != Some(after));
-    let hint = Outcome::from_exit_code(code);
-    let outcome = match &after {
-        Some(status) => status.outcome.unwrap_or_else(|| unfinished(hint)),
-        None => hint,
-    };
-    let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
-    let message = stopped.map(|stopped| stopped.to_string());
-    let message = message.or_else(|| after?.message);
-    Ok(End { outcome, code, step, rank, message, ranks: true })
+    let mut end = before.end(exit_code(status), rank);
+    if let Some(stopped) = stopped {
+        end.message = Some(stopped.to_string());
+    }
+    Ok(end)
 }
 
-/// A run that did not come to say how it ended: no exit code makes that a success.
-const fn unfinished(hint: Outcome) -> Outcome {
-    if matches!(hint, Outcome::Done) { Outcome::Failed } else { hint }
+/// The exit code of a process; 128 and the signal for one that was killed.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// How waiting for the ranks came to its end.
@@ -207,19 +201,5 @@ fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
                 say(format_args!("lift: {error}; what the ranks print from here on is lost"));
             }
         }
-    })
-}
-
-/// Passes a stream on as it is, and looks through it.
-fn relay(mut from: impl Read + Send + 'static) -> JoinHandle<Scanner> {
-    std::thread::spawn(move || {
-        let mut scanner = Scanner::default();
-        let mut bytes = [0; 8192];
-        while let Ok(count @ 1..) = from.read(&mut bytes) {
-            scanner.look(&bytes[..count]);
-            // A terminal that is gone is no reason for ranks to stop.
-            let _ = io::stderr().write_all(&bytes[..count]);
-        }
-        scanner
     })
 }

@@ -1,22 +1,23 @@
 //! `lift run`: ranks on this machine or on hosts, watched from start to end, and started again where that helps.
 
-mod attempt;
+pub(crate) mod attempt;
 mod command;
-mod end;
-mod first_failure;
+pub(crate) mod end;
+pub(crate) mod first_failure;
 pub mod hosts;
 mod plan;
 mod processes;
 mod report;
-mod restart;
-mod signals;
+pub(crate) mod restart;
+pub(crate) mod signals;
 mod stopped;
 
 pub use command::Bind;
+pub(crate) use plan::is_program;
 pub use plan::{Options, Plan, trainer};
 
 use attempt::attempt;
-use end::End;
+use end::{Before, End};
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
 use protocol::{Outcome, Status};
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no trainer.
-    #[error("{} does not exist; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
+    #[error("{} does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
     NoTrainer(PathBuf),
     /// The trainer cannot be started.
     #[error("cannot start {program}: {source}")]
@@ -84,7 +85,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
         let next = if asked.is_some() {
             Next::Stop(Why::Ended)
         } else if end.ranks {
-            restarts.after(outcome, end.step)
+            restarts.after(outcome, end.found, end.left)
         } else {
             restarts.without_ranks()
         };
@@ -105,7 +106,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, RunError> {
 }
 
 /// What someone asked this process for, as the outcome it leads to.
-fn asked() -> Option<Outcome> {
+pub(crate) fn asked() -> Option<Outcome> {
     let wishes = signals::wishes();
     match (wishes.interrupts, wishes.preemptions) {
         (0, 0) => None,
@@ -115,7 +116,7 @@ fn asked() -> Option<Outcome> {
 }
 
 /// The outcome of a start, in the light of what someone asked for.
-fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
+pub(crate) fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
     match (outcome, asked) {
         // Ranks that end in disorder when they are asked to end do as they were asked.
         (Outcome::Failed, Some(asked)) => asked,
@@ -150,11 +151,11 @@ fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
     let chosen = choose_hosts(plan, report);
     // Hosts take their time to answer.
     if let Some(asked) = asked() {
-        return Ok(End::without_ranks(asked, run, None));
+        return Ok(Before::of(run).without_ranks(asked, None));
     }
     let Some((hosts, ranks)) = chosen else {
         let message = Some("too few hosts answer".to_owned());
-        let end = End::without_ranks(Outcome::Failed, run, message);
+        let end = Before::of(run).without_ranks(Outcome::Failed, message);
         report.end(&end, None, None);
         return Ok(end);
     };

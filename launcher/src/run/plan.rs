@@ -4,6 +4,7 @@ use super::RunError;
 use super::command::{Bind, Start};
 use super::hosts::{self, Host};
 use crate::limits;
+use nix::unistd::{AccessFlags, access};
 use protocol::arguments::TrainerArguments;
 use protocol::environment;
 use std::ffi::OsString;
@@ -37,7 +38,7 @@ pub struct Options {
     /// Start again, from the newest checkpoint, up to N times after a failure or preemption
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, limits::RESTARTS))]
     pub restarts: u32,
-    /// Seconds before the first restart; they double as long as no step is gained
+    /// Seconds before the first restart; they double as long as no checkpoint is gained
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub restart_pause: Duration,
     /// Go on without hosts that do not answer, as long as MIN ranks are left
@@ -250,7 +251,12 @@ pub fn trainer() -> Result<PathBuf, RunError> {
         Some(path) => path,
         None => std::env::current_exe().map_err(RunError::Watch)?.with_file_name("lift-trainer"),
     };
-    if path.is_file() { Ok(absolute(&path)) } else { Err(RunError::NoTrainer(path)) }
+    if is_program(&path) { Ok(absolute(&path)) } else { Err(RunError::NoTrainer(path)) }
+}
+
+/// Whether there is a program that may be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
 fn absolute(path: &Path) -> PathBuf {

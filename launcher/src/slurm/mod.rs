@@ -1,5 +1,6 @@
 //! Slurm: batch scripts, and the jobs that `lift submit` sent.
 
+pub mod batch;
 pub mod cancel;
 mod controller;
 pub mod job;
@@ -17,7 +18,7 @@ use protocol::{NowhereError, Outcome};
 use std::io;
 use std::path::PathBuf;
 
-/// What `lift render`, `submit`, `status`, `cancel` and `logs` refuse or cannot do.
+/// What `lift render`, `submit`, `job`, `status`, `cancel` and `logs` refuse or cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
     /// A job that makes no sense.
