@@ -21,7 +21,7 @@
 //!
 //! - [`Status`], [`Outcome`]: where a run stands, how it ended, and the exit code that hints at it;
 //! - [`layout`]: the names inside a run folder; [`environment`]: the names of environment variables;
-//! - [`arguments`]: what of the trainer's command line the launcher has to know;
+//! - [`command_line`]: the part of the trainer's command line that both read, and [`arguments`], what the launcher makes of it;
 //! - [`terminal`]: all that is written to standard output and standard error;
 //! - [`orphan`]: a rank ends when the process that started it is gone.
 
@@ -29,6 +29,7 @@
 
 pub mod arguments;
 mod atomic;
+pub mod command_line;
 pub mod environment;
 mod here;
 pub mod layout;

@@ -452,8 +452,23 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
     assert_eq!(
         (ended.status.code(), stderr(&ended)),
-        (Some(2), "error: /nowhere/lift-trainer does not exist; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
+        (Some(2), "error: /nowhere/lift-trainer does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
     );
+}
+
+#[test]
+fn what_the_trainer_would_refuse_starts_no_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in [&["run", "-n", "2"][..], &["render"], &["submit"]] {
+        let mut command = lift();
+        command.args(words).args(["--", "train", "--outptu", "run"]).current_dir(folder.path());
+        let ended = run(&mut command);
+        assert_eq!(ended.status.code(), Some(2));
+        let said = stderr(&ended);
+        assert!(said.starts_with("error: unexpected argument '--outptu' found\n"), "{said}");
+        assert!(said.contains("Usage: lift-trainer train "), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

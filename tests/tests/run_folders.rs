@@ -52,6 +52,17 @@ fn resumed(folder: &Path) -> Command {
 }
 
 #[test]
+fn options_without_a_command_train() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("run");
+    let mut words = training(&folder.display().to_string(), 2);
+    assert_eq!(words.remove(0), "train");
+    succeed(trainer(1).args(&words));
+    let status = Status::read(&folder).unwrap();
+    assert_eq!((status.phase, status.step), (Phase::Done, 2));
+}
+
+#[test]
 fn a_run_whose_name_another_took_ends_and_leaves_that_alone() {
     let parent = tempfile::tempdir().unwrap();
     let (place, old) = (parent.path().join("run"), parent.path().join("old"));

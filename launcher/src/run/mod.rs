@@ -55,6 +55,9 @@ pub enum RunError {
     /// The hosts are not understood.
     #[error(transparent)]
     Hosts(#[from] hosts::HostsError),
+    /// Arguments that the trainer would refuse.
+    #[error(transparent)]
+    Usage(#[from] protocol::arguments::UsageError),
     /// Options that do not fit.
     #[error("{0}")]
     Options(String),

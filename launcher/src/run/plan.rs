@@ -214,6 +214,7 @@ fn is_device(name: &str) -> bool {
 
 fn arguments(options: &Options) -> Result<TrainerArguments, RunError> {
     let mut arguments = TrainerArguments::new(options.arguments.clone());
+    arguments.check()?;
     if let Some(threads) = options.threads.filter(|_| !arguments.sets("train.threads")) {
         arguments = arguments.with("--set", format!("train.threads={threads}"));
     }

@@ -1,7 +1,7 @@
 //! The batch script: what sbatch is asked for, and the `lift job` that does the rest.
 
 use super::{Job, SlurmError};
-use crate::run::trainer;
+use crate::run::{RunError, trainer};
 use protocol::arguments::TrainerArguments;
 use protocol::{Timestamp, environment, layout};
 use std::ffi::OsStr;
@@ -28,7 +28,7 @@ pub fn render(job: &Job, submit_folder: &Path) -> Result<Rendered, SlurmError> {
         Some(_) => std::env::var_os(environment::TRAINER).map(PathBuf::from),
         None => Some(trainer()?),
     };
-    let lift = std::env::current_exe().map_err(crate::run::RunError::Watch)?;
+    let lift = std::env::current_exe().map_err(RunError::Watch)?;
     rendered(job, submit_folder, trainer.as_deref(), &lift)
 }
 
@@ -39,8 +39,10 @@ fn rendered(
     lift: &Path,
 ) -> Result<Rendered, SlurmError> {
     let mut arguments = TrainerArguments::new(job.arguments.clone());
+    arguments.check().map_err(RunError::from)?;
     if !arguments.train() {
-        let verb = arguments.verb().unwrap_or(OsStr::new("--help")).display();
+        let verb = arguments.verb().unwrap_or_else(|| "--help".into());
+        let verb = verb.display();
         return Err(SlurmError::Nonsense(format!(
             "a job trains: expected `-- train ...` or no arguments, found `{verb}`"
         )));

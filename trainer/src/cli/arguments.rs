@@ -3,13 +3,15 @@
 use super::bench::arguments::Bench;
 use super::export::Export;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::command_line::{Select, Talk, Train, with_verb};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// One rank of LIFT training. Start several with mpirun or srun; alone it is a world of one.
 #[derive(Debug, Parser)]
 #[command(name = "lift-trainer", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to do; nothing trains the embedded demo
+    /// What to do; options alone are those of `train`, and nothing at all trains the embedded demo
     #[command(subcommand)]
     pub verb: Option<Verb>,
     /// How to talk
@@ -18,6 +20,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Reads the words of a command line behind the name of the program.
+    pub fn read(typed: Vec<OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(std::iter::once(OsString::from("lift-trainer")).chain(with_verb(typed)))
+    }
+
     /// Whether several ranks may do this together.
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
@@ -49,17 +56,6 @@ const LIST_EXAMPLES: &str = "Examples:
   lift-trainer list losses                       words for --set loss.kind=NAME
   lift-trainer list --json models                the same as JSON, with the whole descriptions";
 
-/// How the program talks.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Talk {
-    /// Print the result as JSON on standard output
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Say nothing but warnings, errors and the result
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
-}
-
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -80,44 +76,6 @@ pub enum Verb {
     /// Measure what collectives, samplers and steps cost here
     #[command(subcommand)]
     Bench(Bench),
-}
-
-/// Which data, model and method.
-#[derive(Debug, Clone, Args)]
-pub struct Select {
-    /// Data preset, or a .toml file of your own
-    #[arg(short, long, default_value = "demo")]
-    pub data: String,
-    /// Model preset, or a .toml file of your own
-    #[arg(short, long, default_value = "demo")]
-    pub model: String,
-    /// Method preset, or a .toml file of your own
-    #[arg(long, default_value = "lift")]
-    pub method: String,
-    /// Override one value of the configuration
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-/// Arguments of `train`.
-#[derive(Debug, Args)]
-pub struct Train {
-    /// What to train
-    #[command(flatten)]
-    pub select: Select,
-    /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
-    #[arg(short, long)]
-    pub output: Option<PathBuf>,
-    /// Go on from a checkpoint: `auto` from the newest of the run folder, if there is one; a run folder; the folder of
-    /// a checkpoint; or `never` [default: auto in a restarted job, else never]
-    #[arg(long, value_name = "auto|PATH|never")]
-    pub resume: Option<String>,
-    /// A key whose value may differ from that of the run to go on with
-    #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
-    pub allow_changed: Vec<String>,
-    /// Write the predicted class of each evaluated image, one a line
-    #[arg(long, value_name = "FILE")]
-    pub predictions: Option<PathBuf>,
 }
 
 /// Arguments of `eval`.
@@ -154,9 +112,9 @@ pub struct OrderOf {
     /// First position
     #[arg(long, default_value_t = 0)]
     pub from: u64,
-    /// Number of positions; those past the end of the epoch are left out
-    #[arg(long, default_value_t = u64::MAX)]
-    pub count: u64,
+    /// Number of positions [default: all to the end of the epoch]
+    #[arg(long)]
+    pub count: Option<u64>,
     /// Number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
@@ -202,4 +160,46 @@ pub struct Demo {
     /// Override one value of the configuration
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Arguments, String> {
+        let words = line.split_whitespace().map(OsString::from).collect();
+        Arguments::read(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_alone_train_and_nothing_is_the_embedded_demo() {
+        let Some(Verb::Train(train)) = read("--quiet -d demo -m x --set train.epochs=1").unwrap().verb else {
+            panic!("options are those of train")
+        };
+        assert_eq!((train.select.data.as_str(), train.select.model.as_str()), ("demo", "x"));
+        assert!(read("").unwrap().verb.is_none() && read("--json").unwrap().verb.is_none());
+        assert!(matches!(read("-q check -d x").unwrap().verb, Some(Verb::Check(_))));
+        let error = read("-d demo eval --run x").unwrap_err();
+        assert!(error.contains("unexpected argument 'eval'"), "{error}");
+    }
+
+    #[test]
+    fn help_names_no_number_that_nobody_means() {
+        let mut command = Arguments::command();
+        command.build();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            assert!(!help.contains(&u64::MAX.to_string()), "{help}");
+        }
+    }
+
+    #[test]
+    fn order_is_of_the_whole_epoch_unless_a_number_is_given() {
+        let count = |line: &str| match read(line).unwrap().verb {
+            Some(Verb::Order(order)) => order.count,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((count("order"), count("order --count 3")), (None, Some(3)));
+    }
 }

@@ -3,7 +3,6 @@
 mod backbone;
 mod data;
 
-use super::arguments::{Select, Talk};
 use super::findings;
 use crate::data::source::{Finding, Weight};
 use crate::engine::backbone::BackboneFile;
@@ -15,6 +14,7 @@ use crate::engine::views;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;
+use protocol::command_line::{Select, Talk};
 use protocol::terminal;
 use serde::Serialize;
 use serde_json::Value;

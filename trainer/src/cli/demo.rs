@@ -1,13 +1,14 @@
 //! The embedded demo: alone, or several methods side by side.
 
 use super::Context;
-use super::arguments::{Demo, Select, Train};
+use super::arguments::Demo;
 use super::train;
 use crate::engine::experiment::Ended;
 use crate::engine::failure::Failure;
 use crate::engine::resume::Wish;
 use crate::run::{RunResult, print_comparison, say};
 use protocol::Outcome;
+use protocol::command_line::{Select, Train};
 
 const NAME: &str = "demo";
 

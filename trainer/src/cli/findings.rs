@@ -1,7 +1,7 @@
 //! What commands without ranks say about a data set.
 
-use super::arguments::Talk;
 use crate::data::source::{Finding, Weight};
+use protocol::command_line::Talk;
 use std::io::{Write, stderr};
 
 /// Writes findings to standard error, so that the output of a command stays what it is.

@@ -1,10 +1,11 @@
 //! `lift-trainer list`: what there is to choose from, one line each.
 
-use super::arguments::{Group, List, Talk};
+use super::arguments::{Group, List};
 use crate::config::{PresetKind, Presets, words_of};
 use crate::engine::failure::Failure;
 use crate::options::Word;
 use crate::run::{Look, listing};
+use protocol::command_line::Talk;
 use protocol::terminal;
 use serde::{Serialize, Serializer};
 

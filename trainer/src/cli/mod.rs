@@ -21,11 +21,11 @@ use crate::engine::panics;
 use crate::engine::rank::Rank;
 use crate::engine::stopping::Stopping;
 use crate::run::{Deadline, Logging, start_limit};
-use arguments::{Arguments, Select, Talk, Verb};
+use arguments::{Arguments, Verb};
 use bench::arguments::Bench;
-use clap::Parser;
 use collectives::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::command_line::{Select, Talk};
 use std::process::ExitCode;
 
 pub use here::refuse_deleted_folder;
@@ -34,7 +34,7 @@ pub use here::refuse_deleted_folder;
 /// [`Outcome::exit_code`](protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     panics::install();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os().skip(1).collect()) {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };

@@ -1,13 +1,13 @@
 //! `lift-trainer train`.
 
 use super::Context;
-use super::arguments::{Select, Talk, Train};
 use crate::config::Resolved;
 use crate::engine::experiment::{Ended, Experiment};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, Wish};
 use crate::run::{DEFAULT_PARENT, Output, Place, RunResult, print_result, say};
+use protocol::command_line::{Select, Talk, Train};
 use protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 

@@ -353,7 +353,7 @@ fn describe(path: &Path, files: &[&str], config_toml: &str) -> Result<(String, &
     Ok((format!("an unfinished run of another configuration: {listed}{more}"), ANOTHER))
 }
 
-/// Every setting by its dotted key. Comments, which tell origins, are no settings.
+/// Every setting by its dotted key. Origins and the format of the record are no settings.
 fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
     fn collect(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
         for (key, value) in table {
@@ -364,7 +364,8 @@ fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
             }
         }
     }
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    table.retain(|name, _| !["format", "origins"].contains(&name));
     let mut into = BTreeMap::new();
     collect("", &table, &mut into);
     Ok(into)

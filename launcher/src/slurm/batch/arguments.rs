@@ -1,6 +1,7 @@
 //! The trainer's arguments in a job: those of the script, or a line of a sweep, completed so that a restart finds its run.
 
 use super::allocation::Allocation;
+use crate::run::RunError;
 use crate::slurm::SlurmError;
 use protocol::arguments::TrainerArguments;
 use std::ffi::{OsStr, OsString};
@@ -24,10 +25,14 @@ pub fn typed(
 }
 
 /// The arguments of this start and the run folder; none for a command that trains nothing.
-pub fn completed(words: Vec<OsString>, allocation: &Allocation) -> (TrainerArguments, Option<PathBuf>) {
+pub fn completed(
+    words: Vec<OsString>,
+    allocation: &Allocation,
+) -> Result<(TrainerArguments, Option<PathBuf>), SlurmError> {
     let mut arguments = TrainerArguments::new(words);
+    arguments.check().map_err(RunError::from)?;
     if !arguments.train() {
-        return (arguments, None);
+        return Ok((arguments, None));
     }
     let run = arguments.output().unwrap_or_else(|| {
         let run = PathBuf::from(format!("runs/slurm-{}", allocation.name()));
@@ -35,7 +40,7 @@ pub fn completed(words: Vec<OsString>, allocation: &Allocation) -> (TrainerArgum
         run
     });
     let arguments = if allocation.restarts > 0 { arguments.resumed() } else { arguments };
-    (arguments, Some(run))
+    Ok((arguments, Some(run)))
 }
 
 /// The line of a sweep that has the number of the task.
@@ -87,7 +92,7 @@ mod tests {
     }
 
     fn complete(line: &str, variables: &[(&str, &str)]) -> (String, Option<PathBuf>) {
-        let (arguments, run) = completed(words(line), &allocation(variables).unwrap());
+        let (arguments, run) = completed(words(line), &allocation(variables).unwrap()).unwrap();
         let words: Vec<_> = arguments.list().iter().map(|word| word.to_string_lossy().into_owned()).collect();
         (words.join(" "), run)
     }

@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<Outcome, SlurmError> {
     signals::record().map_err(|errno| RunError::Watch(errno.into()))?;
     let allocation = Allocation::read(|name| std::env::var(name).ok())?;
     let words = arguments::typed(options.sweep.as_deref(), &options.arguments, &allocation)?;
-    let (arguments, run) = arguments::completed(words, &allocation);
+    let (arguments, run) = arguments::completed(words, &allocation)?;
     let run = run.as_deref();
     run.map(prepare).transpose()?;
     let launch = Launch::choose(&allocation)?;

@@ -3,10 +3,10 @@
 use super::arguments::Collectives;
 use super::print::{bytes, or_dash, report, table, time};
 use crate::cli::Context;
-use crate::cli::arguments::Select;
 use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::engine::failure::Failure;
 use protocol::Outcome;
+use protocol::command_line::Select;
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(context: &Context<'_>, options: &Collectives) -> Result<Outcome, Failure> {

@@ -2,10 +2,10 @@
 
 use super::arguments::Sampler;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::cli::arguments::Talk;
 use crate::engine::bench::sampler::{Labels, SamplerReport, measure};
 use crate::engine::failure::Failure;
 use crate::engine::sources;
+use protocol::command_line::Talk;
 use std::path::Path;
 
 /// Measures and prints.

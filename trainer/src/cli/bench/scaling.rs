@@ -2,11 +2,11 @@
 
 use super::arguments::Scaling;
 use super::print::report;
-use crate::cli::arguments::Talk;
 use crate::engine::bench::scaling::cluster::{Cluster, Forecast};
 use crate::engine::bench::scaling::machine::{Measured, Predicted};
 use crate::engine::bench::scaling::{forecasts, tables};
 use crate::engine::failure::Failure;
+use protocol::command_line::Talk;
 use serde::Serialize;
 
 /// What docs/scaling.md is made of.

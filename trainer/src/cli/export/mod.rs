@@ -2,7 +2,6 @@
 
 mod lift;
 
-use super::arguments::Talk;
 use crate::engine::failure::Failure;
 use crate::engine::saving::MOMENTUM;
 use crate::run::checkpoint::{Found, Reader};
@@ -10,6 +9,7 @@ use crate::run::say;
 use crate::weights::host_tensor::HostTensor;
 use crate::weights::trained::TrainedFile;
 use clap::{Args, ValueEnum};
+use protocol::command_line::Talk;
 use protocol::terminal;
 use protocol::{layout, write_atomically};
 use serde::de::IgnoredAny;
