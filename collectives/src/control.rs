@@ -1,8 +1,8 @@
 //! The control plane: agreements and small objects, apart from the tensors.
 
 use crate::error::CollectiveError;
-use crate::process_group::ReduceOp;
 use crate::raw::{Element, MpiComm};
+use crate::reduce_op::ReduceOp;
 
 /// Small messages among all ranks, on a communicator of its own.
 pub struct Control {

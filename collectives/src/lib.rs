@@ -19,6 +19,7 @@ mod launch;
 pub mod liveness;
 mod process_group;
 mod raw;
+mod reduce_op;
 mod world;
 
 pub use activity::{Activity, ActivitySnapshot, OperationGuard};
@@ -26,6 +27,7 @@ pub use control::Control;
 pub use error::{CollectiveError, LaunchError};
 pub use launch::{ExpectedWorld, expected_world};
 pub use process_group::{
-    FailureCallback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, ReduceOp, Solo, Traffic,
+    FailureCallback, MpiGroup, NcclGroup, NcclOptions, Pending, ProcessGroup, Solo, Traffic,
 };
+pub use reduce_op::ReduceOp;
 pub use world::World;

@@ -2,7 +2,7 @@
 
 use crate::activity::{Activity, OperationGuard};
 use crate::error::CollectiveError;
-use crate::process_group::ReduceOp;
+use crate::reduce_op::ReduceOp;
 use mpi::ffi;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;

@@ -4,10 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use launcher::limits;
-use launcher::protocol::{Outcome, current_folder};
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
-use launcher::terminal::{self, OutputError, OutputReader, say};
+use protocol::terminal::{self, OutputError, OutputReader, say};
+use protocol::{Outcome, current_folder};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,6 +38,9 @@ enum LiftCommand {
     /// Print the batch script that `lift submit` would submit
     #[command(after_help = SUBMIT_EXAMPLES)]
     Render(JobOptions),
+    /// Run the ranks of a job inside its allocation, and requeue the job if that helps; batch scripts end in it
+    #[command(after_help = JOB_EXAMPLES)]
+    Job(slurm::batch::Options),
     /// Show the state of jobs and runs
     #[command(
         after_help = "Examples:\n  lift status            the newest jobs\n  lift status 4711       one job\n  lift status runs/x     a run, with or without a job"
@@ -55,7 +58,7 @@ enum LiftCommand {
         after_help = "Examples:\n  lift cancel 4711           save, then stop\n  lift cancel --now 4711     stop at once\n  lift cancel 4711_3         one task of an array"
     )]
     Cancel {
-        /// JobOptions, or its run folder
+        /// Job, or its run folder
         #[arg(value_name = "JOB|RUN")]
         name: String,
         /// Do not wait for a checkpoint
@@ -70,7 +73,7 @@ enum LiftCommand {
         after_help = "Examples:\n  lift logs -f 4711            output of the job, until it ends\n  lift logs -f 4711_3          output of task 3 of an array\n  lift logs --rank 3 runs/x    log of rank 3"
     )]
     Logs {
-        /// JobOptions or run folder
+        /// Job or run folder
         #[arg(value_name = "JOB|RUN")]
         name: String,
         /// Print until the job ends, or the run if it has no job; waits for a job that has not started
@@ -90,7 +93,7 @@ const RUN_EXAMPLES: &str = "Examples:
 
 Ctrl-C asks the ranks to save and stop; a second Ctrl-C stops them at once. TERM, HUP, USR1 and USR2 ask \
 the ranks to save and stop with exit code 75, so that the run can be resumed. A run is not restarted after \
-wrong input, after Ctrl-C, or when two restarts in a row gained no step. A start fails if a signal has \
+wrong input, after Ctrl-C, or when two starts in a row gained no checkpoint. A start fails if a signal has \
 suspended one of its processes for 10 s; suspending lift together with its ranks does no harm.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, resumable; 130 stopped by Ctrl-C.";
@@ -102,6 +105,14 @@ const SUBMIT_EXAMPLES: &str = "Examples:
   lift submit --gpus-per-node 1 --array 0-4 -- train -d cifar100_ir100 ... --set train.seed=%a
 
 The job saves a checkpoint before its time limit, is requeued, and resumes from that checkpoint.";
+
+const JOB_EXAMPLES: &str = "Examples, as the last line of a batch script:
+  exec lift job -- train -d inat2018 ... --output runs/inat
+  exec lift job --sweep sweep.txt --        task N of an array takes line N of the file
+
+Environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTARTS, LIFT_HANG_SECONDS; see slurm/README.md.
+
+Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 interrupted.";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -127,6 +138,7 @@ fn act(verb: LiftCommand) -> Result<Outcome, SlurmError> {
         }
         LiftCommand::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
         LiftCommand::Render(job) => render(&job, &here),
+        LiftCommand::Job(options) => slurm::batch::run(&options),
         LiftCommand::Status { names, json } => status(&names, json),
         LiftCommand::Cancel { name, now, grace } => {
             let grace = (!now).then(|| Duration::from_secs(grace.into()));

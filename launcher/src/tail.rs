@@ -1,5 +1,7 @@
 //! The end of a log file.
 
+use protocol::layout;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,11 +9,28 @@ use std::path::{Path, PathBuf};
 /// No more than this is read of a file to find its last lines.
 const MOST: u64 = 64 * 1024;
 
-/// The last `count` lines of a file, without what a progress bar drew over.
-pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+/// How long the logs in a run folder are at some moment: what comes after is new.
+#[derive(Debug, Default)]
+pub struct Sizes(HashMap<PathBuf, u64>);
+
+impl Sizes {
+    /// Of the logs in this run folder now.
+    pub fn of(run: &Path) -> Self {
+        let entries = std::fs::read_dir(run.join(layout::LOGS)).into_iter().flatten().flatten();
+        Self(entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len()))).collect())
+    }
+
+    /// Of this file; one that was not there had no length.
+    pub fn of_file(&self, path: &Path) -> u64 {
+        self.0.get(path).copied().unwrap_or(0)
+    }
+}
+
+/// The last `count` lines of what a file holds behind its first `from` bytes, without what a progress bar drew over.
+pub fn last_lines(path: &Path, from: u64, count: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST).max(from)))?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
@@ -24,9 +43,7 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
 /// `streams`, and its own log in the run folder. Only those that exist and are not empty.
 pub fn logs_of_rank(rank: usize, streams: Option<&Path>, run: Option<&Path>) -> Vec<PathBuf> {
     let mut files = streams.map(|folder| stream_files(folder, rank)).unwrap_or_default();
-    files.extend(
-        run.map(|run| run.join(crate::protocol::layout::LOGS).join(crate::protocol::layout::rank_log(rank))),
-    );
+    files.extend(run.map(|run| run.join(layout::LOGS).join(layout::rank_log(rank))));
     files.retain(|path| path.metadata().is_ok_and(|data| data.len() > 0));
     files
 }
@@ -51,15 +68,28 @@ mod tests {
     fn the_last_lines_are_what_was_seen_last() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "one\n\ntwo\n10 %\r50 %\r100 %\r\nlast").unwrap();
-        assert_eq!(last_lines(file.path(), 3).unwrap(), ["two", "100 %", "last"]);
-        assert_eq!(last_lines(file.path(), 99).unwrap().len(), 4);
+        assert_eq!(last_lines(file.path(), 0, 3).unwrap(), ["two", "100 %", "last"]);
+        assert_eq!(last_lines(file.path(), 0, 99).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_was_there_before_is_left_out() {
+        let run = tempfile::tempdir().unwrap();
+        let log = run.path().join("logs/rank-0.log");
+        std::fs::create_dir_all(run.path().join("logs")).unwrap();
+        std::fs::write(&log, "of an earlier start\n").unwrap();
+        let sizes = Sizes::of(run.path());
+        assert!(last_lines(&log, sizes.of_file(&log), 9).unwrap().is_empty());
+        std::fs::write(&log, "of an earlier start\nof this one\n").unwrap();
+        assert_eq!(last_lines(&log, sizes.of_file(&log), 9).unwrap(), ["of this one"]);
+        assert_eq!(sizes.of_file(Path::new("other")), 0);
     }
 
     #[test]
     fn a_long_file_is_not_read_whole() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "line\n".repeat(100_000)).unwrap();
-        assert_eq!(last_lines(file.path(), 2).unwrap(), ["line", "line"]);
+        assert_eq!(last_lines(file.path(), 0, 2).unwrap(), ["line", "line"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them; and programs that play Slurm
 //! where no cluster is needed.
 
-use crate::launched::{fake_trainer, lift, ranks, repository, training, wait_for};
+use crate::launched::{lift, ranks, repository, training, wait_for};
 use crate::{binary, succeed, trainer};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -170,10 +170,8 @@ impl FakeSlurm {
 
     /// What a batch script does in its start number `restarts`, as job 17.
     pub fn job(&self, restarts: u32, arguments: &[&str]) -> Command {
-        let mut command = Command::new("bash");
-        let library = repository().join("slurm/lib/job.sh");
-        command.args(["-c", "set -u; source \"$0\"; lift_job \"$@\""]).arg(library).args(arguments);
-        command.env("LIFT_TRAINER", fake_trainer()).env("SLURM_JOB_ID", "17");
+        let mut command = lift();
+        command.args(["job", "--"]).args(arguments).env("SLURM_JOB_ID", "17");
         command.env("SLURM_RESTART_COUNT", restarts.to_string()).env("SLURM_SUBMIT_DIR", self.folder.path());
         self.set(command)
     }

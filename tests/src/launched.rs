@@ -1,7 +1,7 @@
 //! What tests of the launcher share: `lift`, a trainer that only counts, waiting, and looking for what is left.
 
 use crate::{binary, checkpoints, metrics};
-use launcher::protocol::Status;
+use protocol::Status;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

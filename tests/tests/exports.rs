@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::layout;
+use protocol::layout;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Outcome, Phase, Status};
+use protocol::{Outcome, Phase, Status};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -62,14 +62,19 @@ fn a_run_that_fails_twice_is_started_until_it_is_done() {
 }
 
 #[test]
-fn two_restarts_without_a_step_are_the_last_and_the_failing_ranks_log_is_shown() {
+fn two_starts_without_a_checkpoint_are_the_last_and_the_failing_ranks_log_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let ended = run(lift_run(1, &["--restarts", "9"], &output).env("FAKE_FAIL", "0 0 7 99"));
     assert_eq!(ended.status.code(), Some(1));
     let said = stderr(&ended);
-    assert_eq!(starts(&output).len(), 3, "{said}");
-    assert!(said.contains("2 restarts in a row gained no step (still at step 0)"), "{said}");
+    assert_eq!(starts(&output).len(), 2, "{said}");
+    assert!(
+        said.contains(
+            "not started again: two starts in a row gained no checkpoint (the newest is of step 0)"
+        ),
+        "{said}"
+    );
     assert!(said.contains("lift: failed: rank 0 failed in step 0"), "{said}");
     assert!(said.contains("rank=0: failing as told: 7"), "{said}");
 }
@@ -447,8 +452,23 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
     assert_eq!(
         (ended.status.code(), stderr(&ended)),
-        (Some(2), "error: /nowhere/lift-trainer does not exist; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
+        (Some(2), "error: /nowhere/lift-trainer does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
     );
+}
+
+#[test]
+fn what_the_trainer_would_refuse_starts_no_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    for words in [&["run", "-n", "2"][..], &["render"], &["submit"]] {
+        let mut command = lift();
+        command.args(words).args(["--", "train", "--outptu", "run"]).current_dir(folder.path());
+        let ended = run(&mut command);
+        assert_eq!(ended.status.code(), Some(2));
+        let said = stderr(&ended);
+        assert!(said.starts_with("error: unexpected argument '--outptu' found\n"), "{said}");
+        assert!(said.contains("Usage: lift-trainer train "), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

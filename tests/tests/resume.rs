@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Outcome, Phase, Status, layout};
+use protocol::{Outcome, Phase, Status, layout};
 use std::path::Path;
 use std::process::{Command, Output};
 use tests::launched::wait_for_checkpoint;

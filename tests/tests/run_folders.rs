@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Phase, Status};
+use protocol::{Phase, Status};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,6 +49,17 @@ fn resumed(folder: &Path) -> Command {
     command.args(training(&folder.display().to_string(), done + 3));
     command.args(["--resume", "auto", "--allow-changed", "train.max_steps"]);
     command
+}
+
+#[test]
+fn options_without_a_command_train() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("run");
+    let mut words = training(&folder.display().to_string(), 2);
+    assert_eq!(words.remove(0), "train");
+    succeed(trainer(1).args(&words));
+    let status = Status::read(&folder).unwrap();
+    assert_eq!((status.phase, status.step), (Phase::Done, 2));
 }
 
 #[test]

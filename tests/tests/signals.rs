@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Phase, Status, layout};
+use protocol::{Phase, Status, layout};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Outcome, Phase, Status};
+use protocol::{Outcome, Phase, Status};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -208,7 +208,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     assert!(output.contains("lift: wrong input: nothing to try again"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
-        "lift: /nowhere/trainer does not exist or is no program; build it",
+        "error: /nowhere/trainer does not exist or is no program; build it",
     );
     assert_eq!(end, ("FAILED".into(), "2:0".into()));
     let job = bench.sbatch(|sbatch| {
@@ -584,20 +584,15 @@ fn chaos_without_jobs_is_no_success() {
 #[test]
 fn shell_scripts_are_clean() {
     let root = tests::launched::repository();
-    let scripts =
-        ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch", "slurm/lib/job.sh"];
+    let scripts = ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch"];
     let ours = [
         "tests/slurm/with-slurm.sh",
         "tests/fakes/trainer.sh",
         "tests/fakes/slurm.sh",
         "scripts/slurm_chaos.sh",
     ];
-    let Ok(output) = std::process::Command::new("shellcheck")
-        .arg("-x")
-        .args(scripts)
-        .args(ours)
-        .current_dir(root)
-        .output()
+    let Ok(output) =
+        std::process::Command::new("shellcheck").args(scripts).args(ours).current_dir(root).output()
     else {
         eprintln!("skipped: shell_scripts_are_clean (shellcheck is not installed)");
         return;

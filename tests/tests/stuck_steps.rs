@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use launcher::protocol::{Outcome, Phase, Status};
+use protocol::{Outcome, Phase, Status};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -13,19 +13,9 @@ pub use pending::Pending;
 pub use solo::Solo;
 
 use crate::error::CollectiveError;
+use crate::reduce_op::ReduceOp;
 use std::time::Duration;
 use tch::Tensor;
-
-/// How the values of the ranks are combined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReduceOp {
-    /// Sum over ranks.
-    Sum,
-    /// Greatest value of any rank.
-    Max,
-    /// Least value of any rank.
-    Min,
-}
 
 /// Ranks that exchange tensors. All ranks make the same calls in the same order.
 ///

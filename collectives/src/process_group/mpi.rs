@@ -4,9 +4,10 @@
 
 use super::side::ProgressThread;
 use super::tensors::{CallSite, size_of};
-use super::{Pending, ProcessGroup, ReduceOp, Traffic};
+use super::{Pending, ProcessGroup, Traffic};
 use crate::error::CollectiveError;
 use crate::raw::{Element, MpiComm};
+use crate::reduce_op::ReduceOp;
 use std::cell::OnceCell;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};

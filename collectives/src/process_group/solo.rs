@@ -1,7 +1,8 @@
 //! A world of one rank: every collective is the identity.
 
-use super::{Pending, ProcessGroup, ReduceOp};
+use super::{Pending, ProcessGroup};
 use crate::error::CollectiveError;
+use crate::reduce_op::ReduceOp;
 use std::time::Duration;
 use tch::Tensor;
 

@@ -1,18 +1,19 @@
 //! One start of the ranks: from the command to the last process.
 
 use super::command::RankCommand;
-use super::first_failure::{FailedRank, Scanner};
+use super::end::{AttemptEnd, Before};
+use super::first_failure::{FailedRank, Scanner, relay};
 use super::processes::StoppedProcess;
 use super::report::EventLog;
 use super::signals::SignalCounts;
 use super::stopped::StoppedClock;
 use super::{StartError, processes, signals};
-use crate::protocol::{Outcome, Status, layout};
-use crate::terminal::{OutputReader, print_as_is, say};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
-use std::io::{self, Read, Write};
+use protocol::Outcome;
+use protocol::terminal::{OutputReader, print_as_is, say};
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,64 +30,26 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes are gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 
-/// How a start of the ranks ended.
-#[derive(Debug)]
-pub struct AttemptEnd {
-    /// What `status.json` says, or what the exit code hints at.
-    pub outcome: Outcome,
-    /// Exit code of `mpirun` or of the only rank; 128 and the signal for one that was killed.
-    pub code: i32,
-    /// Steps of the whole run.
-    pub step: u64,
-    /// The rank that failed first, where it is known.
-    pub rank: Option<FailedRank>,
-    /// What the run itself says about its end.
-    pub message: Option<String>,
-    /// Whether ranks were started at all.
-    pub ranks: bool,
-}
-
-impl AttemptEnd {
-    /// Of a start that started no rank, and why.
-    pub fn without_ranks(outcome: Outcome, run: Option<&Path>, message: Option<String>) -> Self {
-        let step = run.map_or(0, |run| steps(run, Status::read(run).ok().as_ref()));
-        Self { outcome, code: i32::from(outcome.exit_code()), step, rank: None, message, ranks: false }
-    }
-}
-
 /// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
 pub fn attempt(start: &RankCommand, run: Option<&Path>, report: EventLog) -> Result<AttemptEnd, StartError> {
-    let before = run.and_then(|run| Status::read(run).ok());
+    let before = Before::of(run);
     let mut ranks = RankProcesses::spawn(start, report.json)?;
     let (status, stopped) = match ranks.wait(report).map_err(StartError::Watch)? {
         WaitEnd::Ended(status) => (status, None),
         WaitEnd::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     let heard = ranks.clear();
     let rank = stopped.as_ref().and_then(FailedRank::stopped).or(heard);
-    let after = run.and_then(|run| Status::read(run).ok()).filter(|after| before.as_ref() != Some(after));
-    let hint = Outcome::from_exit_code(code);
-    let outcome = match &after {
-        Some(status) => status.outcome.unwrap_or_else(|| unfinished(hint)),
-        None => hint,
-    };
-    let step = run.map_or(0, |run| steps(run, after.as_ref().or(before.as_ref())));
-    let message = stopped.map(|stopped| stopped.to_string());
-    let message = message.or_else(|| after?.message);
-    Ok(AttemptEnd { outcome, code, step, rank, message, ranks: true })
+    let mut end = before.end(exit_code(status), rank);
+    if let Some(stopped) = stopped {
+        end.message = Some(stopped.to_string());
+    }
+    Ok(end)
 }
 
-/// A run that did not come to say how it ended: no exit code makes that a success.
-const fn unfinished(hint: Outcome) -> Outcome {
-    if matches!(hint, Outcome::Done) { Outcome::Failed } else { hint }
-}
-
-/// Steps done: those of the status, or those of the newest checkpoint, which may be further.
-fn steps(run: &Path, status: Option<&Status>) -> u64 {
-    let names = std::fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
-    let newest = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
-    status.map_or(0, |status| status.step).max(newest.unwrap_or(0))
+/// The exit code of a process; 128 and the signal for one that was killed.
+pub fn exit_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// How waiting for the ranks came to its end.
@@ -210,7 +173,7 @@ impl RankProcesses {
 }
 
 /// The kernel kills the command when this process ends, however that comes about. The ranks below it then see that
-/// it is gone ([`orphan`](crate::protocol::orphan)).
+/// it is gone ([`orphan`](protocol::orphan)).
 fn end_with_this_process(command: &mut Command) {
     let parent = Pid::this();
     let prepare = move || {
@@ -238,19 +201,5 @@ fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
                 say(format_args!("lift: {error}; what the ranks print from here on is lost"));
             }
         }
-    })
-}
-
-/// Passes a stream on as it is, and looks through it.
-fn relay(mut from: impl Read + Send + 'static) -> JoinHandle<Scanner> {
-    std::thread::spawn(move || {
-        let mut scanner = Scanner::default();
-        let mut bytes = [0; 8192];
-        while let Ok(count @ 1..) = from.read(&mut bytes) {
-            scanner.look(&bytes[..count]);
-            // A terminal that is gone is no reason for ranks to stop.
-            let _ = io::stderr().write_all(&bytes[..count]);
-        }
-        scanner
     })
 }

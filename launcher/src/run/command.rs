@@ -1,9 +1,9 @@
 //! The command that starts the ranks.
 
 use super::hosts::{self, Host};
-use crate::arguments::TrainerArguments;
-use crate::protocol::environment;
 use nix::unistd::geteuid;
+use protocol::arguments::TrainerArguments;
+use protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,7 +1,9 @@
-//! Which rank failed first, from what `mpirun` and the ranks say.
+//! Which rank failed first, from what `mpirun`, `srun` and the ranks say.
 
 use super::processes::StoppedProcess;
 use serde::Serialize;
+use std::io::{self, Read, Write};
+use std::thread::JoinHandle;
 
 /// Longest line that is looked at; a longer one is no message of ours.
 const LONGEST_LINE: usize = 4096;
@@ -60,7 +62,27 @@ impl Scanner {
     }
 }
 
-/// A line of Open MPI 4 or 5, or of a trainer that could not agree with the others.
+/// Passes a stream on to standard error as it is, and looks through it.
+pub fn relay(mut from: impl Read + Send + 'static) -> JoinHandle<Scanner> {
+    std::thread::spawn(move || {
+        let mut scanner = Scanner::default();
+        let mut bytes = [0; 8192];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            scanner.look(&bytes[..count]);
+            // A terminal that is gone is no reason for ranks to stop.
+            let _ = io::stderr().write_all(&bytes[..count]);
+        }
+        scanner
+    })
+}
+
+/// The rank that a run's message begins with: `rank 3: ...` or `rank 3 died ...`.
+pub fn rank_of_message(message: &str) -> Option<usize> {
+    let (number, _) = message.strip_prefix("rank ")?.split_once([' ', ':'])?;
+    number.parse().ok()
+}
+
+/// A line of Open MPI 4 or 5, of Slurm, or of a trainer that could not agree with the others.
 fn failed_rank(line: &str) -> Option<FailedRank> {
     let number = |text: &str| text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok();
     if let Some((_, rest)) = line.split_once(" noticed that process rank ") {
@@ -72,6 +94,17 @@ fn failed_rank(line: &str) -> Option<FailedRank> {
     }
     if let Some((_, rest)) = line.split_once("MPI_ABORT was invoked on rank ") {
         return Some(FailedRank { rank: number(rest)?, how: Some("MPI_Abort".to_owned()) });
+    }
+    if let Some(rest) = line.strip_prefix("srun: error: ") {
+        // `HOST: task 3: Killed`, `HOST: tasks 0-1: Exited with exit code 7`
+        let (tasks, how) =
+            rest.split_once(": task")?.1.trim_start_matches('s').trim_start().split_once(": ")?;
+        // Slurm ends the others so.
+        return if how == "Terminated" {
+            None
+        } else {
+            Some(FailedRank { rank: number(tasks)?, how: Some(how.to_owned()) })
+        };
     }
     let (rank, message) = line.strip_prefix("rank ")?.split_once(": error: ")?;
     Some(FailedRank { rank: rank.parse().ok()?, how: Some(message.to_owned()) })
@@ -101,6 +134,24 @@ mod tests {
         assert_eq!(found(five), Some((12, Some("exit code 3".into()))));
         let abort = "MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD";
         assert_eq!(found(abort), Some((2, Some("MPI_Abort".into()))));
+    }
+
+    #[test]
+    fn messages_of_slurm_are_understood() {
+        let ended =
+            "srun: error: n1: tasks 0-1: Terminated\nsrun: error: n2: task 3: Exited with exit code 7\n";
+        assert_eq!(found(ended), Some((3, Some("Exited with exit code 7".into()))));
+        assert_eq!(found("srun: error: n2: tasks 2-3: Killed\n"), Some((2, Some("Killed".into()))));
+        assert_eq!(found("srun: error: Unable to create step for job 7: Job/step already completing"), None);
+    }
+
+    #[test]
+    fn a_message_names_its_rank() {
+        assert_eq!(rank_of_message("rank 3: no space left"), Some(3));
+        assert_eq!(rank_of_message("rank 12 died after step 5"), Some(12));
+        for other in ["ranks 1 and 2 differ", "rank", "rank x: y", "the rank 3: z"] {
+            assert_eq!(rank_of_message(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The hosts that ranks run on.
 
 use crate::limits::RANKS_OF_HOST;
-use crate::protocol::environment;
+use protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,23 +1,26 @@
 //! `lift run`: ranks on this machine or on hosts, watched from start to end, and started again where that helps.
 
-mod attempt;
+pub(crate) mod attempt;
 mod command;
-mod first_failure;
+pub(crate) mod end;
+pub(crate) mod first_failure;
 pub mod hosts;
 mod plan;
 mod processes;
 mod report;
-mod restart;
-mod signals;
+pub(crate) mod restart;
+pub(crate) mod signals;
 mod stopped;
 
 pub use command::CpuBinding;
+pub(crate) use plan::is_program;
 pub use plan::{LaunchPlan, RunOptions, trainer};
 
-use crate::protocol::{Outcome, Status};
-use attempt::{AttemptEnd, attempt};
+use attempt::attempt;
+use end::{AttemptEnd, Before};
 use hosts::Host;
 use nix::sys::prctl::set_child_subreaper;
+use protocol::{Outcome, Status};
 use report::EventLog;
 use restart::{NoRestart, RestartBudget, RestartDecision};
 use std::io;
@@ -28,7 +31,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no trainer.
-    #[error("{} does not exist; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
+    #[error("{} does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
     NoTrainer(PathBuf),
     /// The trainer cannot be started.
     #[error("cannot start {program}: {source}")]
@@ -52,6 +55,9 @@ pub enum StartError {
     /// The hosts are not understood.
     #[error(transparent)]
     Hosts(#[from] hosts::HostsError),
+    /// Arguments that the trainer would refuse.
+    #[error(transparent)]
+    Usage(#[from] protocol::arguments::UsageError),
     /// Options that do not fit.
     #[error("{0}")]
     Options(String),
@@ -82,7 +88,7 @@ pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
         let next = if asked.is_some() {
             RestartDecision::Stop(NoRestart::Ended)
         } else if end.ranks {
-            restarts.after(outcome, end.step)
+            restarts.after(outcome, end.found, end.left)
         } else {
             restarts.without_ranks()
         };
@@ -103,7 +109,7 @@ pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
 }
 
 /// What someone asked this process for, as the outcome it leads to.
-fn asked() -> Option<Outcome> {
+pub(crate) fn asked() -> Option<Outcome> {
     let wishes = signals::wishes();
     match (wishes.interrupts, wishes.preemptions) {
         (0, 0) => None,
@@ -113,7 +119,7 @@ fn asked() -> Option<Outcome> {
 }
 
 /// The outcome of a start, in the light of what someone asked for.
-fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
+pub(crate) fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
     match (outcome, asked) {
         // Ranks that end in disorder when they are asked to end do as they were asked.
         (Outcome::Failed, Some(asked)) => asked,
@@ -129,7 +135,7 @@ fn leave_word(run: &Path, outcome: Outcome) {
     if status.outcome.is_none() {
         status.end(outcome, Some("ended by `lift run` on request, before the ranks had saved".to_owned()));
         if let Err(error) = status.write(run) {
-            crate::terminal::say(format_args!("lift: {error}"));
+            protocol::terminal::say(format_args!("lift: {error}"));
         }
     }
 }
@@ -148,11 +154,11 @@ fn start(plan: &LaunchPlan, report: EventLog, restarts: u32) -> Result<AttemptEn
     let chosen = choose_hosts(plan, report);
     // Hosts take their time to answer.
     if let Some(asked) = asked() {
-        return Ok(AttemptEnd::without_ranks(asked, run, None));
+        return Ok(Before::of(run).without_ranks(asked, None));
     }
     let Some((hosts, ranks)) = chosen else {
         let message = Some("too few hosts answer".to_owned());
-        let end = AttemptEnd::without_ranks(Outcome::Failed, run, message);
+        let end = Before::of(run).without_ranks(Outcome::Failed, message);
         report.end(&end, None, None);
         return Ok(end);
     };

@@ -3,9 +3,10 @@
 use super::StartError;
 use super::command::{CpuBinding, RankCommand};
 use super::hosts::{self, Host};
-use crate::arguments::TrainerArguments;
 use crate::limits;
-use crate::protocol::environment;
+use nix::unistd::{AccessFlags, access};
+use protocol::arguments::TrainerArguments;
+use protocol::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct RunOptions {
     /// Restart from the newest checkpoint, up to N times, after a failure or a preemption
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = up_to(0, limits::RESTARTS))]
     pub restarts: u32,
-    /// Seconds before the first restart; the pause doubles as long as no step is gained
+    /// Seconds before the first restart; the pause doubles as long as no checkpoint is gained
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub restart_pause: Duration,
     /// Continue without hosts that do not answer, as long as MIN ranks are left
@@ -213,6 +214,7 @@ fn is_device(name: &str) -> bool {
 
 fn arguments(options: &RunOptions) -> Result<TrainerArguments, StartError> {
     let mut arguments = TrainerArguments::new(options.arguments.clone());
+    arguments.check()?;
     if let Some(threads) = options.threads.filter(|_| !arguments.sets("train.threads")) {
         arguments = arguments.with("--set", format!("train.threads={threads}"));
     }
@@ -238,7 +240,7 @@ fn arguments(options: &RunOptions) -> Result<TrainerArguments, StartError> {
 
 /// A restart has to find the folder of the first start, so it is named before that.
 fn new_run_folder() -> PathBuf {
-    let time = crate::protocol::Timestamp::now().to_string();
+    let time = protocol::Timestamp::now().to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
     PathBuf::from(format!("runs/run-{digits}-{}", std::process::id()))
 }
@@ -250,7 +252,12 @@ pub fn trainer() -> Result<PathBuf, StartError> {
         Some(path) => path,
         None => std::env::current_exe().map_err(StartError::Watch)?.with_file_name("lift-trainer"),
     };
-    if path.is_file() { Ok(absolute(&path)) } else { Err(StartError::NoTrainer(path)) }
+    if is_program(&path) { Ok(absolute(&path)) } else { Err(StartError::NoTrainer(path)) }
+}
+
+/// Whether there is a program that may be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -1,19 +1,15 @@
 //! What `lift run` says: sentences for a person, or a line of JSON for each event.
 
-use super::attempt::AttemptEnd;
+use super::end::AttemptEnd;
 use super::restart::NoRestart;
-use crate::arguments::TrainerArguments;
-use crate::protocol::{Outcome, Timestamp};
-use crate::tail::{last_lines, logs_of_rank};
-use crate::terminal::{escaped_line, print_json, say, shell_words};
 use nix::sys::signal::Signal;
+use protocol::arguments::TrainerArguments;
+use protocol::terminal::{escaped_line, print_json, say, shell_words};
+use protocol::{Outcome, Timestamp};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
-
-/// Lines of a failed rank's log that are shown.
-const LINES: usize = 15;
 
 /// Where events go.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +67,7 @@ impl EventLog {
             Some(failed) => self.say(&format!("rank {} failed first: {how}", failed.rank)),
             None => self.say(&format!("failed: {how}")),
         }
-        let rank = end.rank.as_ref().map_or(0, |failed| failed.rank);
-        if let Some(log) = logs_of_rank(rank, streams, run).first()
-            && let Ok(lines) = last_lines(log, LINES)
-        {
+        if let Some((log, lines)) = end.last_words(streams, run) {
             self.say(&format!("last lines of {}:", log.display()));
             for line in lines {
                 self.quote(&line);

@@ -1,25 +1,22 @@
 //! Whether and when a run that ended is started again.
 
-use crate::protocol::Outcome;
+use protocol::Outcome;
 use std::fmt;
 use std::time::Duration;
 
 /// Longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// Restarts in a row that may gain no step.
-const PATIENCE: u32 = 2;
-
-/// What is left of the restarts.
+/// Whether and when to start again: at most so often, and no more after the second failing start in a row that left no
+/// newer checkpoint than it found. Where a start died says less: what it did after its last checkpoint is done again.
 #[derive(Debug, Clone)]
 pub struct RestartBudget {
     limit: u32,
     first_pause: Duration,
     made: u32,
-    without_gain: u32,
+    /// Step of the checkpoint beyond which the failing start before this one did not get.
+    stuck_at: Option<u64>,
     /// How often the first pause is doubled.
     doublings: u32,
-    /// The furthest step that an earlier start reached.
-    best: Option<u64>,
 }
 
 /// What to do after an end.
@@ -38,14 +35,19 @@ pub enum NoRestart {
     Ended,
     /// No restart is left.
     Limit(u32),
-    /// The last restarts gained nothing.
+    /// The last two starts left no newer checkpoint than that of this step.
     NoGain(u64),
 }
 
 impl RestartBudget {
-    /// At most `limit`, the first after `pause`; the pause doubles as long as no step is gained.
+    /// At most `limit`, the first after `pause`; the pause doubles as long as no checkpoint is gained.
     pub const fn new(limit: u32, pause: Duration) -> Self {
-        Self { limit, first_pause: pause, made: 0, without_gain: 0, doublings: 0, best: None }
+        Self { limit, first_pause: pause, made: 0, stuck_at: None, doublings: 0 }
+    }
+
+    /// At most `limit` without a pause, of which another process has made some.
+    pub const fn continued(limit: u32, made: u32, stuck_at: Option<u64>) -> Self {
+        Self { limit, first_pause: Duration::ZERO, made, stuck_at, doublings: 0 }
     }
 
     /// Restarts so far.
@@ -53,16 +55,27 @@ impl RestartBudget {
         self.made
     }
 
-    /// What to do after a start that ended like this, at this step of the whole run.
-    pub fn after(&mut self, outcome: Outcome, step: u64) -> RestartDecision {
-        self.count(step);
-        if !matches!(outcome, Outcome::Failed | Outcome::Preempted) {
-            return RestartDecision::Stop(NoRestart::Ended);
+    /// The step that the last start did not get beyond, for [`Self::continued`].
+    pub const fn stuck_at(&self) -> Option<u64> {
+        self.stuck_at
+    }
+
+    /// What to do after a start that ended like this. It found a checkpoint of step `found` and left one of step `left`; 0
+    /// is none.
+    pub fn after(&mut self, outcome: Outcome, found: u64, left: u64) -> RestartDecision {
+        if left > found {
+            (self.stuck_at, self.doublings) = (None, 0);
         }
-        if self.without_gain >= PATIENCE {
-            return RestartDecision::Stop(NoRestart::NoGain(self.best.unwrap_or(0)));
+        match outcome {
+            Outcome::Preempted => self.restart(),
+            Outcome::Failed if left > found => self.restart(),
+            Outcome::Failed if self.stuck_at == Some(left) => RestartDecision::Stop(NoRestart::NoGain(left)),
+            Outcome::Failed => {
+                self.stuck_at = Some(left);
+                self.without_ranks()
+            }
+            _ => RestartDecision::Stop(NoRestart::Ended),
         }
-        self.restart()
     }
 
     /// What to do after a start that had too few hosts for its ranks. It says nothing about the run, so only the limit
@@ -81,21 +94,6 @@ impl RestartBudget {
         let pause = self.first_pause.saturating_mul(1 << self.doublings.min(16));
         RestartDecision::Restart(pause.min(LONGEST_PAUSE.max(self.first_pause)))
     }
-
-    fn count(&mut self, step: u64) {
-        match self.best {
-            // The first start is no restart: it has nothing to gain over.
-            None => self.best = Some(step),
-            Some(best) if step > best => {
-                self.best = Some(step);
-                (self.without_gain, self.doublings) = (0, 0);
-            }
-            Some(_) => {
-                self.without_gain += 1;
-                self.doublings += 1;
-            }
-        }
-    }
 }
 
 impl fmt::Display for NoRestart {
@@ -104,12 +102,16 @@ impl fmt::Display for NoRestart {
             Self::Ended => f.write_str("ended"),
             Self::Limit(0) => f.write_str("not started again; --restarts N would"),
             Self::Limit(limit) => write!(f, "not started again after {limit} of {limit} restarts"),
-            Self::NoGain(step) => write!(
-                f,
-                "not started again: {PATIENCE} restarts in a row gained no step (still at step {step}); look at the log first"
-            ),
+            Self::NoGain(step) => {
+                write!(f, "not started again: {}; look at the log first", no_gain(*step))
+            }
         }
     }
+}
+
+/// Why there is no other start after two that got no further than this checkpoint.
+pub fn no_gain(step: u64) -> String {
+    format!("two starts in a row gained no checkpoint (the newest is of step {step})")
 }
 
 #[cfg(test)]
@@ -119,57 +121,71 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn two_restarts_in_a_row_without_a_step_are_enough() {
+    fn two_starts_in_a_row_without_a_checkpoint_are_enough() {
         let mut restarts = RestartBudget::new(9, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND));
-        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND * 2));
-        assert_eq!(restarts.after(Outcome::Failed, 3), RestartDecision::Stop(NoRestart::NoGain(4)));
+        assert_eq!(restarts.after(Outcome::Failed, 0, 4), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 4, 4), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 4, 4), RestartDecision::Stop(NoRestart::NoGain(4)));
         assert_eq!(restarts.made(), 2);
     }
 
     #[test]
-    fn a_step_gained_makes_patience_new() {
-        let mut restarts = RestartBudget::new(9, SECOND);
-        for step in [0, 0, 7, 7, 8] {
-            assert!(
-                matches!(restarts.after(Outcome::Preempted, step), RestartDecision::Restart(_)),
-                "{step}"
-            );
+    fn a_checkpoint_gained_makes_patience_new_and_a_preemption_takes_none() {
+        let mut restarts = RestartBudget::new(99, SECOND);
+        for (outcome, found, left) in [
+            (Outcome::Failed, 0, 0),
+            (Outcome::Preempted, 0, 0),
+            (Outcome::Preempted, 0, 7),
+            (Outcome::Failed, 7, 7),
+            (Outcome::Failed, 7, 8),
+            (Outcome::Failed, 8, 8),
+        ] {
+            assert!(matches!(restarts.after(outcome, found, left), RestartDecision::Restart(_)), "{left}");
         }
-        assert_eq!(restarts.after(Outcome::Done, 9), RestartDecision::Stop(NoRestart::Ended));
+        assert_eq!(restarts.after(Outcome::Done, 8, 9), RestartDecision::Stop(NoRestart::Ended));
+    }
+
+    #[test]
+    fn another_process_continues_the_count() {
+        let mut first = RestartBudget::continued(9, 0, None);
+        assert_eq!(first.after(Outcome::Failed, 10, 10), RestartDecision::Restart(Duration::ZERO));
+        let mut second = RestartBudget::continued(9, 1, first.stuck_at());
+        assert_eq!(second.after(Outcome::Failed, 10, 10), RestartDecision::Stop(NoRestart::NoGain(10)));
+        let mut last = RestartBudget::continued(9, 9, None);
+        assert_eq!(last.after(Outcome::Preempted, 10, 20), RestartDecision::Stop(NoRestart::Limit(9)));
     }
 
     #[test]
     fn hosts_are_waited_for_until_no_restart_is_left() {
         let mut restarts = RestartBudget::new(6, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 0, 4), RestartDecision::Restart(SECOND));
         for seconds in [1, 2, 4, 8, 16] {
             assert_eq!(restarts.without_ranks(), RestartDecision::Restart(SECOND * seconds));
         }
         assert_eq!(restarts.without_ranks(), RestartDecision::Stop(NoRestart::Limit(6)));
         let mut restarts = RestartBudget::new(9, SECOND);
-        restarts.after(Outcome::Failed, 4);
+        restarts.after(Outcome::Failed, 0, 4);
         for _ in 0..3 {
             restarts.without_ranks();
         }
         assert!(
-            matches!(restarts.after(Outcome::Failed, 4), RestartDecision::Restart(_)),
-            "one restart without gain"
+            matches!(restarts.after(Outcome::Failed, 4, 4), RestartDecision::Restart(_)),
+            "one start without gain"
         );
     }
 
     #[test]
-    fn the_limit_holds_also_when_steps_are_gained() {
+    fn the_limit_holds_also_when_checkpoints_are_gained() {
         let mut restarts = RestartBudget::new(1, SECOND);
-        assert_eq!(restarts.after(Outcome::Failed, 1), RestartDecision::Restart(SECOND));
-        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Stop(NoRestart::Limit(1)));
+        assert_eq!(restarts.after(Outcome::Failed, 0, 1), RestartDecision::Restart(SECOND));
+        assert_eq!(restarts.after(Outcome::Failed, 1, 2), RestartDecision::Stop(NoRestart::Limit(1)));
     }
 
     #[test]
     fn wrong_input_and_the_persons_wish_are_final() {
         for outcome in [Outcome::WrongInput, Outcome::Interrupted, Outcome::Done] {
             assert_eq!(
-                RestartBudget::new(9, SECOND).after(outcome, 0),
+                RestartBudget::new(9, SECOND).after(outcome, 0, 0),
                 RestartDecision::Stop(NoRestart::Ended)
             );
         }
@@ -177,9 +193,10 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_five_minutes() {
-        let mut restarts =
-            RestartBudget { doublings: 1, best: Some(1), ..RestartBudget::new(9, SECOND * 200) };
-        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Restart(SECOND * 200));
-        assert_eq!(restarts.after(Outcome::Failed, 2), RestartDecision::Restart(SECOND * 300));
+        let mut restarts = RestartBudget { doublings: 1, ..RestartBudget::new(9, SECOND * 200) };
+        assert_eq!(restarts.without_ranks(), RestartDecision::Restart(SECOND * 300));
+        assert_eq!(restarts.after(Outcome::Failed, 1, 2), RestartDecision::Restart(SECOND * 200));
+        assert_eq!(restarts.after(Outcome::Failed, 2, 2), RestartDecision::Restart(SECOND * 200));
+        assert_eq!(restarts.without_ranks(), RestartDecision::Restart(SECOND * 300));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 static PREEMPTIONS: AtomicU32 = AtomicU32::new(0);
+static TERMINATIONS: AtomicU32 = AtomicU32::new(0);
 /// The signal of the last wish; 0 before it.
 static LAST: AtomicI32 = AtomicI32::new(0);
 static CONTINUATIONS: AtomicU32 = AtomicU32::new(0);
@@ -16,11 +17,14 @@ pub struct SignalCounts {
     pub interrupts: u32,
     /// TERM, HUP, USR1, USR2: something else wants it to save and end.
     pub preemptions: u32,
+    /// TERM among them: in a job, Slurm has told the ranks itself.
+    pub terminations: u32,
 }
 
 extern "C" fn note(signal: i32) {
     const INT: i32 = Signal::SIGINT as i32;
     const CONT: i32 = Signal::SIGCONT as i32;
+    const TERM: i32 = Signal::SIGTERM as i32;
     let counter = match signal {
         INT => &INTERRUPTS,
         CONT => &CONTINUATIONS,
@@ -28,6 +32,9 @@ extern "C" fn note(signal: i32) {
     };
     if signal != CONT {
         LAST.store(signal, Ordering::SeqCst);
+    }
+    if signal == TERM {
+        TERMINATIONS.fetch_add(1, Ordering::SeqCst);
     }
     counter.fetch_add(1, Ordering::SeqCst);
 }
@@ -55,6 +62,7 @@ pub fn wishes() -> SignalCounts {
     SignalCounts {
         interrupts: INTERRUPTS.load(Ordering::SeqCst),
         preemptions: PREEMPTIONS.load(Ordering::SeqCst),
+        terminations: TERMINATIONS.load(Ordering::SeqCst),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::controller::{ask, running_tasks, state};
 use super::record::find;
 use super::{JobRecord, SlurmError};
-use crate::protocol::{Status, layout};
+use protocol::{Status, layout};
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -37,7 +37,7 @@ pub struct JobOptions {
     /// Features that the nodes must have
     #[arg(long, short = 'C')]
     pub constraint: Option<String>,
-    /// JobOptions name
+    /// Job name
     #[arg(long, short = 'J', default_value = "lift")]
     pub job_name: String,
     /// Tasks of a job array, e.g. 0-4 or 1-9%2; %a in the arguments is replaced by the task number

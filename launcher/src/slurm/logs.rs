@@ -3,8 +3,8 @@
 use super::controller::state;
 use super::record::{JobOrRun, find};
 use super::{JobRecord, SlurmError};
-use crate::protocol::{Phase, Status, layout};
-use crate::terminal::{OutputReader, escaped_bytes, say};
+use protocol::terminal::{OutputReader, escaped_bytes, say};
+use protocol::{Phase, Status, layout};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
     loop {
         let last = !follow || writer.has_ended()?;
         let text = lines.read(&mut file, last).map_err(fail)?;
-        if crate::terminal::print_as_is(&text)? == OutputReader::Left || last {
+        if protocol::terminal::print_as_is(&text)? == OutputReader::Left || last {
             return Ok(());
         }
         std::thread::sleep(LOOK);

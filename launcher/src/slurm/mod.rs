@@ -1,5 +1,6 @@
 //! Slurm: batch scripts, and the jobs that `lift submit` sent.
 
+pub mod batch;
 pub mod cancel;
 mod controller;
 pub mod job;
@@ -12,12 +13,12 @@ pub mod submit;
 pub use job::JobOptions;
 pub use record::JobRecord;
 
-use crate::protocol::{NowhereError, Outcome};
-use crate::terminal::OutputError;
+use protocol::terminal::OutputError;
+use protocol::{NowhereError, Outcome};
 use std::io;
 use std::path::PathBuf;
 
-/// What `lift render`, `submit`, `status`, `cancel` and `logs` refuse or cannot do.
+/// What `lift render`, `submit`, `job`, `status`, `cancel` and `logs` refuse or cannot do.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
     /// A job that makes no sense.

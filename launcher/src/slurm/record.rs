@@ -1,7 +1,7 @@
 //! Which job writes which run folder: kept in the run folder and in the person's state folder.
 
 use super::SlurmError;
-use crate::protocol::{Timestamp, layout, write_atomically};
+use protocol::{Timestamp, layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

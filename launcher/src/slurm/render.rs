@@ -1,18 +1,12 @@
-//! The batch script: what sbatch is asked for, what is to run, and the library that runs it.
+//! The batch script: what sbatch is asked for, and the `lift job` that does the rest.
 
 use super::{JobOptions, SlurmError};
-use crate::arguments::TrainerArguments;
-use crate::protocol::{Timestamp, environment, layout};
-use crate::run::trainer;
+use crate::run::{StartError, trainer};
+use protocol::arguments::TrainerArguments;
+use protocol::{Timestamp, environment, layout};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-
-/// The library, which the scripts in `slurm/` read from its file.
-const LIBRARY: &str = include_str!("../../../slurm/lib/job.sh");
-
-/// The line after which the library follows.
-pub const LIBRARY_FOLLOWS: &str = "# The rest is slurm/lib/job.sh and its call.\n";
 
 /// A batch script, and where its run goes.
 #[derive(Debug, Clone)]
@@ -34,13 +28,21 @@ pub fn render(job: &JobOptions, submit_folder: &Path) -> Result<Rendered, SlurmE
         Some(_) => std::env::var_os(environment::TRAINER).map(PathBuf::from),
         None => Some(trainer()?),
     };
-    rendered(job, submit_folder, trainer.as_deref())
+    let lift = std::env::current_exe().map_err(StartError::Watch)?;
+    rendered(job, submit_folder, trainer.as_deref(), &lift)
 }
 
-fn rendered(job: &JobOptions, submit_folder: &Path, trainer: Option<&Path>) -> Result<Rendered, SlurmError> {
+fn rendered(
+    job: &JobOptions,
+    submit_folder: &Path,
+    trainer: Option<&Path>,
+    lift: &Path,
+) -> Result<Rendered, SlurmError> {
     let mut arguments = TrainerArguments::new(job.arguments.clone());
+    arguments.check().map_err(StartError::from)?;
     if !arguments.train() {
-        let verb = arguments.verb().unwrap_or(OsStr::new("--help")).display();
+        let verb = arguments.verb().unwrap_or_else(|| "--help".into());
+        let verb = verb.display();
         return Err(SlurmError::Nonsense(format!(
             "a job trains: expected `-- train ...` or no arguments, found `{verb}`"
         )));
@@ -70,11 +72,7 @@ fn rendered(job: &JobOptions, submit_folder: &Path, trainer: Option<&Path>) -> R
         }
     }
     let words: Vec<String> = arguments.list().iter().map(|word| quoted(word)).collect::<Result<_, _>>()?;
-    let _ = write!(
-        text,
-        "arguments=({})\n\n{LIBRARY_FOLLOWS}{LIBRARY}\nlift_job \"${{arguments[@]}}\"\n",
-        words.join(" ")
-    );
+    let _ = writeln!(text, "exec {} job -- {}", quoted(lift.as_os_str())?, words.join(" "));
     Ok(Rendered { text, run, tasks, logs })
 }
 
@@ -158,11 +156,12 @@ mod tests {
         JobOptions { nodes: 1, job_name: "lift".into(), restarts: 10, arguments, ..JobOptions::default() }
     }
 
-    fn head(job: &JobOptions) -> String {
-        let trainer = Path::new("/home/me/lift/target/release/lift-trainer");
+    const LIFT: &str = "/home/me/lift/target/release/lift";
+
+    fn script_of(job: &JobOptions, folder: &str) -> Result<Rendered, SlurmError> {
+        let trainer = Path::new(LIFT).with_file_name("lift-trainer");
         let trainer = job.container.is_none().then_some(trainer);
-        let script = rendered(job, Path::new("/home/me/lift"), trainer).unwrap();
-        script.text.split_once(LIBRARY_FOLLOWS).unwrap().0.to_owned()
+        rendered(job, Path::new(folder), trainer.as_deref(), Path::new(LIFT))
     }
 
     #[test]
@@ -193,25 +192,25 @@ mod tests {
             (large, include_str!("expected/large.sbatch")),
             (array, include_str!("expected/array.sbatch")),
         ] {
-            assert_eq!(head(&job), expected);
+            assert_eq!(script_of(&job, "/home/me/lift").unwrap().text, expected);
         }
     }
 
     #[test]
     fn a_run_without_a_folder_gets_one_that_a_restart_finds() {
-        let script = rendered(&job(&[]), Path::new("/home"), None).unwrap();
+        let script = script_of(&job(&[]), "/home").unwrap();
         let name = script.run.strip_prefix("/home").unwrap().to_str().unwrap().to_owned();
         assert!(name.starts_with("runs/lift-2"), "{name}");
-        assert!(script.text.contains(&format!("arguments=(train --output {name})\n")), "{}", script.text);
+        assert!(script.text.ends_with(&format!("/lift job -- train --output {name}\n")), "{}", script.text);
         let array = JobOptions { array: Some("0-1".into()), ..job(&[]) };
-        assert!(rendered(&array, Path::new("/home"), None).unwrap().text.contains("/task-%a)\n"));
+        assert!(script_of(&array, "/home").unwrap().text.ends_with("/task-%a\n"));
     }
 
     #[test]
     fn tasks_of_an_array_have_a_run_folder_each() {
         let array = |output: &str| {
             let job = JobOptions { array: Some("0-1".into()), ..job(&["train", "--output", output]) };
-            rendered(&job, Path::new("/home"), None)
+            script_of(&job, "/home")
         };
         let script = array("runs/seed-%a/x").unwrap();
         assert_eq!(script.tasks, Some("/home/runs/seed-%a/x".into()));
@@ -221,13 +220,13 @@ mod tests {
             "--array with --output `runs/x`: all tasks would write the same run folder; put %a, the number of a task, \
              into its name, e.g. `runs/x/%a`"
         );
-        let single = rendered(&job(&["train", "--output", "runs/%a"]), Path::new("/home"), None).unwrap();
+        let single = script_of(&job(&["train", "--output", "runs/%a"]), "/home").unwrap();
         assert_eq!((single.run, single.tasks), ("/home/runs/%a".into(), None));
     }
 
     #[test]
     fn what_does_not_train_is_no_job() {
-        let message = rendered(&job(&["eval", "--run", "x"]), Path::new("/"), None).unwrap_err().to_string();
+        let message = script_of(&job(&["eval", "--run", "x"]), "/").unwrap_err().to_string();
         assert_eq!(message, "a job trains: expected `-- train ...` or no arguments, found `eval`");
     }
 

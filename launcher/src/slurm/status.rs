@@ -3,8 +3,8 @@
 use super::SlurmError;
 use super::controller::{self, JobState};
 use super::record::{JobOrRun, JobRecord, find};
-use crate::protocol::{Phase, Status};
-use crate::terminal::escaped_line;
+use protocol::terminal::escaped_line;
+use protocol::{Phase, Status};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 use super::controller::ask;
 use super::render::{Rendered, render};
 use super::{JobOptions, JobRecord, SlurmError};
-use crate::protocol::Timestamp;
-use crate::terminal::{OutputError, OutputReader, escaped_line, print, print_json, say};
+use protocol::Timestamp;
+use protocol::terminal::{OutputError, OutputReader, escaped_line, print, print_json, say};
 use serde_json::json;
 use std::path::Path;
 

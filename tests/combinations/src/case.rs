@@ -2,7 +2,7 @@
 
 use super::compare::{ComparedOutcome, Equal};
 use super::plan::{CombinationPlan, Leg, Promise, Source, Stock};
-use launcher::protocol::layout;
+use protocol::layout;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Whether two runs of a case are equal.
 
-use launcher::protocol::layout;
+use protocol::layout;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

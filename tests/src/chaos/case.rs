@@ -11,7 +11,7 @@ use super::tally::FaultTally;
 use super::workshop::{PATIENCE, UNHURRIED, Workshop};
 use crate::checkpoints;
 use crate::stripes::StripedDataSet;
-use launcher::protocol::{Outcome, Phase, Status, layout};
+use protocol::{Outcome, Phase, Status, layout};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

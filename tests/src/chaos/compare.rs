@@ -1,7 +1,7 @@
 //! Whether a run that was disturbed is, in the end, the one that was not.
 
 use super::job::STEPS;
-use launcher::protocol::layout;
+use protocol::layout;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -3,8 +3,8 @@
 use super::process::{self, ChaosProcess};
 use crate::stripes::StripedDataSet;
 use crate::{checkpoints, steps_done};
-use launcher::protocol::{Phase, Status, layout};
 use nix::sys::signal::Signal;
+use protocol::{Phase, Status, layout};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};

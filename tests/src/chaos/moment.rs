@@ -2,7 +2,7 @@
 
 use super::job::ChaosJob;
 use crate::draw::Draw;
-use launcher::protocol::{Phase, layout};
+use protocol::{Phase, layout};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use super::bench::arguments::BenchCommand;
 use super::export::ExportArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Train and evaluate image classifiers on long-tailed data (LIFT). One process is one rank: start several ranks with
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "lift-trainer", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Command; without one, the embedded demo is trained
+    /// Command; without one, options are those of `train`, and without any argument the embedded demo is trained
     #[command(subcommand)]
     pub verb: Option<TrainerCommand>,
     /// Output options
@@ -19,6 +21,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Reads the words of a command line behind the name of the program.
+    pub fn read(typed: Vec<OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(std::iter::once(OsString::from("lift-trainer")).chain(with_verb(typed)))
+    }
+
     /// Whether several ranks may do this together.
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
@@ -51,17 +58,6 @@ const LIST_EXAMPLES: &str = "Examples:
   lift-trainer list losses                       words for --set loss.kind=NAME
   lift-trainer list --json models                as JSON, with full descriptions";
 
-/// Output options.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct OutputArguments {
-    /// Print the result as JSON to stdout
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Print only warnings, errors and the result
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
-}
-
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum TrainerCommand {
@@ -82,44 +78,6 @@ pub enum TrainerCommand {
     /// Benchmark collectives, samplers, training steps and scaling
     #[command(subcommand)]
     Bench(BenchCommand),
-}
-
-/// Which data, model and method.
-#[derive(Debug, Clone, Args)]
-pub struct SelectionArguments {
-    /// Data preset, or the path of a .toml file
-    #[arg(short, long, default_value = "demo")]
-    pub data: String,
-    /// Model preset, or the path of a .toml file
-    #[arg(short, long, default_value = "demo")]
-    pub model: String,
-    /// Method preset, or the path of a .toml file
-    #[arg(long, default_value = "lift")]
-    pub method: String,
-    /// Set one configuration value; may be repeated
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
-}
-
-/// Arguments of `train`.
-#[derive(Debug, Args)]
-pub struct TrainArguments {
-    /// What to train
-    #[command(flatten)]
-    pub select: SelectionArguments,
-    /// Run folder [default: runs/DATA-MODEL-METHOD-seedN]
-    #[arg(short, long)]
-    pub output: Option<PathBuf>,
-    /// Checkpoint to resume from: `auto` uses the newest checkpoint in the run folder, if there is one; PATH is a run
-    /// folder or a checkpoint folder; `never` does not resume [default: auto in a restarted job, else never]
-    #[arg(long, value_name = "auto|PATH|never")]
-    pub resume: Option<String>,
-    /// Key whose value may differ from the resumed run; may be repeated
-    #[arg(long, value_name = "SECTION.KEY", value_delimiter = ',')]
-    pub allow_changed: Vec<String>,
-    /// Write the predicted class of each evaluated image to FILE, one per line
-    #[arg(long, value_name = "FILE")]
-    pub predictions: Option<PathBuf>,
 }
 
 /// Arguments of `eval`.
@@ -157,9 +115,9 @@ pub struct OrderArguments {
     /// First position
     #[arg(long, default_value_t = 0)]
     pub from: u64,
-    /// Number of positions; those past the end of the epoch are left out
-    #[arg(long, default_value_t = u64::MAX)]
-    pub count: u64,
+    /// Number of positions [default: all to the end of the epoch]
+    #[arg(long)]
+    pub count: Option<u64>,
     /// World size: the number of ranks
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub world: u64,
@@ -205,4 +163,48 @@ pub struct DemoArguments {
     /// Set one configuration value; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Arguments, String> {
+        let words = line.split_whitespace().map(OsString::from).collect();
+        Arguments::read(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_alone_train_and_nothing_is_the_embedded_demo() {
+        let Some(TrainerCommand::Train(train)) =
+            read("--quiet -d demo -m x --set train.epochs=1").unwrap().verb
+        else {
+            panic!("options are those of train")
+        };
+        assert_eq!((train.select.data.as_str(), train.select.model.as_str()), ("demo", "x"));
+        assert!(read("").unwrap().verb.is_none() && read("--json").unwrap().verb.is_none());
+        assert!(matches!(read("-q check -d x").unwrap().verb, Some(TrainerCommand::Check(_))));
+        let error = read("-d demo eval --run x").unwrap_err();
+        assert!(error.contains("unexpected argument 'eval'"), "{error}");
+    }
+
+    #[test]
+    fn help_names_no_number_that_nobody_means() {
+        let mut command = Arguments::command();
+        command.build();
+        for sub in command.get_subcommands_mut() {
+            let help = sub.render_long_help().to_string();
+            assert!(!help.contains(&u64::MAX.to_string()), "{help}");
+        }
+    }
+
+    #[test]
+    fn order_is_of_the_whole_epoch_unless_a_number_is_given() {
+        let count = |line: &str| match read(line).unwrap().verb {
+            Some(TrainerCommand::Order(order)) => order.count,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((count("order"), count("order --count 3")), (None, Some(3)));
+    }
 }

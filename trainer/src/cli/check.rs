@@ -3,7 +3,6 @@
 mod backbone;
 mod data;
 
-use super::arguments::{OutputArguments, SelectionArguments};
 use super::findings;
 use crate::data::source::{Finding, Severity};
 use crate::engine::backbone::BackboneFile;
@@ -15,7 +14,8 @@ use crate::engine::views;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;
-use launcher::terminal;
+use protocol::command_line::{OutputArguments, SelectionArguments};
+use protocol::terminal;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;

@@ -1,13 +1,14 @@
 //! The embedded demo: alone, or several methods side by side.
 
 use super::CommandContext;
-use super::arguments::{DemoArguments, SelectionArguments, TrainArguments};
+use super::arguments::DemoArguments;
 use super::train;
 use crate::engine::experiment::RunEnd;
 use crate::engine::failure::Failure;
 use crate::engine::resume::ResumeRequest;
 use crate::run::{RunResult, print_comparison, say};
-use launcher::protocol::Outcome;
+use protocol::Outcome;
+use protocol::command_line::{SelectionArguments, TrainArguments};
 
 const NAME: &str = "demo";
 

@@ -9,7 +9,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::resume::{ResumeRequest, is_free};
 use crate::run::{DEFAULT_PARENT, RunDestination};
-use launcher::protocol::{Outcome, layout};
+use protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
 
 /// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.

@@ -1,7 +1,7 @@
 //! What commands without ranks say about a data set.
 
-use super::arguments::OutputArguments;
 use crate::data::source::{Finding, Severity};
+use protocol::command_line::OutputArguments;
 use std::io::{Write, stderr};
 
 /// Writes findings to standard error, so that the output of a command stays what it is.

@@ -3,8 +3,8 @@
 
 use super::outcome::launched_rank;
 use crate::run::say;
-use launcher::protocol::{Outcome, current_folder};
 use nix::libc;
+use protocol::{Outcome, current_folder};
 
 /// Ends the process, with a sentence, if its current folder is gone. The linker has it called before the initialisers of
 /// shared libraries and before Rust's own, so it does little.

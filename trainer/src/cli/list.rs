@@ -1,11 +1,12 @@
 //! `lift-trainer list`: what there is to choose from, one line each.
 
-use super::arguments::{ListArguments, ListGroup, OutputArguments};
+use super::arguments::{ListArguments, ListGroup};
 use crate::config::{PresetKind, Presets, words_of};
 use crate::engine::failure::Failure;
 use crate::options::OptionWord;
 use crate::run::{TableLook, listing};
-use launcher::terminal;
+use protocol::command_line::OutputArguments;
+use protocol::terminal;
 use serde::{Serialize, Serializer};
 
 /// Prints all groups, or the one that is named: a table each, or one JSON object with a list each.

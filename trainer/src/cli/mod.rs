@@ -21,20 +21,20 @@ use crate::engine::panics;
 use crate::engine::rank::Rank;
 use crate::engine::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
-use arguments::{Arguments, OutputArguments, SelectionArguments, TrainerCommand};
+use arguments::{Arguments, TrainerCommand};
 use bench::arguments::BenchCommand;
-use clap::Parser;
 use collectives::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::command_line::{OutputArguments, SelectionArguments};
 use std::process::ExitCode;
 
 pub use here::refuse_deleted_folder;
 
 /// Runs the program. The exit code is decided here and nowhere else;
-/// [`Outcome::exit_code`](launcher::protocol::Outcome::exit_code) has the table.
+/// [`Outcome::exit_code`](protocol::Outcome::exit_code) has the table.
 pub fn main() -> ExitCode {
     panics::install();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os().skip(1).collect()) {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     if arguments.is_over_ranks() {
         openmp::bound_spin();
     }
-    launcher::protocol::orphan::watch_parent();
+    protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let result = match &arguments.verb {

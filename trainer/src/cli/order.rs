@@ -1,11 +1,12 @@
 //! `lift-trainer order`: which sample, which rank, which step, without a model.
 
-use super::arguments::{OrderArguments, OutputArguments};
+use super::arguments::OrderArguments;
 use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
 use crate::engine::sources;
-use launcher::terminal::{OutputReader, print_json};
+use protocol::command_line::OutputArguments;
+use protocol::terminal::{OutputReader, print_json};
 use serde::Serialize;
 
 /// One line of the output.
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &OrderArguments, talk: OutputArguments) -> Result<(
     }
     let len = order.len(epoch);
     let steps_before: u64 = (0..epoch).map(|e| order.len(e).div_ceil(batch)).sum();
-    let end = arguments.from.saturating_add(arguments.count).min(len);
+    let end = arguments.count.map_or(len, |count| arguments.from.saturating_add(count).min(len));
     let (mut samples, mut lines) = (Vec::new(), String::new());
     let mut start = arguments.from.min(end);
     while start < end {

@@ -3,8 +3,8 @@
 use crate::engine::failure::Failure;
 use crate::run::say;
 use collectives::World;
-use launcher::protocol::Outcome;
-use launcher::terminal;
+use protocol::Outcome;
+use protocol::terminal;
 use std::process::ExitCode;
 
 /// Help and version are answers; anything else that clap says is wrong input, said once for all ranks.

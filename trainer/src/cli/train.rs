@@ -1,14 +1,14 @@
 //! `lift-trainer train`.
 
 use super::CommandContext;
-use super::arguments::{OutputArguments, SelectionArguments, TrainArguments};
 use crate::config::Resolved;
 use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::resume::{Resume, ResumeRequest};
 use crate::run::{DEFAULT_PARENT, ProgressOutput, RunDestination, RunResult, print_result, say};
-use launcher::protocol::{Outcome, environment, layout};
+use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments};
+use protocol::{Outcome, environment, layout};
 use std::path::{Path, PathBuf};
 
 /// Trains, evaluates, and prints the result.

@@ -1,7 +1,8 @@
 //! The configuration of a run with some values changed.
 
+use super::entry::Setting;
 use super::error::ConfigError;
-use super::layers::{Layers, Setting};
+use super::layers::Layers;
 use super::origin::Origin;
 use super::paths::{PathBase, follow_folders};
 use super::resolved::Resolved;

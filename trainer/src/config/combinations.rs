@@ -1,8 +1,8 @@
 //! Combinations: values that exclude each other, or that are missing. What has no effect beside others is declared with
 //! each key, see [`idle`](super::idle).
 
+use super::entry::{Setting, setting_of};
 use super::error::ConfigError;
-use super::layers::{Setting, setting_of};
 use super::{Config, Determinism, HeadPlacement, LayoutName, ModelKind};
 use crate::engine::head_init::text;
 use crate::model::heads::zero_shot;

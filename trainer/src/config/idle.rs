@@ -1,8 +1,8 @@
 //! Options that the user chose and that would change nothing. A value of a preset may be idle, for presets are laid over
 //! each other; one of the user may not.
 
+use super::entry::{Setting, setting_of};
 use super::error::ConfigError;
-use super::layers::{Setting, setting_of};
 use super::tables::{find_key, keys, users};
 use crate::options::{OptionKey, Values, is_one_of};
 use std::collections::BTreeMap;

@@ -1,23 +1,15 @@
 //! Laying files and flags over each other: every value is checked for its key and type where it is written,
 //! so that a refusal names the place, and keeps its origin.
 
+use super::entry::Setting;
 use super::error::ConfigError;
 use super::nearest::nearest;
 use super::origin::Origin;
 use super::paths::PathBase;
 use super::tables::{OptionTable, find_key, keys, tables};
-use crate::options::{OptionKey, describe, render};
+use crate::options::{OptionKey, describe};
 use std::collections::BTreeMap;
 use toml::Value;
-
-/// A value and where it comes from.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Setting {
-    /// The value, of the key's type.
-    pub(super) value: Value,
-    /// Where it was written.
-    pub(super) origin: Origin,
-}
 
 /// Values so far, by `section.key`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -188,14 +180,4 @@ fn table_of(full: &str) -> Option<&'static OptionTable> {
 
 fn names(table: &OptionTable) -> String {
     table.keys.iter().map(|key| key.short).collect::<Vec<_>>().join(", ")
-}
-
-/// A setting with its value and origin, for a message.
-pub(super) fn setting(full: &str, entry: &Setting) -> String {
-    format!("`{full} = {}` (from {})", render(&entry.value), entry.origin)
-}
-
-/// The same for a key, if it is set.
-pub(super) fn setting_of(key: &str, entries: &BTreeMap<String, Setting>) -> String {
-    entries.get(key).map_or_else(|| format!("`{key}`"), |entry| setting(key, entry))
 }

@@ -9,6 +9,7 @@
 mod base;
 mod changed;
 mod combinations;
+mod entry;
 mod error;
 mod idle;
 mod layers;

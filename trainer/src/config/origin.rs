@@ -121,7 +121,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Origins stand in messages and in comments of a file: neither may break over lines.
+/// Origins stand in messages, which may not break over lines.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.trim_end().chars() {

@@ -2,8 +2,8 @@
 //! file's folder or, if its key says so, at the folder that another key names, wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
 //! same anywhere.
 
+use super::entry::Setting;
 use super::error::ConfigError;
-use super::layers::Setting;
 use super::tables::keys;
 use crate::options::OptionKey;
 use std::collections::BTreeMap;

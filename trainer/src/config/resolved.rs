@@ -1,7 +1,8 @@
 //! A whole configuration with the origin of each value: what a run uses, records, compares and shows.
 
+use super::entry::Setting;
 use super::error::ConfigError;
-use super::layers::{Layers, Setting, wrong_type};
+use super::layers::{Layers, wrong_type};
 use super::origin::{Origin, PresetKind};
 use super::paths::{PathBase, enter_folders};
 use super::presets::{PresetSource, Presets, cannot_read};

@@ -1,4 +1,4 @@
-//! `config.toml` of a run folder: the whole configuration, with the origin of each value as a comment.
+//! `config.toml` of a run folder: the whole configuration, and in the table `[origins]` where each value comes from.
 //!
 //! A run stays readable when the program gets new keys: one that its record lacks has the value that it would have had,
 //! the default of the presets that the run was made with. A key that this program does not know is refused.
@@ -9,58 +9,63 @@ use super::origin::{Origin, PresetKind};
 use super::paths::PathBase;
 use super::presets::{PresetSource, Presets};
 use super::resolved::{Resolved, SelectedNames};
-use super::tables::{find_key, tables};
+use super::tables::{find_key, keys, tables};
 use crate::options::render;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use toml::{Table, Value};
 
-/// Column of the origins, where the value is not longer.
-const COLUMN: usize = 48;
-const FROM: &str = "# from ";
+/// The table of origins. Up to format 1 an origin was a comment beside its value: see [`commented_origins`].
+const ORIGINS: &str = "origins";
+const COMMENT: &str = "# from ";
 /// The format of the record. It grows when a key gets another meaning, not with a new key or another name, for former
-/// names are still read. A record without a number has the first.
-const FORMAT: i64 = 1;
+/// names are still read, or when its own tables change. A record without a number has the first.
+const FORMAT: i64 = 2;
 
 impl Resolved {
-    /// The whole configuration as TOML, each value with the comment `# from ORIGIN`.
+    /// The whole configuration as TOML, then the origin of each value.
     pub fn to_toml(&self) -> String {
         let mut text =
             format!("# Configuration of a run, from the {}.\nformat = {FORMAT}\n\n[names]\n", self.presets);
         for (name, value) in self.names.pairs() {
-            let _ = writeln!(text, "{}", assignment(name, &Value::String(value.to_owned())));
+            assign(&mut text, name, &Value::String(value.to_owned()));
         }
         let values = self.config.values();
         for table in tables() {
             let _ = writeln!(text, "\n[{}]", table.name);
             for key in &table.keys {
-                if let (Some(value), Some(origin)) = (values.get(key.name), self.origins.get(key.name)) {
-                    let assignment = assignment(key.short, value);
-                    let _ = writeln!(text, "{assignment:<COLUMN$} {FROM}{origin}");
+                if let Some(value) = values.get(key.name) {
+                    assign(&mut text, key.short, value);
                 }
+            }
+        }
+        let _ = writeln!(text, "\n[{ORIGINS}]");
+        for key in keys() {
+            if let Some(origin) = self.origins.get(key.name) {
+                assign(&mut text, key.name, &Value::String(origin.to_string()));
             }
         }
         text
     }
 
-    /// Reads what [`Resolved::to_toml`] wrote. A value whose comment is gone has the
+    /// Reads what [`Resolved::to_toml`] wrote. A value without a recorded origin has the
     /// origin [`Origin::Run`]; one that an older version of the program did not write has [`Origin::Absent`].
     pub fn from_run_folder(text: &str) -> Result<Self, ConfigError> {
         let mut table = parse(text, &Origin::Run)?;
         check_format(&mut table)?;
         let names = names(&mut table)?;
-        let mut layers = defaults(&names, text)?;
+        let mut origins = match table.remove(ORIGINS) {
+            Some(recorded) => recorded_origins(&recorded),
+            None => commented_origins(text),
+        };
+        let mut layers = defaults(&names, &origins)?;
         layers.add_table(table, &Origin::Run, &PathBase::Recorded)?;
         let mut entries = layers.into_entries();
-        let recorded = origins(text);
         for (full, entry) in &mut entries {
-            let value = render(&entry.value);
-            let origin = recorded
-                .get(full.as_str())
-                .filter(|_| entry.origin == Origin::Run)
-                .and_then(|rest| rest.strip_prefix(&value)?.trim_start().strip_prefix(FROM));
-            if let Some(origin) = origin {
-                entry.origin = Origin::parse(origin);
+            if entry.origin == Origin::Run
+                && let Some(origin) = origins.remove(full.as_str())
+            {
+                entry.origin = origin;
             }
         }
         Self::from_entries(entries, names, PresetSource::Run)
@@ -83,13 +88,13 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
 }
 
 /// What every key is unless the record says otherwise: the program's own presets of the names that the run was made with.
-fn defaults(names: &SelectedNames, record: &str) -> Result<Layers, ConfigError> {
+fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
     layers.add_file(&presets.base()?.text, &Origin::Absent, &PathBase::Recorded)?;
     for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
         // A file of the user's may have the name of a preset.
         let origin = Origin::Preset(kind, name.to_owned());
-        if record.contains(&format!("{FROM}{origin}"))
+        if recorded.values().any(|recorded| *recorded == origin)
             && let Ok(preset) = presets.read(kind, name)
         {
             layers.add_file(&preset.text, &Origin::Absent, &PathBase::Recorded)?;
@@ -98,8 +103,8 @@ fn defaults(names: &SelectedNames, record: &str) -> Result<Layers, ConfigError> 
     Ok(layers)
 }
 
-fn assignment(name: &str, value: &Value) -> String {
-    format!("{name} = {}", render(value))
+fn assign(text: &mut String, name: &str, value: &Value) {
+    let _ = writeln!(text, "{name} = {}", render(value));
 }
 
 /// Takes the table of names out.
@@ -113,18 +118,39 @@ fn names(table: &mut Table) -> Result<SelectedNames, ConfigError> {
     Ok(SelectedNames { data: name("data")?, model: name("model")?, method: name("method")? })
 }
 
-/// What stands behind the equals signs, by key. Values are written on one line, so lines suffice.
-fn origins(text: &str) -> BTreeMap<&'static str, &str> {
+/// Origins by key.
+type Origins = BTreeMap<&'static str, Origin>;
+
+/// The origins of the table of that name. What is no origin of a known key says nothing.
+fn recorded_origins(table: &Value) -> Origins {
+    let sections = table.as_table().into_iter().flatten();
+    let keys = sections.flat_map(|(section, keys)| {
+        keys.as_table().into_iter().flatten().map(move |(name, origin)| (format!("{section}.{name}"), origin))
+    });
+    keys.filter_map(|(full, origin)| Some((find_key(&full)?.name, Origin::parse(origin.as_str()?)))).collect()
+}
+
+/// The origins of a record of format 1: comments behind values, which were written on one line each.
+fn commented_origins(text: &str) -> Origins {
     let mut section = "";
-    let mut assigned = BTreeMap::new();
+    let mut origins = Origins::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             section = name;
         } else if let Some((name, rest)) = line.split_once(" = ")
             && let Some(key) = find_key(&format!("{section}.{name}"))
+            && let Some(origin) = comment(rest)
         {
-            assigned.insert(key.name, rest);
+            origins.insert(key.name, Origin::parse(origin));
         }
     }
-    assigned
+    origins
+}
+
+/// The origin behind a value; a value may hold what looks like one.
+fn comment(assigned: &str) -> Option<&str> {
+    let starts = assigned.match_indices(COMMENT).map(|(at, _)| at);
+    let is_value = |text: &str| format!("value = {text}").parse::<Table>().is_ok();
+    let start = starts.into_iter().find(|start| is_value(&assigned[..*start]))?;
+    Some(&assigned[start + COMMENT.len()..])
 }

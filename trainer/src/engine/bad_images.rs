@@ -8,7 +8,7 @@ use super::rank::Rank;
 use crate::config::Config;
 use crate::data::loader::Skipped;
 use crate::data::source::{DataSet, Split};
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

@@ -16,7 +16,7 @@ use crate::run::{
     Claim, ClassResult, Logging, MetricsRecord, ProgressOutput, RunDestination, RunFolder, RunResult,
     RunStart, StopRequest, Summary, last_words, read_metrics, resume_command, say,
 };
-use launcher::protocol::{Outcome, Phase, Status, layout};
+use protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Device;
@@ -334,7 +334,7 @@ fn can_be_written(path: &Path) -> Result<(), Failure> {
 fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {
     let lines: Vec<String> = classes.iter().map(ToString::to_string).collect();
     let text = lines.join("\n") + "\n";
-    let written = launcher::protocol::write_atomically(path, text.as_bytes());
+    let written = protocol::write_atomically(path, text.as_bytes());
     written
         .map_err(|error| Failure::run(format!("cannot write the predictions `{}`: {error}", path.display())))
 }

@@ -4,7 +4,7 @@ use super::panics;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::{RunFolderError, StopRequest};
 use collectives::{CollectiveError, Control};
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::fmt::Display;
 
 /// One sentence for the person, with the remedy, and how the process ends.

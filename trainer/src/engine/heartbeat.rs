@@ -5,7 +5,7 @@
 
 use crate::run::{Claim, last_words};
 use collectives::Activity;
-use launcher::protocol::{Outcome, Phase, Status, StatusError};
+use protocol::{Outcome, Phase, Status, StatusError};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};

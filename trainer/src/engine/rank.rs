@@ -9,7 +9,7 @@ use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Once;

@@ -4,7 +4,7 @@ use super::failure::{Failure, agreed};
 use super::heartbeat::Heartbeat;
 use super::rank::Rank;
 use crate::run::{EvalRecord, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError};
-use launcher::protocol::{Outcome, Phase, Status};
+use protocol::{Outcome, Phase, Status};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

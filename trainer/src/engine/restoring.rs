@@ -11,7 +11,7 @@ use crate::run::checkpoint::Planted;
 use crate::run::checkpoint::{CheckpointReader, Dtype, Retention, Snapshot, Store, TensorBytes};
 use crate::run::{RunDestination, RunFolder, RunStart};
 use collectives::CollectiveError;
-use launcher::protocol::layout;
+use protocol::layout;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use tch::{Kind, Tensor};

@@ -6,7 +6,7 @@ use crate::config::{Config, Resolved, SamplerName, SettingDifference};
 use crate::options::OnResume;
 use crate::run::checkpoint::{CheckpointReader, Snapshot};
 use crate::run::{RunDestination, say};
-use launcher::protocol::layout;
+use protocol::layout;
 use std::path::{Path, PathBuf};
 
 /// Where a run is to go on from.

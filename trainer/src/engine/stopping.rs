@@ -9,10 +9,10 @@
 use super::failure::Failure;
 use crate::run::{Signals, StopRequest, last_words, say};
 use collectives::liveness::StopNotifier;
-use launcher::protocol::{Outcome, environment};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
+use protocol::{Outcome, environment};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

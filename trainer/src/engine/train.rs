@@ -19,7 +19,7 @@ use crate::model::losses::Loss;
 use crate::run::{EpochRecord, EvalRecord, MetricsRecord, Reporter, StepRecord, StopRequest};
 use collectives::ReduceOp;
 use collectives::liveness::StepClock;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::time::{Duration, Instant};
 
 /// What the loop needs beside the model.

@@ -31,9 +31,8 @@ impl TrainedWeights {
     pub fn load_into(&self, session: &Session, rank: &Rank) -> Result<(), Failure> {
         let backbone = Some(session.weights_fingerprint.as_str());
         agreed(&rank.control, || {
-            self.file
-                .load_into(session.model.trainables(), &session.model.tuners().constants(), backbone)
-                .map_err(Failure::input)
+            let masks = session.model.tuners().constants();
+            session.model.trainables().load(&self.file, &masks, backbone).map_err(Failure::input)
         })?;
         if rank.leads() {
             self.compare_inputs(session);

@@ -24,7 +24,7 @@ use crate::run::checkpoint::CheckpointReader;
 use crate::run::{
     EvalRecord, ProgressOutput, ProgressPlan, Reporter, RunFolder, StopRequest, Summary, Views,
 };
-use launcher::protocol::{Outcome, Phase};
+use protocol::{Outcome, Phase};
 use std::rc::Rc;
 use std::sync::Arc;
 use tch::Kind;

@@ -4,10 +4,12 @@
 //! of the specs: by block, head last.
 
 use crate::weights::file_map::in_memory;
+use crate::weights::trained::{TrainedError, TrainedFile};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -196,6 +198,24 @@ impl Trainables {
             }
         }
         units
+    }
+
+    /// Takes the values of a file, all or none: every name and every shape has to match, and the masks, where the file
+    /// holds them, those of the model.
+    pub fn load(
+        &self,
+        file: &TrainedFile,
+        masks: &[(String, Tensor)],
+        fingerprint: Option<&str>,
+    ) -> Result<(), TrainedError> {
+        let shape = |shape: Vec<i64>| shape.iter().map(|&length| length as usize).collect();
+        let shapes: BTreeMap<String, Vec<usize>> =
+            self.shapes().map(|(name, sizes)| (name.to_owned(), shape(sizes))).collect();
+        for (name, value) in file.values(&shapes, masks, fingerprint)? {
+            // The names were just compared.
+            let _ = self.set(name, &value);
+        }
+        Ok(())
     }
 
     /// Overwrites one tensor with `values` of the same shape, or of the whole tensor's where this process holds only

@@ -9,6 +9,7 @@
 //! accepts and refuses, `configs/base.toml`, `docs/configuration.md` and what may differ on resume. See
 //! `docs/adding-an-option.md`.
 
+mod key;
 mod kind;
 mod limit;
 mod method;
@@ -22,13 +23,14 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use key::{OnResume, OptionKey, sentences};
 pub use kind::{OptionType, OptionWord};
 pub use limit::{ValueLimit, above};
 pub use method::{Chosen, Description, Method, Registry, Several};
 pub use needs::{Condition, Needs, holds, is_one_of, none_of, one_of, settings};
 pub use or_file::OrFile;
 pub(crate) use section::section;
-pub use section::{Declared, OnResume, OptionKey, Section, sentences};
+pub use section::{Declared, Section};
 pub use text::{describe, render};
 pub use values::Values;
 pub(crate) use words::words;

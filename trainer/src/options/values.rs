@@ -1,7 +1,7 @@
 //! Values of keys.
 
+use super::key::OptionKey;
 use super::kind::OptionType;
-use super::section::{Declared, OptionKey};
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -24,11 +24,6 @@ impl Values {
         self.values.insert(name, value.write());
     }
 
-    /// Sets the keys of a section.
-    pub fn put_all(&mut self, section: &impl Declared) {
-        section.write(self);
-    }
-
     /// The values of some keys, by their names.
     #[must_use]
     pub fn only(&self, is_one: impl Fn(&str) -> bool) -> Self {
@@ -44,10 +39,5 @@ impl Values {
     /// The value of a key, if it has this type.
     pub fn of<T: OptionType>(&self, name: &str) -> Option<T> {
         self.get(name).and_then(T::read)
-    }
-
-    /// A section's struct. Keys without a value have their defaults.
-    pub fn read<T: Declared>(&self) -> T {
-        T::read(self)
     }
 }

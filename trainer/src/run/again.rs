@@ -1,8 +1,8 @@
 //! The command with which a person resumes a run: what was typed, with `--resume auto` and the run folder.
 
-use launcher::arguments::TrainerArguments;
-use launcher::protocol::environment;
-use launcher::terminal::shell_words;
+use protocol::arguments::TrainerArguments;
+use protocol::environment;
+use protocol::terminal::shell_words;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;

@@ -11,7 +11,7 @@
 //! new one.
 
 use super::RunFolderError;
-use launcher::protocol::{Timestamp, layout};
+use protocol::{Timestamp, layout};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! A limit for what nobody watches: the ranks watch each other only from when all are up until they part.
 
 use super::say;
-use launcher::protocol::{Outcome, environment};
+use protocol::{Outcome, environment};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
 
 use super::{Claim, RunFolderError};
-use launcher::protocol::{layout, sync_folder, write_atomically};
+use protocol::{layout, sync_folder, write_atomically};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -369,7 +369,7 @@ fn describe(
     Ok((format!("an unfinished run of another configuration: {listed}{more}"), ANOTHER))
 }
 
-/// Every setting by its dotted key. Comments, which tell origins, are no settings.
+/// Every setting by its dotted key. Origins and the format of the record are no settings.
 fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
     fn collect(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
         for (key, value) in table {
@@ -380,7 +380,8 @@ fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
             }
         }
     }
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    table.retain(|name, _| !["format", "origins"].contains(&name));
     let mut into = BTreeMap::new();
     collect("", &table, &mut into);
     Ok(into)

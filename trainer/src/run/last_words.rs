@@ -1,7 +1,7 @@
 //! What a process leaves behind that cannot end in order: a word in `status.json` about how it ended.
 
 use super::FolderId;
-use launcher::protocol::{Outcome, Status, StatusError};
+use protocol::{Outcome, Status, StatusError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -8,8 +8,8 @@
 
 use super::RunFolderError;
 use super::progress::beside_bar;
-use launcher::protocol::{Timestamp, environment, layout};
-use launcher::terminal::{escaped, escaped_line};
+use protocol::terminal::{escaped, escaped_line};
+use protocol::{Timestamp, environment, layout};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};

@@ -8,7 +8,7 @@
 //! changed or replaced is appended to. No run needs its metrics to be resumed.
 
 use super::{Claim, FolderId, RunFolderError, Summary, Views};
-use launcher::protocol::write_atomically;
+use protocol::write_atomically;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};

@@ -5,7 +5,7 @@
 
 use super::{EpochRecord, StepRecord, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use launcher::terminal::{self, escaped};
+use protocol::terminal::{self, escaped};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! `result.json`: the figures of a finished run, and what they were obtained with.
 
 use super::{ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
-use launcher::protocol::{layout, write_atomically};
+use protocol::{layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -5,10 +5,10 @@
 //! [`stopping`](super::stopping) looks at them in a thread of its own, for when no step comes to its end, and for the
 //! person who presses Ctrl-C again.
 
-use launcher::protocol::Outcome;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use protocol::Outcome;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 

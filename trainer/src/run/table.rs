@@ -2,7 +2,7 @@
 
 use super::{RunResult, json};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use launcher::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
+use protocol::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
 /// Absent classes that a table names.

@@ -1,36 +1,15 @@
 //! The layouts that weights come in, brought to the names of OpenAI's CLIP or of timm's ViT.
 
 mod architecture;
-mod naming;
 mod rename;
 
-pub use self::naming::Naming;
-use self::naming::{plain, recognise};
 use self::rename::{
     HUGGING_FACE_CLIP, HUGGING_FACE_DINOV2, HUGGING_FACE_SIGLIP, HUGGING_FACE_VIT, TIMM_CLIP,
 };
 use super::named::{NamedTensors, WeightsError};
+use super::naming::{Naming, TensorLayout, plain, recognise};
 use std::collections::BTreeMap;
 use tch::Tensor;
-
-/// How the tensors of a file are named, after [`normalise`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TensorLayout {
-    /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
-    /// images if `visual.proj` is.
-    OpenAiClip,
-    /// timm's ViT, with layer scales and registers (DINOv2) or attention pooling (SigLIP) where the file has them.
-    TimmVit,
-}
-
-impl std::fmt::Display for TensorLayout {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::OpenAiClip => "a CLIP, or its image tower",
-            Self::TimmVit => "a ViT as timm's or Hugging Face's",
-        })
-    }
-}
 
 type Tensors = BTreeMap<String, Tensor>;
 

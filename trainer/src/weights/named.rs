@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::dtype::DType;
 use super::file_map::{FileMap, MapError};
-use super::layout::Naming;
+use super::naming::Naming;
 use super::safetensors_map::Fingerprint;
 use super::torch_archive::TorchFileError;
 

@@ -6,8 +6,6 @@ use super::named::{copy_bytes, kind_of};
 use super::official::{Contents, OfficialOptions, UnequalError, aliases, merge_aliases};
 use super::safetensors_map::{MapError, MappedWeights, RawTensor};
 use super::torch_archive::{TorchFileError, read_checkpoint};
-use crate::model::trainables::Trainables;
-use crate::model::tuners::masked::MASK_PREFIX;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
@@ -21,6 +19,8 @@ pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
 pub const DATA_FINGERPRINT_KEY: &str = "data_fingerprint";
 /// Key of the metadata that says how the backbone was computed, which its tensors do not tell.
 pub const BACKBONE_CONFIG_KEY: &str = "backbone_config";
+/// What the names of masks begin with.
+pub const MASK_PREFIX: &str = "mask.";
 
 /// Trained tensors that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -182,23 +182,20 @@ impl TrainedFile {
         self.metadata.contains_key(FINGERPRINT_KEY)
     }
 
-    /// Puts the values into `trainables`, all or none: every name and every shape has to match, and the masks, where the
-    /// file holds them, those of the model.
-    pub fn load_into(
+    /// The values for tensors of these names and shapes. Every name and every shape has to match; so do the masks and the
+    /// fingerprint of the backbone, where the file holds them.
+    pub fn values(
         &self,
-        trainables: &Trainables,
+        shapes: &BTreeMap<String, Vec<usize>>,
         masks: &[(String, Tensor)],
         fingerprint: Option<&str>,
-    ) -> Result<(), TrainedError> {
-        let shapes = trainables
-            .shapes()
-            .map(|(name, shape)| (name.to_owned(), shape.iter().map(|&n| n as usize).collect::<Vec<_>>()));
+    ) -> Result<Vec<(&str, Tensor)>, TrainedError> {
         let mismatch = |mismatch| TrainedError::Mismatch {
             file: self.file.clone(),
             mismatch: Box::new(mismatch),
             contents: Box::new(self.contents()),
         };
-        match_exact(&shapes.collect(), &self.tensors).map_err(mismatch)?;
+        match_exact(shapes, &self.tensors).map_err(mismatch)?;
         if let (Some(expected), Some(found)) = (self.says(FINGERPRINT_KEY), fingerprint)
             && expected != found
         {
@@ -206,13 +203,7 @@ impl TrainedFile {
             return Err(TrainedError::Backbone { file: self.file.clone(), expected, found });
         }
         self.compare_masks(masks)?;
-        let values: Vec<Tensor> =
-            self.tensors.iter().map(|(name, host)| self.tensor(name, host)).collect::<Result<_, _>>()?;
-        for (name, value) in self.tensors.keys().zip(&values) {
-            // The names were just compared.
-            let _ = trainables.set(name, value);
-        }
-        Ok(())
+        self.tensors.iter().map(|(name, host)| Ok((name.as_str(), self.tensor(name, host)?))).collect()
     }
 
     /// Refuses values that were trained at other elements. Official checkpoints do not say at which.
@@ -320,7 +311,7 @@ pub fn write(
     let mut bytes = safetensors::serialize(views, Some(metadata.into_iter().collect()))
         .map_err(|e| failed(e.to_string()))?;
     sort_header(&mut bytes).ok_or_else(|| failed("its header is not JSON".to_owned()))?;
-    launcher::protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
+    protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
 }
 
 /// Puts the keys of a file's header in order: the same tensors and metadata give the same bytes.
@@ -347,7 +338,6 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::trainables::{Init, ParameterSpec};
     use tch::Device;
 
     /// A file of tensors of one value each; `shape` is that of all of them.
@@ -408,10 +398,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lora = [("tuner.lora_list.0.q.lora_A", 1.0)];
         let path = file(folder.path(), &lora, &[128, 8]);
-        let spec = ParameterSpec::new(lora[0].0.to_owned(), &[128, 4], Init::Zeros);
-        let trainables = Trainables::new(vec![spec], Kind::Float, Device::Cpu, 0);
-        let error =
-            TrainedFile::read(&path).unwrap().load_into(&trainables, &[], None).unwrap_err().to_string();
+        let shapes = BTreeMap::from([(lora[0].0.to_owned(), vec![128, 4])]);
+        let error = TrainedFile::read(&path).unwrap().values(&shapes, &[], None).unwrap_err().to_string();
         assert!(error.contains("is [128, 8], expected [128, 4]"), "{error}");
         assert!(error.contains("'tuner.kinds=[\"lora\"]' --set tuner.adapter_dim=8"), "{error}");
     }

@@ -17,7 +17,7 @@ pub fn golden_checkpoint() {
         let file = TrainedFile::read(&case.folder().join("checkpoint.pth.tar")).unwrap();
         for (precision, tolerance) in PRECISIONS {
             let model = model(&case, precision);
-            file.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
+            model.trainables().load(&file, &model.tuners().constants(), None).unwrap();
             no_grad(|| case.compare("logits", &model.logits(&case.input("image_u8")), tolerance));
         }
     }
@@ -95,7 +95,7 @@ fn golden_checkpoint_hostile() {
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
         let result = TrainedFile::read(&path)
-            .and_then(|file| file.load_into(model.trainables(), &model.tuners().constants(), None));
+            .and_then(|file| model.trainables().load(&file, &model.tuners().constants(), None));
         // `module.` is taken off the names, as the official code does when it saves.
         if hostile.manifest["expect"].as_str().unwrap().starts_with("load") {
             result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name));

@@ -4,7 +4,7 @@ use crate::backbone::{backbone, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases};
 use crate::classifiers::head_of;
 use collectives::World;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::cell::RefCell;
 use std::sync::Arc;
 use tch::{Device, Tensor};
@@ -35,7 +35,7 @@ use trainer::model::tuners::TunerSet;
 use trainer::model::{Model, ModelSpec};
 use trainer::options::{Method, Registry};
 
-/// ImageSet at once: not a divisor of what the cases have, so that the last batch is short.
+/// Images at once: not a divisor of what the cases have, so that the last batch is short.
 const BATCH: u64 = 8;
 
 #[test]
@@ -134,7 +134,7 @@ fn split(case: &Case) -> Split {
     Split::from_parts(labels, Box::new(InMemory(rows.unbind(0).into_iter().map(image).collect())))
 }
 
-/// ImageSet that need no file.
+/// Images that need no file.
 struct InMemory(Vec<RgbImage>);
 
 impl ImageReader for InMemory {

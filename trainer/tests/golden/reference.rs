@@ -91,7 +91,7 @@ impl Reference {
         };
         let model = Model::build(backbone, spec).unwrap();
         let checkpoint = TrainedFile::read(&self.folder.join("checkpoint.pth.tar")).unwrap();
-        checkpoint.load_into(model.trainables(), &model.tuners().constants(), None).unwrap();
+        model.trainables().load(&checkpoint, &model.tuners().constants(), None).unwrap();
         model
     }
 

@@ -15,11 +15,12 @@ mod start;
 mod watch;
 
 use super::tensors::{CallSite, size_of};
-use super::{Pending, ProcessGroup, ReduceOp, Traffic};
+use super::{Pending, ProcessGroup, Traffic};
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
 use crate::raw::Element;
+use crate::reduce_op::ReduceOp;
 use nccl_rs::{Communicator, CudaStream, DataType};
 use plane::{Plane, Waiter};
 use std::ffi::c_void;

@@ -1,8 +1,8 @@
 //! What the person typed after `bench`.
 
-use crate::cli::arguments::SelectionArguments;
 use crate::engine::bench::Comparison;
 use clap::{Args, Subcommand};
+use protocol::command_line::SelectionArguments;
 use std::path::PathBuf;
 
 /// What to measure.

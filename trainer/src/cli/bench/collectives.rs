@@ -3,10 +3,10 @@
 use super::arguments::CollectivesArguments;
 use super::print::{bytes, or_dash, report, table, time};
 use crate::cli::CommandContext;
-use crate::cli::arguments::SelectionArguments;
 use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::engine::failure::Failure;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
+use protocol::command_line::SelectionArguments;
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(

@@ -2,7 +2,7 @@
 
 use crate::engine::failure::Failure;
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
-use launcher::terminal;
+use protocol::terminal;
 use serde::Serialize;
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(super) fn report<T: Serialize>(
 ) -> Result<(), Failure> {
     let as_json = serde_json::to_string_pretty(report).map_err(Failure::run)? + "\n";
     if let Some(path) = save {
-        let written = launcher::protocol::write_atomically(path, as_json.as_bytes());
+        let written = protocol::write_atomically(path, as_json.as_bytes());
         written.map_err(|error| {
             Failure::run(format!("cannot write the report `{}`: {error}", path.display()))
         })?;

@@ -2,10 +2,10 @@
 
 use super::arguments::SamplerArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::cli::arguments::OutputArguments;
 use crate::engine::bench::sampler::{Labels, SamplerReport, measure};
 use crate::engine::failure::Failure;
 use crate::engine::sources;
+use protocol::command_line::OutputArguments;
 use std::path::Path;
 
 /// Measures and prints.

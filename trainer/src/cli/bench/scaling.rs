@@ -2,11 +2,11 @@
 
 use super::arguments::ScalingArguments;
 use super::print::report;
-use crate::cli::arguments::OutputArguments;
 use crate::engine::bench::scaling::cluster::{Cluster, Forecast};
 use crate::engine::bench::scaling::machine::{Measured, Predicted};
 use crate::engine::bench::scaling::{forecasts, tables};
 use crate::engine::failure::Failure;
+use protocol::command_line::OutputArguments;
 use serde::Serialize;
 
 /// What docs/scaling.md is made of.

@@ -7,7 +7,7 @@ use crate::config::Selection;
 use crate::engine::bench::snapshot::SnapshotReport;
 use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::engine::failure::Failure;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use std::fmt::Write;
 
 /// Measures over all ranks; rank 0 prints.

@@ -2,7 +2,6 @@
 
 mod lift;
 
-use super::arguments::OutputArguments;
 use crate::engine::failure::Failure;
 use crate::engine::saving::MOMENTUM;
 use crate::run::checkpoint::{CheckpointReader, FoundCheckpoint};
@@ -10,8 +9,9 @@ use crate::run::say;
 use crate::weights::host_tensor::HostTensor;
 use crate::weights::trained::TrainedFile;
 use clap::{Args, ValueEnum};
-use launcher::protocol::{layout, write_atomically};
-use launcher::terminal;
+use protocol::command_line::OutputArguments;
+use protocol::terminal;
+use protocol::{layout, write_atomically};
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

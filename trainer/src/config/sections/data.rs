@@ -17,7 +17,7 @@ section! {
         #[needs(FILES)]
         #[resume(Free)]
         pub root: Option<PathBuf> = None,
-        /// LayoutName of the data set in `data.root`.
+        /// Layout of the data set in `data.root`.
         pub layout: LayoutName = LayoutName::Auto,
         /// Training list, one `path label` per line.
         #[needs(LISTS)]
@@ -49,7 +49,7 @@ section! {
         /// Seed of the drawn images.
         #[needs(one_of("data.layout", &["demo"]))]
         pub demo_seed: u64 = 0,
-        /// SamplerName that chooses the training images of an epoch.
+        /// Sampler that chooses the training images of an epoch.
         #[needs(TRAINED)]
         #[resume(Order)]
         pub sampler: SamplerName = SamplerName::Instance,
@@ -85,7 +85,7 @@ section! {
 }
 
 words! {
-    /// LayoutName of a data set on disk.
+    /// Layout of a data set on disk.
     pub enum LayoutName {
         /// CIFAR-100 in the form that the folder holds: `images.tar` with lists, or the published files.
         Auto = "auto",
@@ -108,7 +108,7 @@ impl LayoutName {
 }
 
 words! {
-    /// SamplerName that chooses the training images of an epoch.
+    /// Sampler that chooses the training images of an epoch.
     pub enum SamplerName {
         /// Each image once per epoch, shuffled.
         Instance = "instance",

@@ -8,7 +8,7 @@ section! {
     /// The training loss. Every loss that uses class frequencies treats a class without training images as being as
     /// rare as the rarest class that has images.
     pub struct LossOptions in "loss" {
-        /// LossOptions function.
+        /// Loss function.
         #[needs(TRAINED)]
         pub kind: Chosen<Losses> = Chosen::of(&logit_adjusted::METHOD),
     }

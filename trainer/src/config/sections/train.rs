@@ -41,10 +41,10 @@ section! {
         #[range(0.0..)]
         #[needs(TRAINED)]
         pub weight_decay: f64 = 5e-4,
-        /// ScheduleName of the learning rate.
+        /// Schedule of the learning rate.
         #[needs(TRAINED)]
         pub schedule: ScheduleName = ScheduleName::CosinePerEpoch,
-        /// PrecisionName of the backbone; the head, the loss and the trained tensors use fp32 or a higher precision.
+        /// Precision of the backbone; the head, the loss and the trained tensors use fp32 or a higher precision.
         pub precision: PrecisionName = PrecisionName::Fp32,
         /// Device of each rank.
         #[resume(Free)]
@@ -95,7 +95,7 @@ impl TrainOptions {
 }
 
 words! {
-    /// ScheduleName of the learning rate.
+    /// Schedule of the learning rate.
     pub enum ScheduleName {
         /// Half a cosine, with one value for all steps of an epoch, as in LIFT.
         CosinePerEpoch = "cosine_per_epoch",
@@ -107,7 +107,7 @@ words! {
 }
 
 words! {
-    /// PrecisionName of the backbone.
+    /// Precision of the backbone.
     pub enum PrecisionName {
         /// 32 bits.
         Fp32 = "fp32",

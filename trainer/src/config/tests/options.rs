@@ -236,7 +236,7 @@ fn a_former_name_is_another_name() {
     // The record of a run from before.
     let record = new.to_toml();
     assert!(record.contains("\nkinds = \"full\""), "{record}");
-    let before = record.replace("\nkinds = ", "\nkind = ");
+    let before = record.replace("\nkinds = ", "\nkind = ").replace("tuner.kinds = ", "tuner.kind = ");
     let read = Resolved::from_run_folder(&before).unwrap();
     assert_eq!((&read.config, &read.origins), (&new.config, &new.origins));
     assert_eq!(read.diff(&new), []);

@@ -13,8 +13,8 @@ fn assert_loads_back(written: &Resolved) {
     assert_eq!(Config::from_run_folder(&text).as_ref(), Ok(&written.config));
     assert_eq!(read.hash(), written.hash());
     assert_eq!(read.diff(written), []);
-    let comments_only_differ = read.to_toml();
-    assert_eq!(comments_only_differ.split_once('\n').unwrap().1, text.split_once('\n').unwrap().1);
+    let only_the_first_line_differs = read.to_toml();
+    assert_eq!(only_the_first_line_differs.split_once('\n').unwrap().1, text.split_once('\n').unwrap().1);
 }
 
 #[test]
@@ -24,22 +24,46 @@ fn a_record_shows_values_and_origins() {
         "# Configuration of a run, from the presets inside the program.",
         "data = \"cifar100_ir100\"",
         "[train]",
-        "epochs = 3                                       # from --set train.epochs=3",
-        "weight_decay = 0.0005                            # from configs/base.toml",
-        "imbalance = 100.0                                # from configs/data/cifar100_ir100.toml",
-        "weights = \"/weights/clip.safetensors\"            # from --set model.weights=/weights/clip.safetensors",
+        "epochs = 3",
+        "weights = \"/weights/clip.safetensors\"",
+        "[origins]",
+        "train.epochs = \"--set train.epochs=3\"",
+        "train.weight_decay = \"configs/base.toml\"",
+        "data.imbalance = \"configs/data/cifar100_ir100.toml\"",
+        "model.weights = \"--set model.weights=/weights/clip.safetensors\"",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
 
 #[test]
-fn a_record_may_lose_its_comments() {
+fn a_record_may_lose_its_origins() {
     let text = resolved(&demo("lift", &["train.epochs=3"])).to_toml();
-    let changed = Resolved::from_run_folder(&text.replace("epochs = 3 ", "epochs = 4 ")).unwrap();
+    let changed = Resolved::from_run_folder(&text.replace("epochs = 3\n", "epochs = 4\n")).unwrap();
     assert_eq!(changed.config.train.epochs, 4);
-    let bare = Resolved::from_run_folder(&text.replace("# from --set train.epochs=3", "")).unwrap();
-    assert_eq!(bare.origins["train.epochs"], Origin::Run);
+    let bare = text.replace("train.epochs = \"--set train.epochs=3\"\n", "");
+    assert_eq!(Resolved::from_run_folder(&bare).unwrap().origins["train.epochs"], Origin::Run);
+    let (values, _) = text.split_once("\n[origins]\n").unwrap();
+    assert_eq!(Resolved::from_run_folder(values).unwrap().origins["data.layout"], Origin::Run);
+}
+
+#[test]
+fn origins_of_the_first_format_are_comments() {
+    let prompt = "head.prompt=a # from configs/base.toml {}";
+    let written = resolved(&demo("lift", &[prompt, "train.epochs=3"]));
+    let text = written.to_toml();
+    let (values, _) = text.split_once("\n[origins]\n").unwrap();
+    let (mut section, mut lines) = ("", Vec::new());
+    let values = values.replace("format = 2\n", "format = 1\n");
+    for line in values.lines() {
+        section = line.strip_prefix('[').map_or(section, |line| line.trim_end_matches(']'));
+        let key = line.split_once(" = ").map(|(name, _)| format!("{section}.{name}"));
+        let origin = key.and_then(|key| written.origins.get(&key));
+        lines.push(origin.map_or_else(|| line.to_owned(), |origin| format!("{line:<48} # from {origin}")));
+    }
+    let read = Resolved::from_run_folder(&lines.join("\n")).unwrap();
+    assert_eq!((&read.config, &read.origins), (&written.config, &written.origins));
+    assert_eq!(read.origins["head.prompt"], Origin::Set(prompt.to_owned()));
 }
 
 #[test]
@@ -60,9 +84,9 @@ fn damaged_records_are_refused() {
         )
     );
     assert_eq!(
-        refusal(&text.replace("format = 1", "format = 2")),
+        refusal(&text.replace("format = 2", "format = 3")),
         format!(
-            "{place} has format 2, and this program knows up to 1: a newer version wrote it; use that version"
+            "{place} has format 3, and this program knows up to 2: a newer version wrote it; use that version"
         )
     );
     assert!(
@@ -75,7 +99,7 @@ fn damaged_records_are_refused() {
 
 /// The record without the lines of some keys, as a version that did not have them wrote it.
 fn older(text: &str, keys: &[&str]) -> String {
-    let mut text = text.replace("format = 1\n", "");
+    let mut text = text.replace("format = 2\n", "");
     for key in keys {
         let start = text.find(&format!("\n{key} = ")).unwrap() + 1;
         let end = start + text[start..].find('\n').unwrap() + 1;

@@ -10,7 +10,7 @@ use crate::engine::recorder::RunLog;
 use crate::engine::saving::{SaveReason, Saver};
 use crate::engine::session::Session;
 use crate::run::{MetricsRecord, RunDestination, RunFolder, RunStart, StepRecord};
-use launcher::protocol::layout;
+use protocol::layout;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};

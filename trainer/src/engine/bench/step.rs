@@ -16,7 +16,7 @@ use crate::engine::session::{Session, SessionPurpose};
 use crate::engine::sgd::Sgd;
 use crate::engine::step::{StepFlags, Stepper};
 use crate::engine::training_run::parts;
-use launcher::protocol::Outcome;
+use protocol::Outcome;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::rc::Rc;

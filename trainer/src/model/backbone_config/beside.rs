@@ -1,7 +1,7 @@
 //! Configuration files beside the weights.
 
-use super::{Pixels, Pool, StatedSizes, hugging_face, open_clip, timm};
-use crate::model::layers::Activation;
+use super::statement::{SidecarConfig, SidecarError, TowerWords, pixels};
+use super::{StatedSizes, hugging_face, open_clip, timm};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -12,87 +12,6 @@ const FILES: [&str; 2] = ["open_clip_config.json", "config.json"];
 const PREPROCESSOR: &str = "preprocessor_config.json";
 /// A configuration is a few kilobytes; more is another kind of file.
 const MAX_BYTES: u64 = 4 << 20;
-
-/// What a configuration states about the blocks of a tower.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct TowerWords {
-    /// Activation of the MLP.
-    pub activation: Option<Activation>,
-    /// Attention heads.
-    pub heads: Option<i64>,
-    /// Epsilon of the norms.
-    pub norm_eps: Option<f64>,
-}
-
-/// What the configuration beside the weights states.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SidecarConfig {
-    /// The configuration file.
-    pub file: PathBuf,
-    /// The image tower.
-    pub vision: TowerWords,
-    /// The text tower.
-    pub text: TowerWords,
-    /// What the features are read from.
-    pub pool: Option<Pool>,
-    /// Side of the images in pixels.
-    pub resolution: Option<u32>,
-    /// Mean and standard deviation of the pixels, and the file that states them.
-    pub pixels: Option<(Pixels, PathBuf)>,
-    /// Width of the image tower.
-    pub width: Option<i64>,
-    /// Blocks of the image tower.
-    pub layers: Option<i64>,
-    /// Side of a patch in pixels.
-    pub patch: Option<i64>,
-}
-
-/// A configuration file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SidecarError {
-    /// It cannot be read.
-    #[error("{file} lies beside the weights and cannot be read: {reason}")]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// It asks for something that is not computed here.
-    #[error("{file}: {what} is not supported; choose another backbone")]
-    Unsupported {
-        /// The file.
-        file: PathBuf,
-        /// What it asks for.
-        what: String,
-    },
-    /// It belongs to other weights.
-    #[error(
-        "{file} describes another model than the weights beside it: {what} {expected}, in the weights {found}; keep each model in a folder of its own"
-    )]
-    AnotherModel {
-        /// The file.
-        file: PathBuf,
-        /// What differs.
-        what: &'static str,
-        /// As the configuration says.
-        expected: i64,
-        /// As the weights say.
-        found: i64,
-    },
-    /// Two configuration files contradict each other.
-    #[error(
-        "{one} and {other} state different things about the weights beside them ({what}); remove the one that does not belong to them"
-    )]
-    Disagree {
-        /// One of the files.
-        one: PathBuf,
-        /// The other.
-        other: PathBuf,
-        /// What differs.
-        what: &'static str,
-    },
-}
 
 impl SidecarConfig {
     /// Reads the configuration that `find` finds by the name of its file; nothing where there is none.
@@ -186,41 +105,4 @@ fn read_json(path: &Path) -> Result<Value, SidecarError> {
     };
     let bytes = bytes.map_err(|reason| error(reason.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|reason| error(format!("it is not JSON: {reason}")))
-}
-
-/// Two lists of three numbers.
-pub(super) fn pixels(json: &Value, mean: &str, std: &str) -> Option<Pixels> {
-    let three = |key: &str| -> Option<[f64; 3]> {
-        let numbers: Option<Vec<f64>> = json.get(key)?.as_array()?.iter().map(Value::as_f64).collect();
-        numbers?.try_into().ok()
-    };
-    Some(Pixels { mean: three(mean)?, std: three(std)? })
-}
-
-/// A side in pixels: a number, `[height, width]`, or `[channels, height, width]`.
-pub(super) fn side(json: &Value) -> Option<u32> {
-    let side = match json {
-        Value::Array(sides) => {
-            let (last, rest) = sides.split_last()?;
-            if rest.last().is_some_and(|other| other != last) {
-                return None;
-            }
-            last.as_u64()?
-        }
-        number => number.as_u64()?,
-    };
-    side.try_into().ok()
-}
-
-/// The activation of that name in the libraries.
-pub(super) fn activation(file: &Path, name: &str) -> Result<Activation, SidecarError> {
-    match name {
-        "gelu" => Ok(Activation::Gelu),
-        "quick_gelu" | "quickgelu" => Ok(Activation::QuickGelu),
-        "gelu_tanh" | "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
-        other => Err(SidecarError::Unsupported {
-            file: file.to_owned(),
-            what: format!("the activation `{other}`"),
-        }),
-    }
 }

@@ -1,7 +1,7 @@
 //! `config.json` of Hugging Face's transformers. Keys that have their default are left out of it.
 
 use super::SidecarConfig;
-use super::beside::{SidecarError, TowerWords, activation, side};
+use super::statement::{SidecarError, TowerWords, activation, side};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -13,12 +13,13 @@ mod beside;
 mod hugging_face;
 mod open_clip;
 mod stated;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod timm;
 
-pub use beside::{SidecarConfig, SidecarError, TowerWords};
 pub use stated::{Pixels, Stated, StatedSizes, StatedValue};
+pub use statement::{SidecarConfig, SidecarError, TowerWords};
 
 use super::layers::Activation;
 use super::loading::{pools_by_attention, text_width, vision_layers, vision_patch, vision_width};

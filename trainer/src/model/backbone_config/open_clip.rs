@@ -1,6 +1,6 @@
 //! `open_clip_config.json`. Keys that have their default may be left out of it.
 
-use super::beside::{SidecarError, TowerWords, pixels, side};
+use super::statement::{SidecarError, TowerWords, pixels, side};
 use super::{Pool, SidecarConfig, timm};
 use crate::model::layers::Activation;
 use serde_json::Value;

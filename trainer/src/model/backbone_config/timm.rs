@@ -1,7 +1,7 @@
 //! `config.json` of timm: the architecture's name, its arguments where they differ from that name's, and what the
 //! weights were trained with.
 
-use super::beside::{SidecarError, TowerWords, activation, pixels, side};
+use super::statement::{SidecarError, TowerWords, activation, pixels, side};
 use super::{Pool, SidecarConfig};
 use crate::model::layers::Activation;
 use serde_json::Value;

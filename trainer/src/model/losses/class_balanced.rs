@@ -11,7 +11,7 @@ use super::frequencies::Prior;
 use crate::options::{Declared, Method, section};
 
 section! {
-    /// ClassBalancedOptions of the class-balanced loss.
+    /// Options of the class-balanced loss.
     pub struct ClassBalancedOptions in "loss" {
         /// Parameter of the effective number; 0 weights all classes equally, near 1 weights are inverse to counts.
         #[range(0.0..1.0)]

@@ -7,7 +7,7 @@ use crate::options::{Declared, Method, section};
 use tch::Tensor;
 
 section! {
-    /// FocalOptions of the focal loss.
+    /// Options of the focal loss.
     pub struct FocalOptions in "loss" {
         /// Exponent of `1 - p`, where `p` is the probability of the label; 0 is cross entropy.
         #[range(0.0..)]

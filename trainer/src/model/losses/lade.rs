@@ -18,7 +18,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor, no_grad};
 
 section! {
-    /// LadeOptions of LADE.
+    /// Options of LADE.
     pub struct LadeOptions in "loss" {
         /// Weight of the squared logarithm that keeps the estimated density ratios near one.
         #[range(0.0..)]

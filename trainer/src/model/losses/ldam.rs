@@ -13,7 +13,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 section! {
-    /// LdamOptions of LDAM.
+    /// Options of LDAM.
     pub struct LdamOptions in "loss" {
         /// Margin of the rarest class, as a cosine.
         #[range(0.0..)]

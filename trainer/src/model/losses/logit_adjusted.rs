@@ -9,7 +9,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 section! {
-    /// LogitAdjustedOptions of logit adjustment.
+    /// Options of logit adjustment.
     pub struct LogitAdjustedOptions in "loss" {
         /// Weight of the log prior that is added to the logits.
         #[range(0.0..)]

@@ -10,7 +10,7 @@ use super::{Make, frequencies};
 use crate::options::{Declared, Method, section};
 
 section! {
-    /// ReweightedOptions of generalised re-weighting.
+    /// Options of generalised re-weighting.
     pub struct ReweightedOptions in "loss" {
         /// Exponent of the inverse class frequencies; 0 is cross entropy.
         #[range(0.0..)]

@@ -10,6 +10,7 @@ use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method, section};
+use crate::weights::trained::MASK_PREFIX;
 use std::ops::Range;
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
@@ -39,9 +40,6 @@ pub const METHOD: Method<Make> = Method {
         Box::new(Masked { first: site.blocks.start, masks })
     },
 };
-
-/// What the names of masks begin with, where they are saved.
-pub const MASK_PREFIX: &str = "mask.";
 
 /// Name of a layer in official checkpoints.
 const fn name(site: LinearSite) -> &'static str {

@@ -91,7 +91,7 @@ impl Disk {
         if self.faults.is_lazy() {
             return Ok(());
         }
-        self.call("fsync", || launcher::protocol::sync_folder(path))
+        self.call("fsync", || protocol::sync_folder(path))
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Names in the folder of checkpoints: the checkpoints, and what a writer that died left beside them.
 
-use launcher::protocol::layout;
+use protocol::layout;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 

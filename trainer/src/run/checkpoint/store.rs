@@ -11,7 +11,7 @@ use super::{
     tensors,
 };
 use crate::run::RunFolder;
-use launcher::protocol::layout;
+use protocol::layout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,8 @@
 use super::*;
 use std::collections::BTreeSet;
 
-const CONFIG: &str = "[train]\nseed = 0 # from base\nepochs = 10\n[data]\nroot = \"data\"\nshots = 16\n";
+const CONFIG: &str = "format = 2\n[train]\nseed = 0\nepochs = 10\n[data]\nroot = \"data\"\nshots = 16\n\
+    [origins]\ntrain.seed = \"configs/base.toml\"\n";
 
 fn named(path: &Path) -> Result<RunFolder, RunFolderError> {
     RunFolder::create(&RunDestination::Named(path.to_path_buf()), CONFIG, RunStart::Fresh)
@@ -143,7 +144,11 @@ fn refusals_of_folders_that_hold_a_run() {
          another --output"
     );
     // Where a value comes from is not what it is.
-    fs::write(path.join("config.toml"), CONFIG.replace("from base", "from --set")).unwrap();
+    fs::write(
+        path.join("config.toml"),
+        CONFIG.replace("configs/base.toml", "--set train.seed=0").replace("format = 2", "format = 1"),
+    )
+    .unwrap();
     assert!(refusal(path).starts_with("already holds an unfinished run of this configuration"));
 
     fs::write(path.join("metrics.jsonl"), "").unwrap();

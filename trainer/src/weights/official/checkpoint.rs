@@ -1,9 +1,9 @@
 //! Trained tensors as `checkpoint.pth.tar`, which the official code's `Trainer.load_model` takes.
 
 use super::{Alias, FAMILIES, list_of};
-use crate::model::tuners::masked::MASK_PREFIX;
 use crate::weights::host_tensor::HostTensor;
 use crate::weights::torch_archive::{WriteError, write_archive};
+use crate::weights::trained::MASK_PREFIX;
 use std::collections::BTreeMap;
 
 /// Tensors that the official code has no place for.

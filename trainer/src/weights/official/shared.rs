@@ -2,7 +2,7 @@
 //! or of a whole block is one tensor there, and is saved once for each.
 
 use super::list_of;
-use crate::model::tower::BlockNames;
+use crate::weights::BlockNames;
 use crate::weights::host_tensor::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 

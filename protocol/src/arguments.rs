@@ -1,17 +1,54 @@
-//! What the launcher has to know of the trainer's arguments.
+//! What the launcher makes of the trainer's arguments: it reads them as the trainer does, and hands them on as typed.
 
+use crate::command_line::{OutputArguments, TRAIN, TrainArguments, with_verb};
+use clap::{Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The arguments of `lift-trainer`, as a person typed them.
+/// The arguments of `lift-trainer`, as a person typed them, with the sub-command named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrainerArguments(Vec<OsString>);
+
+/// Arguments that the trainer would refuse, in the words in which it would.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+/// The trainer's command line, as far as the launcher knows it.
+#[derive(Debug, Parser)]
+#[command(name = "lift-trainer", version)]
+struct Line {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    _talk: OutputArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Train and evaluate a model; writes a run folder
+    Train(TrainArguments),
+    /// What the launcher hands on unread
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
 
 impl TrainerArguments {
     /// These arguments.
     pub fn new(list: Vec<OsString>) -> Self {
-        Self(list)
+        Self(with_verb(list))
+    }
+
+    /// Refuses options of `train` that the trainer would refuse.
+    pub fn check(&self) -> Result<(), UsageError> {
+        match self.parsed() {
+            Err(error) if error.use_stderr() => {
+                let text = error.render().to_string();
+                Err(UsageError(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// All of them, in order.
@@ -19,29 +56,43 @@ impl TrainerArguments {
         &self.0
     }
 
-    /// The sub-command; the arguments before it take no values.
-    pub fn verb(&self) -> Option<&OsStr> {
-        self.0.iter().map(OsString::as_os_str).find(|argument| !argument.as_bytes().starts_with(b"-"))
+    /// The sub-command, if one is named.
+    pub fn verb(&self) -> Option<OsString> {
+        match self.parsed().ok()?.verb? {
+            Verb::Train(_) => Some(TRAIN.into()),
+            Verb::Other(words) => words.into_iter().next(),
+        }
     }
 
     /// Whether they train in a run folder: `train`, or nothing, which trains the embedded demo.
     pub fn train(&self) -> bool {
-        let asks =
-            self.0.iter().any(|argument| argument == "--help" || argument == "-h" || argument == "--version");
-        !asks && self.verb().is_none_or(|verb| verb == "train")
+        matches!(self.parsed(), Ok(Line { verb: None | Some(Verb::Train(_)), .. }))
     }
 
     /// The run folder they name.
     pub fn output(&self) -> Option<PathBuf> {
-        self.value("--output", Some("-o")).map(PathBuf::from)
+        self.training()?.output
     }
 
     /// The value of `--resume`.
-    pub fn resume(&self) -> Option<OsString> {
-        self.value("--resume", None)
+    pub fn resume(&self) -> Option<String> {
+        self.training()?.resume
     }
 
-    /// Whether they set this key of the configuration.
+    fn training(&self) -> Option<TrainArguments> {
+        match self.parsed().ok()?.verb {
+            Some(Verb::Train(train)) => Some(train),
+            _ => None,
+        }
+    }
+
+    fn parsed(&self) -> Result<Line, clap::Error> {
+        Line::try_parse_from(
+            std::iter::once(OsStr::new("lift-trainer")).chain(self.0.iter().map(AsRef::as_ref)),
+        )
+    }
+
+    /// Whether they set this key of the configuration, with whatever command.
     pub fn sets(&self, key: &str) -> bool {
         let named = |value: &OsStr| {
             value.as_bytes().strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
@@ -57,7 +108,7 @@ impl TrainerArguments {
     #[must_use]
     pub fn with(mut self, option: &str, value: impl Into<OsString>) -> Self {
         if self.verb().is_none() {
-            self.0.push("train".into());
+            self.0.insert(0, TRAIN.into());
         }
         self.0.extend([option.into(), value.into()]);
         self
@@ -67,10 +118,8 @@ impl TrainerArguments {
     /// have no checkpoint of its own yet: the trainer of a restart prefers the newest of the run, and else takes the path.
     #[must_use]
     pub fn resumed(&self) -> Self {
-        if self.resume().is_some_and(|from| from != "auto" && from != "never") {
-            return self.clone();
-        }
-        self.without_resume().with("--resume", "auto")
+        let named = self.resume().filter(|from| from != "auto" && from != "never");
+        self.without_resume().with("--resume", named.unwrap_or_else(|| "auto".into()))
     }
 
     /// What a person types to resume a run that was stopped, from its own folder, whatever it began from.
@@ -90,26 +139,6 @@ impl TrainerArguments {
             }
         }
         Self(kept)
-    }
-
-    /// `--long VALUE`, `--long=VALUE`, `-s VALUE`, `-sVALUE`, or `-s=VALUE`.
-    fn value(&self, long: &str, short: Option<&str>) -> Option<OsString> {
-        let mut list = self.0.iter();
-        while let Some(argument) = list.next() {
-            let bytes = argument.as_bytes();
-            if argument == long || short.is_some_and(|short| argument == short) {
-                return list.next().cloned();
-            }
-            let joined = bytes.strip_prefix(long.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            let attached = || {
-                let rest = bytes.strip_prefix(short?.as_bytes())?;
-                Some(rest.strip_prefix(b"=").unwrap_or(rest))
-            };
-            if let Some(value) = joined.or_else(attached) {
-                return Some(OsString::from_vec(value.to_vec()));
-            }
-        }
-        None
     }
 }
 
@@ -143,14 +172,28 @@ mod tests {
             ("train -d x", true),
             ("--json eval --run x", false),
             ("--help", false),
+            ("train --help", false),
+            ("-d x -m y", true),
         ] {
             assert_eq!(typed(line).train(), trains, "{line}");
         }
     }
 
     #[test]
+    fn what_the_trainer_would_refuse_is_refused_in_its_words() {
+        let message = typed("train --outptu x").check().unwrap_err().to_string();
+        assert!(message.starts_with("unexpected argument '--outptu' found\n"), "{message}");
+        assert!(message.contains("'--output'") && message.contains("Usage: lift-trainer train"), "{message}");
+        for line in
+            ["", "--help", "train --help", "train -d x --set a.b=1 --allow-changed c.d", "eval --any x"]
+        {
+            assert!(typed(line).check().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
     fn options_belong_to_a_sub_command() {
-        assert_eq!(typed("--json").with("--output", "x"), typed("--json train --output x"));
+        assert_eq!(typed("--json").with("--output", "x"), typed("train --json --output x"));
         assert_eq!(typed("eval").with("--output", "x"), typed("eval --output x"));
     }
 
@@ -164,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_the_path_that_the_first_start_resumed_from() {
-        for line in ["train --resume runs/a -o b", "train -o b --resume=runs/a/checkpoints/00000005"] {
-            assert_eq!(typed(line).resumed(), typed(line));
+        for line in ["train --resume runs/a -o b", "train -o b --resume=runs/a"] {
+            assert_eq!(typed(line).resumed(), typed("train -o b --resume runs/a"));
         }
     }
 

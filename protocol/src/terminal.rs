@@ -8,7 +8,7 @@
 //! Names come from lists, presets and files of others, and a terminal obeys the control characters in them. So
 //! all text is escaped here, and what is escaped elsewhere is escaped by the same functions.
 
-use crate::protocol::Outcome;
+use crate::Outcome;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};

@@ -1,6 +1,5 @@
-//! Whose names the tensors of a file have.
+//! Whose names the tensors of a file have, and the layout that they are brought to.
 
-use super::TensorLayout;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -42,6 +41,25 @@ impl fmt::Display for Naming {
             Self::HuggingFaceDinov2 => "Hugging Face's DINOv2",
             Self::TimmSiglip => "timm's and open_clip's SigLIP",
             Self::HuggingFaceSiglip | Self::HuggingFaceSiglipTower => "Hugging Face's SigLIP",
+        })
+    }
+}
+
+/// How the tensors of a file are named, after [`normalise`](super::normalise).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorLayout {
+    /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
+    /// images if `visual.proj` is.
+    OpenAiClip,
+    /// timm's ViT, with layer scales and registers (DINOv2) or attention pooling (SigLIP) where the file has them.
+    TimmVit,
+}
+
+impl fmt::Display for TensorLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenAiClip => "a CLIP, or its image tower",
+            Self::TimmVit => "a ViT as timm's or Hugging Face's",
         })
     }
 }

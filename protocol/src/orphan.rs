@@ -6,7 +6,7 @@
 //! single rank. `PR_SET_PDEATHSIG` is not used here: it is bound to the *thread* that forked, and from 32 ranks on
 //! a host Open MPI forks in threads that it ends as soon as all ranks are up.
 
-use super::environment;
+use crate::environment;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 use std::time::Duration;
@@ -50,7 +50,7 @@ mod tests {
     /// `sh` that starts this program as a child of its own, and waits for it.
     fn parent_of_a_rank(variable: &str) -> (Child, Pid) {
         let own = std::env::current_exe().unwrap();
-        let test = "protocol::orphan::tests::scenes";
+        let test = "orphan::tests::scenes";
         let line = format!("'{}' --exact {test} --nocapture & wait; :", own.display());
         let mut command = Command::new("sh");
         command.args(["-c", &line]).env(SCENE, "rank").env(variable, "0").stdout(Stdio::piped());

@@ -1,6 +1,6 @@
 //! How a run ends, and the exit code that hints at it.
 
-use super::Phase;
+use crate::Phase;
 use serde::{Deserialize, Serialize};
 
 /// How a run ended. The whole table of exit codes is in [`Outcome::exit_code`].

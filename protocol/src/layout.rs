@@ -24,8 +24,11 @@ pub const LOGS: &str = "logs";
 /// Which Slurm job writes the folder, if `lift submit` sent it.
 pub const JOB: &str = "job.json";
 
-/// In [`LOGS`]: `lift cancel` ends the job that writes the folder, so its script does not put it back into the queue.
+/// In [`LOGS`]: `lift cancel` ends the job that writes the folder, so the job does not put itself back into the queue.
 pub const CANCELLED: &str = "cancelled";
+
+/// In [`LOGS`]: the step of the checkpoint that the last failing start of the job did not get beyond.
+pub const WITHOUT_GAIN: &str = "without-gain";
 
 /// Held by the process that writes the folder; its content names that process.
 pub const LOCK: &str = "run.lock";

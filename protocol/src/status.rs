@@ -1,7 +1,7 @@
 //! `status.json`: where a run stands, for whoever watches it from outside.
 
-use super::{Outcome, Timestamp, layout, write_atomically, write_quickly};
 use crate::terminal::escaped_json;
+use crate::{Outcome, Timestamp, layout, write_atomically, write_quickly};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -28,7 +28,7 @@ pub const TRAINER: &str = "LIFT_TRAINER";
 pub const RESTART_COUNT: &str = "LIFT_RESTART_COUNT";
 
 /// Process number of the `lift run` that started the ranks. Where it is set, a rank ends when the process that
-/// started it is gone: see [`orphan`](super::orphan).
+/// started it is gone: see [`orphan`](crate::orphan).
 pub const LAUNCHER_PID: &str = "LIFT_LAUNCHER_PID";
 
 /// The program that reaches other hosts, in place of `ssh`: for `mpirun`, and for asking whether a host answers.
@@ -40,6 +40,10 @@ pub const MAX_RESTARTS: &str = "LIFT_MAX_RESTARTS";
 /// Ranks on each node of a batch job; absent: one per GPU, or what `--ntasks-per-node` says, or one.
 pub const RANKS_PER_NODE: &str = "LIFT_RANKS_PER_NODE";
 
+/// Seconds after which a batch job ends ranks whose `status.json` has not changed; absent or 0: never, since ranks watch
+/// each other.
+pub const HANG_SECONDS: &str = "LIFT_HANG_SECONDS";
+
 /// Image with the trainer for a batch job.
 pub const CONTAINER: &str = "LIFT_CONTAINER";
 
@@ -48,7 +52,7 @@ pub const CONTAINER: &str = "LIFT_CONTAINER";
 pub const START_SECONDS: &str = "LIFT_START_SECONDS";
 
 /// Every variable with one sentence about it, for `--help` and the documentation.
-pub const ALL: [(&str, &str); 15] = [
+pub const ALL: [(&str, &str); 16] = [
     (CONFIGS, "folder of configuration presets that replaces the built-in ones"),
     (FIXTURES, "folder of golden fixtures for the tests"),
     (DATA, "folder of data sets for tests and `make accuracy`"),
@@ -62,6 +66,7 @@ pub const ALL: [(&str, &str); 15] = [
     (SSH, "the program that reaches other hosts, in place of ssh"),
     (MAX_RESTARTS, "how often a batch job is put back into the queue at most"),
     (RANKS_PER_NODE, "ranks on each node of a batch job"),
+    (HANG_SECONDS, "seconds after which a batch job ends ranks whose status.json has not changed"),
     (CONTAINER, "image with the trainer for a batch job"),
     (START_SECONDS, "seconds that the start of all ranks may take, and their parting"),
 ];
@@ -89,6 +94,7 @@ mod tests {
                 "LIFT_SSH",
                 "LIFT_MAX_RESTARTS",
                 "LIFT_RANKS_PER_NODE",
+                "LIFT_HANG_SECONDS",
                 "LIFT_CONTAINER",
                 "LIFT_START_SECONDS"
             ]

@@ -1,0 +1,117 @@
+//! Putting a job back into the queue, and what its next start has to know of this one.
+
+use super::allocation::Allocation;
+use super::{newest_checkpoint, ranks};
+use crate::run::end::AttemptEnd;
+use crate::run::restart::{RestartBudget, RestartDecision};
+use protocol::arguments::TrainerArguments;
+use protocol::terminal::{say, shell_words};
+use protocol::{Outcome, environment, layout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time in which Slurm ends a job that it has put back.
+const SLURM_ENDS_IT: Duration = Duration::from_mins(2);
+
+/// The way back into the queue.
+#[derive(Debug)]
+pub struct Requeue<'a> {
+    allocation: &'a Allocation,
+    arguments: &'a TrainerArguments,
+    run: Option<&'a Path>,
+    restarts: RestartBudget,
+}
+
+impl<'a> Requeue<'a> {
+    /// Of this job. What an earlier start of it left in the run folder counts; that of another job does not.
+    pub fn new(allocation: &'a Allocation, arguments: &'a TrainerArguments, run: Option<&'a Path>) -> Self {
+        let made = allocation.restarts;
+        let stuck_at = match run.map(note) {
+            _ if made == 0 => None,
+            // Without a run folder nothing is gained.
+            None => Some(0),
+            Some(note) => std::fs::read_to_string(note).ok().and_then(|text| text.trim().parse().ok()),
+        };
+        Self {
+            allocation,
+            arguments,
+            run,
+            restarts: RestartBudget::continued(allocation.most_restarts, made, stuck_at),
+        }
+    }
+
+    /// What to do after a start that ended so.
+    pub fn next(&mut self, outcome: Outcome, end: &AttemptEnd) -> RestartDecision {
+        let next = self.restarts.after(outcome, end.found, end.left);
+        if let Some(run) = self.run {
+            self.keep(&note(run));
+        }
+        next
+    }
+
+    /// Leaves the next start word of what this one did not get beyond.
+    fn keep(&self, note: &Path) {
+        let kept = match self.restarts.stuck_at() {
+            Some(step) => std::fs::write(note, format!("{step}\n")),
+            None => std::fs::remove_file(note),
+        };
+        if let Err(error) = kept
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            say(format_args!(
+                "lift: cannot write {}: {error}; a start without gain is not counted",
+                note.display()
+            ));
+        }
+    }
+
+    /// Asks Slurm to start the job again, and waits for the end that it then brings. Comes back if that cannot be.
+    pub fn put_back(&self) {
+        let Allocation { restarts, most_restarts: most, .. } = self.allocation;
+        if self.run.is_some_and(|run| run.join(layout::LOGS).join(layout::CANCELLED).exists()) {
+            say("lift: not put back into the queue: lift cancel ends this job");
+            return;
+        }
+        if restarts >= most {
+            self.refuse_for_limit(*most);
+            return;
+        }
+        let job = self.allocation.name();
+        let number = restarts + 1;
+        say(format_args!("lift: putting job {job} back into the queue (restart {number} of at most {most})"));
+        let asked = Command::new("scontrol").args(["requeue", &job]).stdin(Stdio::null()).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            let command = shell_words(self.resumed().list());
+            say(format_args!(
+                "lift: scontrol cannot requeue it (see above); go on with: sbatch ... -- {command}"
+            ));
+            return;
+        }
+        let start = Instant::now();
+        while !ranks::is_ended_by_slurm() && start.elapsed() < SLURM_ENDS_IT {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Says that no restart is left.
+    pub fn refuse_for_limit(&self, most: u32) {
+        let (made, name) = (self.allocation.restarts, environment::MAX_RESTARTS);
+        say(format_args!(
+            "lift: not put back into the queue: it was started again {made} times ({name}={most})"
+        ));
+    }
+
+    /// What a person gives the trainer in another job.
+    fn resumed(&self) -> TrainerArguments {
+        match self.run {
+            None => self.arguments.clone(),
+            Some(run) if newest_checkpoint(run) > 0 => self.arguments.resumed_from_its_folder(),
+            Some(_) => self.arguments.resumed(),
+        }
+    }
+}
+
+fn note(run: &Path) -> PathBuf {
+    run.join(layout::LOGS).join(layout::WITHOUT_GAIN)
+}

@@ -1,0 +1,46 @@
+//! Everything that the launcher `lift` and the trainer `lift-trainer` must spell alike, so that either can be read,
+//! tested and replaced without the other.
+//!
+//! The launcher never sees the trainer's memory: it starts processes, waits, and reads files. Exit codes are hints,
+//! since a killing scheduler or `mpirun` may replace them; the outcome of a run is what its `status.json` says.
+//!
+//! ```
+//! use protocol::{Outcome, Phase, Status};
+//!
+//! let run = tempfile::tempdir()?;
+//! // The trainer writes where it stands ...
+//! let mut status = Status::starting(2);
+//! status.end(Outcome::Preempted, None);
+//! status.write(run.path())?;
+//! // ... and the launcher reads it: this run can be resumed.
+//! let read = Status::read(run.path())?;
+//! assert_eq!((read.phase, read.outcome), (Phase::Preempted, Some(Outcome::Preempted)));
+//! assert_eq!(Outcome::Preempted.exit_code(), 75);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Status`], [`Outcome`]: where a run stands, how it ended, and the exit code that hints at it;
+//! - [`layout`]: the names inside a run folder; [`environment`]: the names of environment variables;
+//! - [`command_line`]: the part of the trainer's command line that both read, and [`arguments`], what the launcher makes of it;
+//! - [`terminal`]: all that is written to standard output and standard error;
+//! - [`orphan`]: a rank ends when the process that started it is gone.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod arguments;
+mod atomic;
+pub mod command_line;
+pub mod environment;
+mod here;
+pub mod layout;
+pub mod orphan;
+mod outcome;
+mod status;
+pub mod terminal;
+mod timestamp;
+
+pub use atomic::{sync_folder, write_atomically, write_quickly};
+pub use here::{NowhereError, current_folder};
+pub use outcome::Outcome;
+pub use status::{Phase, Status, StatusError};
+pub use timestamp::{Timestamp, TimestampError};
