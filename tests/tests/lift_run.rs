@@ -219,7 +219,7 @@ fn what_a_signal_stopped_is_named_and_the_run_goes_on() {
     {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
-        let mut command = lift_run(ranks, &["--restarts", "1"], &output);
+        let mut command = lift_run(ranks, &["--restarts", "1", "--stopped-seconds", "2"], &output);
         command.env("FAKE_STEPS", "3000").stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         wait_for_step(&output, 2);
@@ -239,7 +239,7 @@ fn what_a_signal_stopped_is_named_and_the_run_goes_on() {
 fn a_stopped_rank_is_named_by_its_number() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let mut command = lift_run(2, &[], &output);
+    let mut command = lift_run(2, &["--stopped-seconds", "1"], &output);
     command.env("FAKE_STEPS", "5000").stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     wait_for_step(&output, 2);
@@ -254,16 +254,17 @@ fn a_stopped_rank_is_named_by_its_number() {
 fn a_whole_job_may_be_stopped_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let mut child = long(2, &[], &output);
+    let mut child = long(2, &["--stopped-seconds", "4"], &output);
     wait_for_step(&output, 2);
     let below = [children(&child), rank_processes(&child)].concat();
-    // The launcher sees its ranks stopped for some seconds before it is stopped itself, and again after it goes on.
+    // The launcher sees its ranks stopped before it is stopped itself, and again after it continues: together for longer
+    // than it would allow at a time.
     signal_all("STOP", &below);
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_millis(2500));
     signal("STOP", &child.id().to_string());
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_millis(2500));
     signal("CONT", &child.id().to_string());
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_millis(2500));
     signal_all("CONT", &below);
     let before = Status::read(&output).unwrap().step;
     wait_for_step(&output, before + 2);

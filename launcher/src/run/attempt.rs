@@ -54,11 +54,17 @@ impl End {
     }
 }
 
-/// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
-pub fn attempt(start: &Start, run: Option<&Path>, report: Report) -> Result<End, RunError> {
+/// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind. A process that a signal stops for
+/// longer than `stopped_seconds` is the end of all.
+pub fn attempt(
+    start: &Start,
+    run: Option<&Path>,
+    stopped_seconds: u32,
+    report: Report,
+) -> Result<End, RunError> {
     let before = run.and_then(|run| Status::read(run).ok());
     let mut ranks = Ranks::spawn(start, report.json)?;
-    let (status, stopped) = match ranks.wait(report).map_err(RunError::Watch)? {
+    let (status, stopped) = match ranks.wait(stopped_seconds, report).map_err(RunError::Watch)? {
         Finish::Ended(status) => (status, None),
         Finish::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
@@ -137,12 +143,12 @@ impl Ranks {
         Ok(Self { child, through_mpirun, relay, output })
     }
 
-    fn wait(&mut self, report: Report) -> io::Result<Finish> {
+    fn wait(&mut self, stopped_seconds: u32, report: Report) -> io::Result<Finish> {
         // A wish that came before the ranks were started is one of theirs.
         let mut seen = Wishes::default();
         let mut deadline = None;
         let mut asked: Option<Instant> = None;
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(stopped_seconds);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Finish::Ended(status));

@@ -162,7 +162,7 @@ fn start(plan: &Plan, report: Report, restarts: u32) -> Result<End, RunError> {
             .map_err(|source| RunError::Folder { path: folder.clone(), source })?;
     }
     report.start(ranks, restarts, run);
-    let end = attempt(&start, run, report)?;
+    let end = attempt(&start, run, plan.stopped_seconds, report)?;
     report.end(&end, start.streams.as_deref(), run);
     Ok(end)
 }

@@ -67,6 +67,10 @@ impl Plan {
 
     /// A loaded batch as the step's work; nothing where it could not be loaded.
     pub fn work(&self, (epoch, step): (u64, u64), batch: Option<&Batch>, side: i64, device: Device) -> Work {
+        if let Some(Batch { positions, samples, .. }) = batch {
+            let step = step + 1;
+            tracing::trace!(target: "samples", epoch, step, ?positions, ?samples, "one step's share of this rank");
+        }
         let whole = batch.map(|batch| (batch, to_device(batch, side, device)));
         let micro_batches_of = |shard| {
             let Some((batch, whole)) = &whole else { return Vec::new() };
