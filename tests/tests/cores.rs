@@ -30,7 +30,7 @@ impl Drop for Neighbours {
 fn a_run_says_that_its_cores_are_not_free() {
     let folder = tempfile::tempdir().unwrap();
     let cores = std::thread::available_parallelism().unwrap().get();
-    let _neighbours = Neighbours::start(3 * cores);
+    let _neighbours = Neighbours::start(2 * cores);
     let mut command = trainer(1);
     command.arg("train").arg("--output").arg(folder.path().join("run"));
     for setting in ["train.epochs=1000", "train.batch_size=16", "train.threads=1"] {
