@@ -14,7 +14,8 @@ waiting='/tests/(chaos|cores|lift_run|liveness|process_groups|run_folders|signal
 waiting_threads=3
 
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+beside=
+trap '[[ -z $beside ]] || kill "$beside" 2> /dev/null; rm -rf "$logs"' EXIT
 export LD_LIBRARY_PATH=$PWD/.libtorch/lib:$PWD/.mpi/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 failed=0
 
@@ -23,7 +24,7 @@ cargo test --doc --no-fail-fast "$@" 2>&1 | tee "$logs/doc" || failed=1
 
 # Lines of `manifest source program`.
 cargo test --no-run --message-format=json-render-diagnostics --lib --bins --tests --examples "$@" |
-    sed -n '/"test":true/s/.*"manifest_path":"\([^"]*\)".*"src_path":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p' \
+    sed -n '/"profile":{[^}]*"test":true}/s/.*"manifest_path":"\([^"]*\)".*"src_path":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p' \
         > "$logs/programs"
 
 # Runs the programs of its input, each in the folder of its package, as cargo does.
@@ -42,6 +43,7 @@ run_programs "$waiting_threads" < "$logs/those_that_wait" > "$logs/waiting" &
 beside=$!
 run_programs "$(nproc)" < "$logs/others" | tee "$logs/running" || failed=1
 wait "$beside" || failed=1
+beside=
 cat "$logs/waiting"
 
 awk -v seconds="$SECONDS" '
