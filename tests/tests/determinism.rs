@@ -78,7 +78,9 @@ fn in_legs(run_folder: &Path, legs: &[(usize, Option<u64>)], settings: &[&str]) 
         };
         let mut child = command.spawn().unwrap();
         wait_for_checkpoint(run_folder, stops.last().unwrap_or(&0) + steps);
-        processes_of(&child, ranks, run_folder).iter().for_each(|pid| signal("USR2", pid));
+        for pid in processes_of(&child, ranks, run_folder) {
+            signal("USR2", &pid);
+        }
         let code = tests::launched::code(&mut child, Duration::from_mins(2));
         assert_eq!(code, Some(75), "{ranks} ranks, asked to stop after {steps} steps");
         stops.push(tests::checkpoints(run_folder).last().unwrap().1);

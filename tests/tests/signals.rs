@@ -87,7 +87,8 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
 #[test]
 fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
     let folder = tempfile::tempdir().unwrap();
-    for (round, (rank, after)) in [(0, 1), (1, 2), (0, 3), (1, 4)].into_iter().enumerate() {
+    let rounds = [(0, 1, "USR2"), (1, 2, "USR2"), (0, 3, "TERM"), (1, 4, "TERM")];
+    for (round, (rank, after, name)) in rounds.into_iter().enumerate() {
         let output = folder.path().join(round.to_string());
         let mut command: Command = trainer(2);
         command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=256"]);
@@ -95,11 +96,11 @@ fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
         command.arg("--output").arg(&output).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the trainer starts");
         wait_for("a step", Duration::from_mins(2), || steps_done(&output) >= after);
-        signal("TERM", &ranks(&output)[&rank]);
+        signal(name, &ranks(&output)[&rank]);
         let made = steps_done(&output);
         assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
         let step = Status::read(&output).unwrap().step;
-        assert!((made..=made + 2).contains(&step), "left after step {step}, asked after {made}");
+        assert!((made..=made + 2).contains(&step), "{name}: left after step {step}, asked after {made}");
         let saved = output.join("checkpoints").join(layout::checkpoint(step));
         assert!(saved.is_dir(), "{} is missing", saved.display());
     }
@@ -149,5 +150,6 @@ fn a_request_that_comes_while_mpi_starts_is_heard() {
     std::fs::write(go, "").unwrap();
     assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
     let status = Status::read(&output).unwrap();
-    assert_eq!((status.phase, status.step), (Phase::Preempted, 1));
+    // On a busy machine what comes before the first step takes longer than the request waits.
+    assert!(status.phase == Phase::Preempted && status.step <= 1, "{status:?}");
 }
