@@ -139,7 +139,9 @@ fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
             expected.extend(order(&data, &[("--world", world as u64), ("--epoch", epoch)], &fields));
         }
         // `order` counts the steps of the whole run.
-        together.iter_mut().for_each(|line| line[3] += line[0] * STEPS);
+        for line in &mut together {
+            line[3] += line[0] * STEPS;
+        }
         together.sort();
         assert_eq!(together, expected, "on {world} ranks");
         let samples: Vec<_> = together.iter().map(|line| line[..3].to_vec()).collect();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal};
+use tests::stripes::data_beside;
 use tests::{binary, checkpoints, json, losses, mpirun, run, stderr, steps_done, succeed, trainer};
 
 /// Two ranks with arguments of their own, and the program of the second.
@@ -119,6 +120,14 @@ fn nccl_without_a_gpu_says_what_it_needs() {
     assert!(said.contains("error: rank 0: NCCL cannot be used: "), "{said}");
 }
 
+/// What makes a run on the small data set, which is made beside its folder, of as many short steps as it is let.
+fn small_batches(output: &Path) -> Vec<String> {
+    let data = data_beside(output).display().to_string();
+    let settings = ["train.batch_size=16", "train.epochs=1000", "train.threads=1"];
+    let settings = settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]);
+    ["-d".to_owned(), data, "-m".to_owned(), "demo".to_owned()].into_iter().chain(settings).collect()
+}
+
 /// A run that goes on for minutes.
 fn long_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     let mut command = trainer(ranks);
@@ -215,7 +224,7 @@ fn over_the_stand_in_for_nccl_losses_are_those_over_mpi() {
     let demo = |ranks: usize, backend: &str, name: &str| {
         let path = folder.path().join(name);
         let mut command = trainer(ranks);
-        command.args(["train", "-q", "--set", "train.max_steps=20", "--set", "train.threads=1"]);
+        command.args(["train", "-q", "--set", "train.max_steps=20"]).args(small_batches(&path));
         command.arg("--set").arg(format!("distributed.backend={backend}")).arg("--output").arg(&path);
         succeed(with_stand_in(&mut command));
         losses(&path)
@@ -264,7 +273,7 @@ fn law_4_a_rank_that_leaves_out_a_call_ends_the_job_with_rank_and_operation() {
     let folder = tempfile::tempdir().unwrap();
     let undisturbed = folder.path().join("undisturbed");
     let mut command = trainer(1);
-    command.args(["train", "-q", "--set", "train.max_steps=25", "--set", "train.threads=1"]);
+    command.args(["train", "-q", "--set", "train.max_steps=25"]).args(small_batches(&undisturbed));
     succeed(command.arg("--output").arg(&undisturbed));
     let expected = losses(&undisturbed);
     for (backend, ranks, culprit, call) in
@@ -273,7 +282,7 @@ fn law_4_a_rank_that_leaves_out_a_call_ends_the_job_with_rank_and_operation() {
         let output = folder.path().join(format!("{backend}-{ranks}-{culprit}-{call}"));
         let mut command = mpirun(ranks);
         command.env("NO_COLOR", "1").arg(binary("lift-trainer-faults"));
-        command.args(["train", "-q", "--set", "train.epochs=1000", "--set", "train.threads=1"]);
+        command.args(["train", "-q"]).args(small_batches(&output));
         command.args(["--set", "distributed.timeout_seconds=5", "--set"]);
         command.arg(format!("distributed.backend={backend}")).arg("--output").arg(&output);
         command.env("LIFT_LEAVE_OUT", format!("{culprit}:{call}"));
@@ -302,10 +311,11 @@ fn a_loss_that_is_not_finite_is_named_with_rank_and_samples() {
     let folder = tempfile::tempdir().unwrap();
     let train = |name: &str, policy: &str| {
         let mut command = trainer(2);
+        let output = folder.path().join(name);
         command.args(["train", "-q", "--set", "train.learning_rate=1e20", "--set", "train.max_steps=6"]);
         command.args(["--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=9"]);
-        command.args(["--set", "train.threads=1", "--set"]).arg(format!("train.non_finite={policy}"));
-        run(command.arg("--output").arg(folder.path().join(name)))
+        command.args(small_batches(&output)).arg("--set").arg(format!("train.non_finite={policy}"));
+        run(command.arg("--output").arg(output))
     };
     for (policy, last, saved) in [
         ("stop", "set train.non_finite", &[1][..]),
