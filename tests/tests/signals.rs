@@ -91,7 +91,7 @@ fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
     for (round, (rank, after, name)) in rounds.into_iter().enumerate() {
         let output = folder.path().join(round.to_string());
         let mut command: Command = trainer(2);
-        command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=256"]);
+        command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=64"]);
         command.args(["--set", "train.threads=1", "--set", "checkpoint.every_steps=1"]);
         command.arg("--output").arg(&output).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the trainer starts");
