@@ -39,7 +39,7 @@ ifeq ($(MAKE_RESTARTS),)
 endif
 endif
 
-.PHONY: FORCE help setup build test golden demo accuracy chaos combinations bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
+.PHONY: FORCE help setup build test test-long golden demo accuracy chaos combinations bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
 FORCE:
 
 help: ## list the targets
@@ -52,6 +52,9 @@ build: setup ## target/release/lift-trainer and target/release/lift
 	$(CARGO) build $(ALL) --lib --bins --examples
 
 test: check run-tests ## everything that CI runs: format, lints, docs, licences, build, tests
+
+test-long: build build-faults ## what `make test` leaves out because it takes long: official checkpoints, forty faults
+	$(CARGO) test --release --locked -p tests --test proof --test chaos -- --ignored --show-output
 
 golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
 	$(CARGO) test $(ALL) golden -- --nocapture

@@ -94,7 +94,7 @@ const RUN_EXAMPLES: &str = "Examples:
 Ctrl-C asks the ranks to save and stop; a second Ctrl-C stops them at once. TERM, HUP, USR1 and USR2 ask \
 the ranks to save and stop with exit code 75, so that the run can be resumed. A run is not restarted after \
 wrong input, after Ctrl-C, or when two starts in a row gained no checkpoint. A start fails if a signal has \
-suspended one of its processes for 10 s; suspending lift together with its ranks does no harm.
+suspended one of its processes for longer than --stopped-seconds; suspending lift together with its ranks does no harm.
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, resumable; 130 stopped by Ctrl-C.";
 

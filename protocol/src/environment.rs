@@ -18,7 +18,8 @@ pub const CUDA: &str = "LIFT_CUDA";
 /// Folder of the libtorch to build with.
 pub const LIBTORCH: &str = "LIBTORCH";
 
-/// Which messages go to the log files: a level (`debug`) or directives (`trainer=debug,info`).
+/// Which messages go to the log files: a level (`debug`) or directives (`trainer=debug,info`). With `info,samples=trace`
+/// each rank names the samples that it trains on, step by step.
 pub const LOG: &str = "LIFT_LOG";
 
 /// The trainer that the launcher starts, in place of the `lift-trainer` beside it.

@@ -62,14 +62,15 @@ impl ClusterBench {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
-        command.env("LIFT_TRAINER", binary("lift-trainer"));
+        command.env("LIFT_TRAINER", binary("lift-trainer")).env("OMPI_MCA_mpi_yield_when_idle", "1");
         command.env("XDG_STATE_HOME", self.path("state")).env_remove(INSIDE);
         command
     }
 
-    /// Trains on four ranks without Slurm.
-    pub fn train(&self, output: &str, steps: u64) {
+    /// Trains on four ranks without Slurm; gives the run folder.
+    pub fn train(&self, output: &str, steps: u64) -> PathBuf {
         succeed(trainer(4).args(training(output, steps)).current_dir(self.folder.path()));
+        self.path(output)
     }
 
     /// The processes of ranks, by number of the rank.

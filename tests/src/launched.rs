@@ -24,6 +24,7 @@ pub fn lift() -> Command {
     let mut command = Command::new("env");
     command.arg("--default-signal=HUP,INT,QUIT").arg(binary("lift"));
     command.env("LIFT_TRAINER", fake_trainer()).env("NO_COLOR", "1").stdin(Stdio::null());
+    command.env("OMPI_MCA_mpi_yield_when_idle", "1");
     command
 }
 

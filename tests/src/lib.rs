@@ -74,6 +74,8 @@ pub fn mpirun(ranks: usize) -> Command {
         command.env(variable, "1").env(variable.replace("OMPI", "PRTE"), "1");
     }
     command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+    // Tests run side by side: ranks that wait leave the cores to those that compute.
+    command.env("OMPI_MCA_mpi_yield_when_idle", "1");
     command
 }
 

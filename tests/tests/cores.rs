@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Child, Command};
-use tests::launched::wait_for_step;
+use std::time::Duration;
+use tests::launched::{code, signal, wait_for};
 use tests::{run, stderr, trainer};
 
 /// Programs that take every core they get, until they are dropped.
@@ -26,22 +27,23 @@ impl Drop for Neighbours {
 }
 
 #[test]
-fn a_run_says_once_that_its_cores_are_not_free() {
+fn a_run_says_that_its_cores_are_not_free() {
     let folder = tempfile::tempdir().unwrap();
     let cores = std::thread::available_parallelism().unwrap().get();
-    let _neighbours = Neighbours::start(3 * cores);
+    let _neighbours = Neighbours::start(2 * cores);
     let mut command = trainer(1);
     command.arg("train").arg("--output").arg(folder.path().join("run"));
     for setting in ["train.epochs=1000", "train.batch_size=16", "train.threads=1"] {
         command.args(["--set", setting]);
     }
-    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    wait_for_step(&folder.path().join("run"), 1);
-    std::thread::sleep(std::time::Duration::from_secs(25));
-    run(Command::new("kill").args(["-TERM", &child.id().to_string()]));
-    let output = child.wait_with_output();
-    let said = stderr(&output.unwrap());
-    assert_eq!(said.matches("the cores of this rank are not free").count(), 1, "{said}");
+    let said = folder.path().join("said");
+    let mut child = command.stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+    let told =
+        || std::fs::read_to_string(&said).unwrap().matches("the cores of this rank are not free").count();
+    wait_for("the warning", Duration::from_mins(1), || told() > 0);
+    signal("TERM", &child.id().to_string());
+    assert_eq!(code(&mut child, Duration::from_mins(1)), Some(75));
+    assert_eq!(told(), 1, "{}", std::fs::read_to_string(&said).unwrap());
 }
 
 /// GNU OpenMP shows what it read when it was loaded.

@@ -8,12 +8,14 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use tests::stripes::data_beside;
 use tests::{json, losses, run, stderr, succeed, trainer, within};
 
-/// A short run of the embedded demo.
-fn demo(ranks: usize, output: &Path, settings: &[&str]) -> Command {
+/// A short run on the small data set, which is made beside its folder.
+fn short_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     let mut command = trainer(ranks);
-    command.args(["train", "-q", "-d", "demo", "-m", "demo", "--set", "train.threads=1"]);
+    let data = data_beside(output);
+    command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "-d"]).arg(data);
     for setting in settings {
         command.args(["--set", setting]);
     }
@@ -41,8 +43,8 @@ fn law_1_every_trained_head_gives_the_losses_of_the_whole_one_when_it_is_sharded
         let path = |ranks: usize| folder.path().join(format!("{kind}{ranks}"));
         let kind = format!("head.kind={kind}");
         let settings = [&kind, "train.max_steps=6", "head.init=random", "train.batch_size=16"];
-        succeed(&mut demo(1, &path(1), &settings));
-        succeed(&mut demo(2, &path(2), &[&settings[..], &["head.placement=sharded"]].concat()));
+        succeed(&mut short_run(1, &path(1), &settings));
+        succeed(&mut short_run(2, &path(2), &[&settings[..], &["head.placement=sharded"]].concat()));
         within(&losses(&path(2)), &losses(&path(1)), 1e-5);
         let ((shape, one), (same_shape, two)) =
             (tensor(&path(1), "head.weight"), tensor(&path(2), "head.weight"));
@@ -67,7 +69,7 @@ fn law_7_a_sharded_linear_head_resumes_bitwise() {
         "train.schedule=constant",
     ];
     let run_to = |output: &Path, steps: &str| {
-        let mut command = demo(2, output, &settings);
+        let mut command = short_run(2, output, &settings);
         command.args(["--set", steps, "--resume", "auto", "--allow-changed", "train.max_steps"]);
         succeed(&mut command);
     };
@@ -78,10 +80,10 @@ fn law_7_a_sharded_linear_head_resumes_bitwise() {
     assert!(final_bytes(&legs) == final_bytes(&whole));
 }
 
-/// Two texts for every class of the demo, in words that its small vocabulary has.
+/// Two texts for every class, in words that the small vocabulary of the demo has.
 fn described(folder: &Path) -> String {
     let probe = folder.join("classes");
-    succeed(&mut demo(1, &probe, &["train.epochs=0", "head.init=random"]));
+    succeed(&mut short_run(1, &probe, &["train.epochs=0", "head.init=random"]));
     let result = json(&probe.join("result.json"));
     let names = result["per_class"].as_array().unwrap().iter().map(|class| class["name"].as_str().unwrap());
     let texts: BTreeMap<&str, [String; 2]> =
@@ -105,7 +107,7 @@ fn law_1_starts_from_images_and_texts_are_bitwise_the_same_on_any_world() {
         let path = |ranks: usize| folder.path().join(format!("{number}-{ranks}"));
         let settings = ["train.determinism=any_world", "train.max_steps=1", "train.batch_size=16"];
         for ranks in [1, 2] {
-            succeed(&mut demo(ranks, &path(ranks), &[&settings[..], start].concat()));
+            succeed(&mut short_run(ranks, &path(ranks), &[&settings[..], start].concat()));
         }
         assert!(final_bytes(&path(2)) == final_bytes(&path(1)), "{start:?}");
         first.push(losses(&path(1))[0]);
@@ -118,13 +120,13 @@ fn law_1_starts_from_images_and_texts_are_bitwise_the_same_on_any_world() {
 fn a_head_is_taken_from_the_file_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (trained, untouched) = (folder.path().join("trained"), folder.path().join("untouched"));
-    succeed(&mut demo(1, &trained, &["head.kind=linear", "train.max_steps=3"]));
+    succeed(&mut short_run(1, &trained, &["head.kind=linear", "train.max_steps=3"]));
     let file = format!("head.init={}", trained.join("final.safetensors").display());
-    succeed(&mut demo(2, &untouched, &["head.kind=linear", "train.epochs=0", &file]));
+    succeed(&mut short_run(2, &untouched, &["head.kind=linear", "train.epochs=0", &file]));
     for name in ["head.weight", "head.bias"] {
         assert_eq!(tensor(&untouched, name), tensor(&trained, name), "{name}");
     }
-    let output = run(&mut demo(1, &folder.path().join("none"), &["train.epochs=0", &file]));
+    let output = run(&mut short_run(1, &folder.path().join("none"), &["train.epochs=0", &file]));
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("head with a bias; use head.kind=linear"), "{}", stderr(&output));
 }
@@ -134,11 +136,11 @@ fn refused(settings: &[&str], words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut check = trainer(1);
-    check.args(["check", "-d", "demo", "-m", "demo"]);
+    check.args(["check", "-m", "demo", "-d"]).arg(data_beside(&output));
     for setting in settings {
         check.args(["--set", setting]);
     }
-    for mut command in [demo(2, &output, settings), check] {
+    for mut command in [short_run(2, &output, settings), check] {
         let found = run(&mut command);
         let said = stderr(&found);
         assert_eq!(found.status.code(), Some(2), "{settings:?}: {said}");

@@ -3,64 +3,71 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tests::stripes::{SMALL_TRAINING, small};
 use tests::{json, losses, metrics, succeed, trainer, within};
 
-/// A short run of the embedded demo whose last batch is smaller than the others.
-fn demo_run(ranks: usize, output: &Path, extra: &[&str]) {
+/// A folder for runs, and the small data set in it.
+fn folder_with_data() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small(folder.path()).unwrap();
+    (folder, data)
+}
+
+/// A short run whose last batch of an epoch is smaller than the others.
+fn short_run(ranks: usize, data: &Path, output: &Path, settings: &[&str]) {
     let mut command = trainer(ranks);
-    command.args(["train", "-d", "demo", "-m", "demo", "--set", "train.batch_size=96"]);
-    command.args(["--set", "train.threads=1", "--set", "train.epochs=2"]);
-    command.args(extra).arg("--output").arg(output);
+    command.args(["train", "-m", "demo", "-d"]).arg(data).arg("--output").arg(output);
+    for setting in ["train.batch_size=7", "train.threads=1", "train.epochs=4"].iter().chain(settings) {
+        command.args(["--set", setting]);
+    }
     succeed(&mut command);
+}
+
+/// A short run of the embedded demo, whose test images are many.
+fn demo_run(ranks: usize, output: &Path, settings: &[&str]) {
+    short_run(ranks, Path::new("demo"), output, settings);
 }
 
 #[test]
 fn law_1_losses_do_not_depend_on_the_number_of_ranks() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let run = |ranks: usize| folder.path().join(format!("{ranks}"));
     for ranks in [1, 2, 3] {
-        demo_run(ranks, &run(ranks), &[]);
+        short_run(ranks, &data, &run(ranks), &[]);
     }
     let alone = losses(&run(1));
-    assert!(alone.len() >= 20, "{} steps", alone.len());
+    assert_eq!(alone.len(), 24);
     let samples: Vec<u64> =
         metrics(&run(1), "step").iter().map(|row| row["samples"].as_u64().unwrap()).collect();
-    assert!(samples.contains(&96) && samples.iter().any(|&n| n < 96), "the last batch is short: {samples:?}");
+    assert_eq!(samples, [7, 7, 7, 7, 7, 6].repeat(4), "the last batch of an epoch is short");
     within(&losses(&run(2)), &alone, 1e-5);
     within(&losses(&run(3)), &alone, 1e-5);
 }
 
 #[test]
 fn law_1_losses_do_not_depend_on_micro_batches() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    demo_run(1, &whole, &["--set", "train.max_steps=20"]);
-    demo_run(2, &parts, &["--set", "train.max_steps=20", "--set", "train.micro_batch_size=7"]);
+    // Batches of 24 and of 17 in turn: a rank's share is cut into seven and five, or seven and two or one.
+    let settings = ["train.batch_size=24", "train.epochs=10"];
+    short_run(1, &data, &whole, &settings);
+    short_run(2, &data, &parts, &[&settings[..], &["train.micro_batch_size=7"]].concat());
+    assert_eq!(losses(&whole).len(), 20);
     within(&losses(&parts), &losses(&whole), 1e-5);
 }
 
 #[test]
 fn law_1_and_4_a_rank_without_a_sample_takes_part() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let (one, three) = (folder.path().join("one"), folder.path().join("three"));
-    // The rest of the epoch is one or two samples, so that some of three ranks have none in the last step.
-    let total = train_samples(&folder.path().join("probe"));
-    let batch =
-        (40..80).find(|batch| matches!(total % batch, 1 | 2)).expect("some batch leaves one or two samples");
-    let rest = total % batch;
-    let batch = format!("train.batch_size={batch}");
-    let extra = ["--set", &batch, "--method", "classifier", "--set", "train.epochs=1"];
-    demo_run(1, &one, &extra);
-    demo_run(3, &three, &extra);
-    assert_eq!(metrics(&three, "step").last().unwrap()["samples"], rest);
+    // The rest of an epoch is one sample, so that two of three ranks have none in its last step.
+    let settings = ["train.batch_size=8", "train.epochs=2"];
+    assert_eq!(SMALL_TRAINING % 8, 1);
+    short_run(1, &data, &one, &settings);
+    short_run(3, &data, &three, &settings);
+    assert_eq!(metrics(&three, "step").last().unwrap()["samples"], 1);
     within(&losses(&three), &losses(&one), 1e-5);
-}
-
-fn train_samples(probe: &Path) -> u64 {
-    demo_run(1, probe, &["--method", "classifier", "--set", "train.max_steps=1"]);
-    let per_class = json(&probe.join("result.json"))["per_class"].as_array().unwrap().clone();
-    per_class.iter().map(|class| class["train_count"].as_u64().unwrap()).sum()
 }
 
 #[test]
@@ -70,43 +77,105 @@ fn law_2_evaluation_is_the_same_on_any_number_of_ranks() {
     for (ranks, batch) in [(1, 64), (2, 50), (3, 17)] {
         let run = folder.path().join(format!("{ranks}"));
         let batch = format!("eval.batch_size={batch}");
-        demo_run(ranks, &run, &["--set", "train.epochs=0", "--set", &batch]);
+        demo_run(ranks, &run, &["train.epochs=0", &batch]);
         results.push(json(&run.join("result.json")));
     }
     for name in ["correct", "total", "accuracy", "many", "medium", "few", "macro_f1", "per_class"] {
         assert_eq!(results[0][name], results[1][name], "{name} on two ranks");
         assert_eq!(results[0][name], results[2][name], "{name} on three ranks");
     }
-    assert_ne!(results[0]["total"], Value::from(0));
+    assert_eq!(results[0]["total"], 1200);
+}
+
+/// Lines of `order` in batches of ten, as the fields that a test asks for.
+fn order(data: &Path, arguments: &[(&str, u64)], fields: &[&str]) -> Vec<Vec<u64>> {
+    let mut command = trainer(1);
+    command.args(["order", "-m", "demo", "--set", "train.batch_size=10", "-d"]).arg(data);
+    for (flag, value) in arguments {
+        command.arg(flag).arg(value.to_string());
+    }
+    let text = String::from_utf8(succeed(&mut command).stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| fields.iter().map(|field| line[field].as_u64().unwrap()).collect()).collect()
+}
+
+/// What a rank's log says of the samples that it trained on: epoch, position, sample, step.
+fn trained_on(run: &Path, rank: usize) -> Vec<Vec<u64>> {
+    let log = std::fs::read_to_string(run.join(format!("logs/rank-{rank}.log"))).unwrap();
+    let mut found = Vec::new();
+    for line in log.lines().filter(|line| line.contains("one step's share of this rank")) {
+        let after = |name: &str| line.split_once(&format!(" {name}=")).unwrap().1;
+        let number = |name| after(name).split(' ').next().unwrap().parse::<u64>().unwrap();
+        let list = |name| {
+            serde_json::from_str::<Vec<u64>>(&format!("{}]", after(name).split_once(']').unwrap().0)).unwrap()
+        };
+        let pairs = list("positions").into_iter().zip(list("samples"));
+        found.extend(pairs.map(|(position, sample)| vec![number("epoch"), position, sample, number("step")]));
+    }
+    found
 }
 
 #[test]
-fn law_3_the_order_is_trained_once_and_does_not_depend_on_ranks() {
-    let lines = |world: u64, from: u64, count: u64| -> Vec<Value> {
-        let mut command = trainer(1);
-        command.args(["order", "-d", "demo", "-m", "demo", "--epoch", "1"]);
-        for (flag, value) in [("--from", from), ("--count", count), ("--world", world)] {
-            command.arg(flag).arg(value.to_string());
+fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
+    const STEPS: u64 = SMALL_TRAINING.div_ceil(10);
+    let (folder, data) = folder_with_data();
+    let mut on_one_rank = Vec::new();
+    for world in [1, 2, 3, 4] {
+        let run = folder.path().join(world.to_string());
+        let mut command = trainer(world);
+        command.args(["train", "-q", "-m", "demo", "-d"]).arg(&data).arg("--output").arg(&run);
+        for setting in ["train.batch_size=10", "train.epochs=2", "train.threads=1", "head.init=random"] {
+            command.args(["--set", setting]);
         }
-        let output = succeed(&mut command);
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    let samples = |rows: &[Value]| rows.iter().map(|row| row["sample"].as_u64().unwrap()).collect::<Vec<_>>();
-    let all = lines(1, 0, u64::from(u32::MAX));
-    let mut sorted = samples(&all);
-    sorted.sort_unstable();
-    assert!(sorted.iter().enumerate().all(|(i, &sample)| i as u64 == sample), "each image once in the epoch");
-    assert_eq!(samples(&lines(5, 0, u64::from(u32::MAX))), samples(&all), "the world does not matter");
-    assert_eq!(samples(&lines(3, 100, 50)), samples(&all)[100..150], "any position is reached directly");
+        succeed(command.env("LIFT_LOG", "info,samples=trace"));
+        let mut together = Vec::new();
+        for rank in 0..world {
+            let trained = trained_on(&run, rank);
+            together.extend(trained.into_iter().map(|line| [line, vec![rank as u64]].concat()));
+        }
+        let fields = ["epoch", "position", "sample", "step", "rank"];
+        let mut expected = Vec::new();
+        for epoch in [0, 1] {
+            expected.extend(order(&data, &[("--world", world as u64), ("--epoch", epoch)], &fields));
+        }
+        // `order` counts the steps of the whole run.
+        for line in &mut together {
+            line[3] += line[0] * STEPS;
+        }
+        together.sort();
+        assert_eq!(together, expected, "on {world} ranks");
+        let samples: Vec<_> = together.iter().map(|line| line[..3].to_vec()).collect();
+        if world == 1 {
+            on_one_rank = samples;
+        } else {
+            assert_eq!(samples, on_one_rank, "on {world} ranks");
+        }
+    }
+    for epoch in [0, 1] {
+        let mut samples: Vec<u64> =
+            on_one_rank.iter().filter(|line| line[0] == epoch).map(|line| line[2]).collect();
+        samples.sort_unstable();
+        assert!(samples.into_iter().eq(0..SMALL_TRAINING), "each image once in epoch {epoch}");
+    }
+}
+
+#[test]
+fn law_3_any_position_of_the_order_is_reached_directly() {
+    let all = order(Path::new("demo"), &[("--epoch", 1)], &["position", "sample"]);
+    let part = order(
+        Path::new("demo"),
+        &[("--epoch", 1), ("--from", 100), ("--count", 50)],
+        &["position", "sample"],
+    );
+    assert_eq!(part, all[100..150]);
 }
 
 #[test]
 fn law_5_frozen_weights_never_travel_nor_change() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let (before, after) = (folder.path().join("before"), folder.path().join("after"));
-    demo_run(1, &before, &["--set", "train.epochs=0"]);
-    demo_run(2, &after, &["--set", "train.max_steps=5"]);
+    short_run(1, &data, &before, &["train.epochs=0"]);
+    short_run(2, &data, &after, &["train.max_steps=5"]);
     let frozen = |run: &Path| json(&run.join("result.json"))["frozen_fingerprint"].clone();
     assert!(frozen(&before).is_string());
     assert_eq!(frozen(&before), frozen(&after));
@@ -114,15 +183,15 @@ fn law_5_frozen_weights_never_travel_nor_change() {
 
 #[test]
 fn law_6_the_same_seed_gives_the_same_run_and_another_one_another() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let run = |name: &str, seed: &str| {
         let path = folder.path().join(name);
-        let seed = format!("train.seed={seed}");
-        demo_run(1, &path, &["--set", "train.max_steps=4", "--set", &seed]);
+        short_run(1, &data, &path, &["train.max_steps=4", &format!("train.seed={seed}")]);
         losses(&path)
     };
-    assert_eq!(run("a", "3"), run("b", "3"));
-    assert_ne!(run("c", "3"), run("d", "4"));
+    let first = run("a", "3");
+    assert_eq!(run("b", "3"), first);
+    assert_ne!(run("c", "4"), first);
 }
 
 #[test]
@@ -138,32 +207,19 @@ fn laws_2_and_3_over_ranks_many_random_draws_are_those_of_one_process() {
 
 #[test]
 fn law_5_exactly_the_trainable_bytes_travel_once_a_step() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = folder_with_data();
     let path = |name: &str| folder.path().join(name);
-    // A ring of two ranks sends each byte of an all-reduce once.
-    let gradients = |name: &str| {
+    let scalars = 8 * 8;
+    let settings = ["train.max_steps=4", "head.placement=replicated"];
+    for (name, extra) in [("whole", &[][..]), ("buckets", &["distributed.bucket_megabytes=0.001"])] {
+        short_run(2, &data, &path(name), &[&settings[..], extra].concat());
         let trainable = json(&path(name).join("result.json"))["trainable_parameters"].as_u64().unwrap();
         let bytes: Vec<u64> =
             metrics(&path(name), "step").iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
-        (4 * trainable, bytes)
-    };
-    let scalars = 8 * 8;
-    for (name, extra) in [("whole", vec![]), ("buckets", vec!["--set", "distributed.bucket_megabytes=0.001"])]
-    {
-        let extra =
-            [&extra[..], &["--set", "train.max_steps=4", "--set", "head.placement=replicated"]].concat();
-        demo_run(2, &path(name), &extra);
-        let (trainable, bytes) = gradients(name);
-        assert_eq!(bytes, vec![trainable + scalars; 4], "{name}");
+        // A ring of two ranks sends each byte of an all-reduce once.
+        assert_eq!(bytes, vec![4 * trainable + scalars; 4], "{name}");
     }
-    let half = [
-        "--set",
-        "train.max_steps=4",
-        "--set",
-        "distributed.wire=bf16",
-        "--set",
-        "head.placement=replicated",
-    ];
-    demo_run(2, &path("half"), &half);
+    short_run(2, &data, &path("half"), &[&settings[..], &["distributed.wire=bf16"]].concat());
     within(&losses(&path("half")), &losses(&path("whole")), 1e-2);
+    assert_ne!(losses(&path("half")), losses(&path("whole")), "the wire is another one");
 }

@@ -5,14 +5,19 @@
 
 use std::path::Path;
 use std::process::Command;
+use tests::stripes::data_beside;
 use tests::synthetic::data_set;
 use tests::{losses, metrics, run, stderr, succeed, trainer, within};
 
-/// A run of the embedded demo with this loss.
-fn demo(ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
+/// A run on the small data set with this loss.
+fn short_run(ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
+    run_on(&data_beside(output), ranks, output, loss, settings)
+}
+
+fn run_on(data: &Path, ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
     let mut command = trainer(ranks);
-    command.args(["train", "-d", "demo", "-m", "demo", "--set", "train.threads=1", "--set"]);
-    command.arg(format!("loss.kind={loss}"));
+    command.args(["train", "-m", "demo", "--set", "train.threads=1", "-d"]).arg(data);
+    command.arg("--set").arg(format!("loss.kind={loss}"));
     for setting in settings {
         command.args(["--set", setting]);
     }
@@ -23,17 +28,17 @@ fn demo(ranks: usize, output: &Path, loss: &str, settings: &[&str]) -> Command {
 #[test]
 fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on_ranks() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = ["train.batch_size=61", "train.max_steps=20"];
-    // Of two ranks one has 31 samples and one 30: five passes of up to seven, the last of three and of two.
-    let cut = [&whole[..], &["train.micro_batch_size=7", "backbone.placement=sharded"]].concat();
+    let whole = ["train.batch_size=21", "train.max_steps=20"];
+    // Of two ranks one has eleven samples and one ten: three passes of up to five, the last of one and of none.
+    let cut = [&whole[..], &["train.micro_batch_size=5", "backbone.placement=sharded"]].concat();
     for (loss, on_two_ranks) in [("class_balanced", vec![&cut[..]]), ("lade", vec![&whole[..], &cut[..]])] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
-        succeed(&mut demo(1, &path("alone"), loss, &whole));
+        succeed(&mut short_run(1, &path("alone"), loss, &whole));
         let alone = losses(&path("alone"));
         assert!(alone.iter().any(|loss| (loss - alone[0]).abs() > 0.01), "{loss} learns: {alone:?}");
         for (number, settings) in on_two_ranks.into_iter().enumerate() {
             let two = path(&format!("two-{number}"));
-            succeed(&mut demo(2, &two, loss, settings));
+            succeed(&mut short_run(2, &two, loss, settings));
             within(&losses(&two), &alone, 1e-5);
         }
     }
@@ -42,12 +47,13 @@ fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on
 #[test]
 fn law_1_any_world_holds_for_a_loss_over_the_whole_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["train.determinism=any_world", "train.virtual_shards=2", "train.max_steps=8"];
+    let settings =
+        ["train.determinism=any_world", "train.virtual_shards=2", "train.max_steps=8", "train.batch_size=16"];
     let final_bytes = |run: &Path| std::fs::read(run.join("final.safetensors")).unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     // One rank makes both shards' forward passes twice, two ranks make theirs once.
-    succeed(&mut demo(1, &one, "lade", &settings));
-    succeed(&mut demo(2, &two, "lade", &settings));
+    succeed(&mut short_run(1, &one, "lade", &settings));
+    succeed(&mut short_run(2, &two, "lade", &settings));
     assert_eq!(losses(&one), losses(&two));
     assert!(final_bytes(&one) == final_bytes(&two));
 }
@@ -74,24 +80,27 @@ fn losses_on_divided_classes_are_those_on_whole_ones() {
     let folder = tempfile::tempdir().unwrap();
     for loss in ["ldam", "class_balanced"] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
-        let settings = ["train.batch_size=31", "train.max_steps=8"];
-        succeed(&mut demo(1, &path("whole"), loss, &settings));
-        let divided = [&settings[..], &["head.placement=sharded", "train.micro_batch_size=8"]].concat();
-        succeed(&mut demo(2, &path("divided"), loss, &divided));
+        let settings = ["train.batch_size=15", "train.max_steps=8"];
+        succeed(&mut short_run(1, &path("whole"), loss, &settings));
+        let divided = [&settings[..], &["head.placement=sharded", "train.micro_batch_size=4"]].concat();
+        succeed(&mut short_run(2, &path("divided"), loss, &divided));
         within(&losses(&path("divided")), &losses(&path("whole")), 1e-5);
     }
 }
 
 #[test]
 fn lade_is_refused_on_divided_classes_and_auto_does_not_divide_them() {
+    // With more classes than the small data set has.
+    let data = Path::new("demo");
     let folder = tempfile::tempdir().unwrap();
     let settings = ["train.batch_size=2", "train.max_steps=1"];
-    let refused = run(&mut demo(2, &folder.path().join("refused"), "lade", &["head.placement=sharded"]));
+    let refused =
+        run(&mut run_on(data, 2, &folder.path().join("refused"), "lade", &["head.placement=sharded"]));
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("LADE needs all logits of a sample"), "{}", stderr(&refused));
-    let other = succeed(&mut demo(2, &folder.path().join("other"), "focal", &settings));
+    let other = succeed(&mut run_on(data, 2, &folder.path().join("other"), "focal", &settings));
     assert!(stderr(&other).contains("head.placement: sharded"), "{}", stderr(&other));
-    let lade = succeed(&mut demo(2, &folder.path().join("lade"), "lade", &settings));
+    let lade = succeed(&mut run_on(data, 2, &folder.path().join("lade"), "lade", &settings));
     assert!(
         stderr(&lade).contains("head.placement: replicated, because loss.kind=lade"),
         "{}",

@@ -41,6 +41,7 @@ fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
 }
 
 #[test]
+#[ignore = "long; `make test-long` runs it"]
 fn official_checkpoints_of_other_options_give_the_official_answers() {
     let Some(official) = Official::find("official checkpoints of other options") else { return };
     answers_agree(&official, 1, official.runs().iter());
@@ -48,6 +49,7 @@ fn official_checkpoints_of_other_options_give_the_official_answers() {
 
 /// Every third one; `make accuracy` takes all of them on three ranks.
 #[test]
+#[ignore = "long; `make test-long` runs it"]
 fn official_checkpoints_of_other_options_give_the_official_answers_on_3_ranks() {
     let Some(official) = Official::find("official checkpoints of other options on 3 ranks") else { return };
     answers_agree(&official, 3, official.runs().iter().step_by(3));
@@ -63,6 +65,7 @@ fn answers_agree<'a>(official: &Official, ranks: usize, runs: impl Iterator<Item
 }
 
 #[test]
+#[ignore = "long; `make test-long` runs it"]
 fn the_official_checkpoint_gives_3236_of_10000_with_five_crops() {
     let Some(official) = Official::find("official checkpoint with five crops") else { return };
     let output = tempfile::tempdir().unwrap();

@@ -6,20 +6,21 @@ use protocol::{Outcome, Phase, Status, layout};
 use std::path::Path;
 use std::process::{Command, Output};
 use tests::launched::wait_for_checkpoint;
+use tests::stripes::{SMALL_TRAINING, data_beside};
 use tests::synthetic::data_set;
 use tests::{binary, json, losses, metrics, run, stderr, succeed, trainer};
 
-/// Steps of an epoch of [`demo`].
-const EPOCH: u64 = 13;
+/// Steps of an epoch of [`training`].
+const EPOCH: u64 = SMALL_TRAINING.div_ceil(3);
 
-/// The embedded demo's classifier on one rank, of three epochs, with a checkpoint after every step.
-fn demo(output: &Path, settings: &[&str]) -> Command {
+/// A classifier on one rank, of three epochs, with a checkpoint after every step.
+fn training(output: &Path, settings: &[&str]) -> Command {
     let mut command = trainer(1);
-    command.args(["train", "-q", "-d", "demo", "-m", "demo", "--method", "classifier"]);
+    command.args(["train", "-q", "-m", "demo", "--method", "classifier", "-d"]).arg(data_beside(output));
     let fixed = [
         "train.threads=1",
         "train.epochs=3",
-        "train.batch_size=256",
+        "train.batch_size=3",
         "checkpoint.every_steps=1",
         "checkpoint.keep=50",
         "eval.every_epochs=1",
@@ -41,7 +42,7 @@ fn refused(command: &mut Command) -> String {
 /// A run that is not finished: it has ended at this step as if it had been killed there.
 fn unfinished(folder: &Path, name: &str, step: u64) -> std::path::PathBuf {
     let path = folder.join(name);
-    succeed(&mut demo(&path, &[&format!("train.max_steps={step}")]));
+    succeed(&mut training(&path, &[&format!("train.max_steps={step}")]));
     for file in [layout::RESULT, layout::FINAL_WEIGHTS] {
         std::fs::remove_file(path.join(file)).unwrap();
     }
@@ -76,11 +77,12 @@ fn more_steps_give_the_run_that_had_them_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, grown) = (folder.path().join("whole"), folder.path().join("grown"));
     let all = ["train.max_steps=30"];
-    succeed(&mut demo(&whole, &all));
+    assert_eq!(EPOCH, 14);
+    succeed(&mut training(&whole, &all));
     // Cut off within an epoch, at its end, and within the next.
-    for steps in ["train.max_steps=8", "train.max_steps=13", "train.max_steps=17", all[0]] {
+    for steps in ["train.max_steps=8", "train.max_steps=14", "train.max_steps=17", all[0]] {
         let arguments = ["--resume", "auto", "--allow-changed", "train.max_steps"];
-        succeed(demo(&grown, &[steps]).args(arguments));
+        succeed(training(&grown, &[steps]).args(arguments));
     }
     assert_eq!(lines(&grown), lines(&whole));
     assert_eq!(json(&grown.join("result.json"))["correct"], json(&whole.join("result.json"))["correct"]);
@@ -90,19 +92,19 @@ fn more_steps_give_the_run_that_had_them_from_the_start() {
 fn a_finished_run_shows_what_is_changed_and_goes_on_only_if_that_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    succeed(&mut demo(&path, &["train.epochs=1"]));
+    succeed(&mut training(&path, &["train.epochs=1"]));
     let more = ["train.epochs=2"];
-    let said = refused(demo(&path, &more).args(["--resume", "auto"]));
+    let said = refused(training(&path, &more).args(["--resume", "auto"]));
     assert!(said.contains("train.epochs: 1 before, 2 now"), "{said}");
     let allowed = ["--resume", "auto", "--allow-changed", "train.epochs"];
-    succeed(demo(&path, &more).args(allowed));
+    succeed(training(&path, &more).args(allowed));
     assert_eq!((metrics(&path, "epoch").len(), losses(&path).len()), (2, 2 * EPOCH as usize));
     // The evaluation after the first epoch is one on the way now.
     assert_eq!(metrics(&path, "eval").len(), 2);
-    let again = succeed(demo(&path, &more).args(allowed));
+    let again = succeed(training(&path, &more).args(allowed));
     assert!(stderr(&again).contains("finished before"), "{}", stderr(&again));
     let file = folder.path().join("predictions.txt");
-    let said = refused(demo(&path, &more).args(allowed).arg("--predictions").arg(&file));
+    let said = refused(training(&path, &more).args(allowed).arg("--predictions").arg(&file));
     assert!(said.contains("lift-trainer eval --run"), "{said}");
 }
 
@@ -110,8 +112,8 @@ fn a_finished_run_shows_what_is_changed_and_goes_on_only_if_that_is_allowed() {
 fn an_old_result_does_not_outlive_the_run_that_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    succeed(&mut demo(&path, &["train.epochs=1"]));
-    let mut command = demo(&path, &["train.epochs=200"]);
+    succeed(&mut training(&path, &["train.epochs=1"]));
+    let mut command = training(&path, &["train.epochs=200"]);
     let mut child = command.args(["--resume", "auto", "--allow-changed", "train.epochs"]).spawn().unwrap();
     wait_for_checkpoint(&path, EPOCH + 2);
     child.kill().unwrap();
@@ -122,20 +124,20 @@ fn an_old_result_does_not_outlive_the_run_that_goes_on() {
 #[test]
 fn the_size_of_a_batch_changes_only_where_an_epoch_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["train.batch_size=128"];
+    let settings = ["train.batch_size=2"];
     let allowed = ["--allow-changed", "train.batch_size", "--allow-changed", "train.max_steps", "--resume"];
     let path = unfinished(folder.path(), "run", 20);
-    let said = refused(demo(&path, &settings).args(allowed).arg("auto"));
+    let said = refused(training(&path, &settings).args(allowed).arg("auto"));
     assert!(said.contains("train.batch_size decides which samples follow"), "{said}");
     let end = path.join(layout::CHECKPOINTS).join(layout::checkpoint(EPOCH));
     let other = folder.path().join("other");
-    let changed = ["train.batch_size=128", "train.epochs=2"];
-    succeed(demo(&other, &changed).args(allowed).arg(&end).args(["--allow-changed", "train.epochs"]));
+    let changed = ["train.batch_size=2", "train.epochs=2"];
+    succeed(training(&other, &changed).args(allowed).arg(&end).args(["--allow-changed", "train.epochs"]));
     let samples =
         |run: &Path| metrics(run, "epoch").iter().map(|row| row["samples"].as_u64()).collect::<Vec<_>>();
     let of_other = samples(&other);
     assert_eq!(of_other[0], of_other[1], "an epoch has as many samples as the one before");
-    assert_eq!(metrics(&other, "step").len() as u64, EPOCH + 25, "{of_other:?}");
+    assert_eq!(metrics(&other, "step").len() as u64, EPOCH + SMALL_TRAINING.div_ceil(2), "{of_other:?}");
 }
 
 #[test]
@@ -143,10 +145,10 @@ fn what_changes_every_gradient_or_trains_nothing_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = unfinished(folder.path(), "run", 8);
     let same = "train.max_steps=8";
-    let said = refused(demo(&path, &[same, "distributed.wire=bf16"]).args(["--resume", "auto"]));
+    let said = refused(training(&path, &[same, "distributed.wire=bf16"]).args(["--resume", "auto"]));
     assert!(said.contains("distributed.wire"), "{said}");
     let none = ["--resume", "auto", "--allow-changed", "train.epochs"];
-    let said = refused(demo(&path, &[same, "train.epochs=0"]).args(none));
+    let said = refused(training(&path, &[same, "train.epochs=0"]).args(none));
     assert!(said.contains("train.epochs=0 trains nothing"), "{said}");
 }
 
@@ -194,7 +196,7 @@ fn another_run_without_checkpoints_is_not_taken_for_this_one() {
     let path = unfinished(folder.path(), "run", 3);
     std::fs::remove_dir_all(path.join(layout::CHECKPOINTS)).unwrap();
     let before = std::fs::read(path.join(layout::METRICS)).unwrap();
-    let said = refused(demo(&path, &["train.max_steps=3", "train.seed=5"]).args(["--resume", "auto"]));
+    let said = refused(training(&path, &["train.max_steps=3", "train.seed=5"]).args(["--resume", "auto"]));
     assert!(said.contains("train.seed: 0 before, 5 now"), "{said}");
     assert!(std::fs::read(path.join(layout::METRICS)).unwrap() == before);
 }
@@ -206,12 +208,12 @@ fn a_restart_of_a_run_that_began_with_another_goes_on_with_that() {
     let (whole, new) = (folder.path().join("whole"), folder.path().join("new"));
     let settings = ["train.max_steps=32"];
     let go_on = |output: &Path, restarts: &str| {
-        let mut command = demo(output, &settings);
+        let mut command = training(output, &settings);
         command.args(["--allow-changed", "train.max_steps", "--resume"]).arg(&old);
         command.env("LIFT_RESTART_COUNT", restarts);
         command
     };
-    succeed(&mut demo(&whole, &settings));
+    succeed(&mut training(&whole, &settings));
     // What a first start leaves that is killed when it has just made its folder.
     std::fs::create_dir(&new).unwrap();
     std::fs::copy(old.join(layout::METRICS), new.join(layout::METRICS)).unwrap();
@@ -231,7 +233,7 @@ fn the_best_checkpoint_is_known_after_the_last_evaluation_and_in_another_folder(
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let settings = ["checkpoint.best=accuracy", "eval.every_epochs=0", "train.epochs=1"];
-    succeed(&mut demo(&one, &settings));
+    succeed(&mut training(&one, &settings));
     let best = |run: &Path| json(&run.join("checkpoints/best.json"));
     let accuracy = json(&one.join("result.json"))["accuracy"].as_f64().unwrap();
     assert_eq!(best(&one)["step"], EPOCH);
@@ -239,7 +241,7 @@ fn the_best_checkpoint_is_known_after_the_last_evaluation_and_in_another_folder(
     // One step at a useless rate is worse: the best stays that of the first run.
     let worse =
         ["checkpoint.best=accuracy", "eval.every_epochs=0", "train.epochs=2", "train.learning_rate=1e5"];
-    let mut command = demo(&two, &worse);
+    let mut command = training(&two, &worse);
     for key in ["train.epochs", "train.learning_rate"] {
         command.args(["--allow-changed", key]);
     }
@@ -254,7 +256,7 @@ fn a_run_ends_with_its_result_though_checkpoints_fail_unless_too_many_do() {
     let with_full_disk = |name: &str, most: &str| {
         let mut command = Command::new(binary("lift-trainer-faults"));
         let settings = ["train.max_steps=6", "checkpoint.best=accuracy", most];
-        command.args(demo(&folder.path().join(name), &settings).get_args());
+        command.args(training(&folder.path().join(name), &settings).get_args());
         run(command.env("LIFT_FAULT", "fail:rename@1:ENOSPC:1000"))
     };
     let patient = with_full_disk("patient", "checkpoint.max_failures=50");
@@ -270,11 +272,11 @@ fn a_run_ends_with_its_result_though_checkpoints_fail_unless_too_many_do() {
 fn a_run_that_ended_between_its_result_and_its_last_word_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    succeed(&mut demo(&path, &["train.max_steps=2"]));
+    succeed(&mut training(&path, &["train.max_steps=2"]));
     let mut status = Status::read(&path).unwrap();
     status.end(Outcome::Failed, Some("rank 1 is gone".into()));
     status.write(&path).unwrap();
-    succeed(demo(&path, &["train.max_steps=2"]).args(["--resume", "auto"]));
+    succeed(training(&path, &["train.max_steps=2"]).args(["--resume", "auto"]));
     let status = Status::read(&path).unwrap();
     assert_eq!((status.phase, status.message), (Phase::Done, None));
 }

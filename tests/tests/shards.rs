@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal};
+use tests::stripes::data_beside;
 use tests::synthetic::{SyntheticTower, data_set};
 use tests::{losses, metrics, steps_done, succeed, trainer, within};
 
 fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
     let mut command = trainer(ranks);
-    command.args(["train", "-q", "-d", "demo", "-m", "demo", "--set", "train.threads=1"]);
-    command.args(["--set", "train.max_steps=20", "--set", "train.batch_size=61"]);
+    command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "-d"]).arg(data_beside(output));
+    command.args(["--set", "train.max_steps=20", "--set", "train.batch_size=21"]);
     for setting in settings {
         command.args(["--set", setting]);
     }
@@ -28,7 +29,7 @@ fn a_sharded_backbone_gives_the_losses_of_a_replicated_one() {
     within(&losses(&path("one")), &losses(&path("replicated")), 1e-6);
     for (name, settings) in [
         ("sharded", vec!["backbone.placement=sharded"]),
-        ("node", vec!["backbone.placement=node_sharded", "train.micro_batch_size=5"]),
+        ("node", vec!["backbone.placement=node_sharded", "train.micro_batch_size=2"]),
         ("partial", vec!["backbone.placement=sharded", "tuner.partial=2"]),
     ] {
         twenty_steps(4, &path(name), &settings);

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use protocol::{Phase, Status, layout};
-use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::launched::{ranks, signal, wait_for};
-use tests::{metrics, steps_done, trainer};
+use tests::{steps_done, trainer};
 
 fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
     let start = Instant::now();
@@ -83,45 +82,28 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
     }
 }
 
-/// The step under way ends, and the next one tells all ranks to leave.
+/// The step under way ends, and the next one tells all ranks to leave. Lines of metrics are on disk before a checkpoint
+/// is begun, and here every step is saved: what is counted after the request was made before it, or is under way.
 #[test]
 fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
     let folder = tempfile::tempdir().unwrap();
-    for (round, (rank, delay)) in [(0, 0), (1, 300), (0, 600), (1, 900)].into_iter().enumerate() {
+    let rounds = [(0, 1, "USR2"), (1, 2, "USR2"), (0, 3, "TERM"), (1, 4, "TERM")];
+    for (round, (rank, after, name)) in rounds.into_iter().enumerate() {
         let output = folder.path().join(round.to_string());
         let mut command: Command = trainer(2);
-        command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=1536"]);
-        command.args(["--set", "train.threads=1", "--set", "data.prefetch=1"]);
+        command.args(["train", "--set", "train.epochs=1000", "--set", "train.batch_size=64"]);
+        command.args(["--set", "train.threads=1", "--set", "checkpoint.every_steps=1"]);
         command.arg("--output").arg(&output).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the trainer starts");
-        wait_for("the second step", Duration::from_mins(2), || steps_done(&output) >= 2);
-        std::thread::sleep(Duration::from_millis(delay));
-        let (before, start) = (steps_done(&output), Instant::now());
-        signal("TERM", &ranks(&output)[&rank]);
+        wait_for("a step", Duration::from_mins(2), || steps_done(&output) >= after);
+        signal(name, &ranks(&output)[&rank]);
+        let made = steps_done(&output);
         assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
-        let took = start.elapsed().as_secs_f64();
-        let status = Status::read(&output).unwrap();
-        let longest = metrics(&output, "step").iter().map(seconds).fold(0.0, f64::max);
-        println!(
-            "TERM to rank {rank} after step {before}: left after step {}, {took:.2} s later; a step takes up to {longest:.2} s",
-            status.step
-        );
-        if longest <= 1.0 {
-            // Lines of shorter steps are written later than the steps are done.
-            eprintln!(
-                "skipped: a_run_is_saved_and_left_within_two_steps_of_a_request (steps of {longest:.2} s)"
-            );
-            return;
-        }
-        assert!(status.step <= before + 2, "left after step {}, asked after {before}", status.step);
-        let saved = output.join("checkpoints").join(layout::checkpoint(status.step));
+        let step = Status::read(&output).unwrap().step;
+        assert!((made..=made + 2).contains(&step), "{name}: left after step {step}, asked after {made}");
+        let saved = output.join("checkpoints").join(layout::checkpoint(step));
         assert!(saved.is_dir(), "{} is missing", saved.display());
     }
-}
-
-/// How long a step took.
-fn seconds(step: &Value) -> f64 {
-    step["samples"].as_f64().unwrap() / step["images_per_second"].as_f64().unwrap()
 }
 
 /// Whoever starts a rank may hold signals back for reasons of its own, and that is inherited.
@@ -168,5 +150,6 @@ fn a_request_that_comes_while_mpi_starts_is_heard() {
     std::fs::write(go, "").unwrap();
     assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
     let status = Status::read(&output).unwrap();
-    assert_eq!((status.phase, status.step), (Phase::Preempted, 1));
+    // On a busy machine what comes before the first step takes longer than the request waits.
+    assert!(status.phase == Phase::Preempted && status.step <= 1, "{status:?}");
 }

@@ -102,7 +102,7 @@ fn a_signal_at_any_moment_changes_nothing_in_the_result() {
 fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
     let name = "a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result";
     let Some(bench) = ClusterBench::enter(name, &[]) else { return };
-    let (expected, _) = undisturbed(&bench);
+    let expected = bench.train("undisturbed", STEPS);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
     wait_for_checkpoint(&run, 5);
@@ -131,7 +131,7 @@ fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
 fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
     let name = "a_dead_node_is_waited_for_and_changes_nothing_in_the_result";
     let Some(bench) = ClusterBench::enter(name, &[]) else { return };
-    let (expected, _) = undisturbed(&bench);
+    let expected = bench.train("undisturbed", STEPS);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
     wait_for_checkpoint(&run, 15);
@@ -172,8 +172,7 @@ fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
     let end = bench.end(&job, SOON).0;
     assert_eq!(end, "CANCELLED", "a cancelled job stays cancelled: {}", bench.output(&job));
     let steps_made = steps(&run);
-    bench.train("reference", saved + 10);
-    let expected = steps(&bench.path("reference"));
+    let expected = steps(&bench.train("reference", saved + 10));
     assert_eq!(expected, steps_made[..expected.len()]);
 }
 

@@ -112,8 +112,8 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
     let mut evaluation = evaluation(session, rank);
     let whole = evaluation.run(rank, &mut reporter, &mut BadImages::default())?.predictions;
     for _ in 0..TEST_SETS {
-        let len = draws.random_range(0..session.test.len().min(150));
-        evaluation.batch.at_once = draws.random_range(1..64);
+        let len = draws.random_range(0..session.test.len().min(60));
+        evaluation.batch.at_once = draws.random_range(1..32);
         let reader = Arc::clone(&session.test);
         let labels = session.test.labels()[..len].to_vec();
         evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(FirstOf(reader))));

@@ -30,11 +30,17 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes are gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 
-/// Starts the ranks, passes wishes on, waits for the end, and leaves no process behind.
-pub fn attempt(start: &RankCommand, run: Option<&Path>, report: EventLog) -> Result<AttemptEnd, StartError> {
+/// Starts the ranks, passes requests on, waits for the end, and leaves no process behind. A process that a signal stops for
+/// longer than `stopped_seconds` ends all of them.
+pub fn attempt(
+    start: &RankCommand,
+    run: Option<&Path>,
+    stopped_seconds: u32,
+    report: EventLog,
+) -> Result<AttemptEnd, StartError> {
     let before = Before::of(run);
     let mut ranks = RankProcesses::spawn(start, report.json)?;
-    let (status, stopped) = match ranks.wait(report).map_err(StartError::Watch)? {
+    let (status, stopped) = match ranks.wait(stopped_seconds, report).map_err(StartError::Watch)? {
         WaitEnd::Ended(status) => (status, None),
         WaitEnd::Stopped(stopped) => (exited(Outcome::FAILED), Some(stopped)),
     };
@@ -100,12 +106,12 @@ impl RankProcesses {
         Ok(Self { child, through_mpirun, relay, output })
     }
 
-    fn wait(&mut self, report: EventLog) -> io::Result<WaitEnd> {
+    fn wait(&mut self, stopped_seconds: u32, report: EventLog) -> io::Result<WaitEnd> {
         // A wish that came before the ranks were started is one of theirs.
         let mut seen = SignalCounts::default();
         let mut deadline = None;
         let mut asked: Option<Instant> = None;
-        let mut watch = StoppedClock::new();
+        let mut watch = StoppedClock::new(stopped_seconds);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(WaitEnd::Ended(status));

@@ -168,7 +168,7 @@ fn start(plan: &LaunchPlan, report: EventLog, restarts: u32) -> Result<AttemptEn
             .map_err(|source| StartError::Folder { path: folder.clone(), source })?;
     }
     report.start(ranks, restarts, run);
-    let end = attempt(&start, run, report)?;
+    let end = attempt(&start, run, plan.stopped_seconds, report)?;
     report.end(&end, start.streams.as_deref(), run);
     Ok(end)
 }

@@ -41,6 +41,9 @@ pub struct RunOptions {
     /// Seconds before the first restart; the pause doubles as long as no checkpoint is gained
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub restart_pause: Duration,
+    /// Seconds that a signal may suspend a rank, or the process that starts it, before the start counts as failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = up_to(1, limits::WAIT_SECONDS))]
+    pub stopped_seconds: u32,
     /// Continue without hosts that do not answer, as long as MIN ranks are left
     #[arg(long, value_name = "MIN", value_parser = up_to(1, limits::RANKS))]
     pub elastic: Option<u32>,
@@ -77,6 +80,7 @@ pub struct LaunchPlan {
     pub(super) run: Option<PathBuf>,
     pub(super) restarts: u32,
     pub(super) pause: Duration,
+    pub(super) stopped_seconds: u32,
     pub(super) elastic: Option<usize>,
     pub(super) json: bool,
     /// Whether the ranks train, so that there is something to resume.
@@ -111,8 +115,9 @@ impl LaunchPlan {
             restarts: 0,
         };
         let (restarts, pause, json) = (options.restarts, options.restart_pause, options.json);
-        let elastic = options.elastic.map(|least| least as usize);
-        Ok(Self { ranks, hosts, run, restarts, pause, elastic, json, trains, start })
+        let (elastic, stopped_seconds) =
+            (options.elastic.map(|least| least as usize), options.stopped_seconds);
+        Ok(Self { ranks, hosts, run, restarts, pause, stopped_seconds, elastic, json, trains, start })
     }
 
     /// The start number `restarts`, counted from 0. Each has a folder of its own for the ranks' streams.

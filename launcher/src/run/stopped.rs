@@ -9,22 +9,27 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks in a row that find a process stopped before that counts as a failure: ten seconds lie between the first and the last.
-const PATIENCE: u32 = 11;
-
 /// Counts how long processes have been stopped. Looks are counted, not seconds: a machine that slept, or a launcher that
 /// was stopped together with its ranks, has measured nothing.
 #[derive(Debug)]
 pub struct StoppedClock {
+    /// Looks in a row that may find a process stopped.
+    most: u32,
     looked: Instant,
     continued: u32,
     seen: HashMap<Pid, u32>,
 }
 
 impl StoppedClock {
-    /// Begins now.
-    pub fn new() -> Self {
-        Self { looked: Instant::now(), continued: signals::continued(), seen: HashMap::new() }
+    /// Begins now; a process may be stopped for so many seconds.
+    pub fn new(seconds: u32) -> Self {
+        // So many lie between the first look and the last.
+        Self {
+            most: seconds.saturating_add(1),
+            looked: Instant::now(),
+            continued: signals::continued(),
+            seen: HashMap::new(),
+        }
     }
 
     /// Looks at all processes below this one if it is time to, and gives what has been stopped for too long; a rank
@@ -46,7 +51,7 @@ impl StoppedClock {
         let seen = |pid| self.seen.get(&pid).copied().unwrap_or(0) + 1;
         self.seen = stopped.iter().map(|process| (process.pid, seen(process.pid))).collect();
         let mut long: Vec<StoppedProcess> =
-            stopped.into_iter().filter(|process| self.seen[&process.pid] >= PATIENCE).collect();
+            stopped.into_iter().filter(|process| self.seen[&process.pid] >= self.most).collect();
         long.sort_by_key(|process| (process.rank.is_none(), process.rank));
         long.into_iter().next()
     }
@@ -55,7 +60,7 @@ impl StoppedClock {
 impl fmt::Display for StoppedProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, program, .. } = self;
-        write!(f, "a signal stopped {program} (process {pid}), and it did not go on within 10 s")
+        write!(f, "a signal stopped {program} (process {pid}) for longer than --stopped-seconds allows")
     }
 }
 
@@ -77,14 +82,14 @@ mod tests {
     }
 
     fn watch() -> StoppedClock {
-        StoppedClock { continued: 0, ..StoppedClock::new() }
+        StoppedClock { continued: 0, ..StoppedClock::new(10) }
     }
 
     #[test]
     fn what_is_stopped_for_long_is_found_ranks_first() {
         let list = [stopped(7, None), stopped(9, Some(3)), stopped(8, Some(1))];
         let mut watch = watch();
-        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(10, &mut watch, &list, 0), None);
         assert_eq!(after(1, &mut watch, &list, 0), Some(stopped(8, Some(1))));
     }
 
@@ -92,17 +97,17 @@ mod tests {
     fn what_goes_on_in_between_is_counted_anew() {
         let mut watch = watch();
         let list = [stopped(7, None)];
-        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(10, &mut watch, &list, 0), None);
         assert_eq!(after(1, &mut watch, &[], 0), None);
-        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
+        assert_eq!(after(10, &mut watch, &list, 0), None);
     }
 
     #[test]
     fn a_launcher_that_was_stopped_as_well_counts_anew() {
         let mut watch = watch();
         let list = [stopped(7, None)];
-        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 0), None);
-        assert_eq!(after(PATIENCE - 1, &mut watch, &list, 1), None);
+        assert_eq!(after(10, &mut watch, &list, 0), None);
+        assert_eq!(after(10, &mut watch, &list, 1), None);
         assert_eq!(after(1, &mut watch, &list, 1), Some(stopped(7, None)));
     }
 }

@@ -77,6 +77,10 @@ impl BatchPlan {
         side: i64,
         device: Device,
     ) -> LocalBatch {
+        if let Some(Batch { positions, samples, .. }) = batch {
+            let step = step + 1;
+            tracing::trace!(target: "samples", epoch, step, ?positions, ?samples, "one step's share of this rank");
+        }
         let whole = batch.map(|batch| (batch, to_device(batch, side, device)));
         let micro_batches_of = |shard| {
             let Some((batch, whole)) = &whole else { return Vec::new() };

@@ -24,6 +24,7 @@ pub struct Heartbeat {
 }
 
 struct Shared {
+    interval: Duration,
     state: Mutex<HeartbeatState>,
     /// Told when there is something that others should know at once.
     news: Condvar,
@@ -38,8 +39,17 @@ struct HeartbeatState {
 impl Heartbeat {
     /// Begins with this status, which is on disk by now, in the run folder that is claimed.
     pub fn start(status: Status, claim: Arc<Claim>, activity: Activity) -> io::Result<Self> {
+        Self::with_interval(INTERVAL, status, claim, activity)
+    }
+
+    fn with_interval(
+        interval: Duration,
+        status: Status,
+        claim: Arc<Claim>,
+        activity: Activity,
+    ) -> io::Result<Self> {
         let state = Mutex::new(HeartbeatState { status, has_news: false, has_ended: false });
-        let shared = Arc::new(Shared { state, news: Condvar::new() });
+        let shared = Arc::new(Shared { interval, state, news: Condvar::new() });
         let (theirs, place) = (Arc::clone(&shared), Arc::clone(&claim));
         let thread = Builder::new().name("status".into()).spawn(move || theirs.beat(&place, &activity))?;
         Ok(Self { shared, claim, thread: Some(thread) })
@@ -121,7 +131,7 @@ impl Shared {
 
     fn wait(&self) -> (bool, bool, Status) {
         let is_quiet = |state: &mut HeartbeatState| !state.has_news && !state.has_ended;
-        let waited = self.news.wait_timeout_while(self.state(), INTERVAL, is_quiet);
+        let waited = self.news.wait_timeout_while(self.state(), self.interval, is_quiet);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let has_news = std::mem::take(&mut state.has_news);
         (has_news, state.has_ended, state.status.clone())
@@ -134,9 +144,11 @@ mod tests {
 
     use std::path::Path;
 
+    const SHORT: Duration = Duration::from_millis(50);
+
     fn read_until(folder: &Path, so: impl Fn(&Status) -> bool) -> bool {
         let start = Instant::now();
-        while start.elapsed() < 4 * INTERVAL {
+        while start.elapsed() < Duration::from_secs(10) {
             if Status::read(folder).is_ok_and(|status| so(&status)) {
                 return true;
             }
@@ -148,7 +160,8 @@ mod tests {
     fn started(folder: &Path, activity: &Activity) -> Heartbeat {
         let mut status = Status::starting(1);
         status.write(folder).unwrap();
-        Heartbeat::start(status, Arc::new(Claim::take(folder).unwrap()), activity.clone()).unwrap()
+        let claim = Arc::new(Claim::take(folder).unwrap());
+        Heartbeat::with_interval(SHORT, status, claim, activity.clone()).unwrap()
     }
 
     #[test]
@@ -171,7 +184,7 @@ mod tests {
         let activity = Activity::default();
         let heartbeat = started(folder.path(), &activity);
         heartbeat.set_step(1, 7);
-        std::thread::sleep(INTERVAL + INTERVAL / 4);
+        std::thread::sleep(4 * SHORT);
         assert_eq!(Status::read(folder.path()).unwrap().step, 0);
     }
 
@@ -183,7 +196,7 @@ mod tests {
         verdict.end(Outcome::Failed, Some("rank 1 is gone".into()));
         verdict.write(folder.path()).unwrap();
         heartbeat.set_phase(Phase::Evaluating);
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(4 * SHORT);
         assert_eq!(Status::read(folder.path()).unwrap().phase, Phase::Failed);
     }
 }

@@ -1,7 +1,7 @@
 //! Starts from images by the code that training uses: from memory through the loader, the walk and the sums over ranks.
 
 use crate::backbone::{backbone, pixel_constants};
-use crate::case::{Case, PRECISIONS, cases};
+use crate::case::{Case, PRECISIONS, cases_that};
 use crate::classifiers::head_of;
 use collectives::World;
 use protocol::Outcome;
@@ -46,7 +46,7 @@ pub fn golden_init_from_images() {
     let options = Config::resolve(&selection).unwrap().config.distributed;
     let rank =
         Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start().unwrap(), &options).unwrap();
-    for case in cases("init").into_iter().filter(|case| case.has_input("image_u8")) {
+    for case in cases_that("init", |case| case.has_input("image_u8")) {
         for (precision, tolerance) in PRECISIONS {
             check(&case, &rank, precision, tolerance);
         }

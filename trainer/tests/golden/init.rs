@@ -1,7 +1,7 @@
 //! First values of the head from text.
 
 use crate::backbone::backbone;
-use crate::case::{Case, PRECISIONS, cases};
+use crate::case::{Case, PRECISIONS, cases_that};
 use crate::classifiers::head_of;
 use tch::{Device, Kind, Tensor};
 use trainer::engine::head_init::text::{ClassPrompts, TextChunk, rows_from_text};
@@ -40,7 +40,7 @@ fn prompts_of(case: &Case) -> ClassPrompts {
 #[test]
 pub fn golden_init_text() {
     let tokenizer = Tokenizer::clip().unwrap();
-    for case in cases("init").into_iter().filter(|case| case.name.contains("-text-")) {
+    for case in cases_that("init", |case| case.name.contains("-text-")) {
         let names = case.config()["classnames"].as_array().unwrap();
         let names: Vec<String> = names.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
         let texts = prompts_of(&case).texts(&names).unwrap();
