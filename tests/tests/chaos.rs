@@ -10,7 +10,7 @@ const JOBS: usize = 2;
 
 #[test]
 fn law_7_twelve_faults_lose_and_repeat_nothing() {
-    let tally = play(&Options { faults: 12, jobs: JOBS, ..Options::default() }).unwrap();
+    let tally = play(&ChaosOptions { faults: 12, jobs: JOBS, ..ChaosOptions::default() }).unwrap();
     println!("{}", tally.table());
     assert!(tally.is_sound(), "{}", tally.table());
     assert_eq!(tally.shortfalls(12), [""; 0], "{}", tally.table());
