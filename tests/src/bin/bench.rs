@@ -168,7 +168,7 @@ impl BenchProgram {
         std::fs::write(&path, self.measured(name, &found, median(others)))
             .expect("the constants can be written");
         if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
-            let page = self.root.join("trainer/src/engine/bench/scaling/measured.toml");
+            let page = self.root.join("trainer/src/bench/scaling/measured.toml");
             std::fs::copy(&path, page).expect("the constants of the page can be written");
         }
         println!("\n## scaling\n\nlift-trainer bench scaling --measured target/bench/measured.toml\n");

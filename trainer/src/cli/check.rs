@@ -5,12 +5,12 @@ mod data;
 
 use super::findings;
 use crate::data::source::{Finding, Severity};
-use crate::engine::backbone::BackboneFile;
+use crate::engine::eval::views;
 use crate::engine::failure::Failure;
-use crate::engine::head_init::PreparedInit;
-use crate::engine::session::{load_options, tuners, zeros_note};
-use crate::engine::sources;
-use crate::engine::views;
+use crate::engine::setup::backbone::BackboneFile;
+use crate::engine::setup::head_init::PreparedInit;
+use crate::engine::setup::session::{load_options, tuners, zeros_note};
+use crate::engine::setup::sources;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
 use data::CheckedData;

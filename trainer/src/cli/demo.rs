@@ -3,9 +3,9 @@
 use super::CommandContext;
 use super::arguments::DemoArguments;
 use super::train;
-use crate::engine::experiment::RunEnd;
 use crate::engine::failure::Failure;
-use crate::engine::resume::ResumeRequest;
+use crate::engine::training::experiment::RunEnd;
+use crate::engine::training::resume::ResumeRequest;
 use crate::run::{RunResult, print_comparison, say};
 use protocol::Outcome;
 use protocol::command_line::{SelectionArguments, TrainArguments};

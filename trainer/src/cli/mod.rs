@@ -14,12 +14,12 @@ mod outcome;
 mod train;
 
 use crate::config::{Config, Resolved, Selection};
-use crate::engine::device::{self, DeviceChoice};
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::openmp;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
-use crate::engine::stopping::StopListener;
+use crate::engine::setup::device::{self, DeviceChoice};
+use crate::engine::setup::openmp;
+use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, TrainerCommand};
 use bench::arguments::BenchCommand;

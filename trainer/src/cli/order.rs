@@ -4,7 +4,7 @@ use super::arguments::OrderArguments;
 use super::findings;
 use crate::data::order::shard::step_and_rank;
 use crate::engine::failure::Failure;
-use crate::engine::sources;
+use crate::engine::setup::sources;
 use protocol::command_line::OutputArguments;
 use protocol::terminal::{OutputReader, print_json};
 use serde::Serialize;

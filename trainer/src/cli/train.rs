@@ -2,10 +2,10 @@
 
 use super::CommandContext;
 use crate::config::Resolved;
-use crate::engine::experiment::{Experiment, RunEnd};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
-use crate::engine::resume::{Resume, ResumeRequest};
+use crate::engine::training::experiment::{Experiment, RunEnd};
+use crate::engine::training::resume::{Resume, ResumeRequest};
 use crate::run::{DEFAULT_PARENT, ProgressOutput, RunDestination, RunResult, print_result, say};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments};
 use protocol::{Outcome, environment, layout};

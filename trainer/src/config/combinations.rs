@@ -4,7 +4,7 @@
 use super::entry::{Setting, setting_of};
 use super::error::ConfigError;
 use super::{Config, Determinism, HeadPlacement, LayoutName, ModelKind};
-use crate::engine::head_init::text;
+use crate::engine::setup::head_init::text;
 use crate::model::heads::zero_shot;
 use crate::model::losses::lade;
 use crate::model::tuners::excluded;

@@ -5,7 +5,7 @@ use super::sections::{
     distributed::DistributedOptions, eval::EvalOptions, head::HeadOptions, loss::LossOptions,
     model::ModelOptions, train::TrainOptions, tuner::TunerOptions,
 };
-use crate::engine::head_init::HeadInits;
+use crate::engine::setup::head_init::HeadInits;
 use crate::model::{heads::Heads, losses::Losses, tuners::Tuners};
 use crate::options::{Declared, Description, OptionKey, Section};
 use std::collections::BTreeMap;

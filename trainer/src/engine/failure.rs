@@ -1,6 +1,6 @@
 //! How a run ends that does not end well.
 
-use super::panics;
+use crate::engine::panics;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::{RunFolderError, StopRequest};
 use collectives::{CollectiveError, Control};

@@ -1,52 +1,10 @@
-//! The only room that sees everything: first values of the head, training, evaluation, over ranks.
+//! The room that sees all others: it sets a run up, makes its steps, trains and evaluates, over ranks.
 
-pub mod agreement;
-pub mod backbone;
-pub mod bad_images;
-pub mod bench;
-pub mod bf16;
-pub mod classifier;
-mod columns;
-pub mod contention;
-pub mod device;
-mod divided_softmax;
-pub mod evaluate;
-pub mod experiment;
+pub mod eval;
 pub mod failure;
-pub mod feed;
-mod final_weights;
-pub mod frozen;
-pub mod head_init;
-mod heartbeat;
-mod last_step;
-#[cfg(feature = "faults")]
-mod left_out;
-pub mod loading;
-pub mod loss;
 pub mod memory;
-pub mod openmp;
 pub mod panics;
-pub mod pass;
-pub mod placement;
-pub mod progress;
 pub mod rank;
-pub mod recorder;
-pub mod restoring;
-pub mod resume;
-pub mod sameness;
-pub mod saving;
-pub mod schedule;
-pub mod session;
-pub mod sgd;
-pub mod shards;
-pub mod sources;
+pub mod setup;
 pub mod step;
-pub mod stopping;
-pub mod sync;
-pub mod train;
-pub mod trained;
-pub mod training_run;
-pub mod tree;
-pub mod views;
-pub mod walk;
-pub mod whole;
+pub mod training;

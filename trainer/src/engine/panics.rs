@@ -6,7 +6,7 @@
 //! the allocator notes the size, and the handler of the abort says it. A mapped file that is cut short while it is read
 //! ends the process by a bus error, whose handler names the file.
 
-use super::memory::{MemoryOptions, OutOfMemory};
+use crate::engine::memory::{MemoryOptions, OutOfMemory};
 use crate::run::{end_within, last_words, say};
 use crate::weights::file_map::file_at;
 use collectives::Activity;

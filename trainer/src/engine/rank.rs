@@ -1,10 +1,10 @@
 //! This process as one rank: world, planes, device, threads.
 
-use super::device::{self, DeviceChoice};
-use super::failure::{Failure, agreed};
-use super::panics;
-use super::stopping::StopListener;
 use crate::config::{Backend, DistributedOptions};
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::panics;
+use crate::engine::setup::device::{self, DeviceChoice};
+use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
@@ -89,7 +89,7 @@ impl Rank {
         stopping.begin(world.rank(), liveness.messenger());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]
-            Ok(group) => Rc::from(super::left_out::planted(group)),
+            Ok(group) => Rc::from(crate::engine::training::left_out::planted(group)),
             #[cfg(not(feature = "faults"))]
             Ok(group) => Rc::from(group),
             Err(failure) => {

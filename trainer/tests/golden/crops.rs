@@ -6,7 +6,7 @@ use tch::{Kind, Tensor, no_grad};
 use trainer::data::RgbImage;
 use trainer::data::resize::Filter;
 use trainer::data::transform::{CornerCrops, ImageView, Scratch, TestView};
-use trainer::engine::classifier::{Classifier, mean_over_crops};
+use trainer::engine::step::classifier::{Classifier, mean_over_crops};
 
 #[test]
 pub fn golden_eval_crops() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use trainer::engine::head_init::HeadInits;
+use trainer::engine::setup::head_init::HeadInits;
 use trainer::model::heads::Heads;
 use trainer::model::losses::Losses;
 use trainer::model::tuners::Tuners;

@@ -4,7 +4,7 @@ use crate::backbone::backbone;
 use crate::case::{Case, PRECISIONS, cases_that};
 use crate::classifiers::head_of;
 use tch::{Device, Kind, Tensor};
-use trainer::engine::head_init::text::{ClassPrompts, TextChunk, rows_from_text};
+use trainer::engine::setup::head_init::text::{ClassPrompts, TextChunk, rows_from_text};
 use trainer::model::heads::{Classes, HEAD_BIAS};
 use trainer::model::tokenizer::{Tokenizer, prompt};
 use trainer::model::trainables::Trainables;

@@ -7,7 +7,7 @@ use trainer::config::{Config, Selection};
 use trainer::data::resize::Filter;
 use trainer::data::source::{DataLayout, DataSet, DataSpec};
 use trainer::data::transform::{ImageView, Scratch, TestView};
-use trainer::engine::head_init::text::rows_from_text;
+use trainer::engine::setup::head_init::text::rows_from_text;
 use trainer::model::backbone_config::BackboneConfig;
 use trainer::model::heads::Classes;
 use trainer::model::loading::Backbone;

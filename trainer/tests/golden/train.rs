@@ -6,11 +6,13 @@ use crate::peft::{lift_name, model};
 use collectives::Solo;
 use std::rc::Rc;
 use tch::{Kind, Tensor, no_grad};
-use trainer::engine::classifier::Classifier;
-use trainer::engine::pass::Pass;
-use trainer::engine::schedule::{LearningRate, Schedule};
-use trainer::engine::step::{Accumulation, LocalBatch, MicroBatch, Reduction, StepFlags, StepParts, Stepper};
-use trainer::engine::sync::SyncOptions;
+use trainer::engine::step::classifier::Classifier;
+use trainer::engine::step::gradient_sync::SyncOptions;
+use trainer::engine::step::pass::Pass;
+use trainer::engine::step::schedule::{LearningRate, Schedule};
+use trainer::engine::step::stepper::{
+    Accumulation, LocalBatch, MicroBatch, Reduction, StepFlags, StepParts, Stepper,
+};
 use trainer::model::precision::Precision;
 
 #[test]

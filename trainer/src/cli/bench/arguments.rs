@@ -1,6 +1,6 @@
 //! What the person typed after `bench`.
 
-use crate::engine::bench::Comparison;
+use crate::bench::Comparison;
 use clap::{Args, Subcommand};
 use protocol::command_line::SelectionArguments;
 use std::path::PathBuf;

@@ -2,8 +2,8 @@
 
 use super::arguments::CollectivesArguments;
 use super::print::{bytes, or_dash, report, table, time};
+use crate::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::cli::CommandContext;
-use crate::engine::bench::collectives::{CollectiveOptions, CollectiveReport, measure};
 use crate::engine::failure::Failure;
 use protocol::Outcome;
 use protocol::command_line::SelectionArguments;

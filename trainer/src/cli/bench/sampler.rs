@@ -2,9 +2,9 @@
 
 use super::arguments::SamplerArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::engine::bench::sampler::{Labels, SamplerReport, measure};
+use crate::bench::sampler::{Labels, SamplerReport, measure};
 use crate::engine::failure::Failure;
-use crate::engine::sources;
+use crate::engine::setup::sources;
 use protocol::command_line::OutputArguments;
 use std::path::Path;
 

@@ -2,15 +2,15 @@
 
 use super::arguments::ScalingArguments;
 use super::print::report;
-use crate::engine::bench::scaling::cluster::{Cluster, Forecast};
-use crate::engine::bench::scaling::machine::{Measured, Predicted};
-use crate::engine::bench::scaling::{forecasts, tables};
+use crate::bench::scaling::cluster::{Cluster, Forecast};
+use crate::bench::scaling::machine::{Measured, Predicted};
+use crate::bench::scaling::{forecasts, tables};
 use crate::engine::failure::Failure;
 use protocol::command_line::OutputArguments;
 use serde::Serialize;
 
 /// What docs/scaling.md is made of.
-const MEASURED: &str = include_str!("../../engine/bench/scaling/measured.toml");
+const MEASURED: &str = include_str!("../../bench/scaling/measured.toml");
 
 #[derive(Serialize)]
 struct MeasuredFiles {

@@ -2,10 +2,10 @@
 
 use super::arguments::StepArguments;
 use super::print::{bytes, or_dash, report, table, time};
+use crate::bench::snapshot::SnapshotReport;
+use crate::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::cli::CommandContext;
 use crate::config::Selection;
-use crate::engine::bench::snapshot::SnapshotReport;
-use crate::engine::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::engine::failure::Failure;
 use protocol::Outcome;
 use std::fmt::Write;
@@ -73,8 +73,7 @@ fn row(comparison: &str, variant: &VariantReport) -> Vec<String> {
         format!("{comparison} {}", variant.name)
     };
     let figures = variant.figures.as_ref();
-    let seconds =
-        |part: &dyn Fn(&crate::engine::bench::step::StepFigures) -> f64| or_dash(figures.map(part), time);
+    let seconds = |part: &dyn Fn(&crate::bench::step::StepFigures) -> f64| or_dash(figures.map(part), time);
     vec![
         name,
         variant.threads.to_string(),

@@ -1,6 +1,6 @@
 //! What `check` says about the backbone.
 
-use crate::engine::backbone::BackboneFile;
+use crate::engine::setup::backbone::BackboneFile;
 use crate::model::backbone_config::{BackboneConfig, Pool};
 use crate::model::loading::Backbone;
 use crate::model::tower::Field;

@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::data::source::{DataSet, counts};
-use crate::engine::bad_images::{ImageSet, missing_files};
+use crate::engine::eval::bad_images::{ImageSet, missing_files};
 use crate::engine::failure::Failure;
-use crate::engine::head_init::text::ClassPrompts;
+use crate::engine::setup::head_init::text::ClassPrompts;
 use serde::Serialize;
 
 /// Classes, images, and what was found about them.

@@ -1,6 +1,6 @@
 //! `[head]`: the classifier and its start. The options of single heads and starts stand in their files.
 
-use crate::engine::head_init::{HeadInits, auto, text};
+use crate::engine::setup::head_init::{HeadInits, auto, text};
 use crate::model::heads::{Heads, cosine, zero_shot};
 use crate::options::{Chosen, Needs, OrFile, none_of, section, words};
 

@@ -4,7 +4,7 @@
 
 use super::{HERE, cifar, demo, resolved, select};
 use crate::config::*;
-use crate::engine::head_init::{auto, class_mean};
+use crate::engine::setup::head_init::{auto, class_mean};
 use crate::model::heads::{
     cosine,
     prompt::{Prompt, Prompts},

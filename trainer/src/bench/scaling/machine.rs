@@ -1,0 +1,232 @@
+//! The model on one machine whose ranks share its cores, held against measured steps.
+
+use super::{ComputeTime, Interconnect, all_reduce_bytes};
+use serde::{Deserialize, Serialize};
+
+/// What `make bench` measured; seconds and bytes.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Day.
+    pub date: String,
+    /// Where.
+    pub machine: String,
+    /// Cores that the ranks share.
+    pub cores: f64,
+    /// Other processes that wanted a core meanwhile: the median of looks at it between the runs.
+    pub others: f64,
+    /// What was trained.
+    pub run: String,
+    /// Images of a step, over all ranks.
+    pub batch_size: f64,
+    /// Bytes of the gradient.
+    pub gradient_bytes: f64,
+    /// Collectives that a step starts.
+    pub calls: f64,
+    /// Steps on one rank with one thread, of different size.
+    pub alone: Vec<OneRankStep>,
+    /// Steps of the whole batch on so many ranks of one thread.
+    pub worlds: Vec<MeasuredWorld>,
+    /// What overlapping hides.
+    pub overlap: Overlap,
+}
+
+/// A step on one rank.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneRankStep {
+    /// Images.
+    pub samples: f64,
+    /// The whole step.
+    pub step: f64,
+}
+
+/// A step on several ranks, and the collectives there.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredWorld {
+    /// Ranks.
+    pub ranks: f64,
+    /// The whole step.
+    pub step: f64,
+    /// Its part that is computed, on the slowest rank.
+    pub compute: f64,
+    /// Communication that nothing hides.
+    pub exposed: f64,
+    /// A started all-reduce of a few bytes.
+    pub latency: f64,
+    /// Bytes a second over each rank's link, of a started all-reduce of about the gradient's size; 0 for one rank.
+    pub bandwidth: f64,
+}
+
+/// The same step with communication beside the computing, after it, and without any.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlap {
+    /// Ranks.
+    pub ranks: f64,
+    /// With `distributed.overlap=true`.
+    pub on: f64,
+    /// With `distributed.overlap=false`.
+    pub off: f64,
+    /// Without communication.
+    pub silent: f64,
+}
+
+impl Overlap {
+    /// Share of the communication that computing hides.
+    pub fn hidden(&self) -> f64 {
+        let all = self.off - self.silent;
+        if all <= 0.0 { 0.0 } else { ((self.off - self.on) / all).clamp(0.0, 1.0) }
+    }
+}
+
+/// The model's constants on this machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MachineModel {
+    /// What one rank computes here.
+    pub compute: ComputeTime,
+    /// Cores that the ranks and the other processes share.
+    pub cores: f64,
+    /// Other processes that want a core.
+    pub others: f64,
+    /// Share of the communication that computing hides.
+    pub hidden: f64,
+}
+
+/// A world as the model has it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Predicted {
+    /// Ranks.
+    pub ranks: f64,
+    /// Computing.
+    pub compute: f64,
+    /// Communication that nothing hides.
+    pub exposed: f64,
+    /// The whole step.
+    pub step: f64,
+    /// As measured.
+    pub measured: f64,
+    /// How much more the model says than was measured, as a share of it.
+    pub error: f64,
+    /// The model's constants were taken from this world's step too.
+    pub calibrated: bool,
+}
+
+impl Measured {
+    /// From the text of a file.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// The constants: `a` and `b` from steps of one rank, what is hidden from the overlap.
+    pub fn machine(&self) -> MachineModel {
+        let whole = self.worlds.iter().filter(|world| world.ranks == 1.0);
+        let whole = whole.map(|world| (self.batch_size, world.step));
+        let points: Vec<_> =
+            self.alone.iter().map(|alone| (alone.samples, alone.step)).chain(whole).collect();
+        let (cores, others) = (self.cores, self.others);
+        MachineModel { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
+    }
+
+    /// What the model says of every measured world.
+    pub fn predict(&self) -> Vec<Predicted> {
+        let machine = self.machine();
+        self.worlds.iter().map(|world| machine.predict(self, world)).collect()
+    }
+}
+
+impl MachineModel {
+    /// How much longer a rank takes because others want the cores too: who wants one gets an equal share.
+    pub fn sharing(&self, ranks: f64) -> f64 {
+        ((ranks + self.others) / self.cores).max(1.0)
+    }
+
+    fn predict(&self, measured: &Measured, world: &MeasuredWorld) -> Predicted {
+        let ranks = world.ranks;
+        // One rank had to share as well.
+        let sharing = self.sharing(ranks) / self.sharing(1.0);
+        let compute = self.compute.seconds((measured.batch_size / ranks).ceil()) * sharing;
+        let exposed = if ranks > 1.0 {
+            let link = Interconnect { latency: world.latency, bandwidth: world.bandwidth };
+            let sent = all_reduce_bytes(measured.gradient_bytes, ranks);
+            (1.0 - self.hidden) * link.seconds(measured.calls, sent)
+        } else {
+            0.0
+        };
+        let step = compute + exposed;
+        let (measured, calibrated) = (world.step, ranks <= 1.0);
+        Predicted { ranks, compute, exposed, step, measured, error: step / measured - 1.0, calibrated }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A machine that does exactly as the model says.
+    pub(crate) fn ideal() -> Measured {
+        let compute = |samples: f64| 0.01 + 0.001 * samples;
+        let world = |ranks: f64| {
+            let computing = compute((128.0 / ranks).ceil()) * (ranks / 2.0).max(1.0);
+            let exposed = 0.5 * (5.0 * 1e-3 + all_reduce_bytes(1e6, ranks) / 1e9);
+            let exposed = if ranks > 1.0 { exposed } else { 0.0 };
+            MeasuredWorld {
+                ranks,
+                step: computing + exposed,
+                compute: computing,
+                exposed,
+                latency: 1e-3,
+                bandwidth: 1e9,
+            }
+        };
+        Measured {
+            date: "2000-01-01".to_owned(),
+            machine: "ideal".to_owned(),
+            cores: 2.0,
+            others: 0.0,
+            run: "nothing".to_owned(),
+            batch_size: 128.0,
+            gradient_bytes: 1e6,
+            calls: 5.0,
+            alone: [128.0, 64.0, 32.0]
+                .map(|samples| OneRankStep { samples, step: compute(samples) })
+                .to_vec(),
+            worlds: [1.0, 2.0, 3.0, 4.0].map(world).to_vec(),
+            overlap: Overlap { ranks: 2.0, on: 1.05, off: 1.1, silent: 1.0 },
+        }
+    }
+
+    #[test]
+    fn what_follows_the_model_is_predicted() {
+        let measured = ideal();
+        let machine = measured.machine();
+        assert!((machine.hidden - 0.5).abs() < 1e-9, "{machine:?}");
+        for predicted in measured.predict() {
+            assert!(predicted.error.abs() < 1e-6, "{predicted:?}");
+            assert_eq!(predicted.calibrated, predicted.ranks == 1.0);
+        }
+    }
+
+    #[test]
+    fn who_wants_a_core_gets_an_equal_share() {
+        let machine = |others| MachineModel { others, ..ideal().machine() };
+        assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(0.0).sharing(ranks)), [1.0, 1.0, 2.0]);
+        assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(2.0).sharing(ranks)), [1.5, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn the_file_is_read_back() {
+        let text = toml::to_string(&ideal()).unwrap();
+        assert_eq!(Measured::parse(&text).unwrap(), ideal());
+        assert!(Measured::parse(&text.replace("cores", "kernels")).is_err());
+    }
+
+    #[test]
+    fn what_is_hidden_is_a_share() {
+        let overlap = |on, off, silent| Overlap { ranks: 2.0, on, off, silent }.hidden();
+        assert_eq!(overlap(1.0, 2.0, 1.0), 1.0);
+        assert_eq!(overlap(3.0, 2.0, 1.0), 0.0);
+        assert_eq!(overlap(1.0, 1.0, 1.5), 0.0);
+    }
+}

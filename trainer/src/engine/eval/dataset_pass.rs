@@ -1,0 +1,84 @@
+//! All samples of a list through the model, once, by all ranks together.
+
+use crate::data::loader::{Batch, Loader};
+use crate::data::source::Split;
+use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::rank::Rank;
+use crate::engine::setup::loader_plan::LoaderPlan;
+use crate::engine::step::batch_plan::{ListPlan, to_device};
+use crate::engine::step::stepper::MicroBatch;
+use collectives::{CollectiveError, ReduceOp};
+use std::sync::Arc;
+
+/// Batches after which ranks hear whether one of them cannot go on.
+const BATCHES_BETWEEN_LOOKS: u64 = 16;
+
+/// A list to walk through.
+pub struct DatasetPass<'a> {
+    /// This process.
+    pub rank: &'a Rank,
+    /// Which batches there are, and how they are shared out.
+    pub plan: ListPlan,
+    /// The list.
+    pub split: &'a Arc<Split>,
+    /// Which list it is.
+    pub images: ImageSet,
+    /// How many images of the run may be left out.
+    pub limit: BadImageLimit,
+    /// How its images are loaded.
+    pub loader: LoaderPlan,
+    /// Side of an image.
+    pub side: i64,
+}
+
+impl DatasetPass<'_> {
+    /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
+    /// where this rank has no part, where no image of the batch can be read, or where the rank could not go on. What
+    /// stands in the way of any rank ends the walk of all soon after. Images that cannot be read are left out, and
+    /// `bad` knows them afterwards.
+    pub fn through(
+        &self,
+        part: Option<u64>,
+        bad: &mut BadImages,
+        mut each: impl FnMut(Option<(&Batch, &MicroBatch)>) -> Result<(), CollectiveError>,
+    ) -> Result<(), Failure> {
+        let rank = self.rank;
+        let plan = self.plan;
+        let requests = part.into_iter().flat_map(move |part| plan.requests(part));
+        let start = || self.loader.start(Arc::clone(self.split), requests);
+        let mut loader = agreed(&rank.control, start)?;
+        let (mut problem, mut met) = (None, Vec::new());
+        for number in 0..self.plan.most() {
+            let stopped = problem.is_some() || bad.exceeds(met.len(), self.limit);
+            if number % BATCHES_BETWEEN_LOOKS == 0 && self.any_stopped(stopped)? {
+                break;
+            }
+            // Each batch is a sign of life: without collective calls in it there would be none until the walk ends.
+            let _entered = rank.activity.enter("batch");
+            let batch = if stopped { Ok(None) } else { self.next(&mut loader) };
+            let batch = batch.unwrap_or_else(|failure| {
+                problem = Some(failure);
+                None
+            });
+            met.extend(batch.iter().flat_map(|batch| bad.news(self.images, &batch.skipped)));
+            let batch = batch.filter(|batch| !batch.is_empty());
+            let on_device = batch.as_ref().map(|batch| to_device(batch, self.side, rank.device));
+            each(batch.as_ref().zip(on_device.as_ref()))?;
+        }
+        agreed(&rank.control, || problem.map_or(Ok(()), Err))?;
+        bad.meet(&met, self.limit, rank)
+    }
+
+    /// Whether some rank cannot go on, or was asked not to.
+    fn any_stopped(&self, own: bool) -> Result<bool, CollectiveError> {
+        let mut stopped = [i64::from(own)];
+        self.rank.control.all_reduce(&mut stopped, ReduceOp::Max)?;
+        Ok(stopped[0] > 0)
+    }
+
+    fn next(&self, loader: &mut Loader) -> Result<Option<Batch>, Failure> {
+        self.rank.check_requests()?;
+        loader.next().transpose().map_err(Failure::run)
+    }
+}

@@ -1,0 +1,6 @@
+//! Evaluation over ranks, in which every image counts once.
+
+pub mod bad_images;
+pub mod dataset_pass;
+pub mod evaluate;
+pub mod views;

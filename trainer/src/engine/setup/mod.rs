@@ -1,0 +1,14 @@
+//! What a run needs before its first step: device, placement, data, backbone, head, all ranks alike.
+
+pub mod backbone;
+pub mod bf16;
+pub mod device;
+pub mod head_init;
+pub mod loader_plan;
+pub mod loss;
+pub mod openmp;
+pub mod placement;
+pub mod rank_consistency;
+pub mod session;
+pub mod sources;
+pub mod trained_weights;

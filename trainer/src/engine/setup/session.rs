@@ -1,0 +1,376 @@
+//! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
+
+use crate::config::{AccumulationName, Config, Determinism, PrecisionName, Resolved};
+use crate::data::loader::LoaderOptions;
+use crate::data::order::Order;
+use crate::data::source::{ContentSample, DataSet, Finding, Severity, Split, counts};
+use crate::data::transform::{ImageView, TrainView};
+use crate::engine::eval::bad_images::{BadImages, ImageSet, look_for_files};
+use crate::engine::eval::views;
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::memory::MemoryOptions;
+use crate::engine::panics;
+use crate::engine::rank::Rank;
+use crate::engine::setup::backbone::BackboneFile;
+use crate::engine::setup::bf16;
+use crate::engine::setup::head_init::{InitialValues, PreparedInit};
+use crate::engine::setup::loader_plan::LoaderPlan;
+use crate::engine::setup::loss;
+use crate::engine::setup::placement::{Placement, PlacementSizes};
+use crate::engine::setup::rank_consistency::{same_backbone, same_configuration, same_data, same_program};
+use crate::engine::step::batch_plan::BatchPlan;
+use crate::engine::step::block_gather::BlockGather;
+use crate::engine::step::classifier::Classifier;
+use crate::engine::step::pass::Pass;
+use crate::engine::step::shard_tree::ShardTree;
+use crate::engine::training::frozen::FrozenWeights;
+use crate::engine::training::progress::RunIdentity;
+use crate::model::Model;
+use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
+use crate::model::losses::Loss;
+use crate::model::precision::Precision;
+use crate::model::tower::TowerShape;
+use crate::model::tuners::{self, TunerSet};
+use crate::run::Views;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use tch::Device;
+
+use crate::engine::setup::sources;
+
+/// Everything a run needs before its first step.
+pub struct Session {
+    /// The configuration.
+    pub config: Config,
+    /// Names in label order.
+    pub class_names: Vec<String>,
+    /// What is trained on.
+    pub train: Arc<Split>,
+    /// What is tested on.
+    pub test: Arc<Split>,
+    /// The model with its first values.
+    pub model: Model,
+    /// What its frozen weights were at the start.
+    pub frozen: FrozenWeights,
+    /// The ranks that hold its blocks in parts.
+    pub shards: Option<BlockGather>,
+    /// The order of training samples.
+    pub order: Arc<Order>,
+    /// Fingerprint of the weights' file.
+    pub weights_fingerprint: String,
+    /// How the backbone is computed, in words.
+    pub backbone_config: String,
+    /// Fingerprint of the data set's lists.
+    pub data_fingerprint: String,
+    /// Images left out so far: their files are missing, or the head's first values met them.
+    pub bad_images: BadImages,
+    /// Sizes and some bytes of some of its images.
+    pub data_sample: ContentSample,
+    /// How the data were understood, and what was decided where the configuration leaves it open, for people.
+    pub notes: Vec<String>,
+}
+
+/// What a session is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionPurpose {
+    /// A run from its start.
+    Train,
+    /// A run that resumes: its head needs no first values.
+    Resume,
+    /// Tensors that are trained: only images of the evaluation are read.
+    Evaluate,
+}
+
+impl SessionPurpose {
+    /// Images that will be read, where `evaluated` are those that evaluations look at.
+    fn images(self, evaluated: ImageSet) -> Vec<ImageSet> {
+        match self {
+            Self::Train | Self::Resume if evaluated == ImageSet::Test => {
+                vec![ImageSet::Training, ImageSet::Test]
+            }
+            Self::Train | Self::Resume => vec![ImageSet::Training],
+            Self::Evaluate => vec![evaluated],
+        }
+    }
+}
+
+impl Session {
+    /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
+    ///
+    /// `tell` says a sentence to the person while that goes on.
+    pub fn open(
+        resolved: &Resolved,
+        rank: &Rank,
+        purpose: SessionPurpose,
+        tell: &dyn Fn(&str),
+    ) -> Result<Self, Failure> {
+        let mut config = resolved.config.clone();
+        panics::set_limits(MemoryOptions::of(&config));
+        same_program(rank)?;
+        same_configuration(rank, resolved)?;
+        let data = agreed(&rank.control, || sources::open_data(&config))?;
+        let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
+        same_data(rank, &data, &data_fingerprint, &data_sample)?;
+        agreed(&rank.control, || fits(&config, rank))?;
+        let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
+        let wanted = purpose.images(views::images(config.eval.split));
+        let bad_images = look_for_files(&config, &data, &wanted, rank)?;
+        rank.begin("init");
+        let DataSet { class_names, train, test, findings } = data;
+        let mut notes = report(findings, rank);
+        let (train, test) = (Arc::new(train), Arc::new(test));
+        let classes = class_names.len();
+        let order =
+            agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
+        if purpose != SessionPurpose::Evaluate {
+            notes.extend(loss::absent_note(&config, &order));
+        }
+        let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
+        same_backbone(rank, &file)?;
+        file.enter(&mut config);
+        agreed(&rank.control, || prepared.check(&config, (&class_names, &train), Some(file.width()?)))?;
+        let (backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
+        notes.extend(notes_of((&file, &backbone, &placement), &config, rank));
+        let shards = placement.backbone.as_ref().map(|group| BlockGather::new(Rc::clone(group)));
+        let mut start = InitialValues {
+            config: &config,
+            rank,
+            class_names: &class_names,
+            train: &train,
+            prepared,
+            fingerprint: &file.fingerprint,
+            bad_images: RefCell::new(bad_images),
+            tell,
+        };
+        let model = start.model(backbone, tuners, placement.classes, shards.as_ref())?;
+        let bad_images = start.bad_images.into_inner();
+        let frozen = FrozenWeights::of(&model);
+        Ok(Self {
+            config,
+            class_names,
+            train,
+            test,
+            model,
+            frozen,
+            shards,
+            order,
+            weights_fingerprint: file.fingerprint,
+            backbone_config: file.config.to_string(),
+            data_fingerprint,
+            bad_images,
+            data_sample,
+            notes,
+        })
+    }
+
+    /// What its checkpoints are known by; `config` is the resolved configuration.
+    pub fn identity(&self, config: String) -> RunIdentity {
+        RunIdentity {
+            config,
+            backbone_fingerprint: self.weights_fingerprint.clone(),
+            backbone_config: Some(self.backbone_config.clone()),
+            data_fingerprint: self.data_fingerprint.clone(),
+            data_sample: Some(self.data_sample.clone()),
+        }
+    }
+
+    /// Training images of each class.
+    pub fn train_counts(&self) -> Vec<u64> {
+        counts(self.train.labels(), self.class_names.len())
+    }
+
+    /// The way through the model.
+    pub fn pass(&self) -> Pass<'_> {
+        Pass::new(&self.model, self.shards.as_ref())
+    }
+
+    /// From features to losses and classes, for at most `most` samples of a rank at once.
+    pub fn classifier(&self, rank: &Rank, most: u64) -> Classifier {
+        if self.model.classes_are_divided() {
+            Classifier::Divided { group: Rc::clone(&rank.group), most: most as i64 }
+        } else {
+            Classifier::Whole
+        }
+    }
+
+    /// The steps of the run, and this rank's part of them.
+    pub fn plan(&self, rank: &Rank) -> BatchPlan {
+        let train = &self.config.train;
+        let (world, number) = (rank.world_size() as u64, rank.number() as u64);
+        let tree = shard_tree(&self.config, rank);
+        BatchPlan {
+            order: Arc::clone(&self.order),
+            batch_size: train.batch_size,
+            epochs: train.epochs,
+            micro_batch_size: train.micro_batch_size,
+            shards: tree.map_or(world, |_| train.virtual_shards),
+            own: tree.map_or(number..number + 1, |tree| tree.of_rank(number)),
+            most: tree.map_or(1, |tree| tree.most()),
+        }
+    }
+
+    /// A loader's set-up on this rank.
+    pub fn loader(&self, view: ImageView, rank: &Rank) -> LoaderPlan {
+        loader_plan(&self.config, view, rank)
+    }
+
+    /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
+    pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
+        let place = (self.model.precision().parameters, self.model.device());
+        loss::of_epoch(&self.config, &self.order, epoch, place)
+    }
+
+    /// The images that evaluations look at, and which they are.
+    pub fn evaluated(&self) -> (&Arc<Split>, ImageSet) {
+        let images = views::images(self.config.eval.split);
+        (if images == ImageSet::Test { &self.test } else { &self.train }, images)
+    }
+
+    /// What evaluations see of an image.
+    pub fn eval_view(&self) -> ImageView {
+        views::view(&self.config, self.patch())
+    }
+
+    /// The images and views of evaluations, in words.
+    pub fn views(&self) -> Views {
+        views::described(&self.config, self.patch())
+    }
+
+    fn patch(&self) -> u32 {
+        u32::try_from(self.model.tower().shape().patch).unwrap_or(u32::MAX)
+    }
+
+    /// The view of training images.
+    pub fn train_view(&self) -> ImageView {
+        let (size, filter, seed) =
+            (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
+        ImageView::Train(TrainView { size, filter, seed })
+    }
+}
+
+/// Warns of what is odd about the data, once for all ranks; returns the notes about them.
+fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
+    let (warnings, notes): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.weight == Severity::Warning);
+    for warning in warnings.iter().filter(|_| rank.leads()) {
+        tracing::warn!("{}", warning.text);
+    }
+    notes.into_iter().map(|note| note.text).collect()
+}
+
+/// What a person should know of the backbone, where it is and how it is computed.
+fn notes_of(
+    (file, backbone, placement): (&BackboneFile, &Backbone, &Placement),
+    config: &Config,
+    rank: &Rank,
+) -> Vec<String> {
+    let mut notes = file.notes.clone();
+    notes.extend(zeros_note(&backbone.all_zero));
+    notes.extend(placement.notes.iter().cloned());
+    if rank.leads() && config.train.precision == PrecisionName::Bf16 {
+        notes.extend(bf16::slower_than_fp32(rank.device));
+    }
+    notes
+}
+
+/// The tree in which the shards of a batch are added, under `any_world`.
+pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
+    let any_world = config.train.determinism == Determinism::AnyWorld;
+    any_world.then(|| ShardTree::new(config.train.virtual_shards, rank.world_size() as u64))
+}
+
+/// The backbone, where it is, and what is to be trained beside the head; all ranks together.
+fn load_backbone(
+    config: &Config,
+    file: &BackboneFile,
+    classes: usize,
+    rank: &Rank,
+) -> Result<(Backbone, TunerSet, Placement), Failure> {
+    let tuners = agreed(&rank.control, || tuners(config, file, classes))?;
+    let sizes = sizes(config, file, file.layers() - tuners.whole_blocks(file.layers()), classes)?;
+    let placement = Placement::choose(config, rank, sizes)?;
+    let options = LoadOptions { part: placement.part(), ..load_options(config, file, rank.device) };
+    let load = || load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input);
+    let backbone = agreed(&rank.control, load)?;
+    if backbone.slices.is_none() && placement.backbone.is_some() {
+        let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
+        return Err(Failure::input(message).on_all_ranks());
+    }
+    Ok((backbone, tuners, placement))
+}
+
+/// What decides where backbone and classifier are.
+fn sizes(
+    config: &Config,
+    file: &BackboneFile,
+    frozen: usize,
+    classes: usize,
+) -> Result<PlacementSizes, Failure> {
+    let TowerShape { width, hidden, .. } = file.shape().map_err(Failure::on_all_ranks)?;
+    let precision = precision(config);
+    let blocks = frozen as u64 * block_elements(width, hidden) * precision.compute.elt_size_in_bytes() as u64;
+    let element = precision.parameters.elt_size_in_bytes() as u64;
+    Ok(PlacementSizes { blocks, classes: classes as i64, width, element })
+}
+
+/// A loader's set-up for this configuration.
+pub(crate) fn loader_plan(config: &Config, view: ImageView, rank: &Rank) -> LoaderPlan {
+    let data = &config.data;
+    let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
+    LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
+}
+
+/// What has to hold between configuration, data and world before anything is loaded.
+fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
+    let (batch, world) = (config.train.batch_size, rank.world_size() as u64);
+    if batch < world {
+        return Err(Failure::input(format!(
+            "train.batch_size is {batch}, less than the {world} ranks; raise it or start fewer ranks"
+        )));
+    }
+    let shards = config.train.virtual_shards;
+    if config.train.determinism == Determinism::AnyWorld && shards < world {
+        return Err(Failure::input(format!(
+            "train.virtual_shards is {shards}, less than the {world} ranks that are to share them out; raise it"
+        )));
+    }
+    if config.train.accumulation == AccumulationName::Official && world > 1 {
+        return Err(Failure::input(format!(
+            "train.accumulation=official describes one process, found {world} ranks; use train.accumulation=exact"
+        )));
+    }
+    Ok(())
+}
+
+/// The kinds that the configuration names.
+pub(crate) fn precision(config: &Config) -> Precision {
+    match config.train.precision {
+        PrecisionName::Fp32 => Precision::FP32,
+        PrecisionName::Bf16 => Precision::BF16,
+        PrecisionName::Fp64 => Precision::FP64,
+    }
+}
+
+/// What is trained beside the head.
+pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
+    let shape = file.shape()?;
+    let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
+    let site =
+        tuners::TunerContext { shape, names: block_names(file.layout), classes: classes as u64, blocks };
+    TunerSet::of(&config.tuner.kinds, &config.methods, &site).map_err(Failure::input)
+}
+
+/// How the backbone is loaded for this configuration.
+pub(crate) fn load_options(config: &Config, file: &BackboneFile, device: Device) -> LoadOptions {
+    LoadOptions { precision: precision(config), device, config: file.config.clone(), part: None }
+}
+
+/// Tensors of nothing but zeros: right in a few models, and what remains of a file that was only half written.
+pub(crate) fn zeros_note(names: &[String]) -> Option<String> {
+    const MOST: usize = 4;
+    let shown = names.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let more = if names.len() > MOST { ", ..." } else { "" };
+    (!names.is_empty())
+        .then(|| format!("warning: {} tensors of the backbone hold only zeros: {shown}{more}", names.len()))
+}

@@ -1,0 +1,97 @@
+//! From the words of a configuration to open files: the border between `config` and the rooms that know
+//! nothing of it.
+
+use crate::config::{Config, FilterName, LayoutName, ModelKind, SamplerName};
+use crate::data::order::{Order, Sampler};
+use crate::data::resize::Filter;
+use crate::data::source::{DataLayout, DataSet, DataSpec};
+use crate::demo;
+use crate::engine::failure::Failure;
+use crate::model::loading::has_text;
+use crate::model::tokenizer::Tokenizer;
+use crate::weights::{self, NamedTensors, normalise};
+use std::path::Path;
+
+/// Opens the data set that the configuration names.
+pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
+    let data = &config.data;
+    let layout = match data.layout {
+        LayoutName::Demo => return Ok(demo::data_set(data.demo_seed)),
+        LayoutName::Auto => DataLayout::Auto,
+        LayoutName::Lists => DataLayout::Lists,
+        LayoutName::Folders => DataLayout::Folders,
+        LayoutName::Cifar100 => DataLayout::Cifar100,
+    };
+    let spec = DataSpec {
+        root: required(data.root.as_deref(), "data.root", "the folder of the data set")?.to_owned(),
+        layout,
+        train_list: data.train_list.clone(),
+        test_list: data.test_list.clone(),
+        class_names: data.class_names.clone(),
+        images: data.images.clone(),
+        imbalance: data.imbalance.ratio(),
+        test_limit: None,
+    };
+    DataSet::open(&spec).map_err(Failure::input)
+}
+
+/// The order of the training samples.
+pub fn open_order(config: &Config, labels: &[u32], classes: usize) -> Result<Order, Failure> {
+    let options = &config.data;
+    let sampler = match options.sampler {
+        SamplerName::Instance => Sampler::Instance,
+        SamplerName::ClassAware => Sampler::ClassAware { samples_per_class: options.samples_per_class },
+        SamplerName::ClassBalanced => Sampler::ClassBalanced,
+        SamplerName::SquareRoot => Sampler::SquareRoot,
+        SamplerName::RepeatFactor => Sampler::RepeatFactor { threshold: options.repeat_threshold },
+        SamplerName::Progressive => Sampler::Progressive { epochs: config.train.epochs.max(1) },
+        SamplerName::NShot => Sampler::NShot { shots: options.shots },
+    };
+    Order::new(sampler, labels, classes, config.train.seed).map_err(Failure::input)
+}
+
+/// The backbone's tensors, in a layout that the model room knows.
+pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLayout), Failure> {
+    let tensors = if config.model.kind == ModelKind::Demo {
+        demo::weights().map_err(Failure::run)?
+    } else {
+        let path =
+            required(config.model.weights.as_deref(), "model.weights", "the file or folder of the backbone")?;
+        NamedTensors::open(path).map_err(Failure::input)?
+    };
+    let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
+    // A ViT is an image tower, and so is one of CLIP alone.
+    let fits = match layout {
+        weights::TensorLayout::TimmVit => config.model.kind == ModelKind::Vit,
+        weights::TensorLayout::OpenAiClip => config.model.kind != ModelKind::Vit || !has_text(&tensors),
+    };
+    if fits {
+        return Ok((tensors, layout));
+    }
+    Err(Failure::input(format!(
+        "{} holds {layout}, which is not of model.kind `{}`; choose the -m of that model, or another file",
+        tensors.file(),
+        config.model.kind
+    )))
+}
+
+/// The tokenizer that goes with the text tower.
+pub fn tokenizer(config: &Config) -> Result<Tokenizer, Failure> {
+    if config.model.kind == ModelKind::Demo {
+        Ok(demo::tokenizer())
+    } else {
+        Tokenizer::clip().map_err(Failure::run)
+    }
+}
+
+/// The filter of every resize.
+pub fn filter(config: &Config) -> Filter {
+    match config.model.filter {
+        FilterName::Bilinear => Filter::Bilinear,
+        FilterName::Bicubic => Filter::Bicubic,
+    }
+}
+
+fn required<'a>(path: Option<&'a Path>, key: &str, what: &str) -> Result<&'a Path, Failure> {
+    path.ok_or_else(|| Failure::input(format!("{key} is not set; give {what} with `--set {key}=PATH`")))
+}

@@ -1,0 +1,180 @@
+//! From features to loss and to predicted classes: on every rank alone, or with the classes divided over ranks.
+//!
+//! With divided classes the features of all ranks are gathered, each rank computes the logits of its own classes for
+//! all of them, and the softmax needs two small reductions: the greatest logit, and the sum of exponentials beside
+//! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
+//! the gradient of a rank's classes is complete on that rank and never travels.
+
+use crate::engine::step::pass::backward_from;
+use crate::engine::step::sharded_softmax::{NO_SAMPLE, ShardedSoftmax};
+use crate::model::Model;
+use crate::model::losses::{Columns, Loss};
+use collectives::{CollectiveError, ProcessGroup};
+use std::rc::Rc;
+use tch::{Kind, Tensor, no_grad};
+
+/// How a rank's samples meet all classes.
+pub enum Classifier {
+    /// Every rank has all classes.
+    Whole,
+    /// Each rank has some of the classes, and sees the samples of all ranks.
+    Divided {
+        /// The ranks.
+        group: Rc<dyn ProcessGroup>,
+        /// The most samples that a rank brings at once.
+        most: i64,
+    },
+}
+
+/// The loss of one rank's samples.
+pub struct SampleLoss {
+    /// Sum over the samples, without a graph.
+    pub sum: Tensor,
+    /// What sums over all parts of a batch are divided by: one number in double precision, on the samples' device.
+    pub normaliser: Tensor,
+}
+
+/// What is minimised over a batch.
+#[derive(Clone, Copy)]
+pub struct TrainingObjective<'a> {
+    /// The loss.
+    pub loss: &'a dyn Loss,
+    /// Columns of the whole batch, for a loss with a term over them. Without, each call is a batch by itself.
+    pub columns: Option<&'a Columns>,
+    /// The gradient is that of the mean over the samples of a call, not of their sum.
+    pub mean: bool,
+}
+
+impl Classifier {
+    /// Whether each rank has to call it as often as the others.
+    pub fn is_collective(&self) -> bool {
+        matches!(self, Self::Divided { .. })
+    }
+
+    /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features,
+    /// whose gradient autograd leaves at them.
+    ///
+    /// A rank without samples brings nothing and gets nothing.
+    pub fn loss(
+        &self,
+        model: &Model,
+        samples: Option<(&Tensor, &Tensor)>,
+        objective: TrainingObjective<'_>,
+    ) -> Result<Option<SampleLoss>, CollectiveError> {
+        match self {
+            Self::Whole => Ok(samples.map(|(features, labels)| {
+                let found = objective.loss.of_part(&model.classify(features), labels, objective.columns);
+                let root = if objective.mean { found.mean() } else { found.sum.shallow_clone() };
+                root.backward();
+                SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
+            })),
+            Self::Divided { group, most } => {
+                ShardedCall { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
+            }
+        }
+    }
+
+    /// The predicted classes of images, `[n]`, of each of which `features` has `crops` rows one after the other: the
+    /// class with the greatest mean logit, the first of equal ones.
+    pub fn predict(
+        &self,
+        model: &Model,
+        features: Option<&Tensor>,
+        crops: i64,
+    ) -> Result<Option<Tensor>, CollectiveError> {
+        no_grad(|| match self {
+            Self::Whole => {
+                Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
+            }
+            Self::Divided { group, most } => {
+                ShardedCall { model, group: group.as_ref(), most: *most }.predict(features, crops)
+            }
+        })
+    }
+}
+
+/// Mean logits of images, `[n, classes]`, from those of their crops, `[n * crops, classes]`, in the same kind.
+pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
+    if crops == 1 {
+        return logits;
+    }
+    logits.view([-1, crops, logits.size()[1]]).mean_dim([1i64].as_slice(), false, logits.kind())
+}
+
+/// One call with the classes divided.
+struct ShardedCall<'a> {
+    model: &'a Model,
+    group: &'a dyn ProcessGroup,
+    most: i64,
+}
+
+impl ShardedCall<'_> {
+    fn loss(
+        &self,
+        samples: Option<(&Tensor, &Tensor)>,
+        loss: &dyn Loss,
+    ) -> Result<Option<SampleLoss>, CollectiveError> {
+        let all = self.gather(samples.map(|(features, _)| features))?.set_requires_grad(true);
+        let labels = self.gather_labels(samples.map(|(_, labels)| labels))?;
+        let own = self.model.classes();
+        let logits = loss.adjust(self.model.classify(&all), &labels, &own);
+        let (losses, gradient) = ShardedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
+        backward_from(&logits, &gradient);
+        let mut back = self.rows(1, &all);
+        self.group.reduce_scatter(&all.grad(), &mut back)?;
+        Ok(samples.map(|(features, labels)| {
+            let n = labels.numel() as i64;
+            // The features' own graph ends at them: their gradient is put where autograd would have left it.
+            if features.requires_grad() {
+                backward_from(features, &back.narrow(0, 0, n));
+            }
+            let own = losses.narrow(0, self.group.rank() as i64 * self.most, n);
+            SampleLoss { sum: own.sum(own.kind()), normaliser: loss.normaliser(labels) }
+        }))
+    }
+
+    fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
+        // Every rank's rows are filled up to `most`, which is a whole number of images.
+        let logits = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
+        let (value, class) = logits.max_dim(1, false);
+        let class = class + self.model.classes().start;
+        let (world, rows) = (self.group.size() as i64, value.numel() as i64);
+        let mut values = Tensor::zeros([world, rows], (value.kind(), value.device()));
+        let mut classes = Tensor::zeros([world, rows], (class.kind(), class.device()));
+        self.group.all_gather(&value, &mut values)?;
+        self.group.all_gather(&class, &mut classes)?;
+        let best = values.argmax(0, true);
+        let best = classes.gather(0, &best, false).squeeze_dim(0);
+        let start = self.group.rank() as i64 * self.most / crops;
+        Ok(features.map(|features| best.narrow(0, start, features.size()[0] / crops)))
+    }
+
+    /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.
+    fn gather(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
+        let like = self.model.trainables().flat();
+        let width = self.model.tower().shape().width;
+        let sent = Tensor::zeros([self.most, width], (like.kind(), like.device()));
+        if let Some(own) = own {
+            sent.narrow(0, 0, own.size()[0]).copy_(&own.detach());
+        }
+        let mut all = self.rows(self.group.size() as i64, &sent);
+        self.group.all_gather(&sent, &mut all)?;
+        Ok(all)
+    }
+
+    fn gather_labels(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
+        let device = self.model.device();
+        let sent = Tensor::full([self.most], NO_SAMPLE, (Kind::Int64, device));
+        if let Some(own) = own {
+            sent.narrow(0, 0, own.numel() as i64).copy_(own);
+        }
+        let mut all = Tensor::zeros([self.group.size() as i64 * self.most], (Kind::Int64, device));
+        self.group.all_gather(&sent, &mut all)?;
+        Ok(all)
+    }
+
+    /// Room for `times` the most rows of one rank, like those of `rows`.
+    fn rows(&self, times: i64, rows: &Tensor) -> Tensor {
+        Tensor::zeros([times * self.most, rows.size()[1]], (rows.kind(), rows.device()))
+    }
+}

@@ -1,0 +1,147 @@
+//! Samples through the model, block by block.
+//!
+//! Each block runs under autograd of its own: its input is a leaf, and its backward pass begins with the gradient of
+//! its output. So whoever watches learns when a block's gradients are complete, while the blocks below are still to
+//! come; weights that are held in parts are made whole just before they are used; and nothing below the first
+//! trained module is recorded.
+
+use crate::engine::step::block_gather::BlockGather;
+use crate::model::Model;
+use collectives::CollectiveError;
+use tch::{Tensor, no_grad};
+
+/// The way through a model whose blocks are whole, or held in parts by several ranks.
+#[derive(Clone, Copy)]
+pub struct Pass<'a> {
+    model: &'a Model,
+    shards: Option<&'a BlockGather>,
+}
+
+/// What a forward pass leaves for the backward pass.
+pub struct Tape {
+    /// Input and output of the blocks from the first trained one on.
+    blocks: Vec<(Tensor, Tensor)>,
+    /// Output of the last block and the features made of it.
+    end: Option<(Tensor, Tensor)>,
+    /// The features, cut off from what made them.
+    features: Option<Tensor>,
+}
+
+impl Tape {
+    /// Features `[n, width]`; their gradient is what [`Pass::backward`] begins with. Nothing without samples.
+    pub fn features(&self) -> Option<&Tensor> {
+        self.features.as_ref()
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// Through `model`; `shards` are those that hold its blocks in parts.
+    pub fn new(model: &'a Model, shards: Option<&'a BlockGather>) -> Self {
+        Self { model, shards }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
+    /// Features `[n, width]` of images, without gradients; with or without the tuner. A rank without samples takes
+    /// part all the same.
+    pub fn features(&self, bytes: Option<&Tensor>, tuned: bool) -> Result<Option<Tensor>, CollectiveError> {
+        no_grad(|| {
+            let mut x = bytes.map(|bytes| self.model.stem(bytes));
+            for block in 0..self.depth() {
+                self.make_whole(block, Some((block + 1) % self.depth()))?;
+                x = x.map(|x| self.model.block(block, &x, tuned));
+            }
+            Ok(x.map(|x| self.model.tower().finish(&x)))
+        })
+    }
+
+    /// Forward, keeping what the backward pass needs.
+    pub fn forward(&self, bytes: Option<&Tensor>) -> Result<Tape, CollectiveError> {
+        let (model, first) = (self.model, self.model.first_tuned());
+        let mut x = bytes.map(|bytes| no_grad(|| model.stem(bytes)));
+        let mut blocks = Vec::new();
+        for block in 0..self.depth() {
+            let after = if block + 1 < self.depth() { Some(block + 1) } else { self.first_after_forward() };
+            self.make_whole(block, after)?;
+            let Some(before) = x.take() else { continue };
+            x = Some(if block < first {
+                no_grad(|| model.block(block, &before, true))
+            } else {
+                let input = if block > first { leaf(&before) } else { before };
+                let output = model.block(block, &input, true);
+                blocks.push((input, output.shallow_clone()));
+                output
+            });
+        }
+        let trained = first < self.depth();
+        let end = x.map(|x| {
+            let input = if trained { leaf(&x) } else { x };
+            let features = model.tower().finish(&input);
+            (input, features)
+        });
+        let features = end.as_ref().map(|(_, f)| if trained { leaf(f) } else { f.shallow_clone() });
+        Ok(Tape { blocks, end, features })
+    }
+
+    /// Backward from the gradient of the tape's features, which autograd left at them. `unit_done` hears of each
+    /// block whose gradients are complete, from the last to the first trained one, also where there was no sample.
+    pub fn backward(
+        &self,
+        tape: Tape,
+        unit_done: &mut dyn FnMut(usize) -> Result<(), CollectiveError>,
+    ) -> Result<(), CollectiveError> {
+        let first = self.model.first_tuned();
+        let Tape { mut blocks, end, features } = tape;
+        let mut gradient = None;
+        if let (Some((input, output)), Some(features)) = (end, features)
+            && first < self.depth()
+        {
+            backward_from(&output, &features.grad());
+            gradient = Some(input.grad());
+        }
+        for block in (first..self.depth()).rev() {
+            let after = if block > first { block - 1 } else { 0 };
+            self.make_whole(block, Some(after))?;
+            if let (Some((input, output)), Some(of_output)) = (blocks.pop(), gradient.take()) {
+                backward_from(&output, &of_output);
+                gradient = (block > first).then(|| input.grad());
+            }
+            unit_done(block)?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256 over the frozen weights of the tower, by all ranks together.
+    pub fn frozen_fingerprint(&self) -> Result<String, CollectiveError> {
+        self.model.frozen_fingerprint(|block| self.make_whole(block, None))
+    }
+
+    fn depth(&self) -> usize {
+        self.model.tower().shape().layers
+    }
+
+    /// The block whose weights are needed after those of the last block, and are not there any more.
+    fn first_after_forward(&self) -> Option<usize> {
+        (self.model.first_tuned() == self.depth()).then_some(0)
+    }
+
+    fn make_whole(&self, block: usize, next: Option<usize>) -> Result<(), CollectiveError> {
+        match (self.shards, self.model.slices()) {
+            (Some(shards), Some(slices)) => shards.make_whole(slices, block, next),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The same values as the start of a graph of their own.
+fn leaf(x: &Tensor) -> Tensor {
+    x.detach().set_requires_grad(true)
+}
+
+/// A backward pass that begins with the gradient of `output`: the derivative of their inner product.
+pub fn backward_from(output: &Tensor, gradient: &Tensor) {
+    output.reshape([-1]).dot(&gradient.reshape([-1])).backward();
+}

@@ -1,0 +1,340 @@
+//! One run from configuration to result: session, run folder, training, evaluation, files.
+
+use crate::config::Resolved;
+use crate::engine::eval::evaluate::EvaluationCounts;
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::rank::Rank;
+use crate::engine::setup::session::{Session, SessionPurpose};
+use crate::engine::setup::trained_weights::TrainedWeights;
+use crate::engine::training::progress::{Progress, RunState};
+use crate::engine::training::restoring::{check, open_folder};
+use crate::engine::training::resume::{Resume, ResumeDecision, ResumePoint, ResumeRequest};
+use crate::engine::training::run_log::RunLog;
+use crate::engine::training::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
+use crate::run::checkpoint::TensorBytes;
+use crate::run::{
+    Claim, ClassResult, Logging, MetricsRecord, ProgressOutput, RunDestination, RunFolder, RunResult,
+    RunStart, StopRequest, Summary, last_words, read_metrics, resume_command, say,
+};
+use protocol::{Outcome, Phase, Status, layout};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::Device;
+
+/// What to run, and where it goes.
+pub struct Experiment<'a> {
+    /// The configuration.
+    pub resolved: &'a Resolved,
+    /// This process.
+    pub rank: &'a Rank,
+    /// This rank's log.
+    pub logging: &'a Logging,
+    /// Where the run folder is to be; nowhere for an evaluation that only prints.
+    pub place: Option<RunDestination>,
+    /// Where to go on from.
+    pub resume: ResumeRequest,
+    /// Trained tensors to start from, instead of the first values.
+    pub weights: Option<&'a Path>,
+    /// Where to write the predicted classes, one a line.
+    pub predictions: Option<&'a Path>,
+    /// How progress is shown.
+    pub output: ProgressOutput,
+}
+
+/// How a run ended.
+pub enum RunEnd {
+    /// With a result, the same on every rank; and the folder that holds it.
+    Done(Box<RunResult>, PathBuf),
+    /// It was finished before; its result is in the folder.
+    Finished(PathBuf),
+    /// On request, before its end.
+    Stopped(Outcome),
+}
+
+/// What a run goes on from: its state on every rank, and on rank 0 the tensors.
+pub struct RestoredRun {
+    /// How far it is.
+    pub state: RunState,
+    /// Trained tensors and momentum.
+    pub tensors: Option<Vec<TensorBytes>>,
+}
+
+impl Experiment<'_> {
+    /// Trains and evaluates. What is wrong with the input is found before a run folder exists.
+    pub fn run(&mut self) -> Result<RunEnd, Failure> {
+        let result = self.run_all();
+        if result.as_ref().is_err_and(|failure| !failure.common) {
+            self.rank.stay_watched();
+        }
+        result
+    }
+
+    fn run_all(&mut self) -> Result<RunEnd, Failure> {
+        let start = Instant::now();
+        let found = match self.decide()? {
+            ResumeDecision::Finished(folder) => {
+                self.confirm(&folder);
+                return Ok(RunEnd::Finished(folder));
+            }
+            ResumeDecision::Fresh => None,
+            ResumeDecision::GoOn(found) => Some(*found),
+        };
+        let state = self.share_state(found.as_ref())?;
+        let predictions = self.predictions.filter(|_| self.rank.leads());
+        agreed(&self.rank.control, || predictions.map_or(Ok(()), can_be_written))?;
+        self.rank.begin("init");
+        let open = |path| TrainedWeights::open(path, &self.resolved.config, self.rank);
+        let trained = self.weights.map(open).transpose()?;
+        let purpose = match (self.weights, &state) {
+            (Some(_), _) => SessionPurpose::Evaluate,
+            (None, Some(_)) => SessionPurpose::Resume,
+            (None, None) => SessionPurpose::Train,
+        };
+        let session =
+            Session::open(self.resolved, self.rank, purpose, &|note| self.tell(&[note.to_owned()]))?;
+        if let Some(state) = &state {
+            // Before anything of the run is touched.
+            let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
+            check(&session, state, tensors, self.rank)?;
+        }
+        self.tell(&session.notes);
+        if let Some(trained) = &trained {
+            trained.load_into(&session, self.rank)?;
+        }
+        let (folder, path) = self.open_folder(found.as_ref())?;
+        if let Some(path) = &path {
+            last_words::leave_in(path);
+            let trains = self.weights.is_none();
+            self.rank.stopping.set_resume(resume_command(path).filter(|_| trains));
+        }
+        let restored =
+            state.map(|state| RestoredRun { state, tensors: found.map(|found| found.snapshot.tensors) });
+        let result = self.recorded(&session, start, folder.as_ref(), restored);
+        if let (Err(Failure { outcome: Outcome::WrongInput, .. }), Some(folder)) = (&result, folder) {
+            // The command can be given again, corrected.
+            folder.abandon();
+        }
+        match result? {
+            ExperimentWork::Stopped(request, _) => Ok(RunEnd::Stopped(request.outcome())),
+            ExperimentWork::Done(result) => Ok(RunEnd::Done(result, path.unwrap_or_default())),
+        }
+    }
+
+    /// The run itself, with its first and its last word in the folder.
+    fn recorded(
+        &mut self,
+        session: &Session,
+        start: Instant,
+        folder: Option<&RunFolder>,
+        restored: Option<RestoredRun>,
+    ) -> Result<ExperimentWork, Failure> {
+        let mark = restored.as_ref().map(|restored| restored.state.mark());
+        let mut record = RunLog::open(folder, self.rank, mark)?;
+        let result = self.work(session, start, folder, &mut record, restored);
+        let (outcome, message) = match &result {
+            Ok(ExperimentWork::Done(_)) => (Outcome::Done, None),
+            Ok(ExperimentWork::Stopped(request, step)) => {
+                let how = format!("and saved after step {step}");
+                (request.outcome(), Some(self.rank.stopping.words(*request, &how)))
+            }
+            Err(failure) => (failure.outcome, Some(failure.message.clone())),
+        };
+        record.end(outcome, message);
+        result
+    }
+
+    /// A run can have ended between its result and its last word about it.
+    fn confirm(&self, folder: &Path) {
+        let Ok(mut status) = Status::read(folder) else { return };
+        if !self.rank.leads() || status.phase == Phase::Done {
+            return;
+        }
+        // Whoever has the folder now writes its status.
+        let Ok(_claim) = Claim::take(folder) else { return };
+        status.end(Outcome::Done, None);
+        // Its last sign of life may be of an earlier step.
+        let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();
+        if let Some(MetricsRecord::Eval(last)) = metrics.records.last() {
+            (status.epoch, status.step) = (last.epoch, last.step);
+        }
+        if let Err(error) = status.write(folder) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Rank 0 looks for what to go on from; what it finds wrong every rank reports.
+    fn decide(&self) -> Result<ResumeDecision, Failure> {
+        let Some(place) = &self.place else { return Ok(ResumeDecision::Fresh) };
+        let leads = self.rank.leads();
+        let decision = agreed(&self.rank.control, || {
+            if leads { self.resume.decide(place, self.resolved) } else { Ok(ResumeDecision::Fresh) }
+        })?;
+        let finished = match &decision {
+            ResumeDecision::Finished(folder) => folder.display().to_string(),
+            _ => String::new(),
+        };
+        let finished = self.rank.control.broadcast(finished.into_bytes(), 0)?;
+        if finished.is_empty() {
+            return Ok(decision);
+        }
+        Ok(ResumeDecision::Finished(PathBuf::from(String::from_utf8_lossy(&finished).into_owned())))
+    }
+
+    /// Every rank gets the state that rank 0 found.
+    fn share_state(&self, found: Option<&ResumePoint>) -> Result<Option<RunState>, Failure> {
+        let encoded = found.map(|found| serde_json::to_vec(&found.snapshot.state)).transpose();
+        let bytes = self.rank.control.broadcast(encoded.map_err(Failure::run)?.unwrap_or_default(), 0)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(Failure::run)
+    }
+
+    fn tell(&self, notes: &[String]) {
+        for note in notes.iter().filter(|_| self.rank.leads() && self.output != ProgressOutput::Quiet) {
+            say(note);
+        }
+    }
+
+    /// Rank 0 creates, or opens again, and locks the folder; every rank logs into it and knows where it is.
+    fn open_folder(
+        &self,
+        found: Option<&ResumePoint>,
+    ) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
+        let Some(place) = &self.place else { return Ok((None, None)) };
+        let leads = self.rank.leads();
+        let folder = agreed(&self.rank.control, || {
+            let text = self.resolved.to_toml();
+            let open = || match found {
+                Some(found) => open_folder(place, found, &text, self.start(place)),
+                None => RunFolder::create(place, &text, self.start(place)).map_err(Failure::of_folder),
+            };
+            leads.then(open).transpose()
+        })?;
+        let own = folder.as_ref().map(|folder| folder.path().display().to_string()).unwrap_or_default();
+        let path = self.rank.control.broadcast(own.into_bytes(), 0)?;
+        let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
+        let logs = path.join(layout::LOGS);
+        agreed(&self.rank.control, || self.logging.attach(&logs).map_err(Failure::of_folder))?;
+        Ok((folder, Some(path)))
+    }
+
+    /// A restarted job may find what it left before its first checkpoint.
+    fn start(&self, place: &RunDestination) -> RunStart {
+        let goes_on = self.resume.from == Resume::Auto || self.resume.restarted;
+        if goes_on && place.latest().is_some() { RunStart::Again } else { RunStart::Fresh }
+    }
+
+    fn work(
+        &mut self,
+        session: &Session,
+        start: Instant,
+        folder: Option<&RunFolder>,
+        record: &mut RunLog,
+        restored: Option<RestoredRun>,
+    ) -> Result<ExperimentWork, Failure> {
+        let trains = session.config.train.epochs > 0 && self.weights.is_none();
+        let names = &self.resolved.names;
+        let run = TrainingRun { session, rank: self.rank, output: self.output, folder, names };
+        let trained = if trains {
+            run.train(self.resolved.to_toml(), record, restored)?
+        } else {
+            run.evaluate_only(record)?
+        };
+        let evaluated = match trained.end {
+            TrainingFinish::Evaluated(evaluated) => evaluated,
+            TrainingFinish::Stopped(request) => {
+                return Ok(ExperimentWork::Stopped(request, trained.progress.steps));
+            }
+        };
+        // From here on a request changes nothing any more: the run comes to its end.
+        self.rank.stopping.heed();
+        let summary = summarise(&evaluated, session)?;
+        let progress = &trained.progress;
+        let after = (progress.epoch, progress.steps);
+        record.evaluation(eval_record(session, after, summary.clone(), evaluated.seconds));
+        let result = self.result(session, &trained.progress, evaluated, summary, start)?;
+        // With a result the run counts as finished: nothing of it may be missing then.
+        agreed(&self.rank.control, || {
+            record.secure_metrics()?;
+            self.write(&result, folder)
+        })?;
+        Ok(ExperimentWork::Done(Box::new(result)))
+    }
+
+    fn result(
+        &self,
+        session: &Session,
+        progress: &Progress,
+        evaluated: EvaluationCounts,
+        summary: Summary,
+        start: Instant,
+    ) -> Result<RunResult, Failure> {
+        let (config, names) = (&session.config, &self.resolved.names);
+        session.frozen.check(&session.model, self.rank, progress.steps)?;
+        let frozen_fingerprint = session.pass().frozen_fingerprint()?;
+        let count = |shape: &Vec<i64>| shape.iter().product::<i64>() as u64;
+        let trainable_parameters = session.model.trainables().shapes().map(|(_, shape)| count(&shape)).sum();
+        let per_class = ClassResult::of_all(&session.class_names, &session.train_counts(), &evaluated.counts)
+            .map_err(Failure::run)?;
+        let speed = progress.samples as f64 / progress.seconds;
+        Ok(RunResult {
+            data: names.data.clone(),
+            model: names.model.clone(),
+            method: names.method.clone(),
+            seed: config.train.seed,
+            world_size: self.rank.world_size(),
+            device: if self.rank.device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() },
+            precision: config.train.precision.to_string(),
+            filter: config.model.filter.to_string(),
+            weights_fingerprint: session.weights_fingerprint.clone(),
+            frozen_fingerprint,
+            evaluation: session.views(),
+            summary,
+            trainable_parameters,
+            images_per_second: (progress.steps > 0).then_some(speed),
+            seconds: start.elapsed().as_secs_f64(),
+            bad_images: progress.left_out_images.count(),
+            absent_classes: ClassResult::absent(&per_class),
+            per_class,
+            predictions: self.predictions.map(|_| evaluated.predictions),
+        })
+    }
+
+    /// The result where there is a folder for it, and the predictions where they were asked for; by rank 0.
+    fn write(&self, result: &RunResult, folder: Option<&RunFolder>) -> Result<(), Failure> {
+        let predictions = self.predictions.zip(result.predictions.as_ref());
+        if let Some((path, classes)) = predictions.filter(|_| self.rank.leads()) {
+            write_predictions(path, classes)?;
+        }
+        let Some(folder) = folder else { return Ok(()) };
+        folder.check().map_err(Failure::run)?;
+        result.write(folder.path()).map_err(Failure::run)
+    }
+}
+
+enum ExperimentWork {
+    Done(Box<RunResult>),
+    Stopped(StopRequest, u64),
+}
+
+/// Refuses a file for predictions that could not be written in the end.
+fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let reason = if path.is_dir() {
+        "it is a folder".to_owned()
+    } else if !folder.is_dir() {
+        format!("there is no folder `{}`", folder.display())
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(format!("--predictions `{}` cannot be written: {reason}", path.display())))
+}
+
+fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {
+    let lines: Vec<String> = classes.iter().map(ToString::to_string).collect();
+    let text = lines.join("\n") + "\n";
+    let written = protocol::write_atomically(path, text.as_bytes());
+    written
+        .map_err(|error| Failure::run(format!("cannot write the predictions `{}`: {error}", path.display())))
+}

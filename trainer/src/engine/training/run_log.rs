@@ -1,0 +1,129 @@
+//! Rank 0's running record: metrics and status. On other ranks it does nothing.
+
+use crate::engine::failure::{Failure, agreed};
+use crate::engine::rank::Rank;
+use crate::engine::training::heartbeat::Heartbeat;
+use crate::run::{EvalRecord, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError};
+use protocol::{Outcome, Phase, Status};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often it is said that the metrics cannot be written.
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Metrics and status of one run.
+pub struct RunLog {
+    metrics: Option<Arc<Mutex<MetricsWriter>>>,
+    heartbeat: Option<Heartbeat>,
+    warned: Option<Instant>,
+}
+
+impl RunLog {
+    /// Starts the files of a run, or continues those of one that was at `mark`.
+    pub fn open(
+        folder: Option<&RunFolder>,
+        rank: &Rank,
+        mark: Option<MetricsPosition>,
+    ) -> Result<Self, Failure> {
+        let opened = agreed(&rank.control, || {
+            let Some(folder) = folder else { return Ok(None) };
+            let path = folder.metrics();
+            let metrics = match mark {
+                None => MetricsWriter::create(&path),
+                Some(mark) => MetricsWriter::reopen(&path, mark),
+            };
+            folder.check().map_err(Failure::run)?;
+            let mut status = Status::starting(rank.world_size());
+            status.phase = Phase::Init;
+            status.write(folder.path()).map_err(Failure::run)?;
+            let heartbeat = Heartbeat::start(status, Arc::clone(folder.claim()), rank.activity.clone());
+            let metrics = metrics.map_err(Failure::of_folder)?.under(Arc::clone(folder.claim()));
+            Ok(Some((metrics, heartbeat.map_err(Failure::run)?)))
+        })?;
+        let (metrics, heartbeat) = opened.unzip();
+        let metrics = metrics.map(|metrics| Arc::new(Mutex::new(metrics)));
+        Ok(Self { metrics, heartbeat, warned: None })
+    }
+
+    /// Adds a line to the metrics.
+    pub fn append(&mut self, record: &MetricsRecord) {
+        let Some(mut metrics) = self.metrics() else { return };
+        let written = metrics.append(record);
+        drop(metrics);
+        self.tolerate(written);
+    }
+
+    /// Another part of the run begins.
+    pub fn phase(&mut self, phase: Phase) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_phase(phase);
+        }
+    }
+
+    /// A step is done; the status tells it from time to time.
+    pub fn step(&mut self, epoch: u64, step: u64) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.set_step(epoch, step);
+        }
+    }
+
+    /// An evaluation is done.
+    pub fn evaluation(&mut self, evaluation: EvalRecord) {
+        self.step(evaluation.epoch, evaluation.step);
+        self.append(&MetricsRecord::Eval(evaluation));
+    }
+
+    /// Length of the metrics, which are on disk when this returns; 0 without metrics.
+    pub fn secure_metrics(&mut self) -> Result<u64, Failure> {
+        self.metrics.as_ref().map_or(Ok(0), |metrics| secure(metrics).map_err(Failure::run))
+    }
+
+    /// The metrics, for a thread that saves while a step is under way.
+    pub fn shared_metrics(&self) -> Option<Arc<Mutex<MetricsWriter>>> {
+        self.metrics.clone()
+    }
+
+    fn metrics(&self) -> Option<MutexGuard<'_, MetricsWriter>> {
+        self.metrics.as_ref().map(|metrics| metrics.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes back the lines after `mark`.
+    pub fn cut_metrics(&mut self, mark: MetricsPosition) -> Result<(), Failure> {
+        let Some(mut metrics) = self.metrics() else { return Ok(()) };
+        metrics.truncate_to(mark).map_err(Failure::run)
+    }
+
+    /// The last word: how the run ended. That this cannot be written must not hide why.
+    pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
+        if let Some(mut metrics) = self.metrics()
+            && let Err(error) = metrics.flush()
+            && !error.is_lost()
+        {
+            tracing::error!("{error}");
+        }
+        if let Some(heartbeat) = &mut self.heartbeat
+            && let Err(error) = heartbeat.end(outcome, message)
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,
+    /// which fail as well. A folder that is lost ends the run, which says so then.
+    fn tolerate(&mut self, written: Result<(), RunFolderError>) {
+        if let Err(error) = written
+            && !error.is_lost()
+            && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
+        {
+            self.warned = Some(Instant::now());
+            tracing::warn!("{error}; training goes on, and it is tried again");
+        }
+    }
+}
+
+/// Forces metrics to disk; gives their length.
+pub fn secure(metrics: &Mutex<MetricsWriter>) -> Result<u64, RunFolderError> {
+    let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    metrics.sync()?;
+    Ok(metrics.position())
+}
