@@ -14,14 +14,14 @@ use std::error::Error;
 use std::io::Write;
 use std::time::Duration;
 
-const USAGE: &str = "watched_ranks wait|slow|stuck|wrong|finish|quit|stagger RANK [SILENCE_MS [PATIENCE_MS]]";
+const USAGE: &str = "watched_ranks wait|slow|stuck|wrong|finish|quit|stagger RANK [SILENCE_MS [TIMEOUT_MS]]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [scenario, chosen, rest @ ..] = arguments.as_slice() else { return Err(USAGE.into()) };
     let chosen: usize = chosen.parse()?;
     let milliseconds = |at: usize, default| rest.get(at).map_or(Ok(default), |text| text.parse());
-    let (silence, patience) = (milliseconds(0, 5000)?, milliseconds(1, 10_000)?);
+    let (silence, timeout) = (milliseconds(0, 5000)?, milliseconds(1, 10_000)?);
 
     // SAFETY: no handler runs. Programs that save before they end do not die of TERM, so these do not either.
     unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn)? };
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Liveness::start(&control, activity, LivenessOptions { silence, on_verdict, ..Default::default() })?;
     say(&format!("ready {rank} {}\n", std::process::id()));
 
-    activity.begin("training", Duration::from_millis(patience));
+    activity.begin("training", Duration::from_millis(timeout));
     activity.set_step(17);
     play(scenario, rank == chosen, &control, activity)?;
     liveness.goodbye();

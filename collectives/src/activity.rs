@@ -30,7 +30,7 @@ pub struct ActivitySnapshot {
     /// Bytes that this rank has sent for tensors so far: what a ring algorithm sends.
     pub bytes: u64,
     /// How long nothing may change in this phase before the rank counts as stuck.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for Activity {
@@ -42,21 +42,21 @@ impl Default for Activity {
             waits_for_others: false,
             calls: 0,
             bytes: 0,
-            patience: Duration::MAX,
+            timeout: Duration::MAX,
         };
         Self(Arc::new(Mutex::new(ActivityState { moment, since: Instant::now() })))
     }
 }
 
 impl Activity {
-    /// A part of the run begins; in it nothing may stand still for longer than `patience`.
-    pub fn begin(&self, phase: &'static str, patience: Duration) {
-        self.change(|moment| (moment.phase, moment.patience) = (phase, patience));
+    /// A part of the run begins; in it nothing may stand still for longer than `timeout`.
+    pub fn begin(&self, phase: &'static str, timeout: Duration) {
+        self.change(|moment| (moment.phase, moment.timeout) = (phase, timeout));
     }
 
     /// Adapts how long nothing may change.
-    pub fn set_patience(&self, patience: Duration) {
-        self.change(|moment| moment.patience = patience);
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.change(|moment| moment.timeout = timeout);
     }
 
     /// So many steps are done.

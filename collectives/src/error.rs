@@ -32,7 +32,7 @@ pub enum CollectiveError {
     /// The other ranks did not come.
     #[error(
         "rank {rank}: {operation} was not done within {:.1} s after step {step}: another rank is dead or stuck, or makes other calls",
-        patience.as_secs_f64()
+        timeout.as_secs_f64()
     )]
     TimedOut {
         /// Rank on which the call was made.
@@ -42,7 +42,7 @@ pub enum CollectiveError {
         /// Steps done before it.
         step: u64,
         /// How long it was waited for.
-        patience: Duration,
+        timeout: Duration,
     },
     /// NCCL cannot be used by one of the ranks.
     #[error("rank {rank}: NCCL cannot be used: {message}")]

@@ -249,9 +249,9 @@ impl MpiComm {
         self.check("barrier", code)
     }
 
-    /// Returns when every rank has called it, or with an error when `patience` is over. After the latter
+    /// Returns when every rank has called it, or with an error when `timeout` is over. After the latter
     /// the communicator is of no use: its barrier is still open.
-    pub(crate) fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
+    pub(crate) fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
         let _entered = self.enter("barrier");
         let begin = Instant::now();
         let mut request = MaybeUninit::<ffi::MPI_Request>::uninit();
@@ -266,9 +266,9 @@ impl MpiComm {
             if done != 0 {
                 return Ok(());
             }
-            if begin.elapsed() > patience {
+            if begin.elapsed() > timeout {
                 let (rank, step) = (self.world_rank, self.activity.now().0.step);
-                return Err(CollectiveError::TimedOut { rank, operation: "barrier", step, patience });
+                return Err(CollectiveError::TimedOut { rank, operation: "barrier", step, timeout });
             }
             std::thread::sleep(BARRIER_POLL);
         }

@@ -44,7 +44,7 @@ fn example() -> PathBuf {
 }
 
 /// `mpirun` for ranks on this machine, also as root, as patient between TERM and KILL as it is told.
-fn mpirun(ranks: usize, patience: Option<u32>) -> Command {
+fn mpirun(ranks: usize, timeout: Option<u32>) -> Command {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.mpi/bin/mpirun");
     let mut command = Command::new(if beside.exists() { beside } else { "mpirun".into() });
     command.args(["--oversubscribe", "-n", &ranks.to_string()]).arg(example());
@@ -52,7 +52,7 @@ fn mpirun(ranks: usize, patience: Option<u32>) -> Command {
         command.env(variable, "1").env(variable.replace("OMPI", "PRTE"), "1");
     }
     command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
-    if let Some(seconds) = patience {
+    if let Some(seconds) = timeout {
         command.env("OMPI_MCA_odls_base_sigkill_timeout", seconds.to_string());
     }
     command
@@ -191,8 +191,8 @@ fn a_rank_that_exits_without_goodbye_is_dead() {
 
 #[test]
 fn a_stopped_rank_is_named_and_killed() {
-    for (ranks, victim, patience) in [(2, 1, None), (3, 0, Some(30)), (3, 2, Some(30))] {
-        let job = Job::start(mpirun(ranks, patience), ranks, &arguments("wait", &victim.to_string()));
+    for (ranks, victim, timeout) in [(2, 1, None), (3, 0, Some(30)), (3, 2, Some(30))] {
+        let job = Job::start(mpirun(ranks, timeout), ranks, &arguments("wait", &victim.to_string()));
         let stopped = job.send(victim, Signal::SIGSTOP);
         let ended = job.end(stopped);
         ended.named(&format!("rank {victim} on "), SILENCE + Duration::from_secs(2));

@@ -6,7 +6,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Every fault has ended by then, the start of the ranks included.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// PROFILE's folder: this test lies in PROFILE/deps.
 fn build_folder() -> PathBuf {
@@ -111,7 +111,7 @@ fn fault(ranks: usize, mode: &str, fault: &str) -> Said {
     let variables = [("NCCL_STAND_IN_FAULT", fault), ("GROUP_CHECK_LINGER", linger)];
     let said = with_stand_in(ranks, mode, &variables);
     assert!(!said.output.status.success(), "{}", said.stdout);
-    assert!(said.time < PATIENCE, "{fault} took {:?}: {}", said.time, said.stderr);
+    assert!(said.time < TIMEOUT, "{fault} took {:?}: {}", said.time, said.stderr);
     said
 }
 
@@ -214,7 +214,7 @@ fn a_slow_rank_only_costs_time() {
 #[test]
 fn a_barrier_with_a_time_limit_names_rank_and_step() {
     for said in [group_check(2, ["mpi", "barrier"], &[]), with_stand_in(2, "barrier", &[])] {
-        assert!(!said.output.status.success() && said.time < PATIENCE);
+        assert!(!said.output.status.success() && said.time < TIMEOUT);
         assert_says(&said, &["error: rank 1: barrier was not done within 0.5 s after step 12: another rank"]);
     }
 }

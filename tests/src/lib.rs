@@ -17,7 +17,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest time that any command of a test may take before it counts as hanging.
-pub const PATIENCE: Duration = Duration::from_mins(10);
+pub const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A binary of this build: beside the test binary's own folder, or beside the program that asks.
 pub fn binary(name: &str) -> PathBuf {
@@ -81,8 +81,8 @@ pub fn mpirun(ranks: usize) -> Command {
 
 /// Runs a command to its end; one that hangs is killed and fails the test.
 pub fn run(command: &mut Command) -> Output {
-    let output = run_within(command, PATIENCE).expect("the command starts");
-    output.unwrap_or_else(|| panic!("{command:?} did not end within {PATIENCE:?}"))
+    let output = run_within(command, TIMEOUT).expect("the command starts");
+    output.unwrap_or_else(|| panic!("{command:?} did not end within {TIMEOUT:?}"))
 }
 
 /// Runs a command to its end; one that does not end within the limit is killed, and gives nothing.

@@ -1,4 +1,4 @@
-//! Losses over real ranks: their normalisers, their softmax over divided classes, and the one that is a function of the
+//! Losses over real ranks: their normalisers, their softmax over sharded classes, and the one that is a function of the
 //! whole batch.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -76,7 +76,7 @@ fn law_4_a_rank_without_a_sample_takes_part_in_a_loss_over_the_whole_batch() {
 }
 
 #[test]
-fn losses_on_divided_classes_are_those_on_whole_ones() {
+fn losses_on_sharded_classes_are_those_on_whole_ones() {
     let folder = tempfile::tempdir().unwrap();
     for loss in ["ldam", "class_balanced"] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
@@ -89,7 +89,7 @@ fn losses_on_divided_classes_are_those_on_whole_ones() {
 }
 
 #[test]
-fn lade_is_refused_on_divided_classes_and_auto_does_not_divide_them() {
+fn lade_is_refused_on_sharded_classes_and_auto_does_not_divide_them() {
     // With more classes than the small data set has.
     let data = Path::new("demo");
     let folder = tempfile::tempdir().unwrap();

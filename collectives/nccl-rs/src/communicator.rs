@@ -18,14 +18,14 @@ const GOODBYE: Duration = Duration::from_secs(3);
 /// This process's place in a group of ranks that exchange data.
 ///
 /// Communicators are non-blocking: every call that has to wait for other ranks is given up after the
-/// `patience` of [`init_rank`](Self::init_rank). It can be shared by threads; all ranks make the same
+/// `timeout` of [`init_rank`](Self::init_rank). It can be shared by threads; all ranks make the same
 /// collective calls in the same order.
 ///
 /// Dropping a communicator ends it in good order; one that had an error is aborted instead. Both take
 /// seconds at most.
 pub struct Communicator {
     inner: Arc<Inner>,
-    patience: Duration,
+    timeout: Duration,
     rank: usize,
     size: usize,
 }
@@ -46,16 +46,16 @@ unsafe impl Send for Handle {}
 impl Communicator {
     /// Joins the communicator `id` as `rank` of `size`, with the calling thread's device.
     ///
-    /// Returns when all ranks have joined; after `patience` it is given up and aborted.
+    /// Returns when all ranks have joined; after `timeout` it is given up and aborted.
     pub fn init_rank(
         library: &Library,
         id: &UniqueId,
         (rank, size): (usize, usize),
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, Error> {
         const CALL: &str = "ncclCommInitRankConfig";
         let (number, count) = (small(CALL, "rank", rank)?, small(CALL, "size", size)?);
-        Self::make(library, (rank, size), CALL, patience, |slot| {
+        Self::make(library, (rank, size), CALL, timeout, |slot| {
             let mut config = RawConfig::non_blocking();
             // SAFETY: `slot` outlives the communicator's making; NCCL copies `config`.
             unsafe { (library.0.init_rank_config)(slot, count, id.raw(), number, &raw mut config) }
@@ -68,7 +68,7 @@ impl Communicator {
         const CALL: &str = "ncclCommSplit";
         let function = self.inner.library.split()?;
         let (color, key) = (small(CALL, "color", color)?, small(CALL, "key", key)?);
-        Self::make(&self.inner.library, place, CALL, self.patience, |slot| {
+        Self::make(&self.inner.library, place, CALL, self.timeout, |slot| {
             let mut config = RawConfig::non_blocking();
             let outcome = self.call(CALL, |handle| {
                 // SAFETY: the parent is alive under the lock, `slot` outlives the child's making.
@@ -88,7 +88,7 @@ impl Communicator {
         library: &Library,
         (rank, size): (usize, usize),
         call: &'static str,
-        patience: Duration,
+        timeout: Duration,
         start: impl FnOnce(*mut ffi::RawComm) -> c_int,
     ) -> Result<Self, Error> {
         let begin = Instant::now();
@@ -104,8 +104,8 @@ impl Communicator {
         // SAFETY: never freed before the end of this function.
         let handle = || unsafe { (*slot).load(Ordering::Acquire) };
         while handle().is_null() {
-            if begin.elapsed() > patience {
-                return Err(Error::TimedOut { call, patience });
+            if begin.elapsed() > timeout {
+                return Err(Error::TimedOut { call, timeout });
             }
             std::thread::sleep(POLL);
         }
@@ -114,8 +114,8 @@ impl Communicator {
             handle: Mutex::new(Handle(handle())),
             failed: AtomicBool::new(false),
         };
-        let made = Self { inner: Arc::new(inner), patience, rank, size };
-        made.settle(call, patience.saturating_sub(begin.elapsed()))?;
+        let made = Self { inner: Arc::new(inner), timeout, rank, size };
+        made.settle(call, timeout.saturating_sub(begin.elapsed()))?;
         // SAFETY: made by Box::into_raw above; a ready communicator is not written any more.
         drop(unsafe { Box::from_raw(slot) });
         Ok(made)
@@ -230,10 +230,10 @@ impl Communicator {
 
     /// Ends all that runs on this communicator, here; it cannot be used afterwards.
     ///
-    /// The work is done by a helper thread. If it is not done within `patience`, that thread is left to
+    /// The work is done by a helper thread. If it is not done within `timeout`, that thread is left to
     /// itself and the answer is an error: NCCL, or the driver below it, is stuck.
-    pub fn abort(&self, patience: Duration) -> Result<(), Error> {
-        self.inner.abort(patience)
+    pub fn abort(&self, timeout: Duration) -> Result<(), Error> {
+        self.inner.abort(timeout)
     }
 
     /// Calls NCCL under the lock, and waits until the call has taken effect on the host.
@@ -246,22 +246,22 @@ impl Communicator {
             NCCL_SUCCESS => Ok(()),
             NCCL_IN_PROGRESS => {
                 drop(handle);
-                self.settle(call, self.patience)
+                self.settle(call, self.timeout)
             }
             code => Err(self.inner.error(call, code, handle.0)),
         }
     }
 
-    fn settle(&self, call: &'static str, patience: Duration) -> Result<(), Error> {
+    fn settle(&self, call: &'static str, timeout: Duration) -> Result<(), Error> {
         let begin = Instant::now();
         loop {
             let handle = self.inner.lock();
             match self.inner.state(call, &handle)? {
                 NCCL_SUCCESS => return Ok(()),
-                NCCL_IN_PROGRESS if begin.elapsed() <= patience => {}
+                NCCL_IN_PROGRESS if begin.elapsed() <= timeout => {}
                 NCCL_IN_PROGRESS => {
                     self.inner.failed.store(true, Ordering::Relaxed);
-                    return Err(Error::TimedOut { call, patience });
+                    return Err(Error::TimedOut { call, timeout });
                 }
                 code => return Err(self.inner.error(call, code, handle.0)),
             }
@@ -313,7 +313,7 @@ impl Inner {
         self.library.0.error(call, code, handle)
     }
 
-    fn abort(self: &Arc<Self>, patience: Duration) -> Result<(), Error> {
+    fn abort(self: &Arc<Self>, timeout: Duration) -> Result<(), Error> {
         const CALL: &str = "ncclCommAbort";
         let (done, outcome) = mpsc::channel();
         let inner = self.clone();
@@ -329,12 +329,12 @@ impl Inner {
             let _ = done.send(code);
         });
         if helper.is_err() {
-            return Err(Error::TimedOut { call: CALL, patience: Duration::ZERO });
+            return Err(Error::TimedOut { call: CALL, timeout: Duration::ZERO });
         }
-        match outcome.recv_timeout(patience) {
+        match outcome.recv_timeout(timeout) {
             Ok(NCCL_SUCCESS | NCCL_IN_PROGRESS) => Ok(()),
             Ok(code) => Err(self.library.0.error(CALL, code, std::ptr::null_mut())),
-            Err(_) => Err(Error::TimedOut { call: CALL, patience }),
+            Err(_) => Err(Error::TimedOut { call: CALL, timeout }),
         }
     }
 }

@@ -71,12 +71,12 @@ pub enum Error {
         message: String,
     },
     /// A call went on for longer than it may.
-    #[error("{call} did not end within {:.1} s", patience.as_secs_f64())]
+    #[error("{call} did not end within {:.1} s", timeout.as_secs_f64())]
     TimedOut {
         /// Name of the function.
         call: &'static str,
         /// How long it was waited for.
-        patience: Duration,
+        timeout: Duration,
     },
     /// The communicator was aborted before or during the call.
     #[error("{call}: the communicator was aborted")]

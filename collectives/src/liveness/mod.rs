@@ -1,27 +1,27 @@
 #![doc = include_str!("README.md")]
 
 mod client;
-mod ending;
+mod detector;
+mod diagnosis;
 mod handshake;
 mod identity;
-mod judge;
 mod link;
 mod protocol;
 mod server;
+mod shutdown;
 mod stack;
 mod step_clock;
-mod verdict;
 mod watch;
 
+pub use diagnosis::{Diagnosis, LastReport, RankFailure};
 pub use step_clock::StepClock;
-pub use verdict::{Diagnosis, LastReport, RankFailure};
 
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
-use ending::Shutdown;
 use identity::{RankIdentity, own_thread};
 use server::{Endpoint, Server, listen};
+use shutdown::Shutdown;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::thread::JoinHandle;

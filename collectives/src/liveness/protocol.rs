@@ -1,6 +1,6 @@
 //! Frames between the ranks: a length of four bytes (little endian) and as many bytes of JSON.
 
-use super::verdict::{Diagnosis, LastReport};
+use super::diagnosis::{Diagnosis, LastReport};
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -63,7 +63,7 @@ pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::liveness::verdict::RankFailure;
+    use crate::liveness::diagnosis::RankFailure;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -73,7 +73,7 @@ mod tests {
         runtime.block_on(read_frame(&mut bytes))
     }
 
-    fn verdict(step: u64, text: &str, patience: Duration) -> Diagnosis {
+    fn verdict(step: u64, text: &str, timeout: Duration) -> Diagnosis {
         let standing = LastReport {
             step,
             phase: text.to_owned(),
@@ -81,7 +81,7 @@ mod tests {
             waits_for_others: true,
             calls: step,
             idle: Duration::from_millis(step % 1000),
-            patience,
+            timeout,
         };
         let (host, reason) = (text.to_owned(), Some(text.to_owned()));
         Diagnosis {

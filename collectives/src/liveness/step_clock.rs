@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Steps that are remembered.
 const REMEMBERED: usize = 32;
 
-/// Derives a patience from the durations of the last steps: their median times a factor, at least a floor.
+/// Derives a timeout from the durations of the last steps: their median times a factor, at least a floor.
 ///
 /// The median, because a first step that compiles kernels or one step behind a slow disk says nothing of the rest.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl StepClock {
     }
 
     /// How long nothing may change from here on; `None` before the first step, of which nothing is known.
-    pub fn patience(&self) -> Option<Duration> {
+    pub fn timeout(&self) -> Option<Duration> {
         Some(self.median()?.saturating_mul(self.factor).max(self.floor))
     }
 }
@@ -58,13 +58,13 @@ mod tests {
     #[test]
     fn quick_steps_get_the_floor_and_slow_ones_a_multiple_of_their_median() {
         let mut clock = StepClock::default();
-        assert_eq!(clock.patience(), None);
+        assert_eq!(clock.timeout(), None);
         clock.record(SECOND / 10);
-        assert_eq!(clock.patience(), Some(10 * SECOND));
+        assert_eq!(clock.timeout(), Some(10 * SECOND));
         for _ in 0..3 {
             clock.record(4 * SECOND);
         }
-        assert_eq!(clock.patience(), Some(20 * SECOND));
+        assert_eq!(clock.timeout(), Some(20 * SECOND));
     }
 
     #[test]
@@ -72,7 +72,7 @@ mod tests {
         let mut clock = StepClock::new(SECOND, 3);
         (0..9).for_each(|_| clock.record(SECOND));
         clock.record(1000 * SECOND);
-        assert_eq!(clock.patience(), Some(3 * SECOND));
+        assert_eq!(clock.timeout(), Some(3 * SECOND));
     }
 
     #[test]
@@ -80,13 +80,13 @@ mod tests {
         let mut clock = StepClock::new(SECOND, 2);
         (0..100).for_each(|_| clock.record(SECOND));
         (0..REMEMBERED).for_each(|_| clock.record(7 * SECOND));
-        assert_eq!(clock.patience(), Some(14 * SECOND));
+        assert_eq!(clock.timeout(), Some(14 * SECOND));
     }
 
     #[test]
     fn an_absurd_step_does_not_overflow() {
         let mut clock = StepClock::default();
         clock.record(Duration::MAX);
-        assert_eq!(clock.patience(), Some(Duration::MAX));
+        assert_eq!(clock.timeout(), Some(Duration::MAX));
     }
 }

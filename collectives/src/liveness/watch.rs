@@ -2,11 +2,11 @@
 //!
 //! Rank 0 watches all ranks, itself among them; each other rank watches rank 0.
 
-use super::ending::{Shutdown, leave};
-use super::judge::{PeerView, Symptom, absent, judge};
+use super::detector::{PeerView, Symptom, absent, judge};
+use super::diagnosis::{Diagnosis, LastReport};
 use super::link::{Link, LinkEvent};
 use super::protocol::Message;
-use super::verdict::{Diagnosis, LastReport};
+use super::shutdown::{Shutdown, leave};
 use crate::activity::{Activity, ActivitySnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 mod mpi;
 mod nccl;
 mod pending;
-mod side;
+mod progress_thread;
 mod solo;
 mod tensors;
 
@@ -46,9 +46,9 @@ pub trait ProcessGroup {
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
     /// Returns when every rank has called it.
     fn barrier(&self) -> Result<(), CollectiveError>;
-    /// Returns when every rank has called it, or with an error that names rank and step when `patience` is
+    /// Returns when every rank has called it, or with an error that names rank and step when `timeout` is
     /// over. After such an error the group is of no use any more.
-    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError>;
+    fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError>;
     /// The ranks that give the same `color`, ordered by `key` and then by rank, as a group of their own.
     /// All ranks of this group call it.
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError>;

@@ -2,7 +2,7 @@
 //!
 //! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
 
-use super::side::ProgressThread;
+use super::progress_thread::ProgressThread;
 use super::tensors::{CallSite, size_of};
 use super::{Pending, ProcessGroup, Traffic};
 use crate::error::CollectiveError;
@@ -180,8 +180,8 @@ impl ProcessGroup for MpiGroup {
         self.comm.barrier()
     }
 
-    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
-        self.comm.barrier_within(patience)
+    fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
+        self.comm.barrier_within(timeout)
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {

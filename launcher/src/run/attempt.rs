@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Time between two looks at the ranks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Time that ranks have after the person's first Ctrl-C; the trainer itself ends after four seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which ranks that have not ended are asked again: what comes while `mpirun` or `ssh` still starts them may
 /// be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ impl RankProcesses {
             }
             if wishes.interrupts > seen.interrupts {
                 self.interrupt();
-                deadline = Some(Instant::now() + PATIENCE);
+                deadline = Some(Instant::now() + TIMEOUT);
             }
             let again = asked.is_some_and(|at| at.elapsed() >= ASK_AGAIN);
             if wishes.preemptions > seen.preemptions || again {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Seconds that a host has for its answer.
-const PATIENCE_SECONDS: u32 = 10;
+const CONNECT_TIMEOUT_SECONDS: u32 = 10;
 
 /// A host and the number of ranks it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ fn answers(name: &str) -> bool {
     }
     let program = ssh();
     let mut command = Command::new("timeout");
-    command.args(["-k", "1", &PATIENCE_SECONDS.to_string()]).arg(&program);
+    command.args(["-k", "1", &CONNECT_TIMEOUT_SECONDS.to_string()]).arg(&program);
     if Path::new(&program).file_name().is_some_and(|file| file == "ssh") {
         command.args(["-x", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]);
     }

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_gained_makes_patience_new_and_a_preemption_takes_none() {
+    fn a_checkpoint_gained_resets_the_limit_and_a_preemption_takes_none() {
         let mut restarts = RestartBudget::new(99, SECOND);
         for (outcome, found, left) in [
             (Outcome::Failed, 0, 0),

@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Time between two questions to Slurm.
 const ASK: Duration = Duration::from_secs(3);
 /// Time in which Slurm may leave questions unanswered.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Prints a log; with `follow`, what is added until the job, or the run without one, has ended.
 pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmError> {
@@ -128,7 +128,7 @@ impl JobPoll {
         let state = state(&self.job);
         if state.is_known() {
             self.answered = Instant::now();
-        } else if self.answered.elapsed() > PATIENCE {
+        } else if self.answered.elapsed() > TIMEOUT {
             return Err(SlurmError::Nonsense(format!(
                 "Slurm does not say whether job {} goes on (`scontrol show job` fails)",
                 self.job

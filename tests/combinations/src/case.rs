@@ -19,7 +19,7 @@ const ROUNDING: f64 = 1e-5;
 /// What every run is told beside its images: little, and by one thread, since many runs share the cores.
 const PRESET: &str = "[train]\nthreads = 1\n[eval]\nbatch_size = 8\n";
 /// How long a run may take on a machine that is busy with others; it takes a second or two.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What all cases share.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl<'a> Combination<'a> {
     fn start(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<(), String> {
         let mut command = self.command(run, leg, arguments);
         self.commands.borrow_mut().push(format!("{command:?}"));
-        let ended = tests::run_within(&mut command, PATIENCE).map_err(|error| error.to_string())?;
+        let ended = tests::run_within(&mut command, TIMEOUT).map_err(|error| error.to_string())?;
         match ended {
             Some(output) if output.status.success() => Ok(()),
             Some(output) => {
@@ -121,7 +121,7 @@ impl<'a> Combination<'a> {
                 let said: Vec<_> = said.lines().take_while(|line| !line.starts_with("-----")).collect();
                 Err(format!("`{run}` ended with {}: {}", output.status, said.join("\n")))
             }
-            None => Err(format!("`{run}` did not end within {PATIENCE:?}")),
+            None => Err(format!("`{run}` did not end within {TIMEOUT:?}")),
         }
     }
 

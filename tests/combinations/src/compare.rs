@@ -32,6 +32,10 @@ pub enum Equal {
     Within(f64),
 }
 
+/// Smaller losses are compared as if they were this large. Where a loss goes to zero, its relative error is the absolute error
+/// of the logits, which does not shrink with it.
+const SMALL_LOSS: f64 = 0.1;
+
 /// Figures of `result.json` that do not depend on time and place.
 const COUNTS: [&str; 6] =
     ["correct", "total", "per_class", "evaluation", "trainable_parameters", "frozen_fingerprint"];
@@ -93,7 +97,7 @@ impl ComparedStep {
     }
 
     fn distance(&self, expected: &Self) -> f64 {
-        (self.loss - expected.loss).abs() / expected.loss.abs()
+        (self.loss - expected.loss).abs() / expected.loss.abs().max(SMALL_LOSS)
     }
 }
 
@@ -158,6 +162,8 @@ mod tests {
         assert!(near.differences(&expected, Equal::Within(1e-5)).is_empty());
         assert_eq!(run(&[2.0, 1.000_011]).differences(&expected, Equal::Within(1e-5)).len(), 1);
         assert_eq!(run(&[f64::NAN, 1.0]).differences(&expected, Equal::Within(1e-5)).len(), 1);
+        assert!(run(&[2.0, 0.001_000_9]).differences(&run(&[2.0, 0.001]), Equal::Within(1e-5)).is_empty());
+        assert_eq!(run(&[2.0, 0.001_002]).differences(&run(&[2.0, 0.001]), Equal::Within(1e-5)).len(), 1);
         let fewer =
             ComparedOutcome { counts: vec![("correct", 1.into()), ("total", 1.into())], ..expected.clone() };
         assert_eq!(fewer.differences(&expected, Equal::Within(1e-5)), ["total is 1, expected 2"]);

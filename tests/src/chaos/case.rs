@@ -8,7 +8,7 @@ use super::moment::{self, At};
 use super::plan::{ChaosEvent, ChaosPlan, ChaosWorld};
 use super::process;
 use super::tally::FaultTally;
-use super::workshop::{PATIENCE, UNHURRIED, Workshop};
+use super::workshop::{TIMEOUT, UNHURRIED, Workshop};
 use crate::checkpoints;
 use crate::stripes::StripedDataSet;
 use protocol::{Outcome, Phase, Status, layout};
@@ -123,7 +123,7 @@ impl<'a> ChaosCase<'a> {
             self.job = Some(self.start(event.world, Vec::new())?);
         }
         let Some(job) = &mut self.job else { return Ok(()) };
-        let there = event.moment.wait(job, PATIENCE);
+        let there = event.moment.wait(job, TIMEOUT);
         let at = if there { moment::now(job) } else { At::Gone };
         if at == At::Gone {
             self.tally.strike(event.fault.kind(job.launcher), at);
@@ -165,7 +165,7 @@ impl<'a> ChaosCase<'a> {
             ranks: world.ranks,
             launcher: world.launcher,
             newest: self.newest_whole().filter(|_| !blind),
-            patience: if self.hurried { HURRIED } else { UNHURRIED },
+            timeout: if self.hurried { HURRIED } else { UNHURRIED },
             environment,
             number: self.starts,
         };
@@ -192,7 +192,7 @@ impl<'a> ChaosCase<'a> {
     /// The same; the job, unless it had to be ended by force.
     pub(super) fn wait_for_its_end(&mut self, cause: Cause) -> io::Result<Option<ChaosJob>> {
         let Some(mut job) = self.job.take() else { return Ok(None) };
-        let waited = job.wait(PATIENCE);
+        let waited = job.wait(TIMEOUT);
         self.look_at_its_beginning(&job);
         let by = match cause {
             Cause::Fault(kind) => kind.name(),

@@ -54,7 +54,7 @@ pub struct JobStart<'a> {
     /// The step of the newest checkpoint that is whole.
     pub newest: Option<u64>,
     /// Seconds that a rank waits for another.
-    pub patience: u64,
+    pub timeout: u64,
     /// Variables for it.
     pub environment: Vec<(&'a str, String)>,
     /// Number of this start.
@@ -155,7 +155,7 @@ impl JobStart<'_> {
         ];
         let mut settings: Vec<String> =
             fixed.iter().chain(determinism).map(|&setting| setting.to_owned()).collect();
-        settings.push(format!("distributed.timeout_seconds={}", self.patience));
+        settings.push(format!("distributed.timeout_seconds={}", self.timeout));
         settings.extend(self.data.settings());
         settings
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a start may take that nothing disturbs, on a machine that is busy with others.
-pub const PATIENCE: Duration = Duration::from_secs(150);
+pub const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Seconds that ranks wait for each other where nothing is to be noticed.
 pub const UNHURRIED: u64 = 60;
@@ -100,12 +100,12 @@ fn undisturbed(
         ranks,
         launcher: if ranks == 1 { Launcher::Nobody } else { Launcher::Mpirun },
         newest: None,
-        patience: UNHURRIED,
+        timeout: UNHURRIED,
         environment: Vec::new(),
         number: 0,
     };
     let mut job = start.spawn()?;
-    let waited = job.wait(PATIENCE);
+    let waited = job.wait(TIMEOUT);
     let went_well = job.exit().is_some_and(|exit| exit.success());
     if !matches!(waited, Waited::Ended(_)) || !went_well {
         let problem = format!("the undisturbed run failed ({waited:?}, {:?}): {}", job.exit(), job.said());

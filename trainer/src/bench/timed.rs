@@ -114,8 +114,8 @@ impl ProcessGroup for Timed {
         self.run(|| self.inner.barrier())
     }
 
-    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
-        self.run(|| self.inner.barrier_within(patience))
+    fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
+        self.run(|| self.inner.barrier_within(timeout))
     }
 
     /// What a group of some ranks does is not measured.

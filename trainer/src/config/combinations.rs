@@ -37,7 +37,7 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) ->
         return conflict("train.epochs", "head.kind", why, remedy);
     }
     if train.determinism == Determinism::AnyWorld && head.placement == HeadPlacement::Sharded {
-        let why = "divided classes are added up in an order that depends on the number of ranks";
+        let why = "sharded classes are added up in an order that depends on the number of ranks";
         let remedy = "set `head.placement` to replicated, or `train.determinism` to same_world";
         return conflict("head.placement", "train.determinism", why, remedy);
     }

@@ -149,7 +149,7 @@ mod tests {
             waits_for_others: false,
             calls: 1,
             bytes: 0,
-            patience: Duration::MAX,
+            timeout: Duration::MAX,
         };
         let host = OutOfMemory::of_host(4096);
         assert_eq!(

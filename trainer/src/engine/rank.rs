@@ -126,8 +126,8 @@ impl Rank {
     /// Tells the watchers how long a step may take, after one that took `elapsed`.
     pub fn step_took(&self, elapsed: Duration, clock: &mut StepClock) {
         clock.record(elapsed);
-        if let Some(patience) = clock.patience() {
-            self.activity.set_patience(patience.min(self.timeout));
+        if let Some(timeout) = clock.timeout() {
+            self.activity.set_timeout(timeout.min(self.timeout));
         }
     }
 

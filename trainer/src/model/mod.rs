@@ -126,8 +126,8 @@ impl Model {
     }
 
     /// Whether other processes hold some of the classes.
-    pub fn classes_are_divided(&self) -> bool {
-        self.classes.are_divided()
+    pub fn classes_are_sharded(&self) -> bool {
+        self.classes.are_sharded()
     }
 
     /// Bytes `[n, 3, side, side]` to features `[n, width]`, tuners included.
@@ -158,17 +158,17 @@ impl Model {
 
     /// Fingerprint of all frozen tensors: the same before and after training (law 5).
     ///
-    /// `make_whole` is called before each block, whose weights have to be in place when it returns.
+    /// `all_gather_block` is called before each block, whose weights have to be in place when it returns.
     pub fn frozen_fingerprint<E>(
         &self,
-        mut make_whole: impl FnMut(usize) -> Result<(), E>,
+        mut all_gather_block: impl FnMut(usize) -> Result<(), E>,
     ) -> Result<String, E> {
         let mut all = TensorsFingerprint::default();
         for (name, tensor) in self.frozen_outside_blocks() {
             all.add(name, tensor);
         }
         for index in 0..self.units.len() {
-            make_whole(index)?;
+            all_gather_block(index)?;
             for (field, tensor) in self.frozen_of(index) {
                 all.add(BlockNames::OpenAi.of(field), tensor);
             }

@@ -50,7 +50,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let optimiser = (number("momentum"), number("weight_decay"));
     let reduction = Reduction::Buckets(SyncOptions { bucket_bytes: 1 << 20, overlap: true, wire: None });
     let (pass, group) = (Pass::new(&model, None), Rc::new(Solo));
-    let classifier = &Classifier::Whole;
+    let classifier = &Classifier::Replicated;
     let mut stepper =
         Stepper::new(StepParts { pass, classifier, loss, group, reduction, accumulation, optimiser });
     let (images, labels) = (case.input("image_u8"), case.input("label"));

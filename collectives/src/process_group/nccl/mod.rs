@@ -137,11 +137,11 @@ impl NcclGroup {
     }
 
     /// A barrier is a sum that the host waits for.
-    fn meet(&self, patience: Duration) -> Result<(), CollectiveError> {
+    fn meet(&self, timeout: Duration) -> Result<(), CollectiveError> {
         let plane = self.plane();
         let token = Tensor::zeros([1], (Kind::Int64, plane.device));
         let buffers = in_place(&token);
-        plane.run("barrier", patience, Waiter::OnHost, |stream| {
+        plane.run("barrier", timeout, Waiter::OnHost, |stream| {
             // SAFETY: one element, which lives until the host has waited for the call.
             unsafe { self.communicator.all_reduce(buffers, 1, DataType::I64, ReduceOp::Sum.into(), stream) }
         })
@@ -251,8 +251,8 @@ impl ProcessGroup for NcclGroup {
         self.meet(self.plane().timeout)
     }
 
-    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
-        self.meet(patience)
+    fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
+        self.meet(timeout)
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tch::Device;
 
 /// How long aborting may take before this process counts as stuck.
-pub(super) const ABORT_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) struct Plane {
     runtime: CudaRuntime,
@@ -52,7 +52,7 @@ struct CollectiveCall {
     operation: &'static str,
     step: u64,
     since: Instant,
-    patience: Duration,
+    timeout: Duration,
     /// Done when this is; `None` while the host is inside NCCL.
     done: Option<Arc<CudaEvent>>,
 }
@@ -118,12 +118,12 @@ impl Plane {
     pub(super) fn run(
         &self,
         operation: &'static str,
-        patience: Duration,
+        timeout: Duration,
         wait: Waiter,
         call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
     ) -> Result<(), CollectiveError> {
         let _entered = self.activity.enter_collective(operation);
-        let done = self.start(operation, patience, call)?;
+        let done = self.start(operation, timeout, call)?;
         self.finish(operation, wait, &done)
     }
 
@@ -131,11 +131,11 @@ impl Plane {
     pub(super) fn start(
         &self,
         operation: &'static str,
-        patience: Duration,
+        timeout: Duration,
         call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
     ) -> Result<Arc<CudaEvent>, CollectiveError> {
         self.check()?;
-        let number = self.begin(operation, patience);
+        let number = self.begin(operation, timeout);
         let done = self.queue(call).map_err(|message| self.give_up(operation, message))?;
         self.state().under_way(number, done.clone());
         Ok(done)
@@ -180,19 +180,19 @@ impl Plane {
             return Ok(());
         }
         let aborting = |state: &mut PlaneState| !state.ended && !state.closing;
-        let waited = self.changed.wait_timeout_while(state, ABORT_PATIENCE, aborting);
+        let waited = self.changed.wait_timeout_while(state, ABORT_TIMEOUT, aborting);
         let mut state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         state.told = true;
         self.changed.notify_all();
         state.failure.clone().map_or(Ok(()), Err)
     }
 
-    fn begin(&self, operation: &'static str, patience: Duration) -> u64 {
+    fn begin(&self, operation: &'static str, timeout: Duration) -> u64 {
         let step = self.activity.now().0.step;
         let mut state = self.state();
         state.next += 1;
         let (number, since) = (state.next, Instant::now());
-        state.calls.push_back(CollectiveCall { number, operation, step, since, patience, done: None });
+        state.calls.push_back(CollectiveCall { number, operation, step, since, timeout, done: None });
         number
     }
 
@@ -250,8 +250,8 @@ impl Plane {
         }
         let call = oldest?;
         let waited = call.since.max(state.moved).elapsed();
-        let patience = call.patience;
-        (waited > patience).then_some(CollectiveError::TimedOut { rank, operation, step, patience })
+        let timeout = call.timeout;
+        (waited > timeout).then_some(CollectiveError::TimedOut { rank, operation, step, timeout })
     }
 }
 

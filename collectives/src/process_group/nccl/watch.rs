@@ -5,7 +5,7 @@
 //! are aborted, which frees a thread that waits for a call; and if the abort hangs, or no caller has come for
 //! the failure soon after it, `on_stuck` is told, which should end the process.
 
-use super::plane::{ABORT_PATIENCE, Plane, PlaneState};
+use super::plane::{ABORT_TIMEOUT, Plane, PlaneState};
 use crate::error::CollectiveError;
 use nccl_rs::Communicator;
 use std::sync::{Arc, PoisonError};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(3);
 /// How long after an abort a caller may take to come back.
-const RETURN_PATIENCE: Duration = Duration::from_secs(2);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A plane and its watcher, which ends with this value.
 pub(super) struct WatchedPlane {
@@ -86,23 +86,23 @@ fn end(plane: &Plane, failure: &CollectiveError) {
     state.ended = true;
     plane.changed.notify_all();
     let away = |state: &mut PlaneState| !state.told && !state.closing;
-    let waited = plane.changed.wait_timeout_while(state, RETURN_PATIENCE, away);
+    let waited = plane.changed.wait_timeout_while(state, RETURN_TIMEOUT, away);
     let state = waited.unwrap_or_else(PoisonError::into_inner).0;
     let returned = state.told || state.closing;
     drop(state);
     if !returned {
         (plane.on_stuck)(&format!(
-            "{text}; it was aborted, but the program has not come back within {RETURN_PATIENCE:?}"
+            "{text}; it was aborted, but the program has not come back within {RETURN_TIMEOUT:?}"
         ));
     }
 }
 
-/// Aborts all at once: each may need the whole patience.
+/// Aborts all at once: each may need the whole timeout.
 fn abort_all(communicators: &[Arc<Communicator>]) -> Result<(), nccl_rs::Error> {
     std::thread::scope(|scope| {
         let aborts: Vec<_> = communicators
             .iter()
-            .map(|communicator| scope.spawn(|| communicator.abort(ABORT_PATIENCE)))
+            .map(|communicator| scope.spawn(|| communicator.abort(ABORT_TIMEOUT)))
             .collect();
         aborts.into_iter().try_for_each(|abort| abort.join().unwrap_or(Ok(())))
     })

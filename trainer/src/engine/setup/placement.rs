@@ -42,15 +42,15 @@ impl Placement {
     pub fn choose(config: &Config, rank: &Rank, sizes: PlacementSizes) -> Result<Self, Failure> {
         let mut notes = Vec::new();
         let backbone = backbone(config, rank, sizes, &mut notes)?;
-        let divided = divides_classes(config, rank, sizes, &mut notes);
-        if divided && sizes.classes < rank.world_size() as i64 {
+        let sharded = shards_classes(config, rank, sizes, &mut notes);
+        if sharded && sizes.classes < rank.world_size() as i64 {
             let (classes, ranks) = (sizes.classes, rank.world_size());
             let message = format!(
                 "head.placement=sharded needs a class for each rank, found {classes} classes and {ranks} ranks; use head.placement=replicated"
             );
             return Err(Failure::input(message).on_all_ranks());
         }
-        let classes = if divided { own_classes(rank, sizes.classes) } else { Classes::all(sizes.classes) };
+        let classes = if sharded { own_classes(rank, sizes.classes) } else { Classes::all(sizes.classes) };
         Ok(Self { backbone, classes, notes })
     }
 
@@ -107,7 +107,7 @@ fn available_memory() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-fn divides_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &mut Vec<String>) -> bool {
+fn shards_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &mut Vec<String>) -> bool {
     if !config.head.is_trained() {
         return false;
     }
@@ -126,23 +126,23 @@ fn divides_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &
                 );
                 return false;
             }
-            let (whole, divided) = wire_bytes(
+            let (replicated, sharded) = wire_bytes(
                 (config.train.batch_size, config.train.micro_batch_size),
                 rank.world_size() as f64,
                 sizes,
             );
-            let choice = if divided < whole { "sharded" } else { "replicated" };
+            let choice = if sharded < replicated { "sharded" } else { "replicated" };
             notes.push(format!(
                 "head.placement: {choice}; a step would send {} with a replicated head and {} with a sharded one",
-                megabytes(whole as u64),
-                megabytes(divided as u64)
+                megabytes(replicated as u64),
+                megabytes(sharded as u64)
             ));
-            divided < whole
+            sharded < replicated
         }
     }
 }
 
-/// Bytes that a rank sends in a step for the head: replicated, and with the classes divided. The batch is the global one
+/// Bytes that a rank sends in a step for the head: replicated, and with sharded classes. The batch is the global one
 /// and what goes through the model at once.
 pub(crate) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: PlacementSizes) -> (f64, f64) {
     let own = batch.div_ceil(ranks as u64);
@@ -151,9 +151,9 @@ pub(crate) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: Placem
     let (element, others) = (sizes.element as f64, (ranks - 1.0) / ranks);
     let features = rows * sizes.width as f64 * element;
     // Features and labels are gathered, gradients scattered back, three numbers a row reduced.
-    let divided = passes * others * (2.0 * features + rows * 8.0 + 2.0 * 3.0 * rows * element);
-    let whole = 2.0 * others * (sizes.classes * sizes.width) as f64 * element;
-    (whole, divided)
+    let sharded = passes * others * (2.0 * features + rows * 8.0 + 2.0 * 3.0 * rows * element);
+    let replicated = 2.0 * others * (sizes.classes * sizes.width) as f64 * element;
+    (replicated, sharded)
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -187,10 +187,10 @@ impl Session {
 
     /// From features to losses and classes, for at most `most` samples of a rank at once.
     pub fn classifier(&self, rank: &Rank, most: u64) -> Classifier {
-        if self.model.classes_are_divided() {
-            Classifier::Divided { group: Rc::clone(&rank.group), most: most as i64 }
+        if self.model.classes_are_sharded() {
+            Classifier::ClassSharded { group: Rc::clone(&rank.group), most: most as i64 }
         } else {
-            Classifier::Whole
+            Classifier::Replicated
         }
     }
 

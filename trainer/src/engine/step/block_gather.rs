@@ -33,7 +33,7 @@ impl BlockGather {
     /// Returns when `block` is whole; `next`, which is needed after it, is on its way then.
     ///
     /// All ranks of the group make the same calls in the same order.
-    pub fn make_whole(
+    pub fn all_gather_block(
         &self,
         slices: &Slices,
         block: usize,
@@ -101,10 +101,10 @@ mod tests {
             (0..4).map(|block| slices.push(&[weight(f64::from(block))]).swap_remove(0)).collect();
         let shards = BlockGather::new(Rc::new(Solo));
         let x = Tensor::ones([1, 2], tch::kind::FLOAT_CPU).set_requires_grad(true);
-        shards.make_whole(&slices, 1, None).unwrap();
+        shards.all_gather_block(&slices, 1, None).unwrap();
         let y = x.matmul(&views[1]).sum(Kind::Float);
-        shards.make_whole(&slices, 3, None).unwrap();
-        shards.make_whole(&slices, 1, None).unwrap();
+        shards.all_gather_block(&slices, 3, None).unwrap();
+        shards.all_gather_block(&slices, 1, None).unwrap();
         y.backward();
         assert_eq!(x.grad(), Tensor::full([1, 2], 4.0, tch::kind::FLOAT_CPU));
     }

@@ -1,6 +1,6 @@
-//! From features to loss and to predicted classes: on every rank alone, or with the classes divided over ranks.
+//! From features to loss and to predicted classes: on every rank alone, or with the classes sharded over ranks.
 //!
-//! With divided classes the features of all ranks are gathered, each rank computes the logits of its own classes for
+//! With sharded classes the features of all ranks are gathered, each rank computes the logits of its own classes for
 //! all of them, and the softmax needs two small reductions: the greatest logit, and the sum of exponentials beside
 //! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
 //! the gradient of a rank's classes is complete on that rank and never travels.
@@ -16,9 +16,9 @@ use tch::{Kind, Tensor, no_grad};
 /// How a rank's samples meet all classes.
 pub enum Classifier {
     /// Every rank has all classes.
-    Whole,
+    Replicated,
     /// Each rank has some of the classes, and sees the samples of all ranks.
-    Divided {
+    ClassSharded {
         /// The ranks.
         group: Rc<dyn ProcessGroup>,
         /// The most samples that a rank brings at once.
@@ -48,7 +48,7 @@ pub struct TrainingObjective<'a> {
 impl Classifier {
     /// Whether each rank has to call it as often as the others.
     pub fn is_collective(&self) -> bool {
-        matches!(self, Self::Divided { .. })
+        matches!(self, Self::ClassSharded { .. })
     }
 
     /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features,
@@ -62,13 +62,13 @@ impl Classifier {
         objective: TrainingObjective<'_>,
     ) -> Result<Option<SampleLoss>, CollectiveError> {
         match self {
-            Self::Whole => Ok(samples.map(|(features, labels)| {
+            Self::Replicated => Ok(samples.map(|(features, labels)| {
                 let found = objective.loss.of_part(&model.classify(features), labels, objective.columns);
                 let root = if objective.mean { found.mean() } else { found.sum.shallow_clone() };
                 root.backward();
                 SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
             })),
-            Self::Divided { group, most } => {
+            Self::ClassSharded { group, most } => {
                 ShardedCall { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
             }
         }
@@ -83,10 +83,10 @@ impl Classifier {
         crops: i64,
     ) -> Result<Option<Tensor>, CollectiveError> {
         no_grad(|| match self {
-            Self::Whole => {
+            Self::Replicated => {
                 Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
             }
-            Self::Divided { group, most } => {
+            Self::ClassSharded { group, most } => {
                 ShardedCall { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }
         })
@@ -101,7 +101,7 @@ pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
     logits.view([-1, crops, logits.size()[1]]).mean_dim([1i64].as_slice(), false, logits.kind())
 }
 
-/// One call with the classes divided.
+/// One call with sharded classes.
 struct ShardedCall<'a> {
     model: &'a Model,
     group: &'a dyn ProcessGroup,

@@ -51,7 +51,7 @@ impl<'a> Pass<'a> {
         no_grad(|| {
             let mut x = bytes.map(|bytes| self.model.stem(bytes));
             for block in 0..self.depth() {
-                self.make_whole(block, Some((block + 1) % self.depth()))?;
+                self.all_gather_block(block, Some((block + 1) % self.depth()))?;
                 x = x.map(|x| self.model.block(block, &x, tuned));
             }
             Ok(x.map(|x| self.model.tower().finish(&x)))
@@ -65,7 +65,7 @@ impl<'a> Pass<'a> {
         let mut blocks = Vec::new();
         for block in 0..self.depth() {
             let after = if block + 1 < self.depth() { Some(block + 1) } else { self.first_after_forward() };
-            self.make_whole(block, after)?;
+            self.all_gather_block(block, after)?;
             let Some(before) = x.take() else { continue };
             x = Some(if block < first {
                 no_grad(|| model.block(block, &before, true))
@@ -104,7 +104,7 @@ impl<'a> Pass<'a> {
         }
         for block in (first..self.depth()).rev() {
             let after = if block > first { block - 1 } else { 0 };
-            self.make_whole(block, Some(after))?;
+            self.all_gather_block(block, Some(after))?;
             if let (Some((input, output)), Some(of_output)) = (blocks.pop(), gradient.take()) {
                 backward_from(&output, &of_output);
                 gradient = (block > first).then(|| input.grad());
@@ -116,7 +116,7 @@ impl<'a> Pass<'a> {
 
     /// SHA-256 over the frozen weights of the tower, by all ranks together.
     pub fn frozen_fingerprint(&self) -> Result<String, CollectiveError> {
-        self.model.frozen_fingerprint(|block| self.make_whole(block, None))
+        self.model.frozen_fingerprint(|block| self.all_gather_block(block, None))
     }
 
     fn depth(&self) -> usize {
@@ -128,9 +128,9 @@ impl<'a> Pass<'a> {
         (self.model.first_tuned() == self.depth()).then_some(0)
     }
 
-    fn make_whole(&self, block: usize, next: Option<usize>) -> Result<(), CollectiveError> {
+    fn all_gather_block(&self, block: usize, next: Option<usize>) -> Result<(), CollectiveError> {
         match (self.shards, self.model.slices()) {
-            (Some(shards), Some(slices)) => shards.make_whole(slices, block, next),
+            (Some(shards), Some(slices)) => shards.all_gather_block(slices, block, next),
             _ => Ok(()),
         }
     }

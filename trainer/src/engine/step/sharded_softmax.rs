@@ -1,4 +1,4 @@
-//! Losses of samples whose classes are divided over ranks, and their gradient in closed form.
+//! Losses of samples whose classes are sharded over ranks, and their gradient in closed form.
 
 use crate::model::losses::Loss;
 use collectives::{CollectiveError, ProcessGroup, ReduceOp};

@@ -86,8 +86,8 @@ impl ProcessGroup for Lacking {
         self.make((), || self.group.barrier())
     }
 
-    fn barrier_within(&self, patience: Duration) -> Result<(), CollectiveError> {
-        self.make((), || self.group.barrier_within(patience))
+    fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
+        self.make((), || self.group.barrier_within(timeout))
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {

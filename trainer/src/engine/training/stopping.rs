@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Time between two looks at the requests.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the step under way may take to end.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The same while nothing could be saved yet: what a run does before its first step takes longer.
 const STARTING: Duration = Duration::from_secs(10);
 /// The same under an `mpirun` of the person's own, which kills its ranks a second after it has passed a request on.
@@ -162,7 +162,7 @@ impl Shared {
             let starts = state.rank == 0 && state.rescue.is_none();
             // Who asks from elsewhere in the middle of a step has waited before.
             let has_waited = elsewhere.is_some() && !starts;
-            if since.elapsed() < patience(request, starts) && !has_waited {
+            if since.elapsed() < timeout(request, starts) && !has_waited {
                 continue;
             }
             if state.rank > 0 && since.elapsed() < ANSWER {
@@ -206,13 +206,13 @@ fn announce(state: &mut StopState, request: StopRequest) {
 }
 
 /// How long the step under way may take to end.
-fn patience(request: StopRequest, starts: bool) -> Duration {
+fn timeout(request: StopRequest, starts: bool) -> Duration {
     let under_mpirun = std::env::var_os("OMPI_COMM_WORLD_RANK").is_some()
         && std::env::var_os(environment::LAUNCHER_PID).is_none();
     match request {
         _ if under_mpirun && request.signal() == Signal::SIGTERM => UNDER_MPIRUN,
         StopRequest::Preempt(_) if starts => STARTING,
-        _ => PATIENCE,
+        _ => TIMEOUT,
     }
 }
 

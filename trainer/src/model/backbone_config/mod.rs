@@ -9,9 +9,9 @@
 //!
 //! What none of them states is refused, with the choices.
 
-mod beside;
 mod hugging_face;
 mod open_clip;
+mod sidecar;
 mod stated;
 mod statement;
 #[cfg(test)]

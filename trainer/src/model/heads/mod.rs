@@ -1,7 +1,7 @@
 //! Heads: from image features to one logit a class. Each file is one head; [`Heads`] names them.
 //!
 //! Tensors are called as in official checkpoints, [`HEAD_WEIGHT`] and [`HEAD_BIAS`], and have a row for each class.
-//! Where classes are divided over processes, each holds its own rows, which start as they do in the whole.
+//! Where classes are sharded over processes, each holds its own rows, which start as they do in the whole.
 
 pub mod cosine;
 pub mod l2_norm;
@@ -73,7 +73,7 @@ impl Classes {
     }
 
     /// Whether other processes hold some of them.
-    pub fn are_divided(&self) -> bool {
+    pub fn are_sharded(&self) -> bool {
         self.own != (0..self.total)
     }
 
@@ -81,7 +81,7 @@ impl Classes {
     pub fn spec(&self, name: &str, row: &[i64], init: Init) -> ParameterSpec {
         let shape = [&[self.own.end - self.own.start], row].concat();
         let spec = ParameterSpec::new(name.to_owned(), &shape, init);
-        if self.are_divided() {
+        if self.are_sharded() {
             spec.of_rows(RowRange { first: self.own.start, total: self.total })
         } else {
             spec
@@ -112,7 +112,7 @@ mod tests {
 
     /// The logits of some classes, computed where only their rows are, are those of the whole head.
     #[test]
-    fn law_6_a_divided_head_starts_and_computes_as_the_whole_one() {
+    fn law_6_a_sharded_head_starts_and_computes_as_the_whole_one() {
         let (total, width) = (7, 16);
         let features = Tensor::randn([3, width], (Kind::Double, Device::Cpu));
         for (word, kind) in trained() {

@@ -5,7 +5,7 @@
 //!
 //! All but one are cross entropy with something before the softmax or after it: [`Loss::adjust`] changes single
 //! logits, [`Loss::of_nll`] the negative log-likelihood of a sample. So the softmax itself is in one place for each
-//! way of holding the classes, and a loss works on divided classes without knowing of them. LADE has a further
+//! way of holding the classes, and a loss works on sharded classes without knowing of them. LADE has a further
 //! [`ColumnTerm`], which is a function of the whole batch.
 //!
 //! A class without training images takes part as the rarest class that has some: see [`Frequencies`].

@@ -1,4 +1,4 @@
-//! Patience with errors that pass.
+//! Retries of errors that pass.
 
 use super::CheckpointError;
 use std::time::Duration;

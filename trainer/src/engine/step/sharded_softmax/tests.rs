@@ -100,7 +100,7 @@ impl ProcessGroup for Threads {
 
 /// Seven classes over three ranks, one of them never seen in training, and two rows that hold no sample.
 #[test]
-fn every_loss_but_lade_is_the_same_on_divided_classes() {
+fn every_loss_but_lade_is_the_same_on_sharded_classes() {
     const PARTS: [Range<i64>; 3] = [0..3, 3..5, 5..7];
     let frequencies = &|_| Frequencies::new(&[90.0, 40.0, 20.0, 0.0, 9.0, 4.0, 1.0]);
     let logits = (Tensor::arange(5 * 7, (Kind::Double, Device::Cpu)) * 1.7).sin().view([5, 7]) * 4.0;

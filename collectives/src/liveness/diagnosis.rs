@@ -21,19 +21,19 @@ pub struct LastReport {
     /// For how long nothing of this had changed.
     pub idle: Duration,
     /// For how long nothing may change; [`Duration::MAX`] is no limit.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl LastReport {
     pub(super) fn new(moment: ActivitySnapshot, idle: Duration) -> Self {
-        let ActivitySnapshot { step, phase, operation, waits_for_others, calls, patience, .. } = moment;
+        let ActivitySnapshot { step, phase, operation, waits_for_others, calls, timeout, .. } = moment;
         let (phase, operation) = (phase.to_owned(), operation.to_owned());
-        Self { step, phase, operation, waits_for_others, calls, idle, patience }
+        Self { step, phase, operation, waits_for_others, calls, idle, timeout }
     }
 
     /// Nothing has changed for longer than it may.
     pub(super) fn stands_still(&self) -> bool {
-        self.idle > self.patience
+        self.idle > self.timeout
     }
 }
 
@@ -70,7 +70,7 @@ pub struct Diagnosis {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rank, host, pid, .. } = self;
-        let LastReport { step, phase, operation, patience, .. } = &self.standing;
+        let LastReport { step, phase, operation, timeout, .. } = &self.standing;
         let since = self.since.as_secs_f64();
         write!(f, "rank {rank} on {host} (pid {pid}) ")?;
         match self.kind {
@@ -81,8 +81,8 @@ impl fmt::Display for Diagnosis {
             )?,
             RankFailure::Stuck => {
                 write!(f, "has made no progress for {since:.1} s ")?;
-                if *patience < Duration::MAX {
-                    write!(f, "(limit {} s) ", (patience.as_secs_f64() * 10.0).round() / 10.0)?;
+                if *timeout < Duration::MAX {
+                    write!(f, "(limit {} s) ", (timeout.as_secs_f64() * 10.0).round() / 10.0)?;
                 }
                 write!(f, "after step {step} ({phase}, in {operation})")?;
             }
@@ -103,7 +103,7 @@ mod tests {
             waits_for_others: true,
             calls: 9,
             idle: Duration::ZERO,
-            patience: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
         };
         let (host, reason) = ("n1".to_owned(), reason.map(str::to_owned));
         let since = Duration::from_millis(12_345);

@@ -4,9 +4,9 @@
 //! itself hang (a log on a dead file system): a second thread ends the process in any case.
 
 use super::LivenessOptions;
+use super::diagnosis::{Diagnosis, LastReport, RankFailure};
 use super::identity::{RankIdentity, parent_mpirun};
 use super::stack;
-use super::verdict::{Diagnosis, LastReport, RankFailure};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! Who holds up the others: decided from what the ranks last said, without clocks or sockets.
 
-use super::verdict::{LastReport, RankFailure};
+use super::diagnosis::{LastReport, RankFailure};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,17 +49,17 @@ fn stuck(views: &[PeerView], together: Duration) -> Option<Symptom> {
     if let Some(culprit) = still.max_by_key(|view| view.standing.idle) {
         return Some(found(culprit, waiting_for(culprit, views)));
     }
-    // While one rank works within its patience, the others rightly wait for it.
+    // While one rank works within its timeout, the others rightly wait for it.
     if working.count() > 0 {
         return None;
     }
     deadlock(views, together)
 }
 
-/// Every rank waits. That is normal for the length of a collective, and nobody's patience counts but the longest: a
+/// Every rank waits. That is normal for the length of a collective, and nobody's timeout counts but the longest: a
 /// rank without a limit has none to offer, for it waits as well.
 fn deadlock(views: &[PeerView], together: Duration) -> Option<Symptom> {
-    let limits = views.iter().map(|view| view.standing.patience).filter(|&limit| limit < Duration::MAX);
+    let limits = views.iter().map(|view| view.standing.timeout).filter(|&limit| limit < Duration::MAX);
     let limit = limits.max()?;
     if together <= limit || views.iter().any(|view| view.standing.idle <= limit) {
         return None;
@@ -135,7 +135,7 @@ mod tests {
             waits_for_others: false,
             calls: 5,
             idle: Duration::from_secs(idle),
-            patience: Duration::from_secs(LIMIT),
+            timeout: Duration::from_secs(LIMIT),
         }
     }
 
@@ -186,14 +186,14 @@ mod tests {
     #[test]
     fn waiting_for_a_busy_rank_is_no_fault() {
         assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), working(9), waiting("barrier", 6, 99)]), None);
-        let unlimited = LastReport { patience: Duration::MAX, ..working(9999) };
+        let unlimited = LastReport { timeout: Duration::MAX, ..working(9999) };
         assert_eq!(stuck_rank(&[waiting("barrier", 6, 99), unlimited]), None);
     }
 
     #[test]
     fn a_collective_that_has_just_begun_is_no_deadlock() {
         assert_eq!(stuck_rank(&[waiting("all_reduce", 6, 99), waiting("all_reduce", 6, 1)]), None);
-        let unlimited = LastReport { patience: Duration::MAX, ..waiting("barrier", 6, 9999) };
+        let unlimited = LastReport { timeout: Duration::MAX, ..waiting("barrier", 6, 9999) };
         assert_eq!(stuck_rank(&[unlimited.clone(), unlimited]), None);
     }
 
