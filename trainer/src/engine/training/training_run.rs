@@ -130,13 +130,16 @@ impl TrainingRun<'_> {
         stepper: &mut Stepper<'_>,
         progress: &mut Progress,
         saver: &mut Saver<'_>,
-        (record, reporter): (&mut RunLog, &mut Reporter),
+        (run_log, reporter): (&mut RunLog, &mut Reporter),
     ) -> Result<TrainEnd, Failure> {
         let (session, rank) = (self.session, self.rank);
         let (config, model) = (&session.config, &session.model);
         let loader = self.loader(plan, progress)?;
         let mut training = Training {
             rank,
+            model,
+            stepper,
+            progress,
             plan: plan.clone(),
             rate: learning_rate(config, plan),
             max_steps: config.train.max_steps,
@@ -146,17 +149,18 @@ impl TrainingRun<'_> {
             frozen: &session.frozen,
             loss: &|epoch| session.loss(epoch),
             saver,
-            recorder: record,
+            run_log,
             reporter,
             clock: Rank::step_clock(config.distributed.stall_seconds),
             contention: Contention::start(),
         };
-        if config.train.non_finite == NonFinite::Rollback && progress.steps == 0 {
-            training.save(model, stepper, progress, SaveReason::Regular)?;
+        if config.train.non_finite == NonFinite::Rollback && training.progress.steps == 0 {
+            training.save(SaveReason::Regular)?;
         }
-        training.saver.keep_last_step(model.trainables(), stepper.momentum(), progress, training.recorder);
+        let Training { saver, stepper, progress, run_log, .. } = &mut training;
+        saver.keep_last_step(model.trainables(), stepper.momentum(), progress, run_log);
         let every = config.eval.every_epochs;
-        let end = training.run(model, stepper, loader, progress, &mut |progress, reporter| {
+        let end = training.run(loader, &mut |progress, reporter| {
             let (epoch, step) = (progress.epoch, progress.steps);
             if every == 0 || !epoch.is_multiple_of(every) {
                 return Ok(None);
@@ -174,25 +178,25 @@ impl TrainingRun<'_> {
             LoopEnd::Complete => {}
         }
         if training.saver.is_regular() {
-            training.save(model, stepper, progress, SaveReason::Regular)?;
+            training.save(SaveReason::Regular)?;
         }
-        if progress.in_epoch > 0 {
-            // Behind the checkpoint, for a run of more steps goes on in this epoch.
-            training.tell_epoch(progress);
+        if training.progress.in_epoch > 0 {
+            // After the checkpoint: a run with more steps continues in this epoch.
+            training.record_epoch();
         }
         training.reporter.finish();
-        match self.evaluate(training.recorder, training.reporter, &mut progress.left_out_images) {
+        match self.evaluate(training.run_log, training.reporter, &mut training.progress.left_out_images) {
             Ok(evaluated) => {
                 if let Some(metric) = best_metric(config.checkpoint.best, &summarise(&evaluated, session)?) {
-                    training.save(model, stepper, progress, SaveReason::Evaluated(metric))?;
+                    training.save(SaveReason::Evaluated(metric))?;
                 }
                 Ok(TrainEnd::Finished(TrainingFinish::Evaluated(evaluated)))
             }
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
-                let request = training.stop(model, stepper, progress)?;
+                let request = training.stop()?;
                 request.map(|request| TrainEnd::Finished(TrainingFinish::Stopped(request))).ok_or(failure)
             }
-            Err(failure) => Err(training.keep(model, stepper, progress, failure)),
+            Err(failure) => Err(training.keep(failure)),
         }
     }
 

@@ -197,7 +197,7 @@ impl Store {
 
     #[cfg(not(any(test, feature = "faults")))]
     fn temporary(&self, step: u64) -> std::path::PathBuf {
-        beside(self.reader.folder(), &layout::checkpoint(step), Kind::Temporary)
+        beside(self.reader.folder(), &layout::checkpoint(step), LeftoverKind::Temporary)
     }
 
     /// Removes what was written so far, and says for a full disk how much room there should have been.
