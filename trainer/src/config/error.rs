@@ -16,7 +16,7 @@ pub enum ConfigError {
     NoPresetFolder {
         /// The folder.
         path: PathBuf,
-        /// Who named it.
+        /// The origin of the path.
         how: &'static str,
     },
     /// A file or folder cannot be read.
@@ -24,7 +24,7 @@ pub enum ConfigError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
     /// A path is not UTF-8, so TOML cannot hold it.
@@ -55,7 +55,7 @@ pub enum ConfigError {
         place: Origin,
         /// Line, counted from 1.
         line: Option<usize>,
-        /// What the parser says.
+        /// The message of the parser.
         reason: String,
     },
     /// `--set` without an equals sign.
@@ -89,11 +89,11 @@ pub enum ConfigError {
     WrongType {
         /// The key.
         key: String,
-        /// What it takes.
+        /// The expected type.
         expected: String,
-        /// What was found.
+        /// The value found.
         found: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
         /// A word that is close.
         nearest: Option<&'static str>,
@@ -105,9 +105,9 @@ pub enum ConfigError {
         key: String,
         /// The range.
         expected: String,
-        /// What was found.
+        /// The value found.
         found: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
     },
     /// No layer gives a key.
@@ -144,7 +144,7 @@ pub enum ConfigError {
     NoEffect {
         /// The key.
         key: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
         /// The setting that makes it idle, with its origin.
         setting: String,
@@ -156,7 +156,7 @@ pub enum ConfigError {
     Excluded {
         /// The setting, with its origin.
         setting: String,
-        /// Which, and why.
+        /// The two tuners and the reason.
         error: Excluded,
     },
     /// Two settings exclude each other.
@@ -164,11 +164,11 @@ pub enum ConfigError {
     Conflict {
         /// A setting, with its origin.
         one: String,
-        /// The other.
+        /// The second one.
         other: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
 }

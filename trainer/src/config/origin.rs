@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Where a value comes from; later ones win over earlier ones.
+/// The origin of a value. A later variant overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// `configs/base.toml`.

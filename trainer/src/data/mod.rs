@@ -1,7 +1,7 @@
-//! Pictures on their way to a rank: where they lie, how they are read, cut and handed over.
+//! Images on their way to a rank: where they lie, how they are read, cut and handed over.
 //!
 //! This room knows nothing of models, ranks or configuration. It is told which positions of the global
-//! order to deliver and delivers them: [`source`] says what there is and reads one picture, [`mod@decode`]
+//! order to deliver and delivers them: [`source`] says what there is and reads one image, [`mod@decode`]
 //! turns a file into pixels, [`transform`] cuts and scales them (with [`resize`]), [`loader`] does all of
 //! that on worker threads, in the order asked for.
 

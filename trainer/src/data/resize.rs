@@ -6,7 +6,7 @@
 //! those of each column. A pass that would not change the size is left out.
 //!
 //! Only a window of the result need be computed: what a crop throws away is never made, and a very long
-//! and narrow picture costs no more than its crop.
+//! and narrow image costs no more than its crop.
 
 use super::decode::RgbImage;
 
@@ -42,7 +42,7 @@ impl Filter {
     }
 }
 
-/// Part of a picture: the pixels of its rows, `stride` bytes apart.
+/// Part of an image: the pixels of its rows, `stride` bytes apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Crop<'a> {
     pixels: &'a [u8],
@@ -52,7 +52,7 @@ pub struct Crop<'a> {
 }
 
 impl<'a> Crop<'a> {
-    /// The rectangle at `left`, `top`. None if it does not lie within the picture or is empty.
+    /// The rectangle at `left`, `top`. None if it does not lie within the image or is empty.
     pub fn of(image: &'a RgbImage, left: u32, top: u32, width: u32, height: u32) -> Option<Self> {
         let within = |start: u32, len: u32, whole: u32| {
             len > 0 && start.checked_add(len).is_some_and(|end| end <= whole)
@@ -84,7 +84,7 @@ pub struct Span {
     pub len: u32,
 }
 
-/// Resamples a whole picture to `width` x `height`. A size of zero is taken as one.
+/// Resamples a whole image to `width` x `height`. A size of zero is taken as one.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     let (width, height) = (width.max(1), height.max(1));
     let mut pixels = Vec::new();
@@ -105,7 +105,7 @@ pub struct Axis {
     pub span: Span,
 }
 
-/// Resamples pictures one after the other with the same buffers.
+/// Resamples images one after the other with the same buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
     columns: Kernel,
@@ -184,7 +184,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// Makes the weights, unless they are there from the picture before.
+    /// Makes the weights, unless they are there from the image before.
     fn prepare(&mut self, source: usize, axis: Axis, filter: Filter) {
         if self.made_for == Some((source, axis, filter)) {
             return;

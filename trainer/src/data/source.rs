@@ -1,9 +1,9 @@
-//! What there is to train and test on, and how one picture of it is read.
+//! What there is to train and test on, and how one image of it is read.
 //!
 //! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`Layout`]: list files over a folder
 //! or a tar file, class folders, and CIFAR-100 as it was published or as lists over a tar. Opening finds
-//! whatever is wrong with lists, labels and archives, and says in which line; reading a picture can then
-//! fail only by that picture.
+//! whatever is wrong with lists, labels and archives, and says in which line; reading an image can then
+//! fail only by that image.
 //!
 //! Half a million paths are kept as one string and its offsets, and a tar file is never unpacked: all
 //! threads read from it at their own offsets.
@@ -188,7 +188,7 @@ impl Split {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -1,4 +1,4 @@
-//! From a picture to the square that the model sees: the views of LIFT's training and test, with
+//! From an image to the square that the model sees: the views of LIFT's training and test, with
 //! torchvision's arithmetic (`RandomResizedCrop`, `RandomHorizontalFlip`, `Resize`, `CenterCrop`, `FiveCrop`,
 //! `TenCrop` on Pillow images).
 //!
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 pub use super::resize::Filter;
 pub use crops::{CornerCrops, RandomCrops};
 
-/// Share of the picture's area that a training crop covers, at least and at most.
+/// Share of the image's area that a training crop covers, at least and at most.
 pub const CROP_SCALE: (f64, f64) = (0.08, 1.0);
 
 /// Width to height of a training crop, at least and at most.
@@ -29,10 +29,10 @@ const TRAINING: &[u8] = b"lift train view";
 /// Boxes drawn before the fallback to a central one.
 const TRIES: usize = 10;
 
-/// Chance that a training picture is mirrored.
+/// Chance that a training image is mirrored.
 pub const FLIP_CHANCE: f64 = 0.5;
 
-/// What the model is to see of a picture.
+/// What the model is to see of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ImageView {
     /// A random part, perhaps mirrored.
@@ -69,7 +69,7 @@ impl ImageView {
         }
     }
 
-    /// How many squares are made of one picture.
+    /// How many squares are made of one image.
     pub fn crops(&self) -> usize {
         match self {
             Self::Train(_) | Self::Test(_) => 1,
@@ -78,13 +78,13 @@ impl ImageView {
         }
     }
 
-    /// Bytes of what is made of one picture: squares of three channels.
+    /// Bytes of what is made of one image: squares of three channels.
     pub fn bytes(&self) -> usize {
         self.crops() * 3 * self.size() as usize * self.size() as usize
     }
 
     /// Writes what the model is to see of `image` to `out`, which has [`bytes`](Self::bytes) bytes: one crop after
-    /// the other, channel by channel. Outside of training the position is the picture's number in its list.
+    /// the other, channel by channel. Outside of training the position is the image's number in its list.
     pub fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
         if self.size() == 0 {
             return;
@@ -109,7 +109,7 @@ pub struct TrainView {
     pub seed: u64,
 }
 
-/// Part of a picture, in its pixels, and whether it is mirrored afterwards.
+/// Part of an image, in its pixels, and whether it is mirrored afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CropBox {
     /// First row.
@@ -133,8 +133,8 @@ impl CropBox {
 }
 
 impl TrainView {
-    /// The box of the picture at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
-    /// the flip. `width` and `height` are the picture's.
+    /// The box of the image at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
+    /// the flip. `width` and `height` are the image's.
     pub fn draw(seed: u64, epoch: u64, position: u64, width: u32, height: u32) -> CropBox {
         CropBox::draw(&mut CropDraws::keyed(TRAINING, [seed, epoch, position]), width, height)
     }
@@ -145,8 +145,8 @@ impl TrainView {
     }
 }
 
-/// Cuts a box out of a picture, resizes it to a square and mirrors it if asked; `out` gets the channels one
-/// after the other. A box that does not lie within the picture is taken as the whole picture.
+/// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
+/// after the other. A box that does not lie within the image is taken as the whole image.
 pub fn resized_crop(
     image: &RgbImage,
     part: CropBox,

@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 /// What to load, and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
     /// Where the tensors go.
     pub device: Device,

@@ -1,4 +1,4 @@
-//! Towers, tuner, head and losses. Knows nothing of ranks or of files of pictures.
+//! Towers, tuner, head and losses. Knows nothing of ranks or of files of images.
 
 pub mod backbone_config;
 pub mod block;
@@ -41,7 +41,7 @@ pub struct ModelSpec {
     pub seed: u64,
     /// Mean and standard deviation of the pixels.
     pub pixels: ([f64; 3], [f64; 3]),
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
     /// Where the backbone's tensors are.
     pub device: Device,
@@ -220,7 +220,7 @@ impl Model {
         &self.pixels
     }
 
-    /// Kinds of the run.
+    /// Element types of the run.
     pub fn precision(&self) -> Precision {
         self.precision
     }

@@ -23,7 +23,7 @@ pub struct Stem {
     pub positions: Tensor,
     /// CLIP normalises before the first block, timm's ViT does not.
     pub norm: Option<LayerNorm>,
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
 }
 

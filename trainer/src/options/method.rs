@@ -155,7 +155,7 @@ impl<R: Registry> Several<R> {
         Self(vec![Chosen::of(method)])
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
     }

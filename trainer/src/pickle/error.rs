@@ -24,7 +24,7 @@ pub enum PickleError {
         offset: usize,
         /// How many bytes the instruction asks for.
         needed: u64,
-        /// How many there are.
+        /// The number found.
         left: usize,
     },
     /// An instruction that files of this kind do not need.
@@ -56,7 +56,7 @@ pub enum PickleError {
     Damaged {
         /// Where.
         offset: usize,
-        /// What is wrong there.
+        /// The problem at this place.
         problem: &'static str,
     },
 }

@@ -43,7 +43,7 @@ pub struct FileMap {
 pub struct MapError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem.
     pub problem: MapProblem,
 }
 
@@ -73,7 +73,7 @@ pub enum MapProblem {
     CutShort {
         /// Bytes that the header asks for.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
     },
     /// The header is not that of a safetensors file.

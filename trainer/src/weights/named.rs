@@ -25,7 +25,7 @@ pub enum WeightsError {
     Choice {
         /// The folder or file that was given.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem and the remedy.
         problem: String,
     },
     /// A file of weights without a tensor.
@@ -59,7 +59,7 @@ pub enum WeightsError {
         architecture: &'static str,
         /// What the configuration beside it calls it, or empty.
         named: String,
-        /// What to use in its place.
+        /// The replacement to suggest.
         remedy: &'static str,
     },
     /// A name that two tensors have once a prefix is taken off.
@@ -90,7 +90,7 @@ pub enum WeightsError {
     Embedded {
         /// Which file.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A tensor that has to be there is not.

@@ -40,7 +40,7 @@ pub enum TrainedError {
         file: String,
         /// The differences.
         mismatch: Box<MismatchError>,
-        /// What it holds.
+        /// The contents of the file.
         contents: Box<Contents>,
     },
     /// Trained with other tuners or another kind of head than the configuration's.
@@ -48,9 +48,9 @@ pub enum TrainedError {
     Options {
         /// The file.
         file: String,
-        /// What the configuration asks for.
+        /// The options of the configuration.
         options: Box<OfficialOptions>,
-        /// What it holds.
+        /// The contents of the file.
         contents: Box<Contents>,
     },
     /// A tensor with several names has several values.
@@ -118,7 +118,7 @@ pub enum TrainedError {
     Write {
         /// The file.
         file: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

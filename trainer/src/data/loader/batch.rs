@@ -29,7 +29,7 @@ pub struct BatchRequest {
 pub struct Batch {
     /// The epoch that was asked for.
     pub epoch: u64,
-    /// Pictures one after the other, of each the crops of its view, channel by channel:
+    /// Images one after the other, of each the crops of its view, channel by channel:
     /// `len * crops * 3 * size * size` bytes.
     pub images: Vec<u8>,
     /// Their classes.
@@ -43,12 +43,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -63,14 +63,14 @@ pub struct Skipped {
     pub position: u64,
     /// Its path, or its place in a file.
     pub path: String,
-    /// What is wrong with it.
+    /// The problem.
     pub reason: String,
 }
 
 /// A worker takes at most this many items at a time, so that the last ones of a batch are shared.
 const MAX_CHUNK: usize = 32;
 
-/// Chunks of a batch for each worker: enough to even out slow pictures.
+/// Chunks of a batch for each worker: enough to even out slow images.
 const CHUNKS_PER_WORKER: usize = 4;
 
 /// Some items of a batch, and the part of its pixels that is theirs.

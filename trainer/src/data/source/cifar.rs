@@ -17,7 +17,7 @@ const CLASSES: usize = 100;
 /// Pixels of a side.
 const SIDE: usize = 32;
 
-/// Bytes of a picture: a plane each of red, green and blue.
+/// Bytes of an image: a plane each of red, green and blue.
 const PICTURE: usize = 3 * SIDE * SIDE;
 
 /// One of the forms, and the folder in which it was found.
@@ -120,7 +120,7 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
     Ok(DataSet { class_names: names, train, test, findings })
 }
 
-/// A published file: its labels, and where its pictures lie.
+/// A published file: its labels, and where its images lie.
 struct PublishedFile {
     labels: Vec<u32>,
     reader: PictureRows,
@@ -194,7 +194,7 @@ fn python_split(folder: &Path, name: &str) -> Result<PublishedFile, DataError> {
     Ok(PublishedFile { labels, reader })
 }
 
-/// Records of a coarse label, a fine label and the picture.
+/// Records of a coarse label, a fine label and the image.
 fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     const RECORD: usize = 2 + PICTURE;
     let failed = |error| DataError::open("CIFAR-100 file", path, error);
@@ -218,7 +218,7 @@ fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     Ok(PublishedFile { labels, reader })
 }
 
-/// Pictures at equal distances in a file.
+/// Images at equal distances in a file.
 struct PictureRows {
     path: PathBuf,
     file: File,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Longest file read; the published ones have up to 155 MB. It is in memory only until its labels are known.
 const MAX_BYTES: usize = 1 << 30;
-/// Most values of a file; a picture has five, the numbers of its two labels and the name of its file among them.
+/// Most values of a file; an image has five, the numbers of its two labels and the name of its file among them.
 const MAX_OBJECTS: usize = 5_000_000;
 /// Longest bytes that are kept decoded; keys and types are far shorter.
 const MAX_ENCODED: usize = 256;

@@ -2,7 +2,7 @@
 //!
 //! One name a line is the plain form. `ID name` and `FOLDER name` lines (LIFT's own `classnames.txt`), numbered
 //! lines, JSON (`categories.json` of iNaturalist) and CSV are understood as well, and it is said how. Ids and
-//! folders are compared with where the training pictures lie, which decides what belongs to which label.
+//! folders are compared with where the training images lie, which decides what belongs to which label.
 
 mod folders;
 mod lines;
@@ -61,7 +61,7 @@ impl TableForm {
     }
 }
 
-/// Reads class names. `folders` says where the training pictures of each label lie.
+/// Reads class names. `folders` says where the training images of each label lie.
 pub(super) fn read_class_names(path: &Path, folders: &Folders) -> Result<ClassNames, DataError> {
     let text = read_text("class names", path)?;
     let wrong = |reason: String| DataError::content("class names", path, reason);
@@ -128,7 +128,7 @@ fn by_number(mut rows: Vec<(u64, String)>) -> Result<(Vec<String>, Option<String
     Ok((rows.into_iter().map(|(_, name)| name).collect(), Some(words.to_owned())))
 }
 
-/// Names in the order that the folders of the training pictures give, or else in that of the file.
+/// Names in the order that the folders of the training images give, or else in that of the file.
 fn by_folder(
     rows: Vec<(String, String)>,
     order: RowOrder,

@@ -122,7 +122,7 @@ impl ListFile {
         }
     }
 
-    /// Where the pictures of each label lie.
+    /// Where the images of each label lie.
     pub(super) fn folders(&self) -> Folders {
         Folders::of_list((0..self.names.len()).map(|index| (self.names.get(index), self.labels[index])))
     }

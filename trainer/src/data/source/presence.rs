@@ -27,7 +27,7 @@ pub struct SplitFiles<'a> {
 pub struct MissingImage {
     /// Its index in the split.
     pub index: usize,
-    /// What the system says.
+    /// The error of the operating system.
     pub reason: String,
 }
 

@@ -1,5 +1,5 @@
-//! Mistakes in lists and folders that training would not notice: classes without pictures, labels counted from 1,
-//! pictures listed twice, under two labels, or both trained on and tested.
+//! Mistakes in lists and folders that training would not notice: classes without images, labels counted from 1,
+//! images listed twice, under two labels, or both trained on and tested.
 
 use super::finding::{Finding, counted, first_few};
 use super::{DataSet, Split, counts};
@@ -74,7 +74,7 @@ fn same_names(names: &[String]) -> Option<Finding> {
     (!pairs.is_empty()).then(|| Finding::warning(text))
 }
 
-/// The pictures of a split by the files that they are.
+/// The images of a split by the files that they are.
 struct ListedPictures<'a> {
     split: &'a Split,
     hasher: RandomState,
@@ -133,7 +133,7 @@ impl<'a> ListedPictures<'a> {
         )))
     }
 
-    /// Pictures that are both trained on and tested.
+    /// Images that are both trained on and tested.
     fn also_in(&self, train: &Self) -> Option<Finding> {
         let mut both = (0..self.split.len()).filter(|&index| {
             let place = self.split.place(index);

@@ -113,15 +113,15 @@ pub enum BackboneConfigError {
     Shape {
         /// The weights.
         file: String,
-        /// What differs, in words.
+        /// The property that differs, in words.
         what: &'static str,
         /// The key that states it.
         key: &'static str,
-        /// As stated.
+        /// The stated value.
         expected: i64,
-        /// In the file.
+        /// The value in the file.
         found: i64,
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
     },
     /// The configuration beside the weights contradicts the user.
@@ -147,11 +147,11 @@ pub enum BackboneConfigError {
     Open {
         /// The weights.
         file: String,
-        /// What is open, in words.
+        /// The unknown property, in words.
         what: String,
-        /// The option that says it.
+        /// The option that states it.
         key: &'static str,
-        /// What it can be.
+        /// The possible values.
         choices: String,
     },
     /// Pooling that the file has no tensors for, or whose tensors would not be used.
@@ -161,19 +161,19 @@ pub enum BackboneConfigError {
     Pool {
         /// The weights.
         file: String,
-        /// What is in it, in words.
+        /// The contents, in words.
         holds: &'static str,
-        /// As stated.
+        /// The stated value.
         stated: Pool,
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
     },
     /// Heads that do not divide the width.
     #[error("{origin} states {heads} attention heads, which do not divide the width {width}")]
     Heads {
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
-        /// As stated.
+        /// The stated value.
         heads: i64,
         /// Width of the tower.
         width: i64,

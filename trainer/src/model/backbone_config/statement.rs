@@ -47,7 +47,7 @@ pub enum SidecarError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// It asks for something that is not computed here.
@@ -55,7 +55,7 @@ pub enum SidecarError {
     Unsupported {
         /// The file.
         file: PathBuf,
-        /// What it asks for.
+        /// The unsupported property.
         what: String,
     },
     /// It belongs to other weights.
@@ -65,7 +65,7 @@ pub enum SidecarError {
     AnotherModel {
         /// The file.
         file: PathBuf,
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
         /// As the configuration says.
         expected: i64,
@@ -79,9 +79,9 @@ pub enum SidecarError {
     Disagree {
         /// One of the files.
         one: PathBuf,
-        /// The other.
+        /// The second one.
         other: PathBuf,
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
     },
 }

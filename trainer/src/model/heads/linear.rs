@@ -18,7 +18,7 @@ pub const METHOD: Method<MakeHead> = Method {
     make: |_, _| Ok(Box::new(LinearKind)),
 };
 
-/// The kind.
+/// The head.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearKind;
 

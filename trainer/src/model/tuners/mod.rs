@@ -93,7 +93,7 @@ pub trait Tuner: std::fmt::Debug {
         Ok(None)
     }
 
-    /// What belongs to its tensors and is not trained, by name: saved with them, and compared when they are used
+    /// Tensors that belong to the trained ones but are not trained, by name. They are saved with them and compared when they are used
     /// again.
     fn constants(&self) -> Vec<(String, Tensor)> {
         Vec::new()

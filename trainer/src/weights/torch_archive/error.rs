@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct TorchFileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem.
     pub problem: TorchFileProblem,
 }
 
@@ -47,7 +47,7 @@ pub enum TorchFileProblem {
     /// The zip directory or an entry is damaged, or the file is cut short.
     #[error("the archive is damaged or cut short ({reason}); copy it again")]
     Damaged {
-        /// What the zip reader says.
+        /// The message of the zip reader.
         reason: String,
     },
     /// An archive of something else.
@@ -55,7 +55,7 @@ pub enum TorchFileProblem {
         "the archive holds {found} entries `*/data.pkl`, expected one; it was not written by `torch.save`"
     )]
     NoPickle {
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
     /// An entry that `torch.save` would have stored as it is.
@@ -71,7 +71,7 @@ pub enum TorchFileProblem {
         "the numbers are stored in byte order `{found}`, expected `little`; save it again on such a machine"
     )]
     ByteOrder {
-        /// The file's own word for it.
+        /// The byte order as named in the file.
         found: String,
     },
     /// The description of the tensors is refused.
@@ -92,9 +92,9 @@ pub enum TorchFileProblem {
     /// More than any checkpoint needs.
     #[error("the file asks for more than {limit} {what}, which no checkpoint of this kind needs")]
     Limit {
-        /// Of what.
+        /// The limited quantity.
         what: &'static str,
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
     },
     /// The numbers of a tensor are not in the archive.
@@ -116,7 +116,7 @@ pub enum TorchFileProblem {
         key: String,
         /// Bytes declared.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
     },
     /// Two tensors declare one storage differently.

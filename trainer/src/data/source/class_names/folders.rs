@@ -1,8 +1,8 @@
-//! Where the training pictures of each label lie, as a witness of which name belongs to which label.
+//! Where the training images of each label lie, as a witness of which name belongs to which label.
 
 use std::collections::{HashMap, HashSet};
 
-/// For each label the folder of its first training picture, if it has one.
+/// For each label the folder of its first training image, if it has one.
 #[derive(Debug, Default)]
 pub(in crate::data::source) struct Folders(Vec<Option<String>>);
 
@@ -20,7 +20,7 @@ pub(super) enum Match {
 }
 
 impl Folders {
-    /// Of the pictures of a list.
+    /// Of the images of a list.
     pub(in crate::data::source) fn of_list<'a>(pictures: impl Iterator<Item = (&'a str, u32)>) -> Self {
         let mut folders: HashMap<u32, String> = HashMap::new();
         for (path, label) in pictures {

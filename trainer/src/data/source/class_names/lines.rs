@@ -80,7 +80,7 @@ fn last_part(name: &str) -> &str {
 }
 
 /// Lines whose first word is certainly an id or a folder: all of them `WordNet` ids, all paths from `/`, all found
-/// among the folders of the training pictures, or all repeated by the name behind them.
+/// among the folders of the training images, or all repeated by the name behind them.
 fn with_ids(lines: &[&str], folders: &Folders) -> Option<(NameTable, String)> {
     let split = |line: &&str| {
         line.split_once([' ', '\t']).map(|(key, name)| (key.to_owned(), name.trim().to_owned()))
