@@ -115,7 +115,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             with("comma.txt", "good.txt", None),
-            "ROOT/comma.txt:1: expected `path label` (fields are parted by a blank or a tab, not by a comma), found \
+            "ROOT/comma.txt:1: expected `path label` (fields are separated by a space or a tab, not by a comma), found \
              `z.bmp,0`",
         ),
         (
@@ -236,13 +236,13 @@ fn a_tar_that_ends_early_names_the_place() {
     // Two files of 512 + 1024 and 512 + 512 bytes, then the first closing block.
     for len in 0..2560 + 512 {
         let text = open_tar(&whole[..len]).expect_err("a refusal").to_string();
-        assert!(text.contains("a.tar`: at byte ") && text.ends_with("copy it anew"), "{len} bytes: {text}");
+        assert!(text.contains("a.tar`: at byte ") && text.ends_with("copy it again"), "{len} bytes: {text}");
     }
     open_tar(&whole[..2560 + 512]).expect("a tar");
     let error = open_tar(&whole[..1000]).expect_err("a refusal").to_string();
     assert!(error.ends_with(
         "at byte 0: the file of 700 bytes whose header is here goes beyond the end of the tar (1000 bytes); \
-         copy it anew"
+         copy it again"
     ));
     let error = open_tar(&[b'x'; 600]).expect_err("a refusal").to_string();
     assert!(error.ends_with("at byte 0: expected a tar header, found something else (wrong checksum)"));
