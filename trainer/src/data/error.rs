@@ -50,7 +50,7 @@ pub enum DataError {
         fault: ImageFault,
     },
     /// A thread that prepares images panicked.
-    #[error("a data worker panicked at image `{name}`: {message}; this is a bug")]
+    #[error("a data worker panicked at image `{name}`: {message}; this is a defect of the program")]
     Panicked {
         /// The image that was being processed.
         name: String,

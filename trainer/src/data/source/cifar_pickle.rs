@@ -121,7 +121,7 @@ impl<'a> CifarFile<'a> {
         match Pickle::parse(bytes, PlainData) {
             Ok(pickle) => Ok(Self { bytes, pickle }),
             Err(error) => {
-                let reason = format!("{error}; nothing of it was run; copy the published file again");
+                let reason = format!("{error}; no code in it was run; copy the published file again");
                 Err(DataError::content("pickle", path, reason))
             }
         }

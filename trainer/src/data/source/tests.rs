@@ -393,18 +393,18 @@ fn hostile_pickles_are_refused() {
     assert_eq!(
         with(b"cos\nsystem\n(U\x04echotR."),
         "pickle `ROOT/train`: global `os.system` at byte 0 is not allowed in a file of CIFAR-100 (the published \
-         `cifar-100-python` holds plain data and a NumPy array alone); nothing of it was run; copy the published file \
+         `cifar-100-python` holds plain data and a NumPy array alone); no code in it was run; copy the published file \
          again"
     );
     assert_eq!(
         with(b"\x80\x02Q."),
-        "pickle `ROOT/train`: opcode `BINPERSID` (0x51) at byte 2 is not allowed in a file of CIFAR-100; nothing of \
+        "pickle `ROOT/train`: opcode `BINPERSID` (0x51) at byte 2 is not allowed in a file of CIFAR-100; no code in \
          it was run; copy the published file again"
     );
     assert_eq!(
         with(b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff"),
         "pickle `ROOT/train`: the pickle ends early: byte 9 needs 18446744073709551615 more bytes, 0 are left; \
-         nothing of it was run; copy the published file again"
+         no code in it was run; copy the published file again"
     );
     assert_eq!(with(b"}."), "CIFAR-100 file `ROOT/train`: expected a list of numbers `fine_labels`");
     // What Python 3 writes for bytes in protocol 2: keys are decoded, pixels do not stand in the file as they are.
