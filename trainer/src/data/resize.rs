@@ -1,11 +1,11 @@
-//! Resampling of 8-bit RGB, equal to Pillow's `Image.resize` bit for bit, for its bilinear and bicubic filters.
+//! Resampling of 8-bit RGB, bitwise equal to Pillow's `Image.resize`, for its bilinear and bicubic filters.
 //!
 //! The rule: the filter is stretched by the factor of reduction (so it is antialiased; an enlargement uses
 //! it unchanged), its weights at the source pixels are normalised to sum 1 in double precision and rounded to
 //! 22 binary places. Mostly the pixels of each row are resampled first, their results rounded to 8 bits, then
 //! those of each column. A pass that would not change the size is left out.
 //!
-//! Only a window of the result need be computed: what a crop throws away is never made, and a very long
+//! Only a window of the result is computed: pixels outside a crop are never computed, and a very long
 //! and narrow image costs no more than its crop.
 
 use super::decode::RgbImage;
@@ -101,7 +101,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
 pub struct Axis {
     /// Size of the whole result.
     pub size: u32,
-    /// What is wanted of it.
+    /// The wanted part.
     pub span: Span,
 }
 
@@ -173,18 +173,18 @@ fn vertical_first(source: &Crop, width: u32, height: u32) -> bool {
 /// The weights of every wanted place along one direction.
 #[derive(Debug, Default)]
 struct Kernel {
-    /// What the weights were made for.
+    /// The axis and filter of the weights.
     made_for: Option<(usize, Axis, Filter)>,
     /// First source pixel and number of weights of each place. Empty: the places are the source's own.
     places: Vec<(usize, usize)>,
     weights: Vec<i32>,
-    /// Room for the weights of one place.
+    /// Scratch space for the weights of one position.
     taps: usize,
     exact: Vec<f64>,
 }
 
 impl Kernel {
-    /// Makes the weights, unless they are there from the image before.
+    /// Computes the weights, unless those of the previous image can be reused.
     fn prepare(&mut self, source: usize, axis: Axis, filter: Filter) {
         if self.made_for == Some((source, axis, filter)) {
             return;

@@ -1,4 +1,4 @@
-//! From an image to the square that the model sees: the views of LIFT's training and test, with
+//! Converts an image to the square input of the model: the views of LIFT's training and test, with
 //! torchvision's arithmetic (`RandomResizedCrop`, `RandomHorizontalFlip`, `Resize`, `CenterCrop`, `FiveCrop`,
 //! `TenCrop` on Pillow images).
 //!
@@ -17,13 +17,13 @@ use sha2::{Digest, Sha256};
 pub use super::resize::Filter;
 pub use crops::{CornerCrops, RandomCrops};
 
-/// Share of the image's area that a training crop covers, at least and at most.
+/// Minimum and maximum share of the image's area that a training crop covers.
 pub const CROP_SCALE: (f64, f64) = (0.08, 1.0);
 
-/// Width to height of a training crop, at least and at most.
+/// Minimum and maximum ratio of width to height of a training crop.
 pub const CROP_RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// What the draws of training are keyed by, beside their numbers.
+/// Key prefix of the random draws of training.
 const TRAINING: &[u8] = b"lift train view";
 
 /// Boxes drawn before the fallback to a central one.
@@ -32,10 +32,10 @@ const TRIES: usize = 10;
 /// Chance that a training image is mirrored.
 pub const FLIP_CHANCE: f64 = 0.5;
 
-/// What the model is to see of an image.
+/// The view of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ImageView {
-    /// A random part, perhaps mirrored.
+    /// A random crop, mirrored with probability 0.5.
     Train(TrainView),
     /// The centre.
     Test(TestView),
@@ -69,7 +69,7 @@ impl ImageView {
         }
     }
 
-    /// How many squares are made of one image.
+    /// Number of crops per image.
     pub fn crops(&self) -> usize {
         match self {
             Self::Train(_) | Self::Test(_) => 1,
@@ -78,7 +78,7 @@ impl ImageView {
         }
     }
 
-    /// Bytes of what is made of one image: squares of three channels.
+    /// Bytes of the crops of one image, of three channels each.
     pub fn bytes(&self) -> usize {
         self.crops() * 3 * self.size() as usize * self.size() as usize
     }
@@ -120,7 +120,7 @@ pub struct CropBox {
     pub height: u32,
     /// Number of columns.
     pub width: u32,
-    /// Left and right change places.
+    /// Whether left and right are swapped.
     pub flip: bool,
 }
 
@@ -170,7 +170,7 @@ fn random_box(draws: &mut CropDraws, width: u32, height: u32) -> Option<(u32, u3
     for _ in 0..TRIES {
         let area = area * draws.uniform(CROP_SCALE.0, CROP_SCALE.1);
         let ratio = draws.uniform(CROP_RATIO.0.ln(), CROP_RATIO.1.ln()).exp();
-        // Python's round: a half goes to the even neighbour.
+        // Python's round: half to even.
         let across = (area * ratio).sqrt().round_ties_even() as u32;
         let down = (area / ratio).sqrt().round_ties_even() as u32;
         if (1..=width).contains(&across) && (1..=height).contains(&down) {
@@ -225,7 +225,7 @@ impl CropDraws {
 pub struct TestView {
     /// Side of the square.
     pub size: u32,
-    /// What the shorter side is resized to.
+    /// Size of the shorter side after the resize.
     pub resize: u32,
     /// The filter to resize with.
     pub filter: Filter,
@@ -237,7 +237,7 @@ impl TestView {
         Self { size, resize: size.saturating_mul(8) / 7, filter }
     }
 
-    /// LIFT's plain view, in which heads start: the shorter side becomes that of the square.
+    /// LIFT's plain view, used for head initialisation: the shorter side becomes that of the square.
     pub fn plain(size: u32, filter: Filter) -> Self {
         Self { size, resize: size, filter }
     }

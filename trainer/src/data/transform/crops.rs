@@ -10,7 +10,7 @@ use super::{
     CropBox, CropDraws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes,
 };
 
-/// What the draws of random crops are keyed by, beside their numbers: none is a draw of training.
+/// Key prefix of the draws of random crops, which differs from that of training.
 const RANDOM: &[u8] = b"lift random crops";
 
 /// Four corners and the centre.
