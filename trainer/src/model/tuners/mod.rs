@@ -93,8 +93,8 @@ pub trait Tuner: std::fmt::Debug {
         Ok(None)
     }
 
-    /// Tensors that belong to the trained ones but are not trained, by name. They are saved with them and compared when they are used
-    /// again.
+    /// Tensors that belong to the trained ones but are not trained, by name. They are saved with them and compared when
+    /// they are used again.
     fn constants(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
