@@ -116,7 +116,7 @@ fn weights_that_are_not_finite_are_refused_by_name() {
         spoil(&file, number);
         let (code, _, said) = check(&file, &[]);
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("holds a value that is not finite") && said.contains("tensor `"), "{said}");
+        assert!(said.contains("contains a value that is not finite") && said.contains("tensor `"), "{said}");
     }
 }
 

@@ -36,7 +36,7 @@ fn check_says_family_pooling_and_registers() {
             "6 x 6 patches in the file are resized to 4 x 4",
         ),
         ("dinov2_vit_b14", "hf_dinov2", "DINOv2", "token", 0, "mask_token"),
-        ("siglip_vit_b16", "hf_siglip", "SigLIP", "map", 0, "text tower of this SigLIP is passed over"),
+        ("siglip_vit_b16", "hf_siglip", "SigLIP", "map", 0, "text tower of this SigLIP is ignored"),
         ("siglip_vit_b16", "timm_siglip", "SigLIP", "map", 0, "model.activation: gelu, as"),
     ] {
         let (code, shown, said) = check(preset, fixture, &[]);

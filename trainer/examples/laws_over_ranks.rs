@@ -1,7 +1,7 @@
 //! Checks laws 2 and 3 over the ranks it is started on, many draws in one start: `laws_over_ranks SEED`.
 //!
-//! Law 3: of random data sets, samplers, batches and points to go on from, what the ranks are given together is what one
-//! process is given. Law 2: of random test sets, the counts over all ranks are those of one process.
+//! Law 3: for random data sets, samplers, batches and resume points, the ranks together get the same samples as one
+//! process. Law 2: for random test sets, the counts over all ranks equal those of one process.
 
 use collectives::World;
 use rand::rngs::StdRng;
@@ -127,7 +127,7 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
     Ok(())
 }
 
-/// One bit of one number differs on the last rank: it is named, with the tensor, on every rank.
+/// One bit of one number differs on the last rank: every rank reports that rank and the tensor.
 fn disagreement(session: &Session, rank: &Rank) -> Result<(), Failure> {
     let trainables = session.model.trainables();
     check_agreement(trainables, rank, 1)?;

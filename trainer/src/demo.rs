@@ -6,7 +6,7 @@ use crate::weights::{NamedTensors, WeightsError};
 
 pub use crate::data::demo::demo_data_set as data_set;
 
-/// Made by `examples/pretrain_demo.rs`, which says how.
+/// Created by `examples/pretrain_demo.rs`.
 static WEIGHTS: &[u8] = include_bytes!("../../assets/demo_clip.safetensors");
 
 /// The pretrained CLIP, in OpenAI's layout.

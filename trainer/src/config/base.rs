@@ -1,4 +1,4 @@
-//! `configs/base.toml`, from the declarations: every key with its default, and what it is in a few words.
+//! Generates `configs/base.toml` from the declarations: every key with its default and a short description.
 
 use super::tables::{OptionTable, tables, users};
 use crate::options::{Condition, OptionKey, render};
@@ -10,7 +10,7 @@ const HEAD: &str = "\
 # docs/configuration.md explains each key.
 # This file is generated: LIFT_UPDATE_DOCS=1 cargo test --release -p trainer up_to_date
 ";
-/// Column of the comments, where the value is not longer.
+/// Column of the comments, unless the value is longer.
 const COLUMN: usize = 26;
 
 /// The text of the file.
@@ -26,7 +26,7 @@ pub(super) fn toml() -> String {
     text
 }
 
-/// The words that the key takes, or its summary; before them the words of the same table that it needs.
+/// The words that the key accepts, or its summary; prefixed by the words of the same table that it requires.
 fn comment(table: &OptionTable, key: &OptionKey) -> String {
     let words: Vec<_> = (key.words)().iter().map(|word| word.word).collect();
     let what = if words.is_empty() { in_small(&key.summary()) } else { words.join(" | ") };
@@ -48,7 +48,7 @@ fn condition(table: &OptionTable, key: &OptionKey) -> Option<Vec<&'static str>> 
     })
 }
 
-/// A sentence as it stands within another; a name stays as it is.
+/// A sentence with its first letter in lower case; a name is unchanged.
 fn in_small(sentence: &str) -> String {
     let mut characters = sentence.chars();
     match (characters.next(), characters.clone().next()) {

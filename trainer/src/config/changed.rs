@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 impl Resolved {
-    /// This configuration with `--set` flags over it, whose relative paths start at `folder`.
+    /// This configuration with `--set` flags applied, whose relative paths are relative to `folder`.
     ///
-    /// Where they move `data.root`, lists and folders that lie below the old one move along.
+    /// If they change `data.root`, lists and folders below the old root move to the new one.
     pub fn changed(&self, set: &[String], folder: &Path) -> Result<Self, ConfigError> {
         let entries = self.config.pairs().into_iter().map(|(key, value)| {
             let origin = self.origins.get(key).cloned().unwrap_or(Origin::Run);
@@ -32,7 +32,7 @@ impl Resolved {
         };
         follow_folders(&mut entries, &before, |key: &OptionKey| is_set(key.name))?;
         if is_set("eval.crops") {
-            // What the run's user chose for its crops may be idle for others, and is no mistake of now.
+            // Crop options of the run may have no effect with other crops; that is not an error of this command.
             for key in ["eval.expand", "eval.random_crops"].into_iter().filter(|key| !is_set(key)) {
                 if let Some(entry) = entries.get_mut(key) {
                     entry.origin = Origin::Run;

@@ -1,5 +1,5 @@
-//! Combinations: values that exclude each other, or that are missing. What has no effect beside others is declared with
-//! each key, see [`idle`](super::idle).
+//! Combinations: values that exclude each other, or that are missing. Each key declares the settings with which it has
+//! no effect, see [`idle`](super::idle).
 
 use super::entry::{Setting, setting_of};
 use super::error::ConfigError;
@@ -11,7 +11,7 @@ use crate::model::tuners::excluded;
 use crate::options::OrFile;
 use std::collections::BTreeMap;
 
-/// Refuses the first combination that cannot be meant.
+/// Refuses the first contradictory combination.
 pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     let Config { model, tuner, head, loss, train, .. } = config;
     let conflict = |one, other, why, remedy| {
@@ -55,7 +55,7 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) ->
     Ok(())
 }
 
-/// Refuses what is missing.
+/// Refuses the first missing value.
 pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
     let Config { data, model, head, .. } = config;
     let required = |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });

@@ -1,16 +1,16 @@
-//! A value of the configuration with its origin, and how messages name both.
+//! A value of the configuration with its origin, and its form in messages.
 
 use super::origin::Origin;
 use crate::options::render;
 use std::collections::BTreeMap;
 use toml::Value;
 
-/// A value and where it comes from.
+/// A value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Setting {
     /// The value, of the key's type.
     pub(super) value: Value,
-    /// Where it was written.
+    /// Its origin.
     pub(super) origin: Origin,
 }
 

@@ -1,22 +1,22 @@
-//! Why there is no configuration: one sentence each, with the thing, what was expected, what was found, and
-//! what to do.
+//! Errors of the configuration. Each is one sentence with the thing, the expected and the found value, and the
+//! remedy.
 
 use super::origin::{Origin, PresetKind};
 use crate::model::tuners::Excluded;
 use std::path::PathBuf;
 
-/// Why a selection gives no configuration.
+/// A selection that does not resolve to a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The folder of presets is not one.
     #[error(
-        "`{path}` ({how}) is no folder of presets: expected base.toml in it; correct the path, or leave \
+        "`{path}` ({how}) is not a folder of presets: expected base.toml in it; correct the path, or leave \
          LIFT_CONFIGS unset to use the presets of the program"
     )]
     NoPresetFolder {
         /// The folder.
         path: PathBuf,
-        /// Who named it.
+        /// The origin of the path.
         how: &'static str,
     },
     /// A file or folder cannot be read.
@@ -24,13 +24,13 @@ pub enum ConfigError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
-    /// A path is not UTF-8, so TOML cannot hold it.
-    #[error("the path `{path}` is not UTF-8, so it cannot stand in a configuration; rename or move it")]
+    /// A path is not UTF-8, so TOML cannot represent it.
+    #[error("the path `{path}` is not UTF-8, and a configuration can contain only UTF-8; rename or move it")]
     NotUtf8 {
-        /// The path, as well as it can be shown.
+        /// The path, with replacement characters.
         path: PathBuf,
     },
     /// No preset has the name.
@@ -39,9 +39,9 @@ pub enum ConfigError {
         kind.noun(), known.join(", "), did_you_mean(nearest.as_deref())
     )]
     UnknownPreset {
-        /// Which kind of preset.
+        /// The kind of preset.
         kind: PresetKind,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// A known name that is close.
         nearest: Option<String>,
@@ -55,26 +55,26 @@ pub enum ConfigError {
         place: Origin,
         /// Line, counted from 1.
         line: Option<usize>,
-        /// What the parser says.
+        /// The message of the parser.
         reason: String,
     },
-    /// `--set` without an equals sign.
+    /// A `--set` flag without an equals sign.
     #[error("`--set {argument}` has no value: expected section.key=value")]
     SetWithoutValue {
-        /// What follows the flag.
+        /// The argument of the flag.
         argument: String,
     },
-    /// No such key.
+    /// An unknown key.
     #[error("unknown key `{key}`{}{hint}", in_place(place))]
     UnknownKey {
         /// The key as written.
         key: String,
-        /// Where it is written.
+        /// The place where it is written.
         place: Origin,
-        /// What to write instead, with its own punctuation.
+        /// The suggestion, with its punctuation.
         hint: String,
     },
-    /// A file gives a key by two names.
+    /// A file sets a key under two names.
     #[error("`{former}` is another name of `{key}`, and {place} gives both; keep `{key}`")]
     BothNames {
         /// The key.
@@ -84,18 +84,18 @@ pub enum ConfigError {
         /// The file.
         place: Origin,
     },
-    /// A value of another type than the key takes.
+    /// A value of the wrong type.
     #[error("`{key}` expects {expected}; found {found} (from {origin}){}", did_you_mean(*nearest))]
     WrongType {
         /// The key.
         key: String,
-        /// What it takes.
+        /// The expected type.
         expected: String,
-        /// What was found.
+        /// The value found.
         found: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
-        /// A word that is close.
+        /// A known word that is close.
         nearest: Option<&'static str>,
     },
     /// A value of the right type outside the range.
@@ -105,12 +105,12 @@ pub enum ConfigError {
         key: String,
         /// The range.
         expected: String,
-        /// What was found.
+        /// The value found.
         found: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
     },
-    /// No layer gives a key.
+    /// A key that no layer sets.
     #[error("`{key}` is missing in {place}; expected every key there, compare with docs/configuration.md")]
     Missing {
         /// The key.
@@ -118,7 +118,7 @@ pub enum ConfigError {
         /// The file that should have it.
         place: Origin,
     },
-    /// The record of a run in a format of a later version of the program.
+    /// The record of a run in the format of a newer version of the program.
     #[error(
         "the run's config.toml has format {found}, and this program knows up to {known}: a newer version wrote it; \
          use that version"
@@ -129,24 +129,24 @@ pub enum ConfigError {
         /// The newest one known here.
         known: i64,
     },
-    /// A key that the user has to give.
+    /// A key that the user must set.
     #[error("`{key}` is not set: {why}; add `--set {key}={example}`")]
     Required {
         /// The key.
         key: &'static str,
-        /// What it is needed for.
+        /// The reason why it is needed.
         why: String,
-        /// What a value looks like.
+        /// An example value.
         example: &'static str,
     },
-    /// The user chose a value that changes nothing.
+    /// The user set a key that has no effect.
     #[error("`{key}` (from {origin}) has no effect with {setting}; leave it out or change `{cause}`")]
     NoEffect {
         /// The key.
         key: String,
-        /// Where the value comes from.
+        /// The origin of the value.
         origin: Origin,
-        /// The setting that makes it idle, with its origin.
+        /// The setting that disables it, with its origin.
         setting: String,
         /// The key of that setting.
         cause: String,
@@ -156,19 +156,19 @@ pub enum ConfigError {
     Excluded {
         /// The setting, with its origin.
         setting: String,
-        /// Which, and why.
+        /// The two tuners and the reason.
         error: Excluded,
     },
     /// Two settings exclude each other.
-    #[error("{one} cannot go with {other}: {why}; {remedy}")]
+    #[error("{one} cannot be combined with {other}: {why}; {remedy}")]
     Conflict {
         /// A setting, with its origin.
         one: String,
-        /// The other.
+        /// The second one.
         other: String,
-        /// Why not.
+        /// The reason.
         why: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
 }
@@ -181,7 +181,7 @@ fn at_line(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!(" at line {line}"))
 }
 
-/// A flag is in front of the user already; a file is not.
+/// The user has just typed a flag, so only a file is named.
 fn in_place(place: &Origin) -> String {
     match place {
         Origin::Set(_) => String::new(),

@@ -1,5 +1,5 @@
-//! Options that the user chose and that would change nothing. A value of a preset may be idle, for presets are laid over
-//! each other; one of the user may not.
+//! Options of the user that have no effect. They are refused. A value of a preset may have no effect, because presets
+//! are layered.
 
 use super::entry::{Setting, setting_of};
 use super::error::ConfigError;
@@ -7,7 +7,7 @@ use super::tables::{find_key, keys, users};
 use crate::options::{OptionKey, Values, is_one_of};
 use std::collections::BTreeMap;
 
-/// Refuses the first key that the user set although others make it idle.
+/// Refuses the first key that the user set and that has no effect with the other settings.
 pub(super) fn check(values: &Values, entries: &BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     for key in keys() {
         if let Some(entry) = entries.get(key.name).filter(|entry| entry.origin.is_of_user())
@@ -24,13 +24,13 @@ pub(super) fn check(values: &Values, entries: &BTreeMap<String, Setting>) -> Res
     Ok(())
 }
 
-/// The key that makes this one idle, if one does.
+/// The key that disables this one, if any.
 fn cause(key: &OptionKey, values: &Values) -> Option<&'static str> {
     let unmet = key.needs.iter().find(|needs| !needs.hold(values)).map(|needs| needs.cause);
     unmet.or_else(|| cause_of_methods(key, values))
 }
 
-/// The same for an option of methods: it takes effect where one of them is chosen, by a key that takes effect.
+/// The same for an option of methods: it has an effect if one of them is chosen by a key that has an effect.
 fn cause_of_methods(key: &OptionKey, values: &Values) -> Option<&'static str> {
     let mut found = None;
     for users in users(key) {

@@ -1,5 +1,5 @@
-//! Laying files and flags over each other: every value is checked for its key and type where it is written,
-//! so that a refusal names the place, and keeps its origin.
+//! Layers of files and flags. The key and type of every value are checked in its layer, so that an error names the
+//! place, and every value keeps its origin.
 
 use super::entry::Setting;
 use super::error::ConfigError;
@@ -18,12 +18,12 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// What is there already.
+    /// The values so far.
     pub(super) fn of(entries: BTreeMap<String, Setting>) -> Self {
         Self { entries }
     }
 
-    /// Lays a file over what is there. `start` is where its relative paths start from.
+    /// Adds a file as a layer. Its relative paths are relative to `start`.
     pub(super) fn add_file(
         &mut self,
         text: &str,
@@ -33,7 +33,7 @@ impl Layers {
         self.add_table(parse(text, origin)?, origin, start)
     }
 
-    /// Lays a parsed file over what is there.
+    /// Adds a parsed file as a layer.
     pub(super) fn add_table(
         &mut self,
         file: toml::Table,
@@ -57,7 +57,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Lays a `--set` flag over what is there.
+    /// Adds a `--set` flag as a layer.
     pub(super) fn add_set(&mut self, argument: &str, start: &PathBase) -> Result<(), ConfigError> {
         let Some((full, text)) = argument.split_once('=') else {
             return Err(ConfigError::SetWithoutValue { argument: argument.escape_debug().to_string() });
@@ -82,7 +82,7 @@ impl Layers {
         Ok(())
     }
 
-    /// The first key, in the order of the tables, that no layer gives.
+    /// The first key, in the order of the tables, that no layer sets.
     pub(super) fn first_missing(&self) -> Option<&'static str> {
         keys().map(|key| key.name).find(|name| !self.entries.contains_key(*name))
     }
@@ -104,14 +104,14 @@ pub(super) fn parse(text: &str, place: &Origin) -> Result<toml::Table, ConfigErr
     })
 }
 
-/// A TOML literal where it is one that the key takes, else the text itself: a folder named `2024` is a text.
+/// Parses the value as TOML if the key accepts the result, else uses the text itself: a folder named `2024` is a text.
 fn value_of_flag(key: &OptionKey, text: &str) -> Value {
     let verbatim = Value::String(text.to_owned());
     let Ok(literal) = text.trim().parse::<Value>() else { return verbatim };
     if !key.accepts(&literal) && key.accepts(&verbatim) { verbatim } else { literal }
 }
 
-/// A value that a key does not take.
+/// The error for a value of the wrong type.
 pub(super) fn wrong_type(key: &OptionKey, value: &Value, origin: Origin) -> ConfigError {
     let words = (key.words)();
     let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
@@ -122,7 +122,7 @@ pub(super) fn wrong_type(key: &OptionKey, value: &Value, origin: Origin) -> Conf
     ConfigError::WrongType { key: key.name.to_owned(), expected, found, origin, nearest }
 }
 
-/// Refuses a file that gives a key by both of its names.
+/// Refuses a file that sets a key under both of its names.
 fn refuse_both_names(key: &OptionKey, values: &toml::Table, place: &Origin) -> Result<(), ConfigError> {
     match key.formerly {
         Some(former)
@@ -151,15 +151,15 @@ fn unknown_key(full: &str, place: &Origin) -> ConfigError {
     ConfigError::UnknownKey { key: full.escape_debug().to_string(), place: place.clone(), hint }
 }
 
-/// The key that was meant: one of the same name in another section or without one, else one of these
-/// initials, else one that looks alike.
+/// The key to suggest: one of the same name in another section or without a section, else one with these
+/// initials, else the most similar one.
 fn meant(full: &str) -> Option<&'static str> {
     let name = full.rsplit('.').next().unwrap_or(full);
     let mut same_name = keys()
         .filter(|key| key.short == name || initials(key.short).is_some_and(|initials| initials == name))
         .map(|key| key.name);
     nearest(full, same_name.clone()).or_else(|| same_name.next()).or_else(|| match table_of(full) {
-        // Within the right section the name alone is compared: a shared `distributed.` says nothing.
+        // Within the right section only the name is compared: a shared prefix such as `distributed.` is no evidence.
         Some(table) => {
             let near = nearest(name, table.keys.iter().map(|key| key.short))?;
             table.keys.iter().find(|key| key.short == near).map(|key| key.name)
@@ -168,7 +168,7 @@ fn meant(full: &str) -> Option<&'static str> {
     })
 }
 
-/// `lr` of `learning_rate`; a single word has none.
+/// `lr` for `learning_rate`; a single word has no initials.
 fn initials(name: &str) -> Option<String> {
     name.contains('_').then(|| name.split('_').filter_map(|word| word.chars().next()).collect())
 }

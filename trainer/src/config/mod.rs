@@ -1,10 +1,10 @@
 //! Configuration: plain TOML in layers, typed, with the origin of each value.
 //!
-//! [`Config::resolve`] lays `base.toml`, the presets of a data set, a model and a method, and then the user's own
-//! files and `--set` flags over each other. What the user typed ([`Selection`]) and what the program uses ([`Config`])
-//! are two types; between them every key is known, every value has the right type and lies in its range, and
-//! no option of the user is without effect. Each key is declared once, with all that is known of it, in `sections` or
-//! in the file of the method that it belongs to (see [`crate::options`]); everything else here follows from that.
+//! [`Config::resolve`] applies these layers in order: `base.toml`, the presets of a data set, a model and a method, the
+//! user's own files, and `--set` flags. The user's input is a [`Selection`]; the program uses a [`Config`]. Resolving
+//! checks that every key is known, that every value has the right type and is in its range, and that every option of
+//! the user has an effect. Each key is declared once with all its properties, in `sections` or in the file of the
+//! method that it belongs to (see [`crate::options`]); everything else in this module is derived from the declarations.
 
 mod base;
 mod changed;
@@ -49,16 +49,16 @@ use serde::{Serialize, Serializer};
 use tables::{find_key, keys};
 use toml::Value;
 
-/// What the user chose on the command line.
+/// The user's choices on the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Preset of a data set, or the path of a `.toml` file of the user's, which wins over every preset.
+    /// Preset of a data set, or the path of a `.toml` file of the user, which overrides every preset.
     pub data: String,
     /// Preset of a model, or such a file.
     pub model: String,
     /// Preset of a method, or such a file.
     pub method: String,
-    /// `--set` flags, as `section.key=value`, in order; a later one wins.
+    /// `--set` flags, as `section.key=value`, in order; a later one overrides an earlier one.
     pub set: Vec<String>,
 }
 
@@ -71,19 +71,19 @@ pub struct Config {
     pub train: TrainOptions,
     /// Backbone.
     pub model: ModelOptions,
-    /// Where the backbone is.
+    /// Placement of the backbone.
     pub backbone: BackboneOptions,
-    /// What is trained beside the head.
+    /// Tuners, which are trained besides the head.
     pub tuner: TunerOptions,
     /// Classifier.
     pub head: HeadOptions,
-    /// What is minimised.
+    /// Loss.
     pub loss: LossOptions,
-    /// Testing.
+    /// Evaluation.
     pub eval: EvalOptions,
-    /// What is saved on the way.
+    /// Checkpoints.
     pub checkpoint: CheckpointOptions,
-    /// Several ranks.
+    /// Communication between ranks.
     pub distributed: DistributedOptions,
     /// The options of all methods; [`Config::options`] gives those of one.
     pub methods: Values,
@@ -106,12 +106,12 @@ impl Config {
         reference::markdown()
     }
 
-    /// What another value of a key means for a run that is resumed; nothing for what is no key.
+    /// The meaning of a changed value for a resumed run; `None` if there is no such key.
     pub fn on_resume(key: &str) -> Option<OnResume> {
         find_key(key).map(|key| key.on_resume)
     }
 
-    /// The name of a key that may be given by a former one.
+    /// The current name of a key that may be given by a former name.
     pub fn name_of_key(key: &str) -> &str {
         find_key(key).map_or(key, |key| key.name)
     }
@@ -173,7 +173,7 @@ impl Serialize for Config {
     }
 }
 
-/// The words that a key may hold; none for a key that is no choice of words.
+/// The words that a key accepts; empty for a key that is not a choice of words.
 pub fn words_of(key: &str) -> Vec<OptionWord> {
     find_key(key).map_or_else(Vec::new, |key| (key.words)())
 }

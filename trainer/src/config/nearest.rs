@@ -1,9 +1,9 @@
-//! What somebody may have meant.
+//! Suggestions for misspelt words.
 
 /// Below this likeness a suggestion would be a guess: half of the letters differ.
 const LIKE_ENOUGH: f64 = 0.5;
 
-/// The candidate most like the word, if any is like it.
+/// The candidate most similar to the word, if one is similar enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let mut best = None;
     let mut best_likeness = LIKE_ENOUGH;

@@ -1,8 +1,8 @@
-//! Where a value comes from.
+//! Origins of values.
 
 use std::fmt;
 
-/// Where a value comes from; later ones win over earlier ones.
+/// The origin of a value. A later variant overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// `configs/base.toml`.
@@ -13,9 +13,9 @@ pub enum Origin {
     File(String),
     /// A `--set` flag, by what follows it.
     Set(String),
-    /// The record of a run, where it does not say more.
+    /// The record of a run, if it states no other origin.
     Run,
-    /// The default of a key that the record of an older run lacks.
+    /// The default of a key that is absent in the record of an older run.
     Absent,
 }
 
@@ -31,7 +31,7 @@ pub enum PresetKind {
 }
 
 impl PresetKind {
-    /// All kinds, in the order in which they are laid over each other.
+    /// All kinds, in the order of their layers.
     pub const ALL: [Self; 3] = [Self::Data, Self::Model, Self::Method];
 
     /// Name of the folder.
@@ -52,7 +52,7 @@ impl PresetKind {
         }
     }
 
-    /// What the presets are, in words.
+    /// The subject of the presets, in words.
     pub const fn noun(self) -> &'static str {
         match self {
             Self::Data => "data set",
@@ -69,7 +69,7 @@ const RUN: &str = "the run's config.toml";
 const ABSENT: &str = "the default, absent in the run's config.toml";
 
 impl Origin {
-    /// The user wrote it for this run, on the command line or in a file of their own.
+    /// Whether the user set the value for this run, on the command line or in a file.
     pub const fn is_of_user(&self) -> bool {
         matches!(self, Self::File(_) | Self::Set(_))
     }
@@ -84,7 +84,7 @@ impl Origin {
         Self::Set(one_line(argument))
     }
 
-    /// Reads what [`fmt::Display`] wrote.
+    /// Parses the output of [`fmt::Display`].
     pub(super) fn parse(text: &str) -> Self {
         match text {
             BASE => return Self::Base,
@@ -121,7 +121,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Origins stand in messages, which may not break over lines.
+/// Origins are parts of messages, which must stay on one line.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.trim_end().chars() {

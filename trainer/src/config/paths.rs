@@ -1,6 +1,6 @@
-//! Where relative paths start from. A path of `--set` starts at the working directory. A path of a file starts at that
-//! file's folder or, if its key says so, at the folder that another key names, wherever that is set. All paths of a resolved configuration are absolute, so that a run folder means the
-//! same anywhere.
+//! Relative paths. A path of `--set` is relative to the working directory. A path in a file is relative to the folder of
+//! that file or, if its key declares so, to the folder that another key names, wherever that key is set. All paths of a
+//! resolved configuration are absolute, so that a run folder has the same meaning in any working directory.
 
 use super::entry::Setting;
 use super::error::ConfigError;
@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Value;
 
-/// Where the relative paths of a layer start from.
+/// The base of the relative paths of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PathBase {
-    /// Here, every path: a flag.
+    /// This folder, for every path: a flag.
     Flag(PathBuf),
-    /// A file in this folder.
+    /// The folder of a file.
     File(PathBuf),
-    /// Paths are absolute already, or stay as they are: the record of a run.
+    /// None; paths stay as they are: the record of a run.
     Recorded,
 }
 
 impl PathBase {
-    /// A path as an absolute one, or as it is where another key decides later.
+    /// Makes a path absolute, or leaves it if another key determines its base later.
     pub(super) fn place(&self, key: &OptionKey, value: Value) -> Result<Value, ConfigError> {
         let folder = match self {
             Self::Flag(folder) => folder,
@@ -36,7 +36,7 @@ impl PathBase {
     }
 }
 
-/// Lets the remaining relative paths start at the folders that other keys name.
+/// Resolves the remaining relative paths against the folders that other keys name.
 pub(super) fn enter_folders(entries: &mut BTreeMap<String, Setting>) -> Result<(), ConfigError> {
     for (key, folder) in keys().filter_map(|key| Some((key, key.starts_at?))) {
         let folder = text(entries, folder).to_owned();
@@ -51,8 +51,8 @@ pub(super) fn enter_folders(entries: &mut BTreeMap<String, Setting>) -> Result<(
     Ok(())
 }
 
-/// Lets the paths that lie below the folder that another key named `before`, and that `keeps` does not name, lie below
-/// the one that it names now.
+/// Moves paths from below the folder `before` of another key to below its current folder, except the keys for which
+/// `keeps` is true.
 pub(super) fn follow_folders(
     entries: &mut BTreeMap<String, Setting>,
     before: &BTreeMap<String, Setting>,

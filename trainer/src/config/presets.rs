@@ -1,5 +1,5 @@
-//! Where the presets are: a folder named by `LIFT_CONFIGS`, the `configs` folder that belongs to the binary,
-//! or the copies inside the binary.
+//! Presets: from the folder that `LIFT_CONFIGS` names, from the `configs` folder near the binary, or from the copies
+//! inside the binary.
 
 use super::base;
 use super::error::ConfigError;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Environment variable that names a folder of presets.
 pub const LIFT_CONFIGS: &str = "LIFT_CONFIGS";
 
-/// Which presets are used.
+/// The source of the presets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresetSource {
     /// The folder that `LIFT_CONFIGS` names.
@@ -48,7 +48,7 @@ pub(super) struct PresetFile {
 }
 
 impl PresetFile {
-    /// What the preset is: the first paragraph of the comment that it begins with.
+    /// The description of the preset: the first paragraph of its leading comment.
     pub(super) fn about(&self) -> String {
         let lines = self.text.lines().map_while(|line| line.strip_prefix("# "));
         lines.collect::<Vec<_>>().join(" ")
@@ -88,7 +88,7 @@ impl Presets {
         Ok(folder.map_or(Self::embedded(), |path| Self { source: PresetSource::Beside(path) }))
     }
 
-    /// Which presets these are.
+    /// The source of these presets.
     pub const fn source(&self) -> &PresetSource {
         &self.source
     }
@@ -101,7 +101,7 @@ impl Presets {
         })
     }
 
-    /// What a preset is, by its head comment.
+    /// The description of a preset, from its leading comment.
     pub fn about(&self, kind: PresetKind, name: &str) -> Result<String, ConfigError> {
         Ok(self.read(kind, name)?.about())
     }
@@ -146,8 +146,8 @@ fn is_preset_folder(path: &Path) -> bool {
     path.join("base.toml").is_file()
 }
 
-/// Files by preset name. A name comes from the folder's list and never from the user, so that it cannot lead
-/// elsewhere.
+/// Files by preset name. Names come from the listing of the folder and never from the user, so that a name cannot
+/// point outside the folder.
 fn names_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
     let entries = fs::read_dir(folder).map_err(|error| cannot_read(folder, &error))?;
     let mut files = BTreeMap::new();
@@ -167,7 +167,7 @@ fn read_preset(path: &Path) -> Result<PresetFile, ConfigError> {
     Ok(PresetFile { text, folder: path.parent().map(Path::to_owned) })
 }
 
-/// A read that failed.
+/// The error for a failed read.
 pub(super) fn cannot_read(path: &Path, error: &std::io::Error) -> ConfigError {
     ConfigError::Read { path: path.to_owned(), reason: error.to_string() }
 }

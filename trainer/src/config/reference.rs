@@ -1,4 +1,4 @@
-//! `docs/configuration.md`, from the declarations and the embedded presets.
+//! Generates `docs/configuration.md` from the declarations and the embedded presets.
 
 use super::origin::PresetKind;
 use super::presets::Presets;
@@ -53,7 +53,7 @@ fn write_words(page: &mut String, key: &OptionKey) {
     }
 }
 
-/// What a key accepts.
+/// The values that a key accepts.
 fn takes(key: &OptionKey) -> String {
     match key.limit {
         _ if !(key.words)().is_empty() => "see below".to_owned(),
@@ -62,7 +62,7 @@ fn takes(key: &OptionKey) -> String {
     }
 }
 
-/// What a key is, and what else is to be known of it.
+/// The description of a key, with its conditions.
 fn meaning(key: &OptionKey) -> String {
     let mut text = sentences(key.about);
     let needed = key.needs.iter().filter(|needs| needs.is_documented).map(Needs::sentence);
@@ -89,7 +89,7 @@ fn of_methods(key: &OptionKey) -> Option<String> {
     (!users.is_empty()).then(|| users.join(" or "))
 }
 
-/// A bar would end a cell.
+/// Escapes bars, which would end a cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

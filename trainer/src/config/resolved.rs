@@ -1,4 +1,4 @@
-//! A whole configuration with the origin of each value: what a run uses, records, compares and shows.
+//! A resolved configuration with the origin of each value. A run uses, records, compares and prints it.
 
 use super::entry::Setting;
 use super::error::ConfigError;
@@ -16,20 +16,20 @@ use std::fmt::{self, Write};
 use std::path::Path;
 use toml::Value;
 
-/// A configuration and how it came to be.
+/// A configuration and its origins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
     /// Every setting.
     pub config: Config,
-    /// Where each value comes from, by `section.key`.
+    /// The origin of each value, by `section.key`.
     pub origins: BTreeMap<String, Origin>,
-    /// Which presets were used.
+    /// The source of the presets.
     pub presets: PresetSource,
-    /// What was selected.
+    /// The selected names.
     pub names: SelectedNames,
 }
 
-/// Names of what was selected; a file goes by its name without `.toml`.
+/// Names of the selected data set, model and method; a file has its name without `.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectedNames {
@@ -46,18 +46,18 @@ pub struct SelectedNames {
 pub struct SettingDifference {
     /// `section.key`, or `names.data`, `names.model`, `names.method`.
     pub key: String,
-    /// Value here, as TOML.
+    /// Value in this configuration, as TOML.
     pub left: String,
-    /// Value there, as TOML.
+    /// Value in the other configuration, as TOML.
     pub right: String,
-    /// Where the value here comes from; none for a name.
+    /// Origin of this value; `None` for a name.
     pub left_origin: Option<Origin>,
-    /// Where the value there comes from; none for a name.
+    /// Origin of the other value; `None` for a name.
     pub right_origin: Option<Origin>,
 }
 
 impl Resolved {
-    /// The configuration of a selection. Relative paths of the command line start at `folder`.
+    /// The configuration of a selection. Relative paths of the command line are relative to `folder`.
     pub fn new(selection: &Selection, presets: &Presets, folder: &Path) -> Result<Self, ConfigError> {
         let mut layers = Layers::default();
         let base = presets.base()?;
@@ -67,7 +67,7 @@ impl Resolved {
         }
         let Selection { data, model, method, set } = selection;
         let chosen = [data, model, method].map(String::as_str);
-        // What a user wrote wins over every preset, also over one of a later kind.
+        // The user's files override every preset, also presets of a later kind.
         for (kind, name) in PresetKind::ALL.into_iter().zip(chosen) {
             if file_stem(name).is_none() {
                 add_preset(&mut layers, kind, name, presets, folder)?;
@@ -101,7 +101,7 @@ impl Resolved {
         Ok(Self { config, origins, presets, names })
     }
 
-    /// What differs between this configuration and another.
+    /// The differences between this configuration and another.
     pub fn diff(&self, other: &Self) -> Vec<SettingDifference> {
         let (mine, theirs) = (self.names.pairs(), other.names.pairs());
         let names = mine.into_iter().zip(theirs).filter(|((_, left), (_, right))| left != right);
@@ -124,8 +124,7 @@ impl Resolved {
         names.chain(values).collect()
     }
 
-    /// SHA-256 of names and values, in hexadecimal: equal configurations have equal hashes, whatever the
-    /// origins.
+    /// SHA-256 of names and values, in hexadecimal: equal configurations have equal hashes, independent of origins.
     pub fn hash(&self) -> String {
         let mut text = String::new();
         for (name, value) in self.names.pairs() {
@@ -174,7 +173,7 @@ impl fmt::Display for SettingDifference {
     }
 }
 
-/// A file's relative paths start at its folder; those of an embedded preset, at the working directory.
+/// Relative paths of a file are relative to its folder; those of an embedded preset, to the working directory.
 fn start(file_folder: Option<&Path>, working: &Path) -> PathBase {
     PathBase::File(file_folder.unwrap_or(working).to_owned())
 }
@@ -191,19 +190,19 @@ fn add_preset(
     layers.add_file(&file.text, &origin, &start(file.folder.as_deref(), folder))
 }
 
-/// A file of the user's, in place of a preset or with more settings than that.
+/// A file of the user, in place of a preset or with additional settings.
 fn add_user_file(layers: &mut Layers, name: &str, folder: &Path) -> Result<(), ConfigError> {
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).map_err(|error| cannot_read(&path, &error))?;
     layers.add_file(&text, &Origin::file(name), &start(path.parent(), folder))
 }
 
-/// The name that a file of the user's goes by; none for the name of a preset.
+/// The name of a file of the user; `None` for the name of a preset.
 fn file_stem(name: &str) -> Option<&str> {
     Path::new(name).file_name()?.to_str()?.strip_suffix(".toml")
 }
 
-/// The values, each of the type and in the range of its key.
+/// The values, after their types and ranges were checked.
 fn load(entries: &BTreeMap<String, Setting>) -> Result<Values, ConfigError> {
     let mut values = Values::default();
     for (key, entry) in keys().filter_map(|key| Some((key, entries.get(key.name)?))) {

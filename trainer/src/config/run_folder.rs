@@ -1,7 +1,7 @@
-//! `config.toml` of a run folder: the whole configuration, and in the table `[origins]` where each value comes from.
+//! `config.toml` of a run folder: the full configuration, with the origin of each value in the table `[origins]`.
 //!
-//! A run stays readable when the program gets new keys: one that its record lacks has the value that it would have had,
-//! the default of the presets that the run was made with. A key that this program does not know is refused.
+//! A run stays readable when the program gets new keys: a key that is absent in the record gets the default of the
+//! presets that the run was made with. A key that this program does not know is refused.
 
 use super::error::ConfigError;
 use super::layers::{Layers, parse};
@@ -18,12 +18,12 @@ use toml::{Table, Value};
 /// The table of origins. Up to format 1 an origin was a comment beside its value: see [`commented_origins`].
 const ORIGINS: &str = "origins";
 const COMMENT: &str = "# from ";
-/// The format of the record. It grows when a key gets another meaning, not with a new key or another name, for former
-/// names are still read, or when its own tables change. A record without a number has the first.
+/// The format of the record. It increases when the meaning of a key or the tables of the record change, but not with a
+/// new or renamed key, because former names are still read. A record without a number has format 1.
 const FORMAT: i64 = 2;
 
 impl Resolved {
-    /// The whole configuration as TOML, then the origin of each value.
+    /// The full configuration as TOML, then the origin of each value.
     pub fn to_toml(&self) -> String {
         let mut text =
             format!("# Configuration of a run, from the {}.\nformat = {FORMAT}\n\n[names]\n", self.presets);
@@ -48,8 +48,8 @@ impl Resolved {
         text
     }
 
-    /// Reads what [`Resolved::to_toml`] wrote. A value without a recorded origin has the
-    /// origin [`Origin::Run`]; one that an older version of the program did not write has [`Origin::Absent`].
+    /// Parses the output of [`Resolved::to_toml`]. A value without a recorded origin has the origin [`Origin::Run`]; a
+    /// value that an older version of the program did not write has [`Origin::Absent`].
     pub fn from_run_folder(text: &str) -> Result<Self, ConfigError> {
         let mut table = parse(text, &Origin::Run)?;
         check_format(&mut table)?;
@@ -71,7 +71,7 @@ impl Resolved {
         Self::from_entries(entries, names, PresetSource::Run)
     }
 
-    /// Keys that the record of an older run lacks, whose defaults are used instead.
+    /// Keys that are absent in the record of an older run. Their defaults are used.
     pub fn absent(&self) -> Vec<&str> {
         let absent = self.origins.iter().filter(|(_, origin)| **origin == Origin::Absent);
         absent.map(|(key, _)| key.as_str()).collect()
@@ -87,12 +87,12 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
     }
 }
 
-/// What every key is unless the record says otherwise: the program's own presets of the names that the run was made with.
+/// The default of every key: from the program's presets of the names that the run was made with.
 fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
     layers.add_file(&presets.base()?.text, &Origin::Absent, &PathBase::Recorded)?;
     for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
-        // A file of the user's may have the name of a preset.
+        // A file of the user may have the name of a preset.
         let origin = Origin::Preset(kind, name.to_owned());
         if recorded.values().any(|recorded| *recorded == origin)
             && let Ok(preset) = presets.read(kind, name)
@@ -107,7 +107,7 @@ fn assign(text: &mut String, name: &str, value: &Value) {
     let _ = writeln!(text, "{name} = {}", render(value));
 }
 
-/// Takes the table of names out.
+/// Removes and returns the table of names.
 fn names(table: &mut Table) -> Result<SelectedNames, ConfigError> {
     let missing = |name: &str| ConfigError::Missing { key: format!("names.{name}"), place: Origin::Run };
     let names = table.remove("names").ok_or_else(|| missing("data"))?;
@@ -121,7 +121,7 @@ fn names(table: &mut Table) -> Result<SelectedNames, ConfigError> {
 /// Origins by key.
 type Origins = BTreeMap<&'static str, Origin>;
 
-/// The origins of the table of that name. What is no origin of a known key says nothing.
+/// The origins in the table of that name. Entries that are not origins of known keys are ignored.
 fn recorded_origins(table: &Value) -> Origins {
     let sections = table.as_table().into_iter().flatten();
     let keys = sections.flat_map(|(section, keys)| {
@@ -130,7 +130,7 @@ fn recorded_origins(table: &Value) -> Origins {
     keys.filter_map(|(full, origin)| Some((find_key(&full)?.name, Origin::parse(origin.as_str()?)))).collect()
 }
 
-/// The origins of a record of format 1: comments behind values, which were written on one line each.
+/// The origins of a record of format 1: comments after values, which were written on one line each.
 fn commented_origins(text: &str) -> Origins {
     let mut section = "";
     let mut origins = Origins::new();
@@ -147,7 +147,7 @@ fn commented_origins(text: &str) -> Origins {
     origins
 }
 
-/// The origin behind a value; a value may hold what looks like one.
+/// The origin after a value; the value itself may contain text that looks like one.
 fn comment(assigned: &str) -> Option<&str> {
     let starts = assigned.match_indices(COMMENT).map(|(at, _)| at);
     let is_value = |text: &str| format!("value = {text}").parse::<Table>().is_ok();

@@ -32,7 +32,7 @@ pub fn methods() -> impl Iterator<Item = Description> {
     tuners.chain(heads).chain(Description::all::<Losses>())
 }
 
-/// A table of the configuration: a section, and the options of methods that lie in the same table.
+/// A table of the configuration: a section, and the options of methods in the same table.
 #[derive(Debug)]
 pub struct OptionTable {
     /// Name of the table.
@@ -48,7 +48,7 @@ pub struct OptionTable {
 pub(super) struct OptionUsers {
     /// The key that chooses among methods of this kind.
     pub(super) key: &'static str,
-    /// Words of those that have the option.
+    /// Words of the methods that have the option.
     pub(super) words: Vec<&'static str>,
 }
 
@@ -69,12 +69,12 @@ pub(super) fn keys() -> impl Iterator<Item = &'static OptionKey> + Clone {
     TABLES.iter().flat_map(|table| table.keys.iter().copied())
 }
 
-/// The key of a full name, `section.key`, also of a former one.
+/// The key of a full name, `section.key`, which may be a former name.
 pub(super) fn find_key(name: &str) -> Option<&'static OptionKey> {
     NAMES.get(name).copied()
 }
 
-/// The methods that have a key as an option, by kind; none for an option of no method.
+/// The methods that have a key as an option, by kind; empty if it does not belong to a method.
 pub(super) fn users(key: &OptionKey) -> &'static [OptionUsers] {
     USERS.get(key.name).map_or(&[], Vec::as_slice)
 }

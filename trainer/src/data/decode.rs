@@ -1,10 +1,10 @@
 //! Bytes of an image file to RGB pixels, equal to what Pillow's `Image.open(file).convert("RGB")` gives.
 //!
-//! The published accuracies were reached with Pillow's pixels, so its conventions are the ones to meet,
-//! also where a standard says otherwise: alpha is dropped, the EXIF orientation is not applied, 16-bit
-//! grey is clipped to 255, CMYK is taken as inverted, and an animation is its first frame. A picture
-//! that ends early is an error, as in Pillow. For other damage to PNG, GIF and BMP files an error and pixels
-//! are both right, whatever Pillow does.
+//! The published accuracies were computed with Pillow's pixels, so this module follows Pillow's conventions
+//! even where a standard differs: alpha is dropped, the EXIF orientation is not applied, 16-bit grey is
+//! clipped to 255, CMYK is treated as inverted, and only the first frame of an animation is used. A truncated
+//! image is an error, as in Pillow. For other damage to PNG, GIF and BMP files, both an error and pixels are
+//! acceptable.
 
 mod bmp;
 mod format;
@@ -20,11 +20,11 @@ mod webp;
 pub use format::START;
 use format::{Content, PictureFormat, recognise};
 
-/// Pictures with more pixels than this are refused before anything is allocated for them. It is the
-/// number at which Pillow raises its `DecompressionBombError` (twice a quarter of a GiB of RGB pixels).
+/// Images with more pixels than this are refused before any memory is allocated for them. Pillow raises
+/// `DecompressionBombError` at the same number (twice a quarter of a GiB of RGB pixels).
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
 
-/// An 8-bit RGB picture, row by row, three bytes a pixel.
+/// An 8-bit RGB image, row by row, three bytes a pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
     /// Pixels in a row.
@@ -35,7 +35,7 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
-/// Why the bytes of a file are not a picture.
+/// Why the bytes of a file are not an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -53,11 +53,11 @@ pub enum DecodeError {
     /// An image of a format that is not decoded.
     #[error("the {0} format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM")]
     OtherImage(&'static str),
-    /// Something that is no image.
-    #[error("it holds {0}, not an image")]
+    /// Not an image.
+    #[error("the file is {0}, not an image")]
     NoImage(&'static str),
-    /// The file ends before the picture does.
-    #[error("the {format} image is truncated: its data end before the picture does; copy the file anew")]
+    /// The file ends before the image does.
+    #[error("the {format} image is cut short; copy the file again")]
     Truncated {
         /// Name of the format.
         format: &'static str,
@@ -67,25 +67,25 @@ pub enum DecodeError {
     Damaged {
         /// Name of the format.
         format: &'static str,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A correct file of a kind that is not read.
-    #[error("the {format} image is of an unsupported kind: {reason}; convert the file")]
+    #[error("unsupported {format} image: {reason}; convert the file")]
     Unsupported {
         /// Name of the format.
         format: &'static str,
-        /// What is not supported.
+        /// The unsupported property.
         reason: String,
     },
     /// More pixels than [`MAX_PIXELS`], or none.
-    #[error("the {format} image claims {width} x {height} pixels; expected 1 to {MAX_PIXELS} in all")]
+    #[error("the {format} image has {width} x {height} pixels; expected 1 to {MAX_PIXELS} in total")]
     Size {
         /// Name of the format.
         format: &'static str,
-        /// Claimed width.
+        /// Width in the header.
         width: u64,
-        /// Claimed height.
+        /// Height in the header.
         height: u64,
     },
 }
@@ -103,7 +103,7 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     }
 }
 
-/// Whether a file is an image to decode, by its first [`START`] bytes; what else it is the error says.
+/// Checks by its first [`START`] bytes that a file is an image to decode; the error names any other kind of file.
 pub fn probe(bytes: &[u8]) -> Result<(), DecodeError> {
     can_be_decoded(bytes).map(drop)
 }
@@ -123,7 +123,7 @@ fn can_be_decoded(bytes: &[u8]) -> Result<PictureFormat, DecodeError> {
     }
 }
 
-/// Number of pixels of a picture whose claimed size has been checked.
+/// Number of pixels of an image whose claimed size has been checked.
 fn checked_pixels(format: &'static str, width: u64, height: u64) -> Result<usize, DecodeError> {
     match width.checked_mul(height) {
         Some(pixels @ 1..=MAX_PIXELS) => Ok(pixels as usize),
@@ -160,7 +160,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// RGB of palette numbers; numbers beyond the palette are black, as in Pillow.
+/// RGB of palette indices; indices beyond the palette are black, as in Pillow.
 fn paint(indices: &[u8], palette: &[[u8; 3]; 256]) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(indices.len() * 3);
     for &index in indices {

@@ -1,21 +1,21 @@
-//! What can go wrong with a data set, in two kinds: what is found before training, and a picture that fails in it.
+//! Errors of a data set: those that are found before training, and an image that fails during training.
 
 use super::decode::DecodeError;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A data set that cannot be used, or a picture of it that cannot be read.
+/// A data set that cannot be used, or an image of it that cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// A file or folder of the data set cannot be opened or read.
     #[error("cannot read {what} `{}`: {source}", path.display())]
     Open {
-        /// What the file is for.
+        /// The purpose of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: Arc<std::io::Error>,
     },
     /// A text file of the data set has a line that cannot be used.
@@ -25,57 +25,57 @@ pub enum DataError {
         path: PathBuf,
         /// Its line, counted from 1.
         line: usize,
-        /// What is wrong, expected and found.
+        /// The problem, with the expected and the found value.
         reason: String,
     },
     /// A file of the data set contradicts its format or the rest of the data set.
     #[error("{} `{}`: {reason}", what, path.display())]
     Content {
-        /// What the file is for.
+        /// The purpose of the file.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong, expected and found.
+        /// The problem, with the expected and the found value.
         reason: String,
     },
-    /// Values that do not go together, without a file to blame.
+    /// Settings that contradict each other, independent of a file.
     #[error("{0}")]
     Setting(String),
-    /// A picture cannot be read or decoded.
+    /// An image cannot be read or decoded.
     #[error("image `{name}`: {fault}")]
     Image {
-        /// Path or place of the picture.
+        /// Path of the image, or its position in a file.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         fault: ImageFault,
     },
-    /// A thread that prepares pictures panicked.
+    /// A thread that prepares images panicked.
     #[error("a data worker panicked at image `{name}`: {message}; this is a defect of the program")]
     Panicked {
-        /// The picture at hand.
+        /// The image that was being processed.
         name: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
 }
 
-/// Why a picture cannot be used.
+/// Why an image cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageFault {
     /// Its bytes cannot be read.
     #[error("cannot be read ({0})")]
     Read(Arc<std::io::Error>),
-    /// It is a folder, a named pipe or a device.
+    /// Not a regular file: a folder, a named pipe or a device.
     #[error("is not a regular file")]
     NotAFile,
-    /// It has more bytes than an image has; none of them was read.
+    /// Larger than any supported image; nothing was read.
     #[error("has {size} bytes; at most {} are read", crate::data::source::MAX_FILE_BYTES)]
     TooLarge {
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
     },
-    /// Its bytes are not a picture.
+    /// Its bytes are not an image.
     #[error(transparent)]
     Decode(DecodeError),
 }
@@ -93,7 +93,7 @@ impl From<DecodeError> for ImageFault {
 }
 
 impl DataError {
-    /// Whether a single picture failed while the data set as a whole is in order. Such a picture may be skipped.
+    /// Whether a single image failed while the data set as a whole is in order. Such an image may be skipped.
     pub fn is_image_failure(&self) -> bool {
         matches!(self, Self::Image { .. })
     }

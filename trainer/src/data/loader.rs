@@ -1,23 +1,23 @@
 //! Batches prepared ahead of the training step, by threads that live as long as the run.
 //!
-//! The loader is given an iterator of [`Request`]s (which samples, at which positions of the global order)
-//! and hands out one [`Batch`] for each, in the same order, whatever order they are finished in.
+//! The loader takes an iterator of [`Request`]s (which samples, at which positions of the global order)
+//! and returns one [`Batch`] for each, in the same order, independent of the order in which they complete.
 //!
 //! # How the threads work together
 //!
-//! All share one queue of open batches, behind one lock. A batch is opened by whichever worker finds no
-//! work and less than `prefetch` open batches: it takes the next request and allocates the pixels, cut into
-//! chunks of some items. Workers take chunks from the oldest batch first, fill them without the lock, and
-//! give them back; who gives back a batch's last chunk joins the chunks (they are parts of one allocation)
-//! and marks it complete. The consumer waits for the oldest batch alone, takes it off the queue and so makes
-//! room for another.
+//! All workers share one queue of open batches, behind one lock. A worker that finds no work and fewer than
+//! `prefetch` open batches opens a batch: it takes the next request and allocates the pixels, split into
+//! chunks of several items. Workers take chunks from the oldest batch first, fill them without the lock, and
+//! return them; the worker that returns the last chunk of a batch joins the chunks (they are parts of one
+//! allocation) and marks the batch complete. The consumer waits only for the oldest batch and removes it from
+//! the queue, which makes room for another.
 //!
 //! Workers wait on `work` (a batch was taken or opened), the consumer on `ready` (a batch is complete, or
-//! there is no further request). Nobody waits for anything else, so with one live worker there is progress.
-//! An image that cannot be read is left out of its batch, which names it: how many may be is for the consumer to say.
-//! A panic in a worker is caught and becomes that batch's error. Dropping the loader raises `stop`, which
-//! workers look at before every item, and joins them. A worker that sits in a read which does not end is named
-//! while its batch is waited for, and left behind when the loader is dropped.
+//! there is no further request). Nothing else is waited for, so one live worker is enough for progress.
+//! An image that cannot be read is left out of its batch, and the batch lists it: the consumer decides how many are
+//! acceptable. A panic in a worker is caught and becomes the error of its batch. Dropping the loader sets `stop`, which
+//! workers check before every item, and joins them. A worker that is blocked in a read is reported while its batch is
+//! waited for, and detached when the loader is dropped.
 
 mod batch;
 mod reading;
@@ -38,21 +38,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two looks for slow reads, while a batch is waited for.
+/// Time between two checks for slow reads while a batch is waited for.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a dropped loader waits for its workers: longer than it takes to read and transform any image.
 const PARTING: Duration = Duration::from_secs(2);
 
-/// How a loader works.
+/// Settings of a loader.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderOptions {
-    /// Threads; at least one is started.
+    /// Number of threads; at least one is started.
     pub workers: usize,
-    /// Batches that are open or complete at a time, and so the memory; at least one.
+    /// Limit on batches that are open or complete at a time; it determines the memory. At least one.
     pub prefetch: usize,
 }
 
-/// Hands out batches in the order of their requests. See the module's page for how.
+/// Returns batches in the order of their requests. See the module documentation.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -120,7 +120,7 @@ impl Loader {
         Ok(loader)
     }
 
-    /// The batch of the next request; none when there is none. After an error there is none either.
+    /// The batch of the next request. `None` after the last request and after an error.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator would invite adapters that hide the waiting"
@@ -159,7 +159,7 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         {
-            // Under the lock, so that no worker is between looking at `stop` and waiting.
+            // Under the lock, so that no worker is between its check of `stop` and its wait.
             let _queue = self.shared.lock();
             self.shared.stop.store(true, Ordering::Release);
         }
@@ -182,7 +182,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a worker.
+    /// The main loop of a worker.
     fn work(&self, worker: usize) {
         let mut scratch = Scratch::default();
         let mut queue = self.lock();
@@ -204,7 +204,7 @@ impl Shared {
         }
     }
 
-    /// Takes the next request and makes a batch of it.
+    /// Takes the next request and opens a batch for it.
     fn open_batch(&self, queue: &mut Queue) {
         let next = catch_unwind(AssertUnwindSafe(|| queue.requests.as_mut().and_then(Iterator::next)));
         match next {
@@ -270,11 +270,11 @@ impl Shared {
     fn index(&self, item: Item) -> Result<usize, DataError> {
         usize::try_from(item.sample).ok().filter(|&index| index < self.split.len()).ok_or_else(|| {
             let (sample, len) = (item.sample, self.split.len());
-            DataError::Setting(format!("sample {sample} was asked for, but the split has {len}"))
+            DataError::Setting(format!("sample {sample} was requested, but the split has {len}"))
         })
     }
 
-    /// Gives a chunk back; with the last one of a batch completes the batch.
+    /// Returns a chunk; the last one of a batch completes the batch.
     fn finish(&self, number: u64, chunk: BatchChunk) -> MutexGuard<'_, Queue> {
         let mut queue = self.lock();
         let Some(batch) = queue.batch(number) else { return queue };
@@ -297,7 +297,7 @@ impl Shared {
 }
 
 impl Queue {
-    /// The oldest chunk that nobody works at, with the number of its batch.
+    /// The oldest chunk that no worker has taken, with the number of its batch.
     fn take_chunk(&mut self) -> Option<(u64, BatchChunk)> {
         let first = self.first;
         self.open.iter_mut().zip(first..).find_map(|(batch, number)| Some((number, batch.waiting.pop()?)))

@@ -1,9 +1,9 @@
-//! Pictures on their way to a rank: where they lie, how they are read, cut and handed over.
+//! The data pipeline of a rank: locating, reading, cropping and batching images.
 //!
-//! This room knows nothing of models, ranks or configuration. It is told which positions of the global
-//! order to deliver and delivers them: [`source`] says what there is and reads one picture, [`mod@decode`]
-//! turns a file into pixels, [`transform`] cuts and scales them (with [`resize`]), [`loader`] does all of
-//! that on worker threads, in the order asked for.
+//! This module is independent of models, ranks and configuration. It receives positions of the global order
+//! and delivers their images: [`source`] lists the images and reads one of them, [`mod@decode`] turns a file
+//! into pixels, [`transform`] crops and scales them (with [`resize`]), and [`loader`] does all of this on
+//! worker threads, in the requested order.
 
 pub mod decode;
 pub mod demo;

@@ -1,12 +1,12 @@
-//! Resampling of 8-bit RGB, equal to Pillow's `Image.resize` bit for bit, for its bilinear and bicubic filters.
+//! Resampling of 8-bit RGB, bitwise equal to Pillow's `Image.resize`, for its bilinear and bicubic filters.
 //!
 //! The rule: the filter is stretched by the factor of reduction (so it is antialiased; an enlargement uses
 //! it unchanged), its weights at the source pixels are normalised to sum 1 in double precision and rounded to
 //! 22 binary places. Mostly the pixels of each row are resampled first, their results rounded to 8 bits, then
 //! those of each column. A pass that would not change the size is left out.
 //!
-//! Only a window of the result need be computed: what a crop throws away is never made, and a very long
-//! and narrow picture costs no more than its crop.
+//! Only a window of the result is computed: pixels outside a crop are never computed, and a very long
+//! and narrow image costs no more than its crop.
 
 use super::decode::RgbImage;
 
@@ -42,7 +42,7 @@ impl Filter {
     }
 }
 
-/// Part of a picture: the pixels of its rows, `stride` bytes apart.
+/// Part of an image: the pixels of its rows, `stride` bytes apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Crop<'a> {
     pixels: &'a [u8],
@@ -52,7 +52,7 @@ pub struct Crop<'a> {
 }
 
 impl<'a> Crop<'a> {
-    /// The rectangle at `left`, `top`. None if it does not lie within the picture or is empty.
+    /// The rectangle at `left`, `top`. None if it does not lie within the image or is empty.
     pub fn of(image: &'a RgbImage, left: u32, top: u32, width: u32, height: u32) -> Option<Self> {
         let within = |start: u32, len: u32, whole: u32| {
             len > 0 && start.checked_add(len).is_some_and(|end| end <= whole)
@@ -84,7 +84,7 @@ pub struct Span {
     pub len: u32,
 }
 
-/// Resamples a whole picture to `width` x `height`. A size of zero is taken as one.
+/// Resamples a whole image to `width` x `height`. A size of zero is taken as one.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     let (width, height) = (width.max(1), height.max(1));
     let mut pixels = Vec::new();
@@ -101,11 +101,11 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
 pub struct Axis {
     /// Size of the whole result.
     pub size: u32,
-    /// What is wanted of it.
+    /// The wanted part.
     pub span: Span,
 }
 
-/// Resamples pictures one after the other with the same buffers.
+/// Resamples images one after the other with the same buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
     columns: Kernel,
@@ -173,18 +173,18 @@ fn vertical_first(source: &Crop, width: u32, height: u32) -> bool {
 /// The weights of every wanted place along one direction.
 #[derive(Debug, Default)]
 struct Kernel {
-    /// What the weights were made for.
+    /// The axis and filter of the weights.
     made_for: Option<(usize, Axis, Filter)>,
     /// First source pixel and number of weights of each place. Empty: the places are the source's own.
     places: Vec<(usize, usize)>,
     weights: Vec<i32>,
-    /// Room for the weights of one place.
+    /// Scratch space for the weights of one position.
     taps: usize,
     exact: Vec<f64>,
 }
 
 impl Kernel {
-    /// Makes the weights, unless they are there from the picture before.
+    /// Computes the weights, unless those of the previous image can be reused.
     fn prepare(&mut self, source: usize, axis: Axis, filter: Filter) {
         if self.made_for == Some((source, axis, filter)) {
             return;

@@ -1,9 +1,9 @@
-//! What there is to train and test on, and how one picture of it is read.
+//! Data sets: their training and test images, and reading one image.
 //!
 //! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`Layout`]: list files over a folder
 //! or a tar file, class folders, and CIFAR-100 as it was published or as lists over a tar. Opening finds
-//! whatever is wrong with lists, labels and archives, and says in which line; reading a picture can then
-//! fail only by that picture.
+//! whatever is wrong with lists, labels and archives, and says in which line; reading an image can then
+//! fail only by that image.
 //!
 //! Half a million paths are kept as one string and its offsets, and a tar file is never unpacked: all
 //! threads read from it at their own offsets.
@@ -35,7 +35,7 @@ use super::decode::RgbImage;
 use super::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 
-/// Where the parts of a data set lie.
+/// The layout of a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataLayout {
     /// CIFAR-100, if the root holds one of its forms, else lists if they are named, else class folders.
@@ -49,12 +49,12 @@ pub enum DataLayout {
     Cifar100,
 }
 
-/// What to open. Relative paths are relative to `root`.
+/// The location and form of a data set. Relative paths are relative to `root`.
 #[derive(Clone, Debug, Default)]
 pub struct DataSpec {
     /// The folder of the data set.
     pub root: PathBuf,
-    /// How it is laid out.
+    /// Its layout.
     pub layout: DataLayout,
     /// List of the training images.
     pub train_list: Option<PathBuf>,
@@ -76,16 +76,16 @@ pub struct DataSpec {
 pub struct DataSet {
     /// Names in label order.
     pub class_names: Vec<String>,
-    /// What is trained on.
+    /// The training images.
     pub train: Split,
-    /// What is tested on.
+    /// The test images.
     pub test: Split,
-    /// What a person should know about it, in the order of its parts: names, folders, labels.
+    /// Findings for the user, in the order names, folders, labels.
     pub findings: Vec<Finding>,
 }
 
 impl DataSet {
-    /// Opens a data set and checks all of it but the pixels.
+    /// Opens a data set and checks everything except the pixels.
     pub fn open(spec: &DataSpec) -> Result<Self, DataError> {
         if !spec.root.is_dir() {
             let reason = "no such folder; set `data.root` to the folder of the data set";
@@ -133,7 +133,7 @@ impl DataSet {
 
 /// Reads the images of a split.
 pub trait ImageReader: Send + Sync {
-    /// What to call an image in messages: its path or its place in a file.
+    /// The name of an image for messages: its path or its position in a file.
     fn name(&self, index: usize) -> String;
 
     /// Reads and decodes an image.
@@ -188,12 +188,12 @@ impl Split {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// What to call an image in messages.
+    /// The name of an image for messages.
     pub fn name(&self, index: usize) -> String {
         self.reader.name(index)
     }
@@ -218,7 +218,7 @@ impl Split {
         self.reader.files()
     }
 
-    /// The images whose files are not there. Where images lie within larger files, opening the data set found that.
+    /// The images whose files are missing. Images within larger files were checked when the data set was opened.
     pub fn missing(&self) -> Vec<MissingImage> {
         self.files().map(|files| presence::missing(self, files)).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! From a picture to the square that the model sees: the views of LIFT's training and test, with
+//! Converts an image to the square input of the model: the views of LIFT's training and test, with
 //! torchvision's arithmetic (`RandomResizedCrop`, `RandomHorizontalFlip`, `Resize`, `CenterCrop`, `FiveCrop`,
 //! `TenCrop` on Pillow images).
 //!
@@ -17,25 +17,25 @@ use sha2::{Digest, Sha256};
 pub use super::resize::Filter;
 pub use crops::{CornerCrops, RandomCrops};
 
-/// Share of the picture's area that a training crop covers, at least and at most.
+/// Minimum and maximum share of the image's area that a training crop covers.
 pub const CROP_SCALE: (f64, f64) = (0.08, 1.0);
 
-/// Width to height of a training crop, at least and at most.
+/// Minimum and maximum ratio of width to height of a training crop.
 pub const CROP_RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
-/// What the draws of training are keyed by, beside their numbers.
+/// Key prefix of the random draws of training.
 const TRAINING: &[u8] = b"lift train view";
 
 /// Boxes drawn before the fallback to a central one.
 const TRIES: usize = 10;
 
-/// Chance that a training picture is mirrored.
+/// Chance that a training image is mirrored.
 pub const FLIP_CHANCE: f64 = 0.5;
 
-/// What the model is to see of a picture.
+/// The view of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ImageView {
-    /// A random part, perhaps mirrored.
+    /// A random crop, mirrored with probability 0.5.
     Train(TrainView),
     /// The centre.
     Test(TestView),
@@ -69,7 +69,7 @@ impl ImageView {
         }
     }
 
-    /// How many squares are made of one picture.
+    /// Number of crops per image.
     pub fn crops(&self) -> usize {
         match self {
             Self::Train(_) | Self::Test(_) => 1,
@@ -78,13 +78,13 @@ impl ImageView {
         }
     }
 
-    /// Bytes of what is made of one picture: squares of three channels.
+    /// Bytes of the crops of one image, of three channels each.
     pub fn bytes(&self) -> usize {
         self.crops() * 3 * self.size() as usize * self.size() as usize
     }
 
     /// Writes what the model is to see of `image` to `out`, which has [`bytes`](Self::bytes) bytes: one crop after
-    /// the other, channel by channel. Outside of training the position is the picture's number in its list.
+    /// the other, channel by channel. Outside of training the position is the image's number in its list.
     pub fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
         if self.size() == 0 {
             return;
@@ -109,7 +109,7 @@ pub struct TrainView {
     pub seed: u64,
 }
 
-/// Part of a picture, in its pixels, and whether it is mirrored afterwards.
+/// Part of an image, in its pixels, and whether it is mirrored afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CropBox {
     /// First row.
@@ -120,7 +120,7 @@ pub struct CropBox {
     pub height: u32,
     /// Number of columns.
     pub width: u32,
-    /// Left and right change places.
+    /// Whether left and right are swapped.
     pub flip: bool,
 }
 
@@ -133,8 +133,8 @@ impl CropBox {
 }
 
 impl TrainView {
-    /// The box of the picture at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
-    /// the flip. `width` and `height` are the picture's.
+    /// The box of the image at a position of an epoch; torchvision's `RandomResizedCrop.get_params`, then
+    /// the flip. `width` and `height` are the image's.
     pub fn draw(seed: u64, epoch: u64, position: u64, width: u32, height: u32) -> CropBox {
         CropBox::draw(&mut CropDraws::keyed(TRAINING, [seed, epoch, position]), width, height)
     }
@@ -145,8 +145,8 @@ impl TrainView {
     }
 }
 
-/// Cuts a box out of a picture, resizes it to a square and mirrors it if asked; `out` gets the channels one
-/// after the other. A box that does not lie within the picture is taken as the whole picture.
+/// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
+/// after the other. A box that does not lie within the image is taken as the whole image.
 pub fn resized_crop(
     image: &RgbImage,
     part: CropBox,
@@ -170,7 +170,7 @@ fn random_box(draws: &mut CropDraws, width: u32, height: u32) -> Option<(u32, u3
     for _ in 0..TRIES {
         let area = area * draws.uniform(CROP_SCALE.0, CROP_SCALE.1);
         let ratio = draws.uniform(CROP_RATIO.0.ln(), CROP_RATIO.1.ln()).exp();
-        // Python's round: a half goes to the even neighbour.
+        // Python's round: half to even.
         let across = (area * ratio).sqrt().round_ties_even() as u32;
         let down = (area / ratio).sqrt().round_ties_even() as u32;
         if (1..=width).contains(&across) && (1..=height).contains(&down) {
@@ -225,7 +225,7 @@ impl CropDraws {
 pub struct TestView {
     /// Side of the square.
     pub size: u32,
-    /// What the shorter side is resized to.
+    /// Size of the shorter side after the resize.
     pub resize: u32,
     /// The filter to resize with.
     pub filter: Filter,
@@ -237,7 +237,7 @@ impl TestView {
         Self { size, resize: size.saturating_mul(8) / 7, filter }
     }
 
-    /// LIFT's plain view, in which heads start: the shorter side becomes that of the square.
+    /// LIFT's plain view, used for head initialisation: the shorter side becomes that of the square.
     pub fn plain(size: u32, filter: Filter) -> Self {
         Self { size, resize: size, filter }
     }

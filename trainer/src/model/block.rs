@@ -1,4 +1,4 @@
-//! One pre-norm transformer block: hidden state in, hidden state out, with tuners inside and beside it.
+//! One pre-norm transformer block, from hidden state to hidden state, with tuners inside and beside it.
 
 use super::backbone_config::TowerConfig;
 use super::layers::{Activation, LayerNorm, Linear};
@@ -8,21 +8,21 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// Which rows of the hidden state a block has to produce.
+/// The rows of the hidden state that a block must produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputRows {
     /// Every token.
     All,
-    /// The first token only: all that is read of the last block of an image tower.
+    /// The first token only, for the last block of an image tower that pools by its class token.
     First,
 }
 
-/// Which tokens a token may look at.
+/// The attention mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attention {
-    /// All of them (images).
+    /// Every token attends to all tokens (images).
     Full,
-    /// Itself and those before it (text).
+    /// Every token attends to itself and the tokens before it (text).
     Causal,
 }
 
@@ -35,7 +35,7 @@ pub struct Block {
     pub qkv: Linear,
     /// After attention: `[width, width]`.
     pub proj: Linear,
-    /// Factor on what attention adds, `[width]`.
+    /// Factor on the output of attention, `[width]`.
     pub scale1: Option<Tensor>,
     /// Before the MLP.
     pub norm2: LayerNorm,
@@ -43,11 +43,11 @@ pub struct Block {
     pub fc1: Linear,
     /// `[width, hidden]`.
     pub fc2: Linear,
-    /// Factor on what the MLP adds, `[width]`.
+    /// Factor on the output of the MLP, `[width]`.
     pub scale2: Option<Tensor>,
     /// Between the two.
     pub activation: Activation,
-    /// What may look at what.
+    /// The attention mask.
     pub attention: Attention,
     /// Attention heads, which divide the width.
     pub heads: i64,
@@ -76,10 +76,10 @@ impl Block {
         beside.fold(&x + y, |out, y| out + y)
     }
 
-    /// A block of its tensors; the scales are the only ones that it may lack.
+    /// A block from its tensors; only the scales are optional.
     ///
     /// # Panics
-    /// If another tensor is not there.
+    /// If another tensor is missing.
     pub fn from_tensors(
         tensors: Vec<(Field, Tensor)>,
         config: TowerConfig,
@@ -127,7 +127,7 @@ impl Block {
         tensors
     }
 
-    /// The places of its tensors, in the order of [`Field`].
+    /// Mutable references to its tensors, in the order of [`Field`].
     pub fn tensors_mut(&mut self) -> Vec<(Field, &mut Tensor)> {
         let mut tensors = vec![
             (Field::Norm1Weight, &mut self.norm1.weight),
@@ -198,14 +198,14 @@ impl Block {
         merge_heads(&self.scaled_dot_product(&q, &kv.select(0, 0), &kv.select(0, 1)))
     }
 
-    /// `[images, heads, tokens, head width]`: four dimensions, which fused kernels ask for.
+    /// `[images, heads, tokens, head width]`: four dimensions, which fused kernels require.
     fn scaled_dot_product(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let causal = self.attention == Attention::Causal;
         Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, causal, None, false)
     }
 }
 
-/// A linear layer of a block with what tuners make of it.
+/// A linear layer of a block, as modified by tuners.
 struct TunedLinear<'a> {
     site: LinearSite,
     own: &'a Linear,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// `y = x W^T + b`, computed in the kind of the run's products.
+/// `y = x W^T + b`, computed in `precision.compute`.
 #[derive(Debug)]
 pub struct Linear {
     /// `[out, in]`.
@@ -16,19 +16,19 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Tensors that may be trainable are brought to `precision.compute` at use, which costs nothing
-    /// where they are of that kind; frozen ones are best given in that kind.
+    /// Tensors that may be trainable are converted to `precision.compute` at use, which is free if they already have
+    /// that element type; frozen tensors should be given in it.
     pub fn new(weight: Tensor, bias: Tensor, precision: Precision) -> Self {
         Self { weight, bias, compute: precision.compute }
     }
 
-    /// Other weights, computed in the same kind.
+    /// A layer with other weights, computed in the same element type.
     #[must_use]
     pub fn with(&self, weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias, compute: self.compute }
     }
 
-    /// `[..., in] -> [..., out]`, of kind `precision.compute`.
+    /// `[..., in] -> [..., out]`, in `precision.compute`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.apply(x, &self.weight, &self.bias)
     }
@@ -64,7 +64,7 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
-    /// `[..., width] -> [..., width]`, in the kind of the weights.
+    /// `[..., width] -> [..., width]`, in the element type of the weights.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let width = self.weight.size();
         x.layer_norm(width.as_slice(), Some(&self.weight), Some(&self.bias), self.eps, false)

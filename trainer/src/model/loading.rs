@@ -1,4 +1,4 @@
-//! Towers from weights. Every size is read off the tensors, in the way that OpenAI's loader does it.
+//! Builds towers from weights. Every size is taken from the tensors, as in OpenAI's loader.
 
 mod ends;
 
@@ -18,20 +18,20 @@ use crate::weights::{NamedTensors, TensorLayout, TensorReader, WeightsError};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// What to load, and how.
+/// Options of loading.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
-    /// Where the tensors go.
+    /// Device of the tensors.
     pub device: Device,
-    /// What the tensors leave open.
+    /// The properties that the tensors do not determine.
     pub config: BackboneConfig,
-    /// The part of each frozen block that this process keeps; `None` keeps all of them.
+    /// The shard of each frozen block that this process keeps; `None` keeps full blocks.
     pub part: Option<BlockPart>,
 }
 
-/// A backbone; whole, or with parts of its image tower's blocks.
+/// A backbone, with full or sharded blocks in its image tower.
 #[derive(Debug)]
 pub struct Backbone {
     /// Image tower.
@@ -40,11 +40,11 @@ pub struct Backbone {
     pub text: Option<TextTower>,
     /// Names of the blocks' tensors.
     pub names: BlockNames,
-    /// The parts of blocks, where this process does not keep whole ones.
+    /// The shards of blocks, if the blocks are sharded.
     pub slices: Option<Slices>,
-    /// The trainable tensors of the tuners that it was loaded for, with their first values.
+    /// The trainable tensors of the tuners that it was loaded for, with their initial values.
     pub parameters: Vec<ParameterSpec>,
-    /// Tensors of nothing but zeros, which people should know of.
+    /// Tensors of all zeros, which are reported to the user.
     pub all_zero: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ pub fn vision_patch(tensors: &NamedTensors, layout: TensorLayout) -> Result<i64,
     Ok(tensors.get(family(layout).patches)?.size().last().copied().unwrap_or(0))
 }
 
-/// Width of the text tower; nothing for an image tower alone.
+/// Width of the text tower; `None` for an image tower alone.
 pub fn text_width(tensors: &NamedTensors) -> Result<Option<i64>, WeightsError> {
     if !has_text(tensors) {
         return Ok(None);
@@ -96,19 +96,19 @@ pub fn text_width(tensors: &NamedTensors) -> Result<Option<i64>, WeightsError> {
     Ok(tensors.get(TOKENS)?.size().get(1).copied())
 }
 
-/// The table of tokens, which every text tower has: without one, the file is an image tower alone.
+/// The token embedding, which every text tower has: without it, the file is an image tower alone.
 const TOKENS: &str = "token_embedding.weight";
 /// From the image tower into the space shared with text.
 const PROJECTION: &str = "visual.proj";
 
-/// The query of attention pooling, which such a tower always has.
+/// The query of attention pooling, which every tower with attention pooling has.
 const LATENT: &str = "attn_pool.latent";
 /// A ViT's class token, if it has one.
 const CLASS_TOKEN: &str = "cls_token";
 /// A ViT's register tokens, if it has any.
 const REGISTERS: &str = "reg_token";
 
-/// Whether the image tower ends in attention pooling, which reads the patches and no class token.
+/// Whether the image tower ends in attention pooling, which uses the patches but no class token.
 pub fn pools_by_attention(tensors: &NamedTensors) -> bool {
     tensors.contains(LATENT)
 }
@@ -135,7 +135,7 @@ pub fn block_names(layout: TensorLayout) -> BlockNames {
     family(layout).names
 }
 
-/// Builds the towers, refusing missing, misshapen and left-over tensors by name. Blocks are made ready for `tuners`.
+/// Builds the towers, and refuses missing, misshapen and unused tensors by name. Blocks are prepared for `tuners`.
 pub fn load(
     tensors: &NamedTensors,
     layout: TensorLayout,
@@ -152,7 +152,7 @@ pub fn load(
     Ok(Backbone { vision: Box::new(tower), text, names: family(layout).names, slices, parameters, all_zero })
 }
 
-/// Tensors that a file may hold beside the towers: integer buffers of OpenAI's archives, and the
+/// Tensors that a file may contain besides the towers: integer buffers of OpenAI's archives, and the
 /// ImageNet classifier of a timm ViT.
 fn ignorable(name: &str, layout: TensorLayout) -> bool {
     match layout {
@@ -211,7 +211,7 @@ fn misshapen(tensors: &NamedTensors, name: &str, expected: &[i64], why: &str) ->
     }
 }
 
-/// An image tower, and what is to be trained in it.
+/// An image tower, and the tensors to train in it.
 struct LoadedTower {
     tower: VisionTower,
     slices: Option<Slices>,
@@ -237,7 +237,7 @@ fn load_vision(
     Ok(LoadedTower { tower, slices, parameters })
 }
 
-/// Blocks, and what is to be trained in them.
+/// Blocks, and the tensors to train in them.
 #[derive(Default)]
 struct LoadedBlocks {
     blocks: Vec<Block>,
@@ -245,7 +245,7 @@ struct LoadedBlocks {
     parameters: Vec<ParameterSpec>,
 }
 
-/// The blocks; of those of their tensors that are not trained this process's parts, if `options` say so.
+/// The blocks. If `options` ask for shards, of frozen tensors only this process's shards.
 fn load_blocks(
     reader: &mut TensorReader<'_>,
     family: &'static LayoutNames,
@@ -285,8 +285,8 @@ fn load_blocks(
             let (frozen, parts): (Vec<Field>, Vec<Tensor>) = parts.into_iter().unzip();
             tensors.extend(frozen.into_iter().zip(slices.push(&parts)));
         }
-        // A tensor that is trained in place starts from its copy. Of the others this process may keep a part, or
-        // less precise numbers; first values come from the whole one in the file.
+        // A tensor that is trained in place is copied. Of the others this process may keep a shard, or a lower
+        // precision; initial values come from the full tensor in the file.
         let value = |field| match tensors.iter().find(|(own, _)| *own == field && !is_frozen(i, field)) {
             Some((_, tensor)) => Ok(tensor.shallow_clone()),
             None => reader.tensor(&plan.name(&prefix, field)),
@@ -329,7 +329,7 @@ fn load_text(
     })
 }
 
-/// What a block is built from.
+/// The source of a block's tensors.
 #[derive(Clone, Copy)]
 struct BlockPlan {
     family: &'static LayoutNames,
@@ -341,7 +341,7 @@ struct BlockPlan {
 }
 
 impl BlockPlan {
-    /// The whole block.
+    /// The full block.
     fn load(&self, reader: &mut TensorReader<'_>, prefix: &str) -> Result<Block, WeightsError> {
         let fields = self.fields(reader, prefix);
         let take = |field| Ok((field, self.take(reader, prefix, field, self.kind(field))?));
@@ -359,7 +359,7 @@ impl BlockPlan {
         reader.take(&self.name(prefix, field), &self.shape(field), kind)
     }
 
-    /// A tensor as it lies in the file, of which a part is to be kept.
+    /// A tensor in the file, of which a shard is to be kept.
     fn view(
         &self,
         reader: &mut TensorReader<'_>,
@@ -386,12 +386,12 @@ impl BlockPlan {
         }
     }
 
-    /// The kind that a frozen tensor is kept in: norms and scales in that of parameters.
+    /// The element type of a frozen tensor: norms and scales have that of parameters.
     fn kind(&self, field: Field) -> Kind {
         if field.is_elementwise() { self.precision.parameters } else { self.precision.compute }
     }
 
-    /// The tensors of a block, in the order of its run of bytes. Towers have layer scales in every block or in none.
+    /// The tensors of a block, in the order of its byte buffer. Towers have layer scales in every block or in none.
     fn fields(&self, reader: &TensorReader<'_>, prefix: &str) -> Vec<Field> {
         let scaled =
             [Field::Scale1, Field::Scale2].iter().any(|&scale| reader.has(&self.name(prefix, scale)));
@@ -399,7 +399,7 @@ impl BlockPlan {
         Field::ALL.into_iter().filter(of_block).collect()
     }
 
-    /// Where these tensors lie in the block's run of bytes; nothing if there are none.
+    /// The layout of these tensors in the block's byte buffer; `None` if there are none.
     fn layout(&self, frozen: impl Iterator<Item = Field>, part: BlockPart) -> Option<BlockLayout> {
         let tensors: Vec<_> = frozen.map(|field| (self.shape(field), self.kind(field))).collect();
         (!tensors.is_empty()).then(|| BlockLayout::new(&tensors, part))

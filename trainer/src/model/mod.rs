@@ -1,4 +1,4 @@
-//! Towers, tuner, head and losses. Knows nothing of ranks or of files of pictures.
+//! Towers, tuners, heads and losses. Independent of ranks and of image files.
 
 pub mod backbone_config;
 pub mod block;
@@ -28,29 +28,29 @@ use trainables::{Trainables, UnknownParameter};
 use tuners::TunerSet;
 use vision::PixelNorm;
 
-/// What to build on a backbone.
+/// The parts to build on a backbone.
 #[derive(Debug)]
 pub struct ModelSpec {
-    /// What is trained beside the head: the tuners that the backbone was loaded for.
+    /// The tuners that the backbone was loaded for.
     pub tuners: TunerSet,
     /// The classifier.
     pub head: Box<dyn HeadKind>,
     /// The classes.
     pub classes: Classes,
-    /// Seed of the first values.
+    /// Seed of the initial values.
     pub seed: u64,
     /// Mean and standard deviation of the pixels.
     pub pixels: ([f64; 3], [f64; 3]),
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
-    /// Where the backbone's tensors are.
+    /// Device of the backbone's tensors.
     pub device: Device,
 }
 
 /// A model that cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A trainable tensor is not among the specs.
+    /// A trainable tensor has no spec.
     #[error(transparent)]
     Unknown(#[from] UnknownParameter),
 }
@@ -60,7 +60,7 @@ pub enum ModelError {
 pub struct Model {
     tower: Box<dyn Tower>,
     names: BlockNames,
-    /// What acts inside each block.
+    /// The tuners inside each block.
     units: Vec<Vec<Box<dyn UnitTuner>>>,
     tuners: TunerSet,
     head: Box<dyn Head>,
@@ -73,7 +73,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Lays out the trainable tensors, gives them their first values and puts them into the tower.
+    /// Lays out the trainable tensors, initialises them and puts them into the tower.
     pub fn build(backbone: Backbone, spec: ModelSpec) -> Result<Self, ModelError> {
         let Backbone { vision: mut tower, names, slices, parameters: mut specs, .. } = backbone;
         let precision = spec.precision;
@@ -105,27 +105,27 @@ impl Model {
         self.tower.stem(&self.pixels.forward(bytes))
     }
 
-    /// Hidden state before block `index` to the one after it, with or without what the tuners do in it.
+    /// Hidden state before block `index` to the one after it, with or without the tuners of the block.
     pub fn block(&self, index: usize, x: &Tensor, tuned: bool) -> Tensor {
         self.tower.block(index, x, if tuned { &self.units[index] } else { &[] })
     }
 
-    /// The first block with something trainable in it or beside it; the number of blocks if there is none.
+    /// The first block with trainable tensors in it or beside it; the number of blocks if there is none.
     pub fn first_tuned(&self) -> usize {
         self.first_tuned
     }
 
-    /// The parts of blocks that this process holds, if it does not hold whole ones.
+    /// The shards of blocks on this process, if the blocks are sharded.
     pub fn slices(&self) -> Option<&Slices> {
         self.slices.as_ref()
     }
 
-    /// Classes that the head of this process holds.
+    /// Classes of the head on this process.
     pub fn classes(&self) -> Range<i64> {
         self.classes.own.clone()
     }
 
-    /// Whether other processes hold some of the classes.
+    /// Whether the classes are sharded.
     pub fn classes_are_sharded(&self) -> bool {
         self.classes.are_sharded()
     }
@@ -136,7 +136,7 @@ impl Model {
         self.tower.finish(&(0..self.units.len()).fold(start, |x, index| self.block(index, &x, true)))
     }
 
-    /// Features of the tower alone. What tuners train in place is part of it.
+    /// Features of the tower without tuner modules. Tensors that tuners train in place are part of it.
     pub fn frozen_features(&self, bytes: &Tensor) -> Tensor {
         self.tower.features(&self.pixels.forward(bytes))
     }
@@ -158,7 +158,7 @@ impl Model {
 
     /// Fingerprint of all frozen tensors: the same before and after training (law 5).
     ///
-    /// `all_gather_block` is called before each block, whose weights have to be in place when it returns.
+    /// `all_gather_block` is called before each block; the weights of the block must be in place when it returns.
     pub fn frozen_fingerprint<E>(
         &self,
         mut all_gather_block: impl FnMut(usize) -> Result<(), E>,
@@ -176,7 +176,7 @@ impl Model {
         Ok(all.finish())
     }
 
-    /// All frozen tensors that this process holds, by name; of blocks that it holds in parts, its parts.
+    /// All frozen tensors on this process, by name; for sharded blocks, its shards.
     pub fn frozen_held(&self) -> Vec<(String, Tensor)> {
         let outside = self.frozen_outside_blocks();
         let mut held: Vec<_> =
@@ -193,7 +193,7 @@ impl Model {
         held
     }
 
-    /// The tensors of a block that are not trained.
+    /// The frozen tensors of a block.
     fn frozen_of(&self, block: usize) -> impl Iterator<Item = (Field, &Tensor)> {
         self.tower.block_tensors(block).into_iter().filter(|(_, tensor)| !tensor.requires_grad())
     }
@@ -210,22 +210,22 @@ impl Model {
         self.tower.as_ref()
     }
 
-    /// What is trained beside the head.
+    /// The tuners.
     pub fn tuners(&self) -> &TunerSet {
         &self.tuners
     }
 
-    /// Where pixels become numbers.
+    /// The pixel normalisation.
     pub fn pixels(&self) -> &PixelNorm {
         &self.pixels
     }
 
-    /// Kinds of the run.
+    /// Element types of the run.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Where the model lives.
+    /// The device of the model.
     pub fn device(&self) -> Device {
         self.pixels.device()
     }

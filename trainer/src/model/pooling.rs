@@ -1,11 +1,11 @@
-//! From the tokens after the last block to the features of an image.
+//! Pooling: from the tokens after the last block to the features of an image.
 
 use super::block::OutputRows;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::tower::TowerShape;
 use tch::{Kind, Tensor};
 
-/// What the features of an image are read from. Tokens that tuners appended are never read.
+/// The pooling of the image features. Tokens that tuners appended are never used.
 #[derive(Debug)]
 pub enum Pooling {
     /// The class token.
@@ -17,7 +17,7 @@ pub enum Pooling {
 }
 
 impl Pooling {
-    /// The rows of the last block that are read.
+    /// The rows of the last block that are used.
     pub fn rows(&self) -> OutputRows {
         match self {
             Self::ClassToken => OutputRows::First,

@@ -1,4 +1,4 @@
-//! Which floating-point kinds a run computes in.
+//! The floating-point types that a run computes in.
 
 use tch::Kind;
 
@@ -6,9 +6,9 @@ use tch::Kind;
 /// `parameters`; matrix products and attention run in `compute`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Precision {
-    /// Kind of everything that is added up or optimised.
+    /// Element type of everything that is accumulated or optimised.
     pub parameters: Kind,
-    /// Kind of matrix products.
+    /// Element type of matrix products.
     pub compute: Kind,
 }
 
@@ -17,6 +17,6 @@ impl Precision {
     pub const FP32: Self = Self { parameters: Kind::Float, compute: Kind::Float };
     /// Products in bfloat16, the rest in single precision.
     pub const BF16: Self = Self { parameters: Kind::Float, compute: Kind::BFloat16 };
-    /// Double precision throughout, for comparing with references.
+    /// Double precision throughout, for comparisons with references.
     pub const FP64: Self = Self { parameters: Kind::Double, compute: Kind::Double };
 }

@@ -1,28 +1,28 @@
-//! Blocks of which this process holds one part of several.
+//! Sharded blocks: each process stores one shard of each block.
 //!
-//! The weights of a block lie one behind the other in one run of bytes, which is cut into equal parts, one a
-//! process. Whoever runs a block first gathers its parts into one of the places of a small ring; the block's
-//! tensors are views of that place, so nothing is copied to use them, and what autograd keeps of them is valid again
-//! once the place is filled with the same block.
+//! The weights of a block are stored one after the other in one byte buffer, which is split into equal shards, one per
+//! process. Before a block runs, its shards are gathered into one of the buffers of a small ring. The block's tensors
+//! are views of that buffer, so nothing is copied to use them, and tensors saved by autograd are valid again once the
+//! buffer contains the same block.
 
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Which part of each block this process holds.
+/// The shard of each block on this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockPart {
     /// Its number, `0..count`.
     pub index: usize,
-    /// Number of parts.
+    /// Number of shards.
     pub count: usize,
 }
 
-/// Places for whole blocks: one in use, one being filled.
+/// Buffers for full blocks: one in use, one being filled.
 pub const RING: usize = 2;
 
-/// Tensors of a block start at multiples of this many bytes.
+/// Alignment of the tensors of a block, in bytes.
 const ALIGNMENT: usize = 64;
-/// Parts are multiples of the largest element.
+/// The size of a shard is a multiple of the largest element.
 const LARGEST_ELEMENT: usize = 8;
 
 /// One of the tensors of a block.
@@ -33,7 +33,7 @@ struct BlockField {
     kind: Kind,
 }
 
-/// Where the frozen tensors of a block lie in its run of bytes. Tensors that are trained are not among them.
+/// The layout of the frozen tensors of a block in its byte buffer. Trained tensors are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockLayout {
     fields: Vec<BlockField>,
@@ -55,12 +55,12 @@ impl BlockLayout {
         Self { fields, part, part_bytes }
     }
 
-    /// Bytes of a whole block, as its parts make it.
+    /// Bytes of a full block, including the padding of its shards.
     pub fn whole_bytes(&self) -> usize {
         self.part_bytes * self.part.count
     }
 
-    /// This process's part of a block, from its tensors. Only the part's numbers are read and converted.
+    /// This process's shard of a block, from its tensors. Only the elements of the shard are read and converted.
     fn cut(&self, tensors: &[Tensor], device: Device) -> Tensor {
         let own = self.part.index * self.part_bytes..(self.part.index + 1) * self.part_bytes;
         let part = Tensor::zeros([self.part_bytes as i64], (Kind::Uint8, device));
@@ -79,7 +79,7 @@ impl BlockLayout {
         part
     }
 
-    /// The tensors of a block in the bytes of a place.
+    /// The tensors of a block as views of a buffer.
     fn views(&self, place: &Tensor) -> Vec<Tensor> {
         let view = |field: &BlockField| {
             let bytes = place.narrow(0, field.bytes.start as i64, field.bytes.len() as i64);
@@ -89,25 +89,25 @@ impl BlockLayout {
     }
 }
 
-/// The parts of all blocks of which something is frozen, and the places where they become whole.
+/// The shards of all blocks with frozen tensors, and the buffers that they are gathered into.
 #[derive(Debug)]
 pub struct Slices {
     device: Device,
-    /// By block; nothing for a block that is trained and therefore whole on every process.
+    /// By block; `None` for a block that is fully trained and therefore replicated.
     layouts: Vec<Option<BlockLayout>>,
     parts: Vec<Option<Tensor>>,
     places: [Tensor; RING],
 }
 
 impl Slices {
-    /// Nothing cut yet. `layouts` are those of the blocks, without one where a block has no frozen tensor.
+    /// Without shards yet. `layouts` are those of the blocks, `None` for a block without frozen tensors.
     pub fn new(layouts: Vec<Option<BlockLayout>>, device: Device) -> Self {
         let longest = layouts.iter().flatten().map(BlockLayout::whole_bytes).max().unwrap_or(0) as i64;
         let place = || Tensor::zeros([longest], (Kind::Uint8, device));
         Self { places: [place(), place()], layouts, device, parts: Vec::new() }
     }
 
-    /// Keeps this process's part of the frozen tensors of the next block, and gives tensors that view the block's place.
+    /// Stores this process's shard of the frozen tensors of the next block, and returns views of the block's buffer.
     pub fn push(&mut self, tensors: &[Tensor]) -> Vec<Tensor> {
         let block = self.parts.len();
         let Some(layout) = &self.layouts[block] else {
@@ -119,17 +119,17 @@ impl Slices {
         views
     }
 
-    /// This process's part of a block; nothing if the block is whole.
+    /// This process's shard of a block; `None` if the block is replicated.
     pub fn part(&self, block: usize) -> Option<&Tensor> {
         self.parts.get(block)?.as_ref()
     }
 
-    /// The number of the place where a block becomes whole: neighbours have different ones.
+    /// The number of the buffer that a block is gathered into: consecutive blocks use different buffers.
     pub fn place_of(&self, block: usize) -> usize {
         block % RING
     }
 
-    /// The bytes where a block becomes whole.
+    /// The buffer that a block is gathered into.
     pub fn place(&self, block: usize) -> Tensor {
         let place = &self.places[self.place_of(block)];
         let bytes = self.layouts[block].as_ref().map_or(0, BlockLayout::whole_bytes);

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 /// Token ids to text features.
 #[derive(Debug)]
 pub struct TextTower {
-    /// `[vocabulary, width]`, in the kind of the file: only the rows of a text are converted.
+    /// `[vocabulary, width]`, in the element type of the file: only the rows of a text are converted.
     pub tokens: Tensor,
     /// `[context, width]`.
     pub positions: Tensor,
@@ -33,7 +33,7 @@ impl TextTower {
     }
 
     /// Token ids `[n, context]` to features `[n, joint]`, not normalised. The end token of a text is its
-    /// greatest id; what stands behind the last of them is cut off, since no token looks ahead.
+    /// greatest id; tokens after the last end token are cut off, because attention is causal.
     pub fn features(&self, ids: &Tensor) -> Tensor {
         let end = ids.argmax(1, true);
         let longest = end.max().int64_value(&[]) + 1;

@@ -1,4 +1,4 @@
-//! Texts to token ids: CLIP's byte-pair tokenizer, and a small one of whole words.
+//! Converts texts to token ids: CLIP's byte-pair tokenizer, and a small word-level tokenizer.
 //!
 //! A tokenized text is `start, ids ..., end`, padded with zeros to the context length. A text that does
 //! not fit is an error, as in the official code without truncation.
@@ -27,7 +27,7 @@ pub enum Tokenizer {
 /// A text that cannot be tokenized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizeError {
-    /// More tokens than the text tower takes.
+    /// More tokens than the context length of the text tower.
     #[error(
         "text `{text}` has {length} tokens, the text tower takes {limit}; \
          shorten the class name or the template"
@@ -40,7 +40,7 @@ pub enum TokenizeError {
         /// The context length.
         limit: usize,
     },
-    /// A word that the word list does not have.
+    /// A word that is not in the vocabulary.
     #[error("text `{text}` has the word `{word}`, which is not among the {known} words this model knows")]
     UnknownWord {
         /// The text.
@@ -53,7 +53,7 @@ pub enum TokenizeError {
 }
 
 impl Tokenizer {
-    /// CLIP's tokenizer. Takes some 20 ms; keep it.
+    /// CLIP's tokenizer. Construction takes about 20 ms, so reuse it.
     pub fn clip() -> Result<Self, VocabularyError> {
         BytePairs::clip().map(|pairs| Self::Clip(Box::new(pairs)))
     }
@@ -126,7 +126,7 @@ pub fn prompt(template: &str, class_name: &str) -> String {
     template.replace("{}", &class_name.replace('_', " "))
 }
 
-/// A text fit for a message: its first 100 characters, control characters escaped.
+/// A text shortened for a message: its first 100 characters, with control characters escaped.
 fn shortened(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     let mut short: String = text.chars().take(100).map(escape).collect();

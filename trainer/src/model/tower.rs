@@ -1,7 +1,7 @@
-//! What an image tower is to the rest of the program, and the places of its blocks where tuners reach in.
+//! The interface of an image tower, and the sites in its blocks where tuners act.
 //!
-//! A tower is run unit by unit: the stem, then the blocks, then the end. The engine needs no more than that to run each
-//! block under autograd of its own, to gather its weights in time and to know when its gradients are complete.
+//! A tower runs unit by unit: the stem, then the blocks, then the end. This lets the engine run each block in a separate
+//! autograd graph, gather its weights in time and detect when its gradients are complete.
 
 use super::layers::Linear;
 pub use crate::weights::{BlockNames, Field};
@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use tch::Tensor;
 
-/// Sizes of an image tower, as read off its weights.
+/// Sizes of an image tower, taken from its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TowerShape {
     /// Width of the hidden state, and of the features that the head sees.
@@ -26,7 +26,7 @@ pub struct TowerShape {
     pub tokens: i64,
     /// Register tokens among those before the patches.
     pub registers: i64,
-    /// Width of the space that image and text share; 0 without a text tower.
+    /// Width of the joint space of image and text; 0 without a text tower.
     pub joint: i64,
 }
 
@@ -57,7 +57,7 @@ pub trait Tower: fmt::Debug {
     /// Hidden state after the last block to features `[n, width]`. Tokens that tuners appended are not read.
     fn finish(&self, x: &Tensor) -> Tensor;
 
-    /// From features into the space shared with text, `[width, joint]`; nothing without a text tower.
+    /// From features into the joint space with text, `[width, joint]`; `None` without a text tower.
     fn projection(&self) -> Option<&Tensor>;
 
     /// Its tensors before and after the blocks, by name.
@@ -66,24 +66,24 @@ pub trait Tower: fmt::Debug {
     /// The tensors of a block.
     fn block_tensors(&self, index: usize) -> Vec<(Field, &Tensor)>;
 
-    /// The places of the tensors of a block, in the order of [`block_tensors`](Self::block_tensors).
+    /// Mutable references to the tensors of a block, in the order of [`block_tensors`](Self::block_tensors).
     fn block_tensors_mut(&mut self, index: usize) -> Vec<(Field, &mut Tensor)>;
 
-    /// Normalised pixels to features through the tower alone.
+    /// Normalised pixels to features, without tuners.
     fn features(&self, pixels: &Tensor) -> Tensor {
         let start = self.stem(pixels);
         self.finish(&(0..self.shape().layers).fold(start, |x, index| self.block(index, &x, &[])))
     }
 
-    /// Features `[n, width]` in the space shared with text, `[n, joint]`; nothing without one.
+    /// Features `[n, width]` in the joint space with text, `[n, joint]`; `None` without a text tower.
     fn project(&self, features: &Tensor) -> Option<Tensor> {
         self.projection().map(|projection| features.matmul(projection))
     }
 }
 
-/// What a tuner does inside one block. Every default leaves things as they are.
+/// The hooks of a tuner inside one block. Every default changes nothing.
 pub trait UnitTuner: fmt::Debug {
-    /// The hidden state `[n, tokens, width]` on its way into the block.
+    /// The hidden state `[n, tokens, width]` at the input of the block.
     fn enter(&self, x: Tensor) -> Tensor {
         x
     }
@@ -111,12 +111,12 @@ pub trait UnitTuner: fmt::Debug {
         x
     }
 
-    /// What the MLP adds to the hidden state.
+    /// The output of the MLP, before it is added to the hidden state.
     fn mlp(&self, y: Tensor) -> Tensor {
         y
     }
 
-    /// What is added beside the MLP, of the hidden state that the MLP's norm reads.
+    /// An addition parallel to the MLP, computed from the input of the MLP's norm.
     fn beside_mlp(&self, x: &Tensor) -> Option<Tensor> {
         let _ = x;
         None

@@ -1,4 +1,4 @@
-//! The trainable tensors: views into one flat buffer, and so are their gradients.
+//! The trainable tensors: views into one flat buffer, with a second one for their gradients.
 //!
 //! All-reduce, optimiser, checksum and checkpoint work on the two flat tensors. The order is the order
 //! of the specs: by block, head last.
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// How a trainable tensor starts (the official code's rules).
+/// The initialisation of a trainable tensor (the rules of the official code).
 #[derive(Debug)]
 pub enum Init {
     /// All zero.
@@ -32,7 +32,7 @@ pub enum Init {
         /// Greatest magnitude.
         bound: f64,
     },
-    /// The same, each row from draws of its own.
+    /// The same, with separate draws for each row.
     NormalRows {
         /// Standard deviation.
         std: f64,
@@ -43,27 +43,27 @@ pub enum Init {
     Value(Tensor),
 }
 
-/// A trainable tensor to be.
+/// The specification of a trainable tensor.
 #[derive(Debug)]
 pub struct ParameterSpec {
     /// Dotted name, as in the official checkpoint.
     pub name: String,
     /// Shape.
     pub shape: Vec<i64>,
-    /// First values.
+    /// Initial values.
     pub init: Init,
     /// The block it belongs to; the head counts as the block after the last.
     pub unit: usize,
-    /// The rows of a larger tensor that this process holds; nothing if it holds all.
+    /// The rows of a larger tensor that are on this process; `None` if the tensor is not sharded.
     pub rows: Option<RowRange>,
 }
 
-/// Some rows of a tensor whose other rows are held by other processes.
+/// Some rows of a tensor whose other rows are on other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowRange {
     /// The first one.
     pub first: i64,
-    /// Rows of the whole tensor.
+    /// Rows of the unsharded tensor.
     pub total: i64,
 }
 
@@ -79,13 +79,13 @@ impl ParameterSpec {
         Self { unit, ..self }
     }
 
-    /// The same tensor, whose rows are some of a larger one's.
+    /// The same tensor, as some rows of a larger one.
     #[must_use]
     pub fn of_rows(self, rows: RowRange) -> Self {
         Self { rows: Some(rows), ..self }
     }
 
-    /// The same tensor, whose first values do not need the file of the backbone any more.
+    /// The same tensor, with initial values that no longer need the file of the backbone.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
         if let Init::Value(value) = self.init {
@@ -99,7 +99,7 @@ impl ParameterSpec {
     }
 }
 
-/// A name that no trainable tensor has.
+/// An unknown name of a trainable tensor.
 #[derive(Debug, thiserror::Error)]
 #[error("no trainable tensor is named `{0}`")]
 pub struct UnknownParameter(String);
@@ -122,8 +122,8 @@ pub struct Trainables {
 }
 
 impl Trainables {
-    /// Lays the tensors out and gives them their first values. Draws are keyed by (seed, name), so a
-    /// tensor starts the same whatever else is trained.
+    /// Lays out the tensors and initialises them. Draws are keyed by (seed, name), so the initial values of a
+    /// tensor do not depend on which other tensors are trained.
     pub fn new(specs: Vec<ParameterSpec>, kind: Kind, device: Device, seed: u64) -> Self {
         let total: i64 = specs.iter().map(ParameterSpec::numel).sum();
         let flat = Tensor::zeros([total], (kind, device));
@@ -169,13 +169,13 @@ impl Trainables {
         self.parameters.iter().map(|p| (p.name.as_str(), &p.tensor))
     }
 
-    /// Name and shape, in the order of the flat buffer. Of a tensor that several processes hold together, the shape
-    /// is the whole one's.
+    /// Name and shape, in the order of the flat buffer. For a sharded tensor, the shape is that of the unsharded
+    /// tensor.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, Vec<i64>)> {
         self.parameters.iter().map(|p| (p.name.as_str(), p.whole_shape()))
     }
 
-    /// Name, place in the flat buffer, own shape, and the rows held where others hold the rest.
+    /// Name, range in the flat buffer, local shape, and the local rows if the tensor is sharded.
     pub fn layout(&self) -> impl Iterator<Item = (&str, Range<i64>, &[i64], Option<RowRange>)> {
         let mut end = 0;
         self.parameters.iter().map(move |p| {
@@ -200,8 +200,8 @@ impl Trainables {
         units
     }
 
-    /// Takes the values of a file, all or none: every name and every shape has to match, and the masks, where the file
-    /// holds them, those of the model.
+    /// Takes the values of a file, all or none: every name and every shape must match, and so must the masks if the file
+    /// contains them.
     pub fn load(
         &self,
         file: &TrainedFile,
@@ -212,14 +212,14 @@ impl Trainables {
         let shapes: BTreeMap<String, Vec<usize>> =
             self.shapes().map(|(name, sizes)| (name.to_owned(), shape(sizes))).collect();
         for (name, value) in file.values(&shapes, masks, fingerprint)? {
-            // The names were just compared.
+            // The names were compared above.
             let _ = self.set(name, &value);
         }
         Ok(())
     }
 
-    /// Overwrites one tensor with `values` of the same shape, or of the whole tensor's where this process holds only
-    /// some rows.
+    /// Overwrites one tensor with `values` of the same shape or, for a sharded tensor, of the unsharded tensor's
+    /// shape.
     pub fn set(&self, name: &str, values: &Tensor) -> Result<(), UnknownParameter> {
         self.set_in(&self.flat, name, values)
     }
@@ -252,9 +252,9 @@ impl Parameter {
     }
 }
 
-/// Makes `gradient` the place where backward passes add the gradient of `tensor`.
+/// Makes backward passes accumulate the gradient of `tensor` into `gradient`.
 ///
-/// libtorch adds in place to a gradient that exists; so a first, zero gradient is made and its data
+/// libtorch accumulates in place into an existing gradient, so a zero gradient is created first and its data is
 /// replaced by the view.
 fn bind_gradient(tensor: &Tensor, gradient: &Tensor) {
     if tensor.numel() == 0 {
@@ -264,7 +264,7 @@ fn bind_gradient(tensor: &Tensor, gradient: &Tensor) {
     tensor.grad().set_data(gradient);
 }
 
-/// Words of the generator that a uniform number in double precision takes.
+/// Words of the generator per uniform number in double precision.
 const WORDS_OF_A_DRAW: u128 = 2;
 
 fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
@@ -286,7 +286,7 @@ fn initialise(tensor: &mut Tensor, spec: &ParameterSpec, seed: u64) {
             fill(tensor, draws)
         }
         Init::NormalRows { std } => {
-            // A normal draw takes a varying number of words, so that rows need streams of their own.
+            // A normal draw takes a varying number of words, so each row needs a separate stream.
             let first = spec.rows.map_or(0, |rows| rows.first);
             let count = spec.shape.first().copied().unwrap_or(1);
             let width = (spec.numel() / count.max(1)) as usize;

@@ -1,5 +1,5 @@
-//! The image tower of CLIP, ViT, DINOv2 and SigLIP. They differ in which tokens stand before the patches, in layer scales
-//! inside the blocks, and in what the features are read from.
+//! The image tower of CLIP, ViT, DINOv2 and SigLIP. They differ in the tokens before the patches, in the layer scales
+//! inside the blocks, and in the pooling.
 
 use super::block::{Block, OutputRows};
 use super::layers::LayerNorm;
@@ -23,7 +23,7 @@ pub struct Stem {
     pub positions: Tensor,
     /// CLIP normalises before the first block, timm's ViT does not.
     pub norm: Option<LayerNorm>,
-    /// Kinds of the run.
+    /// Element types of the run.
     pub precision: Precision,
 }
 
@@ -63,7 +63,7 @@ impl PixelNorm {
         Self { mean: tensor(mean), std: tensor(std) }
     }
 
-    /// Where it is computed.
+    /// The device.
     pub fn device(&self) -> tch::Device {
         self.mean.device()
     }
@@ -85,9 +85,9 @@ pub struct VisionTower {
     pub blocks: Vec<Block>,
     /// After the last block.
     pub norm: LayerNorm,
-    /// What the features are read from.
+    /// The pooling.
     pub pooling: Pooling,
-    /// Into the space shared with text, `[width, joint]`.
+    /// Into the joint space with text, `[width, joint]`.
     pub projection: Option<Tensor>,
 }
 

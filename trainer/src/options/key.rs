@@ -1,4 +1,4 @@
-//! An option: what is declared beside its field.
+//! An option, as declared beside its field.
 
 use super::kind::OptionWord;
 use super::limit::ValueLimit;
@@ -14,27 +14,27 @@ pub struct OptionKey {
     pub short: &'static str,
     /// Lines of its documentation. The first sentence is a summary.
     pub about: &'static [&'static str],
-    /// The value that it has unless a preset or the user gives another.
+    /// The default value.
     pub default: fn() -> Value,
-    /// The words it may hold, if it is a choice.
+    /// The accepted words, if it is a choice.
     pub words: fn() -> Vec<OptionWord>,
-    /// What its type is called where a range follows.
+    /// The name of its type where a range follows.
     pub noun: fn() -> &'static str,
-    /// What its type accepts, in words.
+    /// The values that its type accepts, in words.
     pub expected: fn() -> String,
-    /// The value as its type writes it, or none if its type does not take it.
+    /// The value in the canonical form of its type, or `None` if its type does not accept it.
     pub canonical: fn(&Value) -> Option<Value>,
     /// Whether a value names a file or folder.
     pub is_path: fn(&Value) -> bool,
-    /// Which values of its type it takes, if not all.
+    /// The accepted range, if not every value of its type is accepted.
     pub limit: Option<ValueLimit>,
-    /// All of these have to hold for it to have an effect.
+    /// Conditions that must all hold for the option to have an effect.
     pub needs: &'static [Needs],
-    /// What another value means for a run that is resumed.
+    /// The meaning of a changed value for a resumed run.
     pub on_resume: OnResume,
-    /// The key whose folder its relative paths start from where a file gives them; else they start from the file's own.
+    /// The key whose folder relative paths in a file are relative to; by default they are relative to the file's folder.
     pub starts_at: Option<&'static str>,
-    /// A full name that it had, which is still read.
+    /// A former full name, which is still accepted.
     pub formerly: Option<&'static str>,
 }
 
@@ -56,13 +56,13 @@ pub fn sentences(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// What another value of an option means for a run that is resumed.
+/// The meaning of a changed value of an option for a resumed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnResume {
-    /// It is another run.
+    /// The change is refused: it would be another run.
     Part,
-    /// It is another run, with other samples in its steps: it may change only where an epoch ends.
+    /// It changes the samples of the steps: it may change only at the end of an epoch.
     Order,
-    /// Nothing: it changes where and how fast a run computes, or what files hold, which is compared by itself.
+    /// It may change: it affects device and speed only, or names files whose contents are compared separately.
     Free,
 }

@@ -1,12 +1,12 @@
-//! What a key may hold: the border between a TOML value and a Rust type.
+//! Types of options: the conversion between a TOML value and a Rust type.
 //!
-//! Each type says in words what it expects, so that a refusal needs no second table. A value is read by
-//! [`OptionType::read`] alone, for checking one key as for loading a whole section.
+//! Each type describes in words what it expects, so that errors need no second table. Every value is read by
+//! [`OptionType::read`], both to check one key and to load a section.
 
 use std::path::PathBuf;
 use toml::Value;
 
-/// A word that a key may hold, for documentation and refusals.
+/// A word that a key accepts, for documentation and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionWord {
     /// As written in a file.
@@ -16,7 +16,7 @@ pub struct OptionWord {
 }
 
 impl OptionWord {
-    /// What a choice of these expects.
+    /// The text of "expected" for a choice of these words.
     pub fn one_of(words: &[Self]) -> String {
         let words = words.iter().map(|word| format!("`{}`", word.word));
         format!("one of {}", words.collect::<Vec<_>>().join(", "))
@@ -35,14 +35,14 @@ pub trait OptionType: Sized {
         false
     }
 
-    /// What it is, for a range to stand after it; nothing where the range says that.
+    /// The name of the type before a range; empty if the range contains it.
     fn noun() -> &'static str {
         ""
     }
 
-    /// What is accepted, as it stands after "expected".
+    /// The accepted values, as a phrase after "expected".
     fn expected() -> String;
-    /// The value, or nothing if it is not what is expected.
+    /// The value, or `None` if it is not accepted.
     fn read(value: &Value) -> Option<Self>;
     /// The TOML value that reads back as this one.
     fn write(&self) -> Value;
@@ -61,7 +61,7 @@ impl OptionType for u64 {
         value.as_integer()?.try_into().ok()
     }
 
-    /// TOML's integers end at 2^63 - 1, and so do the values that [`OptionType::read`] lets in.
+    /// TOML's integers end at 2^63 - 1, and so do the values that [`OptionType::read`] accepts.
     fn write(&self) -> Value {
         Value::Integer(i64::try_from(*self).unwrap_or(i64::MAX))
     }
@@ -147,7 +147,7 @@ impl OptionType for String {
     }
 }
 
-/// A file or folder that need not be given; TOML has no null, so the empty text stands for none.
+/// An optional file or folder; TOML has no null, so the empty string means none.
 impl OptionType for Option<PathBuf> {
     fn is_path(&self) -> bool {
         self.is_some()

@@ -1,16 +1,16 @@
-//! Ranges of values, which say themselves in words.
+//! Ranges of values, and their description in words.
 
 use super::kind::OptionType;
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
 use toml::Value;
 
-/// Which values of a key's type it takes.
+/// The range of a key.
 #[derive(Debug, Clone, Copy)]
 pub struct ValueLimit {
     /// Whether a value, of the key's type, lies within.
     pub holds: fn(&Value) -> bool,
-    /// What is expected, as it stands after "must be".
+    /// The range as a phrase after "must be".
     pub words: fn() -> String,
 }
 
@@ -19,7 +19,7 @@ pub const fn above<T>(number: T) -> (Bound<T>, Bound<T>) {
     (Bound::Excluded(number), Bound::Unbounded)
 }
 
-/// What a range expects, in words.
+/// The description of a range.
 pub fn words<T: OptionType + Display>(range: &impl RangeBounds<T>) -> String {
     let (start, end) = (range.start_bound(), range.end_bound());
     let low = match start {
@@ -41,7 +41,7 @@ pub fn words<T: OptionType + Display>(range: &impl RangeBounds<T>) -> String {
     }
 }
 
-/// A number in full, or as a power of two where nobody would know it otherwise.
+/// A number in full, or as a power of two if it is large.
 fn number(number: &impl Display) -> String {
     let text = number.to_string();
     match text.parse::<u64>() {

@@ -1,11 +1,12 @@
-//! Methods: tuners, losses, heads and head starts, each with its options, in registries that are choices of words.
+//! Methods: tuners, losses, heads and head initialisations, each with its options, in registries that are choices of
+//! words.
 
 use super::kind::{OptionType, OptionWord};
 use super::section::Section;
 use std::fmt;
 use toml::Value;
 
-/// A method of some kind. Each lies in a file of its own, with its options; `M` is what makes one.
+/// A method of some kind. Each is in its own file, with its options; `M` is its constructor.
 #[derive(Debug, Clone, Copy)]
 pub struct Method<M> {
     /// Its word in the configuration.
@@ -28,7 +29,7 @@ pub trait Registry {
     const KEY: &'static str;
     /// The methods, in the order in which they are documented.
     const METHODS: &'static [&'static Method<Self::Make>];
-    /// What no method at all means, for a key that takes [`Several`].
+    /// The meaning of `none`, for a key that takes [`Several`].
     const NONE: &'static str = "";
 
     /// The method that the official code calls by this name.
@@ -37,7 +38,7 @@ pub trait Registry {
     }
 }
 
-/// What the configuration knows of a method of whatever kind.
+/// The properties of a method of any kind that the configuration uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
     /// The key that chooses it.
@@ -155,7 +156,7 @@ impl<R: Registry> Several<R> {
         Self(vec![Chosen::of(method)])
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
     }
@@ -215,7 +216,7 @@ impl<R: Registry> OptionType for Several<R> {
         (!is_doubled).then_some(Self(chosen))
     }
 
-    /// As short as it can be: old and new ways of writing the same choice are equal.
+    /// Writes the shortest form, so that the old and the new notation of the same choice are equal.
     fn write(&self) -> Value {
         match self.0.as_slice() {
             [] => Value::String(NONE.to_owned()),

@@ -1,13 +1,12 @@
-//! How options are declared: everything about an option stands beside its field, once.
+//! Declarations of options: everything about an option is declared once, beside its field.
 //!
 //! `section!` declares a struct whose fields are keys of one table of the configuration, each with its
-//! documentation, default, range, what it needs to have an effect, and whether a resumed run may change it. `words!`
-//! declares a choice of words. A [`Method`] is a tuner, loss, head or head start with the sections of its own options; a
-//! [`Registry`] lists all methods of a kind and is itself the choice of their words.
+//! documentation, default, range, conditions for having an effect, and whether a resumed run may change it. `words!`
+//! declares a choice of words. A [`Method`] is a tuner, loss, head or head initialisation with the sections of its own
+//! options; a [`Registry`] lists all methods of a kind and is itself the choice of their words.
 //!
-//! The room knows nothing else of this program. The configuration reads the declarations and derives from them what it
-//! accepts and refuses, `configs/base.toml`, `docs/configuration.md` and what may differ on resume. See
-//! `docs/adding-an-option.md`.
+//! This module is independent of the rest of the program. The configuration derives its checks, `configs/base.toml`,
+//! `docs/configuration.md` and the rules for resuming from the declarations. See `docs/adding-an-option.md`.
 
 mod key;
 mod kind;
@@ -35,7 +34,7 @@ pub use text::{describe, render};
 pub use values::Values;
 pub(crate) use words::words;
 
-/// What the macros expand to needs these.
+/// Used by the expansion of the macros.
 pub(crate) mod expansion {
     pub(crate) use super::limit::words as limit_words;
     pub(crate) use toml::Value;

@@ -1,17 +1,17 @@
-//! What an option needs to have an effect.
+//! Conditions under which an option has an effect.
 
 use super::text::render;
 use super::values::Values;
 use toml::Value;
 
-/// A condition on the other settings without which an option changes nothing.
+/// A condition on the other settings that must hold for an option to have an effect.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
-    /// The key that makes the option idle where the condition does not hold.
+    /// The key that disables the option if the condition does not hold.
     pub cause: &'static str,
     /// The condition.
     pub test: Condition,
-    /// Documentation says it beside the option.
+    /// Whether the documentation states it beside the option.
     pub is_documented: bool,
 }
 
@@ -22,7 +22,7 @@ pub enum Condition {
     OneOf(&'static [&'static str]),
     /// The cause neither is nor lists one of these words.
     NoneOf(&'static [&'static str]),
-    /// Something else, with what it is in words, as it stands after "Takes effect".
+    /// Another condition, with a phrase for it after "Takes effect".
     Holds(&'static str, fn(&Values) -> bool),
 }
 
@@ -36,19 +36,19 @@ pub const fn none_of(cause: &'static str, words: &'static [&'static str]) -> Nee
     Needs { cause, test: Condition::NoneOf(words), is_documented: true }
 }
 
-/// `test` holds; `words` stand after "Takes effect".
+/// `test` holds; `words` is the phrase after "Takes effect".
 pub const fn holds(cause: &'static str, words: &'static str, test: fn(&Values) -> bool) -> Needs {
     Needs { cause, test: Condition::Holds(words, test), is_documented: true }
 }
 
 impl Needs {
-    /// The same, but documentation says it elsewhere than beside the option.
+    /// The same, but the documentation does not state it beside the option.
     #[must_use]
     pub const fn documented_elsewhere(self) -> Self {
         Self { is_documented: false, ..self }
     }
 
-    /// Whether the settings are such that the option has an effect.
+    /// Whether the option has an effect with these settings.
     pub fn hold(&self, values: &Values) -> bool {
         match self.test {
             Condition::OneOf(words) => is_one_of(self.cause, words, values),
@@ -57,7 +57,7 @@ impl Needs {
         }
     }
 
-    /// Words that it speaks of.
+    /// The words of the condition.
     pub const fn words(&self) -> &'static [&'static str] {
         match self.test {
             Condition::OneOf(words) | Condition::NoneOf(words) => words,
@@ -65,7 +65,7 @@ impl Needs {
         }
     }
 
-    /// The condition, as it stands after "Takes effect".
+    /// The condition, as a phrase after "Takes effect".
     pub fn sentence(&self) -> String {
         match self.test {
             Condition::OneOf(words) => format!("with {}", settings(self.cause, words)),

@@ -4,8 +4,8 @@ use super::kind::{OptionType, OptionWord};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
-/// A choice of words that takes the path of a file as well. A text is a path where it has a folder or an ending, so that
-/// a misspelt word is refused as such.
+/// A choice of words that also accepts the path of a file. A text is a path if it has a folder or an extension, so that
+/// a misspelt word is refused as a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrFile<T> {
     /// A word.

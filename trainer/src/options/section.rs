@@ -1,5 +1,5 @@
-//! How sections are declared: what stands beside a field serves rustdoc, refusals, the reference page, the presets and
-//! resume.
+//! Declarations of sections: the attributes of a field are used for rustdoc, errors, the reference page, the presets
+//! and resuming.
 
 use super::key::OptionKey;
 use super::values::Values;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use toml::Value;
 
-/// A value in words, as it stands after "found".
+/// A value in words, as a phrase after "found".
 pub fn describe(value: &Value) -> String {
     match value {
         Value::String(text) => format!("the text {text:?}"),

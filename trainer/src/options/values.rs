@@ -5,14 +5,14 @@ use super::kind::OptionType;
 use std::collections::BTreeMap;
 use toml::Value;
 
-/// Values by `section.key`. Each is of the type that its key takes, and written the one way that its type writes it.
+/// Values by `section.key`. Each has the type of its key, in the canonical form of that type.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Values {
     values: BTreeMap<&'static str, Value>,
 }
 
 impl Values {
-    /// Sets a key, if it takes the value.
+    /// Sets a key, if it accepts the value.
     pub fn set(&mut self, key: &OptionKey, value: &Value) -> bool {
         let Some(value) = (key.canonical)(value) else { return false };
         self.values.insert(key.name, value);

@@ -1,4 +1,4 @@
-//! How choices of words are declared.
+//! Declarations of choices of words.
 
 /// Declares a choice of words: an enum whose variants have a word each, and their documentation.
 macro_rules! words {

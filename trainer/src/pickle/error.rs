@@ -1,9 +1,9 @@
 //! Refusals of pickles, and the names they use.
 
-/// Why a pickle is refused. Offsets are positions in the pickle, in bytes.
+/// The reason for refusing a pickle. Offsets are byte positions in the pickle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
-    /// Longer than any file of its kind needs.
+    /// The pickle exceeds the length limit.
     #[error("the pickle has {found} bytes, more than the limit of {limit}")]
     TooLong {
         /// Its length.
@@ -11,23 +11,23 @@ pub enum PickleError {
         /// The longest that is read.
         limit: usize,
     },
-    /// It makes more objects than any file of its kind needs.
+    /// The pickle exceeds the limit on objects.
     #[error("the pickle makes more than {limit} objects")]
     TooManyObjects {
         /// The most that are made.
         limit: usize,
     },
-    /// The program stops in the middle.
+    /// The program is cut short.
     #[error("the pickle ends early: byte {offset} needs {needed} more bytes, {left} are left")]
     EndsEarly {
         /// Where.
         offset: usize,
         /// How many bytes the instruction asks for.
         needed: u64,
-        /// How many there are.
+        /// The number found.
         left: usize,
     },
-    /// An instruction that files of this kind do not need.
+    /// An instruction that is not allowed in files of this kind.
     #[error("opcode `{name}` ({code:#04x}) at byte {offset} is not allowed in {file}")]
     Opcode {
         /// Where.
@@ -39,7 +39,7 @@ pub enum PickleError {
         /// The kind of file.
         file: &'static str,
     },
-    /// A function or class that files of this kind do not need.
+    /// A function or class that is not allowed in files of this kind.
     #[error("global `{name}` at byte {offset} is not allowed in {file} ({written_by})")]
     Global {
         /// Where.
@@ -48,15 +48,15 @@ pub enum PickleError {
         name: String,
         /// The kind of file.
         file: &'static str,
-        /// Which files hold nothing else.
+        /// How files without other globals are written.
         written_by: &'static str,
     },
-    /// Allowed instructions used in a way that Python never does.
+    /// Allowed instructions, used in a way that Python never uses them.
     #[error("the pickle is damaged at byte {offset}: {problem}")]
     Damaged {
         /// Where.
         offset: usize,
-        /// What is wrong there.
+        /// The problem at this place.
         problem: &'static str,
     },
 }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 pub(super) struct Machine<'a, L: AllowList<'a>> {
     bytes: &'a [u8],
     allowed: L,
-    /// Where the next byte is read.
+    /// Offset of the next byte.
     position: usize,
-    /// Where the instruction being obeyed began.
+    /// Offset of the current instruction.
     instruction: usize,
     objects: Objects<'a, L::Special>,
     stack: Vec<ObjectId>,
@@ -54,7 +54,7 @@ impl<'a, L: AllowList<'a>> Machine<'a, L> {
         Ok((self.objects, root, self.position))
     }
 
-    /// Obeys one instruction: most push an object.
+    /// Executes one instruction: most push an object.
     fn step(&mut self, code: u8) -> Result<(), PickleError> {
         let object = match code {
             // NONE, NEWTRUE, NEWFALSE
@@ -213,8 +213,8 @@ impl<'a, L: AllowList<'a>> Machine<'a, L> {
         object.map(Value::Special).ok_or_else(|| self.damaged(problem))
     }
 
-    /// Gives an object its attributes. Those of a dictionary say nothing of its items and are let go
-    /// (`state_dict()` hangs version numbers on its ordered dictionary in this way, `_metadata`).
+    /// Sets the attributes of an object. Those of a dictionary do not affect its items and are discarded
+    /// (`state_dict()` adds version numbers to its ordered dictionary in this way, `_metadata`).
     fn build(&mut self) -> Result<(), PickleError> {
         let state = self.pop()?;
         let built = self.top()?;
@@ -263,7 +263,7 @@ impl<'a, L: AllowList<'a>> Machine<'a, L> {
         Ok(())
     }
 
-    /// Lowest height that instructions without a mark may go down to.
+    /// Lowest stack height that instructions without a mark may reach.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -355,7 +355,7 @@ impl<'a, L: AllowList<'a>> Machine<'a, L> {
     }
 }
 
-/// Instructions that not all kinds of files have; the others build plain values, or are refused for all.
+/// Instructions that only some kinds of files use; the others build plain values, or are refused for all.
 fn is_rare(code: u8) -> bool {
     matches!(code, b'0' | b'B' | b'C' | b'I' | b'Q' | b'T' | b'U' | b'l' | 0x81 | 0x8d | 0x8e)
 }

@@ -1,10 +1,10 @@
 //! Python's pickle format, read as data.
 //!
-//! A pickle is a program for a small stack machine that may call any Python function. This machine knows the
-//! instructions that build plain values; which globals a file may name, and what they stand for, its reader says
-//! by an [`AllowList`], as one restricts an `Unpickler` in Python. Everything else is refused by name, and nothing
-//! is ever called. Objects live in one flat arena and refer to each other by index: however deep or circular the
-//! program makes them, memory grows with the program's length only, and nothing recurses.
+//! A pickle is a program for a small stack machine that may call any Python function. This machine supports the
+//! instructions that build plain values. The reader of a kind of file provides an [`AllowList`] with the globals that
+//! the file may name and their meaning, like a restricted `Unpickler` in Python. Everything else is refused
+//! explicitly, and nothing is ever called. Objects are stored in one flat arena and refer to each other by index:
+//! memory grows only with the length of the program, and nothing recurses, even for deep or circular objects.
 //!
 //! Source of the format: the Python library's `pickletools` documentation (protocols 2 to 5).
 
@@ -40,7 +40,7 @@ pub enum Value<'a, S> {
     List(Vec<ObjectId>),
     /// A dictionary, in the order of writing.
     Dict(Vec<(ObjectId, ObjectId)>),
-    /// What the [`AllowList`] makes: globals, and objects that are built of them.
+    /// Values of the [`AllowList`]: globals, and objects that are built from them.
     Special(S),
 }
 
@@ -60,8 +60,8 @@ impl<'a, S> Objects<'a, S> {
     }
 }
 
-/// What the pickles of one kind of file may say beyond plain data. A problem is told in words that follow "the
-/// pickle is damaged at byte N: ".
+/// The objects beyond plain data that the pickles of one kind of file may contain. A problem is reported as a phrase
+/// after "the pickle is damaged at byte N: ".
 pub trait AllowList<'a> {
     /// An object that is no plain data.
     type Special;
@@ -77,10 +77,10 @@ pub trait AllowList<'a> {
     /// Whether such files use an instruction that not all kinds of files have.
     fn allows_opcode(&self, code: u8) -> bool;
 
-    /// What a global stands for, if it is allowed.
+    /// The meaning of a global, if it is allowed.
     fn find_class(&self, module: &str, name: &str) -> Option<Self::Special>;
 
-    /// REDUCE: what a call of an object would return.
+    /// REDUCE: the result of calling an object.
     fn reduce(
         &self,
         objects: &Objects<'a, Self::Special>,
@@ -93,7 +93,7 @@ pub trait AllowList<'a> {
         None
     }
 
-    /// BUILD: the object once it has its attributes.
+    /// BUILD: the object with its attributes.
     fn build(
         &self,
         objects: &Objects<'a, Self::Special>,
@@ -101,12 +101,12 @@ pub trait AllowList<'a> {
         state: ObjectId,
     ) -> Result<Self::Special, &'static str>;
 
-    /// Whether items may be set in the object. They are left out.
+    /// Whether items may be set in the object. They are discarded.
     fn takes_items(&self, _object: &Self::Special) -> bool {
         false
     }
 
-    /// BINPERSID: the object that lies outside the pickle under this id.
+    /// BINPERSID: the object outside the pickle with this id.
     fn persistent_load(
         &self,
         _objects: &Objects<'a, Self::Special>,
@@ -116,7 +116,7 @@ pub trait AllowList<'a> {
     }
 }
 
-/// What a pickle holds.
+/// A parsed pickle.
 #[derive(Debug)]
 pub struct Pickle<'a, S> {
     objects: Objects<'a, S>,
@@ -124,7 +124,7 @@ pub struct Pickle<'a, S> {
 }
 
 impl<'a, S> Pickle<'a, S> {
-    /// Reads a whole program.
+    /// Reads a program that must end with the bytes.
     pub fn parse<L: AllowList<'a, Special = S>>(bytes: &'a [u8], allowed: L) -> Result<Self, PickleError> {
         if bytes.len() > L::MAX_BYTES {
             return Err(PickleError::TooLong { found: bytes.len(), limit: L::MAX_BYTES });

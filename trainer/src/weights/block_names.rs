@@ -1,4 +1,4 @@
-//! The tensors of a block, and what weight files call them.
+//! The tensors of a block, and their names in weight files.
 
 /// A tensor of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,7 +10,7 @@ pub enum Field {
     QkvBias,
     ProjWeight,
     ProjBias,
-    /// Factor on what attention adds, by channel (layer scale).
+    /// Factor per channel on the output of attention (layer scale).
     Scale1,
     Norm2Weight,
     Norm2Bias,
@@ -18,12 +18,12 @@ pub enum Field {
     Fc1Bias,
     Fc2Weight,
     Fc2Bias,
-    /// Factor on what the MLP adds, by channel (layer scale).
+    /// Factor per channel on the output of the MLP (layer scale).
     Scale2,
 }
 
 impl Field {
-    /// All of them, in the order of computation; a block without layer scales has all but these.
+    /// All fields, in the order of computation; a block without layer scales lacks those two.
     pub const ALL: [Self; 14] = [
         Self::Norm1Weight,
         Self::Norm1Bias,
@@ -41,7 +41,7 @@ impl Field {
         Self::Scale2,
     ];
 
-    /// Whether it is a norm's or a layer scale's, which are kept in the kind of parameters.
+    /// Whether it belongs to a norm or a layer scale, which are stored in the element type of parameters.
     pub fn is_elementwise(self) -> bool {
         matches!(
             self,
@@ -55,7 +55,7 @@ impl Field {
     }
 }
 
-/// What a weight file calls the tensors of a block, and in which order its modules are registered.
+/// The names of the tensors of a block in a weight file, and the order in which its modules are registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockNames {
     /// As in OpenAI's CLIP.

@@ -3,7 +3,7 @@
 use safetensors::Dtype;
 use std::fmt;
 
-/// How the numbers of a tensor are stored.
+/// The element type of a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DType {
     /// 64-bit float.

@@ -13,13 +13,13 @@ use tch::Tensor;
 /// The mappings that exist, by their addresses.
 static MAPPED: Mutex<Vec<(Range<usize>, PathBuf)>> = Mutex::new(Vec::new());
 
-/// The file whose mapping holds this address: for the error of a page that the file lost after it was mapped.
+/// The file whose mapping contains this address: for the error if the file was truncated after it was mapped.
 pub fn file_at(address: usize) -> Option<PathBuf> {
     let mapped = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
     mapped.iter().find(|(range, _)| range.contains(&address)).map(|(_, path)| path.clone())
 }
 
-/// The tensor as one that may outlive the files: a copy, if its numbers lie in a mapping.
+/// A tensor that may outlive the files: a copy, if its data is in a mapping.
 pub fn in_memory(tensor: Tensor) -> Tensor {
     match file_at(tensor.data_ptr().addr()) {
         Some(_) => tensor.copy(),
@@ -43,18 +43,18 @@ pub struct FileMap {
 pub struct MapError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem.
     pub problem: MapProblem,
 }
 
 /// Why a weights file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MapProblem {
-    /// It is not there.
+    /// It does not exist.
     #[error("there is no such file; check the path")]
     Missing,
     /// It is a folder or a device.
-    #[error("this is not a file; give the file itself")]
+    #[error("this is not a regular file; give the path of the file")]
     NotAFile,
     /// It cannot be opened or mapped.
     #[error("cannot be opened: {0}; check its permissions and file system")]
@@ -68,12 +68,12 @@ pub enum MapProblem {
     /// A file of `torch.save` where only safetensors are read.
     #[error("this is a PyTorch archive, not a safetensors file; use the model's `.safetensors` file")]
     PyTorchArchive,
-    /// The header promises more than there is.
+    /// The file is shorter than its header states.
     #[error("the file is cut short: {found} bytes, its header needs {expected}; download it again")]
     CutShort {
         /// Bytes that the header asks for.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
     },
     /// The header is not that of a safetensors file.
@@ -97,7 +97,7 @@ impl FileMap {
             io::ErrorKind::NotFound => MapProblem::Missing,
             _ => MapProblem::Io(error),
         };
-        // Looked at before it is opened: opening a pipe waits for its writer.
+        // Checked before it is opened, because opening a pipe waits for its writer.
         let about = std::fs::metadata(path).map_err(problem)?;
         if !about.is_file() {
             return Err(MapProblem::NotAFile);
@@ -106,8 +106,8 @@ impl FileMap {
             return Err(MapProblem::Empty);
         }
         let file = File::open(path).map_err(problem)?;
-        // SAFETY: the mapping is private, so nobody sees our writes, and it is kept alive by this object.
-        // A page that the file loses meanwhile ends the process, by a sentence that names the file (`file_at`).
+        // SAFETY: the mapping is private, so no other process sees our writes, and this object keeps it alive.
+        // If the file is truncated meanwhile, the process ends with an error that names the file (`file_at`).
         unsafe { MmapOptions::new().map_copy(&file) }.map_err(MapProblem::Io)
     }
 
@@ -116,7 +116,7 @@ impl FileMap {
         &self.path
     }
 
-    /// Everything in it.
+    /// The contents of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }

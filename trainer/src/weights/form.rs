@@ -1,22 +1,22 @@
-//! What a file is, by its first bytes: what people have in place of weights is named as what it is.
+//! Detects the form of a file from its first bytes, and names common files that are not weights.
 
 use crate::pickle::printable;
 use std::fmt;
 
-/// Bytes that [`Form::of`] looks at.
+/// Number of bytes that [`Form::of`] reads.
 pub const FIRST_BYTES: usize = 512;
 
 /// The start of a file of `torch.save` before `PyTorch` 1.6: its magic number, pickled.
 const OLD_TORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
-/// How to make a safetensors file of something that Python can load.
+/// How to convert a file that Python can load to safetensors.
 const IN_PYTHON: &str = "load it in Python and write its state dict with \
      `safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")`";
 
 /// Forms of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileForm {
-    /// A safetensors file, or something that no rule here knows.
+    /// A safetensors file, or an unknown form.
     Safetensors,
     /// A zip archive: of `torch.save`, `TorchScript`, or of something else.
     Zip,
@@ -28,10 +28,10 @@ pub enum FileForm {
     Foreign(Foreign),
 }
 
-/// Files that are no weights, or weights in a form that is not read. Displayed as what it is and what to do.
+/// Files that are not weights, or weights in an unsupported form. Displayed as a description and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreign {
-    /// The text that Git LFS keeps in place of a large file.
+    /// The text that Git LFS stores in place of a large file.
     LfsPointer,
     /// HTML.
     WebPage,
@@ -55,7 +55,7 @@ pub enum Foreign {
     Hdf5,
     /// GGUF, of llama.cpp.
     Gguf,
-    /// Zeros: a download that reserved its room.
+    /// Zeros: an incomplete download that was preallocated.
     Zeros,
 }
 
@@ -138,7 +138,7 @@ impl fmt::Display for Foreign {
                  (on the Hugging Face hub its address has `/resolve/`, not `/blob/`), logged in where that is needed",
             ),
             Self::Xml => f.write_str(
-                "an XML document, such as a server sends in place of a file that it does not give; download it again",
+                "an XML document, such as the error message of a storage server; download it again",
             ),
             Self::Text(line) => {
                 write!(f, "a text file that begins with `{line}`; download the weights again")
@@ -160,7 +160,7 @@ impl fmt::Display for Foreign {
             }
             Self::Pickle => write!(
                 f,
-                "a bare pickle, which may hold programs and is not read; \
+                "a bare pickle, which may contain code and is not read; \
                  with a source that you trust, {IN_PYTHON}"
             ),
             Self::Hdf5 => f.write_str(
@@ -168,7 +168,7 @@ impl fmt::Display for Foreign {
             ),
             Self::Gguf => f.write_str("a GGUF file, which is not read; use the model's safetensors file"),
             Self::Zeros => {
-                f.write_str("a file that begins with zeros, as a download leaves it that did not end; download it again")
+                f.write_str("a file that begins with zeros, such as an incomplete download; download it again")
             }
         }
     }

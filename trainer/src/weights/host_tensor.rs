@@ -1,13 +1,13 @@
-//! Tensors in host memory as plain bytes, and the comparison of a set of them with what a model expects.
+//! Tensors in host memory as plain bytes, and the comparison of a set of them with the tensors of a model.
 //!
-//! The official loader skips what does not fit in silence (`strict=False`, heads of another size); here a
-//! checkpoint fits exactly or is refused with the whole list of differences.
+//! The official loader silently skips tensors that do not fit (`strict=False`, heads of another size); here a
+//! checkpoint fits exactly or is refused with the full list of differences.
 
 use super::dtype::DType;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A whole tensor: contiguous, row-major, little-endian.
+/// A full tensor: contiguous, row-major, little-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostTensor {
     /// Element type.
@@ -57,22 +57,22 @@ const BF16_EXPONENT: u16 = 0x7f80;
 /// Most lines of each kind that [`MismatchError`] prints.
 const MAX_LISTED: usize = 8;
 
-/// How a set of tensors differs from what the model expects.
+/// The differences between a set of tensors and those of the model.
 ///
 /// Displayed as one sentence, then a line for each difference (the first eight of each kind).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MismatchError {
-    /// Expected and not there, with the expected shape.
+    /// Missing tensors, with the expected shape.
     pub missing: Vec<(String, Vec<usize>)>,
-    /// There and not expected, with the shape found.
+    /// Unexpected tensors, with the shape found.
     pub left_over: Vec<(String, Vec<usize>)>,
-    /// Of another shape: name, expected, found.
+    /// Tensors of another shape: name, expected, found.
     pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// With an element that is infinite or not a number.
+    /// Tensors with an element that is infinite or not a number.
     pub not_finite: Vec<String>,
 }
 
-/// Compares names, shapes and finiteness. Element types are free: checkpoints may be saved in half.
+/// Compares names, shapes and finiteness. Any element type is accepted: checkpoints may be saved in half precision.
 pub fn match_exact(
     expected: &BTreeMap<String, Vec<usize>>,
     found: &BTreeMap<String, HostTensor>,
@@ -117,7 +117,7 @@ impl fmt::Display for MismatchError {
             write!(f, "of another shape: `{name}` is {found:?}, expected {expected:?}")
         })?;
         list(f, &self.not_finite, |f, name| {
-            write!(f, "not finite: `{name}` holds a value that is infinite or not a number")
+            write!(f, "not finite: `{name}` contains a value that is infinite or not a number")
         })?;
         Ok(())
     }
@@ -175,7 +175,7 @@ mod tests {
              missing: `a` [1, 128]\n  \
              left over: `d` [3]\n  \
              of another shape: `b` is [2, 1], expected [2]\n  \
-             not finite: `c` holds a value that is infinite or not a number"
+             not finite: `c` contains a value that is infinite or not a number"
         );
     }
 

@@ -1,4 +1,4 @@
-//! The layouts that weights come in, brought to the names of OpenAI's CLIP or of timm's ViT.
+//! Converts the layouts of weight files to the names of OpenAI's CLIP or of timm's ViT.
 
 mod architecture;
 mod rename;
@@ -18,8 +18,8 @@ pub(super) fn holds_backbone(names: &[&str]) -> bool {
     recognise(names.iter().copied()).is_some()
 }
 
-/// Recognises the layout, takes a common prefix off the names, and brings them to one of two layouts. What
-/// cannot be computed is refused by the name of its architecture.
+/// Detects the layout, removes a common prefix from the names, and converts them to one of two layouts. An
+/// unsupported model is refused with the name of its architecture.
 pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, TensorLayout), WeightsError> {
     if tensors.names().next().is_none() {
         return Err(WeightsError::NoTensors { file: tensors.file() });
@@ -36,11 +36,11 @@ pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, TensorLayout), 
     let mut notes = Vec::new();
     if tensors.names().any(|name| plain(name) != name) {
         notes.push(
-            "what wrappers of modules put into the names (such as `_orig_mod.`) is taken out".to_owned(),
+            "the parts that module wrappers add to names (such as `_orig_mod.`) are removed".to_owned(),
         );
     }
     if !naming.own_prefix(prefix).is_empty() {
-        notes.push(format!("the names begin with `{}`, which is taken off", naming.own_prefix(prefix)));
+        notes.push(format!("the names begin with `{}`, which is removed", naming.own_prefix(prefix)));
     }
     let mut tensors = tensors.map(|all| {
         let mut all = without_prefix(all, prefix, &file)?;
@@ -52,8 +52,8 @@ pub fn normalise(tensors: NamedTensors) -> Result<(NamedTensors, TensorLayout), 
     Ok((tensors, naming.layout()))
 }
 
-/// Names without `prefix` and without what wrappers of modules put into them. A name without the prefix stays as
-/// it is: the reader refuses it.
+/// Names without `prefix` and without the parts that module wrappers add. A name without the prefix is unchanged,
+/// and the reader refuses it.
 fn without_prefix(tensors: Tensors, prefix: &str, file: &str) -> Result<Tensors, WeightsError> {
     let mut all = Tensors::new();
     for (name, tensor) in tensors {
@@ -71,7 +71,7 @@ fn without_prefix(tensors: Tensors, prefix: &str, file: &str) -> Result<Tensors,
     Ok(all)
 }
 
-/// Leaves out what changes nothing that is computed here.
+/// Removes tensors that do not affect the results.
 fn pass_over(tensors: &mut Tensors, naming: Naming, notes: &mut Vec<String>) {
     // Buffers of integer positions belong to no layer of the model.
     tensors.retain(|name, _| !name.ends_with("position_ids"));
@@ -85,23 +85,23 @@ fn pass_over(tensors: &mut Tensors, naming: Naming, notes: &mut Vec<String>) {
         }
         Naming::Timm => pass_over_mask(tensors, "mask_token", notes),
         Naming::TimmSiglip | Naming::HuggingFaceSiglip => pass_over_texts(tensors, notes),
-        // What follows the class token: timm projects it into the joint space, or into ImageNet's classes.
+        // The head: timm projects the class token into the joint space, or to ImageNet's classes.
         Naming::TimmClip => tensors.retain(|name, _| !name.starts_with("head.")),
         _ => {}
     }
     if tensors.remove("logit_bias").is_some() {
-        notes.push("`logit_bias` is passed over: it adds the same number to every class".to_owned());
+        notes.push("`logit_bias` is ignored: it adds the same number to every class".to_owned());
     }
 }
 
-/// Leaves out DINOv2's token of hidden patches.
+/// Removes DINOv2's mask token.
 fn pass_over_mask(tensors: &mut Tensors, name: &str, notes: &mut Vec<String>) {
     if tensors.remove(name).is_some() {
-        notes.push(format!("`{name}` is passed over: it stands for patches that are hidden in pretraining"));
+        notes.push(format!("`{name}` is ignored: it replaces masked patches in pretraining"));
     }
 }
 
-/// Leaves out SigLIP's text tower and what scales its similarities with images.
+/// Removes SigLIP's text tower, and the scale and bias of its similarities.
 fn pass_over_texts(tensors: &mut Tensors, notes: &mut Vec<String>) {
     let before = tensors.len();
     tensors.retain(|name, _| {
@@ -109,7 +109,7 @@ fn pass_over_texts(tensors: &mut Tensors, notes: &mut Vec<String>) {
     });
     if tensors.len() < before {
         notes.push(
-            "the text tower of this SigLIP is passed over: its tokens are SentencePiece's, which are not computed here"
+            "the text tower of this SigLIP is ignored: its SentencePiece tokenizer is not supported"
                 .to_owned(),
         );
     }
@@ -144,7 +144,7 @@ fn to_layout(mut tensors: Tensors, naming: Naming, file: &str) -> Result<Tensors
     Ok(tensors)
 }
 
-/// The original DINOv2 has timm's names but for this one.
+/// The original DINOv2 has timm's names except for this one.
 fn with_timms_registers(mut tensors: Tensors) -> Tensors {
     if let Some(registers) = tensors.remove("register_tokens") {
         tensors.insert("reg_token".to_owned(), registers);

@@ -1,4 +1,4 @@
-//! Tensors by name, as a weight file holds them, with errors that name the file and the tensor.
+//! Tensors by name, as in a weight file, with errors that name the file and the tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,26 +20,26 @@ pub enum WeightsError {
     /// A file of `torch.save` that cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] TorchFileError),
-    /// A folder or an index that does not say which files to read, or names files that are not there.
+    /// A folder or an index that does not determine which files to read, or names missing files.
     #[error("{}: {problem}", path.display())]
     Choice {
         /// The folder or file that was given.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem and the remedy.
         problem: String,
     },
-    /// A file of weights without a tensor.
+    /// A weight file without tensors.
     #[error(
-        "{file}: holds no tensors; expected those of a model, as `safetensors.torch.save_file(model.state_dict(), FILE)` \
+        "{file}: contains no tensors; expected those of a model, as `safetensors.torch.save_file(model.state_dict(), FILE)` \
          or `torch.save(model.state_dict(), FILE)` writes them"
     )]
     NoTensors {
         /// The file.
         file: String,
     },
-    /// Not a layout that we know.
+    /// An unknown layout.
     #[error(
-        "{file}: holds neither a CLIP with a vision transformer (OpenAI's, open_clip's, Hugging Face's or timm's), \
+        "{file}: contains neither a CLIP with a vision transformer (OpenAI's, open_clip's, Hugging Face's or timm's), \
          nor a plain ViT (timm's or Hugging Face's){named}; found tensors such as {found}"
     )]
     Layout {
@@ -50,8 +50,8 @@ pub enum WeightsError {
         /// A few names.
         found: String,
     },
-    /// A model that cannot be computed.
-    #[error("{file}: holds {architecture}, which is not computed here{named}; {remedy}")]
+    /// An unsupported model.
+    #[error("{file}: contains {architecture}, which is not supported{named}; {remedy}")]
     Architecture {
         /// The file.
         file: String,
@@ -59,13 +59,13 @@ pub enum WeightsError {
         architecture: &'static str,
         /// What the configuration beside it calls it, or empty.
         named: String,
-        /// What to use in its place.
+        /// The replacement to suggest.
         remedy: &'static str,
     },
-    /// A name that two tensors have once a prefix is taken off.
+    /// A name that two tensors have after a prefix is removed.
     #[error(
-        "{file}: tensor `{tensor}` is there twice, with the prefix `{prefix}` and without it; \
-         write one of them to a file of its own"
+        "{file}: tensor `{tensor}` occurs twice, with the prefix `{prefix}` and without it; \
+         write one of them to a separate file"
     )]
     Twice {
         /// The file.
@@ -77,23 +77,23 @@ pub enum WeightsError {
     },
     /// Several models in one file.
     #[error(
-        "{file}: holds several models, with names that begin with {prefixes}; write the one that is meant to a file of its own"
+        "{file}: contains several models, with names that begin with {prefixes}; write the intended one to a separate file"
     )]
     Several {
         /// The file.
         file: String,
-        /// What their names begin with.
+        /// The prefixes of their names.
         prefixes: String,
     },
     /// The file inside the program is damaged.
-    #[error("{origin} cannot be read ({reason}); build the program again")]
+    #[error("{origin} cannot be read ({reason}); rebuild the program")]
     Embedded {
         /// Which file.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A tensor that has to be there is not.
+    /// A required tensor is missing.
     #[error("{file}: tensor `{tensor}` is missing")]
     Missing {
         /// The file.
@@ -108,14 +108,14 @@ pub enum WeightsError {
         file: String,
         /// Its name.
         tensor: String,
-        /// Shape that the other tensors ask for.
+        /// Shape that follows from the other tensors.
         expected: Vec<i64>,
         /// Shape in the file.
         found: Vec<i64>,
         /// Where the expected shape comes from, or empty.
         why: String,
     },
-    /// A tensor of a kind that weights do not have.
+    /// A tensor of an unsupported element type.
     #[error("{file}: tensor `{tensor}` has the element type {found}; weights are F16, BF16, F32 or F64")]
     Kind {
         /// The file.
@@ -125,9 +125,9 @@ pub enum WeightsError {
         /// Element type in the file.
         found: String,
     },
-    /// A number that no training produces: the file is damaged, or was saved by a run that diverged.
+    /// A value that is not finite: the file is damaged, or was saved by a run that diverged.
     #[error(
-        "{file}: tensor `{tensor}` holds a value that is not finite (NaN or infinity); every result would be wrong. Get the file again, or choose another one"
+        "{file}: tensor `{tensor}` contains a value that is not finite (NaN or infinity), so every result would be wrong; get the file again, or choose another one"
     )]
     NotFinite {
         /// The file.
@@ -135,7 +135,7 @@ pub enum WeightsError {
         /// Its name.
         tensor: String,
     },
-    /// Tensors that nothing reads: the file is not what it was taken for.
+    /// Tensors that the model does not use: the file contains another model.
     #[error("{file}: {count} tensors are not part of the model, among them {names}")]
     LeftOver {
         /// The file.
@@ -152,7 +152,7 @@ pub enum WeightsError {
 pub struct NamedTensors {
     file: PathBuf,
     tensors: BTreeMap<String, Tensor>,
-    /// The same tensors as the file has and names them.
+    /// The same tensors, under the names of the file.
     stored: BTreeMap<String, Tensor>,
     maps: Vec<Arc<FileMap>>,
     notes: Vec<String>,
@@ -160,7 +160,7 @@ pub struct NamedTensors {
 }
 
 impl NamedTensors {
-    /// The tensors of mapped files; `file` is what was given to find them, `notes` are those of [`Self::notes`].
+    /// The tensors of mapped files; `file` is the given path, `notes` are those of [`Self::notes`].
     pub(super) fn from_files(
         file: &Path,
         tensors: BTreeMap<String, Tensor>,
@@ -218,12 +218,12 @@ impl NamedTensors {
         &self.maps
     }
 
-    /// How the file was read, where that is not plain: a prefix that was taken off the names, say.
+    /// Notes on how the file was read, for example about a prefix that was removed from the names.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Whose names the file has, once [`super::normalise`] knows it.
+    /// The naming of the file, after [`super::normalise`] has detected it.
     pub fn naming(&self) -> Option<Naming> {
         self.naming
     }
@@ -233,8 +233,8 @@ impl NamedTensors {
         self.notes.extend(notes);
     }
 
-    /// The first file of that name beside the weights: in the folder of the path that was given, then in
-    /// that of the file which it links to. None for tensors in memory.
+    /// The first file of that name beside the weights: in the folder of the given path, then in the folder of
+    /// the file that it links to. `None` for tensors in memory.
     pub fn beside(&self, name: &str) -> Option<PathBuf> {
         if self.maps.is_empty() {
             return None;
@@ -245,8 +245,8 @@ impl NamedTensors {
         folders.map(|folder| folder.join(name)).find(|path| path.is_file())
     }
 
-    /// SHA-256 over names, element types, shapes and numbers of all tensors, as they are stored: the layout
-    /// they are brought to changes nothing.
+    /// SHA-256 over names, element types, shapes and values of all tensors, as they are stored: independent of the
+    /// layout they are converted to.
     pub fn fingerprint(&self) -> String {
         fingerprint(self.stored.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }
@@ -260,7 +260,7 @@ impl NamedTensors {
     }
 }
 
-/// Reads tensors of known shape and remembers which were read.
+/// Reads tensors of known shape and records which were read.
 pub struct TensorReader<'a> {
     tensors: &'a NamedTensors,
     device: Device,
@@ -269,7 +269,7 @@ pub struct TensorReader<'a> {
 }
 
 impl<'a> TensorReader<'a> {
-    /// A reader that brings tensors to `device`.
+    /// A reader that copies tensors to `device`.
     pub fn new(tensors: &'a NamedTensors, device: Device) -> Self {
         Self { tensors, device, read: BTreeSet::new(), all_zero: Vec::new() }
     }
@@ -284,20 +284,20 @@ impl<'a> TensorReader<'a> {
         self.tensors.contains(name)
     }
 
-    /// The tensor of that name and shape, as it lies in memory or in its mapping: only for copying a part of it.
+    /// The tensor of that name and shape, in place in memory or in its mapping: only for copying a part of it.
     pub fn view(&mut self, name: &str, shape: &[i64]) -> Result<Tensor, WeightsError> {
         let tensor = self.shaped(name, shape, "")?;
         self.check_values(name, &tensor)?;
         Ok(tensor)
     }
 
-    /// The tensor of that name and shape, in `kind` on the reader's device, as a copy: what happens to the file later
-    /// does not reach it.
+    /// A copy of the tensor of that name and shape, in `kind` on the reader's device: later changes of the file do not
+    /// affect it.
     pub fn take(&mut self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, WeightsError> {
         self.take_because(name, shape, kind, "")
     }
 
-    /// [`take`](Self::take), saying in the error where the shape comes from.
+    /// [`take`](Self::take), with the origin of the expected shape in the error.
     pub fn take_because(
         &mut self,
         name: &str,
@@ -312,12 +312,12 @@ impl<'a> TensorReader<'a> {
         Ok(taken)
     }
 
-    /// Refuses values that are not finite, and remembers tensors of nothing but zeros.
+    /// Refuses values that are not finite, and records tensors of all zeros.
     fn check_values(&mut self, name: &str, tensor: &Tensor) -> Result<(), WeightsError> {
         if tensor.numel() == 0 {
             return Ok(());
         }
-        // One pass, which carries a NaN into both ends.
+        // One pass: a NaN propagates to minimum and maximum.
         let (least, greatest) = tensor.detach().aminmax(None, false);
         let (least, greatest) = (least.double_value(&[]), greatest.double_value(&[]));
         if !least.is_finite() || !greatest.is_finite() {
@@ -350,8 +350,8 @@ impl<'a> TensorReader<'a> {
         self.take(name, shape, kind)
     }
 
-    /// Refuses tensors that nobody read, except those that `expected` knows; gives the names of tensors that hold nothing
-    /// but zeros.
+    /// Refuses tensors that were not read, except those that `expected` accepts; returns the names of tensors of all
+    /// zeros.
     pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<Vec<String>, WeightsError> {
         let left: Vec<&str> =
             self.tensors.names().filter(|name| !self.read.contains(*name) && !expected(name)).collect();

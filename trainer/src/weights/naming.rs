@@ -1,14 +1,14 @@
-//! Whose names the tensors of a file have, and the layout that they are brought to.
+//! Detects the naming of the tensors of a file, and the layout that they are converted to.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The libraries' names for the tensors of a backbone.
+/// The naming of a backbone's tensors, by library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// OpenAI's CLIP, and that of `open_clip`.
     OpenAi,
-    /// Its image tower, saved by itself.
+    /// Its image tower, saved separately.
     OpenAiTower,
     /// Hugging Face's `CLIPModel` and `CLIPVisionModelWithProjection`.
     HuggingFaceClip,
@@ -45,7 +45,7 @@ impl fmt::Display for Naming {
     }
 }
 
-/// How the tensors of a file are named, after [`normalise`](super::normalise).
+/// The layout of the tensor names after [`normalise`](super::normalise).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorLayout {
     /// OpenAI's CLIP with a ViT. The text tower is there if `token_embedding.weight` is, the projection of
@@ -64,7 +64,7 @@ impl fmt::Display for TensorLayout {
     }
 }
 
-/// Tensors by which a naming is known, all below one prefix. The first that is found decides.
+/// Tensors that identify a naming, all below one prefix. The first match decides.
 const MARKS: [(Naming, &[&str]); 11] = [
     (Naming::OpenAi, &["visual.class_embedding", "visual.conv1.weight"]),
     (Naming::HuggingFaceClip, &["vision_model.embeddings.class_embedding"]),
@@ -82,11 +82,11 @@ const MARKS: [(Naming, &[&str]); 11] = [
     (Naming::HuggingFaceSiglipTower, &["head.probe", "embeddings.patch_embedding.weight"]),
 ];
 
-/// Parts that wrappers of modules put into names, wherever in a model they are.
+/// Parts that module wrappers add to names, anywhere in a model.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
 impl Naming {
-    /// The layout that such tensors are brought to.
+    /// The layout that such tensors are converted to.
     pub fn layout(self) -> TensorLayout {
         match self {
             Self::OpenAi
@@ -103,7 +103,7 @@ impl Naming {
         }
     }
 
-    /// What of a prefix is not the library's own.
+    /// The part of a prefix that the library itself does not add.
     pub(super) fn own_prefix(self, prefix: &str) -> &str {
         let own: &[&str] = match self {
             Self::HuggingFaceVit => &["vit."],
@@ -115,7 +115,7 @@ impl Naming {
     }
 }
 
-/// The naming of tensors, and what their names begin with: one prefix (often an empty one) for each model.
+/// The naming of tensors, and the prefixes of their names: one prefix (often empty) for each model.
 pub(super) fn recognise<'a>(names: impl Iterator<Item = &'a str>) -> Option<(Naming, Vec<String>)> {
     let names: Vec<Cow<'_, str>> = names.map(plain).collect();
     let has = |prefix: &str, mark: &str| names.iter().any(|name| name.strip_prefix(prefix) == Some(mark));

@@ -1,4 +1,4 @@
-//! From a path to tensors: a file, the index of shards, or a folder that holds one of them.
+//! Opens tensors from a path: a file, the index of shards, or a folder that contains one of them.
 
 use super::file_map::{FileMap, MapProblem};
 use super::form::{FileForm, Foreign};
@@ -15,7 +15,7 @@ mod folder;
 mod shards;
 
 impl NamedTensors {
-    /// Maps the weights at `path`; of safetensors files nothing is read until it is used.
+    /// Maps the weights at `path`; safetensors files are read on first use.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         if !path.is_dir() {
             return open_file(path, Vec::new());
@@ -75,19 +75,19 @@ fn in_torch_archive(map: &FileMap) -> Result<Found, WeightsError> {
 fn notes_on(stored: &Stored) -> Vec<String> {
     let mut notes = Vec::new();
     if stored.program {
-        notes.push("a TorchScript archive, whose program is not run".to_owned());
+        notes.push("a TorchScript archive; its code is not run".to_owned());
     }
     if let Some(table) = &stored.table {
         let others: Vec<String> = stored.passed_over.iter().map(|name| format!("`{name}`")).collect();
         let others =
-            if others.is_empty() { String::new() } else { format!("; passed over: {}", others.join(", ")) };
+            if others.is_empty() { String::new() } else { format!("; ignored: {}", others.join(", ")) };
         notes.push(format!("the tensors are those of its entry `{table}`{others}"));
     }
     notes
 }
 
-/// A tensor over bytes of a mapping that outlives it; a copy where their alignment forbids a view, or where
-/// they do not lie in the tensor's order.
+/// A tensor over bytes of a mapping that outlives it; a copy if their alignment or their order does not allow
+/// a view.
 fn view_of(bytes: &[u8], shape: &[i64], strides: &[i64], kind: Kind) -> Tensor {
     if bytes.is_empty() {
         return Tensor::zeros(shape, (kind, Device::Cpu));

@@ -27,7 +27,7 @@ struct MappedEntry {
     range: Range<usize>,
 }
 
-/// One tensor as it lies in the file: contiguous, row-major, little-endian.
+/// One tensor in the file: contiguous, row-major, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RawTensor<'a> {
     /// Element type.
@@ -39,7 +39,7 @@ pub struct RawTensor<'a> {
 }
 
 impl RawTensor<'_> {
-    /// Whether the numbers lie at a multiple of their size, so that they can be used in place.
+    /// Whether the data is aligned to the element size, so that it can be used in place.
     pub fn is_aligned(&self) -> bool {
         self.bytes.as_ptr().addr().is_multiple_of(self.dtype.bytes())
     }
@@ -122,7 +122,7 @@ fn read_header(file: &[u8]) -> Result<Header, MapProblem> {
     Ok((tensors, metadata))
 }
 
-/// Finds the plain reason behind an error of the header's parser.
+/// Converts an error of the header's parser to a clear reason.
 fn explain(file: &[u8], error: SafeTensorError) -> MapProblem {
     match FileForm::of(file) {
         FileForm::Foreign(foreign) => return MapProblem::Foreign(foreign),
@@ -137,7 +137,7 @@ fn explain(file: &[u8], error: SafeTensorError) -> MapProblem {
     }
 }
 
-/// The length that a file's header asks for, if it looks like one.
+/// The file length that the header requires, if it looks like a header.
 fn promised_length(file: &[u8]) -> Option<u64> {
     let (&length, rest) = file.split_first_chunk::<8>()?;
     let length = u64::from_le_bytes(length);

@@ -38,15 +38,15 @@ pub const MAX_NAME_BYTES: usize = 512;
 pub const MAX_ENTRIES: usize = 200_000;
 /// Most bytes of all tensors together.
 pub const MAX_TENSOR_BYTES: u64 = 32 << 30;
-/// How many times the file's length the tensors may take: several may view one storage.
+/// Limit on the size of all tensors, as a multiple of the file's length: several may view one storage.
 pub const MAX_SHARING: u64 = 16;
 
-/// What a checkpoint holds.
+/// The contents of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TorchCheckpoint {
     /// Tensors by name: keys of nested dictionaries joined by dots, as in `tuner.KEY`, `head.KEY`.
     pub tensors: BTreeMap<String, HostTensor>,
-    /// Names of the entries that are no tensors (an epoch number, say). Their values are not kept.
+    /// Names of the entries that are not tensors (for example an epoch number). Their values are discarded.
     pub other: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub fn read_checkpoint(path: &Path) -> Result<TorchCheckpoint, TorchFileError> {
     read().map_err(|problem| TorchFileError { path: path.to_owned(), problem })
 }
 
-/// Reads every tensor of a checkpoint from anything that can be read and sought.
+/// Reads every tensor of a checkpoint from a seekable reader.
 pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, TorchFileProblem> {
     let length = reader.seek(SeekFrom::End(0))?;
     check_beginning(&mut reader)?;
@@ -71,7 +71,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, To
     Ok(TorchCheckpoint { tensors, other: listing.other })
 }
 
-/// Tells files of other kinds by their first bytes, for a better message than "damaged".
+/// Detects other kinds of files by their first bytes, for a better message than "damaged".
 fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), TorchFileProblem> {
     reader.seek(SeekFrom::Start(0))?;
     let mut start = Vec::with_capacity(FIRST_BYTES);
@@ -85,8 +85,8 @@ fn check_beginning<R: Read + Seek>(reader: &mut R) -> Result<(), TorchFileProble
     }
 }
 
-/// Checks that every view lies in its storage, and that all of them together ask for no more bytes than a
-/// file of `length` bytes can need.
+/// Checks that every view is within its storage, and that all views together need no more bytes than a file of
+/// `length` bytes allows.
 fn check_views<'t, 'a: 't>(
     listed: impl Iterator<Item = (&'t str, &'t TensorRef<'a>)>,
     length: u64,
@@ -102,20 +102,20 @@ fn check_views<'t, 'a: 't>(
     Ok(())
 }
 
-/// The zip archive and the folder inside it that everything lies in.
+/// The zip archive and its top-level folder.
 struct Archive<R> {
     zip: ZipArchive<R>,
     folder: String,
     /// Length of the file: no stored entry can be longer.
     length: u64,
-    /// A program of `TorchScript` goes with the tensors.
+    /// Whether the archive also contains a `TorchScript` program.
     program: bool,
 }
 
 /// An entry of the archive.
 struct ArchiveEntry {
     index: usize,
-    /// Where its bytes begin in the file.
+    /// Offset of its bytes in the file.
     start: u64,
     size: u64,
 }
@@ -124,7 +124,7 @@ impl<R: Read + Seek> Archive<R> {
     fn open(reader: R, length: u64) -> Result<Self, TorchFileProblem> {
         let zip = ZipArchive::new(reader).map_err(damaged)?;
         if zip.has_duplicate_names() {
-            return Err(TorchFileProblem::Damaged { reason: "two entries have one name".to_owned() });
+            return Err(TorchFileProblem::Damaged { reason: "two entries have the same name".to_owned() });
         }
         let mut folders = Vec::new();
         let (mut program, mut arrays) = (false, false);
@@ -142,8 +142,8 @@ impl<R: Read + Seek> Archive<R> {
         }
     }
 
-    /// The description of the tensors, once the byte order is known to be ours. Old archives do not
-    /// state it; they were written on little-endian machines.
+    /// The description of the tensors, after a check that the byte order is little-endian. Old archives do not
+    /// state the byte order; they were written on little-endian machines.
     fn read_pickle(&mut self) -> Result<Vec<u8>, TorchFileProblem> {
         if let Some(order) = self.read_entry("byteorder", MAX_NAME_BYTES as u64)?
             && order.trim_ascii() != b"little"
@@ -154,7 +154,7 @@ impl<R: Read + Seek> Archive<R> {
         pickle.ok_or(TorchFileProblem::NoPickle { found: 0 })
     }
 
-    /// The bytes of an entry, its checksum verified; none if it is not there.
+    /// The bytes of an entry, with its checksum verified; `None` if it does not exist.
     fn read_entry(&mut self, name: &str, longest: u64) -> Result<Option<Vec<u8>>, TorchFileProblem> {
         let Some(ArchiveEntry { index, size, .. }) = self.find(name)? else { return Ok(None) };
         if size > longest {
@@ -162,13 +162,13 @@ impl<R: Read + Seek> Archive<R> {
         }
         let mut bytes = Vec::with_capacity(size as usize);
         let entry = self.zip.by_index(index).map_err(damaged)?;
-        // One byte more than it claims: reaching the end is what makes the zip reader compare checksums.
+        // One byte more than the declared size: the zip reader compares checksums when it reaches the end.
         let found = entry.take(size + 1).read_to_end(&mut bytes).map_err(damaged)?;
         same_length(name, found as u64, size)?;
         Ok(Some(bytes))
     }
 
-    /// Where the bytes of an entry lie in the file, its checksum verified; none if it is not there.
+    /// The range of an entry's bytes in the file, with its checksum verified; `None` if it does not exist.
     fn locate(&mut self, name: &str) -> Result<Option<Range<usize>>, TorchFileProblem> {
         let Some(ArchiveEntry { index, start, size }) = self.find(name)? else { return Ok(None) };
         let entry = self.zip.by_index(index).map_err(damaged)?;
@@ -177,7 +177,7 @@ impl<R: Read + Seek> Archive<R> {
         Ok(Some(start as usize..(start + size) as usize))
     }
 
-    /// Finds an entry that is stored as it is and lies within the file.
+    /// Finds an entry that is stored uncompressed and is within the file.
     fn find(&mut self, name: &str) -> Result<Option<ArchiveEntry>, TorchFileProblem> {
         let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
             return Ok(None);
@@ -192,7 +192,7 @@ impl<R: Read + Seek> Archive<R> {
         {
             return Ok(Some(ArchiveEntry { index, start, size }));
         }
-        let reason = format!("entry `{}` claims more bytes than the file has", printable(name));
+        let reason = format!("entry `{}` states more bytes than the file has", printable(name));
         Err(TorchFileProblem::Damaged { reason })
     }
 

@@ -1,4 +1,4 @@
-//! The pickles of `PyTorch`'s files of tensors: which globals they may name, and the tensors that these make.
+//! The pickles of `PyTorch`'s files of tensors: the globals that they may name, and the resulting tensors.
 //!
 //! What `torch.save` writes for tensors needs six kinds of names beside plain data. Source of the format:
 //! `torch.serialization` (persistent ids of storages) and `torch._utils`.
@@ -81,7 +81,7 @@ impl<'a> AllowList<'a> for Allowed {
         (*class == TorchObject::Global(Global::Object)).then_some(TorchObject::Object(None))
     }
 
-    /// A state that is no dictionary belongs to an object without tensors, and is let go.
+    /// A state that is not a dictionary belongs to an object without tensors, and is discarded.
     fn build(
         &self,
         objects: &Torch<'a>,

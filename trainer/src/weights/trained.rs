@@ -13,13 +13,13 @@ use std::io::Read;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Key of the metadata that tells which backbone the tensors belong to.
+/// Metadata key of the fingerprint of the backbone that the tensors belong to.
 pub const FINGERPRINT_KEY: &str = "backbone_fingerprint";
-/// Key of the metadata that tells on which data the tensors were trained.
+/// Metadata key of the fingerprint of the data that the tensors were trained on.
 pub const DATA_FINGERPRINT_KEY: &str = "data_fingerprint";
-/// Key of the metadata that says how the backbone was computed, which its tensors do not tell.
+/// Metadata key of the backbone's configuration, which its tensors do not determine.
 pub const BACKBONE_CONFIG_KEY: &str = "backbone_config";
-/// What the names of masks begin with.
+/// Prefix of the names of masks.
 pub const MASK_PREFIX: &str = "mask.";
 
 /// Trained tensors that cannot be used.
@@ -31,7 +31,7 @@ pub enum TrainedError {
     /// Not a checkpoint of the official code.
     #[error(transparent)]
     Checkpoint(#[from] TorchFileError),
-    /// Other names or shapes than the model's.
+    /// Names or shapes that differ from the model's.
     #[error(
         "{file}: {mismatch}\nThe file belongs to another --method, --model or --data, or is damaged: {contents}"
     )]
@@ -40,7 +40,7 @@ pub enum TrainedError {
         file: String,
         /// The differences.
         mismatch: Box<MismatchError>,
-        /// What it holds.
+        /// The contents of the file.
         contents: Box<Contents>,
     },
     /// Trained with other tuners or another kind of head than the configuration's.
@@ -48,12 +48,12 @@ pub enum TrainedError {
     Options {
         /// The file.
         file: String,
-        /// What the configuration asks for.
+        /// The options of the configuration.
         options: Box<OfficialOptions>,
-        /// What it holds.
+        /// The contents of the file.
         contents: Box<Contents>,
     },
-    /// A tensor with several names has several values.
+    /// A tensor with several names has different values.
     #[error("{file}: {unequal}")]
     Unequal {
         /// The file.
@@ -63,7 +63,7 @@ pub enum TrainedError {
     },
     /// One name with and without the mark of a model wrapped for several GPUs.
     #[error(
-        "{file}: tensor `{tensor}` is there twice, with `module.` in its name and without; the file is damaged"
+        "{file}: tensor `{tensor}` occurs twice, with `module.` in its name and without; the file is damaged"
     )]
     Twice {
         /// The file.
@@ -81,7 +81,7 @@ pub enum TrainedError {
         /// One of them.
         tensor: String,
     },
-    /// Trained at other elements of the layers.
+    /// Trained with another mask.
     #[error(
         "{file}: was trained at other elements of the layers than this configuration chooses (`{mask}`); set tuner.mask_seed and tuner.mask_ratio as they were"
     )]
@@ -103,7 +103,7 @@ pub enum TrainedError {
         /// Fingerprint of the weights in use.
         found: String,
     },
-    /// A tensor whose element type has no numbers in it.
+    /// A tensor whose element type is not floating-point.
     #[error("{file}: tensor `{tensor}` has the element type {found:?}; trained tensors are floating-point")]
     Kind {
         /// The file.
@@ -118,7 +118,7 @@ pub enum TrainedError {
     Write {
         /// The file.
         file: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -128,14 +128,14 @@ pub enum TrainedError {
 pub struct TrainedFile {
     file: String,
     tensors: BTreeMap<String, HostTensor>,
-    /// What belongs to the tensors and is not trained: which elements a mask chose.
+    /// Untrained tensors that belong to them: the elements that a mask selected.
     masks: BTreeMap<String, HostTensor>,
     metadata: BTreeMap<String, String>,
 }
 
 impl TrainedFile {
-    /// Reads a safetensors file, or the zip archive that `torch.save` writes; which of them, the first
-    /// bytes tell. Of a tensor with several names the first is kept, and `module.` is taken out of the names.
+    /// Reads a safetensors file or the zip archive that `torch.save` writes, detected by the first bytes. A tensor
+    /// with several names keeps the first, and `module.` is removed from the names.
     pub fn read(path: &Path) -> Result<Self, TrainedError> {
         let file = path.display().to_string();
         let (mut tensors, metadata) = read_tensors(path)?;
@@ -156,12 +156,12 @@ impl TrainedFile {
         &self.tensors
     }
 
-    /// What names and shapes say about the options it was trained with.
+    /// The training options as far as names and shapes determine them.
     pub fn contents(&self) -> Contents {
         Contents::of(shapes(&self.tensors))
     }
 
-    /// Refuses tensors of other tuners or of another kind of head than `options` ask for, before there is a model to
+    /// Refuses tensors of other tuners or of another kind of head than in `options`, before there is a model to
     /// compare them with.
     pub fn check_options(&self, options: OfficialOptions) -> Result<(), TrainedError> {
         let contents = self.contents();
@@ -172,7 +172,7 @@ impl TrainedFile {
         Err(TrainedError::Options { file: self.file.clone(), options, contents })
     }
 
-    /// What the file says under a key such as [`FINGERPRINT_KEY`].
+    /// The metadata of the file under a key such as [`FINGERPRINT_KEY`].
     pub fn says(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
     }
@@ -182,8 +182,8 @@ impl TrainedFile {
         self.metadata.contains_key(FINGERPRINT_KEY)
     }
 
-    /// The values for tensors of these names and shapes. Every name and every shape has to match; so do the masks and the
-    /// fingerprint of the backbone, where the file holds them.
+    /// The values for tensors of these names and shapes. Every name and every shape must match; so must the masks and the
+    /// fingerprint of the backbone, if the file contains them.
     pub fn values(
         &self,
         shapes: &BTreeMap<String, Vec<usize>>,
@@ -206,7 +206,7 @@ impl TrainedFile {
         self.tensors.iter().map(|(name, host)| Ok((name.as_str(), self.tensor(name, host)?))).collect()
     }
 
-    /// Refuses values that were trained at other elements. Official checkpoints do not say at which.
+    /// Refuses values that were trained with another mask. Official checkpoints do not record the mask.
     fn compare_masks(&self, masks: &[(String, Tensor)]) -> Result<(), TrainedError> {
         let differs = |(name, mask): &&(String, Tensor)| {
             let mut bytes = Vec::new();
@@ -263,8 +263,8 @@ fn is_of_lift_plus(name: &str) -> bool {
     towers.iter().any(|tower| name.starts_with(tower))
 }
 
-/// The tensors without the mark of a model that was wrapped for several GPUs, which the official code takes off when
-/// it saves; or a name that is there twice then.
+/// The tensors without the `module.` of a model that was wrapped for several GPUs, which the official code removes
+/// when it saves; or a name that then occurs twice.
 fn unwrapped(tensors: Tensors) -> Result<Tensors, String> {
     let mut unwrapped = Tensors::new();
     for (name, tensor) in tensors {
@@ -286,7 +286,7 @@ fn looks_like_safetensors(path: &Path) -> bool {
     read.is_ok() && start[8] == b'{'
 }
 
-/// Writes tensors under their names, in `kind`, beside and then in place. Masks are whole numbers, and stay so.
+/// Writes tensors under their names, in `kind`, to a temporary file that is then renamed. Masks stay integers.
 pub fn write(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -314,7 +314,7 @@ pub fn write(
     protocol::write_atomically(path, &bytes).map_err(|e| failed(e.to_string()))
 }
 
-/// Puts the keys of a file's header in order: the same tensors and metadata give the same bytes.
+/// Sorts the keys of a file's header, so that the same tensors and metadata give the same bytes.
 fn sort_header(file: &mut [u8]) -> Option<()> {
     let (length, rest) = file.split_first_chunk_mut::<8>()?;
     let header = rest.get_mut(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(names(&path).unwrap(), ["head.weight", "tuner.a.module.b", "tuner.bias_tuned.0"]);
         let path = file(folder.path(), &[("head.module.weight", 2.0), ("head.weight", 2.0)], &[2]);
         let error = names(&path).expect_err("one name twice");
-        assert!(error.contains("`head.weight` is there twice"), "{error}");
+        assert!(error.contains("`head.weight` occurs twice"), "{error}");
     }
 
     #[test]

@@ -190,13 +190,13 @@ fn settings_that_exclude_each_other() {
     assert_eq!(
         select_vit("lift", &["head.init=text"]),
         format!(
-            "`head.init = \"text\"` (from --set head.init=text) cannot go with {vit}: this model has no text \
+            "`head.init = \"text\"` (from --set head.init=text) cannot be combined with {vit}: this model has no text \
              tower; set `head.init` to class_mean, or choose a CLIP model"
         )
     );
     assert_eq!(
         refusal(&demo("lift", &["loss.kind=lade", "head.placement=sharded"])),
-        "`head.placement = \"sharded\"` (from --set head.placement=sharded) cannot go with `loss.kind = \"lade\"` \
+        "`head.placement = \"sharded\"` (from --set head.placement=sharded) cannot be combined with `loss.kind = \"lade\"` \
          (from --set loss.kind=lade): LADE needs all logits of a sample on one rank; set `head.placement` to \
          replicated, or choose another loss"
     );
@@ -204,21 +204,21 @@ fn settings_that_exclude_each_other() {
     assert_eq!(
         select_vit("zero_shot", &[]),
         format!(
-            "{zero_shot} cannot go with {vit}: it compares images with text, and this model has no text \
+            "{zero_shot} cannot be combined with {vit}: it compares images with text, and this model has no text \
              tower; choose another method or a CLIP model"
         )
     );
     assert_eq!(
         refusal(&demo("zero_shot", &["tuner.kind=full"])),
         format!(
-            "`tuner.kinds = \"full\"` (from --set tuner.kind=full) cannot go with {zero_shot}: zero-shot \
+            "`tuner.kinds = \"full\"` (from --set tuner.kind=full) cannot be combined with {zero_shot}: zero-shot \
              classification trains nothing; leave out one of them, or choose another method"
         )
     );
     assert_eq!(
         refusal(&demo("zero_shot", &["train.epochs=3"])),
         format!(
-            "`train.epochs = 3` (from --set train.epochs=3) cannot go with {zero_shot}: zero-shot \
+            "`train.epochs = 3` (from --set train.epochs=3) cannot be combined with {zero_shot}: zero-shot \
              classification trains nothing; set `train.epochs` to 0, or choose another method"
         )
     );

@@ -146,7 +146,7 @@ fn an_environment_without_presets_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "`{}` (LIFT_CONFIGS) is no folder of presets: expected base.toml in it; correct the path, or \
+            "`{}` (LIFT_CONFIGS) is not a folder of presets: expected base.toml in it; correct the path, or \
              leave LIFT_CONFIGS unset to use the presets of the program",
             folder.path().display()
         )
@@ -223,6 +223,6 @@ fn a_path_that_toml_cannot_hold_is_refused() {
     let error = Resolved::new(&selection, &Presets::embedded(), here).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the path `/home/\u{fffd}/w.pt` is not UTF-8, so it cannot stand in a configuration; rename or move it"
+        "the path `/home/\u{fffd}/w.pt` is not UTF-8, and a configuration can contain only UTF-8; rename or move it"
     );
 }

@@ -1,8 +1,8 @@
 //! BMP: palettes of 1, 4 and 8 bits, RLE4 and RLE8, 16, 24 and 32 bits, either way up; as Pillow reads it.
 //!
-//! It is read here because no library gives these pixels. `image` (0.25) rounds 16-bit colours where Pillow truncates
-//! them, leaves pixels that run lengths skip black instead of colour 0, refuses the second header of OS/2, and brings
-//! colour management along, 190,000 lines; `zune-bmp` (0.5) gives other pixels for palettes of 1 and 4 bits as well.
+//! This decoder exists because no library returns the same pixels as Pillow. `image` (0.25) rounds 16-bit colours where
+//! Pillow truncates them, makes pixels that run lengths skip black instead of colour 0, refuses the second header of
+//! OS/2, and depends on colour management of 190,000 lines; `zune-bmp` (0.5) also differs for palettes of 1 and 4 bits.
 
 use super::{Bytes, DecodeError, RgbImage, checked_pixels, paint, spread};
 
@@ -16,7 +16,7 @@ mod compression {
     pub(super) const BITFIELDS: u32 = 3;
 }
 
-/// The header, its several versions brought to one form.
+/// The header, in one form for all of its versions.
 struct Header {
     width: u32,
     height: u32,
@@ -31,13 +31,13 @@ struct Header {
     masks: [u32; 4],
     /// Where the palette begins.
     palette_at: usize,
-    /// Where the file says the pixels begin, 0 for "behind the palette".
+    /// Offset of the pixels as stated in the file; 0 means directly after the palette.
     pixels_at: usize,
 }
 
-/// How a pixel is kept.
+/// Encoding of a pixel.
 enum Pixel {
-    /// Palette numbers of some bits.
+    /// Palette indices of this many bits.
     Indexed(u16, Box<[[u8; 3]; 256]>),
     /// Grey levels, one byte each.
     Grey,
@@ -45,7 +45,7 @@ enum Pixel {
     Bilevel,
     /// 16 bits with this many of green.
     High(u32),
-    /// Three or four bytes, with the places of red, green and blue.
+    /// Three or four bytes, with the positions of red, green and blue.
     Bytes(usize, [usize; 3]),
 }
 
@@ -105,7 +105,7 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
             pixels_at: offset,
         }
     } else {
-        // A negative height turns the picture the other way up.
+        // A negative height means that rows are stored from top to bottom.
         let top_down = info.u8(11) == Some(0xff);
         Header {
             width: word(4)?,
@@ -121,7 +121,7 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
         }
     };
     if header.compression == compression::BITFIELDS {
-        // The shortest header has its masks behind it, and none for alpha.
+        // The masks follow the shortest header, without one for alpha.
         let (masks, first) = if size >= 52 { (&info, 40) } else { (&reader, header.palette_at) };
         let count = if size >= 56 { 4 } else { 3 };
         for (i, mask) in header.masks[..count].iter_mut().enumerate() {
@@ -144,7 +144,7 @@ fn read_header(bytes: &[u8]) -> Result<Header, DecodeError> {
     Ok(header)
 }
 
-/// The kind of pixel, and where the file stands after the palette.
+/// The pixel encoding, and the file offset after the palette.
 fn pixel_kind(bytes: &[u8], header: &Header) -> Result<(Pixel, usize), DecodeError> {
     match (header.bits, header.compression) {
         (1 | 4 | 8, compression::RAW | compression::RLE4 | compression::RLE8) => palette(bytes, header),
@@ -156,7 +156,7 @@ fn pixel_kind(bytes: &[u8], header: &Header) -> Result<(Pixel, usize), DecodeErr
     }
 }
 
-/// The masks that Pillow knows.
+/// The masks that Pillow supports.
 fn masked(header: &Header) -> Result<Pixel, DecodeError> {
     let [red, green, blue, alpha] = header.masks;
     let pixel = match (header.bits, [red, green, blue], alpha) {
@@ -174,8 +174,8 @@ fn masked(header: &Header) -> Result<Pixel, DecodeError> {
     Ok(pixel)
 }
 
-/// Reads the palette. A palette that is only a scale of greys makes a grey picture, read byte by byte
-/// whatever its bits, as Pillow does it.
+/// Reads the palette. As in Pillow, a palette that is a linear grey scale makes a grey image, read byte by byte
+/// whatever its number of bits.
 fn palette(bytes: &[u8], header: &Header) -> Result<(Pixel, usize), DecodeError> {
     let colours = header.colours as usize;
     if !(1..=65536).contains(&colours) {
@@ -214,8 +214,8 @@ fn read_rows(bytes: &[u8], start: usize, header: &Header, pixel: &Pixel) -> Resu
     };
     let row = (width * bits).div_ceil(8);
     let stride = (width * usize::from(header.bits)).div_ceil(32) * 4;
-    // Greys of less than a byte, read byte by byte, overlap. Pillow refuses them, unless the file happens to
-    // be long enough to be mapped into memory.
+    // Rows of greys of less than a byte overlap when they are read byte by byte. Pillow refuses them, unless the
+    // file happens to be long enough to be mapped into memory.
     if stride < row && Bytes(bytes).get(start, row * height).is_none() {
         return Err(unsupported(format!("a scale of greys with {} bits", header.bits)));
     }
@@ -252,7 +252,7 @@ fn push_row(line: &[u8], width: usize, pixel: &Pixel, image: &mut Vec<u8>) {
     }
 }
 
-/// Run lengths to palette numbers, in the order of the file.
+/// Run lengths to palette indices, in the order of the file.
 fn read_runs(bytes: &[u8], start: usize, header: &Header, total: usize) -> Result<Vec<u8>, DecodeError> {
     let width = header.width as usize;
     let nibbles = header.compression == compression::RLE4;
@@ -263,7 +263,7 @@ fn read_runs(bytes: &[u8], start: usize, header: &Header, total: usize) -> Resul
         let (Some(count), Some(value)) = (reader.u8(at), reader.u8(at.saturating_add(1))) else { break };
         at += 2;
         match (count, value) {
-            // End of the line, end of the picture, and a leap to the right and up.
+            // End of the line, end of the image, and a move to the right and up.
             (0, 0) => {
                 data.resize(data.len().next_multiple_of(width), 0);
                 x = 0;
@@ -276,7 +276,7 @@ fn read_runs(bytes: &[u8], start: usize, header: &Header, total: usize) -> Resul
                 data.resize(data.len() + leap.min(total - data.len()), 0);
                 x = data.len() % width;
             }
-            // Numbers as they are, padded to an even place in the file.
+            // Literal indices, padded to an even offset.
             (0, count) => {
                 let wanted = usize::from(count).min(total - data.len());
                 let stored = if nibbles { wanted.div_ceil(2) } else { wanted };
@@ -292,7 +292,7 @@ fn read_runs(bytes: &[u8], start: usize, header: &Header, total: usize) -> Resul
                 x += usize::from(count);
                 at = (at + stored).next_multiple_of(2);
             }
-            // One number, or two in turn, repeated to the end of the row at most.
+            // One index, or two alternating ones, repeated at most to the end of the row.
             (count, value) => {
                 let count = usize::from(count).min(width.saturating_sub(x));
                 let turn = if nibbles { [value >> 4, value & 15] } else { [value; 2] };

@@ -1,6 +1,6 @@
-//! What a file is, by its first bytes. Its name says nothing.
+//! The format of a file, detected from its first bytes. The file name is ignored.
 
-/// Bytes that are enough to tell.
+/// Number of bytes that detection needs.
 pub const START: usize = 512;
 
 /// A format that is decoded.
@@ -15,20 +15,20 @@ pub(super) enum PictureFormat {
     Pnm,
 }
 
-/// What the first bytes of a file say about it.
+/// The kind of content that the first bytes of a file indicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// An image that is decoded.
     Image(PictureFormat),
-    /// An image that is not decoded, by the name of its format.
+    /// An image of an unsupported format, by the name of the format.
     OtherImage(&'static str),
-    /// Something known that is no image.
+    /// A known format that is not an image.
     Other(&'static str),
-    /// Nothing known.
+    /// Unknown content.
     Unknown,
 }
 
-/// Tells the content of a file from its first [`START`] bytes.
+/// Detects the content of a file from its first [`START`] bytes.
 pub(super) fn recognise(start: &[u8]) -> Content {
     match start {
         [0xff, 0xd8, 0xff, ..] => Content::Image(PictureFormat::Jpeg),
@@ -38,7 +38,7 @@ pub(super) fn recognise(start: &[u8]) -> Content {
             Content::Image(PictureFormat::WebP)
         }
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Content::Image(PictureFormat::Tiff),
-        // Two letters are too few to tell by: a header has a size of less than 256 bytes, a text has no zeros.
+        // Two letters are not enough for detection: a BMP header is shorter than 256 bytes, and text contains no zeros.
         [b'B', b'M', _, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, 0, ..] => {
             Content::Image(PictureFormat::Bmp)
         }
@@ -59,7 +59,7 @@ fn media(brand: &[u8]) -> Content {
     }
 }
 
-/// Formats that are only named.
+/// Formats that are detected but not decoded.
 fn other(start: &[u8]) -> Content {
     const IMAGES: [(&[u8], &str); 9] = [
         (b"\0\0\0\x0cJXL ", "JPEG XL"),
@@ -98,7 +98,7 @@ fn other(start: &[u8]) -> Content {
     markup(start)
 }
 
-/// Pages and drawings in markup.
+/// HTML, SVG and XML.
 fn markup(start: &[u8]) -> Content {
     let text = String::from_utf8_lossy(start).to_ascii_lowercase();
     let text = text.trim_start_matches('\u{feff}').trim_start();

@@ -1,4 +1,4 @@
-//! The first frame of a GIF, unpacked by `gif`, on the whole screen of the file, as Pillow shows it.
+//! The first frame of a GIF, decoded by `gif` and placed on the logical screen of the file, as in Pillow.
 
 use super::{DecodeError, RgbImage, checked_pixels, paint};
 use gif::{DecodeOptions, DecodingError};
@@ -6,13 +6,13 @@ use std::io::{ErrorKind, Read};
 
 const FORMAT: &str = "GIF";
 
-/// Bytes of the signature and of the description of the screen.
+/// Bytes of the signature and of the logical screen descriptor.
 const HEADER: usize = 13;
 
-/// Place in the header of the flags about the palette.
+/// Offset in the header of the palette flags.
 const FLAGS: usize = 10;
 
-/// Flag that a palette follows; alone it announces one of two colours.
+/// Flag that a palette follows; with no other bit set, the palette has two colours.
 const HAS_PALETTE: u8 = 0x80;
 
 /// The first two levels of grey, as a palette.
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let mut header: [u8; HEADER] = *bytes.first_chunk().ok_or(DecodeError::Truncated { format: FORMAT })?;
     let mut added: &[u8] = &[];
     if header[FLAGS] & HAS_PALETTE == 0 {
-        // A file need not have a palette, but `gif` refuses a frame without one.
+        // A palette is optional in a file, but `gif` refuses a frame without one.
         header[FLAGS] = HAS_PALETTE;
         added = &GREYS;
     }
@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let file = header.chain(added).chain(&bytes[HEADER..]);
     let mut decoder = options.read_info(file).map_err(failure)?;
     let screen = [decoder.width(), decoder.height()].map(usize::from);
-    let frame = decoder.next_frame_info().map_err(failure)?.ok_or_else(|| damaged("it has no picture"))?;
+    let frame = decoder.next_frame_info().map_err(failure)?.ok_or_else(|| damaged("it contains no image"))?;
     let [left, top, columns, rows] = [frame.left, frame.top, frame.width, frame.height].map(usize::from);
     let background = frame.transparent.unwrap_or(0);
     let local = frame.palette.clone();
@@ -56,7 +56,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     Ok(RgbImage { width: width as u32, height: height as u32, pixels: paint(&indices, &palette) })
 }
 
-/// The colours of all numbers. Numbers beyond the palette are black, or grey levels if all numbers of the palette are.
+/// The colour of each index. Indices beyond the palette are black, or grey levels if the whole palette is a grey scale.
 fn full_palette(stored: &[u8]) -> [[u8; 3]; 256] {
     let stored = stored.as_chunks::<3>().0;
     let grey = |number: usize| [number as u8; 3];

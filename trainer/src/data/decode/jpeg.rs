@@ -1,9 +1,9 @@
 //! JPEG through libjpeg-turbo, whose pixels are Pillow's.
 //!
-//! The header is rebuilt before decoding: only the segments that bear on the pixels are kept. That drops
-//! what libjpeg would warn about (junk between segments, odd JFIF versions), since its Rust binding does
-//! not tell a warning from a failure, and leaves two things for us to tell apart afterwards: a file that is
-//! damaged in the middle (Pillow shows what there is) and one that ends early (Pillow refuses it).
+//! The header is rebuilt before decoding and contains only the segments that affect the pixels. This removes
+//! the causes of libjpeg's warnings (junk between segments, unusual JFIF versions), because its Rust binding
+//! does not distinguish a warning from a failure. Two cases remain to be distinguished after decoding: a file
+//! that is damaged in the middle (Pillow decodes what it can) and one that is cut short (Pillow refuses it).
 
 use super::{Bytes, DecodeError, RgbImage, checked_pixels};
 use std::cell::RefCell;
@@ -11,34 +11,34 @@ use turbojpeg::{Decompressor, Image, PixelFormat};
 
 const FORMAT: &str = "JPEG";
 
-/// A progressive file may have this many scans. Encoders write about ten; thousands of empty scans over a
-/// large picture are an attack on the reader's time.
+/// Limit on the scans of a progressive file. Encoders write about ten; thousands of empty scans over a large
+/// image are a denial-of-service attack.
 const MAX_SCANS: u32 = 500;
 
-/// Written behind the data, so that a decoder which wants more than the file has meets a second
-/// start-of-image marker, which is an error like no other. Longer than the longest segment.
+/// Written after the data, so that a decoder which reads past the end of the file encounters a second
+/// start-of-image marker and reports an error that has no other cause. Longer than the longest segment.
 const BEYOND: [u8; 2] = [0xff, 0xd8];
 const BEYOND_LEN: usize = 0x1_0004;
 
-/// What libjpeg says when it meets [`BEYOND`].
+/// Message of libjpeg when it encounters [`BEYOND`].
 const BEYOND_MESSAGE: &str = "two SOI markers";
 
-/// Written behind data without an end marker, then an end marker. Pillow's reader takes such a file only if
-/// it can decode the last row without looking beyond the data for more bits. If so, libjpeg reports all of
-/// these bytes as superfluous.
+/// Written after data without an end marker, followed by an end marker. Pillow accepts such a file only if it
+/// can decode the last row without reading bits past the data. In that case libjpeg reports all of these
+/// bytes as superfluous.
 const PROBE: [u8; 18] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xd9];
 
-/// Beginnings of libjpeg's warnings: the picture was decoded all the same.
+/// Prefixes of libjpeg's warnings, after which the image is decoded anyway.
 const WARNINGS: [&str; 3] =
     ["Corrupt JPEG data", "Inconsistent progression sequence", "Invalid SOS parameters for sequential JPEG"];
 
 thread_local! {
-    /// The rebuilt file; its room is kept from picture to picture. The decompressor is not kept: tables of
-    /// a damaged file would survive in it and spoil the next picture.
+    /// The rebuilt file; its allocation is reused for the next image. The decompressor is not reused, because
+    /// tables of a damaged file would remain in it and corrupt the next image.
     static REBUILT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What the frame header says.
+/// The frame header.
 struct Frame {
     width: u16,
     height: u16,
@@ -51,7 +51,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         file.clear();
         let (frame, scan) = rebuild_header(bytes, file)?;
         checked_pixels(FORMAT, frame.width.into(), frame.height.into())?;
-        // Several scans are read to the end of the file before the first row comes out.
+        // A file of several scans is read to its end before the first row is returned.
         let several_scans =
             frame.progressive || bytes.get(scan + 4).is_some_and(|&coded| coded < frame.components);
         file.extend_from_slice(&bytes[scan..]);
@@ -83,7 +83,7 @@ fn decode_rebuilt(file: &mut Vec<u8>, frame: &Frame, several_scans: bool) -> Res
             file.extend_from_slice(&PROBE);
             let untouched = format!(" {unread} extraneous bytes before marker 0xd9");
             let probed = run(file).is_err_and(|message| message.ends_with(&untouched));
-            // A restart marker that is due would look the same, so the file must also pass with an end marker.
+            // A missing restart marker gives the same message, so the file must also decode with an end marker.
             file.truncate(real);
             file.extend_from_slice(&PROBE[PROBE.len() - 2..]);
             if !probed || run(file).is_err() {
@@ -106,7 +106,7 @@ fn is_warning(message: &str) -> bool {
     WARNINGS.iter().any(|warning| message.starts_with(warning))
 }
 
-/// Copies the segments before the first scan that decoding needs; returns the frame and where the scan begins.
+/// Copies the segments before the first scan that decoding needs; returns the frame and the offset of the scan.
 fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), DecodeError> {
     let truncated = DecodeError::Truncated { format: FORMAT };
     let reader = Bytes(bytes);
@@ -118,7 +118,7 @@ fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), 
         let (marker, after) = next_marker(bytes, at).ok_or(truncated.clone())?;
         at = after;
         match marker {
-            // Markers without a segment; libjpeg refuses those that must not be here.
+            // Markers without a segment; libjpeg refuses those that are not allowed here.
             0xc8 | 0xd0..=0xd9 | 0xf0..=0xfd => {
                 header.extend_from_slice(&[0xff, marker]);
                 continue;
@@ -138,7 +138,7 @@ fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), 
         match marker {
             0xe0 if segment.len() >= 16 && segment[2..].starts_with(b"JFIF\0") => {
                 keep(marker, segment, header);
-                // Major revision 1: libjpeg decodes any other alike, but warns.
+                // Major revision 1: libjpeg decodes any other in the same way, but warns.
                 let place = header.len() - segment.len() + 7;
                 header[place] = 1;
             }
@@ -158,7 +158,7 @@ fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), 
     }
 }
 
-/// The next marker at or after `at` and the place behind it; junk and padding before it are skipped.
+/// The next marker at or after `at` and the offset after it; junk and padding before it are skipped.
 fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
     loop {
         at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
@@ -195,7 +195,7 @@ fn keep(marker: u8, segment: &[u8], header: &mut Vec<u8>) {
     header.extend_from_slice(segment);
 }
 
-/// Adobe's colour transform, or where libjpeg does not know it, the one it falls back to with a warning.
+/// Adobe's colour transform, or for an unknown one the transform that libjpeg falls back to with a warning.
 fn known_transform(transform: u8, components: u8) -> u8 {
     match (components, transform) {
         (3, 2..) => 1,
@@ -204,7 +204,7 @@ fn known_transform(transform: u8, components: u8) -> u8 {
     }
 }
 
-/// Pillow reads every CMYK file as inverted (Adobe's way) and multiplies by black.
+/// Pillow treats every CMYK file as inverted (Adobe's convention) and multiplies by black.
 pub(super) fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(cmyk.len() / 4 * 3);
     for pixel in cmyk.as_chunks::<4>().0 {

@@ -1,5 +1,5 @@
-//! PNG, unpacked by `png`; the conversions to RGB are Pillow's: the first of two bytes is kept of 16-bit colours while
-//! 16-bit grey is clipped to 255, alpha and transparent colours are dropped, an animated file gives its default image.
+//! PNG, decoded by `png`. The conversions to RGB are those of Pillow: 16-bit colours keep the first of two bytes, 16-bit
+//! grey is clipped to 255, alpha and transparent colours are dropped, and an animated file yields its default image.
 
 use super::{DecodeError, RgbImage, checked_pixels, spread};
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
@@ -10,7 +10,7 @@ const FORMAT: &str = "PNG";
 /// Bytes of the largest pixel, RGBA of 16 bits.
 const MAX_PIXEL: usize = 8;
 
-/// One byte of deflated data gives at most this many bytes.
+/// One byte of deflated data decompresses to at most this many bytes.
 const MAX_INFLATION: usize = 1032;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         _ => Transformations::STRIP_16,
     };
     decoder.set_transformations(transformations);
-    // The usual limit is for the chunks before the picture; rows are held to the number of pixels.
+    // The default limit applies to the chunks before the image; rows are limited by the number of pixels.
     decoder.set_limits(Limits { bytes: Limits::default().bytes + width as usize * MAX_PIXEL });
     let mut reader = decoder.read_info().map_err(failure)?;
     let (color, depth) = reader.output_color_type();
@@ -65,7 +65,7 @@ fn failure(error: DecodingError) -> DecodeError {
         }
         error => {
             let text = error.to_string();
-            // What follows is the name of a chunk in the form of a debugger.
+            // The rest is the debug form of a chunk name.
             let reason = text.split(" while decoding ").next().unwrap_or_default().into();
             DecodeError::Damaged { format: FORMAT, reason }
         }

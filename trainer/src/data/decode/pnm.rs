@@ -7,7 +7,7 @@ const FORMAT: &str = "PNM";
 /// A number of the header has at most this many digits.
 const MAX_DIGITS: usize = 10;
 
-/// What the magic number says.
+/// The kind that the magic number selects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Samples {
     Bits,
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let height = header.number()?;
     let most = if samples == Samples::Bits { 1 } else { header.number()? };
     if !(1..65536).contains(&most) {
-        return Err(damaged(format!("its greatest value is {most}; expected 1 to 65535")));
+        return Err(damaged(format!("its maximum value is {most}; expected 1 to 65535")));
     }
     let pixels = checked_pixels(FORMAT, width.into(), height.into())?;
     let shape = PnmSize { width: width as usize, pixels, most };
@@ -49,12 +49,12 @@ struct PnmSize {
 }
 
 impl PnmSize {
-    /// Numbers in the picture.
+    /// Number of samples in the image.
     fn values(&self, samples: Samples) -> usize {
         self.pixels * if samples == Samples::Colour { 3 } else { 1 }
     }
 
-    /// A value as 8 bits. Grey of more than 8 bits keeps its 16 bits in Pillow, and is clipped when it becomes RGB.
+    /// A value as 8 bits. Pillow keeps 16 bits for grey of more than 8 bits, and clips it in the conversion to RGB.
     fn level(&self, value: u32, samples: Samples) -> u8 {
         let most = if samples == Samples::Grey && self.most > 255 { 65535.0 } else { 255.0 };
         let scaled = (f64::from(value) / f64::from(self.most) * most).round_ties_even();
@@ -70,7 +70,7 @@ fn damaged(reason: String) -> DecodeError {
     DecodeError::Damaged { format: FORMAT, reason }
 }
 
-/// Words parted by blanks; `#` begins a comment that ends with its line.
+/// Tokens separated by white space; `#` begins a comment that ends with its line.
 struct Tokens<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -90,7 +90,7 @@ impl<'a> Tokens<'a> {
         self.next_byte()
     }
 
-    /// The next number, and with it the one blank behind it.
+    /// The next number; consumes the one white-space character after it.
     fn number(&mut self) -> Result<u32, DecodeError> {
         let mut digits = String::new();
         while let Some(byte) = self.next_byte() {
@@ -98,7 +98,7 @@ impl<'a> Tokens<'a> {
                 b'0'..=b'9' if digits.len() < MAX_DIGITS => digits.push(char::from(byte)),
                 byte if is_blank(byte) && digits.is_empty() => {}
                 byte if is_blank(byte) => break,
-                _ => return Err(damaged(format!("byte {} is no digit of a number", self.at - 1))),
+                _ => return Err(damaged(format!("byte {} is not a digit", self.at - 1))),
             }
         }
         if digits.is_empty() {
@@ -116,7 +116,7 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// `0` is white, `1` is black; blanks between them are not needed.
+/// `0` is white, `1` is black; white space between them is optional.
 fn plain_bits(mut tokens: Tokens, shape: &PnmSize) -> Result<Vec<u8>, DecodeError> {
     let mut levels = Vec::with_capacity(shape.pixels.min(tokens.rest().len()));
     while levels.len() < shape.pixels {
@@ -130,7 +130,7 @@ fn plain_bits(mut tokens: Tokens, shape: &PnmSize) -> Result<Vec<u8>, DecodeErro
     Ok(levels)
 }
 
-/// Eight pixels a byte, each row on its own.
+/// Eight pixels per byte; each row begins with a new byte.
 fn packed_bits(bytes: &[u8], shape: &PnmSize) -> Result<Vec<u8>, DecodeError> {
     let row = shape.width.div_ceil(8);
     let bytes = bytes.get(..row * (shape.pixels / shape.width)).ok_or_else(truncated)?;
@@ -146,7 +146,7 @@ fn plain_levels(mut tokens: Tokens, shape: &PnmSize, samples: Samples) -> Result
     for _ in 0..shape.values(samples) {
         let value = tokens.number()?;
         if value > shape.most {
-            return Err(damaged(format!("the value {value} is above the greatest, {}", shape.most)));
+            return Err(damaged(format!("the value {value} is above the maximum, {}", shape.most)));
         }
         levels.push(shape.level(value, samples));
     }

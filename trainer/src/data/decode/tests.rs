@@ -93,7 +93,7 @@ fn decode_damaged(bytes: &[u8]) {
     }
 }
 
-/// Whatever is done to a file, it is a picture or an error.
+/// Whatever is done to a file, it is an image or an error.
 #[test]
 fn damaged_files_do_not_panic() {
     let mut next = random_numbers();
@@ -105,7 +105,7 @@ fn damaged_files_do_not_panic() {
                 1 => bytes.extend((0..next(40)).map(|i| i as u8)),
                 _ => {}
             }
-            // Beyond the sizes, which would only make the pictures large.
+            // Beyond the sizes, which would only make the images large.
             for _ in 0..next(4) {
                 let place = 200 + next(bytes.len());
                 if let Some(byte) = bytes.get_mut(place) {
@@ -142,7 +142,7 @@ fn mutated_files_do_not_panic() {
     }
 }
 
-/// Writes the checksum of each chunk of a PNG anew.
+/// Writes the checksum of each chunk of a PNG again.
 fn repair_checksums(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(len) = Bytes(bytes).u32_be(at) {
@@ -160,7 +160,7 @@ fn repair_checksums(bytes: &mut [u8]) {
 fn claimed_sizes_are_refused_before_anything_is_allocated() {
     let mut gif = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x01".to_vec();
     let error = decode(&gif).expect_err("a refusal").to_string();
-    assert_eq!(error, "the GIF image claims 65535 x 65535 pixels; expected 1 to 178956970 in all");
+    assert_eq!(error, "the GIF image has 65535 x 65535 pixels; expected 1 to 178956970 in total");
     gif.truncate(9);
     assert_eq!(decode(&gif), Err(DecodeError::Truncated { format: "GIF" }));
     let bmp = [&b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0"[..], &[0xff; 8], &[1, 0, 24, 0], &[0; 24]].concat();
@@ -195,7 +195,7 @@ fn refusals_say_what_is_expected() {
     );
     assert_eq!(
         decode(b"\xff\xd8\xff\xe0\0\x10JF").expect_err("a refusal").to_string(),
-        "the JPEG image is truncated: its data end before the picture does; copy the file anew"
+        "the JPEG image is cut short; copy the file again"
     );
 }
 

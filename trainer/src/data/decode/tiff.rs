@@ -1,7 +1,7 @@
-//! TIFF: the first picture of a file, in the kinds that cameras, scanners and Pillow write; as Pillow reads them.
+//! TIFF: the first image of a file, in the variants that cameras, scanners and Pillow write; as Pillow reads them.
 //!
-//! The `tiff` crate unpacks strips and tiles. What it gives is turned into RGB here, since its readers differ from
-//! Pillow in alpha, palettes, 16 bits and orientation; kinds that are not known to agree are refused by name.
+//! The `tiff` crate decodes strips and tiles. The conversion to RGB is done here, because the crate differs from
+//! Pillow in alpha, palettes, 16 bits and orientation; variants that are not known to agree are refused explicitly.
 
 use super::jpeg::rgb_of_inverted_cmyk;
 use super::{Bytes, DecodeError, RgbImage, checked_pixels, spread};
@@ -14,22 +14,22 @@ use tiff::tags::{
 
 const FORMAT: &str = "TIFF";
 
-/// Memory for one tag at most, such as the places of all strips.
+/// Memory limit for one tag, such as the offsets of all strips.
 const MOST_TAG: usize = 64 << 20;
 
-/// How the file keeps its pixels.
+/// Encoding of the pixels.
 struct TiffPixels {
     photometric: Photometric,
     bits: u16,
     samples: usize,
-    /// What the sample behind the colours is: 1 for a factor that the colours hold already, 0 and 2 for others.
+    /// Meaning of the sample after the colours: 1 for alpha that the colours are premultiplied with, 0 and 2 for others.
     extra: Option<u16>,
     planar: bool,
     orientation: u16,
 }
 
 impl TiffPixels {
-    /// Samples of a pixel that the reader gives: one that is neither colour nor alpha it leaves out.
+    /// Samples per pixel that the reader returns: it leaves out a sample that is neither colour nor alpha.
     fn kept(&self) -> usize {
         if self.photometric == Photometric::RGB && self.extra == Some(0) { 3 } else { self.samples }
     }
@@ -45,7 +45,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let (width, height) = file.dimensions().map_err(|error| failure(&error))?;
     checked_pixels(FORMAT, width.into(), height.into())?;
     let mut limits = Limits::unlimited();
-    // Tags are held to the first of these as well. The pixels go into a buffer of ours.
+    // The first limit applies to tags as well. The pixels go into a separate buffer.
     limits.decoding_buffer_size = MOST_TAG;
     limits.ifd_value_size = MOST_TAG;
     limits.intermediate_buffer_size = bytes.len();
@@ -87,7 +87,7 @@ fn failure(error: &TiffError) -> DecodeError {
     }
 }
 
-/// The file with palette numbers called greys, if it has them: the reader refuses palettes, but unpacks their numbers.
+/// The file with palette indices declared as greys, if it has a palette: the reader refuses palettes, but decodes greys.
 fn palette_as_greys(bytes: &[u8]) -> Option<Vec<u8>> {
     const PALETTE: u16 = 3;
     const GREYS: u16 = 1;
@@ -106,12 +106,12 @@ fn palette_as_greys(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(greyed)
 }
 
-/// Reads the tags, and refuses what is not known to come out as in Pillow.
+/// Reads the tags, and refuses variants that are not known to decode as in Pillow.
 fn kind(file: &mut File, has_palette: bool) -> Result<TiffPixels, DecodeError> {
     let mut tag = |tag| file.find_tag_unsigned::<u16>(tag).map_err(|error| failure(&error));
     let photometric = tag(Tag::PhotometricInterpretation)?.and_then(Photometric::from_u16);
     let photometric =
-        photometric.ok_or_else(|| unsupported("it does not say what its samples are".into()))?;
+        photometric.ok_or_else(|| unsupported("it has no photometric interpretation".into()))?;
     let compression =
         tag(Tag::Compression)?.map_or(CompressionMethod::None, CompressionMethod::from_u16_exhaustive);
     let samples = usize::from(tag(Tag::SamplesPerPixel)?.unwrap_or(1));
@@ -142,7 +142,7 @@ fn kind(file: &mut File, has_palette: bool) -> Result<TiffPixels, DecodeError> {
         | (Photometric::RGB, 8, 3)
         | (Photometric::CMYK, 8, 4) => true,
         (Photometric::BlackIsZero, 8, 2) => extra.is_some() && !has_palette,
-        // A fourth sample that is no alpha is left out before the differences are added up, which would be wrong.
+        // The reader drops a fourth sample that is not alpha before it applies the predictor, which gives wrong values.
         (Photometric::RGB, 8, 4) => extra != Some(0) || !(predicted || kind.planar),
         (Photometric::RGB, 16, 3) => !kind.planar,
         (Photometric::RGB, 16, 4) => extra == Some(2) && !kind.planar,
@@ -154,7 +154,7 @@ fn kind(file: &mut File, has_palette: bool) -> Result<TiffPixels, DecodeError> {
     Ok(kind)
 }
 
-/// One plane after the other becomes one pixel after the other.
+/// Converts planar order to interleaved order.
 fn interleave(planes: &[u8], samples: usize) -> Vec<u8> {
     let plane = planes.len() / samples;
     (0..plane).flat_map(|i| (0..samples).map(move |sample| planes[sample * plane + i])).collect()
@@ -174,7 +174,7 @@ fn values(stored: &[u8], row: usize, (width, height): (usize, usize), bits: u16)
 fn greys(stored: &[u8], row: usize, size: (usize, usize), kind: &TiffPixels) -> Vec<u8> {
     match (kind.bits, kind.samples) {
         (16, _) => {
-            // Clipped, as Pillow does it.
+            // Clipped, as in Pillow.
             let level = |pair: &[u8; 2]| u16::from_ne_bytes(*pair).min(255) as u8;
             spread(&stored.as_chunks::<2>().0.iter().map(level).collect::<Vec<_>>())
         }
@@ -212,7 +212,7 @@ fn inks(mut stored: Vec<u8>) -> Vec<u8> {
     rgb_of_inverted_cmyk(&stored)
 }
 
-/// Colours of palette numbers: all reds of the palette come first, then all greens, of 16 bits each.
+/// Colours of palette indices. The palette contains all reds, then all greens, then all blues, of 16 bits each.
 fn paint(
     file: &mut File,
     stored: &[u8],
@@ -230,7 +230,7 @@ fn paint(
     Ok(values(stored, row, size, bits).into_iter().flat_map(colour).collect())
 }
 
-/// The picture as the tag of the same name says it is to be seen; of all formats Pillow does so for this one.
+/// The image with the orientation tag applied; TIFF is the only format for which Pillow applies it.
 fn turned(image: RgbImage, orientation: u16) -> RgbImage {
     let (width, height) = (image.width as usize, image.height as usize);
     let swapped = matches!(orientation, 5..=8);

@@ -1,4 +1,4 @@
-//! WebP, lossy and lossless; of an animation the first frame on a black screen.
+//! WebP, lossy and lossless; for an animation, the first frame on a black canvas.
 
 use super::{Bytes, DecodeError, RgbImage, checked_pixels};
 use image_webp::{DecodingError, WebPDecoder};
@@ -6,10 +6,10 @@ use std::io::Cursor;
 
 const FORMAT: &str = "WebP";
 
-/// Bit of the extended header that says the file is an animation.
+/// Bit of the extended header that marks an animation.
 const ANIMATED: u8 = 0x02;
 
-/// Bit of the extended header that says there is an alpha plane.
+/// Bit of the extended header that marks an alpha plane.
 const ALPHA: u8 = 0x10;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
@@ -32,7 +32,7 @@ fn decode_still(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let mut samples = vec![0; pixels * channels];
     decoder.read_image(&mut samples).map_err(|error| failure(&error))?;
     if channels == 4 {
-        // Alpha is dropped: the colours move up.
+        // Alpha is dropped.
         for i in 0..pixels {
             samples.copy_within(4 * i..4 * i + 3, 3 * i);
         }
@@ -53,7 +53,7 @@ fn u24(reader: &Bytes, at: usize) -> Option<u32> {
     Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]))
 }
 
-/// Takes the first frame out of the file, decodes it as a file of its own, and lays it on the screen.
+/// Extracts the first frame, decodes it as a still file, and places it on the canvas.
 fn decode_animation(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let truncated = || DecodeError::Truncated { format: FORMAT };
     let reader = Bytes(bytes);
@@ -87,7 +87,7 @@ fn decode_animation(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     Ok(RgbImage { width, height, pixels: screen })
 }
 
-/// A still file of the chunks of a frame. `size` is its width and height as the frame header has them.
+/// A still file from the chunks of a frame. `size` is its width and height in the encoding of the frame header.
 fn as_file(chunks: &[u8], size: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(chunks.len() + 30);
     file.extend_from_slice(b"RIFF");

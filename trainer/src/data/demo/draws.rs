@@ -1,8 +1,8 @@
 //! Keyed draws for the drawn pictures: a `ChaCha8` stream whose 32-byte key is the picture's name.
 //!
 //! Law 6: a picture is a function of (seed, stream, class, index), so these four numbers are the key,
-//! without a hash between. Values are made from the stream with `+ - * /` and `sqrt` alone: IEEE 754 fixes
-//! their results to the bit, whereas `sin` or `exp` differ between machines.
+//! without a hash. Values are computed from the stream with `+ - * /` and `sqrt` only: IEEE 754 defines their
+//! results exactly, whereas `sin` or `exp` differ between machines.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

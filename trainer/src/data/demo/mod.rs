@@ -1,13 +1,13 @@
 //! The embedded demo: a long-tailed set of drawn pictures, and captioned drawings to pretrain a small CLIP on.
 //!
-//! Somebody with nothing downloaded can train, evaluate and compare at once: the pictures are drawn as they
-//! are asked for, 32 x 32 pixels each, and each is a function of (seed, split, class, index) alone.
+//! The demo allows training, evaluation and comparison without any download: the pictures are drawn on request,
+//! 32 x 32 pixels each, and each is a function of (seed, split, class, index) only.
 //!
 //! A picture shows a composition of texture, colour and shape, and a class is one of them: `striped red
 //! triangle`. The [`demo_classes`] are kept out of pretraining, their words are not, so a CLIP pretrained on
 //! [`pretraining_example`]s knows the classes only by what their names say. The demo's pictures are also drawn
-//! less cleanly than those of pretraining. So there is something to be right about at the start, and
-//! something left to learn from the long-tailed training set.
+//! less cleanly than those of pretraining. So zero-shot accuracy is above chance, and training on the long-tailed
+//! set still improves it.
 
 mod caption;
 mod composition;
@@ -42,7 +42,7 @@ pub enum DemoSplit {
     Test,
 }
 
-/// The demo's classes and labels, and its pictures when they are asked for.
+/// The demo's classes and labels, and its pictures on request.
 #[derive(Clone, Debug)]
 pub struct DemoSet {
     seed: u64,

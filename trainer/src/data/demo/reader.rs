@@ -1,4 +1,4 @@
-//! The demo as a data set like any other: its pictures are drawn where others are read from a disk.
+//! The demo as a data set: its pictures are drawn instead of read from a disk.
 
 use super::{DemoSet, DemoSplit};
 use crate::data::decode::RgbImage;

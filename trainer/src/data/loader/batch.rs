@@ -1,4 +1,4 @@
-//! What is asked of the loader, what it hands out, and the chunks in between.
+//! Requests to the loader, the batches that it returns, and the chunks in between.
 
 use crate::data::error::DataError;
 use crate::data::source::Split;
@@ -15,7 +15,7 @@ pub struct Item {
     pub sample: u64,
 }
 
-/// What one batch is to hold; may be nothing.
+/// The samples of one batch; may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchRequest {
     /// The epoch; random draws are keyed by it.
@@ -24,12 +24,12 @@ pub struct BatchRequest {
     pub items: Vec<Item>,
 }
 
-/// A batch on its way to the model.
+/// A batch for the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// The epoch that was asked for.
+    /// The epoch of the request.
     pub epoch: u64,
-    /// Pictures one after the other, of each the crops of its view, channel by channel:
+    /// Images one after the other, each as the crops of its view, channel by channel:
     /// `len * crops * 3 * size * size` bytes.
     pub images: Vec<u8>,
     /// Their classes.
@@ -38,17 +38,17 @@ pub struct Batch {
     pub samples: Vec<u64>,
     /// Their positions in the epoch.
     pub positions: Vec<u64>,
-    /// Images that could not be read: asked for and not here.
+    /// Requested images that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
 impl Batch {
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -61,19 +61,19 @@ pub struct Skipped {
     pub sample: u64,
     /// Its position in the epoch.
     pub position: u64,
-    /// Its path, or its place in a file.
+    /// Its path, or its position in a file.
     pub path: String,
-    /// What is wrong with it.
+    /// The problem.
     pub reason: String,
 }
 
-/// A worker takes at most this many items at a time, so that the last ones of a batch are shared.
+/// Limit on the items that a worker takes at a time, so that workers share the last items of a batch.
 const MAX_CHUNK: usize = 32;
 
-/// Chunks of a batch for each worker: enough to even out slow pictures.
+/// Chunks of a batch for each worker: enough to even out slow images.
 const CHUNKS_PER_WORKER: usize = 4;
 
-/// Some items of a batch, and the part of its pixels that is theirs.
+/// Some items of a batch, and their part of its pixels.
 pub(super) struct BatchChunk {
     pub(super) epoch: u64,
     pub(super) items: Arc<[Item]>,
@@ -83,9 +83,9 @@ pub(super) struct BatchChunk {
     pub(super) failures: Vec<(usize, DataError)>,
 }
 
-/// A batch that is being made, or is complete and not yet taken.
+/// A batch in progress, or one that is complete and not yet taken.
 pub(super) struct PendingBatch {
-    /// Chunks that nobody works at; the first one is the last element.
+    /// Chunks that no worker has taken; the first one is the last element.
     pub(super) waiting: Vec<BatchChunk>,
     filled: Vec<BatchChunk>,
     chunks: usize,
@@ -116,7 +116,7 @@ impl PendingBatch {
         Self { waiting: Vec::new(), filled: Vec::new(), chunks: 0, result: Some(Err(error)) }
     }
 
-    /// Takes a filled chunk; true when it was the last one.
+    /// Accepts a filled chunk; returns true for the last one.
     pub(super) fn give_back(&mut self, chunk: BatchChunk) -> bool {
         self.filled.push(chunk);
         self.filled.len() == self.chunks
@@ -127,12 +127,12 @@ impl PendingBatch {
     }
 }
 
-/// Makes a batch of all its chunks.
+/// Joins all chunks to the batch.
 pub(super) fn join(mut chunks: Vec<BatchChunk>, split: &Split, bytes: usize) -> Result<Batch, DataError> {
     chunks.sort_unstable_by_key(|chunk| chunk.range.start);
     let mut failures: Vec<(usize, DataError)> =
         chunks.iter_mut().flat_map(|chunk| std::mem::take(&mut chunk.failures)).collect();
-    // The first failure of the batch is reported, not the first in time, so that runs agree.
+    // The first failure in batch order is reported, not the first in time, so that runs report the same one.
     if let Some(first) = failures.iter().position(|(_, error)| !error.is_image_failure()) {
         return Err(failures.swap_remove(first).1);
     }
@@ -141,7 +141,7 @@ pub(super) fn join(mut chunks: Vec<BatchChunk>, split: &Split, bytes: usize) -> 
         return Ok(Batch::default());
     };
     for chunk in chunks {
-        // Neighbours of one allocation: nothing is copied.
+        // The chunks are adjacent parts of one allocation: nothing is copied.
         pixels.unsplit(chunk.pixels);
     }
     let mut batch = Batch { epoch, images: Vec::from(pixels), ..Batch::default() };

@@ -1,13 +1,13 @@
-//! Which image each worker is reading, so that a read which does not end is reported by name.
+//! The image that each worker is reading, so that a blocked read is reported with its image.
 
 use crate::data::source::Split;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A read that takes longer is reported while its batch is waited for.
+/// Duration after which a read is reported while its batch is waited for.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// The present reads of all workers.
+/// The current reads of all workers.
 pub(super) struct Reading(Vec<Mutex<Option<Read>>>);
 
 struct Read {
@@ -21,7 +21,7 @@ impl Reading {
         Self((0..workers).map(|_| Mutex::new(None)).collect())
     }
 
-    /// A worker begins to read a sample, or with none is done.
+    /// Records that a worker begins to read a sample, or with `None` that it is done.
     pub(super) fn set(&self, worker: usize, sample: Option<usize>) {
         if let Some(slot) = self.0.get(worker) {
             let read = sample.map(|sample| Read { sample, since: Instant::now(), reported: false });
@@ -29,11 +29,11 @@ impl Reading {
         }
     }
 
-    /// Names reads that have become slow, each once.
+    /// Reports slow reads, each once.
     pub(super) fn report_slow(&self, split: &Split) {
         for sample in self.newly_slow(SLOW) {
             tracing::warn!(
-                "image `{}` has been read for more than {} s: its file system does not answer, or is very slow",
+                "image `{}` has been read for more than {} s: its file system does not respond or is very slow",
                 split.name(sample),
                 SLOW.as_secs()
             );

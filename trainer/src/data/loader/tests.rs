@@ -138,7 +138,7 @@ fn a_panic_of_the_order_is_an_error() {
 fn a_sample_outside_the_split_is_an_error() {
     let mut loader = start(levels(), vec![request(98..101)], options(1, 1));
     let error = loader.next().expect("a batch").expect_err("an error");
-    assert_eq!(error.to_string(), "sample 100 was asked for, but the split has 100");
+    assert_eq!(error.to_string(), "sample 100 was requested, but the split has 100");
 }
 
 #[test]

@@ -5,11 +5,11 @@
 //! yields `samples_per_class` images of its class in a row, taken from the class's own shuffled cycle of
 //! images. An epoch has (largest class count) x (number of classes that have images) positions.
 //!
-//! **Epoch boundary**, as in LIFT: cycles go on over epochs, of classes and of images alike. Each epoch
+//! **Epoch boundary**, as in LIFT: cycles of classes and of images continue over epochs. Each epoch
 //! starts with a new visit. When the epoch's length is no multiple of `samples_per_class` its last visit is
 //! cut short, and the images that it would still have yielded have had their turn.
 //!
-//! This makes every position a matter of arithmetic. With `V` visits an epoch, the epoch's visit `v` is the
+//! So every position is computed by arithmetic. With `V` visits per epoch, the epoch's visit `v` is the
 //! run's visit `epoch * V + v`: the remainder by the number of classes is its place in the class cycle, the
 //! quotient the number of the cycle. A class is visited once in each cycle: cycle `k` is its visit `k`, and
 //! image `j` of that visit is the class's draw `k * samples_per_class + j`: the remainder by its image count
@@ -72,8 +72,8 @@ impl EpochOrder for ClassAware {
             let row = Permutation::new(rows, self.cycle_key.with(cycle)).at(visit % rows);
             Visit { number, first_draw: cycle.wrapping_mul(per_visit), row, class: self.index.row(row) }
         };
-        // Positions in a row mostly belong to one visit. Once they are seen to go on to the next one, visits
-        // are computed one ahead, so that the look-up of the class has time to finish.
+        // Consecutive positions mostly belong to one visit. When access is sequential, visits are computed one ahead,
+        // so that the look-up of the class has time to finish.
         let (mut current, mut ahead): (Option<Visit>, Option<Visit>) = (None, None);
         move |position| {
             let number = position / per_visit;

@@ -4,7 +4,7 @@
 //! ranks, threads, models or of what was asked before, and reaches any position without walking to it, in
 //! constant time (`repeat_factor` adds a short search among the classes). No list per epoch exists. Beside
 //! the caller's labels it keeps a count per class and, where a sampler draws by class, the sample indices
-//! sorted by class (four bytes each); [`Order::memory_bytes`] tells how much.
+//! sorted by class (four bytes each); [`Order::memory_bytes`] returns the total.
 //!
 //! [`shard`] divides the positions of a global batch over ranks. One sampler a file, all with the same items;
 //! `key` and `permutation` hold the keyed draws that they are made of.
@@ -99,25 +99,25 @@ impl Sampler {
     }
 }
 
-/// Why no order can be made of the labels and the sampler's settings.
+/// Labels or sampler settings for which there is no order.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum OrderError {
     /// The list of labels is empty.
     #[error("the training list has no samples: expected at least one; check the list file and the data root")]
     NoSamples,
-    /// More samples than a 32-bit index can tell apart.
+    /// More samples than a 32-bit index can represent.
     #[error("the training list has {found} samples: expected at most {}; split the list", u32::MAX)]
     TooManySamples {
         /// Samples in the list.
         found: usize,
     },
-    /// More classes than a 32-bit label can tell apart.
+    /// More classes than a 32-bit label can represent.
     #[error("the data set declares {found} classes: expected at most {}; check the class names", u32::MAX)]
     TooManyClasses {
         /// Classes declared.
         found: usize,
     },
-    /// A label that is no class.
+    /// A label outside the classes.
     #[error(
         "sample {sample} has label {label}: expected a label below the number of classes, {classes}; \
          correct the list or the class names"
@@ -179,7 +179,7 @@ enum EpochKind {
     NShot(NShot),
 }
 
-/// What every sampler answers.
+/// The interface of all samplers.
 trait EpochOrder {
     /// The number of positions in an epoch.
     fn len(&self, epoch: u64) -> u64;
@@ -305,7 +305,7 @@ impl Order {
     }
 }
 
-/// Refuses settings that no list of samples can make sense of.
+/// Refuses settings that are invalid for every list of samples.
 fn check(sampler: Sampler) -> Result<(), OrderError> {
     match sampler {
         Sampler::ClassAware { samples_per_class: 0 } => Err(OrderError::ZeroSamplesPerClass),

@@ -1,6 +1,6 @@
 //! The division of a global batch, or of an evaluation list, over ranks: pure arithmetic on positions.
 //!
-//! Law 3: ranks take disjoint slices that cover the whole exactly; nothing is padded, dropped or repeated.
+//! Law 3: ranks take disjoint slices that cover all positions exactly once; nothing is padded, dropped or repeated.
 //! Slices are contiguous and in rank order, and their sizes differ by at most one, the lower ranks having the
 //! longer ones. Where there are fewer positions than ranks (a short last batch) the highest ranks get an
 //! empty slice; they still take part in the step's collective calls (law 4).
@@ -59,7 +59,7 @@ pub fn step_and_rank(epoch_len: u64, batch: u64, world: u64, position: u64) -> (
 /// # Panics
 /// If `rank` is not below `world`.
 pub fn share(len: u64, world: u64, rank: u64) -> Range<u64> {
-    assert!(rank < world, "rank {rank} is not one of a world of {world}");
+    assert!(rank < world, "rank {rank} is outside a world of size {world}");
     let (short, longer) = (len / world, len % world);
     let start = rank * short + rank.min(longer);
     start..start + short + u64::from(rank < longer)
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "rank 4 is not one of a world of 4")]
+    #[should_panic(expected = "rank 4 is outside a world of size 4")]
     fn a_rank_outside_the_world_is_refused() {
         step_slice(10, 8, 0, 4, 4);
     }
@@ -105,7 +105,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
-        /// Walking all steps and ranks in order meets every position once, in order.
+        /// Iterating over all steps and ranks in order visits every position once, in order.
         #[test]
         fn slices_tile_the_epoch(len in 0_u64..2000, batch in 1_u64..300, world in 1_u64..40) {
             let mut next = 0;

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// A picture of noise that the script for the table below makes too.
+/// An image of noise that the script for the table below makes too.
 fn noise(width: u32, height: u32) -> RgbImage {
     let pixels = (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     RgbImage { width, height, pixels }

@@ -17,10 +17,10 @@ const CLASSES: usize = 100;
 /// Pixels of a side.
 const SIDE: usize = 32;
 
-/// Bytes of a picture: a plane each of red, green and blue.
+/// Bytes of an image: a plane each of red, green and blue.
 const PICTURE: usize = 3 * SIDE * SIDE;
 
-/// One of the forms, and the folder in which it was found.
+/// The detected form, and its folder.
 #[derive(Debug)]
 pub(super) enum CifarForm {
     Python(PathBuf),
@@ -28,7 +28,7 @@ pub(super) enum CifarForm {
     Images(PathBuf),
 }
 
-/// The form of CIFAR-100 that a folder holds.
+/// The form of CIFAR-100 that a folder contains.
 pub(super) fn form(root: &Path, imbalance: Option<f64>) -> Option<CifarForm> {
     let has = |folder: &Path, names: &[&str]| names.iter().all(|name| folder.join(name).is_file());
     let named = list_name(imbalance.unwrap_or(100.0));
@@ -95,7 +95,7 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
         }
         (None, None) => {
             let reason =
-                "images.tar holds a part of CIFAR-100; set `imbalance` (100) to say which list to train on";
+                "images.tar contains a part of CIFAR-100; set `imbalance` (100) to select the training list";
             return Err(DataError::Setting(reason.into()));
         }
     };
@@ -120,7 +120,7 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
     Ok(DataSet { class_names: names, train, test, findings })
 }
 
-/// A published file: its labels, and where its pictures lie.
+/// A published file: its labels, and the positions of its images.
 struct PublishedFile {
     labels: Vec<u32>,
     reader: PictureRows,
@@ -194,7 +194,7 @@ fn python_split(folder: &Path, name: &str) -> Result<PublishedFile, DataError> {
     Ok(PublishedFile { labels, reader })
 }
 
-/// Records of a coarse label, a fine label and the picture.
+/// Records of a coarse label, a fine label and the image.
 fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     const RECORD: usize = 2 + PICTURE;
     let failed = |error| DataError::open("CIFAR-100 file", path, error);
@@ -202,7 +202,7 @@ fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     let len = file.metadata().map_err(failed)?.len();
     if len == 0 || !len.is_multiple_of(RECORD as u64) {
         let reason =
-            format!("expected records of {RECORD} bytes, found {len} bytes in all; copy the file anew");
+            format!("expected records of {RECORD} bytes, found {len} bytes in total; copy the file again");
         return Err(DataError::content("CIFAR-100 file", path, reason));
     }
     let mut labels = Vec::new();
@@ -218,7 +218,7 @@ fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     Ok(PublishedFile { labels, reader })
 }
 
-/// Pictures at equal distances in a file.
+/// Images at equal distances in a file.
 struct PictureRows {
     path: PathBuf,
     file: File,

@@ -8,18 +8,18 @@ use std::path::Path;
 
 /// Longest file read; the published ones have up to 155 MB. It is in memory only until its labels are known.
 const MAX_BYTES: usize = 1 << 30;
-/// Most values of a file; a picture has five, the numbers of its two labels and the name of its file among them.
+/// Most values of a file; an image has five, the numbers of its two labels and the name of its file among them.
 const MAX_OBJECTS: usize = 5_000_000;
-/// Longest bytes that are kept decoded; keys and types are far shorter.
+/// Limit on the length of decoded bytes; keys and types are far shorter.
 const MAX_ENCODED: usize = 256;
 
-/// What the files hold beside plain data.
+/// The objects in the files that are not plain data.
 enum NumPy {
     /// The name of a constructor, which is never called.
     Constructor(Constructor),
-    /// What a constructor would make: its first argument, and the state set afterwards.
+    /// The result of a constructor: its first argument, and the state set afterwards.
     Made { constructor: Constructor, argument: Option<ObjectId>, state: Option<ObjectId> },
-    /// Bytes that Python 3 wrote as encoded text, as it does in old protocols.
+    /// Bytes that Python 3 wrote as encoded text, as in old protocols.
     Encoded(Vec<u8>),
 }
 
@@ -98,13 +98,13 @@ pub(super) struct ByteRows {
     pub(super) columns: usize,
 }
 
-/// The outermost table of a file.
+/// The outermost dictionary of a file.
 pub(super) struct CifarFile<'a> {
     bytes: &'a [u8],
     pickle: Pickle<'a, NumPy>,
 }
 
-/// All bytes of a file that is no longer than such files are.
+/// All bytes of a file, up to a size limit.
 pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     let failed = |error: io::Error| DataError::open("pickle", path, error);
     let found = fs::metadata(path).map_err(failed)?.len();
@@ -116,12 +116,12 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
 }
 
 impl<'a> CifarFile<'a> {
-    /// The table that the bytes of a file describe.
+    /// Parses the outermost dictionary of a file.
     pub(super) fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, DataError> {
         match Pickle::parse(bytes, PlainData) {
             Ok(pickle) => Ok(Self { bytes, pickle }),
             Err(error) => {
-                let reason = format!("{error}; nothing of it was run; copy the published file again");
+                let reason = format!("{error}; no code in it was run; copy the published file again");
                 Err(DataError::content("pickle", path, reason))
             }
         }
@@ -131,7 +131,7 @@ impl<'a> CifarFile<'a> {
         self.pickle.value(id)
     }
 
-    /// The bytes of a string, whichever Python wrote it.
+    /// The bytes of a string that Python 2 or 3 wrote.
     fn string(&self, id: ObjectId) -> Option<&[u8]> {
         match self.value(id) {
             Value::Text(text) => Some(text.as_bytes()),
@@ -155,7 +155,7 @@ impl<'a> CifarFile<'a> {
         }
     }
 
-    /// The value of a key of the outermost table.
+    /// The value of a key of the outermost dictionary.
     fn entry(&self, key: &str) -> Option<ObjectId> {
         let Value::Dict(entries) = self.value(self.pickle.root()) else { return None };
         let is_key = |id: ObjectId| self.string(id) == Some(key.as_bytes());
@@ -186,7 +186,7 @@ impl<'a> CifarFile<'a> {
         let Value::Special(NumPy::Made { argument, .. }) = self.value(kind) else { return None };
         let is_byte = self.string((*argument)?)? == b"u1";
         let by_rows = matches!(self.value(columns_first), Value::Bool(false) | Value::Int(0));
-        // Only bytes that stand in the file as they are can be read from it later.
+        // Only bytes that are stored unencoded can be read from the file later.
         let Value::Bytes(bytes) = self.value(bytes) else { return None };
         let offset = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
         let &[rows, columns] = self.items(shape)? else { return None };

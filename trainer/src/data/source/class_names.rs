@@ -1,8 +1,8 @@
 //! Class names in label order, in the forms that data sets come with.
 //!
-//! One name a line is the plain form. `ID name` and `FOLDER name` lines (LIFT's own `classnames.txt`), numbered
-//! lines, JSON (`categories.json` of iNaturalist) and CSV are understood as well, and it is said how. Ids and
-//! folders are compared with where the training pictures lie, which decides what belongs to which label.
+//! The plain form is one name per line. `ID name` and `FOLDER name` lines (LIFT's own `classnames.txt`), numbered
+//! lines, JSON (`categories.json` of iNaturalist) and CSV are also accepted, and the form that was recognised is
+//! reported. Ids and folders are matched with the folders of the training images, which determine the labels.
 
 mod folders;
 mod lines;
@@ -20,14 +20,14 @@ use std::path::Path;
 const FORMS: &str = "one name a line in the order of the labels, `ID name` or `FOLDER name` lines, a JSON list or table \
                      of names, or CSV with a header";
 
-/// Class names, and how they were understood.
+/// Class names, and the form in which they were recognised.
 #[derive(Debug, Default)]
 pub(super) struct ClassNames {
     pub(super) names: Vec<String>,
     pub(super) findings: Vec<Finding>,
 }
 
-/// What a file says about classes.
+/// The parsed content of a file of class names.
 enum NameTable {
     /// Names in label order.
     Ordered(Vec<String>),
@@ -37,7 +37,7 @@ enum NameTable {
     Keyed(Vec<(String, String)>, RowOrder),
 }
 
-/// Whether the rows of a table come in the order of the labels, where nothing else says what is which.
+/// Whether the rows of a table are in label order, where nothing else determines the labels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RowOrder {
     OfLabels,
@@ -61,7 +61,7 @@ impl TableForm {
     }
 }
 
-/// Reads class names. `folders` says where the training pictures of each label lie.
+/// Reads class names. `folders` gives the folder of the training images of each label.
 pub(super) fn read_class_names(path: &Path, folders: &Folders) -> Result<ClassNames, DataError> {
     let text = read_text("class names", path)?;
     let wrong = |reason: String| DataError::content("class names", path, reason);
@@ -97,7 +97,7 @@ pub(super) fn read_class_names(path: &Path, folders: &Folders) -> Result<ClassNa
     Ok(ClassNames { names, findings })
 }
 
-/// Files that are no names at all, or names in a form that is not read.
+/// Files that do not contain class names, or contain them in an unsupported form.
 fn foreign(text: &str, ending: &str) -> Option<&'static str> {
     if text.starts_with("version https://git-lfs") {
         return Some("a Git LFS pointer, whose content was not fetched (`git lfs pull`)");
@@ -128,7 +128,7 @@ fn by_number(mut rows: Vec<(u64, String)>) -> Result<(Vec<String>, Option<String
     Ok((rows.into_iter().map(|(_, name)| name).collect(), Some(words.to_owned())))
 }
 
-/// Names in the order that the folders of the training pictures give, or else in that of the file.
+/// Names in the order given by the folders of the training images, or else in the order of the file.
 fn by_folder(
     rows: Vec<(String, String)>,
     order: RowOrder,

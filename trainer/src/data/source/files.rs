@@ -1,5 +1,5 @@
-//! Image files and their bytes: files of a bounded size, and named pipes, whose reader waits for a writer. What is only
-//! looked at is never waited for.
+//! Image files and their bytes: regular files of a bounded size, and named pipes, whose reader waits for a writer.
+//! Inspecting a file never waits.
 
 use super::super::error::{DataError, ImageFault};
 use crate::data::decode::{self, RgbImage, decode};
@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// Image files with more bytes than this are refused before memory is taken for them: more than the pixels of the
+/// Image files with more bytes than this are refused before memory is allocated: more than the pixels of the
 /// largest image that is decoded ([`decode::MAX_PIXELS`], four bytes each).
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
@@ -25,7 +25,7 @@ pub struct FileSample {
     pub bytes: Vec<u8>,
 }
 
-/// Opens a regular file, to look at it. A named pipe would keep whoever looks waiting.
+/// Opens a regular file for inspection. Opening a named pipe would block.
 pub(super) fn open(path: &Path) -> Result<(File, u64), ImageFault> {
     let (file, metadata) = open_at_once(path)?;
     if !metadata.is_file() {
@@ -34,7 +34,7 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), ImageFault> {
     Ok((file, metadata.len()))
 }
 
-/// Opens a file to read it: a regular one, or a named pipe. A device may have no end.
+/// Opens a regular file or a named pipe for reading. Devices are refused, because they may have no end.
 fn open_to_read(path: &Path) -> Result<(File, u64), ImageFault> {
     let (file, metadata) = open_at_once(path)?;
     if metadata.is_file() {
@@ -46,7 +46,7 @@ fn open_to_read(path: &Path) -> Result<(File, u64), ImageFault> {
     Err(ImageFault::NotAFile)
 }
 
-/// Without this flag the opening of a pipe waits for a writer; with files it changes nothing.
+/// Without this flag, opening a pipe waits for a writer; it has no effect on regular files.
 fn open_at_once(path: &Path) -> io::Result<(File, Metadata)> {
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -64,7 +64,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {
     check_size(size)?;
     let mut bytes = Vec::new();
     reserve(&mut bytes, size as usize)?;
-    // It may grow meanwhile.
+    // The file may grow in the meantime.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     check_size(bytes.len() as u64)?;
     Ok(bytes)
@@ -75,13 +75,13 @@ pub(super) fn check_size(size: u64) -> Result<(), ImageFault> {
     if size > MAX_FILE_BYTES { Err(ImageFault::TooLarge { size }) } else { Ok(()) }
 }
 
-/// Makes room, or says that there is none.
+/// Reserves memory, or reports that there is not enough.
 pub(super) fn reserve(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     let more = len.saturating_sub(bytes.len());
     bytes.try_reserve_exact(more).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))
 }
 
-/// Whether a file is an image to decode, by its first bytes; what else it is the fault says.
+/// Checks by its first bytes that a file is an image to decode; the error names any other kind of file.
 pub(super) fn probe(path: &Path) -> Result<(), ImageFault> {
     let (file, _) = open(path)?;
     let mut start = Vec::with_capacity(decode::START);
@@ -89,7 +89,7 @@ pub(super) fn probe(path: &Path) -> Result<(), ImageFault> {
     Ok(decode::probe(&start)?)
 }
 
-/// One text for a file, however its path is spelled: `root` has no links, `.` and `..` are gone.
+/// The canonical path of a file: `root` has no links, and `.` and `..` are resolved.
 pub(super) fn place(root: &Path, name: &str) -> String {
     let mut place = PathBuf::new();
     for part in root.join(name).components() {

@@ -1,27 +1,27 @@
-//! What a person should know about a data set that can be trained on all the same.
+//! Findings about a data set that do not prevent training.
 
 use std::fmt;
 
-/// One thing that was found when a data set was opened.
+/// One finding from opening a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub weight: Severity,
-    /// A sentence with the thing, what was done with it, and what to do.
+    /// A sentence with the finding, its effect and the remedy.
     pub text: String,
 }
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// How the data were understood.
+    /// How the data were interpreted.
     Note,
-    /// Numbers may not mean what the person thinks.
+    /// Results may not mean what the user expects.
     Warning,
 }
 
 impl Finding {
-    /// Something that a person may want to know.
+    /// A fact that the user may want to know.
     pub fn note(text: impl Into<String>) -> Self {
         Self { weight: Severity::Note, text: text.into() }
     }

@@ -1,14 +1,14 @@
-//! What a data set is known by: one number over its lists, and a sample of its files.
+//! The fingerprint of a data set: a hash of its lists, and a sample of its files.
 
 use super::{DataSet, Split};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write};
 
-/// Files of a split that the sample looks at, evenly over its list.
+/// Number of files of a split in the sample, spaced evenly over its list.
 const SAMPLED: usize = 128;
 
-/// Stands for a file that could not be read. Whoever needs it will say so.
+/// Placeholder for a file that could not be read. The error is reported when the file is needed.
 const UNREAD: &str = "-";
 
 /// SHA-256 over class names, labels and the names of all images.
@@ -46,19 +46,19 @@ fn add_text(hash: &mut Sha256, text: &str) {
 
 /// The sizes and some bytes of some files of a data set. Two folders with the same names differ in it.
 ///
-/// Which files are looked at is decided by the lengths of the lists, so samples of equal lists are comparable.
+/// The lengths of the lists determine which files are sampled, so samples of equal lists are comparable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentSample(Vec<String>);
 
 impl ContentSample {
-    /// Looks at files of both splits.
+    /// Samples files of both splits.
     pub(super) fn of(set: &DataSet) -> Self {
         Self(sampled(set).map(|(split, index)| of_file(split, index)).collect())
     }
 
-    /// How this sample of the images of `set` and another of the same lists differ. Files that either of them could not
-    /// read are passed over.
+    /// The difference between this sample of the images of `set` and another of the same lists. Files that either of them
+    /// could not read are ignored.
     pub fn difference(&self, other: &Self, set: (&Split, &Split)) -> Option<ContentDifference> {
         let read = |(_, (one, other)): &(usize, (&String, &String))| *one != UNREAD && *other != UNREAD;
         let both = || self.0.iter().zip(&other.0).enumerate().filter(read);
@@ -68,7 +68,7 @@ impl ContentSample {
     }
 }
 
-/// How the files of two data sets of the same lists differ.
+/// The difference between the files of two data sets with the same lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentDifference {
     /// The first image whose files differ.
@@ -80,7 +80,7 @@ pub struct ContentDifference {
 }
 
 impl ContentDifference {
-    /// Whether these are other data, and not a few files that were repaired.
+    /// Whether these are different data, rather than a few repaired files.
     pub fn is_another_set(&self) -> bool {
         10 * self.files > self.compared
     }

@@ -10,8 +10,8 @@ use crate::data::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Without class names, labels may go up to this many times the number of images: a slip in one label must
-/// not make thousands of empty classes.
+/// Limit on labels without class names, as a multiple of the number of images: a typing error in one label must
+/// not create thousands of empty classes.
 const MOST_EMPTY: u64 = 100;
 
 /// Opens a data set of list files.
@@ -35,7 +35,7 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     Ok(DataSet { class_names, train, test, findings })
 }
 
-/// Names for the classes of a list: their numbers.
+/// Default names for the classes of a list: their numbers.
 fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
     if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
@@ -52,7 +52,7 @@ pub(super) struct ListFile {
     path: PathBuf,
     names: StringTable,
     labels: Vec<u32>,
-    /// Line of each entry, counted from 1: empty lines are passed over.
+    /// Line number of each entry, counted from 1; empty lines are skipped.
     lines: Vec<u32>,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn read_list(path: &Path) -> Result<ListFile, DataError> {
         let wrong = |reason: String| DataError::line(path, index + 1, reason);
         let Some((name, label)) = line.rsplit_once(char::is_whitespace) else {
             let hint = if line.contains(',') {
-                " (fields are parted by a blank or a tab, not by a comma)"
+                " (fields are separated by a space or a tab, not by a comma)"
             } else {
                 ""
             };
@@ -122,12 +122,12 @@ impl ListFile {
         }
     }
 
-    /// Where the pictures of each label lie.
+    /// The folders of the images of each label.
     pub(super) fn folders(&self) -> Folders {
         Folders::of_list((0..self.names.len()).map(|index| (self.names.get(index), self.labels[index])))
     }
 
-    /// Joins the list with where its images are.
+    /// Joins the list with the location of its images.
     pub(super) fn into_split(self, images: &ImageLocation) -> Result<Split, DataError> {
         let reader: Box<dyn ImageReader> = match images {
             ImageLocation::Folder(root) => {
@@ -151,7 +151,7 @@ impl ListFile {
     }
 }
 
-/// Where the images of lists are.
+/// The location of the images of a list.
 pub(super) enum ImageLocation {
     Folder(PathBuf),
     Tar(TarIndex),

@@ -65,7 +65,7 @@ impl Mt19937 {
         self.next = 0;
     }
 
-    /// A number from 0 to `most`: draws are masked to its bits and refused while too large.
+    /// A number from 0 to `most`: draws are masked to its bits and rejected while too large.
     fn interval(&mut self, most: u32) -> u32 {
         if most == 0 {
             return 0;

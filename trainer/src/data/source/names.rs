@@ -1,4 +1,4 @@
-//! Many strings in one.
+//! Many strings in one allocation.
 
 /// Strings one after the other, and where each of them ends.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl StringTable {
         &self.text[start..self.ends[index]]
     }
 
-    /// Gives back room that was kept for more.
+    /// Releases unused capacity.
     pub(super) fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.ends.shrink_to_fit();

@@ -1,7 +1,7 @@
-//! Which image files of a split are not there, found without opening one of them.
+//! Finds the missing image files of a split without opening any of them.
 //!
-//! Half a million questions about single files take minutes on a network file system, so folders are listed instead,
-//! by several threads, and the system is asked only about a name that no listing holds as a file.
+//! Half a million `stat` calls take minutes on a network file system. Several threads list the folders instead, and
+//! `stat` is called only for a name that no listing contains as a file.
 
 use super::Split;
 use std::collections::{BTreeMap, HashSet};
@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Threads that list folders: what they wait for is the file system.
+/// Number of threads that list folders; they wait for the file system, not for the CPU.
 const THREADS: usize = 8;
 
 /// Where the images of a split lie that are files of their own.
@@ -22,17 +22,17 @@ pub struct SplitFiles<'a> {
     pub list: Option<&'a Path>,
 }
 
-/// An image that is not there.
+/// A missing image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingImage {
     /// Its index in the split.
     pub index: usize,
-    /// What the system says.
+    /// The error of the operating system.
     pub reason: String,
 }
 
-/// The images of `split` that are not there, in its order. None where images lie in larger files: opening the data set
-/// has found those.
+/// The missing images of `split`, in its order. Empty where images are stored in larger files, which were checked when
+/// the data set was opened.
 pub(super) fn missing(split: &Split, files: SplitFiles<'_>) -> Vec<MissingImage> {
     let mut folders: BTreeMap<PathBuf, Vec<(OsString, usize)>> = BTreeMap::new();
     let mut missing = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn missing(split: &Split, files: SplitFiles<'_>) -> Vec<MissingImage>
         let path = files.root.join(split.name(index));
         match (path.parent(), path.file_name()) {
             (Some(folder), Some(name)) => {
-                // Most images lie in the folder of the one before; looking first spares a copy of its path.
+                // Most images are in the folder of the previous one; this check avoids a copy of its path.
                 if let Some(images) = folders.get_mut(folder) {
                     images.push((name.to_owned(), index));
                 } else {
@@ -82,7 +82,7 @@ fn list(folder: &Path) -> HashSet<OsString> {
     files.map(|entry| entry.file_name()).collect()
 }
 
-/// The system's word on a file: it follows links, and knows of file systems that tell no case apart.
+/// Calls `stat` on a file, which follows links and supports case-insensitive file systems.
 fn ask(path: &Path, index: usize) -> Option<MissingImage> {
     let reason = match std::fs::metadata(path) {
         Ok(found) if found.is_file() || found.file_type().is_fifo() => return None,

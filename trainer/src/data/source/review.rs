@@ -1,12 +1,12 @@
-//! Mistakes in lists and folders that training would not notice: classes without pictures, labels counted from 1,
-//! pictures listed twice, under two labels, or both trained on and tested.
+//! Mistakes in lists and folders that training does not detect: classes without images, labels counted from 1,
+//! images that are listed twice, listed with two labels, or in both the training and the test list.
 
 use super::finding::{Finding, counted, first_few};
 use super::{DataSet, Split, counts};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// Looks through the labels and names of a data set.
+/// Checks the labels and names of a data set.
 pub(super) fn review(set: &DataSet) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(empty_classes(set));
@@ -60,7 +60,7 @@ fn counted_classes(count: usize) -> String {
     if count == 1 { "1 class".to_owned() } else { format!("{count} classes") }
 }
 
-/// Classes of one name start from the same text.
+/// Classes with the same name get the same text features.
 fn same_names(names: &[String]) -> Option<Finding> {
     let mut first: HashMap<&str, usize> = HashMap::new();
     let mut pairs = Vec::new();
@@ -74,11 +74,11 @@ fn same_names(names: &[String]) -> Option<Finding> {
     (!pairs.is_empty()).then(|| Finding::warning(text))
 }
 
-/// The pictures of a split by the files that they are.
+/// The images of a split by the files that they are.
 struct ListedPictures<'a> {
     split: &'a Split,
     hasher: RandomState,
-    /// Where a file is listed first, by the hash of its place.
+    /// The first index of a file, by the hash of its path.
     first: HashMap<u64, u32>,
     /// Later mentions of a file, each with the first one.
     later: Vec<(u32, u32)>,
@@ -133,7 +133,7 @@ impl<'a> ListedPictures<'a> {
         )))
     }
 
-    /// Pictures that are both trained on and tested.
+    /// Images that are both trained on and tested.
     fn also_in(&self, train: &Self) -> Option<Finding> {
         let mut both = (0..self.split.len()).filter(|&index| {
             let place = self.split.place(index);

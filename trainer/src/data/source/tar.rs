@@ -1,10 +1,10 @@
 //! A tar file of images, read in place: its headers are read once, its contents at their offsets, by any
 //! number of threads. ustar names, GNU long names and pax paths and sizes are understood.
 //!
-//! `entries_with_seek` of the `tar` crate would give the same places, but takes an archive that was cut short for
-//! whole (it seeks past the end, and an end without the closing zeros is an end to it), gives no position in its
-//! errors, and reads a name of any length into memory. It also reads each header by a call of its own, where one
-//! window holds those of some twenty small images: nearly twice the time for 100,000 images on a local disk.
+//! `entries_with_seek` of the `tar` crate returns the same offsets, but accepts an archive that was cut short (it
+//! seeks past the end and does not require the closing zeros), gives no position in its errors, and reads a name of
+//! any length into memory. It also reads each header with a separate call, where one window here contains those of
+//! about twenty small images: it takes nearly twice the time for 100,000 images on a local disk.
 
 use super::files::{FileSample, check_size, reserve, sample_at};
 use crate::data::error::{DataError, ImageFault};
@@ -18,16 +18,16 @@ use std::sync::Arc;
 /// Headers and contents begin at multiples of this.
 const BLOCK: u64 = 512;
 
-/// Bytes read at a time while headers are looked for: many small images pass in one read, large ones are leapt over.
+/// Bytes read at a time in the search for headers: one read covers many small images, and large ones are skipped.
 const WINDOW: usize = 64 << 10;
 
-/// A thread keeps a buffer of at most this many bytes for the next image.
+/// Limit on the buffer that a thread keeps for the next image, in bytes.
 const MOST_KEPT: usize = 64 << 20;
 
-/// A name longer than this is not a path.
+/// Limit on the length of a name in bytes.
 const MAX_NAME: u64 = 1 << 16;
 
-/// Where an image's bytes lie.
+/// Position of an image's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TarMember {
     offset: u64,
@@ -53,7 +53,7 @@ pub(super) struct TarIndex {
 pub(super) struct TarFile(File);
 
 thread_local! {
-    /// Bytes of the image at hand.
+    /// Bytes of the current image.
     static IMAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -65,7 +65,7 @@ impl TarIndex {
         let mut scan = Scan { path, file: &file, size, window: Vec::new(), window_at: 0 };
         let places = scan.run()?;
         if places.is_empty() {
-            return Err(DataError::content("tar file", path, "it holds no file"));
+            return Err(DataError::content("tar file", path, "it contains no file"));
         }
         Ok(Self { path: path.into(), file: Arc::new(TarFile(file)), places })
     }
@@ -74,19 +74,19 @@ impl TarIndex {
         &self.path
     }
 
-    /// The place of a file; a leading `./` makes no difference.
+    /// The position of a file; a leading `./` is ignored.
     pub(super) fn find(&self, name: &str) -> Option<TarMember> {
         self.places.get(plain(name)).copied()
     }
 
-    /// What readers keep once they know their places.
+    /// The part that readers keep once they know the positions of their images.
     pub(super) fn file(&self) -> Arc<TarFile> {
         self.file.clone()
     }
 }
 
 impl TarFile {
-    /// Gives the bytes of a file to `use_bytes`, in a buffer that the thread keeps unless it is large.
+    /// Passes the bytes of a file to `use_bytes`, in a buffer that the thread keeps unless it is large.
     pub(super) fn with_bytes<T>(
         &self,
         place: TarMember,
@@ -122,7 +122,7 @@ fn plain(name: &str) -> &str {
     name
 }
 
-/// The walk over the headers.
+/// The state of the pass over the headers.
 struct Scan<'a> {
     path: &'a Path,
     file: &'a File,
@@ -131,7 +131,7 @@ struct Scan<'a> {
     window_at: u64,
 }
 
-/// What pax and GNU headers say about the file after them.
+/// Properties of the next file from pax and GNU headers.
 #[derive(Default)]
 struct Override {
     name: Option<String>,
@@ -154,7 +154,7 @@ impl Scan<'_> {
                 number(&header[124..136]).ok_or_else(|| self.wrong(at, "its size is not a number"))?;
             let len = match kind {
                 b'L' | b'K' | b'x' | b'g' => own_len,
-                // Links, devices and folders have no content, whatever their size says.
+                // Links, devices and folders have no content, whatever size their header states.
                 b'1'..=b'6' => 0,
                 _ => next.len.unwrap_or(own_len),
             };
@@ -164,7 +164,7 @@ impl Scan<'_> {
             match kind {
                 b'L' => next.name = Some(text(&self.content(offset, len)?)),
                 b'x' => self.read_pax(offset, len, &mut next)?,
-                // Global pax headers and long link names say nothing about images.
+                // Global pax headers and long link names are irrelevant for images.
                 b'g' | b'K' => {}
                 _ => {
                     let own = std::mem::take(&mut next);
@@ -184,7 +184,7 @@ impl Scan<'_> {
 
     fn early(&self, at: u64, len: u64) -> DataError {
         let reason = format!(
-            "the file of {len} bytes whose header is here goes beyond the end of the tar ({} bytes); copy it anew",
+            "the file of {len} bytes whose header is here goes beyond the end of the tar ({} bytes); copy it again",
             self.size
         );
         self.wrong(at, &reason)
@@ -202,7 +202,7 @@ impl Scan<'_> {
         let len = self.size.saturating_sub(at).min(WINDOW as u64) as usize;
         if len < BLOCK as usize {
             let reason = format!(
-                "expected a file or the closing block of zeros, found the end of the tar ({} bytes); copy it anew",
+                "expected a file or the closing block of zeros, found the end of the tar ({} bytes); copy it again",
                 self.size
             );
             return Err(self.wrong(at, &reason));

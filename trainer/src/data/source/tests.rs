@@ -115,7 +115,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             with("comma.txt", "good.txt", None),
-            "ROOT/comma.txt:1: expected `path label` (fields are parted by a blank or a tab, not by a comma), found \
+            "ROOT/comma.txt:1: expected `path label` (fields are separated by a space or a tab, not by a comma), found \
              `z.bmp,0`",
         ),
         (
@@ -236,13 +236,13 @@ fn a_tar_that_ends_early_names_the_place() {
     // Two files of 512 + 1024 and 512 + 512 bytes, then the first closing block.
     for len in 0..2560 + 512 {
         let text = open_tar(&whole[..len]).expect_err("a refusal").to_string();
-        assert!(text.contains("a.tar`: at byte ") && text.ends_with("copy it anew"), "{len} bytes: {text}");
+        assert!(text.contains("a.tar`: at byte ") && text.ends_with("copy it again"), "{len} bytes: {text}");
     }
     open_tar(&whole[..2560 + 512]).expect("a tar");
     let error = open_tar(&whole[..1000]).expect_err("a refusal").to_string();
     assert!(error.ends_with(
         "at byte 0: the file of 700 bytes whose header is here goes beyond the end of the tar (1000 bytes); \
-         copy it anew"
+         copy it again"
     ));
     let error = open_tar(&[b'x'; 600]).expect_err("a refusal").to_string();
     assert!(error.ends_with("at byte 0: expected a tar header, found something else (wrong checksum)"));
@@ -393,18 +393,18 @@ fn hostile_pickles_are_refused() {
     assert_eq!(
         with(b"cos\nsystem\n(U\x04echotR."),
         "pickle `ROOT/train`: global `os.system` at byte 0 is not allowed in a file of CIFAR-100 (the published \
-         `cifar-100-python` holds plain data and a NumPy array alone); nothing of it was run; copy the published file \
+         `cifar-100-python` holds plain data and a NumPy array alone); no code in it was run; copy the published file \
          again"
     );
     assert_eq!(
         with(b"\x80\x02Q."),
-        "pickle `ROOT/train`: opcode `BINPERSID` (0x51) at byte 2 is not allowed in a file of CIFAR-100; nothing of \
+        "pickle `ROOT/train`: opcode `BINPERSID` (0x51) at byte 2 is not allowed in a file of CIFAR-100; no code in \
          it was run; copy the published file again"
     );
     assert_eq!(
         with(b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff"),
         "pickle `ROOT/train`: the pickle ends early: byte 9 needs 18446744073709551615 more bytes, 0 are left; \
-         nothing of it was run; copy the published file again"
+         no code in it was run; copy the published file again"
     );
     assert_eq!(with(b"}."), "CIFAR-100 file `ROOT/train`: expected a list of numbers `fine_labels`");
     // What Python 3 writes for bytes in protocol 2: keys are decoded, pixels do not stand in the file as they are.

@@ -1,8 +1,8 @@
-//! Several crops of one picture, for tests that average over them.
+//! Several crops of one image, for tests that average over them.
 //!
 //! Corners and centre are those of torchvision's `FiveCrop` and `TenCrop` after `Resize`, in its order: top left, top
-//! right, bottom left, bottom right, centre; then the same five of the mirrored picture. The picture is resized once.
-//! Random crops are views of training, each keyed by (seed, number of the picture, number of the crop).
+//! right, bottom left, bottom right, centre; then the same five of the mirrored image. The image is resized once.
+//! Random crops are views of training, each keyed by (seed, number of the image, number of the crop).
 
 use super::super::decode::RgbImage;
 use super::super::resize::{Axis, Crop, Filter, Span};
@@ -10,7 +10,7 @@ use super::{
     CropBox, CropDraws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes,
 };
 
-/// What the draws of random crops are keyed by, beside their numbers: none is a draw of training.
+/// Key prefix of the draws of random crops, which differs from that of training.
 const RANDOM: &[u8] = b"lift random crops";
 
 /// Four corners and the centre.
@@ -18,7 +18,7 @@ const RANDOM: &[u8] = b"lift random crops";
 pub struct CornerCrops {
     /// Side of a crop, and what the shorter side is resized to: at least as much.
     pub view: TestView,
-    /// Also those of the mirrored picture.
+    /// Also those of the mirrored image.
     pub mirrored: bool,
 }
 
@@ -28,7 +28,7 @@ impl CornerCrops {
         Self { view: TestView { size, resize: size.saturating_add(expand), filter }, mirrored }
     }
 
-    /// How many there are.
+    /// Number of crops.
     pub fn count(&self) -> usize {
         if self.mirrored { 10 } else { 5 }
     }
@@ -62,7 +62,7 @@ impl CornerCrops {
         }
     }
 
-    /// Where they lie in the resized picture, which is nowhere smaller than a crop.
+    /// Where they lie in the resized image, which is nowhere smaller than a crop.
     fn of_resized(&self, width: u32, height: u32) -> Vec<CropBox> {
         let size = self.view.size;
         let (right, bottom) = (width - size, height - size);
@@ -70,20 +70,20 @@ impl CornerCrops {
         let five = [(0, 0), (0, right), (bottom, 0), (bottom, right), centre];
         let crop = |top, left, flip| CropBox { top, left, height: size, width: size, flip };
         let straight = five.map(|(top, left)| crop(top, left, false));
-        // A crop of the mirrored picture is a mirrored crop of the picture, as far from the other side.
+        // A crop of the mirrored image is a mirrored crop of the image, as far from the other side.
         let mirrored = five.map(|(top, left)| crop(top, right - left, true));
         if self.mirrored { [straight, mirrored].concat() } else { straight.to_vec() }
     }
 }
 
 /// The parts of a side that crops need: all of it, or of a long one its ends and its centre, so that a very long
-/// picture costs no more than its crops.
+/// image costs no more than its crops.
 fn windows(length: u32, size: u32) -> Vec<Span> {
     let free = length - size;
     if length <= size.saturating_mul(3) {
         return vec![Span { start: 0, len: length }];
     }
-    // The centre of the mirrored picture may lie a pixel beside that of the picture.
+    // The centre of the mirrored image may lie a pixel beside that of the image.
     let centre = Span { start: free / 2, len: size + free % 2 };
     vec![Span { start: 0, len: size }, centre, Span { start: free, len: size }]
 }
@@ -92,7 +92,7 @@ fn covers(span: Span, start: u32, len: u32) -> bool {
     span.start <= start && start + len <= span.start + span.len
 }
 
-/// Views of training of one picture.
+/// Views of training of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomCrops {
     /// The view, with the seed of the draws.
@@ -102,7 +102,7 @@ pub struct RandomCrops {
 }
 
 impl RandomCrops {
-    /// The box of a crop of a picture that is `width` x `height`.
+    /// The box of a crop of an image that is `width` x `height`.
     pub fn draw(seed: u64, sample: u64, crop: u64, width: u32, height: u32) -> CropBox {
         CropBox::draw(&mut CropDraws::keyed(RANDOM, [seed, sample, crop]), width, height)
     }

@@ -221,7 +221,7 @@ fn a_small_picture_is_padded_with_zeros() {
 }
 
 proptest! {
-    /// A box lies within its picture, whatever the picture.
+    /// A box lies within its image, whatever the image.
     #[test]
     fn boxes_lie_within(width in 1u32..3000, height in 1u32..3000, position: u64) {
         let drawn = TrainView::draw(1, 0, position, width, height);
@@ -229,7 +229,7 @@ proptest! {
         prop_assert!(drawn.height >= 1 && drawn.top + drawn.height <= height);
     }
 
-    /// A window of a resized picture is that part of the whole one.
+    /// A window of a resized image is that part of the whole one.
     #[test]
     fn windows_are_parts_of_the_whole(
         width in 1u32..60, height in 1u32..60, size in 1u32..40, extra in 0u32..30, cubic: bool,

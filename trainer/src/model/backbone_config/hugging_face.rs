@@ -23,7 +23,7 @@ const DINOV2: Defaults = Defaults { norm_eps: 1e-6, ..VIT };
 /// `SiglipVisionConfig`.
 const SIGLIP_VISION: Defaults = Defaults { activation: "gelu_pytorch_tanh", norm_eps: 1e-6, ..CLIP_VISION };
 
-/// What it states; nothing for a kind of model that cannot be a backbone here, whose weights are refused by their names.
+/// Its statements; `None` for an unsupported kind of model, whose weights are refused by their tensor names.
 pub(super) fn parse(file: PathBuf, json: &Value) -> Result<Option<SidecarConfig>, SidecarError> {
     let empty = Value::Null;
     let of = |keys: [&str; 2]| keys.iter().find_map(|key| json.get(*key).filter(|part| part.is_object()));

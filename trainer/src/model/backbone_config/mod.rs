@@ -1,13 +1,14 @@
-//! What the tensors of a backbone leave open: activation, heads, pooling, epsilon of the norms, pixel statistics.
+//! Properties of a backbone that its tensors do not determine: activation, heads, pooling, epsilon of the norms, pixel
+//! statistics.
 //!
-//! Nothing in a weights file tells QuickGELU from GELU, or 16 heads of 80 from 20 of 64. Each fact is taken from the
-//! first of these that states it, and nothing is assumed in silence:
+//! A weight file does not distinguish QuickGELU from GELU, or 16 heads of 80 from 20 of 64. Each property is taken from
+//! the first of these sources that states it, and every assumption is reported:
 //!
 //! 1. the configuration file beside the weights ([`Beside`]),
 //! 2. the options of the run ([`Stated`]), those of the user before those of the model's preset,
 //! 3. the rule that all published models of the family follow, where there is one.
 //!
-//! What none of them states is refused, with the choices.
+//! If none of them states a property, the run is refused with the possible values.
 
 mod hugging_face;
 mod open_clip;
@@ -31,7 +32,7 @@ const HEAD_WIDTH: i64 = 64;
 /// A wider ViT has heads of 72 (SO400M), 80 (H), 88 (g) or 104 (G).
 const WIDEST_OF_64: i64 = 1024;
 
-/// How the blocks of a tower compute, beyond their tensors.
+/// The properties of the blocks of a tower that its tensors do not determine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TowerConfig {
     /// Between the two products of the MLP.
@@ -42,7 +43,7 @@ pub struct TowerConfig {
     pub norm_eps: f64,
 }
 
-/// What the features of an image are read from.
+/// The pooling of the image features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     /// The class token.
@@ -63,14 +64,14 @@ impl fmt::Display for Pool {
     }
 }
 
-/// Everything about a backbone that its tensors do not say.
+/// All properties of a backbone that its tensors do not determine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackboneConfig {
     /// The image tower.
     pub vision: TowerConfig,
     /// The text tower, where the file has one.
     pub text: Option<TowerConfig>,
-    /// What the features are read from.
+    /// The pooling.
     pub pool: Pool,
     /// Side of the images in pixels.
     pub resolution: u32,
@@ -97,13 +98,13 @@ impl fmt::Display for BackboneConfig {
     }
 }
 
-/// A backbone that cannot be computed with certainty.
+/// A backbone whose configuration is incomplete or contradictory.
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneConfigError {
     /// The configuration beside the weights cannot be used.
     #[error(transparent)]
     Beside(#[from] SidecarError),
-    /// A tensor that decides is missing.
+    /// A tensor that determines the configuration is missing.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// The file is not the preset's model.
@@ -113,15 +114,15 @@ pub enum BackboneConfigError {
     Shape {
         /// The weights.
         file: String,
-        /// What differs, in words.
+        /// The property that differs, in words.
         what: &'static str,
         /// The key that states it.
         key: &'static str,
-        /// As stated.
+        /// The stated value.
         expected: i64,
-        /// In the file.
+        /// The value in the file.
         found: i64,
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
     },
     /// The configuration beside the weights contradicts the user.
@@ -140,40 +141,40 @@ pub enum BackboneConfigError {
         /// What it states.
         found: String,
     },
-    /// Nobody says it.
+    /// No source states a property.
     #[error(
-        "{file}: nothing states {what}, and the tensors do not tell; put the model's configuration file beside the weights, or set `{key}` to {choices}"
+        "{file}: nothing states {what}, and the tensors do not determine it; put the model's configuration file beside the weights, or set `{key}` to {choices}"
     )]
     Open {
         /// The weights.
         file: String,
-        /// What is open, in words.
+        /// The unknown property, in words.
         what: String,
-        /// The option that says it.
+        /// The option that states it.
         key: &'static str,
-        /// What it can be.
+        /// The possible values.
         choices: String,
     },
-    /// Pooling that the file has no tensors for, or whose tensors would not be used.
+    /// Pooling whose tensors are missing in the file, or would not be used.
     #[error(
         "{file} {holds}, but {origin} states pooling `{stated}`; leave that out, or give the weights that go with it"
     )]
     Pool {
         /// The weights.
         file: String,
-        /// What is in it, in words.
+        /// The contents, in words.
         holds: &'static str,
-        /// As stated.
+        /// The stated value.
         stated: Pool,
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
     },
     /// Heads that do not divide the width.
     #[error("{origin} states {heads} attention heads, which do not divide the width {width}")]
     Heads {
-        /// Who states it.
+        /// The origin of the statement.
         origin: String,
-        /// As stated.
+        /// The stated value.
         heads: i64,
         /// Width of the tower.
         width: i64,
@@ -181,7 +182,7 @@ pub enum BackboneConfigError {
 }
 
 impl BackboneConfig {
-    /// Settles every open fact. Returns notes for people: what was assumed, and what overrides a preset.
+    /// Determines every property. Returns notes for the user about assumptions and overridden presets.
     pub fn settle(
         tensors: &NamedTensors,
         layout: TensorLayout,
@@ -209,7 +210,8 @@ impl BackboneConfig {
         Ok((config, settling.notes))
     }
 
-    /// For a file whose layout alone settles it: OpenAI's CLIP and timm's ViT with heads of 64, in images of `resolution`.
+    /// For a file whose layout determines everything: OpenAI's CLIP and timm's ViT with heads of 64, for images of
+    /// `resolution`.
     pub fn of_layout(
         tensors: &NamedTensors,
         layout: TensorLayout,
@@ -293,13 +295,13 @@ impl Settling<'_> {
 
     fn activation(&mut self, beside: Option<Activation>) -> Result<Activation, BackboneConfigError> {
         let stated = &self.stated.activation;
-        // timm's image towers of CLIP and SigLIP come with either activation, whatever the preset says.
+        // timm's image towers of CLIP and SigLIP exist with either activation, whatever the preset states.
         let either = matches!(self.naming, Some(Naming::TimmClip | Naming::TimmSiglip));
         let preset_holds = !either || beside.is_some() || stated.of_user;
         if preset_holds && let Some(activation) = self.choose("model.activation", beside, stated)? {
             if beside.is_none() && !stated.of_user && !self.stated.certain {
                 self.note(format!(
-                    "model.activation: {activation}, as {} states; the weights do not tell, and many open_clip models (LAION, DataComp) have gelu where OpenAI's have quick_gelu",
+                    "model.activation: {activation}, as {} states; the weights do not determine it, and many open_clip models (LAION, DataComp) have gelu where OpenAI's have quick_gelu",
                     stated.origin
                 ));
             }
@@ -341,7 +343,7 @@ impl Settling<'_> {
         Err(BackboneConfigError::Heads { origin, heads, width })
     }
 
-    /// `by_attention`: the file holds the tensors of attention pooling.
+    /// `by_attention`: the file contains the tensors of attention pooling.
     fn pool(&mut self, by_attention: bool) -> Result<Pool, BackboneConfigError> {
         let beside = self.beside.and_then(|beside| Some((beside.pool?, beside.file.display().to_string())));
         let found = beside.as_ref().map(|(pool, _)| *pool);
@@ -363,7 +365,7 @@ impl Settling<'_> {
         })
     }
 
-    /// What the file's configuration says before what a preset says; the user may not contradict it.
+    /// The value of the file's configuration, else that of a preset; the user may not contradict the configuration.
     fn choose<T: Copy + PartialEq + fmt::Display>(
         &mut self,
         key: &'static str,
@@ -385,8 +387,8 @@ impl Settling<'_> {
         Ok(Some(found))
     }
 
-    /// What the user set, else what the file's configuration says, else the preset's; where positions are resized, the
-    /// file is for any resolution.
+    /// The value of the user, else of the file's configuration, else of the preset; if positions are resized, the file is
+    /// valid for any resolution.
     fn resolution(&mut self) -> u32 {
         let stated = &self.stated.resolution;
         let preset = stated.value.unwrap_or_default();
@@ -406,7 +408,7 @@ impl Settling<'_> {
         }
     }
 
-    /// What the user set, else what the file's configuration says, else the preset's.
+    /// The value of the user, else of the file's configuration, else of the preset.
     fn pixels(&mut self) -> Pixels {
         let stated = &self.stated.pixels;
         let preset = stated.value.unwrap_or_default();
@@ -434,7 +436,7 @@ impl Settling<'_> {
         BackboneConfigError::Open { file: self.file.to_owned(), what, key, choices: choices.to_owned() }
     }
 
-    /// Both towers ask for the same facts; a note is said once.
+    /// Adds a note once, because both towers query the same properties.
     fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);

@@ -5,16 +5,16 @@ use super::{StatedSizes, hugging_face, open_clip, timm};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Configuration files by name, in the order in which they are looked for. A folder that holds several describes one
-/// model in several layouts.
+/// Names of configuration files, in the order of the search. Several files in one folder describe the same model in
+/// several layouts.
 const FILES: [&str; 2] = ["open_clip_config.json", "config.json"];
-/// Hugging Face keeps what happens to pixels in a file of its own.
+/// Hugging Face stores the preprocessing of pixels in a separate file.
 const PREPROCESSOR: &str = "preprocessor_config.json";
-/// A configuration is a few kilobytes; more is another kind of file.
+/// Limit on the size of a configuration, which is usually a few kilobytes.
 const MAX_BYTES: u64 = 4 << 20;
 
 impl SidecarConfig {
-    /// Reads the configuration that `find` finds by the name of its file; nothing where there is none.
+    /// Reads the configuration that `find` locates by file name; `None` if there is none.
     pub fn read(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Option<Self>, SidecarError> {
         let mut found: Option<Self> = None;
         for name in FILES {
@@ -83,7 +83,7 @@ impl SidecarConfig {
     }
 }
 
-/// By the library that writes such a file; nothing for a `config.json` of something else.
+/// Reads a file in the format of the library that wrote it; `None` for an unrelated `config.json`.
 fn parse(file: PathBuf, json: &Value) -> Result<Option<SidecarConfig>, SidecarError> {
     if json.get("model_cfg").is_some_and(Value::is_object) {
         open_clip::parse(file, json).map(Some)

@@ -1,17 +1,17 @@
-//! What the options of a run state about the backbone.
+//! The properties of the backbone that the options of a run state.
 
 use super::Pool;
 use crate::model::layers::Activation;
 use std::fmt;
 
-/// An option's value and who gave it.
+/// An option's value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatedValue<T> {
-    /// What it states; nothing where it leaves the matter open.
+    /// The stated value; `None` if the option does not state one.
     pub value: Option<T>,
-    /// The user gave it, not a preset.
+    /// Whether the user set it, not a preset.
     pub of_user: bool,
-    /// Where it was written, for messages.
+    /// Its origin, for messages.
     pub origin: String,
 }
 
@@ -21,14 +21,14 @@ impl<T> Default for StatedValue<T> {
     }
 }
 
-/// Statements of a run's options. A preset describes one model; what the user sets himself wins over it.
+/// Statements of a run's options. A preset describes one model; options of the user override it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stated {
     /// Activation of the blocks.
     pub activation: StatedValue<Activation>,
     /// Heads of the image tower.
     pub heads: StatedValue<i64>,
-    /// What the features are read from.
+    /// The pooling.
     pub pool: StatedValue<Pool>,
     /// Width of the image tower.
     pub width: StatedValue<i64>,
@@ -39,11 +39,11 @@ pub struct Stated {
     /// Side of the images in pixels. Where the user sets it, width and number of blocks of a preset no longer bind: the file
     /// is another model of the family.
     pub resolution: StatedValue<u32>,
-    /// Positions for another resolution are to be resized.
+    /// Whether positions for another resolution are resized.
     pub resize_positions: bool,
     /// Mean and standard deviation of the pixels.
     pub pixels: StatedValue<Pixels>,
-    /// The preset's statements are certain for this file: it is part of the program, or holds its own code.
+    /// Whether the preset is known to describe this file: it is part of the program, or contains its own code.
     pub certain: bool,
 }
 

@@ -1,11 +1,12 @@
-//! What a configuration file beside the weights states, in terms of no library, and how its values are read.
+//! The statements of a configuration file beside the weights, in a library-independent form, and the parsing of its
+//! values.
 
 use super::{Pixels, Pool};
 use crate::model::layers::Activation;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What a configuration states about the blocks of a tower.
+/// The statements of a configuration about the blocks of a tower.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TowerWords {
     /// Activation of the MLP.
@@ -16,7 +17,7 @@ pub struct TowerWords {
     pub norm_eps: Option<f64>,
 }
 
-/// What the configuration beside the weights states.
+/// The statements of the configuration beside the weights.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SidecarConfig {
     /// The configuration file.
@@ -25,7 +26,7 @@ pub struct SidecarConfig {
     pub vision: TowerWords,
     /// The text tower.
     pub text: TowerWords,
-    /// What the features are read from.
+    /// The pooling.
     pub pool: Option<Pool>,
     /// Side of the images in pixels.
     pub resolution: Option<u32>,
@@ -47,15 +48,15 @@ pub enum SidecarError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It asks for something that is not computed here.
+    /// It requires an unsupported property.
     #[error("{file}: {what} is not supported; choose another backbone")]
     Unsupported {
         /// The file.
         file: PathBuf,
-        /// What it asks for.
+        /// The unsupported property.
         what: String,
     },
     /// It belongs to other weights.
@@ -65,11 +66,11 @@ pub enum SidecarError {
     AnotherModel {
         /// The file.
         file: PathBuf,
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
-        /// As the configuration says.
+        /// The value in the configuration.
         expected: i64,
-        /// As the weights say.
+        /// The value in the weights.
         found: i64,
     },
     /// Two configuration files contradict each other.
@@ -79,9 +80,9 @@ pub enum SidecarError {
     Disagree {
         /// One of the files.
         one: PathBuf,
-        /// The other.
+        /// The second one.
         other: PathBuf,
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
     },
 }

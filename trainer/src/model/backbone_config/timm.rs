@@ -24,8 +24,8 @@ const SIZES: [(&str, i64, i64); 13] = [
     ("giantopt", 1536, 16),
 ];
 
-/// What the names of architectures with `gelu_tanh` begin with; the other SigLIP towers of timm have exact GELU, whatever
-/// the same weights have elsewhere.
+/// Prefixes of the names of architectures with `gelu_tanh`; the other SigLIP towers of timm have exact GELU, even if
+/// other libraries use another activation with the same weights.
 const GELU_TANH: [&str; 5] = [
     "vit_base_patch32_siglip_",
     "vit_large_patch16_siglip_512",
@@ -34,10 +34,10 @@ const GELU_TANH: [&str; 5] = [
     "vit_giantopt_patch16_siglip_",
 ];
 
-/// Arguments that change what the tower computes, in a way that its tensors do not show.
+/// Arguments that change the computation of the tower without a change of its tensors.
 const UNSUPPORTED: [&str; 3] = ["pool_include_prefix", "scale_attn_norm", "attn_pool"];
 
-/// What timm's name of an architecture says, with nothing that differs from it.
+/// The properties that follow from timm's name of an architecture, without overrides.
 pub(super) fn named(file: &Path, architecture: &str) -> Result<TowerWords, SidecarError> {
     tower(file, architecture, &Value::Null)
 }

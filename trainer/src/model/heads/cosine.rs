@@ -27,7 +27,7 @@ pub const METHOD: Method<MakeHead> = Method {
     make: |values, _| Ok(Box::new(CosineKind { scale: values.read::<CosineOptions>().scale })),
 };
 
-/// The kind.
+/// The head.
 #[derive(Debug, Clone, Copy)]
 pub struct CosineKind {
     /// Factor on the cosines.

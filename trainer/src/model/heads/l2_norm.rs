@@ -17,7 +17,7 @@ pub const METHOD: Method<MakeHead> = Method {
     make: |_, _| Ok(Box::new(L2NormKind)),
 };
 
-/// The kind.
+/// The head.
 #[derive(Debug, Clone, Copy)]
 pub struct L2NormKind;
 

@@ -21,7 +21,7 @@ pub const METHOD: Method<MakeHead> = Method {
     make: |_, _| Ok(Box::new(LayerNormKind)),
 };
 
-/// The kind.
+/// The head.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerNormKind;
 

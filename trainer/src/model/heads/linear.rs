@@ -1,8 +1,8 @@
 //! Linear head: `logit_c = <feature, w_c> + b_c`.
 //!
 //! Trained: `head.weight`, `[classes, width]`, from a normal distribution of variance 2 / width (He et al., "Delving deep
-//! into rectifiers", 2015), and `head.bias`, `[classes]`, from 0. A start other than `random` replaces the rows of the
-//! weight alone, and these have unit length, as in the official code.
+//! into rectifiers", 2015), and `head.bias`, `[classes]`, from 0. An initialisation other than `random` replaces only the
+//! rows of the weight, and these have unit length, as in the official code.
 
 use super::{Classes, HEAD_BIAS, HEAD_WEIGHT, Head, HeadKind, MakeHead};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -18,7 +18,7 @@ pub const METHOD: Method<MakeHead> = Method {
     make: |_, _| Ok(Box::new(LinearKind)),
 };
 
-/// The kind.
+/// The head.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearKind;
 

@@ -1,7 +1,7 @@
-//! Heads: from image features to one logit a class. Each file is one head; [`Heads`] names them.
+//! Heads: from image features to one logit per class. Each file contains one head; [`Heads`] lists them.
 //!
-//! Tensors are called as in official checkpoints, [`HEAD_WEIGHT`] and [`HEAD_BIAS`], and have a row for each class.
-//! Where classes are sharded over processes, each holds its own rows, which start as they do in the whole.
+//! Tensors are named as in official checkpoints, [`HEAD_WEIGHT`] and [`HEAD_BIAS`], and have a row for each class.
+//! If classes are sharded over processes, each stores its own rows, with the same initial values as without sharding.
 
 pub mod cosine;
 pub mod l2_norm;
@@ -18,7 +18,7 @@ use tch::Tensor;
 
 pub use zero_shot::{NoTextTower, TextClasses};
 
-/// Makes a head of its options, and of the classes as texts where the backbone has a text tower and the head asks for them.
+/// Constructs a head from its options, and from the text features of the classes if the head needs them.
 pub type MakeHead = fn(&Values, Option<TextClasses>) -> Result<Box<dyn HeadKind>, NoTextTower>;
 
 /// All heads, by `head.kind`.
@@ -37,7 +37,7 @@ pub const HEAD_WEIGHT: &str = "head.weight";
 /// Name of the bias, as in official checkpoints: `[classes]`.
 pub const HEAD_BIAS: &str = "head.bias";
 
-/// What turns features into one logit a class.
+/// Maps features to one logit per class.
 pub trait Head: Debug {
     /// `[n, width] -> [n, classes]`, in the kind of the features.
     fn forward(&self, features: &Tensor) -> Tensor;
@@ -48,16 +48,16 @@ pub trait Head: Debug {
     }
 }
 
-/// A kind of head with its options: which tensors are trained, and what is made of them.
+/// A kind of head with its options: its trainable tensors, and its constructor.
 pub trait HeadKind: Debug {
     /// The trainable tensors, of this process's classes; none for a head that is not trained.
     fn parameters(&self, classes: &Classes, width: i64) -> Vec<ParameterSpec>;
 
-    /// The head over these tensors, once they are laid out.
+    /// The head over these tensors, after they were laid out.
     fn build(&self, trainables: &Trainables) -> Result<Box<dyn Head>, UnknownParameter>;
 }
 
-/// The classes, and those of them that the head of this process holds.
+/// The classes, and those in the head of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Classes {
     /// Number of classes.
@@ -72,7 +72,7 @@ impl Classes {
         Self { total, own: 0..total }
     }
 
-    /// Whether other processes hold some of them.
+    /// Whether the classes are sharded.
     pub fn are_sharded(&self) -> bool {
         self.own != (0..self.total)
     }

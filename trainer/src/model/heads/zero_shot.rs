@@ -37,7 +37,7 @@ pub struct TextClasses {
     pub scale: Tensor,
 }
 
-/// The kind.
+/// The head.
 #[derive(Debug)]
 pub struct ZeroShotKind(pub TextClasses);
 

@@ -1,4 +1,4 @@
-//! What lies before and after the blocks of an image tower: the stem, and how its features are pooled.
+//! The parts before and after the blocks of an image tower: the stem and the pooling.
 
 use super::{CLASS_TOKEN, LATENT, LoadOptions, REGISTERS, family, load_norm};
 use crate::model::backbone_config::Pool;
@@ -47,8 +47,8 @@ pub(super) fn load_stem(
     }
 }
 
-/// Positions of every token, `[tokens, width]`; in the file with `lead` before. Files have them for all tokens, for the
-/// patches alone, or for the class token and the patches but not for registers: a token without one gets zeros.
+/// Positions of every token, `[tokens, width]`; in the file after the dimensions `lead`. Files have them for all tokens,
+/// for the patches alone, or for the class token and the patches but not for registers: other tokens get zeros.
 fn load_positions(
     reader: &mut TensorReader<'_>,
     name: &str,
@@ -74,8 +74,8 @@ fn load_positions(
     Ok(Tensor::cat(&[positions.narrow(0, 0, placed), none, of_patches], 0))
 }
 
-/// Of `rows` positions, how many are those of tokens before the patches and how many are those of patches; the latter
-/// are as many as the tower has, or any square. Nothing if neither fits.
+/// Splits `rows` positions into those of tokens before the patches and those of patches; the latter are as many as the
+/// tower has, or any square number. `None` if neither fits.
 fn placed(rows: i64, shape: &TowerShape, any_square: bool) -> Option<(i64, i64)> {
     let (prefix, patches) = (shape.prefix(), shape.patches());
     let fits = |grid: i64| grid == patches || (any_square && grid > 0 && grid.isqrt().pow(2) == grid);
@@ -83,7 +83,7 @@ fn placed(rows: i64, shape: &TowerShape, any_square: bool) -> Option<(i64, i64)>
     Some((found, rows - found))
 }
 
-/// For how many patches a side the positions of the file are, and how many the tower has, where the two differ.
+/// Patches per side in the positions of the file and in the tower, if the two differ.
 pub fn resized_positions(
     tensors: &NamedTensors,
     layout: TensorLayout,
@@ -94,7 +94,7 @@ pub fn resized_positions(
     (grid != shape.patches()).then(|| (grid.isqrt(), shape.patches().isqrt()))
 }
 
-/// Positions of a square of patches, resized to another number of them as timm does it: bicubic, antialiased, in fp32.
+/// Positions of a square of patches, resized to another number as in timm: bicubic, antialiased, in fp32.
 fn resized(positions: &Tensor, patches: i64) -> Tensor {
     let (from, to, width) = (positions.size()[0].isqrt(), patches.isqrt(), positions.size()[1]);
     if from == to {

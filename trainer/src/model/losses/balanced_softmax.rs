@@ -8,7 +8,7 @@ use super::logit_adjusted::LogitAdjusted;
 use super::{Make, frequencies};
 use crate::options::{Declared, Method};
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "balanced_softmax",
     about: "Balanced softmax: logit adjustment with an unscaled prior.",

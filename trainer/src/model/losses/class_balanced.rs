@@ -19,7 +19,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "class_balanced",
     about: "Class-balanced loss: cross entropy weighted by the inverse effective number of images, by `loss.beta`.",

@@ -1,7 +1,7 @@
 //! The columns of a batch's logits, for a loss that is a function of the whole batch.
 //!
-//! What it needs of them are a few numbers a class. Parts of a batch compute theirs, these are put together, and then
-//! each part has its share of the loss and its gradient in closed form. So law 1 holds for such a loss too.
+//! Such a loss needs a few numbers per class. Each part of a batch computes its own, these are combined, and then each
+//! part computes its share of the loss and its gradient in closed form. So law 1 holds for such a loss too.
 
 use std::fmt::Debug;
 use tch::{Kind, Tensor, no_grad};

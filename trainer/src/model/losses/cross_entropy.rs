@@ -5,7 +5,7 @@
 use super::{Loss, Make};
 use crate::options::Method;
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "cross_entropy",
     about: "Plain cross entropy.",

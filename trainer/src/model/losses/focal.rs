@@ -15,7 +15,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "focal",
     about: "Focal loss: cross entropy that gives well-classified samples less weight, by `loss.gamma`.",

@@ -1,4 +1,4 @@
-//! How often each class comes, and the rule for classes that never do.
+//! Class frequencies, and the rule for classes with frequency zero.
 
 use crate::options::{section, words};
 
@@ -21,10 +21,10 @@ words! {
     }
 }
 
-/// How often each class comes in training, up to a common factor: counts of images, or probabilities.
+/// The frequency of each class in training, up to a common factor: counts of images, or probabilities.
 ///
-/// **A class that never comes is taken for as rare as the rarest class that does.** So priors, margins and weights
-/// are finite, and those of the other classes are what they would be without it: it has no part in the total.
+/// **A class with frequency zero gets the frequency of the rarest class that occurs.** So priors, margins and weights
+/// are finite. Those of the other classes do not change, because the class does not count in the total.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frequencies {
     values: Vec<f64>,

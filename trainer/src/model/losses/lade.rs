@@ -29,7 +29,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "lade",
     about: "LADE: balanced softmax plus density ratio estimation, weighted by `loss.estimation_weight`.",

@@ -24,7 +24,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "ldam",
     about: "LDAM: cross entropy with a margin per class, `loss.max_margin` for the rarest.",

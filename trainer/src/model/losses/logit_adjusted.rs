@@ -17,7 +17,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "logit_adjusted",
     about: "Logit adjustment: cross entropy of the logits plus `loss.tau` times the log prior (LIFT).",

@@ -1,11 +1,11 @@
-//! Losses: one a file, each with its source, its equation, its options and its tests. [`Losses`] names them all.
+//! Losses: one per file, each with its source, its equation, its options and its tests. [`Losses`] lists them.
 //!
-//! A loss gives the sum over its samples and its own normaliser, so that the mean over a global batch is exact however
-//! the batch is divided (law 1). Nothing here waits for the device.
+//! A loss returns the sum over its samples and its normaliser, so that the mean over a global batch is exact for any
+//! division of the batch (law 1). Nothing here synchronises with the device.
 //!
-//! All but one are cross entropy with something before the softmax or after it: [`Loss::adjust`] changes single
-//! logits, [`Loss::of_nll`] the negative log-likelihood of a sample. So the softmax itself is in one place for each
-//! way of holding the classes, and a loss works on sharded classes without knowing of them. LADE has a further
+//! All but one are cross entropy with a change before or after the softmax: [`Loss::adjust`] changes single logits,
+//! [`Loss::of_nll`] the negative log-likelihood of a sample. So there is one softmax for replicated and one for sharded
+//! classes, and a loss works on sharded classes without code of its own. LADE has a further
 //! [`ColumnTerm`], which is a function of the whole batch.
 //!
 //! A class without training images takes part as the rarest class that has some: see [`Frequencies`].
@@ -30,13 +30,13 @@ use std::fmt::{self, Debug};
 use std::ops::Range;
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// What a loss is made for.
+/// The context in which a loss is constructed.
 pub struct LossContext<'a> {
     /// How often each class comes.
     pub frequencies: &'a dyn Fn(Prior) -> Frequencies,
-    /// Kind of the logits.
+    /// Element type of the logits.
     pub kind: Kind,
-    /// Where the logits are.
+    /// Device of the logits.
     pub device: Device,
 }
 
@@ -58,7 +58,7 @@ impl Debug for LossContext<'_> {
     }
 }
 
-/// Makes a loss of its options.
+/// Constructs a loss from its options.
 pub type Make = fn(&Values, &LossContext<'_>) -> Box<dyn Loss>;
 
 /// All losses, by `loss.kind`.
@@ -85,7 +85,7 @@ impl Registry for Losses {
 pub struct LossSum {
     /// Sum over the samples.
     pub sum: Tensor,
-    /// What the sum over all parts of the batch is divided by: one number in double precision, where the samples are.
+    /// The normaliser of the sum over all parts of the batch: one number in double precision, on the samples' device.
     pub normaliser: Tensor,
 }
 
@@ -111,12 +111,12 @@ pub trait Loss: Debug {
         None
     }
 
-    /// What the sum over these samples counts for in the divisor: their number, or their weights.
+    /// The contribution of these samples to the normaliser: their number, or the sum of their weights.
     fn normaliser(&self, labels: &Tensor) -> Tensor {
         Tensor::full([] as [i64; 0], labels.numel() as f64, (Kind::Double, labels.device()))
     }
 
-    /// A further term that is no sum over samples.
+    /// A further term that is not a sum over samples.
     fn column_term(&self) -> Option<&dyn ColumnTerm> {
         None
     }

@@ -18,7 +18,7 @@ section! {
     }
 }
 
-/// In the registry.
+/// The entry in the registry.
 pub const METHOD: Method<Make> = Method {
     word: "reweighted",
     about: "Generalised re-weighting: cross entropy weighted by inverse class frequencies to the power `loss.exponent`.",

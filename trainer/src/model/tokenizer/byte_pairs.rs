@@ -20,13 +20,13 @@ static MERGES: &[u8] = include_bytes!("../../../../assets/bpe_simple_vocab_16e6.
 /// The same, as named in messages.
 const VOCABULARY_FILE: &str = "assets/bpe_simple_vocab_16e6.txt.gz";
 const MERGE_COUNT: usize = 49_152 - 256 - 2;
-/// What ends a word, in the list of merges.
+/// The end-of-word mark in the list of merges.
 const WORD_END: &str = "</w>";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
-/// Words whose ids are kept: class names share most of theirs.
+/// Limit on cached words: class names share most of their words.
 const MAX_CACHED_WORDS: usize = 1 << 16;
-/// Words longer than this are not kept.
+/// Words longer than this are not cached.
 const MAX_CACHED_BYTES: usize = 64;
 
 /// The embedded vocabulary cannot be read: the program was built from a damaged file.
@@ -101,7 +101,7 @@ impl BytePairs {
     /// Appends the ids of a text.
     pub(super) fn encode_into(&self, text: &str, ids: &mut Vec<i64>) {
         let text = normalise(text);
-        // A panic elsewhere cannot leave a map of finished entries half-written.
+        // A panic elsewhere cannot leave the map inconsistent, because only finished entries are inserted.
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         for word in self.words.find_iter(&text).map(|found| found.as_str()) {
             if let Some(known) = cache.get(word) {
@@ -145,7 +145,7 @@ impl BytePairs {
     }
 }
 
-/// The text as it is cut into words: repaired, entities replaced (twice, for text escaped twice), runs of
+/// The text before it is split into words: repaired, entities replaced (twice, for text escaped twice), runs of
 /// white space as one space, lower case.
 fn normalise(text: &str) -> String {
     let plain = |c: char| matches!(c, ' '..='~') && c != '&';

@@ -1,4 +1,4 @@
-//! What is trained beside the head: one file for each tuner, and the list of them.
+//! Tuners, one per file, and the list of them.
 //!
 //! A tuner trains tensors of the tower in place ([`Tuner::own_tensors`]), or adds tensors of its own
 //! ([`Tuner::parameters`]) and acts with them inside the blocks ([`UnitTuner`]). Several tuners act at once, in the order of
@@ -26,7 +26,7 @@ use crate::options::{Method, Registry, Values};
 use std::ops::Range;
 use tch::Tensor;
 
-/// What a tuner is made for.
+/// The context in which a tuner is constructed.
 #[derive(Debug, Clone)]
 pub struct TunerContext {
     /// Sizes of the tower.
@@ -39,7 +39,7 @@ pub struct TunerContext {
     pub blocks: Range<usize>,
 }
 
-/// Makes a tuner of its options.
+/// Constructs a tuner from its options.
 pub type Make = fn(&Values, &TunerContext) -> Box<dyn Tuner>;
 
 /// All tuners, by `tuner.kinds`, in the order in which they act within a block.
@@ -68,7 +68,7 @@ impl Registry for Tuners {
     ];
 }
 
-/// What is trained in the blocks of a tower, block by block.
+/// A tuner: trains tensors in the blocks of a tower.
 pub trait Tuner: std::fmt::Debug {
     /// The tensors of block `block` itself that it trains, of those that the block has, each with its official name.
     fn own_tensors(&self, block: usize, fields: &[Field]) -> Vec<(Field, String)> {
@@ -82,7 +82,7 @@ pub trait Tuner: std::fmt::Debug {
         Vec::new()
     }
 
-    /// What acts inside block `block`, over tensors that [`parameters`](Self::parameters) named.
+    /// The hooks inside block `block`, over the tensors of [`parameters`](Self::parameters).
     fn attach(
         &self,
         block: usize,
@@ -93,15 +93,14 @@ pub trait Tuner: std::fmt::Debug {
         Ok(None)
     }
 
-    /// What belongs to its tensors and is not trained, by name: saved with them, and compared when they are used
-    /// again.
+    /// Tensors that belong to the trained ones but are not trained, by name. They are saved with them and compared when
+    /// they are used again.
     fn constants(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 }
 
-/// Names of the tensors of a list of modules, one a block: `tuner.LIST.BLOCK.NAME`, as official checkpoints have
-/// them.
+/// Names of the tensors of a list of modules, one per block: `tuner.LIST.BLOCK.NAME`, as in official checkpoints.
 #[derive(Debug, Clone, Copy)]
 struct ParameterNames(&'static str);
 

@@ -92,7 +92,7 @@ impl TunerSet {
         specs.into_iter().map(|spec| spec.in_unit(block)).collect()
     }
 
-    /// Puts the trainable tensors into the tower, and gives what acts inside its blocks.
+    /// Puts the trainable tensors into the tower, and returns the hooks inside its blocks.
     pub fn attach(
         &self,
         tower: &mut dyn Tower,
@@ -117,7 +117,7 @@ impl TunerSet {
         Ok(units)
     }
 
-    /// How many of `depth` blocks have nothing frozen in them.
+    /// The number of blocks, of `depth`, without frozen tensors.
     pub fn whole_blocks(&self, depth: usize) -> usize {
         let whole = |block: &usize| {
             self.trained_in_place(*block, &[Field::QkvWeight]).contains_key(&Field::QkvWeight)
@@ -125,7 +125,7 @@ impl TunerSet {
         (0..depth).filter(whole).count()
     }
 
-    /// What belongs to the tensors and is not trained.
+    /// The tensors that belong to the trained ones but are not trained.
     pub fn constants(&self) -> Vec<(String, Tensor)> {
         self.0.iter().flat_map(|(tuner, _)| tuner.constants()).collect()
     }

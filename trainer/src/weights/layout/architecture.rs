@@ -1,10 +1,10 @@
-//! Models that cannot be computed, told by their architecture's name.
+//! Detects unsupported models, and names their architecture.
 
 use super::{NamedTensors, TensorLayout, WeightsError};
 use crate::pickle::printable;
 use serde_json::Value;
 
-/// What to use in place of a model that is not computed.
+/// The remedy for an unsupported model.
 const OTHERS: &str =
     "give a CLIP with a vision transformer, or a ViT, DINOv2 or SigLIP of timm or Hugging Face";
 
@@ -62,7 +62,7 @@ const SIGNS: &[(&str, &str)] = &[
     ("word_embeddings.weight", "a language model"),
 ];
 
-/// Refuses what the names of its tensors show to be another architecture.
+/// Refuses a model whose tensor names show another architecture.
 pub(super) fn refuse_by_names(tensors: &NamedTensors) -> Result<(), WeightsError> {
     let trained = |name: &str| name.starts_with("tuner.") || name.starts_with("head.");
     if tensors.names().all(trained) {
@@ -84,7 +84,7 @@ fn has(name: &str, part: &str) -> bool {
     name.match_indices(part).any(|(at, _)| at == 0 || name.as_bytes()[at - 1] == b'.')
 }
 
-/// Refuses what lacks a part that is computed here, or has it in another form. The tensors have their new names.
+/// Refuses a model that lacks a required part or has it in another form. The tensors have their new names.
 pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: TensorLayout) -> Result<(), WeightsError> {
     let lacks = |name: &str| !tensors.contains(name);
     let found = match layout {
@@ -113,7 +113,7 @@ pub(super) fn refuse_by_structure(tensors: &NamedTensors, layout: TensorLayout) 
     Err(refusal(tensors, found))
 }
 
-/// Whether there are as many positions as patches, and none for the class token; a DINOv2 with registers has them so.
+/// Whether there are as many positions as patches, without one for the class token, as in a DINOv2 with registers.
 fn positions_alone(tensors: &NamedTensors) -> bool {
     if tensors.contains("reg_token") || !tensors.contains("cls_token") {
         return false;
@@ -130,7 +130,7 @@ fn is_gated(tensors: &NamedTensors) -> bool {
     first.zip(second).is_some_and(|(first, second)| first == 2 * second)
 }
 
-/// The refusal of names that no rule knows.
+/// The error for names that match no rule.
 pub(super) fn unknown(tensors: &NamedTensors) -> WeightsError {
     if tensors.names().any(|name| has(name, "text_model.embeddings.") || has(name, "token_embedding.weight"))
     {
@@ -148,7 +148,7 @@ fn refusal(tensors: &NamedTensors, architecture: &'static str) -> WeightsError {
     WeightsError::Architecture { file: tensors.file(), architecture, named: named(tensors), remedy: OTHERS }
 }
 
-/// What the configuration beside the weights calls the model.
+/// The name of the model in the configuration beside the weights.
 fn named(tensors: &NamedTensors) -> String {
     let read = || {
         let text = std::fs::read(tensors.beside("config.json")?).ok()?;

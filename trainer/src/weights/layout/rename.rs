@@ -1,13 +1,13 @@
-//! Tables of names, from one library's to another's.
+//! Tables that map tensor names from one library to another.
 
 use super::{Tensors, WeightsError};
 use tch::Tensor;
 
-/// Names of one layout, and what they are in another.
+/// Names of one layout, and the corresponding names of another.
 pub(super) struct RenameTable {
-    /// Whole names.
+    /// Full names.
     whole: &'static [(&'static str, &'static str)],
-    /// What the names of a layer's tensors begin with, up to the layer's number.
+    /// Prefixes of the names of a layer's tensors, up to the layer's number.
     towers: &'static [(&'static str, &'static str)],
     /// Parts of a layer.
     parts: &'static [(&'static str, &'static str)],
@@ -155,8 +155,7 @@ pub(super) const HUGGING_FACE_SIGLIP: RenameTable = RenameTable {
 };
 
 impl RenameTable {
-    /// Renames what the table knows. Whatever it does not know keeps its name, and is refused as left over by the
-    /// reader.
+    /// Renames the tensors in the table. Any other tensor keeps its name, and the reader refuses it as unused.
     pub(super) fn apply(&self, mut old: Tensors, file: &str) -> Result<Tensors, WeightsError> {
         let names: Vec<String> = old.keys().cloned().collect();
         let mut new = Tensors::new();

@@ -47,7 +47,7 @@ fn any_common_prefix_is_taken_off_and_told() {
         let (tensors, layout) = normalise(with_prefix(&format!("{prefix}visual."), &TOWER)).unwrap();
         assert_eq!(layout, TensorLayout::OpenAiClip);
         assert_eq!(names(&tensors)[0], "visual.class_embedding");
-        assert_eq!(tensors.notes(), [format!("the names begin with `{prefix}`, which is taken off")]);
+        assert_eq!(tensors.notes(), [format!("the names begin with `{prefix}`, which is removed")]);
         let (tensors, layout) = normalise(with_prefix(prefix, &VIT)).unwrap();
         assert_eq!((layout, names(&tensors)[2]), (TensorLayout::TimmVit, "cls_token"));
     }
@@ -69,7 +69,7 @@ fn a_name_without_the_prefix_stays_for_the_reader_to_refuse() {
     };
     assert!(prefixed("criterion.weight").unwrap().0.contains("criterion.weight"));
     let twice = prefixed("visual.ln_pre.weight").unwrap_err().to_string();
-    assert!(twice.contains("`visual.ln_pre.weight` is there twice, with the prefix `m.`"), "{twice}");
+    assert!(twice.contains("`visual.ln_pre.weight` occurs twice, with the prefix `m.`"), "{twice}");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn open_clips_text_prefix_is_taken_off() {
     );
     assert_eq!(tensors.get("logit_scale").unwrap().size(), [0_i64; 0]);
     assert!(!tensors.contains("logit_bias"));
-    assert!(tensors.notes()[0].contains("`logit_bias` is passed over"));
+    assert!(tensors.notes()[0].contains("`logit_bias` is ignored"));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn what_is_not_computed_is_refused_by_its_architecture() {
         ("norm_pre.weight", "a ViT with a norm before its first block"),
     ] {
         let text = refusal(named(&more(extra)));
-        assert!(text.contains(expected) && text.contains("is not computed here"), "{extra}: {text}");
+        assert!(text.contains(expected) && text.contains("is not supported"), "{extra}: {text}");
     }
     for (name, expected) in [
         ("layers.0.blocks.0.attn.relative_position_bias_table", "a Swin transformer"),
@@ -254,7 +254,7 @@ fn what_is_not_computed_is_refused_by_its_architecture() {
         let text = refusal(named(&[(name, &[8])]));
         assert!(text.contains(expected), "{name}: {text}");
     }
-    assert!(refusal(named(&[])).contains("holds no tensors"));
+    assert!(refusal(named(&[])).contains("contains no tensors"));
     let text = refusal(named(&[("something.else", &[8])]));
     assert!(text.contains("found tensors such as `something.else`"), "{text}");
 }
@@ -296,7 +296,7 @@ fn the_original_dinov2_has_timms_names_but_for_registers_and_mask() {
     let (tensors, layout) = normalise(named(&vit.collect::<Vec<_>>())).unwrap();
     assert_eq!((layout, tensors.naming()), (TensorLayout::TimmVit, Some(Naming::Timm)));
     assert!(tensors.contains("reg_token") && !tensors.contains("register_tokens"));
-    assert!(!tensors.contains("mask_token") && tensors.notes()[0].contains("`mask_token` is passed over"));
+    assert!(!tensors.contains("mask_token") && tensors.notes()[0].contains("`mask_token` is ignored"));
 }
 
 #[test]

@@ -6,14 +6,14 @@ use crate::weights::torch_archive::{WriteError, write_archive};
 use crate::weights::trained::MASK_PREFIX;
 use std::collections::BTreeMap;
 
-/// Tensors that the official code has no place for.
+/// Tensors that the official format cannot represent.
 #[derive(Debug, thiserror::Error)]
 pub enum UnofficialError {
     /// A tensor of another program, or of a tuner that the official code does not have.
-    #[error("the official code has no tensor `{0}` and would pass it over in silence")]
+    #[error("the official code has no tensor `{0}` and would ignore it silently")]
     Tensor(String),
-    /// Nothing for its head.
-    #[error("there is no `head.weight`, which the official loader asks for: the head is not trained")]
+    /// The head is missing.
+    #[error("there is no `head.weight`, which the official loader requires: the head is not trained")]
     NoHead,
     /// The file cannot be made.
     #[error(transparent)]
@@ -46,7 +46,7 @@ pub fn write_checkpoint(
     Ok(write_archive(&[("tuner", tuner), ("head", head)])?)
 }
 
-/// Where a tensor stands: by its list in the order of the official code, then by its number.
+/// The sort key of a tensor: its list in the order of the official code, then its number.
 fn place(key: &str) -> (Option<usize>, Option<usize>, String) {
     let (list, rest) = key.split_once('.').unwrap_or((key, ""));
     let (number, part) = rest.split_once('.').unwrap_or((rest, ""));

@@ -1,11 +1,11 @@
-//! What a file of trained tensors holds, from their names and shapes alone: which options they were trained with.
+//! Infers the contents of a file of trained tensors, and their training options, from names and shapes alone.
 
 use super::{FAMILIES, TunerFamily, list_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-/// What the tensors of a file belong to.
+/// The tuners and the head that the tensors of a file belong to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Words of `tuner.kinds`, in the order of the official code.
@@ -56,7 +56,7 @@ impl fmt::Display for OfficialOptions {
 }
 
 impl Contents {
-    /// What tensors of these names and shapes belong to.
+    /// Infers the contents from names and shapes.
     pub fn of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])>) -> Self {
         let mut contents = Self::default();
         let mut lists: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
@@ -92,8 +92,8 @@ impl Contents {
         }
     }
 
-    /// The options that fit the file, as they are set. What names and shapes do not tell is left out: which of the
-    /// heads without a bias, and the elements that a mask chose.
+    /// The options that fit the file, as `--set` takes them. Properties that names and shapes do not determine are left
+    /// out: the kind of a head without a bias, and the elements that a mask selected.
     pub fn options(&self) -> Vec<String> {
         let quoted: Vec<String> = self.kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
         let kinds = if quoted.is_empty() { "\"none\"".to_owned() } else { quoted.join(", ") };
@@ -115,7 +115,7 @@ impl Contents {
         options
     }
 
-    /// Whether a model of these options trains the tensors of the file, as far as can be told without the model.
+    /// Whether a model with these options trains the tensors of the file, as far as this is known without the model.
     pub fn fits(&self, options: &OfficialOptions) -> bool {
         let other_width = |(key, width): (&&str, &usize)| {
             self.widths.get(*key).is_some_and(|found| !found.iter().eq([width]))
@@ -162,7 +162,7 @@ fn blocks(lists: &BTreeMap<&str, BTreeSet<usize>>, kinds: &[&str]) -> Option<Ran
 }
 
 impl fmt::Display for Contents {
-    /// What the file holds, and the options that fit it.
+    /// Displays the contents of the file, and the options that fit it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lists: Vec<&str> = FAMILIES
             .iter()
@@ -189,7 +189,7 @@ impl fmt::Display for Contents {
             _ => write!(f, " and a head")?,
         }
         let quoted = |option: &String| {
-            // A shell would take brackets for itself.
+            // A shell would interpret brackets.
             let quote = if option.contains('[') { "'" } else { "" };
             format!(" --set {quote}{option}{quote}")
         };

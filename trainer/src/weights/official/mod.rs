@@ -1,7 +1,7 @@
-//! The tensors of the official code's checkpoints (`checkpoint.pth.tar`): their names, what these say about the
-//! options that the tensors were trained with, and the file that the official loader takes.
+//! The tensors of the official code's checkpoints (`checkpoint.pth.tar`): their names, the training options that
+//! follow from the names, and the file that the official loader reads.
 //!
-//! The names are those of the attributes of LIFT's `ViT_Tuner`: `tuner.LIST.BLOCK.PART`, where the list tells the tuner.
+//! The names are those of the attributes of LIFT's `ViT_Tuner`: `tuner.LIST.BLOCK.PART`, where the list identifies the tuner.
 
 mod checkpoint;
 mod contents;
@@ -17,7 +17,7 @@ pub(crate) struct TunerFamily {
     pub(crate) list: &'static str,
     /// Our word for the tuner in `tuner.kinds`.
     pub(crate) kind: &'static str,
-    /// What the size of one of its tensors is the value of.
+    /// The option whose value is the size of one of its tensors.
     pub(crate) width: Option<StatedWidth>,
 }
 

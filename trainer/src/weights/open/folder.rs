@@ -1,9 +1,9 @@
-//! Which file of a folder holds the weights.
+//! Selects the file of a folder that contains the weights.
 
 use super::{Path, PathBuf, WeightsError};
 
-/// Names under which libraries save weights, the one that is taken first. The files of one folder are the same
-/// weights in several forms; what `torch.save` wrote comes last.
+/// Names under which libraries save weights, in order of preference. The files of one folder are the same weights in
+/// several forms; those of `torch.save` come last.
 const NAMES: [&str; 6] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -13,19 +13,19 @@ const NAMES: [&str; 6] = [
     "open_clip_pytorch_model.bin",
 ];
 
-/// A whole file and its shards: two saves, of which one may be older.
+/// A single file and its shards: two saves, of which one may be older.
 const RIVALS: [(&str, &str); 2] = [(NAMES[0], NAMES[1]), (NAMES[3], NAMES[4])];
 
 /// Endings of weights under names of their own.
 const ENDINGS: [&str; 4] = ["safetensors", "pt", "pth", "bin"];
 
-/// A file of a folder, and why it was taken.
+/// A file of a folder, and the reason for the choice.
 pub(super) struct ChosenFile {
     pub(super) file: PathBuf,
     pub(super) note: String,
 }
 
-/// The file that `folder` is read from; with several that could be meant, none.
+/// The file that `folder` is read from; an error if several are possible.
 pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
     let refuse = |problem: String| WeightsError::Choice { path: folder.to_owned(), problem };
     let there: Vec<&str> = NAMES.into_iter().filter(|name| folder.join(name).is_file()).collect();
@@ -33,7 +33,7 @@ pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
         RIVALS.iter().find(|(whole, index)| there.contains(whole) && there.contains(index))
     {
         return Err(refuse(format!(
-            "this folder holds both `{whole}` and `{index}`; give model.weights the one that is meant"
+            "this folder contains both `{whole}` and `{index}`; set `model.weights` to one of them"
         )));
     }
     if let [name, others @ ..] = &there[..] {

@@ -1,5 +1,5 @@
-//! Weights in several files, as Hugging Face's libraries save large models: an index says which tensor lies in
-//! which file.
+//! Weights in several files, as Hugging Face's libraries save large models: an index maps each tensor to its
+//! file.
 
 use super::{FileMap, Foreign, MapProblem, NamedTensors, Path, PathBuf, WeightsError, tensors_in};
 use crate::pickle::printable;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tch::Tensor;
 
-/// What an index holds, as far as it is read.
+/// The fields of an index that are used.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -75,7 +75,7 @@ fn file_beside(index: &Path, name: &str) -> Option<PathBuf> {
     plain.then(|| index.with_file_name(name))
 }
 
-/// Refuses a file that is one of several: by an index beside it, or by its name.
+/// Refuses a file that is one of several shards, according to an index beside it or to its name.
 pub(super) fn refuse_single(file: &Path) -> Result<(), WeightsError> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let indices = indices_beside(file);

@@ -76,7 +76,7 @@ fn the_state_dict_of_a_training_checkpoint_is_read_and_the_rest_is_named() {
     check(&tensors, "module.", &[]);
     assert_eq!(
         tensors.notes(),
-        ["the tensors are those of its entry `state_dict`; passed over: `args`, `optimizer`"]
+        ["the tensors are those of its entry `state_dict`; ignored: `args`, `optimizer`"]
     );
 }
 
@@ -85,7 +85,7 @@ fn two_models_in_one_file_are_refused_by_name() {
     let error = super::super::normalise(NamedTensors::open(&fixture("two_models.pt")).unwrap()).unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("holds several models, with names that begin with `model.` and `model_ema.`"),
+        text.contains("contains several models, with names that begin with `model.` and `model_ema.`"),
         "{text}"
     );
 }
@@ -96,13 +96,13 @@ fn a_torchscript_archive_is_read_and_its_program_is_not_run() {
     assert_eq!(tensors.get("visual.proj").unwrap().kind(), Kind::BFloat16);
     assert_eq!(tensors.get("visual.conv1.weight").unwrap().double_value(&[0, 0, 0, 1]), 11.0);
     assert_eq!(tensors.get("input_resolution").unwrap().int64_value(&[]), 4);
-    assert_eq!(tensors.notes(), ["a TorchScript archive, whose program is not run"]);
+    assert_eq!(tensors.notes(), ["a TorchScript archive; its code is not run"]);
 }
 
 #[test]
 fn a_pickled_module_is_refused_with_its_class() {
     let text = refusal(&fixture("whole_model.pt"));
-    assert!(text.contains("global `__main__.Model`") && text.contains("nothing of it was run"), "{text}");
+    assert!(text.contains("global `__main__.Model`") && text.contains("no code in it was run"), "{text}");
     assert!(text.contains("state_dict()"), "{text}");
 }
 

@@ -11,20 +11,20 @@ use std::path::PathBuf;
 pub struct TorchFileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem.
     pub problem: TorchFileProblem,
 }
 
 /// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchFileProblem {
-    /// The file is not there or cannot be opened or read.
+    /// The file does not exist or cannot be opened or read.
     #[error("cannot be read: {0}; check the path and its permissions")]
     Io(#[from] io::Error),
     /// No bytes.
     #[error("the file is empty; copy it again")]
     Empty,
-    /// Something else than a zip archive.
+    /// Not a zip archive.
     #[error(
         "this is not a zip archive as `torch.save` writes it; \
          give a `checkpoint.pth.tar` or a safetensors file"
@@ -35,11 +35,11 @@ pub enum TorchFileProblem {
     Foreign(Foreign),
     /// The format before `PyTorch` 1.6, or any other pickle.
     #[error(
-        "this is a bare pickle, which is not read because it may hold programs; \
+        "this is a bare pickle, which is not read because it may contain code; \
          load it with PyTorch 1.6 or later and save it again with `torch.save`"
     )]
     BarePickle,
-    /// A program with weights.
+    /// A TorchScript program with weights.
     #[error(
         "this is a TorchScript archive, a program with weights; use the safetensors file of the same model"
     )]
@@ -47,18 +47,18 @@ pub enum TorchFileProblem {
     /// The zip directory or an entry is damaged, or the file is cut short.
     #[error("the archive is damaged or cut short ({reason}); copy it again")]
     Damaged {
-        /// What the zip reader says.
+        /// The message of the zip reader.
         reason: String,
     },
-    /// An archive of something else.
+    /// An archive that `torch.save` did not write.
     #[error(
         "the archive holds {found} entries `*/data.pkl`, expected one; it was not written by `torch.save`"
     )]
     NoPickle {
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
-    /// An entry that `torch.save` would have stored as it is.
+    /// An entry that `torch.save` would have stored uncompressed.
     #[error(
         "entry `{entry}` is compressed or encrypted; `torch.save` stores entries as they are, save it again"
     )]
@@ -66,35 +66,35 @@ pub enum TorchFileProblem {
         /// Its name.
         entry: String,
     },
-    /// Written on another kind of machine.
+    /// Written on a machine with another byte order.
     #[error(
-        "the numbers are stored in byte order `{found}`, expected `little`; save it again on such a machine"
+        "the numbers are stored in byte order `{found}`, expected `little`; save it again on a little-endian machine"
     )]
     ByteOrder {
-        /// The file's own word for it.
+        /// The byte order as named in the file.
         found: String,
     },
     /// The description of the tensors is refused.
-    #[error("{0}; nothing of it was run")]
+    #[error("{0}; no code in it was run")]
     Pickle(#[from] PickleError),
-    /// The description is of something else than named tensors.
+    /// The pickle does not describe named tensors.
     #[error("{place} is not a dictionary of tensors by name")]
     NotNamed {
         /// Where in the file.
         place: String,
     },
     /// A name that two entries share.
-    #[error("tensor `{name}` is there twice")]
+    #[error("tensor `{name}` occurs twice")]
     Twice {
         /// The name.
         name: String,
     },
-    /// More than any checkpoint needs.
+    /// A limit is exceeded.
     #[error("the file asks for more than {limit} {what}, which no checkpoint of this kind needs")]
     Limit {
-        /// Of what.
+        /// The limited quantity.
         what: &'static str,
-        /// How many are allowed.
+        /// The limit.
         limit: u64,
     },
     /// The numbers of a tensor are not in the archive.
@@ -105,7 +105,7 @@ pub enum TorchFileProblem {
         /// The storage.
         key: String,
     },
-    /// There are fewer numbers than declared.
+    /// The storage is shorter than declared.
     #[error(
         "tensor `{tensor}`: its storage `{key}` has {found} bytes, expected {expected}; copy the file again"
     )]
@@ -116,18 +116,18 @@ pub enum TorchFileProblem {
         key: String,
         /// Bytes declared.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         found: u64,
     },
     /// Two tensors declare one storage differently.
-    #[error("tensor `{tensor}`: its storage `{key}` is declared with another type or length before")]
+    #[error("tensor `{tensor}`: its storage `{key}` was declared with another type or length before")]
     StorageDisagrees {
         /// The second tensor.
         tensor: String,
         /// The storage.
         key: String,
     },
-    /// A view that leaves its storage, or repeats it.
+    /// A view that exceeds its storage, or repeats elements of it.
     #[error(
         "tensor `{tensor}`: shape {shape:?} with strides {strides:?} from element {offset} \
          does not fit its storage of {elements} elements"

@@ -1,4 +1,4 @@
-//! The tensors of a mapped file, as they lie in it: nothing is copied.
+//! The tensors of a mapped file, in place: nothing is copied.
 
 use super::listing::Listing;
 use super::{Archive, TorchFileProblem, check_views, item_bytes, old};
@@ -14,11 +14,11 @@ use std::ops::Range;
 pub struct Stored {
     /// Tensors by name: keys of nested dictionaries, or of modules, joined by dots.
     pub tensors: BTreeMap<String, StoredTensor>,
-    /// The dictionary that they were taken from, where the file has several.
+    /// The dictionary that contains them, if the file has several.
     pub table: Option<String>,
-    /// What else the file has beside that dictionary.
+    /// The other entries of the file.
     pub passed_over: Vec<String>,
-    /// A program comes with them, which is neither read nor run.
+    /// Whether the file also contains code, which is neither read nor run.
     pub program: bool,
 }
 
@@ -35,8 +35,8 @@ pub struct StoredTensor {
     pub bytes: Range<usize>,
 }
 
-/// Lists the tensors of a file. Where it consists of several dictionaries, those of the one whose names
-/// `is_model` knows are taken alone; if none or several are a model, all are listed.
+/// Lists the tensors of a file. If it consists of several dictionaries and `is_model` accepts the names of exactly
+/// one, only the tensors of that one are listed; otherwise all are listed.
 pub fn stored_tensors(file: &[u8], is_model: impl Fn(&[&str]) -> bool) -> Result<Stored, TorchFileProblem> {
     if old::is_old(file) {
         let old = old::read(file)?;

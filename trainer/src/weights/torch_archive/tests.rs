@@ -350,10 +350,10 @@ fn lying_storages_are_refused() {
     assert!(message.contains("`0` has 8 bytes, expected 4611686018427387904"), "{message}");
     let disagrees = describe(&[tensor("a", 2), tensor("b", 3)]);
     let message = refusal(archive("x", &[("data.pkl", &disagrees), ("data/0", &counting(3))]));
-    assert!(message.contains("tensor `b`: its storage `0` is declared with another"), "{message}");
+    assert!(message.contains("tensor `b`: its storage `0` was declared with another"), "{message}");
     let twice = describe(&[tensor("a", 2), tensor("a", 2)]);
     let message = refusal(archive("x", &[("data.pkl", &twice), ("data/0", &counting(2))]));
-    assert_eq!(message, "tensor `a` is there twice");
+    assert_eq!(message, "tensor `a` occurs twice");
 }
 
 #[test]

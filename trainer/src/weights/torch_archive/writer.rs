@@ -24,7 +24,7 @@ pub enum WriteError {
     /// The archive cannot be made.
     #[error("the zip archive cannot be made: {0}")]
     Zip(#[from] ZipError),
-    /// The same.
+    /// Writing to the archive failed.
     #[error("the zip archive cannot be made: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -1,10 +1,10 @@
-//! What a pickle of tensors is made of.
+//! The objects in a pickle of tensors.
 
 use super::objects;
 use crate::pickle::ObjectId;
 use crate::weights::dtype::DType;
 
-/// What such a pickle holds beside plain data.
+/// The objects in such a pickle that are not plain data.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TorchObject<'a> {
     /// A tensor: a view of a storage.
@@ -61,7 +61,7 @@ pub enum Global {
     OrderedDict,
     /// `torch.FloatStorage` and its like.
     StorageType(DType),
-    /// Something of which only the name is known.
+    /// An object that is known only by its name.
     Object,
 }
 

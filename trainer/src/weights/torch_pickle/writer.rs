@@ -1,10 +1,10 @@
-//! The program that makes Python's tables of tensors again, as `torch.save` writes it: protocol 2, each tensor a
-//! view of a storage that lies beside the program under a key.
+//! Writes the pickle of dictionaries of tensors, as `torch.save` does: protocol 2, with each tensor a view of a storage
+//! that is stored beside the pickle under a key.
 
 use super::value::{TensorRef, storage_of};
 use crate::weights::dtype::DType;
 
-/// Something that such a program cannot say.
+/// A tensor that such a pickle cannot represent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
     /// PyTorch has no storage of these elements.
@@ -15,7 +15,7 @@ pub enum Unwritable {
         /// Its element type.
         found: DType,
     },
-    /// More than Python's own writer takes for one tensor.
+    /// A size that exceeds the limit of Python's own writer.
     #[error("tensor `{tensor}` has a size of more than 63 bits")]
     Size {
         /// Its name.

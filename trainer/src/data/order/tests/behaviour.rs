@@ -64,7 +64,7 @@ fn seeds_and_epochs_have_orders_of_their_own() {
     }
 }
 
-/// An order made anew, asked for one position, or for a range, answers as the one that gave the epoch.
+/// An order made again, asked for one position, or for a range, answers as the one that gave the epoch.
 #[test]
 fn lone_positions_and_ranges_agree_with_the_epoch() {
     let mut samples = Vec::new();

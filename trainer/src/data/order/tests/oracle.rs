@@ -181,7 +181,7 @@ proptest! {
             prop_assert_eq!(len, expected.len() as u64);
             let mut trained = Vec::new();
             for step_in_epoch in 0..steps_per_epoch(len, batch) {
-                // A resumed rank builds everything anew and starts in the middle.
+                // A resumed rank builds everything again and starts in the middle.
                 let (order, world) = if step < resume_at {
                     (&order, world)
                 } else {

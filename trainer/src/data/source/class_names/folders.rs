@@ -1,17 +1,17 @@
-//! Where the training pictures of each label lie, as a witness of which name belongs to which label.
+//! The folders of the training images of each label, as evidence of which name belongs to which label.
 
 use std::collections::{HashMap, HashSet};
 
-/// For each label the folder of its first training picture, if it has one.
+/// For each label the folder of its first training image, if it has one.
 #[derive(Debug, Default)]
 pub(in crate::data::source) struct Folders(Vec<Option<String>>);
 
-/// How ids or folders of a file of names fit the folders of the labels.
+/// How the ids or folders in a file of names match the folders of the labels.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Match {
-    /// No folder holds one of them.
+    /// No folder matches any of them.
     None,
-    /// Where a folder holds one, it is the one in the place of the label; `whole` if every label has one.
+    /// Every match agrees with the row number of its label; `whole` if every label has a match.
     InOrder { whole: bool },
     /// The row of each label.
     Rows(Vec<usize>),
@@ -20,7 +20,7 @@ pub(super) enum Match {
 }
 
 impl Folders {
-    /// Of the pictures of a list.
+    /// Of the images of a list.
     pub(in crate::data::source) fn of_list<'a>(pictures: impl Iterator<Item = (&'a str, u32)>) -> Self {
         let mut folders: HashMap<u32, String> = HashMap::new();
         for (path, label) in pictures {
@@ -29,7 +29,7 @@ impl Folders {
                 .or_insert_with(|| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned());
         }
         let len = folders.keys().max().map_or(0, |&label| label as usize + 1);
-        // A slip in one label must not take gigabytes.
+        // A typing error in one label must not allocate gigabytes.
         let len = if len / 100 > folders.len() { 0 } else { len };
         Self(
             (0..len)

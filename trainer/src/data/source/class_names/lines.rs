@@ -1,4 +1,4 @@
-//! One class a line: plain names, and lines that hold more than a name.
+//! One class per line: plain names, and lines that contain more than a name.
 
 use super::folders::{Folders, Match};
 use super::{NameTable, RowOrder, TableForm};
@@ -79,8 +79,8 @@ fn last_part(name: &str) -> &str {
     if name.starts_with('/') { name.rsplit_once('/').map_or(name, |(_, last)| last) } else { name }
 }
 
-/// Lines whose first word is certainly an id or a folder: all of them `WordNet` ids, all paths from `/`, all found
-/// among the folders of the training pictures, or all repeated by the name behind them.
+/// Lines whose first word is certainly an id or a folder: all of them are `WordNet` ids, all are paths from `/`, all
+/// are folders of the training images, or all are repeated by the name after them.
 fn with_ids(lines: &[&str], folders: &Folders) -> Option<(NameTable, String)> {
     let split = |line: &&str| {
         line.split_once([' ', '\t']).map(|(key, name)| (key.to_owned(), name.trim().to_owned()))
@@ -123,7 +123,7 @@ fn repeats(key: &str, name: &str) -> bool {
     key == name || key.strip_suffix(&name).is_some_and(|rest| rest.ends_with(' '))
 }
 
-/// What makes lines look like something else than one name each.
+/// Describes why lines do not look like one name each.
 fn doubt(lines: &[&str]) -> Option<String> {
     let all = |test: &dyn Fn(&str) -> bool| lines.len() > 1 && lines.iter().all(|line| test(line));
     if all(&is_wordnet_id) {

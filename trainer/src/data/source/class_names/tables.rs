@@ -74,7 +74,7 @@ fn list(rows: &[Value]) -> Result<TableForm, String> {
 fn object(fields: &Map<String, Value>) -> Result<TableForm, String> {
     let number = |text: &str| text.parse::<u64>().ok();
     if fields.is_empty() {
-        return Err(format!("it holds no class; expected {FORMS}"));
+        return Err(format!("it contains no class; expected {FORMS}"));
     }
     if let Some(rows) = fields.iter().map(|(name, label)| Some((label.as_u64()?, name.clone()))).collect() {
         return Ok(TableForm::of(NameTable::Numbered(rows), "a JSON table from names to labels"));
@@ -124,7 +124,7 @@ pub(super) fn csv(text: &str, ending: &str) -> Result<Option<TableForm>, String>
     }
     let body = if has_header { &rows[1..] } else { &rows[..] };
     if body.is_empty() {
-        return Err(format!("it holds a header and no class; expected {FORMS}"));
+        return Err(format!("it contains a header but no class; expected {FORMS}"));
     }
     let columns = if has_header { by_header(&header, body) } else { by_content(body) };
     match columns {
@@ -138,13 +138,13 @@ pub(super) fn csv(text: &str, ending: &str) -> Result<Option<TableForm>, String>
     }
 }
 
-/// What parts the fields: a mark that is in every line. Names have commas too, so more is needed than that.
+/// The separator: a character that occurs in every line. Because names contain commas too, this alone is not enough.
 fn mark(lines: &[&str], is_csv: bool) -> Option<char> {
     let in_all = |mark: &char| lines.iter().all(|line| line.contains(*mark));
     ['\t', ',', ';'].into_iter().find(in_all).or(is_csv.then_some(','))
 }
 
-/// Which column holds what.
+/// The roles of the columns.
 struct TableColumns {
     name: usize,
     number: Option<usize>,

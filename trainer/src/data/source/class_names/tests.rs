@@ -99,7 +99,7 @@ fn other_forms_are_understood_and_noted() {
     );
 }
 
-/// Ids and folders go by where the pictures lie, whatever the order of the lines.
+/// Ids and folders go by where the images lie, whatever the order of the lines.
 #[test]
 fn folders_decide_the_order() {
     let labels = folders(&["train/n02", "train/n01", "train/n03"]);

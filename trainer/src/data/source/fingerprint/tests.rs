@@ -1,4 +1,4 @@
-//! The sample sees other files behind the same names, in folders, tar files, CIFAR rows and drawn pictures.
+//! The sample sees other files behind the same names, in folders, tar files, CIFAR rows and drawn images.
 
 use super::*;
 use crate::data::demo::demo_data_set;

@@ -1,4 +1,4 @@
-//! What was found in class folders and is not trained or tested on, counted by reason and class.
+//! Files in class folders that are not used for training or testing, counted by reason and class.
 
 use crate::data::source::finding::{Finding, Severity, counted, first_few};
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ pub(super) enum LeftOutReason {
     OtherFormat(&'static str),
     /// An image beside the class folders.
     NoClass,
-    /// A file without the ending of an image, whose content cannot be looked at.
+    /// A file without an image extension whose content cannot be inspected.
     Unreadable,
     /// A named pipe or a device.
     NotAFile,
-    /// A link to a folder that it lies in.
+    /// A link to a folder that contains it.
     Loop,
-    /// A file that is no image.
+    /// A file that is not an image.
     NoImage,
-    /// A folder that some system made.
+    /// A folder that an operating system or a program created.
     Litter,
     /// A file or folder whose name begins with a dot.
     Hidden,
@@ -35,7 +35,7 @@ impl LeftOutReason {
         }
     }
 
-    /// So many of them, and what becomes of them.
+    /// The count, and what is done with the files.
     fn described(self, count: usize) -> String {
         match self {
             Self::OtherFormat(format) => {

@@ -1,4 +1,4 @@
-//! Which files of class folders are images: those with the ending of an image, and whatever else holds one.
+//! Finds the images in class folders: files with an image extension, and other files that contain an image.
 
 use super::left_out::{LeftOut, LeftOutReason};
 use crate::data::decode::DecodeError;
@@ -12,13 +12,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
 
-/// Endings of image files, in lower case. Files with another one are opened and looked at.
+/// Extensions of image files, in lower case. Files with another extension are opened and inspected.
 const ENDINGS: [&str; 16] = [
     "jpg", "jpeg", "jpe", "jfif", "jfi", "pjpeg", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff",
     "ppm", "pgm",
 ];
 
-/// Folders that systems and programs make beside people's files, in lower case.
+/// Folders that operating systems and programs create, in lower case.
 const LITTER: [&str; 9] = [
     "@eadir",
     "#recycle",
@@ -31,7 +31,7 @@ const LITTER: [&str; 9] = [
     "thumbs.db",
 ];
 
-/// Folders that are read at a time; a network file system takes its time for each.
+/// Number of folders that are read at a time, because each takes long on a network file system.
 const THREADS: usize = 8;
 
 /// The names of the class folders in a folder, in byte order.
@@ -54,7 +54,7 @@ pub(super) fn class_folders(root: &Path, left_out: &mut LeftOut) -> Result<Vec<S
     }
     folders.sort_unstable();
     if folders.is_empty() {
-        return Err(DataError::content("class folder", root, "it holds no class folder"));
+        return Err(DataError::content("class folder", root, "it contains no class folder"));
     }
     Ok(folders)
 }
@@ -102,8 +102,8 @@ struct Search {
 }
 
 impl Search {
-    /// Looks through a folder; `inner` is its path within the class folder, with a slash behind it. `above` are the
-    /// folders on the way to it, since a link may lead back to one of them.
+    /// Searches a folder; `inner` is its path within the class folder, with a trailing slash. `above` contains its parent
+    /// folders, because a link may lead back to one of them.
     fn folder(&mut self, folder: &Path, inner: &str, above: &mut Vec<(u64, u64)>) -> Result<(), DataError> {
         let metadata = folder.metadata().map_err(|error| DataError::open("class folder", folder, error))?;
         let own = (metadata.dev(), metadata.ino());
@@ -138,7 +138,7 @@ impl Search {
     }
 }
 
-/// Why a file is no image, if it is none.
+/// The reason why a file is not an image, if it is not.
 fn examined(folder: &Path, name: &str) -> Option<LeftOutReason> {
     let has_ending = |(_, ending): (&str, &str)| ENDINGS.contains(&ending.to_ascii_lowercase().as_str());
     if name.rsplit_once('.').is_some_and(has_ending) {
@@ -167,7 +167,7 @@ enum EntryKind {
     Other,
 }
 
-/// What is in a folder, links followed. A link that leads nowhere is a file that cannot be read.
+/// The contents of a folder, with links followed. A dangling link is a file that cannot be read.
 fn entries(folder: &Path) -> Result<Vec<FolderEntry>, DataError> {
     let failed = |error| DataError::open("class folder", folder, error);
     let kind = |kind: FileType| match kind {

@@ -5,7 +5,7 @@ use super::*;
 use crate::data::resize::resize;
 use proptest::prelude::*;
 
-/// A picture whose pixels say where they are.
+/// An image whose pixels say where they are.
 fn picture(width: u32, height: u32) -> RgbImage {
     let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 7])).collect();
     RgbImage { width, height, pixels }
@@ -17,7 +17,7 @@ fn crops_of(view: ImageView, image: &RgbImage) -> Vec<Vec<u8>> {
     out.chunks_exact(view.bytes() / view.crops()).map(<[u8]>::to_vec).collect()
 }
 
-/// A part of a picture, channel by channel.
+/// A part of an image, channel by channel.
 fn part(image: &RgbImage, top: u32, left: u32, size: u32, flip: bool) -> Vec<u8> {
     let mut planes = Vec::new();
     for channel in 0..3 {
@@ -43,7 +43,7 @@ fn ten_crops_are_where_torchvision_has_them() {
     let expected =
         [(0, 0), (0, 9), (7, 0), (7, 9), (4, 4)].map(|(top, left)| part(&image, top, left, 32, false));
     assert_eq!(crops_of(ImageView::Corners(five), &image), expected);
-    // The mirrored picture has its left where the picture has its right, and its centre a pixel further.
+    // The mirrored image has its left where the image has its right, and its centre a pixel further.
     let mirrored =
         [(0, 9), (0, 0), (7, 9), (7, 0), (4, 5)].map(|(top, left)| part(&image, top, left, 32, true));
     assert_eq!(crops_of(ImageView::Corners(ten), &image), [expected, mirrored].concat());
@@ -87,7 +87,7 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
 }
 
 proptest! {
-    /// Crops are parts of the resized picture, also where it is too long to be made whole.
+    /// Crops are parts of the resized image, also where it is too long to be made whole.
     #[test]
     fn crops_are_parts_of_the_whole(
         width in 1u32..70, height in 1u32..70, size in 1u32..12, expand in 0u32..40, cubic: bool,
