@@ -207,7 +207,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     assert!(output.contains("lift: wrong input: nothing to try again"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
-        "error: /nowhere/trainer does not exist or is no program; build it",
+        "error: /nowhere/trainer does not exist or is not a program; build it",
     );
     assert_eq!(end, ("FAILED".into(), "2:0".into()));
     let job = bench.sbatch(|sbatch| {
