@@ -1,4 +1,4 @@
-//! Compiles what Rust cannot say: constants that MPI defines as macros, and one question to libtorch's C++.
+//! Compiles the C and C++ shims: MPI constants that are macros, and one query to libtorch's C++ interface.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ fn main() {
         .compile("current_stream");
 }
 
-/// Headers of the libtorch that torch-sys found.
+/// Header folder of the libtorch that torch-sys found.
 fn libtorch_include() -> PathBuf {
     let root = std::env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
     let beside = || {

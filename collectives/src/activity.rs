@@ -1,35 +1,35 @@
-//! What this rank is doing, for error messages and for those who watch it from another thread.
+//! The current activity of this rank, for error messages and for the liveness thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The present step, phase and operation of this process. Clones share it.
+/// The current step, phase and operation of this process, shared by all clones.
 #[derive(Debug, Clone)]
 pub struct Activity(Arc<Mutex<ActivityState>>);
 
 #[derive(Debug)]
 struct ActivityState {
     moment: ActivitySnapshot,
-    /// When anything of it last changed.
+    /// Time of the last change.
     since: Instant,
 }
 
-/// What a rank does at a moment.
+/// A snapshot of the activity of a rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActivitySnapshot {
     /// Steps done over the whole run.
     pub step: u64,
-    /// The part of the run, e.g. `training`.
+    /// The phase of the run, e.g. `training`.
     pub phase: &'static str,
-    /// What is being done now, e.g. `forward` or `all_reduce`.
+    /// The current operation, e.g. `forward` or `all_reduce`.
     pub operation: &'static str,
-    /// The operation waits for other ranks.
+    /// Whether the operation waits for other ranks.
     pub waits_for_others: bool,
-    /// Collective calls made so far: of ranks that are stuck, those with the fewest hold up the others.
+    /// Collective calls made so far: among stuck ranks, those with the fewest block the others.
     pub calls: u64,
-    /// Bytes that this rank has sent for tensors so far: what a ring algorithm sends.
+    /// Bytes of tensors that this rank has sent so far, as counted for a ring algorithm.
     pub bytes: u64,
-    /// How long nothing may change in this phase before the rank counts as stuck.
+    /// Time without a change in this phase after which the rank counts as stuck.
     pub timeout: Duration,
 }
 
@@ -49,39 +49,39 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// A part of the run begins; in it nothing may stand still for longer than `timeout`.
+    /// Begins a phase of the run, in which the rank counts as stuck after `timeout` without a change.
     pub fn begin(&self, phase: &'static str, timeout: Duration) {
         self.change(|moment| (moment.phase, moment.timeout) = (phase, timeout));
     }
 
-    /// Adapts how long nothing may change.
+    /// Changes the timeout of the current phase.
     pub fn set_timeout(&self, timeout: Duration) {
         self.change(|moment| moment.timeout = timeout);
     }
 
-    /// So many steps are done.
+    /// Sets the number of steps done.
     pub fn set_step(&self, step: u64) {
         self.change(|moment| moment.step = step);
     }
 
-    /// So many bytes of tensors were sent.
+    /// Adds to the bytes of tensors sent.
     pub fn add_bytes(&self, bytes: u64) {
         self.change(|moment| moment.bytes += bytes);
     }
 
-    /// Names what is done from here until the returned value is dropped.
+    /// Begins an operation, which ends when the returned value is dropped.
     #[must_use = "the operation ends when this is dropped"]
     pub fn enter(&self, operation: &'static str) -> OperationGuard {
         self.replace(operation, false)
     }
 
-    /// Like [`enter`](Self::enter), for a call that returns only when other ranks make it too.
+    /// Like [`enter`](Self::enter), for a call that returns only when other ranks make it, too.
     #[must_use = "the operation ends when this is dropped"]
     pub fn enter_collective(&self, operation: &'static str) -> OperationGuard {
         self.replace(operation, true)
     }
 
-    /// What is being done, and for how long nothing has changed.
+    /// The current activity, and the time since its last change.
     pub fn now(&self) -> (ActivitySnapshot, Duration) {
         let state = self.state();
         (state.moment, state.since.elapsed())
@@ -102,13 +102,13 @@ impl Activity {
         state.since = Instant::now();
     }
 
-    /// A panic of another thread leaves nothing half done here.
+    /// Ignores poisoning: a panic of another thread leaves the value consistent.
     fn state(&self) -> MutexGuard<'_, ActivityState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An operation under way; dropping it returns to what was done before.
+/// An active operation; dropping it restores the previous one.
 #[derive(Debug)]
 pub struct OperationGuard {
     activity: Activity,

@@ -1,10 +1,10 @@
-//! The control plane: agreements and small objects, apart from the tensors.
+//! The control plane: agreements and small objects, on a separate communicator from the tensors.
 
 use crate::error::CollectiveError;
 use crate::raw::{Element, MpiComm};
 use crate::reduce_op::ReduceOp;
 
-/// Small messages among all ranks, on a communicator of its own.
+/// Small messages among all ranks, on a separate communicator.
 pub struct Control {
     comm: MpiComm,
 }
@@ -14,17 +14,17 @@ impl Control {
         Self { comm }
     }
 
-    /// This process's number.
+    /// Rank of this process.
     pub fn rank(&self) -> usize {
         self.comm.rank
     }
 
-    /// Number of processes.
+    /// Number of ranks.
     pub fn size(&self) -> usize {
         self.comm.size
     }
 
-    /// Rank `root`'s bytes, at all ranks.
+    /// Broadcasts the bytes of rank `root`.
     pub fn broadcast(&self, bytes: Vec<u8>, root: usize) -> Result<Vec<u8>, CollectiveError> {
         let mut length = bytes.len() as i64;
         // SAFETY: one element, owned here.
@@ -36,21 +36,21 @@ impl Control {
         Ok(bytes)
     }
 
-    /// Every rank's bytes, by rank, at all ranks.
+    /// Gathers the bytes of every rank, in rank order, on all ranks.
     pub fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
         self.comm.all_gather_bytes(bytes)
     }
 
-    /// Combines integers over all ranks, in place: exact, whatever the number of ranks.
+    /// All-reduces integers in place; the result is exact for any world size.
     pub fn all_reduce(&self, values: &mut [i64], op: ReduceOp) -> Result<(), CollectiveError> {
         // SAFETY: a slice of as many elements, borrowed mutably for the call.
         unsafe { self.comm.all_reduce(values.as_mut_ptr().cast(), values.len(), Element::I64, op) }
     }
 
-    /// Makes a failure on any rank a failure on all.
+    /// Turns a failure on any rank into a failure on all ranks.
     ///
-    /// `problem` is this rank's, or `None`. Every rank gets the first rank that has one, with its
-    /// text: all go on, or all stop for the same reason.
+    /// `problem` is the problem of this rank, if any. Every rank receives the lowest rank with a problem and its text:
+    /// either all ranks continue, or all stop for the same reason.
     pub fn agree(&self, problem: Option<&str>) -> Result<Option<(usize, String)>, CollectiveError> {
         let mut failing = [if problem.is_some() { self.rank() as i64 } else { self.size() as i64 }];
         self.all_reduce(&mut failing, ReduceOp::Min)?;
@@ -62,12 +62,12 @@ impl Control {
         Ok(Some((first, String::from_utf8_lossy(&text).into_owned())))
     }
 
-    /// Returns when every rank has called it.
+    /// Waits until every rank has called it.
     pub fn barrier(&self) -> Result<(), CollectiveError> {
         self.comm.barrier()
     }
 
-    /// Ends every rank of the job at once. Does not return.
+    /// Aborts every rank of the job. Does not return.
     pub fn abort(&self, code: i32) -> ! {
         self.comm.abort(code)
     }

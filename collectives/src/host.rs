@@ -1,29 +1,29 @@
-//! How the ranks of one host share its cores.
+//! Divides the cores of a host among its ranks.
 //!
-//! `mpirun` binds each rank to one core by default, and libtorch then sees a machine of one core. Before
-//! libtorch is first used, a rank widens its affinity to what the kernel allows it (the cgroup's cpuset
-//! always holds) and takes its share of the cores as its number of threads.
+//! `mpirun` binds each rank to one core by default, and libtorch then sees a machine with one core. Before the first
+//! use of libtorch, a rank therefore widens its affinity to all allowed cores (the cpuset of the cgroup always applies)
+//! and uses its share of the cores as its number of threads.
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::path::Path;
 
-/// The cores of this process before and after, and the threads that follow.
+/// The cores of this process before and after, and its number of threads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoreShare {
     /// Cores that the launcher had bound this process to.
     pub bound: usize,
-    /// Cores that it may use now.
+    /// Cores that this process may use now.
     pub allowed: usize,
     /// Threads for this rank: the allowed cores (or the cgroup's quota, if that is less) divided by
     /// the ranks of the host, at least one.
     pub threads: usize,
 }
 
-/// Widens a binding that `mpirun` made, and divides the cores over the ranks of this host.
+/// Widens the default binding of `mpirun`, and divides the cores among the ranks of this host.
 ///
-/// A binding that Slurm made is left alone: those are the cores that the job paid for. So is one that `mpirun`
-/// was asked for by name.
+/// A binding by Slurm is not changed, because those cores are allocated to the task. Neither is a binding that the user
+/// requested from `mpirun`.
 pub fn share_cores(local_size: usize) -> nix::Result<CoreShare> {
     let bound = count(&sched_getaffinity(Pid::from_raw(0))?);
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
@@ -39,13 +39,13 @@ pub fn share_cores(local_size: usize) -> nix::Result<CoreShare> {
     } else if by_mpirun || !bound_by_slurm() {
         local_size.max(1)
     } else {
-        // Slurm binds each task to its own cores: then nothing is left to divide.
+        // Slurm binds each task to its own cores, so there is nothing to divide.
         1
     };
     Ok(CoreShare { bound, allowed, threads: (cores / sharing).max(1) })
 }
 
-/// How `mpirun` says that a binding was asked for: Open MPI up to 4, and from 5 on.
+/// Variables that show that the user requested a binding: Open MPI up to 4, and from 5 on.
 const BINDING_POLICIES: [&str; 2] =
     ["OMPI_MCA_hwloc_base_binding_policy", "PRTE_MCA_hwloc_default_binding_policy"];
 
@@ -54,7 +54,7 @@ fn ranks_on(allowed: usize, all: usize, local_size: usize) -> usize {
     (local_size * allowed).div_ceil(all.max(1)).max(1)
 }
 
-/// Cores that are switched on, whoever may use them: `0-3,8-11`.
+/// Number of online cores of the machine, from a list such as `0-3,8-11`.
 fn online_cores() -> usize {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let ranges = text.trim().split(',').filter_map(|range| {
@@ -68,7 +68,7 @@ fn bound_by_slurm() -> bool {
     std::env::var("SLURM_CPU_BIND_TYPE").is_ok_and(|kind| !kind.is_empty() && !kind.starts_with("none"))
 }
 
-/// Asks for every core; the kernel cuts the wish down to the cpuset of the cgroup.
+/// Requests every core; the kernel limits the request to the cpuset of the cgroup.
 fn widen() -> nix::Result<()> {
     let mut all = CpuSet::new();
     for core in 0..CpuSet::count() {
@@ -81,7 +81,7 @@ fn count(set: &CpuSet) -> usize {
     (0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).count()
 }
 
-/// Whole cores of the CPU quota of a cgroup (version 2), rounded up; `None` without a quota.
+/// CPU quota of a cgroup (version 2) in cores, rounded up; `None` without a quota.
 fn cpu_quota(cgroup: &Path) -> Option<usize> {
     let text = std::fs::read_to_string(cgroup.join("cpu.max")).ok()?;
     let mut fields = text.split_whitespace();

@@ -1,16 +1,16 @@
-//! What the launcher says about the world, to be compared with what MPI says.
+//! The world size according to the launcher, for comparison with MPI.
 //!
-//! A program that MPI does not recognise as one of several ranks starts as a world of its own, and N
-//! such worlds train N times the same thing without a word. The launcher's variables tell.
+//! A process that MPI does not recognise as one of several ranks starts as a separate MPI world, and N such worlds
+//! silently train the same model N times. The environment variables of the launcher reveal this.
 
-/// The number of ranks that the launcher meant to start, and how we know.
+/// The number of ranks according to the launcher, and the variable that contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedWorld {
-    /// Variable that says it.
+    /// Environment variable.
     pub variable: &'static str,
-    /// Number of ranks; a lower bound where the variable tells only a rank.
+    /// Number of ranks; a lower bound if the variable contains only a rank.
     pub size: usize,
-    /// What to do if MPI disagrees.
+    /// The remedy if MPI disagrees.
     pub hint: &'static str,
 }
 
@@ -18,8 +18,8 @@ const MPIRUN_HINT: &str = "start the program with the mpirun of the MPI library 
 const SRUN_HINT: &str = "start it with `srun --mpi=pmix` (or mpirun inside the allocation); to run on one rank, ask Slurm for one task";
 const WORKERS_HINT: &str = "this launcher starts no MPI ranks, so start the program with `lift run` or mpirun in its place, or unset the variable to run on one rank";
 
-/// The number of ranks, by those who start them: mpirun of Open MPI; of MPICH, Intel MPI and HPE's PALS (PMI), which
-/// is also `srun --mpi=pmi2`; of MVAPICH; jsrun; Flux.
+/// Variables with the number of ranks: mpirun of Open MPI; MPICH, Intel MPI and HPE's PALS (PMI), also
+/// `srun --mpi=pmi2`; MVAPICH; jsrun; Flux.
 const RANKS: [&str; 6] = [
     "OMPI_COMM_WORLD_SIZE",
     "PMI_SIZE",
@@ -29,13 +29,13 @@ const RANKS: [&str; 6] = [
     "FLUX_JOB_SIZE",
 ];
 
-/// The number of tasks in Slurm: the step's own before the job's.
+/// Variables with the number of Slurm tasks: of the step, then of the job.
 const TASKS: [&str; 3] = ["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_NPROCS"];
 
-/// The number of ranks on this host: there are as many or more.
+/// Variables with the number of ranks on this host, a lower bound of the world size.
 const LOCAL_RANKS: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PALS_LOCAL_SIZE"];
 
-/// The number of this rank, counted from 0: there are more ranks than that.
+/// Variables with the rank of this process, counted from 0: the world size is larger.
 const OWN_RANK: [&str; 7] = [
     "OMPI_COMM_WORLD_RANK",
     "PMI_RANK",
@@ -46,15 +46,15 @@ const OWN_RANK: [&str; 7] = [
     "PMIX_RANK",
 ];
 
-/// The number of workers, by those whose workers find each other without MPI, and what each worker has beside it:
-/// torchrun, accelerate and deepspeed; horovodrun. The number alone is often exported for a whole job.
+/// Variables with the number of workers and with the worker's rank, of launchers without MPI: torchrun, accelerate and
+/// deepspeed; horovodrun. Both are required, because the number alone is often exported for an entire job.
 const WORKERS: [(&str, &str); 2] = [("WORLD_SIZE", "RANK"), ("HOROVOD_SIZE", "HOROVOD_RANK")];
 
-/// Reads the size of the world from the variables of those who start ranks, and of Slurm.
+/// Reads the world size from the environment variables of launchers and of Slurm.
 ///
-/// `get` looks a variable up; pass `|name| std::env::var(name).ok()`. Slurm's variables count only
-/// where mpirun's are absent: mpirun's helper on other nodes leaves its own task count there. Launchers of workers are
-/// asked besides, since the one task of mpirun or Slurm may be torchrun.
+/// `get` looks up a variable; pass `|name| std::env::var(name).ok()`. Slurm's variables count only if those of mpirun
+/// are absent, because the helper of mpirun on other nodes sets its own task count. Variables of launchers without MPI
+/// are read in addition, because the only task of mpirun or Slurm may be torchrun.
 pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<ExpectedWorld> {
     let number = |name: &str| get(name)?.trim().parse::<usize>().ok();
     let told = |variable, hint| Some(ExpectedWorld { variable, size: number(variable)?, hint });
@@ -68,7 +68,7 @@ pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<ExpectedWo
     };
     let worker = |(size, rank): (&'static str, &str)| number(rank).and_then(|_| told(size, WORKERS_HINT));
     let ranks = counted().or_else(tasks).or_else(at_least);
-    // Of equals, the last is taken.
+    // Of equal values, `max_by_key` returns the last.
     WORKERS.into_iter().filter_map(worker).chain(ranks).max_by_key(|expected| expected.size)
 }
 

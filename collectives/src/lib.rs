@@ -1,13 +1,13 @@
 //! Process groups for training with [`tch`] over several processes.
 //!
-//! - [`World`] starts MPI once, checks that the launcher and MPI agree about the number of ranks, and
-//!   gives the two planes:
-//! - [`ProcessGroup`]: collectives in place on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
-//! - [`Control`]: agreements and small objects, on a communicator of its own.
-//! - [`liveness`]: tells dead and stuck ranks, also while a collective hangs;
-//! - [`host`]: how the ranks of one machine share its cores.
+//! - [`World`] starts MPI once, checks that the launcher and MPI agree on the number of ranks, and provides the two
+//!   planes:
+//! - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
+//! - [`Control`]: agreements and small objects, on a separate communicator.
+//! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
+//! - [`host`]: divides the cores of a machine among its ranks.
 //!
-//! Every return code is checked. Nothing here knows what is trained.
+//! Every return code is checked. The crate is independent of the model that is trained.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! The edge to MPI's C interface: one function for each call, each with its return code checked.
+//! Wrappers of MPI's C interface: one function per call, with its return code checked.
 
 use crate::activity::{Activity, OperationGuard};
 use crate::error::CollectiveError;
@@ -13,20 +13,20 @@ unsafe extern "C" {
     fn collectives_mpi_errors_return(comm: ffi::MPI_Comm) -> c_int;
 }
 
-/// Largest number of elements of one MPI call: counts are 32-bit.
+/// Largest number of elements per MPI call: counts are 32-bit.
 const MAX_COUNT: usize = 1 << 30;
 
-/// Pause between two questions whether a barrier with a time limit is done.
+/// Polling interval for a barrier with a timeout.
 const BARRIER_POLL: Duration = Duration::from_micros(100);
 
-/// Element types that travel.
+/// Supported element types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F32,
     F64,
     I64,
     U8,
-    /// Travels over MPI as it is, but is not reduced there: MPI has no such type.
+    /// Can be sent over MPI but not reduced, because MPI has no such type.
     BF16,
 }
 
@@ -57,21 +57,21 @@ impl Element {
 // SAFETY: MPI is initialised for calls from several threads, and each communicator is used by one thread only.
 unsafe impl Send for MpiComm {}
 
-/// A communicator with this process's place in it. Errors come back as codes.
+/// A communicator and the rank of this process in it. MPI returns errors as codes.
 #[derive(Clone)]
 pub(crate) struct MpiComm {
     handle: ffi::MPI_Comm,
     pub(crate) rank: usize,
     pub(crate) size: usize,
-    /// This process's number among all, for messages.
+    /// Rank of this process in the world, for messages.
     pub(crate) world_rank: usize,
     activity: Activity,
-    /// The activity that is watched, which knows the step.
+    /// The activity that the liveness thread monitors; it contains the step.
     watched: Activity,
 }
 
 impl MpiComm {
-    /// Wraps a live communicator; its errors are returned instead of ending the process.
+    /// Wraps a live communicator and sets its error handler to return codes instead of aborting the process.
     pub(crate) fn new(
         handle: ffi::MPI_Comm,
         (rank, size): (usize, usize),
@@ -88,12 +88,12 @@ impl MpiComm {
         Ok(self)
     }
 
-    /// Where its calls name themselves.
+    /// The activity in which calls are recorded.
     pub(crate) fn activity(&self) -> &Activity {
         &self.activity
     }
 
-    /// The same communicator for a thread beside the one whose activity is watched.
+    /// The same communicator for another thread than the monitored one.
     pub(crate) fn unannounced(self) -> Self {
         Self { activity: Activity::default(), ..self }
     }
@@ -110,7 +110,7 @@ impl MpiComm {
         self.activity.enter_collective(operation)
     }
 
-    /// Sums (or takes the extreme of) `count` elements at `data` over all ranks, in place.
+    /// All-reduces `count` elements at `data` in place.
     ///
     /// # Safety
     /// `data` points to `count` writable elements, and nothing else uses them meanwhile.
@@ -146,7 +146,7 @@ impl MpiComm {
         Ok(())
     }
 
-    /// Sends `count` elements at `data` of rank `root` to all ranks.
+    /// Broadcasts `count` elements at `data` from rank `root`.
     ///
     /// # Safety
     /// `data` points to `count` writable elements, and nothing else uses them meanwhile.
@@ -169,7 +169,7 @@ impl MpiComm {
         Ok(())
     }
 
-    /// Places `count` elements of every rank behind each other, by rank, at `output` of all ranks.
+    /// All-gathers `count` elements of every rank into `output`, in rank order.
     ///
     /// # Safety
     /// `input` points to `count` elements, `output` to `count * size` writable ones apart from them.
@@ -183,7 +183,7 @@ impl MpiComm {
         let _entered = self.enter("all_gather");
         let length = self.single_count("all_gather", count)?;
         if count == 0 {
-            // The same on all ranks. Empty vectors share an address, which MPI takes for a mistake.
+            // The count is the same on all ranks. Empty vectors share an address, which MPI reports as an error.
             return Ok(());
         }
         // SAFETY: the caller's ranges have the sizes that the call reads and writes.
@@ -201,7 +201,7 @@ impl MpiComm {
         self.check("all_gather", code)
     }
 
-    /// Gathers `input` of every rank, of any length, at all ranks.
+    /// All-gathers `input` of every rank; lengths may differ.
     pub(crate) fn all_gather_bytes(&self, input: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
         let mut lengths = vec![0i64; self.size];
         let own = input.len() as i64;
@@ -220,7 +220,7 @@ impl MpiComm {
         Ok(texts.map(|(rank, &length)| all[rank * longest..][..length as usize].to_vec()).collect())
     }
 
-    /// Sums the inputs of all ranks and leaves part `rank` of the result here.
+    /// Reduce-scatters the sum: each rank receives the part of its rank.
     ///
     /// # Safety
     /// `input` points to `count * size` elements, `output` to `count` writable ones apart from them.
@@ -249,8 +249,8 @@ impl MpiComm {
         self.check("barrier", code)
     }
 
-    /// Returns when every rank has called it, or with an error when `timeout` is over. After the latter
-    /// the communicator is of no use: its barrier is still open.
+    /// Waits until every rank has called it, or returns an error after `timeout`. After an error the communicator is
+    /// unusable, because its barrier is still pending.
     pub(crate) fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
         let _entered = self.enter("barrier");
         let begin = Instant::now();
@@ -274,10 +274,10 @@ impl MpiComm {
         }
     }
 
-    /// The ranks that give the same `color`, ordered by `key`, as a communicator of their own.
+    /// Splits the communicator: ranks with the same `color` form a new one, ordered by `key`.
     ///
-    /// It lives until MPI ends: freeing it is a collective call, which a rank that leaves early because of an
-    /// error would not make.
+    /// The new communicator lives until MPI ends: freeing it is a collective call, which a rank that exits early after
+    /// an error would not make.
     pub(crate) fn split(&self, color: usize, key: usize) -> Result<Self, CollectiveError> {
         let _entered = self.enter("split");
         let small = |what, value: usize| {
@@ -312,7 +312,7 @@ impl MpiComm {
         .returning_errors()
     }
 
-    /// Ends all ranks of the world with `code`. Does not return.
+    /// Aborts all ranks of the world with `code`. Does not return.
     pub(crate) fn abort(&self, code: i32) -> ! {
         // SAFETY: MPI is initialised; the call ends the process.
         unsafe { ffi::MPI_Abort(self.handle, code) };
@@ -333,13 +333,13 @@ fn chunks(count: usize) -> impl Iterator<Item = (usize, c_int)> {
     (0..count).step_by(MAX_COUNT).map(move |start| (start, (count - start).min(MAX_COUNT) as c_int))
 }
 
-/// MPI's text, with the usual cause where it names only what it saw: a message of another size than was expected.
+/// MPI's error text. For a truncated message, which is only a symptom, the usual cause is added.
 fn explained(code: c_int) -> String {
     let (text, mut class) = (error_text(code), 0);
     // SAFETY: writes one integer, owned here.
     let answer = unsafe { ffi::MPI_Error_class(code, &raw mut class) };
     if answer == 0 && class == ffi::MPI_ERR_TRUNCATE as c_int {
-        return format!("{text}; another rank makes another call, or leaves one out");
+        return format!("{text}; another rank makes a different call, or skips one");
     }
     text
 }

@@ -1,10 +1,10 @@
-/// How the values of the ranks are combined.
+/// Reduction over ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReduceOp {
     /// Sum over ranks.
     Sum,
-    /// Greatest value of any rank.
+    /// Maximum over ranks.
     Max,
-    /// Least value of any rank.
+    /// Minimum over ranks.
     Min,
 }

@@ -1,4 +1,4 @@
-//! The start and the end of the world of ranks.
+//! Initialisation and finalisation of MPI.
 
 use crate::activity::Activity;
 use crate::control::Control;
@@ -12,7 +12,7 @@ use mpi::traits::{AsRaw, Root};
 
 /// All ranks of this job. MPI ends when it is dropped, so keep it until the program's last line.
 pub struct World {
-    // Fields drop in this order: the communicators before MPI itself.
+    // Fields drop in this order: communicators before MPI.
     tensors: SimpleCommunicator,
     beside: SimpleCommunicator,
     control: SimpleCommunicator,
@@ -26,9 +26,9 @@ pub struct World {
 }
 
 impl World {
-    /// Starts MPI and finds this process's place.
+    /// Starts MPI and determines the rank of this process.
     ///
-    /// Refuses a world of one rank where the launcher's variables speak of more.
+    /// Fails if MPI reports fewer ranks than the variables of the launcher.
     pub fn start() -> Result<Self, LaunchError> {
         let threading = mpi::Threading::Multiple;
         let (universe, provided) = mpi::initialize_with_threading(threading).ok_or(LaunchError::MpiInit)?;
@@ -68,32 +68,32 @@ impl World {
         })
     }
 
-    /// This process's number, `0..size`.
+    /// Rank of this process, `0..size`.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Number of processes.
+    /// World size.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// This process's number among those of its host.
+    /// Local rank: rank of this process on its host.
     pub fn local_rank(&self) -> usize {
         self.local_rank
     }
 
-    /// Number of processes on this host.
+    /// Number of ranks on this host.
     pub fn local_size(&self) -> usize {
         self.local_size
     }
 
-    /// Number of this host: the number of its first process.
+    /// Number of this host: its lowest rank.
     pub fn node(&self) -> usize {
         self.node
     }
 
-    /// What this process is doing; every collective names itself there.
+    /// Activity of this process, in which every collective is recorded.
     pub fn activity(&self) -> &Activity {
         &self.activity
     }
@@ -106,8 +106,8 @@ impl World {
         Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.beside)?)))
     }
 
-    /// The tensor plane over NCCL, for ranks with a GPU each; see [`NcclGroup`]. All ranks call it, and either
-    /// all get a group or all get the same error.
+    /// The tensor plane over NCCL, for ranks with one GPU each; see [`NcclGroup`]. All ranks must call it; either all
+    /// receive a group or all receive the same error.
     pub fn nccl_group(
         &self,
         control: &Control,

@@ -1,4 +1,4 @@
-//! How ranks of LIFT training are started and watched: here, on hosts, and by Slurm.
+//! Starts and monitors the ranks of LIFT training: on this machine, on several hosts, or through Slurm.
 //!
 //! Links neither libtorch nor MPI, so `lift` runs on a login node.
 

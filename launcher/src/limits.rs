@@ -1,29 +1,29 @@
-//! Numbers that nobody means. They are refused by name before a program is started that would take them at their word,
-//! and memory with it.
+//! Limits for numbers on the command line. A larger number is a typing mistake, and is refused before a program starts
+//! that would allocate memory for it.
 
 use std::num::NonZeroUsize;
 
-/// Ranks of one host. The largest machines have a few hundred cores.
+/// Ranks per host. The largest machines have a few hundred cores.
 pub const RANKS_OF_HOST: u32 = 1024;
-/// Ranks of a run: ten times those of the largest training there ever was.
+/// Ranks per run: ten times as many as the largest known training run.
 pub const RANKS: u32 = 1 << 20;
-/// Nodes of a job; the largest clusters have tens of thousands.
+/// Nodes per job; the largest clusters have tens of thousands.
 pub const NODES: u32 = 100_000;
-/// Threads of a rank, as the trainer has it for `train.threads`.
+/// Threads per rank, the same limit as that of `train.threads` in the trainer.
 pub const THREADS: u32 = 1024;
-/// Restarts: one a minute for two years.
+/// Restarts: one per minute for two years.
 pub const RESTARTS: u32 = 1_000_000;
-/// Seconds that somebody waits for something, at most a day.
+/// Seconds of a wait: one day.
 pub const WAIT_SECONDS: u32 = 86_400;
-/// Seconds that a job may take, ten years.
+/// Seconds of a job: ten years.
 pub const JOB_SECONDS: u64 = 315_360_000;
-/// The greatest number of a task in an array: Slurm's own greatest `MaxArraySize`.
+/// Largest task number of an array: the largest `MaxArraySize` that Slurm allows.
 pub const ARRAY_TASK: u32 = 4_000_000;
-/// Mebibytes of a node's memory: a pebibyte.
+/// Mebibytes of memory per node: one pebibyte.
 pub const MEMORY_MEBIBYTES: u64 = 1 << 30;
 
-/// Ranks that this machine can be meant to take: some for each core, and a few dozen to try things out. Each of them
-/// takes memory of its own.
+/// Maximum number of ranks on this machine: several per core, and a few dozen for experiments. Each rank needs its own
+/// memory.
 pub fn ranks_here() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     (8 * cores).clamp(64, RANKS_OF_HOST as usize)

@@ -151,7 +151,7 @@ fn act(verb: LiftCommand) -> Result<Outcome, SlurmError> {
 }
 
 fn render(job: &JobOptions, here: &Path) -> Result<Outcome, SlurmError> {
-    // As it is: it is to be run.
+    // Not escaped: the script is meant to be run.
     done(terminal::print_as_is(&slurm::render::render(job, here)?.text))
 }
 
@@ -165,7 +165,7 @@ fn status(names: &[String], json: bool) -> Result<Outcome, SlurmError> {
     })
 }
 
-/// A reader that leaves early is no failure.
+/// A reader that closes the pipe early is not a failure.
 fn done(printed: Result<OutputReader, OutputError>) -> Result<Outcome, SlurmError> {
     printed?;
     Ok(Outcome::Done)

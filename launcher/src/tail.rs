@@ -6,27 +6,27 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// No more than this is read of a file to find its last lines.
+/// Maximum number of bytes read to find the last lines of a file.
 const MOST: u64 = 64 * 1024;
 
-/// How long the logs in a run folder are at some moment: what comes after is new.
+/// Sizes of the logs in a run folder at one moment: bytes after that are new.
 #[derive(Debug, Default)]
 pub struct Sizes(HashMap<PathBuf, u64>);
 
 impl Sizes {
-    /// Of the logs in this run folder now.
+    /// The current sizes of the logs in this run folder.
     pub fn of(run: &Path) -> Self {
         let entries = std::fs::read_dir(run.join(layout::LOGS)).into_iter().flatten().flatten();
         Self(entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len()))).collect())
     }
 
-    /// Of this file; one that was not there had no length.
+    /// The size of this file; 0 if it did not exist.
     pub fn of_file(&self, path: &Path) -> u64 {
         self.0.get(path).copied().unwrap_or(0)
     }
 }
 
-/// The last `count` lines of what a file holds behind its first `from` bytes, without what a progress bar drew over.
+/// The last `count` lines of a file after its first `from` bytes, without the states that a progress bar overwrote.
 pub fn last_lines(path: &Path, from: u64, count: usize) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -39,8 +39,8 @@ pub fn last_lines(path: &Path, from: u64, count: usize) -> io::Result<Vec<String
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect())
 }
 
-/// The files that hold what a rank said, the most telling first: its standard error as `mpirun` wrote it below
-/// `streams`, and its own log in the run folder. Only those that exist and are not empty.
+/// The log files of a rank that exist and are not empty, the most useful first: its standard error as `mpirun` wrote it
+/// below `streams`, then its own log in the run folder.
 pub fn logs_of_rank(rank: usize, streams: Option<&Path>, run: Option<&Path>) -> Vec<PathBuf> {
     let mut files = streams.map(|folder| stream_files(folder, rank)).unwrap_or_default();
     files.extend(run.map(|run| run.join(layout::LOGS).join(layout::rank_log(rank))));

@@ -1,4 +1,4 @@
-//! What the launcher makes of the trainer's arguments: it reads them as the trainer does, and hands them on as typed.
+//! The launcher's view of the trainer's arguments: parsed as the trainer parses them, and passed on as typed.
 
 use crate::command_line::{OutputArguments, TRAIN, TrainArguments, with_verb};
 use clap::{Parser, Subcommand};
@@ -6,11 +6,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The arguments of `lift-trainer`, as a person typed them, with the sub-command named.
+/// The arguments of `lift-trainer` as the user typed them, with an explicit sub-command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrainerArguments(Vec<OsString>);
 
-/// Arguments that the trainer would refuse, in the words in which it would.
+/// Arguments that the trainer would refuse, with the trainer's own message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(String);
@@ -51,7 +51,7 @@ impl TrainerArguments {
         }
     }
 
-    /// All of them, in order.
+    /// All arguments, in order.
     pub fn list(&self) -> &[OsString] {
         &self.0
     }
@@ -64,12 +64,12 @@ impl TrainerArguments {
         }
     }
 
-    /// Whether they train in a run folder: `train`, or nothing, which trains the embedded demo.
+    /// Whether the command trains: `train`, or no arguments, which trains the embedded demo.
     pub fn train(&self) -> bool {
         matches!(self.parsed(), Ok(Line { verb: None | Some(Verb::Train(_)), .. }))
     }
 
-    /// The run folder they name.
+    /// The run folder from `--output`.
     pub fn output(&self) -> Option<PathBuf> {
         self.training()?.output
     }
@@ -92,7 +92,7 @@ impl TrainerArguments {
         )
     }
 
-    /// Whether they set this key of the configuration, with whatever command.
+    /// Whether the arguments set this configuration key, for any sub-command.
     pub fn sets(&self, key: &str) -> bool {
         let named = |value: &OsStr| {
             value.as_bytes().strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
@@ -104,7 +104,7 @@ impl TrainerArguments {
             || self.0.iter().any(|one| joined(one))
     }
 
-    /// The same with an option more. Options belong to a sub-command, so `train` is named first where it is meant.
+    /// These arguments with one more option. Options belong to a sub-command, so an implied `train` is made explicit.
     #[must_use]
     pub fn with(mut self, option: &str, value: impl Into<OsString>) -> Self {
         if self.verb().is_none() {
@@ -114,15 +114,15 @@ impl TrainerArguments {
         self
     }
 
-    /// What a restart is given: the same run, from where it stopped. A path that the person named stays, since the run may
-    /// have no checkpoint of its own yet: the trainer of a restart prefers the newest of the run, and else takes the path.
+    /// The arguments of a restart, which resumes the same run. A path after `--resume` stays, because the run may not
+    /// have a checkpoint yet: the restarted trainer prefers the newest checkpoint of the run to the path.
     #[must_use]
     pub fn resumed(&self) -> Self {
         let named = self.resume().filter(|from| from != "auto" && from != "never");
         self.without_resume().with("--resume", named.unwrap_or_else(|| "auto".into()))
     }
 
-    /// What a person types to resume a run that was stopped, from its own folder, whatever it began from.
+    /// The arguments with which the user resumes a stopped run from its own folder.
     #[must_use]
     pub fn resumed_from_its_folder(&self) -> Self {
         self.without_resume().with("--resume", "auto")

@@ -1,4 +1,4 @@
-//! Replacing a file such that a reader, and a machine that stops at any moment, sees the old or the new one whole.
+//! Atomic replacement of files: a reader, also after a crash at any moment, sees either the old or the new content.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// Permissions of new files before the umask takes its part, as for any file a program creates.
+/// Permissions of new files before the umask applies.
 const NEW_FILE: u32 = 0o666;
 
-/// Writes `content` beside `path`, forces it to disk, and renames it over `path`.
+/// Writes `content` to a temporary file beside `path`, syncs it to disk, and renames it to `path`.
 ///
-/// On an error `path` is as it was and nothing is left beside it. A process killed on the way can leave a
-/// hidden `.NAME.*.tmp`, which nobody reads.
+/// On an error, `path` is unchanged and the temporary file is removed. A killed process can leave a hidden
+/// `.NAME.*.tmp`, which is never read.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = write_beside(path, content)?;
     beside.as_file().sync_all()?;
@@ -20,8 +20,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder_of(path))
 }
 
-/// The same without waiting for the disk, for what is soon replaced again: after a power loss the file may be an old
-/// one, or empty.
+/// Like [`write_atomically`], but without waiting for the disk, for files that are soon replaced again: after a power
+/// loss the file may be old or empty.
 pub fn write_quickly(path: &Path, content: &[u8]) -> io::Result<()> {
     write_beside(path, content)?.persist(path).map_err(|failure| failure.error)?;
     Ok(())
@@ -43,10 +43,10 @@ fn write_beside(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     Ok(beside)
 }
 
-/// Forces the names in `folder` to disk, so that a file just created or renamed there survives a power loss.
+/// Syncs `folder` to disk, so that a file just created or renamed there survives a power loss.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
-        // Some network file systems cannot sync a folder; they order names by themselves.
+        // Some network file systems cannot sync a folder; they order directory updates themselves.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }

@@ -56,7 +56,7 @@ pub struct TrainArguments {
 /// The sub-command that trains.
 pub const TRAIN: &str = "train";
 
-/// What was typed, with the sub-command named: options without one are those of [`TRAIN`].
+/// The typed arguments with an explicit sub-command: options without one belong to [`TRAIN`].
 pub fn with_verb(mut typed: Vec<OsString>) -> Vec<OsString> {
     const OF_EVERY_COMMAND: [&str; 3] = ["--json", "--quiet", "-q"];
     const ANSWERED: [&str; 4] = ["--help", "-h", "--version", "-V"];

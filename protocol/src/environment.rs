@@ -12,44 +12,44 @@ pub const DATA: &str = "LIFT_DATA";
 /// Folder of pretrained backbones for tests and for `make accuracy`.
 pub const BACKBONES: &str = "LIFT_BACKBONES";
 
-/// `1` or `0`: `make setup` installs libtorch with or without its CUDA libraries, whatever the machine has.
+/// `1` or `0`: `make setup` installs libtorch with or without its CUDA libraries, regardless of the hardware.
 pub const CUDA: &str = "LIFT_CUDA";
 
 /// Folder of the libtorch to build with.
 pub const LIBTORCH: &str = "LIBTORCH";
 
 /// Which messages go to the log files: a level (`debug`) or directives (`trainer=debug,info`). With `info,samples=trace`
-/// each rank names the samples that it trains on, step by step.
+/// each rank logs the samples of each step.
 pub const LOG: &str = "LIFT_LOG";
 
-/// The trainer that the launcher starts, in place of the `lift-trainer` beside it.
+/// The trainer that the launcher starts instead of the `lift-trainer` beside it.
 pub const TRAINER: &str = "LIFT_TRAINER";
 
 /// How often the run was started before: absent or 0 at first. From 1 on, `--resume auto` is the trainer's default.
 pub const RESTART_COUNT: &str = "LIFT_RESTART_COUNT";
 
-/// Process number of the `lift run` that started the ranks. Where it is set, a rank ends when the process that
-/// started it is gone: see [`orphan`](crate::orphan).
+/// Process ID of the `lift run` that started the ranks. If it is set, a rank exits when its parent process is gone: see
+/// [`orphan`](crate::orphan).
 pub const LAUNCHER_PID: &str = "LIFT_LAUNCHER_PID";
 
-/// The program that reaches other hosts, in place of `ssh`: for `mpirun`, and for asking whether a host answers.
+/// The program that reaches other hosts instead of `ssh`: for `mpirun`, and to probe whether a host answers.
 pub const SSH: &str = "LIFT_SSH";
 
-/// How often a batch job is put back into Slurm's queue at most.
+/// Maximum number of times that a batch job is requeued.
 pub const MAX_RESTARTS: &str = "LIFT_MAX_RESTARTS";
 
-/// Ranks on each node of a batch job; absent: one per GPU, or what `--ntasks-per-node` says, or one.
+/// Ranks on each node of a batch job; if absent: one per GPU, or the value of `--ntasks-per-node`, or one.
 pub const RANKS_PER_NODE: &str = "LIFT_RANKS_PER_NODE";
 
-/// Seconds after which a batch job ends ranks whose `status.json` has not changed; absent or 0: never, since ranks watch
-/// each other.
+/// Seconds after which a batch job ends ranks whose `status.json` has not changed; absent or 0: never, because ranks
+/// monitor each other.
 pub const HANG_SECONDS: &str = "LIFT_HANG_SECONDS";
 
 /// Image with the trainer for a batch job.
 pub const CONTAINER: &str = "LIFT_CONTAINER";
 
-/// Seconds that the start of all ranks may take, and their parting at the end: 600 if absent. In between they watch each
-/// other, see `distributed.timeout_seconds`.
+/// Timeout in seconds for the start of all ranks and for their shutdown; 600 if absent. In between, ranks monitor each
+/// other: see `distributed.timeout_seconds`.
 pub const START_SECONDS: &str = "LIFT_START_SECONDS";
 
 /// Every variable with one sentence about it, for `--help` and the documentation.

@@ -1,18 +1,18 @@
-//! The folder in which a program was started: relative paths, also those of presets and lists, begin there.
+//! The current folder: all relative paths, also those in presets and lists, are resolved from it.
 
 use std::io;
 use std::path::PathBuf;
 
-/// There is no current folder.
+/// The current folder cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum NowhereError {
-    /// It was removed, perhaps by another node, while a shell was in it.
+    /// It was removed, perhaps by another node, while the shell was in it.
     #[error(
         "the current folder has been deleted, so no relative path leads anywhere; `cd` to a folder that exists \
         (`cd \"$PWD\"` where it was created again), and give the command again"
     )]
     Deleted,
-    /// The system does not say.
+    /// The system call failed.
     #[error("cannot find the current folder: {0}")]
     Unknown(io::Error),
 }

@@ -1,4 +1,4 @@
-//! Names inside a run folder. Other people's tools rely on them: add, do not change.
+//! Names inside a run folder. External tools rely on them: add names, but do not change them.
 
 /// The resolved configuration, with the origin of each value.
 pub const CONFIG: &str = "config.toml";
@@ -6,7 +6,7 @@ pub const CONFIG: &str = "config.toml";
 /// One JSON line per step, evaluation and epoch.
 pub const METRICS: &str = "metrics.jsonl";
 
-/// What the launcher reads: phase, step, time, outcome.
+/// Phase, step, time and outcome, for the launcher.
 pub const STATUS: &str = "status.json";
 
 /// Folder of checkpoints, one folder of eight digits each.
@@ -21,16 +21,16 @@ pub const RESULT: &str = "result.json";
 /// Folder of log files, one per rank.
 pub const LOGS: &str = "logs";
 
-/// Which Slurm job writes the folder, if `lift submit` sent it.
+/// The Slurm job that writes the folder, if `lift submit` submitted it.
 pub const JOB: &str = "job.json";
 
-/// In [`LOGS`]: `lift cancel` ends the job that writes the folder, so the job does not put itself back into the queue.
+/// In [`LOGS`]: marks that `lift cancel` ends the job that writes the folder, so that the job does not requeue itself.
 pub const CANCELLED: &str = "cancelled";
 
-/// In [`LOGS`]: the step of the checkpoint that the last failing start of the job did not get beyond.
+/// In [`LOGS`]: the step of the newest checkpoint, if the last failed attempt of the job saved no newer one.
 pub const WITHOUT_GAIN: &str = "without-gain";
 
-/// Held by the process that writes the folder; its content names that process.
+/// Locked by the process that writes the folder; its content names that process.
 pub const LOCK: &str = "run.lock";
 
 /// Name of a rank's log file inside [`LOGS`].

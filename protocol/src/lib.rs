@@ -1,14 +1,14 @@
-//! Everything that the launcher `lift` and the trainer `lift-trainer` must spell alike, so that either can be read,
-//! tested and replaced without the other.
+//! The interface between the launcher `lift` and the trainer `lift-trainer`, so that either can be read, tested and
+//! replaced without the other.
 //!
-//! The launcher never sees the trainer's memory: it starts processes, waits, and reads files. Exit codes are hints,
-//! since a killing scheduler or `mpirun` may replace them; the outcome of a run is what its `status.json` says.
+//! The launcher only starts processes, waits, and reads files. Exit codes are hints, because a scheduler or `mpirun`
+//! may replace them; the outcome of a run is in its `status.json`.
 //!
 //! ```
 //! use protocol::{Outcome, Phase, Status};
 //!
 //! let run = tempfile::tempdir()?;
-//! // The trainer writes where it stands ...
+//! // The trainer writes its status ...
 //! let mut status = Status::starting(2);
 //! status.end(Outcome::Preempted, None);
 //! status.write(run.path())?;
@@ -19,11 +19,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`Status`], [`Outcome`]: where a run stands, how it ended, and the exit code that hints at it;
+//! - [`Status`], [`Outcome`]: the state of a run, how it ended, and its exit code;
 //! - [`layout`]: the names inside a run folder; [`environment`]: the names of environment variables;
-//! - [`command_line`]: the part of the trainer's command line that both read, and [`arguments`], what the launcher makes of it;
-//! - [`terminal`]: all that is written to standard output and standard error;
-//! - [`orphan`]: a rank ends when the process that started it is gone.
+//! - [`command_line`]: the part of the trainer's command line that both parse;
+//! - [`arguments`]: the launcher's view of that command line;
+//! - [`terminal`]: output to standard output and standard error;
+//! - [`orphan`]: a rank exits when its parent process is gone.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

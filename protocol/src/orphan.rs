@@ -1,29 +1,28 @@
-//! A rank ends when the process that started it is gone.
+//! A rank exits when its parent process is gone.
 //!
-//! `mpirun` ends its ranks when it ends; when it is killed itself (`kill -9`, the kernel short of memory) they stay
-//! behind, hold their GPUs, and wait for messages for ever. So each rank looks whether its parent is still
-//! the one it had: `mpirun` on the first host, its daemon on the others, `slurmstepd` under Slurm, `lift run` for a
-//! single rank. `PR_SET_PDEATHSIG` is not used here: it is bound to the *thread* that forked, and from 32 ranks on
-//! a host Open MPI forks in threads that it ends as soon as all ranks are up.
+//! `mpirun` ends its ranks when it exits. If it is killed itself (`kill -9`, the OOM killer), the ranks stay behind,
+//! occupy their GPUs, and wait for messages forever. Each rank therefore polls whether its parent is still the same:
+//! `mpirun` on the first host, its daemon on the others, `slurmstepd` under Slurm, `lift run` for a single rank.
+//! `PR_SET_PDEATHSIG` is not used: it is bound to the *thread* that forked, and from 32 ranks per host Open MPI forks
+//! in threads that exit as soon as all ranks are up.
 
 use crate::environment;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 use std::time::Duration;
 
-/// Time between two looks at the parent.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Variables of which a process has one when a launcher started it, so that its parent means something. A trainer
-/// started by hand may well outlive its shell.
+/// Variables that show that a launcher started the process. A trainer started by hand may outlive its shell.
 const STARTED_BY_LAUNCHER: [&str; 3] = [environment::LAUNCHER_PID, "OMPI_COMM_WORLD_RANK", "PMIX_RANK"];
 
-/// From now on this process is killed as soon as its parent is gone, if a launcher started it. Call it first thing
-/// in `main`: a parent that is gone by then is noticed only for a single rank under `lift run`.
+/// Kills this process as soon as its parent is gone, if a launcher started it. Call it first in `main`: a parent that
+/// is already gone is noticed only for a single rank under `lift run`.
 pub fn watch_parent() {
     if STARTED_BY_LAUNCHER.iter().any(|name| std::env::var_os(name).is_some()) {
         let parent = getppid();
-        // Without the thread a rank merely lives on as it would have without this module.
+        // Without the thread, the rank only misses this check.
         let _ = std::thread::Builder::new().name("orphan".to_owned()).spawn(move || end_with(parent));
     }
 }
@@ -32,8 +31,8 @@ fn end_with(parent: Pid) {
     while getppid() == parent {
         std::thread::sleep(LOOK);
     }
-    // Nobody is left who could be told, and the other ranks end in the same way. KILL, since ending in order would
-    // mean to wait for them.
+    // No process is left to report to, and the other ranks exit in the same way. KILL, because an orderly shutdown
+    // would wait for them.
     let _ = kill(getpid(), Signal::SIGKILL);
 }
 
@@ -44,7 +43,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::time::Instant;
 
-    /// Which part this test program plays when it is started again by a test.
+    /// Role of this test program when a test starts it again.
     const SCENE: &str = "LIFT_TEST_ORPHAN_SCENE";
 
     /// `sh` that starts this program as a child of its own, and waits for it.

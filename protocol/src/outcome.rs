@@ -1,4 +1,4 @@
-//! How a run ends, and the exit code that hints at it.
+//! How a run ends, and the exit code for it.
 
 use crate::Phase;
 use serde::{Deserialize, Serialize};
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Everything that was asked for is done.
+    /// The command has done its task.
     Done,
-    /// Wrong input or configuration, found before training; trying again changes nothing.
+    /// Wrong input or configuration, found before training; a restart does not help.
     WrongInput,
     /// Stopped on request of the scheduler: resume it.
     Preempted,
-    /// Stopped by the person at the terminal: do not resume it unasked.
+    /// Stopped by the user at the terminal: do not resume it automatically.
     Interrupted,
     /// Failed; the message names rank, step and operation.
     Failed,
@@ -32,7 +32,7 @@ impl Outcome {
     /// Exit code of [`Outcome::Interrupted`] (128 + SIGINT, as shells report it).
     pub const INTERRUPTED: u8 = 130;
 
-    /// The exit code of a process that ends so.
+    /// The exit code for this outcome.
     ///
     /// | code | outcome |
     /// | --- | --- |
@@ -51,7 +51,7 @@ impl Outcome {
         }
     }
 
-    /// What an exit code hints at: every code outside the table is a failure.
+    /// The outcome that an exit code suggests: every code outside the table is a failure.
     pub const fn from_exit_code(code: i32) -> Self {
         match code {
             0 => Self::Done,
@@ -62,8 +62,8 @@ impl Outcome {
         }
     }
 
-    /// The phase that `status.json` shows in the end. An interrupted run counts as failed, so that nothing that
-    /// restarts preempted runs restarts it against the person's will.
+    /// The final phase in `status.json`. An interrupted run counts as failed, so that a tool that restarts preempted
+    /// runs does not restart it.
     pub const fn phase(self) -> Phase {
         match self {
             Self::Done => Phase::Done,

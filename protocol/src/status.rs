@@ -1,4 +1,4 @@
-//! `status.json`: where a run stands, for whoever watches it from outside.
+//! `status.json`: the state of a run, for external monitoring.
 
 use crate::terminal::escaped_json;
 use crate::{Outcome, Timestamp, layout, write_atomically, write_quickly};
@@ -7,21 +7,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a run is doing.
+/// Phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The processes are up and read configuration and data.
+    /// The ranks have started and read configuration and data.
     Starting,
     /// Backbone and head are being built.
     Init,
-    /// Training steps are made.
+    /// Training.
     Training,
-    /// The test set is run through the model.
+    /// Evaluation on the test set.
     Evaluating,
     /// The run is finished.
     Done,
-    /// The run was stopped on request and wants to be resumed.
+    /// The run was stopped on request and can be resumed.
     Preempted,
     /// The run ended in any other way.
     Failed,
@@ -37,21 +37,21 @@ impl Phase {
 /// The content of `status.json`. Fields unknown to this version are ignored when read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// What the run is doing.
+    /// Phase of the run.
     pub phase: Phase,
     /// Steps done over the whole run.
     pub step: u64,
-    /// The epoch at hand, from 0.
+    /// The current epoch, counted from 0.
     pub epoch: u64,
-    /// When this was written; an old time in a phase that is not final means that rank 0 is stuck or gone.
+    /// Time of this heartbeat; an old time in a phase that is not final means that rank 0 is stuck or dead.
     pub time: Timestamp,
-    /// Process number of rank 0 on its machine.
+    /// Process ID of rank 0 on its machine.
     pub pid: u32,
     /// Number of ranks.
     pub world_size: usize,
-    /// How the run ended; null while it has not.
+    /// How the run ended; null while it is active.
     pub outcome: Option<Outcome>,
-    /// A sentence for people, e.g. the error of a failed run; null when there is nothing to say.
+    /// A message for the user, e.g. the error of a failed run, or null.
     pub message: Option<String>,
 }
 
@@ -59,18 +59,18 @@ pub struct Status {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {
-    /// No run has written one there.
+    /// The file does not exist.
     #[error("`{}` does not exist: no run has started there", path.display())]
     Absent {
         /// The file.
         path: PathBuf,
     },
-    /// The system refuses to read it.
+    /// The file cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// Its content is not a status.
@@ -78,15 +78,15 @@ pub enum StatusError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its position.
         reason: String,
     },
-    /// The system refuses to write it.
+    /// The file cannot be written.
     #[error("cannot write `{}`: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
 }
@@ -106,19 +106,19 @@ impl Status {
         }
     }
 
-    /// This run has ended: sets outcome, phase and message.
+    /// Records the end of the run: sets outcome, phase and message.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
         self.outcome = Some(outcome);
         self.phase = outcome.phase();
         self.message = message;
     }
 
-    /// Puts the present time in and replaces `status.json` in `run_folder` as a whole, on disk when this returns.
+    /// Sets the current time and atomically replaces `status.json` in `run_folder`; it is on disk when this returns.
     pub fn write(&mut self, run_folder: &Path) -> Result<(), StatusError> {
         self.replace(run_folder, write_atomically)
     }
 
-    /// The same without waiting for the disk: for the signs of life of a run under way.
+    /// Like [`write`](Self::write), but without waiting for the disk: for heartbeats.
     pub fn write_quickly(&mut self, run_folder: &Path) -> Result<(), StatusError> {
         self.replace(run_folder, write_quickly)
     }

@@ -1,12 +1,12 @@
-//! What `lift` and the trainer write to standard error and standard output; nothing else writes there.
+//! Output of `lift` and the trainer to standard error and standard output; no other code writes there.
 //!
-//! A terminal goes away, a pipe loses its reader, a disk is full. Standard error is talk: what cannot be said there is
-//! left unsaid, where `eprintln!` would panic and end a run. Standard output holds results: one that cannot be written
-//! is an error that names it, unless the reader has left early, as `head` does. SIGPIPE stays ignored, as Rust's
-//! runtime leaves it, so a reader that has left is seen by the write and does not end the process.
+//! A terminal may go away, a pipe may lose its reader, a disk may be full. Standard error receives messages: one that
+//! cannot be written is dropped, where `eprintln!` would panic and end the run. Standard output receives results: a
+//! failed write is an error, unless the reader has closed the pipe early, as `head` does. SIGPIPE stays ignored, as
+//! Rust's runtime sets it, so a closed pipe is an error of the write and does not end the process.
 //!
-//! Names come from lists, presets and files of others, and a terminal obeys the control characters in them. So
-//! all text is escaped here, and what is escaped elsewhere is escaped by the same functions.
+//! Names come from lists, presets and foreign files, and may contain control characters that a terminal interprets. All
+//! text is therefore escaped here; other code escapes with the same functions.
 
 use crate::Outcome;
 use std::borrow::Cow;
@@ -19,23 +19,23 @@ use std::io::{self, ErrorKind, Write};
 #[error("cannot write to the standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
-/// Who reads standard output.
+/// State of the reader of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputReader {
-    /// Somebody, or a file.
+    /// The output is read, or is a file.
     There,
-    /// Nobody any more: more text is for nobody.
+    /// The reader has closed the pipe: further output is useless.
     Left,
 }
 
-/// Says a sentence on standard error. It may have several lines.
+/// Prints a message to standard error. It may have several lines.
 pub fn say(sentence: impl Display) {
     let mut text = escaped(&sentence.to_string()).into_owned();
     text.push('\n');
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Says what clap makes of the command line: help and version are answers, anything else is wrong input.
+/// Prints a result of clap: help and version are results, anything else is wrong input.
 pub fn answer(usage: &clap::Error) -> Outcome {
     if usage.use_stderr() {
         say(usage.render().to_string().trim_end());
@@ -60,7 +60,7 @@ pub fn print_json(text: &str) -> Result<OutputReader, OutputError> {
     print_as_is(escaped_json(text).as_ref())
 }
 
-/// Prints what holds our own control characters, such as boldness. Whatever else is in it was escaped before.
+/// Prints text with control characters of this program, such as bold text. The caller has escaped all other text in it.
 pub fn print_as_is(text: impl AsRef<[u8]>) -> Result<OutputReader, OutputError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
@@ -70,17 +70,17 @@ pub fn print_as_is(text: impl AsRef<[u8]>) -> Result<OutputReader, OutputError> 
     }
 }
 
-/// Text of several lines, in which a terminal finds nothing to obey.
+/// Escapes the control characters of text, except line breaks.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escape(text, |letter| letter == '\n', rust_escape)
 }
 
-/// The same as one line: a name with a line break in it makes no line of its own.
+/// Escapes the control characters of text, including line breaks.
 pub fn escaped_line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false, rust_escape)
 }
 
-/// JSON, which itself leaves some of these characters as they are.
+/// Escapes JSON, which itself does not escape all of these characters.
 pub fn escaped_json(text: &str) -> Cow<'_, str> {
     escape(
         text,
@@ -92,7 +92,7 @@ pub fn escaped_json(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// Words as they are typed in a shell.
+/// Quotes words for a shell.
 pub fn shell_words<W: AsRef<OsStr>>(words: &[W]) -> String {
     words.iter().map(|word| shell_word(&word.as_ref().to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
@@ -134,8 +134,8 @@ fn escape(text: &str, keep: fn(char) -> bool, write: fn(char, &mut String)) -> C
     Cow::Owned(safe)
 }
 
-/// Whether a terminal obeys a character instead of showing it: control characters of both ranges, line and paragraph
-/// separators, and those that change the direction of what follows.
+/// Whether a terminal interprets a character instead of showing it: control characters of both ranges, line and
+/// paragraph separators, and those that change the direction of text.
 fn is_obeyed(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

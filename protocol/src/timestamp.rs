@@ -1,4 +1,4 @@
-//! Moments as RFC 3339 text in UTC with milliseconds: `2026-11-24T17:03:11.042Z`.
+//! Timestamps in RFC 3339 format, UTC, with milliseconds: `2026-11-24T17:03:11.042Z`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The last millisecond of the year 9999, after which RFC 3339 has no years.
 const LAST: u64 = 253_402_300_799_999;
 
-/// A moment between the years 1970 and 9999, to the millisecond.
+/// A time between the years 1970 and 9999 with millisecond resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     milliseconds: u64,
 }
 
-/// A text that is not a moment in RFC 3339's form.
+/// A text that is not an RFC 3339 timestamp.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{found}` is not a time in UTC in RFC 3339's form between 1970 and 9999; expected e.g. \
@@ -25,17 +25,17 @@ pub struct TimestampError {
 }
 
 impl Timestamp {
-    /// This moment, by the clock of this machine.
+    /// The current time of this machine.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// How long ago this was; zero when the clock of the writer is ahead of ours.
+    /// Time since then; zero if the clock of the writer is ahead of ours.
     pub fn age(self) -> Duration {
         Self::now().since(self)
     }
 
-    /// The time from `earlier` to this moment; zero when `earlier` is the later one.
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.milliseconds.saturating_sub(earlier.milliseconds))
     }
@@ -63,7 +63,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Whether nothing but a fraction and `Z` follows the seconds. `humantime` lets other endings pass (`.Z`, `ZZ`).
+/// Whether only a fraction and `Z` follow the seconds. `humantime` also accepts other endings (`.Z`, `ZZ`).
 fn ends_in_utc(text: &str) -> bool {
     let fraction = text.get(19..).and_then(|end| end.strip_suffix('Z'));
     fraction.is_some_and(|fraction| match fraction.strip_prefix('.') {

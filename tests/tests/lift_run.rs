@@ -416,11 +416,11 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--elastic", "1"],
-            "--elastic goes on with the hosts that are left; it needs --hosts or --hostfile with two or more",
+            "--elastic continues with the hosts that are left; it needs --hosts or --hostfile with two or more",
         ),
         (
             vec!["--hosts", "a:2,b:2", "--elastic", "1"],
-            "--elastic needs --restarts: a host that is lost ends the ranks, and a restart goes on without it",
+            "--elastic needs --restarts: a lost host ends the ranks, and a restart continues without it",
         ),
         (
             vec!["-n", "2", "--gpus", "0"],
@@ -455,7 +455,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
     assert_eq!(
         (ended.status.code(), stderr(&ended)),
-        (Some(2), "error: /nowhere/lift-trainer does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER\n".into())
+        (Some(2), "error: /nowhere/lift-trainer does not exist or is not a program; build it with `make build`, or set LIFT_TRAINER\n".into())
     );
 }
 

@@ -189,10 +189,8 @@ fn what_cannot_get_better_is_not_tried_again() {
         assert!(output.contains(line), "{output}");
         (end, output)
     };
-    let (end, output) = ends(
-        ("FAKE_FAIL", "3 0 7 9"),
-        "not put back into the queue: two starts in a row gained no checkpoint",
-    );
+    let (end, output) =
+        ends(("FAKE_FAIL", "3 0 7 9"), "not requeued: two starts in a row gained no checkpoint");
     assert_eq!(end, ("FAILED".into(), "1:0".into()));
     assert!(
         output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
@@ -204,10 +202,10 @@ fn what_cannot_get_better_is_not_tried_again() {
     assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "2:0".into()));
     let output = bench.output(&job);
     assert!(output.contains("error: ") && output.contains("train.epochs"), "{output}");
-    assert!(output.contains("lift: wrong input: nothing to try again"), "{output}");
+    assert!(output.contains("lift: wrong input; not requeued"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
-        "error: /nowhere/trainer does not exist or is no program; build it",
+        "error: /nowhere/trainer does not exist or is not a program; build it",
     );
     assert_eq!(end, ("FAILED".into(), "2:0".into()));
     let job = bench.sbatch(|sbatch| {
@@ -219,7 +217,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     });
     assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "1:0".into()));
     assert!(
-        bench.output(&job).contains("started again 0 times (LIFT_MAX_RESTARTS=0)"),
+        bench.output(&job).contains("restarted 0 times already (LIFT_MAX_RESTARTS=0)"),
         "{}",
         bench.output(&job)
     );
@@ -367,7 +365,9 @@ fn lift_submits_watches_and_cancels() {
     an_array_saves_and_ends(&bench, &said);
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(stderr(&unknown).contains("neither a job that `lift submit` sent from here nor a run folder"));
+    assert!(
+        stderr(&unknown).contains("neither a job that `lift submit` submitted from here nor a run folder")
+    );
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn failing_start(slurm: &FakeSlurm, restarts: u32, variables: &[(&str, &str)]) -
 
 #[test]
 fn a_job_is_given_up_after_two_starts_in_a_row_without_a_newer_checkpoint() {
-    const BACK: &str = "lift: putting job 17 back into the queue";
+    const BACK: &str = "lift: requeueing job 17";
     let slurm = FakeSlurm::new();
     let start = |restarts, fail: &str, every: &str| {
         failing_start(&slurm, restarts, &[("FAKE_FAIL", fail), ("FAKE_SAVE_EVERY", every)])
@@ -417,7 +417,8 @@ fn a_job_is_given_up_after_two_starts_in_a_row_without_a_newer_checkpoint() {
     ] {
         let said = start(restarts, fail, every);
         assert_eq!(said.contains(BACK), back, "{restarts} {fail}: {said}");
-        let given_up = "lift: not put back into the queue: two starts in a row gained no checkpoint (the newest is of step 10)";
+        let given_up =
+            "lift: not requeued: two starts in a row gained no checkpoint (the newest is of step 10)";
         assert_eq!(said.contains(given_up), !back, "{restarts} {fail}: {said}");
     }
 }
@@ -437,7 +438,7 @@ fn a_job_that_cannot_be_requeued_says_how_to_go_on() {
     for (fail, from) in [("0 0 7 9", "runs/old"), ("0 2 7 9", "auto")] {
         let mut job = slurm.job(0, &["train", "--resume", "runs/old", "--output", "run"]);
         let said = stderr(&tests::run(job.env("FAKE_FAIL", fail)));
-        let line = format!("go on with: sbatch ... -- train --output run --resume {from}\n");
+        let line = format!("resume with: sbatch ... -- train --output run --resume {from}\n");
         assert!(said.contains(&line), "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! How the other ranks find rank 0.
+//! Connects the other ranks to rank 0.
 
 use super::protocol::{Message, read_frame, write_frame};
 use super::server::Endpoint;
@@ -8,11 +8,11 @@ use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longest time for one address: one that a firewall swallows never answers.
+/// Timeout per address: if a firewall drops the packets, the address never answers.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Tries all addresses at once, and again, until one leads to rank 0 or the time is up.
+/// Tries all addresses concurrently, and repeats until one reaches rank 0 or the timeout expires.
 pub(super) async fn connect(endpoint: &Endpoint, rank: usize, limit: Duration) -> io::Result<TcpStream> {
     let start = Instant::now();
     let mut stream = loop {
@@ -22,7 +22,7 @@ pub(super) async fn connect(endpoint: &Endpoint, rank: usize, limit: Duration) -
             Err(_) => sleep(PAUSE).await,
         }
     };
-    // Once named, a connection that closes is a death: no second attempt from here on.
+    // After the rank has identified itself, a closed connection means death: no further attempt from here on.
     write_frame(&mut stream, &Message::Hello { rank }).await?;
     match timeout(limit, read_frame(&mut stream)).await?? {
         Message::Welcome => Ok(stream),
@@ -30,7 +30,7 @@ pub(super) async fn connect(endpoint: &Endpoint, rank: usize, limit: Duration) -
     }
 }
 
-/// The first connection whose other side knows the token.
+/// The first connection whose peer proves the token.
 async fn reach(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     for &address in &endpoint.addresses {

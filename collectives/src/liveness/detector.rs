@@ -1,23 +1,23 @@
-//! Who holds up the others: decided from what the ranks last said, without clocks or sockets.
+//! Finds the rank that blocks the others, from the last reports of the ranks, without clocks or sockets.
 
 use super::diagnosis::{LastReport, RankFailure};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A rank that takes part, as its watcher sees it.
+/// An active rank, as seen by the rank that monitors it.
 #[derive(Debug, Clone)]
 pub(super) struct PeerView<'a> {
     pub(super) rank: usize,
     pub(super) standing: &'a LastReport,
-    /// How long ago it was last heard.
+    /// Time since its last heartbeat.
     pub(super) unheard: Duration,
-    /// How long it may be unheard.
+    /// Maximum time between heartbeats.
     pub(super) silence: Duration,
-    /// Its connection is gone.
+    /// Whether its connection is closed.
     pub(super) lost: bool,
 }
 
-/// The trouble of one rank.
+/// The failure of one rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Symptom {
     pub(super) rank: usize,
@@ -26,16 +26,16 @@ pub(super) struct Symptom {
     pub(super) reason: Option<String>,
 }
 
-/// The trouble that all ranks' standings tell: the dead before the silent, the silent before the stuck, since the former
+/// Finds the failure among the reports of all ranks: dead before silent, silent before stuck, because the former
 /// explain the latter.
 ///
-/// `together` is for how long all ranks have been seen waiting, and the same ranks. Their own words may each be a
-/// heartbeat old: just after a long wait some still seem to wait while others have gone on, or even left.
+/// `together` is the time for which the same ranks have all been seen waiting. A report may be one heartbeat old: just
+/// after a long wait, some ranks still seem to wait while others have continued or even left.
 pub(super) fn judge(views: &[PeerView], together: Duration) -> Option<Symptom> {
     absent(views).or_else(|| stuck(views, together))
 }
 
-/// Ranks that are not heard any more. Who sees only some ranks can tell no more than that.
+/// Finds a rank without heartbeats. A rank that monitors only some ranks cannot decide more than that.
 pub(super) fn absent(views: &[PeerView]) -> Option<Symptom> {
     let found = |view: &PeerView, kind| Symptom { rank: view.rank, kind, since: view.unheard, reason: None };
     let dead = views.iter().find(|view| view.lost).map(|view| found(view, RankFailure::Dead));
@@ -49,15 +49,15 @@ fn stuck(views: &[PeerView], together: Duration) -> Option<Symptom> {
     if let Some(culprit) = still.max_by_key(|view| view.standing.idle) {
         return Some(found(culprit, waiting_for(culprit, views)));
     }
-    // While one rank works within its timeout, the others rightly wait for it.
+    // While one rank works within its timeout, the others wait for it, which is normal.
     if working.count() > 0 {
         return None;
     }
     deadlock(views, together)
 }
 
-/// Every rank waits. That is normal for the length of a collective, and nobody's timeout counts but the longest: a
-/// rank without a limit has none to offer, for it waits as well.
+/// Every rank waits, which is normal during a collective. Only the longest timeout counts; a rank without a limit is
+/// ignored, because it waits as well.
 fn deadlock(views: &[PeerView], together: Duration) -> Option<Symptom> {
     let limits = views.iter().map(|view| view.standing.timeout).filter(|&limit| limit < Duration::MAX);
     let limit = limits.max()?;
@@ -69,7 +69,7 @@ fn deadlock(views: &[PeerView], together: Duration) -> Option<Symptom> {
         let behind = views.iter().find(|view| view.standing.calls == fewest)?;
         let ahead = views.iter().find(|view| view.standing.calls == most)?;
         let reason = format!(
-            "all ranks wait, and this one made {fewest} collective calls where rank {} made {most} and is in {}",
+            "all ranks wait; this one made {fewest} collective calls, but rank {} made {most} and is in {}",
             ahead.rank, ahead.standing.operation
         );
         return Some(found(behind, Some(reason)));
@@ -78,13 +78,13 @@ fn deadlock(views: &[PeerView], together: Duration) -> Option<Symptom> {
     if let Some(other) = views.iter().find(|view| view.standing.operation != odd.standing.operation) {
         let (own, theirs) = (&odd.standing.operation, &other.standing.operation);
         let reason = format!(
-            "all ranks wait, and this one's call number {fewest} is {own} where rank {}'s is {theirs}",
+            "all ranks wait; call number {fewest} of this one is {own}, but that of rank {} is {theirs}",
             other.rank
         );
         return Some(found(odd, Some(reason)));
     }
     let reason =
-        "all ranks wait in calls of one name: one of them left a call out, their sizes differ, or the network between them fails".to_owned();
+        "all ranks wait in the same operation: one of them skipped a call, their sizes differ, or the network between them fails".to_owned();
     Some(found(odd, Some(reason)))
 }
 
@@ -92,7 +92,7 @@ fn calls<'a>(views: &'a [PeerView]) -> impl Iterator<Item = u64> + 'a {
     views.iter().map(|view| view.standing.calls)
 }
 
-/// Of the ranks in the rarest operation the one that has stood still for longest; the higher rank in a tie.
+/// Among the ranks in the rarest operation, the one without a change for the longest time; the higher rank in a tie.
 fn odd_one<'a, 'b>(views: &'a [PeerView<'b>]) -> Option<&'a PeerView<'b>> {
     let mut users = BTreeMap::<&str, usize>::new();
     for view in views {
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(rank, 1);
         assert_eq!(
             reason,
-            "all ranks wait, and this one made 5 collective calls where rank 0 made 6 and is in all_reduce"
+            "all ranks wait; this one made 5 collective calls, but rank 0 made 6 and is in all_reduce"
         );
     }
 
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(rank, 1);
         assert_eq!(
             reason,
-            "all ranks wait, and this one's call number 6 is barrier where rank 0's is all_reduce"
+            "all ranks wait; call number 6 of this one is barrier, but that of rank 0 is all_reduce"
         );
         let (rank, _) = stuck_rank(&[waiting("all_reduce", 6, 12), waiting("barrier", 6, 12)]).unwrap();
         assert_eq!(rank, 1);
@@ -232,6 +232,6 @@ mod tests {
     #[test]
     fn a_hanging_call_that_all_make_is_said_to_be_one() {
         let (_, reason) = stuck_rank(&[waiting("all_reduce", 6, 12), waiting("all_reduce", 6, 13)]).unwrap();
-        assert!(reason.contains("calls of one name"), "{reason}");
+        assert!(reason.contains("wait in the same operation"), "{reason}");
     }
 }

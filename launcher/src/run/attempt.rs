@@ -1,4 +1,4 @@
-//! One start of the ranks: from the command to the last process.
+//! One attempt to run the ranks, from the command to the exit of the last process.
 
 use super::command::RankCommand;
 use super::end::{AttemptEnd, Before};
@@ -20,18 +20,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the ranks.
+/// Polling interval for the ranks.
 const LOOK: Duration = Duration::from_millis(20);
-/// Time that ranks have after the person's first Ctrl-C; the trainer itself ends after four seconds.
+/// Time for the ranks to exit after the first Ctrl-C; the trainer itself exits after four seconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Time after which ranks that have not ended are asked again: what comes while `mpirun` or `ssh` still starts them may
-/// be lost.
+/// Time after which a request is repeated to ranks that have not exited: a signal that arrives while `mpirun` or `ssh`
+/// is still starting them may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// Time in which killed processes are gone.
+/// Time in which killed processes must be gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 
-/// Starts the ranks, passes requests on, waits for the end, and leaves no process behind. A process that a signal stops for
-/// longer than `stopped_seconds` ends all of them.
+/// Starts the ranks, forwards requests, waits for the end, and leaves no process behind. A process that a signal stops
+/// for longer than `stopped_seconds` ends the attempt.
 pub fn attempt(
     start: &RankCommand,
     run: Option<&Path>,
@@ -53,20 +53,20 @@ pub fn attempt(
     Ok(end)
 }
 
-/// The exit code of a process; 128 and the signal for one that was killed.
+/// The exit code of a process; 128 plus the signal number if it was killed.
 pub fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// How waiting for the ranks came to its end.
+/// Why the wait for the ranks ended.
 enum WaitEnd {
-    /// By theirs.
+    /// The ranks exited.
     Ended(ExitStatus),
-    /// By this process, since a signal had stopped one for too long.
+    /// This process ended them because a signal had stopped one for too long.
     Stopped(StoppedProcess),
 }
 
-/// The status of a process that ended with this code.
+/// The status of a process that exited with this code.
 fn exited(code: u8) -> ExitStatus {
     ExitStatus::from_raw(i32::from(code) << 8)
 }
@@ -85,13 +85,13 @@ impl RankProcesses {
         if json {
             command.stdout(io::stderr());
         } else if through_mpirun {
-            // It would drop without a word what cannot be written.
+            // mpirun itself silently drops output that it cannot write.
             command.stdout(Stdio::piped());
         }
         if through_mpirun {
             command.stderr(Stdio::piped());
         }
-        // The terminal sends Ctrl-C to this process's group; ranks are to get it once, from here.
+        // The terminal sends Ctrl-C to the whole process group; ranks must receive it only once, from here.
         command.process_group(0);
         end_with_this_process(&mut command);
         let program = command.get_program().to_string_lossy().into_owned();
@@ -107,7 +107,7 @@ impl RankProcesses {
     }
 
     fn wait(&mut self, stopped_seconds: u32, report: EventLog) -> io::Result<WaitEnd> {
-        // A wish that came before the ranks were started is one of theirs.
+        // A request that arrived before the ranks started applies to them, too.
         let mut seen = SignalCounts::default();
         let mut deadline = None;
         let mut asked: Option<Instant> = None;
@@ -142,12 +142,13 @@ impl RankProcesses {
         }
     }
 
-    /// The person's wish: one rank that has it is enough, since ranks agree. `mpirun` passes no INT on, but ends its
-    /// ranks; so they get it past it. Where none of them is on this machine, they are asked to save and end.
+    /// Forwards Ctrl-C. It is enough that one rank receives it, because ranks agree on it. `mpirun` does not forward
+    /// INT but ends its ranks, so the signal is sent to the ranks directly. If no rank is on this machine, they are
+    /// asked to save and stop instead.
     fn interrupt(&self) {
         let ranks = if self.through_mpirun { processes::ranks_below(self.pid()) } else { vec![self.pid()] };
         for rank in &ranks {
-            // One that is gone by now needs no signal.
+            // A process that has exited in the meantime needs no signal.
             let _ = kill(*rank, Signal::SIGINT);
         }
         if ranks.is_empty() {
@@ -155,7 +156,7 @@ impl RankProcesses {
         }
     }
 
-    /// `mpirun` passes USR1 and USR2 on to all ranks; on TERM it would kill them a little later.
+    /// `mpirun` forwards USR1 and USR2 to all ranks; on TERM it would kill them shortly afterwards.
     fn tell(&self, signal: Signal) {
         let _ = kill(self.pid(), signal);
     }
@@ -164,13 +165,11 @@ impl RankProcesses {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// Ends whatever is left, and gives what was learned on the way.
+    /// Kills the remaining processes and returns the rank that failed first.
     fn clear(self) -> Option<FailedRank> {
         let left = processes::end_all_below(KILL_TAKES);
         if left > 0 {
-            say(format_args!(
-                "lift: {left} processes cannot be killed; they wait for a device or a file system"
-            ));
+            say(format_args!("lift: cannot kill {left} processes; they wait for a device or a file system"));
             return None;
         }
         let _ = self.output.map(JoinHandle::join);
@@ -178,13 +177,13 @@ impl RankProcesses {
     }
 }
 
-/// The kernel kills the command when this process ends, however that comes about. The ranks below it then see that
-/// it is gone ([`orphan`](protocol::orphan)).
+/// The kernel kills the command when this process ends for any reason. The ranks below it then notice that it is gone
+/// ([`orphan`](protocol::orphan)).
 fn end_with_this_process(command: &mut Command) {
     let parent = Pid::this();
     let prepare = move || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // It may have ended before the line above.
+        // The parent may have exited before the call above.
         if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     // SAFETY: between fork and exec only `prctl` and `getppid` are called, which are async-signal-safe, and nothing
@@ -192,7 +191,8 @@ fn end_with_this_process(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Passes what ranks print on to standard output. Once that fails it is said, and the rest is dropped: the ranks go on.
+/// Copies the output of the ranks to standard output. The first failure is reported and the rest of the output is
+/// dropped; the ranks continue.
 fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut bytes = [0; 8192];
@@ -204,7 +204,7 @@ fn pass_on(mut from: impl Read + Send + 'static) -> JoinHandle<()> {
             let printed = print_as_is(&bytes[..count]);
             is_read = matches!(printed, Ok(OutputReader::There));
             if let Err(error) = printed {
-                say(format_args!("lift: {error}; what the ranks print from here on is lost"));
+                say(format_args!("lift: {error}; further output of the ranks is lost"));
             }
         }
     })

@@ -8,11 +8,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Seconds that `mpirun` gives ranks between CONT, TERM and KILL when it ends them. Its own second is too short for
-/// a step to end; each second more is one that the survivors of a failed rank wait in vain.
+/// Seconds between CONT, TERM and KILL when `mpirun` ends the ranks. Its default of one second is too short to finish a
+/// step; each further second delays the end of a failed run.
 const GRACE_SECONDS: &str = "2";
 
-/// Variables that ranks on other hosts are given, too; those that begin with `LIFT_` or `NCCL_` are as well.
+/// Variables that are forwarded to ranks on other hosts, in addition to those that begin with `LIFT_` or `NCCL_`.
 const CARRIED: [&str; 8] = [
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
@@ -24,7 +24,7 @@ const CARRIED: [&str; 8] = [
     "LIBTORCH",
 ];
 
-/// What a rank is bound to.
+/// CPU binding of a rank.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CpuBinding {
     /// No binding: the trainer divides the cores of a host among its ranks
@@ -36,26 +36,26 @@ pub enum CpuBinding {
     Socket,
 }
 
-/// What to start, and how; one such value for all starts of a run.
+/// Options of the command that starts the ranks; the same for all attempts of a run, except `restarts`.
 #[derive(Debug, Clone)]
 pub struct RankCommand {
-    /// The trainer.
+    /// Path of the trainer.
     pub trainer: PathBuf,
-    /// What it is told.
+    /// Arguments of the trainer.
     pub arguments: TrainerArguments,
     /// Number of ranks.
     pub ranks: usize,
-    /// Where; empty means here.
+    /// Hosts; empty means this machine.
     pub hosts: Vec<Host>,
-    /// What each is bound to.
+    /// CPU binding of each rank.
     pub bind: CpuBinding,
     /// Threads of each rank.
     pub threads: Option<u32>,
-    /// Devices that every rank sees; it takes the one of its number on the host.
+    /// GPUs that every rank sees; a rank uses the one with its local rank.
     pub gpus: Option<String>,
-    /// Folder for what each rank writes to its standard output and error.
+    /// Folder for the standard output and standard error of each rank.
     pub streams: Option<PathBuf>,
-    /// How often the run was started before.
+    /// Number of earlier attempts.
     pub restarts: u32,
 }
 
@@ -65,8 +65,8 @@ impl RankCommand {
         self.ranks > 1 || !self.hosts.is_empty() || self.streams.is_some()
     }
 
-    /// The command, with its environment; its streams are still those of this process, but for the input, which
-    /// ranks do not read.
+    /// The command with its environment. Standard input is closed because ranks do not read it; the other streams are
+    /// inherited.
     pub fn command(&self) -> Command {
         let mut command = if self.through_mpirun() { self.mpirun() } else { Command::new(&self.trainer) };
         for (name, value) in self.variables() {
@@ -120,13 +120,13 @@ impl RankCommand {
             }
         }
         if ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()) {
-            // Containers usually forbid one rank to read the memory of another.
+            // Containers usually do not allow one rank to read the memory of another.
             command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none").env("OMPI_MCA_smsc", "^cma");
         }
         command
     }
 
-    /// A binding asked for goes through the environment: there the trainer sees that it is one, and leaves it alone.
+    /// A requested binding is set through the environment: the trainer sees it there and does not change it.
     fn bind_to(&self, command: &mut Command) {
         let (four, five) = match self.bind {
             CpuBinding::None => {
@@ -140,7 +140,7 @@ impl RankCommand {
         command.env("PRTE_MCA_hwloc_default_binding_policy", five);
     }
 
-    /// `mpirun` gives ranks on other hosts only the variables that it is told to.
+    /// `mpirun` forwards to other hosts only the variables named with `-x`.
     fn carry(&self, command: &mut Command) {
         if self.hosts.is_empty() {
             return;
@@ -163,7 +163,7 @@ fn carried(name: &std::ffi::OsStr) -> bool {
     policy || CARRIED.contains(&&*name) || name.starts_with("LIFT_") || name.starts_with("NCCL_")
 }
 
-/// The `mpirun` that set-up brought along, or the one on the path.
+/// The `mpirun` that `make setup` installed, or the one on PATH.
 fn mpirun() -> PathBuf {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|path| Some(path.ancestors().nth(3)?.join(".mpi/bin/mpirun")));

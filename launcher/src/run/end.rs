@@ -1,14 +1,14 @@
-//! How a start of the ranks ended: judged by what it left in the run folder, with the exit code as a hint.
+//! How an attempt ended, judged by the files in the run folder, with the exit code as a hint.
 
 use super::first_failure::{FailedRank, rank_of_message};
 use crate::tail::{Sizes, last_lines, logs_of_rank};
 use protocol::{Outcome, Status, layout};
 use std::path::{Path, PathBuf};
 
-/// Lines of a failed rank's log that are shown.
+/// Number of lines shown from the log of a failed rank.
 const LINES: usize = 15;
 
-/// What a run folder held before a start.
+/// State of the run folder before an attempt.
 #[derive(Debug)]
 pub struct Before<'a> {
     run: Option<&'a Path>,
@@ -17,31 +17,31 @@ pub struct Before<'a> {
     logs: Sizes,
 }
 
-/// How a start of the ranks ended.
+/// How an attempt ended.
 #[derive(Debug)]
 pub struct AttemptEnd {
-    /// What `status.json` says, or what the exit code hints at.
+    /// The outcome in `status.json`, or else the one that the exit code suggests.
     pub outcome: Outcome,
-    /// Exit code of `mpirun`, `srun` or the only rank; 128 and the signal for one that was killed.
+    /// Exit code of `mpirun`, `srun` or the only rank; 128 plus the signal number if it was killed.
     pub code: i32,
-    /// Steps of the whole run.
+    /// Steps done over the whole run.
     pub step: u64,
-    /// Step of the newest checkpoint before the start; 0 is none.
+    /// Step of the newest checkpoint before the attempt; 0 if there is none.
     pub found: u64,
-    /// Step of the newest checkpoint after it.
+    /// Step of the newest checkpoint after the attempt.
     pub left: u64,
-    /// The rank that failed first, where the stream of errors tells.
+    /// The rank that failed first, if standard error names it.
     pub rank: Option<FailedRank>,
-    /// What the run itself says about its end.
+    /// The message of the run about its end.
     pub message: Option<String>,
-    /// Whether ranks were started at all.
+    /// Whether any rank was started.
     pub ranks: bool,
-    /// Where the logs of ranks ended before the start.
+    /// Sizes of the rank logs before the attempt.
     logs: Sizes,
 }
 
 impl<'a> Before<'a> {
-    /// Looks at the run folder, if there is one.
+    /// Reads the run folder, if there is one.
     pub fn of(run: Option<&'a Path>) -> Self {
         let status = run.and_then(|run| Status::read(run).ok());
         Self {
@@ -52,10 +52,10 @@ impl<'a> Before<'a> {
         }
     }
 
-    /// How the start ended whose command had this exit code, and of whose ranks this one failed first.
+    /// Determines how the attempt ended, from the exit code of its command and the rank that failed first.
     pub fn end(self, code: i32, rank: Option<FailedRank>) -> AttemptEnd {
         let now = self.run.and_then(|run| Status::read(run).ok());
-        // What an earlier start wrote says nothing about this one.
+        // A status that an earlier attempt wrote does not describe this one.
         let after = now.as_ref().filter(|now| self.status.as_ref() != Some(now));
         let hint = Outcome::from_exit_code(code);
         let outcome = after.map_or(hint, |status| status.outcome.unwrap_or_else(|| unfinished(hint)));
@@ -75,7 +75,7 @@ impl<'a> Before<'a> {
         }
     }
 
-    /// How a start ended that started no rank, and why.
+    /// The end of an attempt that started no rank.
     pub fn without_ranks(self, outcome: Outcome, message: Option<String>) -> AttemptEnd {
         let code = i32::from(outcome.exit_code());
         AttemptEnd { outcome, message, ranks: false, ..self.end(code, None) }
@@ -83,13 +83,13 @@ impl<'a> Before<'a> {
 }
 
 impl AttemptEnd {
-    /// The rank that failed first: the one that the run names, else the one that the stream of errors names.
+    /// The rank that failed first: the one in the message of the run, else the one that standard error names.
     pub fn first_failure(&self) -> Option<usize> {
         let named = self.message.as_deref().and_then(rank_of_message);
         named.or_else(|| self.rank.as_ref().map(|failed| failed.rank))
     }
 
-    /// The last lines that this start wrote to the log of the rank that failed first, or of rank 0, and their file.
+    /// The last lines that this attempt wrote to the log of the rank that failed first, or of rank 0, and their file.
     pub fn last_words(&self, streams: Option<&Path>, run: Option<&Path>) -> Option<(PathBuf, Vec<String>)> {
         let log = logs_of_rank(self.first_failure().unwrap_or(0), streams, run).into_iter().next()?;
         let lines = last_lines(&log, self.logs.of_file(&log), LINES).ok()?;
@@ -97,12 +97,12 @@ impl AttemptEnd {
     }
 }
 
-/// A run that did not come to say how it ended: no exit code makes that a success.
+/// The outcome of a run that did not record its end: no exit code makes it a success.
 const fn unfinished(hint: Outcome) -> Outcome {
     if matches!(hint, Outcome::Done) { Outcome::Failed } else { hint }
 }
 
-/// Step of the newest checkpoint of a run; 0 without one.
+/// Step of the newest checkpoint of a run; 0 if there is none.
 pub fn newest_checkpoint(run: &Path) -> u64 {
     let names = std::fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
     names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().unwrap_or(0)

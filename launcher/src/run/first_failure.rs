@@ -1,30 +1,30 @@
-//! Which rank failed first, from what `mpirun`, `srun` and the ranks say.
+//! Finds the rank that failed first in the output of `mpirun`, `srun` and the ranks.
 
 use super::processes::StoppedProcess;
 use serde::Serialize;
 use std::io::{self, Read, Write};
 use std::thread::JoinHandle;
 
-/// Longest line that is looked at; a longer one is no message of ours.
+/// Longest line that is parsed; a longer one is not a message about a failure.
 const LONGEST_LINE: usize = 4096;
 
 /// A rank that failed, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedRank {
-    /// Its number.
+    /// Its rank.
     pub rank: usize,
-    /// What is known of its end, e.g. `signal 9 (Killed)`.
+    /// How it ended, if known, e.g. `signal 9 (Killed)`.
     pub how: Option<String>,
 }
 
 impl FailedRank {
-    /// One that a signal has stopped; none if that is no rank.
+    /// A rank that a signal has stopped; `None` if the process is not a rank.
     pub fn stopped(stopped: &StoppedProcess) -> Option<Self> {
         Some(Self { rank: stopped.rank?, how: Some(stopped.to_string()) })
     }
 }
 
-/// Looks through a stream for the first rank that failed. It changes nothing of what passes.
+/// Searches a stream for the first rank that failed, without changing the stream.
 #[derive(Debug, Default)]
 pub struct Scanner {
     line: Vec<u8>,
@@ -32,7 +32,7 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Looks at what has come now; the bytes may end in the middle of a line.
+    /// Parses the next bytes, which may end in the middle of a line.
     pub fn look(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if *byte == b'\n' {
@@ -43,7 +43,7 @@ impl Scanner {
         }
     }
 
-    /// The first that failed.
+    /// The first rank that failed.
     pub fn found(mut self) -> Option<FailedRank> {
         self.end_of_line();
         self.found
@@ -54,7 +54,7 @@ impl Scanner {
         match &mut self.found {
             None => self.found = failed_rank(&line),
             Some(failed) if failed.how.is_none() => {
-                // mpirun's message goes on in the next line.
+                // The message of mpirun continues on the next line.
                 failed.how = line.strip_prefix("Exit code:").map(|code| format!("exit code {}", code.trim()));
             }
             Some(_) => {}
@@ -62,21 +62,21 @@ impl Scanner {
     }
 }
 
-/// Passes a stream on to standard error as it is, and looks through it.
+/// Copies a stream unchanged to standard error, and searches it.
 pub fn relay(mut from: impl Read + Send + 'static) -> JoinHandle<Scanner> {
     std::thread::spawn(move || {
         let mut scanner = Scanner::default();
         let mut bytes = [0; 8192];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             scanner.look(&bytes[..count]);
-            // A terminal that is gone is no reason for ranks to stop.
+            // Ranks continue when the terminal is gone.
             let _ = io::stderr().write_all(&bytes[..count]);
         }
         scanner
     })
 }
 
-/// The rank that a run's message begins with: `rank 3: ...` or `rank 3 died ...`.
+/// The rank at the start of a run's message: `rank 3: ...` or `rank 3 died ...`.
 pub fn rank_of_message(message: &str) -> Option<usize> {
     let (number, _) = message.strip_prefix("rank ")?.split_once([' ', ':'])?;
     number.parse().ok()
@@ -99,7 +99,7 @@ fn failed_rank(line: &str) -> Option<FailedRank> {
         // `HOST: task 3: Killed`, `HOST: tasks 0-1: Exited with exit code 7`
         let (tasks, how) =
             rest.split_once(": task")?.1.trim_start_matches('s').trim_start().split_once(": ")?;
-        // Slurm ends the others so.
+        // Slurm ends the other ranks this way.
         return if how == "Terminated" {
             None
         } else {

@@ -6,51 +6,51 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Seconds that a host has for its answer.
+/// Timeout in seconds for the answer of a host.
 const CONNECT_TIMEOUT_SECONDS: u32 = 10;
 
-/// A host and the number of ranks it takes.
+/// A host and its number of ranks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name, as `ssh` knows it.
+    /// Host name for `ssh`.
     pub name: String,
-    /// Ranks it takes.
+    /// Number of ranks.
     pub slots: usize,
 }
 
-/// Hosts that cannot be understood.
+/// An invalid list of hosts.
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {
-    /// A host without a name, or with a number of ranks that is none.
+    /// A host without a name, or with an invalid number of ranks.
     #[error("`{found}` in {place} is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`")]
     Entry {
-        /// What stands there.
+        /// The text found.
         found: String,
-        /// Where.
+        /// The option or the line.
         place: String,
     },
-    /// A line of a host file that has more than a name and slots.
+    /// A line of a host file with more than a name and slots.
     #[error("`{found}` in line {line} of `{}` is not a host; expected e.g. `node1 slots=4`", path.display())]
     Line {
-        /// What stands there.
+        /// The text found.
         found: String,
         /// Counted from 1.
         line: usize,
         /// The file.
         path: PathBuf,
     },
-    /// More ranks than any host takes.
+    /// More ranks than allowed on one host.
     #[error("`{found}` in {place} asks for more than {RANKS_OF_HOST} ranks on one host; correct the number")]
     TooMany {
-        /// What stands there.
+        /// The text found.
         found: String,
-        /// Where.
+        /// The option or the line.
         place: String,
     },
-    /// One host twice.
+    /// The same host twice.
     #[error("host `{0}` is named twice; give its ranks as one number")]
     Twice(String),
-    /// No host at all.
+    /// No host.
     #[error("{0} names no host")]
     None(String),
     /// The file cannot be read.
@@ -58,7 +58,7 @@ pub enum HostsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
@@ -98,11 +98,11 @@ pub fn read_file(path: &Path) -> Result<Vec<Host>, HostsError> {
     checked(hosts, &format!("the host file `{}`", path.display()))
 }
 
-/// What is wrong with a host.
+/// Why a host is invalid.
 enum HostProblem {
-    /// It is none.
+    /// It does not have the form of a host.
     Form,
-    /// The number of its ranks.
+    /// Its number of ranks is too large.
     TooMany,
 }
 
@@ -114,7 +114,7 @@ fn file_line(line: &str) -> Result<Host, HostProblem> {
         return host(name, slots);
     };
     let slots = word.strip_prefix("slots=").ok_or(HostProblem::Form)?;
-    // `max_slots` is all that mpirun knows beyond this; it says nothing here.
+    // mpirun also accepts `max_slots`; it has no effect here.
     if words.all(|word| word.starts_with("max_slots=") || word.starts_with("max-slots=")) {
         host(name, slots)
     } else {
@@ -128,7 +128,7 @@ fn host(name: &str, slots: &str) -> Result<Host, HostProblem> {
     if !letters || !digits || name.is_empty() || name.starts_with('-') {
         return Err(HostProblem::Form);
     }
-    // Digits that are no number are too many of them.
+    // Digits that do not parse are a number that is too large.
     match slots.parse().unwrap_or(usize::MAX) {
         0 => Err(HostProblem::Form),
         slots if slots > RANKS_OF_HOST as usize => Err(HostProblem::TooMany),
@@ -145,12 +145,12 @@ fn checked(hosts: Vec<Host>, place: &str) -> Result<Vec<Host>, HostsError> {
     if hosts.is_empty() { Err(HostsError::None(place.to_owned())) } else { Ok(hosts) }
 }
 
-/// Ranks that all of them take.
+/// Total number of ranks of these hosts.
 pub fn slots(hosts: &[Host]) -> usize {
     hosts.iter().map(|host| host.slots).sum()
 }
 
-/// Splits hosts into those that answer and those that do not; all are asked at the same time.
+/// Splits hosts into those that answer and those that do not. All are probed at the same time.
 pub fn present(hosts: &[Host]) -> (Vec<Host>, Vec<Host>) {
     let answers: Vec<bool> = std::thread::scope(|scope| {
         let asked: Vec<_> = hosts.iter().map(|host| scope.spawn(|| answers(&host.name))).collect();
@@ -163,12 +163,12 @@ pub fn present(hosts: &[Host]) -> (Vec<Host>, Vec<Host>) {
     (here, gone)
 }
 
-/// What reaches other hosts.
+/// The program that reaches other hosts.
 pub fn ssh() -> OsString {
     std::env::var_os(environment::SSH).filter(|program| !program.is_empty()).unwrap_or_else(|| "ssh".into())
 }
 
-/// Whether a name means this machine, for certain.
+/// Whether a name certainly means this machine.
 pub fn is_here(name: &str) -> bool {
     let this = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name == "localhost" || name == "127.0.0.1" || name == this.trim()

@@ -1,4 +1,4 @@
-//! `lift run`: ranks on this machine or on hosts, watched from start to end, and started again where that helps.
+//! `lift run`: starts and monitors ranks on this machine or on several hosts, and restarts them if that can help.
 
 pub(crate) mod attempt;
 mod command;
@@ -30,35 +30,35 @@ use std::time::{Duration, Instant};
 /// Why ranks could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no trainer.
-    #[error("{} does not exist or is no program; build it with `make build`, or name yours in LIFT_TRAINER", .0.display())]
+    /// The trainer does not exist.
+    #[error("{} does not exist or is not a program; build it with `make build`, or set LIFT_TRAINER", .0.display())]
     NoTrainer(PathBuf),
     /// The trainer cannot be started.
     #[error("cannot start {program}: {source}")]
     Trainer {
-        /// What was tried.
+        /// The program.
         program: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// `mpirun` cannot be started.
     #[error("cannot start {program}: {source}; load your MPI module, or run `make setup`")]
     NoMpirun {
-        /// What was tried.
+        /// The program.
         program: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The system refused a call that always works.
+    /// An unexpected failure of a system call.
     #[error("cannot watch the ranks: {0}")]
     Watch(io::Error),
-    /// The hosts are not understood.
+    /// The list of hosts is invalid.
     #[error(transparent)]
     Hosts(#[from] hosts::HostsError),
     /// Arguments that the trainer would refuse.
     #[error(transparent)]
     Usage(#[from] protocol::arguments::UsageError),
-    /// Options that do not fit.
+    /// Options that contradict each other.
     #[error("{0}")]
     Options(String),
     /// A folder cannot be created.
@@ -66,15 +66,15 @@ pub enum StartError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Runs to the end, restarts included.
+/// Runs the ranks to the end, including restarts.
 pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
     signals::record().map_err(|errno| StartError::Watch(errno.into()))?;
-    // What loses its parent comes to this process, and can be ended by it.
+    // Orphaned processes become children of this process, which can then end them.
     set_child_subreaper(true).map_err(|errno| StartError::Watch(errno.into()))?;
     let report = EventLog { json: plan.json, trains: plan.trains };
     let mut restarts = RestartBudget::new(plan.restarts, plan.pause);
@@ -108,7 +108,7 @@ pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
     }
 }
 
-/// What someone asked this process for, as the outcome it leads to.
+/// The outcome of the request that this process received, if any.
 pub(crate) fn asked() -> Option<Outcome> {
     let wishes = signals::wishes();
     match (wishes.interrupts, wishes.preemptions) {
@@ -118,18 +118,18 @@ pub(crate) fn asked() -> Option<Outcome> {
     }
 }
 
-/// The outcome of a start, in the light of what someone asked for.
+/// The outcome of an attempt, given the request that this process received.
 pub(crate) fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
     match (outcome, asked) {
-        // Ranks that end in disorder when they are asked to end do as they were asked.
+        // Ranks that fail after a request to stop count as stopped.
         (Outcome::Failed, Some(asked)) => asked,
-        // Where no rank is on this machine, Ctrl-C reaches them as the wish to save and end.
+        // If no rank is on this machine, Ctrl-C reaches the ranks as a request to save and stop.
         (Outcome::Preempted, Some(Outcome::Interrupted)) => Outcome::Interrupted,
         (outcome, _) => outcome,
     }
 }
 
-/// Where ranks were ended before they could say how, the run is not left as one under way.
+/// Records the end in `status.json` if the ranks ended before they could do so; otherwise the run would look active.
 fn leave_word(run: &Path, outcome: Outcome) {
     let Ok(mut status) = Status::read(run) else { return };
     if status.outcome.is_none() {
@@ -140,7 +140,7 @@ fn leave_word(run: &Path, outcome: Outcome) {
     }
 }
 
-/// Waits, unless someone asks for the end.
+/// Sleeps; returns early on a request to stop.
 fn rest(pause: Duration) -> Option<Outcome> {
     let start = Instant::now();
     while start.elapsed() < pause && asked().is_none() {
@@ -152,7 +152,7 @@ fn rest(pause: Duration) -> Option<Outcome> {
 fn start(plan: &LaunchPlan, report: EventLog, restarts: u32) -> Result<AttemptEnd, StartError> {
     let run = plan.run.as_deref();
     let chosen = choose_hosts(plan, report);
-    // Hosts take their time to answer.
+    // Probing the hosts may have taken a while.
     if let Some(asked) = asked() {
         return Ok(Before::of(run).without_ranks(asked, None));
     }
@@ -173,7 +173,7 @@ fn start(plan: &LaunchPlan, report: EventLog, restarts: u32) -> Result<AttemptEn
     Ok(end)
 }
 
-/// The hosts of this start, and the ranks on them; none where fewer ranks are left than the person wants.
+/// The hosts of this attempt and their ranks; `None` if fewer ranks are left than `--elastic` requires.
 fn choose_hosts(plan: &LaunchPlan, report: EventLog) -> Option<(Vec<Host>, usize)> {
     let Some(least) = plan.elastic else { return Some((plan.hosts.clone(), plan.ranks)) };
     let (here, gone) = hosts::present(&plan.hosts);

@@ -1,4 +1,4 @@
-//! From the options of `lift run` to what is started; what does not fit is refused here.
+//! Turns the options of `lift run` into a plan, and refuses options that contradict each other.
 
 use super::StartError;
 use super::command::{CpuBinding, RankCommand};
@@ -72,7 +72,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|_| expected())
 }
 
-/// What `lift run` will do.
+/// The checked options of `lift run`.
 #[derive(Debug, Clone)]
 pub struct LaunchPlan {
     pub(super) ranks: usize,
@@ -83,7 +83,7 @@ pub struct LaunchPlan {
     pub(super) stopped_seconds: u32,
     pub(super) elastic: Option<usize>,
     pub(super) json: bool,
-    /// Whether the ranks train, so that there is something to resume.
+    /// Whether the command trains; only training can be resumed.
     pub(super) trains: bool,
     start: RankCommand,
 }
@@ -120,7 +120,7 @@ impl LaunchPlan {
         Ok(Self { ranks, hosts, run, restarts, pause, stopped_seconds, elastic, json, trains, start })
     }
 
-    /// The start number `restarts`, counted from 0. Each has a folder of its own for the ranks' streams.
+    /// The command of attempt `restarts`, counted from 0. Each attempt has its own folder for the output of the ranks.
     pub(super) fn start(&self, hosts: Vec<Host>, ranks: usize, restarts: u32) -> RankCommand {
         let arguments =
             if restarts > 0 { self.start.arguments.resumed() } else { self.start.arguments.clone() };
@@ -145,8 +145,8 @@ fn count_ranks(options: &RunOptions, hosts: &[Host]) -> Result<usize, StartError
     }
 }
 
-/// Refuses more ranks than this machine can be meant to take, where they are certain to start here: without hosts,
-/// mpirun takes those of the scheduler's job.
+/// Refuses more ranks than this machine can run, if they are certain to start here: inside a scheduler's job, mpirun
+/// uses the hosts of that job.
 fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), StartError> {
     let in_job = ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"];
     let here = match hosts {
@@ -169,7 +169,7 @@ fn check_elastic(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(
     let Some(least) = options.elastic else { return Ok(()) };
     if hosts.len() < 2 {
         return refuse(
-            "--elastic goes on with the hosts that are left; it needs --hosts or --hostfile with two or more",
+            "--elastic continues with the hosts that are left; it needs --hosts or --hostfile with two or more",
         );
     }
     if least as usize > ranks {
@@ -177,7 +177,7 @@ fn check_elastic(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(
     }
     if options.restarts == 0 {
         return refuse(
-            "--elastic needs --restarts: a host that is lost ends the ranks, and a restart goes on without it",
+            "--elastic needs --restarts: a lost host ends the ranks, and a restart continues without it",
         );
     }
     if std::env::var_os("SLURM_JOB_ID").is_some() {
@@ -210,7 +210,7 @@ fn check_gpus(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(), 
     Ok(())
 }
 
-/// Whether CUDA may know a device by that name: by its number on a host, or by its or its part's UUID.
+/// Whether CUDA accepts this device name: an index, the UUID of a GPU, or the UUID of a MIG device.
 fn is_device(name: &str) -> bool {
     let digits = name.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits && name.parse::<u32>().is_ok_and(|number| number < limits::RANKS_OF_HOST);
@@ -243,14 +243,14 @@ fn arguments(options: &RunOptions) -> Result<TrainerArguments, StartError> {
     Ok(arguments)
 }
 
-/// A restart has to find the folder of the first start, so it is named before that.
+/// A restart must find the folder of the first attempt, so the folder is named before that attempt.
 fn new_run_folder() -> PathBuf {
     let time = protocol::Timestamp::now().to_string();
     let digits: String = time.chars().filter(char::is_ascii_digit).take(14).collect();
     PathBuf::from(format!("runs/run-{digits}-{}", std::process::id()))
 }
 
-/// The trainer to start: the one that the environment names, or the one beside this program.
+/// Path of the trainer: from the environment, or beside this program.
 pub fn trainer() -> Result<PathBuf, StartError> {
     let named = std::env::var_os(environment::TRAINER).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = match named {
@@ -260,7 +260,7 @@ pub fn trainer() -> Result<PathBuf, StartError> {
     if is_program(&path) { Ok(absolute(&path)) } else { Err(StartError::NoTrainer(path)) }
 }
 
-/// Whether there is a program that may be run.
+/// Whether the path is an executable file.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }

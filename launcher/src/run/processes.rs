@@ -1,4 +1,4 @@
-//! The processes below this one, from `/proc`.
+//! Descendants of this process, read from `/proc`.
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -17,9 +17,9 @@ struct Process {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProcessState {
-    /// By a signal; a debugger stops processes in another way.
+    /// Stopped by a signal; a debugger uses another state.
     Stopped,
-    /// It has ended, and nobody has asked how.
+    /// It has exited, and its parent has not reaped it.
     Zombie,
     Other,
 }
@@ -27,29 +27,29 @@ enum ProcessState {
 /// A process that a signal has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoppedProcess {
-    /// Its number.
+    /// Its process ID.
     pub pid: Pid,
-    /// The rank it is, where its environment says so.
+    /// Its rank, if its environment names one.
     pub rank: Option<usize>,
     /// Its name.
     pub program: String,
 }
 
-/// The processes below this one that a signal has stopped.
+/// Descendants of this process that a signal has stopped.
 pub fn stopped() -> Vec<StoppedProcess> {
     let stopped = below(getpid()).into_iter().filter(|process| process.state == ProcessState::Stopped);
     stopped.map(|Process { pid, program, .. }| StoppedProcess { pid, rank: rank_of(pid), program }).collect()
 }
 
-/// Ranks on this machine that `mpirun` started: its children that were given a rank.
+/// Ranks on this machine that `mpirun` started: those of its children that have a rank in their environment.
 pub fn ranks_below(mpirun: Pid) -> Vec<Pid> {
     let children =
         all().into_iter().filter(|process| process.parent == mpirun && process.state != ProcessState::Zombie);
     children.map(|process| process.pid).filter(|pid| rank_of(*pid).is_some()).collect()
 }
 
-/// Kills everything below this process, and takes leave of it. Since this process is a subreaper, that includes
-/// what other processes left behind. Gives the number of processes that could not be ended in `limit`.
+/// Kills and reaps all descendants. This process is a subreaper, so they include orphans of other processes. Returns
+/// the number of processes that did not exit within `limit`.
 pub fn end_all_below(limit: Duration) -> usize {
     let start = Instant::now();
     loop {
@@ -59,14 +59,14 @@ pub fn end_all_below(limit: Duration) -> usize {
             return left.len();
         }
         for process in left {
-            // One that is gone by now needs no signal.
+            // A process that has exited in the meantime needs no signal.
             let _ = kill(process.pid, Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Takes leave of children that have ended.
+/// Reaps children that have exited.
 fn reap() {
     while !matches!(
         waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)),
@@ -74,7 +74,7 @@ fn reap() {
     ) {}
 }
 
-/// The processes below this one that have not ended.
+/// Descendants of this process that have not exited.
 fn below(top: Pid) -> Vec<Process> {
     let all = all();
     let mut found: Vec<Process> = Vec::new();
@@ -93,7 +93,7 @@ fn all() -> Vec<Process> {
     numbers.filter_map(process).collect()
 }
 
-/// `PID (name) STATE PARENT ...`; the name may hold anything, also parentheses.
+/// `PID (name) STATE PARENT ...`; the name may contain any character, including parentheses.
 fn process(pid: i32) -> Option<Process> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
@@ -108,7 +108,7 @@ fn process(pid: i32) -> Option<Process> {
     Some(Process { pid: Pid::from_raw(pid), parent, program: program.to_owned(), state })
 }
 
-/// The rank that a process was given by `mpirun`.
+/// The rank that `mpirun` assigned to a process.
 fn rank_of(pid: Pid) -> Option<usize> {
     let variables = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let number =

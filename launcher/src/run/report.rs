@@ -1,4 +1,4 @@
-//! What `lift run` says: sentences for a person, or a line of JSON for each event.
+//! Output of `lift run`: messages for the user, or one line of JSON per event.
 
 use super::end::AttemptEnd;
 use super::restart::NoRestart;
@@ -14,9 +14,9 @@ use std::time::Duration;
 /// Where events go.
 #[derive(Debug, Clone, Copy)]
 pub struct EventLog {
-    /// JSON on standard output, in place of sentences on standard error.
+    /// JSON on standard output instead of messages on standard error.
     pub json: bool,
-    /// Whether the ranks train, so that there is something to resume.
+    /// Whether the command trains; only training can be resumed.
     pub trains: bool,
 }
 
@@ -26,7 +26,7 @@ impl EventLog {
         self.event(&json!({"event": "start", "ranks": ranks, "restarts": restarts, "run": run}));
     }
 
-    /// Hosts that did not answer, and what that means.
+    /// Hosts did not answer.
     pub fn hosts_gone(self, gone: &[String], ranks_left: usize) {
         self.event(&json!({"event": "hosts_gone", "hosts": gone, "ranks_left": ranks_left}));
         let answer = if gone.len() == 1 { "does" } else { "do" };
@@ -34,7 +34,7 @@ impl EventLog {
         self.say(&format!("{} {answer} not answer; {ranks_left} {left} left", gone.join(", ")));
     }
 
-    /// Someone wishes the end: the person at the terminal, or something else.
+    /// This process received a request to stop, from the user at the terminal or from another program.
     pub fn asked(self, signal: Option<Signal>, by_person: bool) {
         let signal = signal.map_or("a signal", Signal::as_str);
         self.event(&json!({"event": "asked", "signal": signal}));
@@ -47,7 +47,7 @@ impl EventLog {
         }
     }
 
-    /// The ranks have ended.
+    /// The ranks have exited.
     pub fn end(self, end: &AttemptEnd, streams: Option<&Path>, run: Option<&Path>) {
         self.event(&json!({
             "event": "end", "outcome": end.outcome, "code": end.code, "step": end.step,
@@ -59,7 +59,7 @@ impl EventLog {
         }
     }
 
-    /// Which rank failed first, and the last that is known of it.
+    /// Prints the rank that failed first and the last lines of its log.
     fn failed(self, end: &AttemptEnd, streams: Option<&Path>, run: Option<&Path>) {
         let how = end.rank.as_ref().and_then(|failed| failed.how.clone());
         let how = how.or_else(|| end.message.clone()).unwrap_or_else(|| code_in_words(end.code));
@@ -75,7 +75,7 @@ impl EventLog {
         }
     }
 
-    /// Another start follows.
+    /// A restart follows.
     pub fn restart(self, number: u32, limit: u32, pause: Duration, step: u64) {
         let seconds = pause.as_secs_f64();
         self.event(
@@ -86,7 +86,7 @@ impl EventLog {
         ));
     }
 
-    /// No other start follows. `restarts` have been made.
+    /// No restart follows. `restarts` is the number of restarts so far.
     pub fn finish(self, outcome: Outcome, step: u64, restarts: u32, why: NoRestart) {
         let reason = (why != NoRestart::Ended).then(|| why.to_string());
         self.event(&json!({
@@ -115,7 +115,7 @@ impl EventLog {
             let mut event = event.clone();
             event["time"] = json!(Timestamp::now().to_string());
             if let Err(error) = print_json(&format!("{event}\n")) {
-                // The ranks go on, and what becomes of them is in their run folder.
+                // The ranks continue; their outcome is in the run folder.
                 say(format_args!("lift: {error}; this event is lost: {event}"));
             }
         }

@@ -1,4 +1,4 @@
-//! Whether and when a run that ended is started again.
+//! Decides whether and when a run restarts.
 
 use protocol::Outcome;
 use std::fmt;
@@ -6,46 +6,46 @@ use std::time::Duration;
 
 /// Longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// Whether and when to start again: at most so often, and no more after the second failing start in a row that left no
-/// newer checkpoint than it found. Where a start died says less: what it did after its last checkpoint is done again.
+/// Decides whether and when to restart: at most `limit` times, and not after two failed attempts in a row without a
+/// newer checkpoint. Steps after the last checkpoint do not count as progress, because a restart repeats them.
 #[derive(Debug, Clone)]
 pub struct RestartBudget {
     limit: u32,
     first_pause: Duration,
     made: u32,
-    /// Step of the checkpoint beyond which the failing start before this one did not get.
+    /// Step of the checkpoint after which the previous attempt failed without a newer one.
     stuck_at: Option<u64>,
-    /// How often the first pause is doubled.
+    /// How often the first pause has been doubled.
     doublings: u32,
 }
 
-/// What to do after an end.
+/// The decision after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartDecision {
-    /// Start again after this time.
+    /// Restart after this time.
     Restart(Duration),
-    /// Leave it.
+    /// Do not restart.
     Stop(NoRestart),
 }
 
-/// Why a run is not started again.
+/// Why a run is not restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRestart {
-    /// It is done, or its input is wrong, or the person stopped it: nothing would change, or nobody wants it.
+    /// It is done, its input is wrong, or the user stopped it.
     Ended,
     /// No restart is left.
     Limit(u32),
-    /// The last two starts left no newer checkpoint than that of this step.
+    /// The last two attempts left no checkpoint newer than that of this step.
     NoGain(u64),
 }
 
 impl RestartBudget {
-    /// At most `limit`, the first after `pause`; the pause doubles as long as no checkpoint is gained.
+    /// At most `limit` restarts, the first after `pause`; the pause doubles as long as no newer checkpoint is saved.
     pub const fn new(limit: u32, pause: Duration) -> Self {
         Self { limit, first_pause: pause, made: 0, stuck_at: None, doublings: 0 }
     }
 
-    /// At most `limit` without a pause, of which another process has made some.
+    /// At most `limit` restarts without a pause, including those that earlier processes made.
     pub const fn continued(limit: u32, made: u32, stuck_at: Option<u64>) -> Self {
         Self { limit, first_pause: Duration::ZERO, made, stuck_at, doublings: 0 }
     }
@@ -55,13 +55,13 @@ impl RestartBudget {
         self.made
     }
 
-    /// The step that the last start did not get beyond, for [`Self::continued`].
+    /// The step at which the last attempt made no progress, for [`Self::continued`].
     pub const fn stuck_at(&self) -> Option<u64> {
         self.stuck_at
     }
 
-    /// What to do after a start that ended like this. It found a checkpoint of step `found` and left one of step `left`; 0
-    /// is none.
+    /// The decision after an attempt with this outcome. `found` and `left` are the steps of the newest checkpoint
+    /// before and after it; 0 if there is none.
     pub fn after(&mut self, outcome: Outcome, found: u64, left: u64) -> RestartDecision {
         if left > found {
             (self.stuck_at, self.doublings) = (None, 0);
@@ -78,8 +78,8 @@ impl RestartBudget {
         }
     }
 
-    /// What to do after a start that had too few hosts for its ranks. It says nothing about the run, so only the limit
-    /// ends the waiting for hosts.
+    /// The decision after an attempt with too few hosts. That is not a failure of the run, so only the limit ends the
+    /// wait for hosts.
     pub fn without_ranks(&mut self) -> RestartDecision {
         let next = self.restart();
         self.doublings += 1;
@@ -109,7 +109,7 @@ impl fmt::Display for NoRestart {
     }
 }
 
-/// Why there is no other start after two that got no further than this checkpoint.
+/// Message after two attempts without a checkpoint newer than that of `step`.
 pub fn no_gain(step: u64) -> String {
     format!("two starts in a row gained no checkpoint (the newest is of step {step})")
 }

@@ -1,4 +1,4 @@
-//! Signals that arrived, for the waiting loop to look at.
+//! Records signals for the waiting loop.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 static PREEMPTIONS: AtomicU32 = AtomicU32::new(0);
 static TERMINATIONS: AtomicU32 = AtomicU32::new(0);
-/// The signal of the last wish; 0 before it.
+/// The signal of the last request; 0 if there is none.
 static LAST: AtomicI32 = AtomicI32::new(0);
 static CONTINUATIONS: AtomicU32 = AtomicU32::new(0);
 
-/// How often each wish was uttered since [`record`].
+/// Number of requests of each kind since [`record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SignalCounts {
-    /// INT: the person wants it to end.
+    /// INT: the user asks the run to stop.
     pub interrupts: u32,
-    /// TERM, HUP, USR1, USR2: something else wants it to save and end.
+    /// TERM, HUP, USR1, USR2: another program asks the run to save and stop.
     pub preemptions: u32,
-    /// TERM among them: in a job, Slurm has told the ranks itself.
+    /// TERM only: in a job, Slurm has sent it to the ranks itself.
     pub terminations: u32,
 }
 
@@ -39,7 +39,7 @@ extern "C" fn note(signal: i32) {
     counter.fetch_add(1, Ordering::SeqCst);
 }
 
-/// From now on signals are counted and do nothing else. One that was ignored before (`nohup`) stays ignored.
+/// From here on, signals are only counted. A signal that was ignored before (`nohup`) stays ignored.
 pub fn record() -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     let wishes = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
@@ -53,11 +53,11 @@ pub fn record() -> nix::Result<()> {
             unsafe { sigaction(signal, &before)? };
         }
     }
-    // Whoever started this process may have held them back, and that is inherited.
+    // The parent may have blocked these signals, and a child inherits the mask.
     ours.thread_unblock()
 }
 
-/// What was wished for so far.
+/// The requests so far.
 pub fn wishes() -> SignalCounts {
     SignalCounts {
         interrupts: INTERRUPTS.load(Ordering::SeqCst),
@@ -66,12 +66,12 @@ pub fn wishes() -> SignalCounts {
     }
 }
 
-/// The signal that the last wish came by.
+/// The signal of the last request.
 pub fn last() -> Option<Signal> {
     Signal::try_from(LAST.load(Ordering::SeqCst)).ok()
 }
 
-/// How often this process went on after it was stopped.
+/// How often this process was resumed after it was stopped.
 pub fn continued() -> u32 {
     CONTINUATIONS.load(Ordering::SeqCst)
 }

@@ -1,4 +1,4 @@
-//! Processes that a signal has stopped: nothing that waits for them would ever end.
+//! Detects processes that a signal has stopped; the other ranks would wait for them forever.
 
 use super::processes::{self, StoppedProcess};
 use super::signals;
@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Time between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_secs(1);
-/// Counts how long processes have been stopped. Looks are counted, not seconds: a machine that slept, or a launcher that
-/// was stopped together with its ranks, has measured nothing.
+/// Measures how long processes have been stopped. It counts polls instead of seconds, so that a suspended machine, or a
+/// launcher that was stopped together with its ranks, does not count.
 #[derive(Debug)]
 pub struct StoppedClock {
-    /// Looks in a row that may find a process stopped.
+    /// Number of polls in a row that may find a process stopped.
     most: u32,
     looked: Instant,
     continued: u32,
@@ -21,9 +21,9 @@ pub struct StoppedClock {
 }
 
 impl StoppedClock {
-    /// Begins now; a process may be stopped for so many seconds.
+    /// Starts now; `seconds` is how long a process may be stopped.
     pub fn new(seconds: u32) -> Self {
-        // So many lie between the first look and the last.
+        // The number of intervals between the first poll and the last.
         Self {
             most: seconds.saturating_add(1),
             looked: Instant::now(),
@@ -32,8 +32,8 @@ impl StoppedClock {
         }
     }
 
-    /// Looks at all processes below this one if it is time to, and gives what has been stopped for too long; a rank
-    /// before another process, since that is what a person knows.
+    /// Checks all descendants if a poll is due, and returns the process that has been stopped for too long. A rank
+    /// comes before another process, because the user knows ranks.
     pub fn look(&mut self) -> Option<StoppedProcess> {
         if self.looked.elapsed() < LOOK {
             return None;
@@ -44,7 +44,7 @@ impl StoppedClock {
 
     fn count(&mut self, stopped: Vec<StoppedProcess>, continued: u32) -> Option<StoppedProcess> {
         if continued != self.continued {
-            // The person stopped the whole job, and now goes on with it, one process after the other.
+            // The user stopped the whole job and now resumes it, one process after the other.
             self.continued = continued;
             self.seen.clear();
         }

@@ -7,12 +7,12 @@ use protocol::{Status, layout};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Time between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looks at the run folders between two questions to Slurm.
+/// Polls of the run folders per query to Slurm.
 const LOOKS: u32 = 4;
 
-/// Ends a job, a task of an array, or a whole array for good. Ranks have `grace` to save first; none means at once.
+/// Cancels a job, a task of an array, or an entire array. Ranks have `grace` to save first; `None` cancels at once.
 pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError> {
     let found = find(name)?;
     let Some(record) = found.record else {
@@ -52,11 +52,11 @@ fn how(record: &JobRecord, before: &str, saved: bool) -> String {
     }
 }
 
-/// A job, or a task of an array, whose ranks were asked to save.
+/// A request to save, sent to the ranks of a job or of a task of an array.
 struct SaveRequest {
     job: String,
     record: JobRecord,
-    /// What its run said before: it may be the end of an earlier start.
+    /// The status of its run before the request: it may be the end of an earlier attempt.
     before: Option<Status>,
 }
 
@@ -70,7 +70,7 @@ impl SaveRequest {
 /// Asks the ranks of a job, or those of all running tasks of an array, to save, and waits for them.
 fn save(record: &JobRecord, grace: Duration) -> Result<Vec<SaveRequest>, SlurmError> {
     if record.is_array() {
-        // A task that waits would begin when another one ends. None may be waiting.
+        // A pending task would start when another one ends, so all pending tasks are cancelled first.
         let _ = ask("scancel", &["--state=PENDING", &record.job], None);
     }
     let asked = ask_to_save(record)?;
@@ -92,7 +92,7 @@ fn ask_to_save(record: &JobRecord) -> Result<Vec<SaveRequest>, SlurmError> {
     for record in running(record)? {
         let (job, before) = (record.job.clone(), Status::read(&record.run).ok());
         mark(&record.run)?;
-        // One that has ended by now needs no wish.
+        // A task that has ended in the meantime needs no signal.
         if ask("scancel", &["--signal=USR2", &job], None).is_ok() {
             asked.push(SaveRequest { job, record, before });
         }
@@ -100,7 +100,7 @@ fn ask_to_save(record: &JobRecord) -> Result<Vec<SaveRequest>, SlurmError> {
     Ok(asked)
 }
 
-/// The job itself, or the tasks of an array that run.
+/// The job itself, or the running tasks of an array.
 fn running(record: &JobRecord) -> Result<Vec<JobRecord>, SlurmError> {
     if !record.is_array() {
         return Ok(vec![record.clone()]);
@@ -108,7 +108,7 @@ fn running(record: &JobRecord) -> Result<Vec<JobRecord>, SlurmError> {
     Ok(running_tasks(&record.job)?.into_iter().filter_map(|number| record.task(number)).collect())
 }
 
-/// The batch script would put a job back into the queue whose ranks have saved.
+/// Marks the job as cancelled. Otherwise `lift job` would requeue it after its ranks have saved.
 fn mark(run: &Path) -> Result<(), SlurmError> {
     let logs = run.join(layout::LOGS);
     let mark = logs.join(layout::CANCELLED);

@@ -1,9 +1,9 @@
-//! Slurm's programs: what they are asked, and what they answer.
+//! Calls to Slurm's programs.
 
 use super::SlurmError;
 use std::process::{Command, Output};
 
-/// Runs one of Slurm's programs. What it says where it refuses is handed on, with what to check.
+/// Runs one of Slurm's programs. If it fails, the error contains its message and a hint.
 pub(super) fn ask(program: &str, arguments: &[&str], hint: Option<&str>) -> Result<String, SlurmError> {
     let output = output(program, arguments)?;
     if output.status.success() {
@@ -18,12 +18,12 @@ fn output(program: &str, arguments: &[&str]) -> Result<Output, SlurmError> {
     Command::new(program).args(arguments).output().map_err(no_slurm)
 }
 
-/// What Slurm says of a job.
+/// The state of a job according to Slurm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct JobState {
     /// `RUNNING`, `PENDING`, ...; `gone` when Slurm has forgotten the job, `?` when it cannot be asked.
     pub(super) state: String,
-    /// How often Slurm started it again.
+    /// How often Slurm restarted it.
     pub(super) restarts: u64,
 }
 
@@ -37,7 +37,7 @@ impl JobState {
         self.state != "?"
     }
 
-    /// Whether Slurm is through with the job.
+    /// Whether the job has ended.
     pub(super) fn has_ended(&self) -> bool {
         const OVER: [&str; 10] = [
             "BOOT_FAIL",
@@ -55,7 +55,7 @@ impl JobState {
     }
 }
 
-/// Asks for a job, a task of an array, or a whole array: in the queue, then in the accounts.
+/// Looks up a job, a task of an array, or an entire array: in the queue, then in the accounting database.
 pub(super) fn state(job: &str) -> JobState {
     let Ok(output) = output("scontrol", &["show", "job", "--oneliner", job]) else {
         return JobState::only("?");
@@ -71,12 +71,12 @@ pub(super) fn state(job: &str) -> JobState {
     JobState::only(account.lines().next().and_then(|line| line.split_whitespace().next()).unwrap_or("gone"))
 }
 
-/// What `scontrol` says of a job, or of a task, that it does not know. Anything else is a trouble that may pass.
+/// Whether `scontrol` reports that it does not know the job or the task. Any other error may be temporary.
 fn is_forgotten(said: &str) -> bool {
     said.contains("Invalid job id") || (said.starts_with("Job ") && said.trim_end().ends_with(" not found"))
 }
 
-/// The numbers of an array's tasks that run.
+/// The numbers of the running tasks of an array.
 pub(super) fn running_tasks(array: &str) -> Result<Vec<u32>, SlurmError> {
     let options = ["--noheader", "--array", "--states=RUNNING", "--format=%K"];
     let jobs = format!("--jobs={array}");
@@ -84,8 +84,8 @@ pub(super) fn running_tasks(array: &str) -> Result<Vec<u32>, SlurmError> {
     Ok(said.lines().filter_map(|line| line.trim().parse().ok()).collect())
 }
 
-/// A line for each record of a job. An array has many: it runs as long as one of its tasks does, and has ended when all
-/// have.
+/// Parses one line per record of a job. An array has several records: it runs as long as one of its tasks runs, and has
+/// ended when all tasks have ended.
 fn parse(text: &str) -> Option<JobState> {
     let mut records: Vec<JobState> = text.lines().filter_map(parse_line).collect();
     records.sort_by_key(|job| (job.state != "RUNNING", job.has_ended()));

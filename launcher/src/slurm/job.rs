@@ -1,4 +1,4 @@
-//! What to ask of Slurm, checked before Slurm sees it.
+//! Options of a Slurm job, checked before they are passed to Slurm.
 
 use super::SlurmError;
 use crate::limits;
@@ -59,7 +59,7 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
-    /// Refuses what Slurm would misunderstand, or refuse with less to go by.
+    /// Refuses options that Slurm would misread, or would refuse with a less helpful message.
     pub fn check(&self) -> Result<(), SlurmError> {
         for (option, number, least, most) in [
             ("--nodes", Some(self.nodes), 1, limits::NODES),
@@ -74,7 +74,7 @@ impl JobOptions {
                 }
                 Some(number) if number > most => {
                     return refuse(format!(
-                        "{option} {number} cannot be meant; expected from {least} to {most}"
+                        "{option} {number} is out of range; expected from {least} to {most}"
                     ));
                 }
                 _ => {}
@@ -91,22 +91,22 @@ impl JobOptions {
             && seconds(time).is_none()
         {
             return refuse(format!(
-                "--time `{time}` is no time of Slurm, or above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00"
+                "--time `{time}` is not a Slurm time, or is above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00"
             ));
         }
         if let Some(memory) = self.mem.as_deref().filter(|text| !is_memory(text)) {
             return refuse(format!(
-                "--mem `{memory}` is no amount of memory that a node has; expected e.g. 64G"
+                "--mem `{memory}` is not an amount of memory for a node; expected e.g. 64G"
             ));
         }
         if let Some(array) = self.array.as_deref().filter(|text| !is_array(text)) {
             return refuse(format!(
-                "--array `{array}` is no list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2"
+                "--array `{array}` is not a list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2"
             ));
         }
         match self.sbatch.iter().find(|line| !line.starts_with('-') || line.contains('\n')) {
             Some(line) => refuse(format!(
-                "--sbatch `{line}` is no option of sbatch; expected e.g. --sbatch=--exclusive"
+                "--sbatch `{line}` is not an option of sbatch; expected e.g. --sbatch=--exclusive"
             )),
             None => Ok(()),
         }
@@ -122,13 +122,11 @@ impl JobOptions {
         ] {
             let Some(word) = word else { continue };
             if word.is_empty() || word.contains(char::is_whitespace) {
-                return refuse(format!("{option} `{word}` is no name; expected one word"));
+                return refuse(format!("{option} `{word}` is not a name; expected one word"));
             }
-            // In the script sbatch would take them for quotes, or cut the line there.
+            // In a script, sbatch treats these characters as quotes or cuts the line there.
             if let Some(letter) = word.chars().find(|letter| ['"', '\'', '\\', '#'].contains(letter)) {
-                return refuse(format!(
-                    "{option} `{word}`: sbatch misreads {letter} in a name; leave it out"
-                ));
+                return refuse(format!("{option} `{word}`: sbatch misreads {letter} in a name; remove it"));
             }
         }
         Ok(())
@@ -139,7 +137,7 @@ impl JobOptions {
         self.ranks_per_node.unwrap_or(self.gpus_per_node.max(1))
     }
 
-    /// How long before the end of its time the ranks are asked to save.
+    /// Seconds before the time limit at which the ranks are asked to save.
     pub fn lead_seconds(&self) -> u64 {
         let quarter = self.time.as_deref().and_then(seconds).flatten().map_or(u64::MAX, |time| time / 4);
         quarter.clamp(10, 120)
@@ -150,9 +148,8 @@ fn refuse<T>(sentence: String) -> Result<T, SlurmError> {
     Err(SlurmError::Nonsense(sentence))
 }
 
-/// Seconds of a time of Slurm: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is
-/// without end.
-#[allow(clippy::option_option, reason = "no time, an endless one and one with an end are three things")]
+/// Seconds of a Slurm time: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is no limit.
+#[allow(clippy::option_option, reason = "an invalid time, no limit and a limit are three cases")]
 fn seconds(text: &str) -> Option<Option<u64>> {
     if ["unlimited", "infinite"].contains(&text.to_ascii_lowercase().as_str()) {
         return Some(None);
@@ -180,7 +177,7 @@ fn seconds(text: &str) -> Option<Option<u64>> {
     (1..=limits::JOB_SECONDS).contains(&all).then_some(Some(all))
 }
 
-/// `N`, in mebibytes, or with K, M, G or T. 0 is all that the node has.
+/// `N` in mebibytes, or with K, M, G or T. 0 is all memory of the node.
 fn is_memory(text: &str) -> bool {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit.to_ascii_uppercase()),
@@ -197,7 +194,7 @@ fn is_memory(text: &str) -> bool {
         && number.parse::<u64>().is_ok_and(|number| number <= most)
 }
 
-/// Tasks and ranges of them, `FIRST-LAST:STEP`, and how many may run at once after a `%`.
+/// Task numbers and ranges `FIRST-LAST:STEP`, then `%` and the number of tasks that may run at once.
 fn is_array(text: &str) -> bool {
     let (list, most) = text.split_once('%').map_or((text, None), |(list, most)| (list, Some(most)));
     let number = |text: &str| {
@@ -268,59 +265,59 @@ mod tests {
             ),
             (
                 JobOptions { time: Some("8h".into()), ..job() },
-                "--time `8h` is no time of Slurm, or above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
+                "--time `8h` is not a Slurm time, or is above ten years; expected minutes, or [DAYS-]HOURS:MINUTES:SECONDS, e.g. 8:00:00",
             ),
             (
                 JobOptions { mem: Some("64 GB".into()), ..job() },
-                "--mem `64 GB` is no amount of memory that a node has; expected e.g. 64G",
+                "--mem `64 GB` is not an amount of memory for a node; expected e.g. 64G",
             ),
             (
                 JobOptions { mem: Some("99999999999T".into()), ..job() },
-                "--mem `99999999999T` is no amount of memory that a node has; expected e.g. 64G",
+                "--mem `99999999999T` is not an amount of memory for a node; expected e.g. 64G",
             ),
             (
                 JobOptions { nodes: u32::MAX, ..job() },
-                "--nodes 4294967295 cannot be meant; expected from 1 to 100000",
+                "--nodes 4294967295 is out of range; expected from 1 to 100000",
             ),
             (
                 JobOptions { gpus_per_node: 999_999, ..job() },
-                "--gpus-per-node 999999 cannot be meant; expected from 0 to 1024",
+                "--gpus-per-node 999999 is out of range; expected from 0 to 1024",
             ),
             (
                 JobOptions { ranks_per_node: Some(999_999), ..job() },
-                "--ranks-per-node 999999 cannot be meant; expected from 1 to 1024",
+                "--ranks-per-node 999999 is out of range; expected from 1 to 1024",
             ),
             (
                 JobOptions { restarts: u32::MAX, ..job() },
-                "--restarts 4294967295 cannot be meant; expected from 0 to 1000000",
+                "--restarts 4294967295 is out of range; expected from 0 to 1000000",
             ),
             (
                 JobOptions { array: Some("1..4".into()), ..job() },
-                "--array `1..4` is no list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2",
+                "--array `1..4` is not a list of tasks; expected e.g. 0-4, 1,3,5 or 1-9%2",
             ),
             (
                 JobOptions { partition: Some("a b".into()), ..job() },
-                "--partition `a b` is no name; expected one word",
+                "--partition `a b` is not a name; expected one word",
             ),
             (
                 JobOptions { job_name: "seed#3".into(), ..job() },
-                "--job-name `seed#3`: sbatch misreads # in a name; leave it out",
+                "--job-name `seed#3`: sbatch misreads # in a name; remove it",
             ),
             (
                 JobOptions { job_name: "it's".into(), ..job() },
-                "--job-name `it's`: sbatch misreads ' in a name; leave it out",
+                "--job-name `it's`: sbatch misreads ' in a name; remove it",
             ),
             (
                 JobOptions { job_name: r"a\b".into(), ..job() },
-                r"--job-name `a\b`: sbatch misreads \ in a name; leave it out",
+                r"--job-name `a\b`: sbatch misreads \ in a name; remove it",
             ),
             (
                 JobOptions { account: Some("a\"b".into()), ..job() },
-                "--account `a\"b`: sbatch misreads \" in a name; leave it out",
+                "--account `a\"b`: sbatch misreads \" in a name; remove it",
             ),
             (
                 JobOptions { sbatch: vec!["exclusive".into()], ..job() },
-                "--sbatch `exclusive` is no option of sbatch; expected e.g. --sbatch=--exclusive",
+                "--sbatch `exclusive` is not an option of sbatch; expected e.g. --sbatch=--exclusive",
             ),
         ] {
             assert_eq!(job.check().unwrap_err().to_string(), sentence);

@@ -1,4 +1,4 @@
-//! `lift logs`: what a rank did, or what a job printed.
+//! `lift logs`: prints the log of a rank or the output of a job.
 
 use super::controller::state;
 use super::record::{JobOrRun, find};
@@ -10,14 +10,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Time between two looks at a log that is followed.
+/// Polling interval for a followed log.
 const LOOK: Duration = Duration::from_millis(250);
-/// Time between two questions to Slurm.
+/// Time between two queries to Slurm.
 const ASK: Duration = Duration::from_secs(3);
-/// Time in which Slurm may leave questions unanswered.
+/// Time for which Slurm may fail to answer.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Prints a log; with `follow`, what is added until the job, or the run without one, has ended.
+/// Prints a log; with `follow`, also new lines until the job, or the run without a job, has ended.
 pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmError> {
     let found = find(name)?;
     let path = path(&found, rank)?;
@@ -44,7 +44,8 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
     }
 }
 
-/// The file: a rank's log, or what the job printed. Its name holds the job's number, so it is never that of another.
+/// The log file: that of a rank, or the output of the job. Its name contains the job number, so it cannot belong to
+/// another job.
 fn path(found: &JobOrRun, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
     let rank_log = |rank| found.run.join(layout::LOGS).join(layout::rank_log(rank));
     match (&found.record, rank) {
@@ -69,9 +70,9 @@ fn wait_for(path: &Path, writer: &mut LogWriter) -> Result<(), SlurmError> {
     Ok(())
 }
 
-/// Who writes a log: before its end, more may come.
+/// The writer of a log. The log may grow until its writer has ended.
 enum LogWriter {
-    /// A job, which Slurm is asked about: the phase of its run may be that of an earlier job or start.
+    /// A job, whose state comes from Slurm: the phase of its run may be that of an earlier job or attempt.
     Job(JobPoll),
     /// A run without a job.
     Run(PathBuf),
@@ -88,7 +89,7 @@ impl LogWriter {
     fn has_ended(&mut self) -> Result<bool, SlurmError> {
         match self {
             Self::Job(watch) => watch.has_ended(),
-            // A preempted run goes on, so its log does.
+            // A preempted run resumes, and its log continues.
             Self::Run(run) => Ok(Status::read(run)
                 .is_ok_and(|status| status.phase.is_final() && status.phase != Phase::Preempted)),
         }
@@ -107,7 +108,7 @@ impl LogWriter {
     }
 }
 
-/// Asks Slurm now and then whether a job has ended.
+/// Polls Slurm for the end of a job.
 struct JobPoll {
     job: String,
     asked: Option<Instant>,
@@ -130,26 +131,26 @@ impl JobPoll {
             self.answered = Instant::now();
         } else if self.answered.elapsed() > TIMEOUT {
             return Err(SlurmError::Nonsense(format!(
-                "Slurm does not say whether job {} goes on (`scontrol show job` fails)",
+                "Slurm does not report the state of job {} (`scontrol show job` fails)",
                 self.job
             )));
         }
-        // On its way back into the queue a job may look for a moment as if it had ended.
+        // While a job is being requeued, it may briefly appear to have ended.
         let ended = state.has_ended() && self.looked_ended;
         self.looked_ended = state.has_ended();
         Ok(ended)
     }
 }
 
-/// What is new in a log, in whole lines, escaped: whatever a job or a rank has printed, a terminal finds nothing to obey.
+/// Reads new complete lines of a log, escaped so that the terminal interprets no control characters in them.
 #[derive(Default)]
 struct NewLines {
-    /// The beginning of a line whose end is not there yet.
+    /// The start of an incomplete line.
     begun: Vec<u8>,
 }
 
 impl NewLines {
-    /// With `last` also a line without an end.
+    /// With `last`, returns an incomplete last line, too.
     fn read(&mut self, from: &mut impl Read, last: bool) -> io::Result<String> {
         from.read_to_end(&mut self.begun)?;
         let whole = self.begun.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);

@@ -1,4 +1,4 @@
-//! Slurm: batch scripts, and the jobs that `lift submit` sent.
+//! Slurm: batch scripts, and jobs submitted with `lift submit`.
 
 pub mod batch;
 pub mod cancel;
@@ -18,56 +18,58 @@ use protocol::{NowhereError, Outcome};
 use std::io;
 use std::path::PathBuf;
 
-/// What `lift render`, `submit`, `job`, `status`, `cancel` and `logs` refuse or cannot do.
+/// Errors of `lift render`, `submit`, `job`, `status`, `cancel` and `logs`.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// A job that makes no sense.
+    /// Options that are invalid or contradict each other.
     #[error("{0}")]
     Nonsense(String),
-    /// Slurm's programs are not here.
-    #[error("cannot start {program}: {source}; call lift on a login node of the cluster, with Slurm on PATH")]
+    /// Slurm's programs are not on PATH.
+    #[error("cannot start {program}: {source}; run lift on a login node of the cluster, with Slurm on PATH")]
     NoSlurm {
-        /// What was tried.
+        /// The program or the operation.
         program: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// Slurm refused.
     #[error("{program} refuses: {said}{}", hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default())]
     Refused {
-        /// Which of its programs.
+        /// Slurm's program.
         program: String,
-        /// What it says.
+        /// Its message.
         said: String,
-        /// What to check.
+        /// The hint.
         hint: Option<String>,
     },
     /// A file or folder that cannot be read or written.
     #[error("cannot {operation} `{}`: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The program or the operation.
         operation: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// No such job or run.
-    #[error("`{0}` is neither a job that `lift submit` sent from here nor a run folder; see `lift status`")]
+    #[error(
+        "`{0}` is neither a job that `lift submit` submitted from here nor a run folder; see `lift status`"
+    )]
     Unknown(String),
-    /// There is no current folder.
+    /// The current folder does not exist.
     #[error(transparent)]
     Nowhere(#[from] NowhereError),
-    /// What was asked for cannot be printed.
+    /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// There is no trainer.
+    /// The trainer does not exist.
     #[error(transparent)]
     Trainer(#[from] crate::run::StartError),
 }
 
 impl SlurmError {
-    /// How the process ends: all but a full standard output is wrong input.
+    /// The outcome of the command: every error except a failed write to standard output is wrong input.
     pub const fn outcome(&self) -> Outcome {
         if matches!(self, Self::Output(_)) { Outcome::Failed } else { Outcome::WrongInput }
     }

@@ -1,31 +1,31 @@
-//! Which job writes which run folder: kept in the run folder and in the person's state folder.
+//! Records of which job writes which run folder, stored in the run folder and in the user's state folder.
 
 use super::SlurmError;
 use protocol::{Timestamp, layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A job that `lift submit` sent.
+/// A job that `lift submit` submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Slurm's number.
+    /// Job number.
     pub job: String,
-    /// Its name.
+    /// Job name.
     pub name: String,
-    /// The run folder; for an array the folder of its tasks' folders.
+    /// The run folder; for an array, the parent of the run folders of its tasks.
     pub run: PathBuf,
-    /// Of an array: the run folder of a task, with `%a` for its number.
+    /// For an array: the run folder of a task, with `%a` for its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<PathBuf>,
-    /// Folder of what the job, or each task of the array, prints.
+    /// Folder for the output of the job, or of each task of the array.
     pub logs: PathBuf,
-    /// Where it was submitted.
+    /// The folder from which it was submitted.
     pub submit_folder: PathBuf,
-    /// When.
+    /// The time of submission.
     pub time: Timestamp,
 }
 
-/// What a person names: a job, a run folder, or both.
+/// The argument of a command: a job, a run folder, or both.
 #[derive(Debug, Clone)]
 pub struct JobOrRun {
     /// The job, if there is one.
@@ -35,7 +35,7 @@ pub struct JobOrRun {
 }
 
 impl JobRecord {
-    /// Writes it to both places, also to the second where the first cannot be written.
+    /// Writes the record to both places, also to the second one if the first one fails.
     pub fn keep(&self) -> Result<(), SlurmError> {
         let in_run = self.write(&self.run.join(layout::JOB));
         let folder = state_folder();
@@ -56,24 +56,24 @@ impl JobRecord {
         })
     }
 
-    /// Whether this is a whole array, not one of its tasks.
+    /// Whether this is an entire array, not one of its tasks.
     pub const fn is_array(&self) -> bool {
         self.tasks.is_some()
     }
 
-    /// One task of this array, as a job of its own.
+    /// One task of this array, as a separate job.
     pub fn task(&self, number: u32) -> Option<Self> {
         let template = self.tasks.as_ref()?.to_string_lossy();
         let run = PathBuf::from(template.replace("%a", &number.to_string()));
         Some(Self { job: format!("{}_{number}", self.job), run, tasks: None, ..self.clone() })
     }
 
-    /// What the job prints.
+    /// The output file of the job.
     pub fn output(&self) -> PathBuf {
         self.logs.join(format!("slurm-{}.out", self.job))
     }
 
-    /// All that are known here, the newest first. Files that are no records are passed over.
+    /// All records in the state folder, the newest first. Other files are skipped.
     pub fn all() -> Vec<Self> {
         let entries = std::fs::read_dir(state_folder()).into_iter().flatten().flatten();
         let mut records: Vec<Self> = entries.filter_map(|entry| read(&entry.path())).collect();
@@ -82,7 +82,7 @@ impl JobRecord {
     }
 }
 
-/// A job by its number (that of one task of an array, too), or a run folder.
+/// Resolves the number of a job, of a task of an array, or a run folder.
 pub fn find(name: &str) -> Result<JobOrRun, SlurmError> {
     let (job, task) = number_and_task(name);
     let number = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit());

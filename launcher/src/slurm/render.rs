@@ -1,4 +1,4 @@
-//! The batch script: what sbatch is asked for, and the `lift job` that does the rest.
+//! The batch script: the options of sbatch, then `lift job`.
 
 use super::{JobOptions, SlurmError};
 use crate::run::{StartError, trainer};
@@ -8,20 +8,20 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// A batch script, and where its run goes.
+/// A batch script and its folders.
 #[derive(Debug, Clone)]
 pub struct Rendered {
     /// The script.
     pub text: String,
-    /// The run folder; for an array the folder of its tasks' folders.
+    /// The run folder; for an array, the parent of the run folders of its tasks.
     pub run: PathBuf,
-    /// Of an array: the run folder of a task, with `%a` for its number.
+    /// For an array: the run folder of a task, with `%a` for its number.
     pub tasks: Option<PathBuf>,
-    /// Folder of what the job, or each task of the array, prints.
+    /// Folder for the output of the job, or of each task of the array.
     pub logs: PathBuf,
 }
 
-/// Checks the job and writes its script. Paths that are not absolute are those of `submit_folder`.
+/// Checks the job and writes its script. Relative paths are resolved from `submit_folder`.
 pub fn render(job: &JobOptions, submit_folder: &Path) -> Result<Rendered, SlurmError> {
     job.check()?;
     let trainer = match &job.container {
@@ -83,7 +83,7 @@ fn default_output(job: &JobOptions) -> PathBuf {
     if job.array.is_some() { run.join("task-%a") } else { run }
 }
 
-/// The tasks of an array need a folder each.
+/// Each task of an array needs its own folder.
 fn check_task(job: &JobOptions, output: PathBuf) -> Result<PathBuf, SlurmError> {
     if job.array.is_none() || output.to_string_lossy().contains("%a") {
         return Ok(output);
@@ -95,7 +95,7 @@ fn check_task(job: &JobOptions, output: PathBuf) -> Result<PathBuf, SlurmError> 
     )))
 }
 
-/// The part of a path before the first folder that is another for each task.
+/// The part of a path before the first folder name that contains the task number.
 fn without_task(path: &Path) -> PathBuf {
     path.components().take_while(|part| !part.as_os_str().to_string_lossy().contains("%a")).collect()
 }
@@ -104,7 +104,7 @@ fn header(job: &JobOptions, logs: &Path) -> Result<String, SlurmError> {
     let name = if job.array.is_some() { "slurm-%A_%a.out" } else { "slurm-%j.out" };
     let log = logs.to_str().filter(|log| !log.contains(['"', '\\', '\n'])).ok_or_else(|| {
         SlurmError::Nonsense(format!(
-            "`{}` cannot stand in a batch script; choose a run folder without quotes and backslashes",
+            "`{}` cannot be written in a batch script; choose a run folder without quotes and backslashes",
             logs.display()
         ))
     })?;
@@ -133,10 +133,13 @@ fn header(job: &JobOptions, logs: &Path) -> Result<String, SlurmError> {
     Ok(format!("#!/bin/bash\n#SBATCH {}\nset -u\n", lines.join("\n#SBATCH ")))
 }
 
-/// A word for bash.
+/// Quotes a word for bash.
 fn quoted(word: &OsStr) -> Result<String, SlurmError> {
     let word = word.to_str().ok_or_else(|| {
-        SlurmError::Nonsense(format!("`{}` is not UTF-8 and cannot stand in a batch script", word.display()))
+        SlurmError::Nonsense(format!(
+            "`{}` is not UTF-8 and cannot be written in a batch script",
+            word.display()
+        ))
     })?;
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:@%+".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `lift status`: where jobs and runs stand.
+//! `lift status`: the state of jobs and runs.
 
 use super::SlurmError;
 use super::controller::{self, JobState};
@@ -9,33 +9,33 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Jobs that are listed when none is named.
+/// Number of jobs listed when none is named.
 const MOST: usize = 20;
 
 /// One line of the table.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusRow {
-    /// Slurm's number; none for a run that no job of ours writes.
+    /// Job number; `None` for a run without a recorded job.
     pub job: Option<String>,
-    /// What Slurm says.
+    /// State according to Slurm.
     pub slurm: Option<String>,
-    /// What the run is doing; none before it has begun.
+    /// Phase of the run; `None` before the run has started.
     pub phase: Option<Phase>,
     /// Steps done over the whole run.
     pub step: Option<u64>,
-    /// The epoch at hand, from 0: as many are done.
+    /// The current epoch, counted from 0, which is also the number of finished epochs.
     pub epoch: Option<u64>,
-    /// Seconds since the run last said something.
+    /// Seconds since the last heartbeat of the run.
     pub heartbeat_seconds: Option<u64>,
-    /// How often Slurm started the job again.
+    /// How often Slurm restarted the job.
     pub restarts: Option<u64>,
     /// The run folder.
     pub run: PathBuf,
-    /// What the run says about its end.
+    /// The message of the run about its end.
     pub message: Option<String>,
 }
 
-/// The rows of what is named, or of the newest jobs.
+/// The rows of the named jobs and runs, or of the newest jobs.
 pub fn rows(names: &[String]) -> Result<Vec<StatusRow>, SlurmError> {
     if names.is_empty() {
         let records = JobRecord::all().into_iter().take(MOST);
@@ -63,10 +63,10 @@ fn row(found: &JobOrRun) -> StatusRow {
     }
 }
 
-/// The rows as a table for people.
+/// The rows as a table for the terminal.
 pub fn table(rows: &[StatusRow]) -> String {
     if rows.is_empty() {
-        return "`lift submit` has sent no job from here; name a run folder to see a job of sbatch or a run without one\n"
+        return "`lift submit` has submitted no job from here; name a run folder to see a job of sbatch or a run without one\n"
             .to_owned();
     }
     let titles =
@@ -148,6 +148,6 @@ job  slurm    phase     steps  epochs  heartbeat  restarts  run
     rank 1 is gone\\u{1b}]0;x\\u{7}\\nand
 ";
         assert_eq!(table(&[run, local]), expected);
-        assert!(table(&[]).starts_with("`lift submit` has sent no job from here"));
+        assert!(table(&[]).starts_with("`lift submit` has submitted no job from here"));
     }
 }

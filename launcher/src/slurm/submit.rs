@@ -1,4 +1,4 @@
-//! `lift submit`: from the options to a job in the queue.
+//! `lift submit`: submits a job to Slurm.
 
 use super::controller::ask;
 use super::render::{Rendered, render};
@@ -8,26 +8,26 @@ use protocol::terminal::{OutputError, OutputReader, escaped_line, print, print_j
 use serde_json::json;
 use std::path::Path;
 
-/// What to look at when sbatch refuses.
+/// The hint when sbatch refuses a job.
 const HINT: &str = "`sinfo -o '%P %G %l'` lists partitions with their GPUs and time limits, `sacctmgr show assoc user=$USER` \
     your accounts; then correct --partition, --gpus-per-node, --time, --mem, --account or --qos";
 
-/// Submits, tells the job's number, and keeps a record of it.
+/// Submits the job, prints its number, and stores a record of it.
 pub fn submit(job: &JobOptions, here: &Path, json: bool) -> Result<(), SlurmError> {
     let record = send(job, here)?;
-    // The job is in the queue, whatever becomes of its record.
+    // The job is in the queue even if its record cannot be written.
     let told = tell(&record, json);
     if let Err(error) = record.keep() {
-        say(format_args!("warning: {error}; `lift` may not find job {} again, `squeue` does", record.job));
+        say(format_args!("warning: {error}; `lift` may not find job {}; use `squeue`", record.job));
     }
     told?;
     Ok(())
 }
 
-/// Creates the folder of the log, and submits.
+/// Creates the log folder and submits the job.
 fn send(job: &JobOptions, here: &Path) -> Result<JobRecord, SlurmError> {
     let Rendered { text, run, tasks, logs } = render(job, here)?;
-    // A job whose log cannot be opened fails without a word.
+    // Slurm fails a job silently if it cannot open the log.
     std::fs::create_dir_all(&logs).map_err(|source| SlurmError::File {
         operation: "create",
         path: logs.clone(),
@@ -45,7 +45,7 @@ fn send(job: &JobOptions, here: &Path) -> Result<JobRecord, SlurmError> {
     Ok(JobRecord { job: number, name, run, tasks, logs, submit_folder: here.to_owned(), time })
 }
 
-/// Tells about a job that was submitted.
+/// Prints the number and run folder of a submitted job.
 fn tell(record: &JobRecord, json: bool) -> Result<OutputReader, OutputError> {
     if json {
         return print_json(&format!("{}\n", json!(record)));

@@ -1,47 +1,47 @@
-//! What Slurm and the person say in the environment of a batch job.
+//! The resources of a batch job, from environment variables of Slurm and of the user.
 
 use crate::limits;
 use crate::slurm::SlurmError;
 use protocol::environment;
 use std::str::FromStr;
 
-/// Restarts of a job that names no limit.
+/// Default limit of restarts.
 const RESTARTS: u32 = 10;
 
 /// The job that this process runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allocation {
-    /// Its number, as Slurm counts: that of one task of an array may be that of the whole array.
+    /// Job number. One task of an array may have the number of the entire array.
     pub job: String,
-    /// The number of the array and of the task in it.
+    /// The number of the array and of the task.
     pub task: Option<(String, String)>,
-    /// How often Slurm started the job before.
+    /// Number of earlier starts of the job.
     pub restarts: u32,
-    /// How often it may be started again.
+    /// Maximum number of restarts.
     pub most_restarts: u32,
-    /// Its nodes.
+    /// Number of nodes.
     pub nodes: u32,
-    /// Ranks of all nodes.
+    /// Number of ranks on all nodes.
     pub ranks: u32,
-    /// Ranks of a node, where each has as many.
+    /// Ranks per node, if all nodes have the same number.
     pub ranks_per_node: Option<u32>,
     /// GPUs of this node.
     pub gpus: u32,
-    /// CPUs that were asked for, for each rank.
+    /// Requested CPUs per rank.
     pub cpus_per_rank: Option<u32>,
-    /// Fewest CPUs that the job has on a node.
+    /// Smallest number of CPUs that the job has on a node.
     pub cpus: u32,
-    /// Seconds after which ranks that say nothing are ended.
+    /// Seconds without a heartbeat after which ranks are ended.
     pub hang_seconds: Option<u64>,
 }
 
 impl Allocation {
-    /// Reads the variables that `get` gives by their names.
+    /// Reads the variables through `get`, which returns the value of a name.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, SlurmError> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let job = get("SLURM_JOB_ID").ok_or_else(|| {
             SlurmError::Nonsense(
-                "`lift job` runs inside a job of Slurm, and SLURM_JOB_ID is not set; send one with `lift submit`, or with `sbatch slurm/lift.sbatch`"
+                "`lift job` runs inside a Slurm job, but SLURM_JOB_ID is not set; submit a job with `lift submit` or `sbatch slurm/lift.sbatch`"
                     .to_owned(),
             )
         })?;
@@ -50,11 +50,11 @@ impl Allocation {
         let tasks = number(&get, "SLURM_NTASKS")?.unwrap_or(nodes);
         let gpus = number(&get, "SLURM_GPUS_ON_NODE")?.unwrap_or(0);
         let named = number(&get, environment::RANKS_PER_NODE)?.or(number(&get, "SLURM_NTASKS_PER_NODE")?);
-        // One rank per GPU, unless the job says how many tasks it has.
+        // One rank per GPU, unless the job sets its number of tasks.
         let ranks_per_node: Option<u32> = named.or((gpus > 0 && tasks == nodes).then_some(gpus));
         if ranks_per_node.is_some_and(|ranks| ranks == 0 || ranks > limits::RANKS_OF_HOST) {
             return Err(SlurmError::Nonsense(format!(
-                "{}={} cannot be meant; expected from 1 to {}",
+                "{}={} is out of range; expected from 1 to {}",
                 environment::RANKS_PER_NODE,
                 ranks_per_node.unwrap_or(0),
                 limits::RANKS_OF_HOST
@@ -76,7 +76,7 @@ impl Allocation {
         })
     }
 
-    /// The name under which Slurm puts it back into the queue.
+    /// The name with which Slurm requeues the job.
     pub fn name(&self) -> String {
         self.task.as_ref().map_or_else(|| self.job.clone(), |(array, task)| format!("{array}_{task}"))
     }
@@ -88,7 +88,7 @@ fn number<N: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str) -> Resu
     parsed.map_err(|_| SlurmError::Nonsense(format!("{name}={text} is not a whole number")))
 }
 
-/// The fewest CPUs of a node: `4(x2),8`.
+/// The smallest number in a list of CPUs per node: `4(x2),8`.
 fn fewest(counts: &str) -> Option<u32> {
     counts.split(',').filter_map(|count| count.split('(').next()?.trim().parse().ok()).min()
 }
@@ -97,7 +97,7 @@ fn fewest(counts: &str) -> Option<u32> {
 pub mod tests {
     use super::*;
 
-    /// A job with these variables.
+    /// An allocation with these variables.
     pub fn allocation(variables: &[(&str, &str)]) -> Result<Allocation, String> {
         let get = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
@@ -138,10 +138,10 @@ pub mod tests {
     #[test]
     fn what_is_no_job_and_what_is_no_number_is_refused() {
         let message = Allocation::read(|_| None).unwrap_err().to_string();
-        assert!(message.starts_with("`lift job` runs inside a job of Slurm"), "{message}");
+        assert!(message.starts_with("`lift job` runs inside a Slurm job"), "{message}");
         let message = allocation(&[("LIFT_MAX_RESTARTS", "many")]).unwrap_err();
         assert_eq!(message, "LIFT_MAX_RESTARTS=many is not a whole number");
         let message = allocation(&[("LIFT_RANKS_PER_NODE", "0")]).unwrap_err();
-        assert_eq!(message, "LIFT_RANKS_PER_NODE=0 cannot be meant; expected from 1 to 1024");
+        assert_eq!(message, "LIFT_RANKS_PER_NODE=0 is out of range; expected from 1 to 1024");
     }
 }

@@ -1,4 +1,4 @@
-//! The trainer's arguments in a job: those of the script, or a line of a sweep, completed so that a restart finds its run.
+//! The trainer's arguments in a job, from the script or a line of a sweep, completed so that a restart finds its run.
 
 use super::allocation::Allocation;
 use crate::run::StartError;
@@ -8,10 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Words that stand for the number of the task, as in the names of Slurm's logs.
+/// Placeholder for the task number, as in the names of Slurm's logs.
 const TASK: &[u8] = b"%a";
 
-/// The words that a job's script was given. Those after a `--` of the person are the trainer's, like those without.
+/// The arguments that the user gave to the job, without a leading `--`.
 pub fn typed(
     sweep: Option<&Path>,
     words: &[OsString],
@@ -24,7 +24,7 @@ pub fn typed(
     Ok(all.iter().map(|word| task.map_or_else(|| word.clone(), |task| with_task(word, task))).collect())
 }
 
-/// The arguments of this start and the run folder; none for a command that trains nothing.
+/// The arguments of this attempt and its run folder; no folder for a command that does not train.
 pub fn completed(
     words: Vec<OsString>,
     allocation: &Allocation,
@@ -43,7 +43,7 @@ pub fn completed(
     Ok((arguments, Some(run)))
 }
 
-/// The line of a sweep that has the number of the task.
+/// The line of a sweep that belongs to the task.
 fn line(file: &Path, allocation: &Allocation) -> Result<Vec<OsString>, SlurmError> {
     let Some((_, task)) = &allocation.task else {
         return Err(SlurmError::Nonsense("a sweep is for an array; use --array=1-N".to_owned()));

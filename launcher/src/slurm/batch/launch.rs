@@ -1,5 +1,5 @@
-//! The command that starts the ranks of a job: srun where it can start MPI ranks, else mpirun; the trainer on this file
-//! system or in an image.
+//! The command that starts the ranks of a job: srun if it can start MPI ranks, else mpirun; the trainer from the file
+//! system or from a container image.
 
 use super::allocation::Allocation;
 use crate::run::trainer;
@@ -10,22 +10,22 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Seconds between the TERM that ranks get when Slurm ends a job and their KILL; mpirun leaves one by itself.
+/// Seconds between TERM and KILL when Slurm ends a job. The default of mpirun is one second.
 const GRACE_SECONDS: &str = "10";
 
-/// How the ranks of a job are started.
+/// The command that starts the ranks of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// `srun` or `mpirun`.
     pub program: &'static str,
-    /// Its options, then the trainer's program.
+    /// Options of the launcher, then the path of the trainer.
     words: Vec<OsString>,
-    /// The number of this start, for the trainer.
+    /// Number of earlier attempts, for the trainer.
     restarts: u32,
 }
 
 impl Launch {
-    /// Chooses the launcher and its options, and says what a person may not expect.
+    /// Chooses the launcher and its options, and notes what the user may not expect.
     pub fn choose(allocation: &Allocation) -> Result<Self, SlurmError> {
         let (program, options) = if srun_knows_pmix() {
             if let Some((ranks, cpus)) = crowd(allocation) {
@@ -48,7 +48,7 @@ impl Launch {
         Ok(Self { program, words, restarts: allocation.restarts })
     }
 
-    /// The command with these arguments of the trainer.
+    /// The command with these trainer arguments.
     pub fn command(&self, arguments: &[OsString]) -> Command {
         let mut command = Command::new(self.program);
         command.args(&self.words).args(arguments).stdin(Stdio::null());
@@ -60,11 +60,11 @@ impl Launch {
         command
     }
 
-    /// Makes as many empty steps as there were starts. A node that died leaves the `PMIx` folder of its step behind, and a
-    /// step of the same number cannot start there; Slurm counts steps from 0 again after a requeue.
+    /// Runs one empty job step per earlier attempt. A node failure leaves the `PMIx` folder of its step behind, and a
+    /// step with the same number cannot start there; Slurm counts steps from 0 again after a requeue.
     pub fn pass_step_numbers(&self) {
         for _ in 0..if self.program == "srun" { self.restarts } else { 0 } {
-            // One that fails used up its number all the same, and the ranks' own step says what is wrong.
+            // A failed step uses up its number, too, and the step of the ranks reports the cause.
             let _ = Command::new("srun")
                 .args(["--mpi=none", "--nodes=1", "--ntasks=1", "true"])
                 .stdin(Stdio::null())
@@ -80,7 +80,7 @@ fn srun_knows_pmix() -> bool {
     })
 }
 
-/// Ranks of a node and its CPUs, where there are fewer of these.
+/// Ranks and CPUs of a node, if there are fewer CPUs than ranks.
 fn crowd(allocation: &Allocation) -> Option<(u32, u32)> {
     let ranks = allocation.ranks_per_node?;
     (allocation.cpus_per_rank.is_none() && allocation.cpus < ranks).then_some((ranks, allocation.cpus))
@@ -102,7 +102,7 @@ fn srun(allocation: &Allocation) -> Vec<String> {
         });
     }
     if allocation.gpus > 0 {
-        // Each rank sees all GPUs of its node and takes the one of its number: NCCL has to see its neighbours'.
+        // Each rank sees all GPUs of its node and uses the one with its local rank: NCCL needs access to its peers.
         options.push("--gpu-bind=none".to_owned());
     }
     options
@@ -121,7 +121,7 @@ fn trainer_command(allocation: &Allocation) -> Result<Vec<OsString>, SlurmError>
     let Some(image) = named(environment::CONTAINER) else { return Ok(vec![trainer()?.into()]) };
     if !Path::new(&image).exists() && !image.to_string_lossy().contains("://") {
         return Err(SlurmError::Nonsense(format!(
-            "the image {} does not exist; name yours in {}",
+            "the image {} does not exist; set {}",
             image.display(),
             environment::CONTAINER
         )));

@@ -1,8 +1,7 @@
-//! `lift job`: what a batch script does inside its allocation, from the trainer's arguments to the requeue.
+//! `lift job`: runs the ranks inside the allocation of a batch script, and requeues the job.
 //!
-//! Restarts, outcomes and first failures are judged by the rules of `lift run` (`run::{restart, end, first_failure}`).
-//! What differs is who starts again: Slurm does, in another process, so what the next start has to know of this one
-//! stands in the run folder.
+//! Restarts, outcomes and first failures follow the rules of `lift run` (`run::{restart, end, first_failure}`). The
+//! difference: Slurm restarts the job in another process, so the state for the next attempt is in the run folder.
 
 mod allocation;
 mod arguments;
@@ -34,7 +33,7 @@ pub struct Options {
     pub arguments: Vec<OsString>,
 }
 
-/// Runs the ranks of this job, and puts the job back into the queue where that helps.
+/// Runs the ranks of this job, and requeues the job if that can help.
 pub fn run(options: &Options) -> Result<Outcome, SlurmError> {
     signals::record().map_err(|errno| StartError::Watch(errno.into()))?;
     let allocation = Allocation::read(|name| std::env::var(name).ok())?;
@@ -49,7 +48,7 @@ pub fn run(options: &Options) -> Result<Outcome, SlurmError> {
     launch.pass_step_numbers();
     let mut requeue = Requeue::new(&allocation, &arguments, run);
     if ranks::wants_save() {
-        say("lift: asked to end before the ranks had begun");
+        say("lift: stopped on request before the ranks had started");
         return Ok(if asked() == Some(Outcome::Interrupted) {
             Outcome::Interrupted
         } else {
@@ -64,7 +63,7 @@ pub fn run(options: &Options) -> Result<Outcome, SlurmError> {
     Ok(decide(&end, &launch, run, &mut requeue))
 }
 
-/// Makes the folder for logs, and forgets what was meant for an earlier start.
+/// Creates the log folder, and removes marks that were meant for an earlier attempt.
 fn prepare(run: &Path) -> Result<(), SlurmError> {
     let logs = run.join(layout::LOGS);
     std::fs::create_dir_all(&logs).map_err(|source| SlurmError::File {
@@ -80,21 +79,21 @@ fn prepare(run: &Path) -> Result<(), SlurmError> {
     }
 }
 
-/// Says how the ranks ended, and puts the job back where another start may get further.
+/// Reports how the ranks ended, and requeues the job if another attempt may make progress.
 fn decide(end: &AttemptEnd, launch: &Launch, run: Option<&Path>, requeue: &mut Requeue<'_>) -> Outcome {
-    // What TERM leads to is for Slurm to say: it has told the ranks itself.
+    // After TERM, Slurm decides about the job: it has sent the signal to the ranks itself.
     let wish = if ranks::wants_save() { asked() } else { None };
     let outcome = as_asked(end.outcome, wish);
     match end.outcome {
-        Outcome::WrongInput => say("lift: wrong input: nothing to try again"),
+        Outcome::WrongInput => say("lift: wrong input; not requeued"),
         Outcome::Preempted => say(format_args!("lift: saved and stopped after step {}", end.step)),
         Outcome::Failed => report_failure(end, launch.program, run),
         _ => {}
     }
     match outcome {
-        Outcome::Interrupted => say("lift: interrupted on request: not put back into the queue"),
+        Outcome::Interrupted => say("lift: interrupted on request; not requeued"),
         Outcome::Preempted | Outcome::Failed if ranks::is_ended_by_slurm() => {
-            // Putting it back would undo a scancel.
+            // A requeue would undo a scancel.
             say("lift: Slurm ends this job; it decides whether to start it again");
         }
         _ => match requeue.next(outcome, end) {
@@ -102,7 +101,7 @@ fn decide(end: &AttemptEnd, launch: &Launch, run: Option<&Path>, requeue: &mut R
             RestartDecision::Stop(NoRestart::Ended) => {}
             RestartDecision::Stop(NoRestart::Limit(most)) => requeue.refuse_for_limit(most),
             RestartDecision::Stop(NoRestart::NoGain(step)) => {
-                say(format_args!("lift: not put back into the queue: {}", no_gain(step)));
+                say(format_args!("lift: not requeued: {}", no_gain(step)));
             }
         },
     }

@@ -1,5 +1,5 @@
-//! The ranks of a job from their start to their end: asked to save when Slurm says that the time is nearly up, and ended
-//! when they say nothing any more.
+//! Monitors the ranks of a job: asks them to save when Slurm signals that the time limit is near, and ends them when
+//! their heartbeat stops.
 
 use super::launch::Launch;
 use crate::run::attempt::exit_code;
@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Time between two looks at the ranks.
+/// Polling interval for the ranks.
 const LOOK: Duration = Duration::from_millis(200);
-/// Time after which ranks that have not ended are asked again: what comes while srun or mpirun still starts them may be
-/// lost.
+/// Time after which a request is repeated to ranks that have not exited: a signal that arrives while srun or mpirun is
+/// still starting them may be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// Time that the stream of errors may stay open behind the end of srun or mpirun.
+/// Time for which standard error may stay open after srun or mpirun has exited.
 const STREAM_ENDS: Duration = Duration::from_secs(2);
 
-/// When ranks that say nothing are ended.
+/// The limit for ranks without a heartbeat.
 #[derive(Debug, Clone)]
 pub struct Silence {
     status: PathBuf,
@@ -30,12 +30,12 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Ranks of this run that leave `status.json` as it is for so many seconds.
+    /// Ranks of this run that do not update `status.json` for so many seconds are ended.
     pub fn of(run: &Path, seconds: u64) -> Self {
         Self { status: run.join(layout::STATUS), limit: Duration::from_secs(seconds) }
     }
 
-    /// How long the status has been silent, where that is too long for ranks that were started this long ago.
+    /// Age of the status in seconds, if it exceeds the limit for ranks that were started this long ago.
     fn broken(&self, started: Duration) -> Option<Duration> {
         let changed = self.status.metadata().and_then(|data| data.modified()).ok()?;
         let age = SystemTime::now().duration_since(changed).unwrap_or_default();
@@ -43,19 +43,19 @@ impl Silence {
     }
 }
 
-/// Whether somebody wants the ranks to save and end. After TERM, Slurm has told them itself.
+/// Whether the ranks must be asked to save and stop. After TERM, Slurm has already done so.
 pub fn wants_save() -> bool {
     let wishes = signals::wishes();
     wishes.interrupts > 0 || wishes.preemptions > wishes.terminations
 }
 
-/// Whether Slurm ends this job.
+/// Whether Slurm is ending this job.
 pub fn is_ended_by_slurm() -> bool {
     signals::wishes().terminations > 0
 }
 
-/// Starts the ranks and waits for their end. Gives the exit code of the launcher, a hint, and the rank that it says
-/// failed first.
+/// Starts the ranks and waits for their end. Returns the exit code of the launcher, which is only a hint, and the rank
+/// that it reports as the first to fail.
 pub fn run(
     launch: &Launch,
     arguments: &[OsString],
@@ -73,7 +73,7 @@ pub fn run(
     while errors.as_ref().is_some_and(|errors| !errors.is_finished()) && start.elapsed() < STREAM_ENDS {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // A process that was left behind may hold the stream open; nothing of it is waited for.
+    // A leftover process may keep the stream open; its output is not waited for.
     let heard = errors.filter(std::thread::JoinHandle::is_finished).and_then(|errors| errors.join().ok());
     Ok((code, heard.and_then(Scanner::found)))
 }
@@ -81,7 +81,7 @@ pub fn run(
 fn wait(child: &mut Child, silence: Option<&Silence>) -> std::io::Result<i32> {
     let (started, pid) = (Instant::now(), Pid::from_raw(child.id() as i32));
     let tell = |signal| {
-        // One that has ended by now needs no signal.
+        // A process that has exited in the meantime needs no signal.
         let _ = kill(pid, signal);
     };
     let mut asked: Option<Instant> = None;
@@ -94,7 +94,7 @@ fn wait(child: &mut Child, silence: Option<&Silence>) -> std::io::Result<i32> {
             if asked.is_none() {
                 say("lift: asking the ranks to save and end");
             }
-            // srun and mpirun pass USR2 on to all ranks. TERM they would not: it ends the ranks at once.
+            // srun and mpirun forward USR2 to all ranks. They do not forward TERM but end the ranks at once.
             tell(Signal::SIGUSR2);
             asked = Some(Instant::now());
         }

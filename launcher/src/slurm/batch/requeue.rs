@@ -1,4 +1,4 @@
-//! Putting a job back into the queue, and what its next start has to know of this one.
+//! Requeues a job and stores the state for its next attempt.
 
 use super::allocation::Allocation;
 use super::{newest_checkpoint, ranks};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Time in which Slurm ends a job that it has put back.
+/// Time in which Slurm ends a requeued job.
 const SLURM_ENDS_IT: Duration = Duration::from_mins(2);
 
-/// The way back into the queue.
+/// The requeue policy of a job.
 #[derive(Debug)]
 pub struct Requeue<'a> {
     allocation: &'a Allocation,
@@ -24,12 +24,13 @@ pub struct Requeue<'a> {
 }
 
 impl<'a> Requeue<'a> {
-    /// Of this job. What an earlier start of it left in the run folder counts; that of another job does not.
+    /// The policy for this job. State that an earlier attempt of this job left in the run folder counts; that of
+    /// another job does not.
     pub fn new(allocation: &'a Allocation, arguments: &'a TrainerArguments, run: Option<&'a Path>) -> Self {
         let made = allocation.restarts;
         let stuck_at = match run.map(note) {
             _ if made == 0 => None,
-            // Without a run folder nothing is gained.
+            // Without a run folder there is no progress.
             None => Some(0),
             Some(note) => std::fs::read_to_string(note).ok().and_then(|text| text.trim().parse().ok()),
         };
@@ -41,7 +42,7 @@ impl<'a> Requeue<'a> {
         }
     }
 
-    /// What to do after a start that ended so.
+    /// The decision after an attempt.
     pub fn next(&mut self, outcome: Outcome, end: &AttemptEnd) -> RestartDecision {
         let next = self.restarts.after(outcome, end.found, end.left);
         if let Some(run) = self.run {
@@ -50,7 +51,7 @@ impl<'a> Requeue<'a> {
         next
     }
 
-    /// Leaves the next start word of what this one did not get beyond.
+    /// Stores the step at which this attempt made no progress, for the next attempt.
     fn keep(&self, note: &Path) {
         let kept = match self.restarts.stuck_at() {
             Some(step) => std::fs::write(note, format!("{step}\n")),
@@ -60,17 +61,17 @@ impl<'a> Requeue<'a> {
             && error.kind() != std::io::ErrorKind::NotFound
         {
             say(format_args!(
-                "lift: cannot write {}: {error}; a start without gain is not counted",
+                "lift: cannot write {}: {error}; an attempt without a newer checkpoint is not counted",
                 note.display()
             ));
         }
     }
 
-    /// Asks Slurm to start the job again, and waits for the end that it then brings. Comes back if that cannot be.
+    /// Asks Slurm to requeue the job, and waits until Slurm ends this process. Returns if the requeue fails.
     pub fn put_back(&self) {
         let Allocation { restarts, most_restarts: most, .. } = self.allocation;
         if self.run.is_some_and(|run| run.join(layout::LOGS).join(layout::CANCELLED).exists()) {
-            say("lift: not put back into the queue: lift cancel ends this job");
+            say("lift: not requeued: lift cancel ends this job");
             return;
         }
         if restarts >= most {
@@ -79,12 +80,12 @@ impl<'a> Requeue<'a> {
         }
         let job = self.allocation.name();
         let number = restarts + 1;
-        say(format_args!("lift: putting job {job} back into the queue (restart {number} of at most {most})"));
+        say(format_args!("lift: requeueing job {job} (restart {number} of at most {most})"));
         let asked = Command::new("scontrol").args(["requeue", &job]).stdin(Stdio::null()).status();
         if !asked.is_ok_and(|status| status.success()) {
             let command = shell_words(self.resumed().list());
             say(format_args!(
-                "lift: scontrol cannot requeue it (see above); go on with: sbatch ... -- {command}"
+                "lift: scontrol cannot requeue it (see above); resume with: sbatch ... -- {command}"
             ));
             return;
         }
@@ -94,15 +95,13 @@ impl<'a> Requeue<'a> {
         }
     }
 
-    /// Says that no restart is left.
+    /// Reports that no restart is left.
     pub fn refuse_for_limit(&self, most: u32) {
         let (made, name) = (self.allocation.restarts, environment::MAX_RESTARTS);
-        say(format_args!(
-            "lift: not put back into the queue: it was started again {made} times ({name}={most})"
-        ));
+        say(format_args!("lift: not requeued: restarted {made} times already ({name}={most})"));
     }
 
-    /// What a person gives the trainer in another job.
+    /// The trainer arguments with which the user resumes the run in another job.
     fn resumed(&self) -> TrainerArguments {
         match self.run {
             None => self.arguments.clone(),
