@@ -1,4 +1,4 @@
-//! What the person typed after `bench`.
+//! The command line of `bench`.
 
 use crate::bench::Comparison;
 use clap::{Args, Subcommand};
