@@ -7,7 +7,7 @@ use nix::libc;
 use protocol::{Outcome, current_folder};
 
 /// Ends the process with an error if its working directory is deleted. The loader calls this function before the
-/// initialisers of shared libraries and of Rust's standard library, so it uses neither.
+/// initialisers of shared libraries and of Rust's standard library, so it does as little as possible.
 pub extern "C" fn refuse_deleted_folder() {
     if let Err(error) = current_folder() {
         if launched_rank() == 0 {
