@@ -32,7 +32,7 @@ pub(crate) struct Variant {
 
 /// An unknown name of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no comparison is named `{0}`; expected overlap, determinism, backbone, head or samples")]
+#[error("no comparison is named `{0}`; expected overlap, determinism, backbone, head, samples")]
 pub struct UnknownComparison(String);
 
 impl Comparison {
