@@ -1,4 +1,4 @@
-//! Lists the presets below `configs`, so that each file there is in the program.
+//! Lists the presets below `configs`, so that the program embeds each file.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -182,6 +182,6 @@ fn a_finished_run_that_is_started_again_is_left_as_it_is() {
     succeed(&mut training(2, &path, &["train.max_steps=3"]));
     let before = final_bytes(&path);
     let output = succeed(training(2, &path, &["train.max_steps=3"]).env("LIFT_RESTART_COUNT", "1"));
-    assert!(stderr(&output).contains("finished before"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("already finished"), "{}", stderr(&output));
     assert!(final_bytes(&path) == before);
 }

@@ -102,7 +102,7 @@ fn a_finished_run_shows_what_is_changed_and_goes_on_only_if_that_is_allowed() {
     // The evaluation after the first epoch is one on the way now.
     assert_eq!(metrics(&path, "eval").len(), 2);
     let again = succeed(training(&path, &more).args(allowed));
-    assert!(stderr(&again).contains("finished before"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("already finished"), "{}", stderr(&again));
     let file = folder.path().join("predictions.txt");
     let said = refused(training(&path, &more).args(allowed).arg("--predictions").arg(&file));
     assert!(said.contains("lift-trainer eval --run"), "{said}");
@@ -221,7 +221,7 @@ fn a_restart_of_a_run_that_began_with_another_goes_on_with_that() {
     assert_eq!(lines(&new), lines(&whole));
     // A later one finds what the run itself has made: here, that it is finished.
     let last = succeed(&mut go_on(&new, "2"));
-    assert!(stderr(&last).contains("finished before"), "{}", stderr(&last));
+    assert!(stderr(&last).contains("already finished"), "{}", stderr(&last));
     // The new folder is complete without the old: it begins with the checkpoint that it went on from, and knows the best.
     let checkpoints = new.join(layout::CHECKPOINTS);
     assert!(checkpoints.join(layout::checkpoint(20)).is_dir());

@@ -118,7 +118,7 @@ fn removed_metrics_are_brought_back() {
     std::fs::remove_file(place.join("metrics.jsonl")).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("were removed; the file is written anew with all its lines"));
+    assert!(stderr(&output).contains("were removed; the file is written again with all its lines"));
     assert_eq!(losses(&place).len(), 150);
 }
 

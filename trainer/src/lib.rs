@@ -1,8 +1,8 @@
 //! LIFT training: long-tail image recognition by light fine-tuning of foundation models.
 //!
-//! One process is one rank. The rooms, and who may know whom, are described in `docs/architecture.md`:
-//! [`cli`] reads the command line, [`config`] resolves what is to be done, [`engine`] does it with
-//! [`model`], [`data`] and the process groups of `collectives`, and [`run`] writes the run folder.
+//! One process is one rank. `docs/architecture.md` describes the modules and their dependencies: [`cli`] reads the
+//! command line, [`config`] resolves the configuration, [`engine`] runs it with [`model`], [`data`] and the process
+//! groups of `collectives`, and [`run`] writes the run folder.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

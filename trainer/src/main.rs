@@ -9,7 +9,7 @@ static ALLOCATOR: trainer::engine::panics::RecordingAllocator = trainer::engine:
 #[unsafe(link_section = ".preinit_array")]
 static BEFORE_LIBRARIES: extern "C" fn() = trainer::cli::refuse_deleted_folder;
 
-/// Runs the program; also that of the binary with faults.
+/// Entry point, shared with the fault-injection binary.
 pub fn main() -> std::process::ExitCode {
     trainer::cli::main()
 }

@@ -9,12 +9,12 @@ use serde::Serialize;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// What is measured.
+/// A measured operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BenchedOperation {
     /// `all_reduce`.
     AllReduce,
-    /// `start_all_reduce`, waited for at once: what a step uses.
+    /// `start_all_reduce`, followed by a wait: the call of a training step.
     StartedAllReduce,
     /// `all_gather`.
     AllGather,
@@ -30,7 +30,7 @@ impl BenchedOperation {
     const WITH_BYTES: [Self; 5] =
         [Self::AllReduce, Self::StartedAllReduce, Self::AllGather, Self::ReduceScatter, Self::Broadcast];
 
-    /// Name for people and scripts.
+    /// Name in tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::AllReduce => "all_reduce",
@@ -55,14 +55,14 @@ impl BenchedOperation {
     }
 }
 
-/// How much is measured.
+/// Extent of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectiveOptions {
     /// The largest tensor.
     pub max_bytes: u64,
     /// Rounds in which operations and sizes take turns.
     pub rounds: usize,
-    /// Seconds that the calls of one operation and size are repeated for in a round, where one call is not longer.
+    /// Seconds for which the calls of one operation and size are repeated in a round; at least one call.
     pub seconds: f64,
 }
 
@@ -71,26 +71,26 @@ pub struct CollectiveOptions {
 pub struct CollectiveRow {
     /// Its name.
     pub operation: &'static str,
-    /// Bytes of the whole tensor; of a gather the output, of a scatter the input.
+    /// Bytes of the full tensor: the output of a gather, the input of a scatter.
     pub bytes: u64,
-    /// Seconds a call: the median over rounds of the slowest rank's mean.
+    /// Seconds per call: the median over rounds of the slowest rank's mean.
     pub seconds: f64,
-    /// Bytes a second that cross each rank's link; nothing where nothing does.
+    /// Bytes per second over each rank's link; none if nothing is sent.
     pub bus_bytes_per_second: Option<f64>,
 }
 
 /// Figures of all operations and sizes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CollectiveReport {
-    /// What tensors travel over.
+    /// The backend of the tensor plane.
     pub backend: &'static str,
-    /// Where they are.
+    /// The device of the tensors.
     pub device: String,
     /// Number of ranks.
     pub world_size: usize,
     /// Rounds.
     pub rounds: usize,
-    /// One row an operation and size.
+    /// One row per operation and size.
     pub rows: Vec<CollectiveRow>,
 }
 
@@ -102,7 +102,7 @@ struct CollectiveCase {
     rounds: Vec<f64>,
 }
 
-/// Measures; all ranks together.
+/// Runs the measurement. Collective.
 pub fn measure(rank: &Rank, options: CollectiveOptions) -> Result<CollectiveReport, Failure> {
     let (ranks, device) = (rank.world_size(), rank.device);
     let sizes = sizes(options.max_bytes);
@@ -114,7 +114,7 @@ pub fn measure(rank: &Rank, options: CollectiveOptions) -> Result<CollectiveRepo
     for round in 0..=options.rounds {
         for case in &mut cases {
             let seconds = case.run(rank, options.seconds)?;
-            // The first round brings memory and connections into being.
+            // The first round allocates memory and opens connections.
             if round > 0 {
                 case.rounds.push(seconds);
             }
@@ -145,7 +145,7 @@ impl CollectiveCase {
         Self { operation, whole: tensor(whole), part: tensor(part), rounds: Vec::new() }
     }
 
-    /// Seconds a call, of the slowest rank.
+    /// Seconds per call of the slowest rank.
     fn run(&mut self, rank: &Rank, seconds: f64) -> Result<f64, Failure> {
         let once = self.calls(rank, 1)?;
         let calls = if once > 0.0 { (seconds / once).clamp(1.0, 1000.0) as usize } else { 1000 };
@@ -188,7 +188,7 @@ impl CollectiveCase {
     }
 }
 
-/// Waits for what a GPU still has to do.
+/// Waits for queued work of a GPU.
 pub(crate) fn settle(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);

@@ -1,16 +1,16 @@
-//! Memory that the process holds, as the kernel counts it.
+//! Resident memory of the process, as reported by the kernel.
 
-/// Bytes resident now and at most, since the last [`forget_peak`]; nothing where the system does not tell.
+/// Current and peak resident bytes since the last [`forget_peak`]; none if the system does not report them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resident {
     /// Now.
     pub now: u64,
-    /// At most.
+    /// Peak.
     pub peak: u64,
 }
 
 impl Resident {
-    /// As the kernel has it.
+    /// Reads the values from the kernel.
     pub fn read() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
     }
@@ -24,9 +24,9 @@ impl Resident {
     }
 }
 
-/// Lets the peak begin anew at what is resident now. Where that is not allowed, peaks are those of the whole process.
+/// Resets the peak to the current resident memory. If that is not permitted, peaks are those of the whole process.
 pub fn forget_peak() {
-    // The only harm of a refusal is a peak that is too high.
+    // On an error, the peak is only too high.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 

@@ -1,7 +1,7 @@
-//! Measurements: what collectives, samplers and steps cost here, and what a model of them says about larger worlds.
+//! Benchmarks of collectives, samplers and steps on this machine, and a model that predicts larger worlds.
 //!
-//! Everything runs through the same functions as training does. Times are medians of rounds in which the things that
-//! are compared take turns, so that whatever else the machine does meets them alike.
+//! Everything runs through the same functions as training. Times are medians of rounds in which the compared variants
+//! take turns, so that other load on the machine affects them equally.
 
 pub mod collectives;
 mod exchange;

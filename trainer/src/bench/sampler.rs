@@ -1,4 +1,4 @@
-//! What an order of samples costs: time to build, positions a second of one core, memory.
+//! The cost of sample orders: build time, positions per second and core, memory.
 
 use super::memory::{Resident, forget_peak};
 use super::statistics::median;
@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::time::Instant;
 
-/// Positions that are asked for at once, and how often.
+/// Positions per request, and number of requests.
 const BLOCK: u64 = 256;
 const BLOCKS: u64 = 5_000;
-/// Positions that are asked for one by one.
+/// Positions that are requested one by one.
 const LONE: u64 = 100_000;
 /// An order that takes no longer than this is built several times.
 const SHORT_BUILD: f64 = 1.0;
@@ -29,7 +29,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// As many images of each class as `counts` says, in a mixed order.
+    /// Labels with the number of images per class in `counts`, in a mixed order.
     pub fn of_counts(counts: &[u32]) -> Self {
         let labels: Vec<u32> = (0..)
             .zip(counts)
@@ -42,7 +42,7 @@ impl Labels {
     pub fn zipf(images: usize, classes: u32) -> Self {
         let harmonic: f64 = (1..=classes).map(|rank| 1.0 / f64::from(rank)).sum();
         let mut labels = Vec::with_capacity(images);
-        // From the rarest, so that rounding up is paid by the most frequent class.
+        // Starts with the rarest class, so that rounding up reduces the most frequent class.
         for rank in (1..=classes).rev() {
             let count = (images as f64 / harmonic / f64::from(rank)).max(1.0) as usize;
             labels.extend(std::iter::repeat_n(rank - 1, count.min(images - labels.len())));
@@ -60,21 +60,21 @@ fn mixed(mut labels: Vec<u32>) -> Vec<u32> {
     labels
 }
 
-/// What an order may cost.
+/// Limits of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct OrderLimits {
     /// Seconds to build.
     pub build_seconds: f64,
-    /// Positions a second of one core, at least.
+    /// Smallest number of positions per second and core.
     pub positions_per_second: Option<f64>,
     /// Memory beyond the labels.
     pub bytes_beyond_labels: Option<u64>,
-    /// Memory of the process, labels included.
+    /// Memory of the process, including labels.
     pub process_bytes: Option<u64>,
 }
 
 impl OrderLimits {
-    /// Those of data sets of this size; none between the two sizes that have some.
+    /// The limits of data sets of this size; none between the two sizes with limits.
     pub fn of(images: usize) -> Option<Self> {
         match images {
             ..=1_000_000 => Some(Self {
@@ -103,40 +103,40 @@ impl OrderLimits {
 /// Figures of one sampler.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplerRow {
-    /// As `data.sampler` has it.
+    /// Its name in `data.sampler`.
     pub sampler: &'static str,
-    /// Its setting, where it has one.
+    /// Its setting, if it has one.
     pub setting: Option<String>,
     /// Seconds to build it.
     pub build_seconds: f64,
-    /// Positions a second of one core, in blocks of a batch's size.
+    /// Positions per second and core, in blocks of the size of a batch.
     pub positions_per_second: f64,
     /// Nanoseconds for one position by itself.
     pub lone_position_nanoseconds: f64,
-    /// Memory that it keeps, as it counts itself.
+    /// Its own memory, as it reports.
     pub own_bytes: u64,
-    /// Greatest resident memory while it was built and used, beyond what the process held with the labels alone.
+    /// Peak resident memory while it was built and used, beyond that of the process with only the labels.
     pub peak_bytes: Option<u64>,
-    /// Whether the limits of this size hold; nothing where there are none.
+    /// Whether it is within the limits of this size; none if there are no limits.
     pub within_limits: Option<bool>,
 }
 
 /// Figures of all samplers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SamplerReport {
-    /// Where the class counts are from.
+    /// Source of the class counts.
     pub source: String,
     /// Images.
     pub images: usize,
     /// Classes.
     pub classes: usize,
-    /// One row a sampler.
+    /// One row per sampler.
     pub samplers: Vec<SamplerRow>,
-    /// Greatest resident memory of the process, labels included.
+    /// Peak resident memory of the process, including labels.
     pub process_bytes: Option<u64>,
-    /// What they are held against.
+    /// The limits.
     pub limits: Option<OrderLimits>,
-    /// Whether all limits hold; nothing where there are none.
+    /// Whether all limits are met; none if there are no limits.
     pub within_limits: Option<bool>,
 }
 
@@ -214,7 +214,7 @@ fn setting(sampler: Sampler) -> Option<String> {
     }
 }
 
-/// Over blocks anywhere in the epochs of a run.
+/// Reads blocks at any positions in the epochs of a run.
 fn positions_per_second(order: &Order) -> f64 {
     let (mut samples, mut sum, mut positions) = (Vec::new(), 0_u64, 0);
     let mut random = ChaCha8Rng::seed_from_u64(7);
@@ -239,7 +239,7 @@ fn lone_position(order: &Order) -> f64 {
     clock.seconds() / LONE as f64
 }
 
-/// Time that this thread has had a core, whatever else shares it; wall-clock time where the system does not tell.
+/// CPU time of this thread; wall-clock time if the system does not report it.
 struct CoreClock {
     start: Instant,
     had: Option<f64>,

@@ -1,4 +1,4 @@
-//! What a checkpoint costs the thread that trains: the snapshot, not the writing beside it.
+//! The cost of a checkpoint for the training thread: the snapshot, not the concurrent write.
 
 use super::exchange::greatest;
 use super::statistics::median;
@@ -15,22 +15,22 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The interval between checkpoints that the cost is held against.
+/// The interval between checkpoints that the cost is compared with.
 pub const INTERVAL_SECONDS: f64 = 30.0;
-/// The most of it that may go into a snapshot.
+/// Largest share of the interval for a snapshot.
 pub const MOST_SHARE: f64 = 0.005;
 
-/// How long a checkpoint may take to be written before the next is submitted all the same.
+/// Longest wait for the write of a checkpoint before the next one is submitted.
 const LONGEST_WRITE: Duration = Duration::from_mins(1);
 
 /// Figures of snapshots.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SnapshotReport {
-    /// Seconds of the first one, which finds no memory to use again.
+    /// Seconds of the first one, which has no buffers to reuse.
     pub first_seconds: f64,
     /// Seconds of the later ones: the median, of the slowest rank.
     pub seconds: f64,
-    /// Seconds until it is on disk, beside the training: the median.
+    /// Seconds until it is on disk, concurrently with training: the median.
     pub written_seconds: f64,
     /// Bytes of a checkpoint's tensors.
     pub bytes: u64,
@@ -40,7 +40,7 @@ pub struct SnapshotReport {
     pub within_limit: bool,
 }
 
-/// Takes snapshots as training does, into a folder that is removed afterwards; all ranks together.
+/// Takes snapshots as training does, into a folder that is removed afterwards. Collective.
 pub(crate) fn measure(
     session: &Session,
     rank: &Rank,
@@ -60,7 +60,7 @@ pub(crate) fn measure(
         let path = folder.path().to_owned();
         drop(folder);
         if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!("`{}` is left behind: {error}", path.display());
+            tracing::warn!("cannot remove `{}`: {error}", path.display());
         }
     }
     report
@@ -82,7 +82,7 @@ fn snapshots(
     let (mut times, mut written) = (Vec::new(), Vec::new());
     for _ in 0..count.max(2) {
         progress.steps += 1;
-        // What is on its way to the disk anyway: the lines of the steps since the last checkpoint.
+        // Written in any case: the lines of the steps since the last checkpoint.
         recorder.append(&MetricsRecord::Step(line(progress.steps)));
         rank.control.barrier()?;
         let (start, before) = (Instant::now(), saver.seconds());

@@ -1,4 +1,4 @@
-//! A training step taken apart, and what settings cost, by taking turns in one process.
+//! Time of the parts of a training step, and the cost of settings, which take turns in one process.
 
 use super::collectives::settle;
 use super::exchange::of_all_ranks;
@@ -24,33 +24,33 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::{Device, Tensor};
 
-/// How much is measured.
+/// Extent of the measurement.
 #[derive(Debug, Clone)]
 pub struct StepOptions {
     /// Steps of each round that count.
     pub steps: usize,
     /// Rounds in which the sides of a comparison take turns.
     pub rounds: usize,
-    /// What is compared.
+    /// Settings to compare.
     pub compare: Vec<Comparison>,
     /// Snapshots for checkpoints.
     pub snapshots: usize,
-    /// Where their files go, for as long as it takes.
+    /// Temporary folder for their files.
     pub folder: PathBuf,
 }
 
-/// Where the time of a step goes: medians over steps. Of ranks the slowest counts, but for communication.
+/// Time of the parts of a step: medians over steps, of the slowest rank except for communication.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StepFigures {
     /// The whole step.
     pub step_seconds: f64,
     /// Waiting for images.
     pub data_wait_seconds: f64,
-    /// Forward and backward pass, with what else the step computes.
+    /// Forward and backward pass, with all other computation of the step.
     pub forward_backward_seconds: f64,
-    /// Communication that computing does not hide: of the rank that waits for no other.
+    /// Exposed communication, of the rank that waits for no other.
     pub exposed_seconds: f64,
-    /// What the ranks wait for each other beyond that, in the mean.
+    /// Mean time for which ranks wait for each other beyond that.
     pub imbalance_seconds: f64,
     /// The optimiser, by itself.
     pub optimiser_seconds: f64,
@@ -67,11 +67,11 @@ pub struct StepFigures {
 pub struct VariantReport {
     /// Its name.
     pub name: String,
-    /// Why it cannot be measured here.
+    /// Why it is not available here.
     pub unavailable: Option<String>,
-    /// Threads that compute.
+    /// Compute threads.
     pub threads: usize,
-    /// Images of a step over all ranks.
+    /// Images per step over all ranks.
     pub batch_size: u64,
     /// Medians over rounds.
     pub figures: Option<StepFigures>,
@@ -79,7 +79,7 @@ pub struct VariantReport {
     pub ratio: Option<f64>,
 }
 
-/// Sides that took turns.
+/// A comparison of sides that took turns.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ComparisonReport {
     /// Its name.
@@ -97,27 +97,27 @@ pub struct StepReport {
     pub model: String,
     /// Method.
     pub method: String,
-    /// What tensors travel over.
+    /// The backend of the tensor plane.
     pub backend: &'static str,
     /// `cpu` or `cuda`.
     pub device: String,
     /// Number of ranks.
     pub world_size: usize,
-    /// Numbers that this rank trains.
+    /// Number of trained scalars on this rank.
     pub trainable_parameters: u64,
     /// Steps a round.
     pub steps: usize,
     /// Rounds.
     pub rounds: usize,
-    /// What was selected, as it is.
+    /// The selected configuration, unchanged.
     pub selected: VariantReport,
-    /// What was compared.
+    /// The comparisons.
     pub comparisons: Vec<ComparisonReport>,
-    /// What a checkpoint costs the step's thread.
+    /// The cost of a checkpoint for the training thread.
     pub checkpoint: Option<SnapshotReport>,
 }
 
-/// Measures; all ranks together.
+/// Runs the measurement. Collective.
 pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> Result<StepReport, Failure> {
     let (group, meter) = Timed::new(Rc::clone(&rank.group));
     rank.group = Rc::new(group);
@@ -157,7 +157,7 @@ pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> 
     })
 }
 
-/// What all comparisons have in common.
+/// State shared by all comparisons.
 struct StepBench<'a> {
     selection: &'a Selection,
     rank: &'a Rank,
@@ -174,7 +174,7 @@ impl StepBench<'_> {
         agreed(&self.rank.control, || Config::resolve(&selection).map_err(Failure::input))
     }
 
-    /// Measures variants in turns. One that cannot be had here is reported as such.
+    /// Measures variants in turns. Reports variants that are not available here.
     fn turns(
         &self,
         variants: Vec<Variant>,
@@ -271,12 +271,12 @@ struct Lane<'a> {
     at: (u64, u64),
     threads: usize,
     silent: bool,
-    /// The optimiser, the values and the gradient that it is timed with.
+    /// The optimiser, with the values and the gradient for its timing.
     optimiser: (Sgd, Tensor, Tensor),
     rounds: Vec<StepFigures>,
 }
 
-/// A step on this rank, as ranks tell each other.
+/// Figures of a step on this rank, as ranks exchange them.
 type Times = [f64; WIDTH];
 /// The step, waiting for data, being inside collectives, the optimiser in seconds; bytes sent, collectives made.
 const WIDTH: usize = 6;
@@ -287,7 +287,7 @@ impl<'a> Lane<'a> {
         classifier: &'a Classifier,
         rank: &Rank,
     ) -> Result<Self, Failure> {
-        // Rounds go on for as long as they take, whatever the epochs.
+        // Rounds continue across epochs.
         let plan = BatchPlan { epochs: u64::MAX, ..session.plan(rank) };
         let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(0, 0);
@@ -307,7 +307,7 @@ impl<'a> Lane<'a> {
         })
     }
 
-    /// Some steps that count, after some that use up what was read ahead while others had their turn.
+    /// Measured steps, after some that consume the batches prefetched during the turns of others.
     fn round(&mut self, bench: &StepBench<'_>) -> Result<StepFigures, Failure> {
         let rank = bench.rank;
         rank.check_requests()?;
@@ -331,7 +331,7 @@ impl<'a> Lane<'a> {
         Ok(StepFigures::of_ranks(&all, self.plan.batch_size))
     }
 
-    /// Whether the next step has a whole batch; every one counts where an epoch has none.
+    /// Whether the next step has a full batch; every step counts if an epoch has no full batch.
     fn is_whole(&self) -> bool {
         let (len, batch) = (self.plan.order.len(self.at.0), self.plan.batch_size);
         len < batch || (self.at.1 + 1) * batch <= len
@@ -342,7 +342,10 @@ impl<'a> Lane<'a> {
         bench.meter.take();
         let bytes = rank.activity.now().0.bytes;
         let start = Instant::now();
-        let batch = self.loader.next().ok_or_else(|| Failure::run("the loader ended before its requests"))?;
+        let batch = self
+            .loader
+            .next()
+            .ok_or_else(|| Failure::run("the loader ended before all requests were loaded"))?;
         let batch = batch.map_err(Failure::run)?;
         if let Some(bad) = batch.skipped.first() {
             return Err(Failure::run(format!("image `{}`: {}", bad.path, bad.reason)));
@@ -363,7 +366,7 @@ impl<'a> Lane<'a> {
         Ok([step, data_wait, inside, optimiser, bytes as f64, calls as f64])
     }
 
-    /// Seconds of an update like the one in the step.
+    /// Seconds of an update that is like the one in the step.
     fn optimise(&mut self, device: Device) -> f64 {
         let (sgd, flat, gradient) = &mut self.optimiser;
         let start = Instant::now();
@@ -374,7 +377,7 @@ impl<'a> Lane<'a> {
 }
 
 impl StepFigures {
-    /// From the same steps of all ranks.
+    /// Computes the figures from the same steps of all ranks.
     fn of_ranks(ranks: &[Vec<f64>], batch_size: u64) -> Self {
         let ranks: Vec<&[Times]> = ranks.iter().map(|own| own.as_chunks().0).collect();
         let steps = ranks.iter().map(|own| own.len()).min().unwrap_or(0);

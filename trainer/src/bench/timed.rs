@@ -1,4 +1,4 @@
-//! A process group that measures how long this rank is inside it, and that can be silent.
+//! A process group that measures the time of this rank in collectives, and that can skip communication.
 
 use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
 use std::cell::Cell;
@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// Passes every call on, and adds up the time that the calling thread spends in calls and in waiting for what they
-/// started: communication that nothing hides.
+/// Forwards every call, and adds up the time that the calling thread spends in calls and in waiting for them: exposed
+/// communication.
 pub(crate) struct Timed {
     inner: Rc<dyn ProcessGroup>,
     meter: Meter,
 }
 
-/// What a [`Timed`] group tells and is told; clones share it.
+/// Shared state of a [`Timed`] group; clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Meter {
     inside: Rc<Cell<Duration>>,
@@ -27,7 +27,7 @@ impl Meter {
         (self.inside.take(), self.calls.take())
     }
 
-    /// Whether calls leave every rank with what it had and send nothing: the same step without any communication.
+    /// Whether calls send nothing and leave the tensors unchanged: the same step without any communication.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.silent.set(silent);
     }
@@ -45,7 +45,7 @@ impl Meter {
 }
 
 impl Timed {
-    /// Around `inner`.
+    /// Wraps `inner`.
     pub(crate) fn new(inner: Rc<dyn ProcessGroup>) -> (Self, Meter) {
         let meter = Meter::default();
         (Self { inner, meter: meter.clone() }, meter)
@@ -118,7 +118,7 @@ impl ProcessGroup for Timed {
         self.run(|| self.inner.barrier_within(timeout))
     }
 
-    /// What a group of some ranks does is not measured.
+    /// Subgroups are not measured.
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
         self.inner.split(color, key)
     }

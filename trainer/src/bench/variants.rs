@@ -1,4 +1,4 @@
-//! What is compared with what.
+//! The comparisons and their sides.
 
 use crate::config::Config;
 use std::fmt::{self, Display};
@@ -22,24 +22,24 @@ pub enum Comparison {
 /// One side of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// For people and scripts.
+    /// Name in tables and JSON.
     pub(crate) name: String,
-    /// What it sets.
+    /// Settings of this side.
     pub(crate) set: Vec<String>,
     /// Nothing is sent.
     pub(crate) silent: bool,
 }
 
-/// A name that no comparison has.
+/// An unknown name of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no comparison is named `{0}`; known are overlap, determinism, backbone, head, samples")]
+#[error("no comparison is named `{0}`; expected overlap, determinism, backbone, head, samples")]
 pub struct UnknownComparison(String);
 
 impl Comparison {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Overlap, Self::Determinism, Self::Backbone, Self::Head, Self::Samples];
 
-    /// Name for people and scripts.
+    /// Name in tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Overlap => "overlap",
@@ -50,7 +50,7 @@ impl Comparison {
         }
     }
 
-    /// The sides; the others are held against the first.
+    /// The sides; the others are compared with the first.
     pub(crate) fn variants(self, config: &Config) -> Vec<Variant> {
         let words = |key: &str, words: &[&str]| {
             words.iter().map(|word| Variant::new(word, &format!("{key}={word}"))).collect()
@@ -73,7 +73,7 @@ impl Comparison {
 }
 
 impl Variant {
-    /// What is selected, as it is.
+    /// The selected configuration, unchanged.
     pub(crate) fn selected() -> Self {
         Self { name: "selected".to_owned(), set: Vec::new(), silent: false }
     }

@@ -1,4 +1,4 @@
-//! What the person typed.
+//! The command line of `lift-trainer`.
 
 use super::bench::arguments::BenchCommand;
 use super::export::ExportArguments;
@@ -21,12 +21,12 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the words of a command line behind the name of the program.
+    /// Parses the arguments after the program name.
     pub fn read(typed: Vec<OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(std::iter::once(OsString::from("lift-trainer")).chain(with_verb(typed)))
     }
 
-    /// Whether several ranks may do this together.
+    /// Whether the command runs over ranks.
     pub fn is_over_ranks(&self) -> bool {
         !matches!(
             &self.verb,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn options_alone_train_and_nothing_is_the_embedded_demo() {
+    fn options_without_a_verb_train_and_no_arguments_run_the_embedded_demo() {
         let Some(TrainerCommand::Train(train)) =
             read("--quiet -d demo -m x --set train.epochs=1").unwrap().verb
         else {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn help_names_no_number_that_nobody_means() {
+    fn help_shows_no_sentinel_number() {
         let mut command = Arguments::command();
         command.build();
         for sub in command.get_subcommands_mut() {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_of_the_whole_epoch_unless_a_number_is_given() {
+    fn order_covers_the_full_epoch_unless_a_count_is_given() {
         let count = |line: &str| match read(line).unwrap().verb {
             Some(TrainerCommand::Order(order)) => order.count,
             other => panic!("{other:?}"),

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// What was found to be in order.
+/// Report of a successful check.
 #[derive(Debug, Serialize)]
 struct Checked {
     data: String,
@@ -39,7 +39,7 @@ struct Checked {
     notes: Vec<String>,
 }
 
-/// Reads all that a run would read, but for the pixels of every image; the first image of each split is decoded.
+/// Reads everything that a run would read, except the pixels; decodes only the first image of each split.
 pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
@@ -76,7 +76,7 @@ pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<
     print(&checked, talk)
 }
 
-/// As JSON, or as a line for each thing that was looked at; in quiet, that it is in order is said by the exit code.
+/// Prints JSON, or one line per checked item; with `--quiet`, only the exit code reports success.
 fn print(checked: &Checked, talk: OutputArguments) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
     let printed = if talk.json {
@@ -89,7 +89,7 @@ fn print(checked: &Checked, talk: OutputArguments) -> Result<(), Failure> {
     printed.map(drop).map_err(Failure::run)
 }
 
-/// Warnings and notes are on standard error already.
+/// Warnings and notes have been printed to standard error already.
 fn lines(value: &Value) -> String {
     let mut text = "ready to train\n".to_owned();
     let shown = |name: &str| !matches!(name, "warnings" | "notes");

@@ -1,4 +1,4 @@
-//! The embedded demo: alone, or several methods side by side.
+//! The embedded demo, with one method or a comparison of several.
 
 use super::CommandContext;
 use super::arguments::DemoArguments;
@@ -12,7 +12,7 @@ use protocol::command_line::{SelectionArguments, TrainArguments};
 
 const NAME: &str = "demo";
 
-/// What `lift-trainer` alone does: LIFT on the embedded demo.
+/// Runs LIFT on the embedded demo, the default of `lift-trainer` without arguments.
 pub(super) fn embedded(context: &CommandContext<'_>) -> Result<Outcome, Failure> {
     let select = select("lift", &[]);
     train::run(
@@ -21,7 +21,7 @@ pub(super) fn embedded(context: &CommandContext<'_>) -> Result<Outcome, Failure>
     )
 }
 
-/// Trains each method, and prints one table.
+/// Trains each method and prints a comparison table.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &DemoArguments) -> Result<Outcome, Failure> {
     let mut results = Vec::new();
     for method in &arguments.methods {
@@ -55,7 +55,7 @@ fn print(context: &CommandContext<'_>, results: &[RunResult]) {
     if context.world.rank() == 0
         && let Err(error) = print_comparison(results, context.talk.json)
     {
-        // The runs are done, and each has its result in its folder.
+        // The runs are done, and each folder has its result.
         say(format_args!("warning: {error}; the results are in the run folders"));
     }
 }

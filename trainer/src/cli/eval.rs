@@ -1,4 +1,4 @@
-//! `lift-trainer eval`: trained tensors of a run, or of a file.
+//! `lift-trainer eval`: evaluates the trained tensors of a run or of a file.
 
 use super::CommandContext;
 use super::arguments::EvalArguments;
@@ -12,7 +12,7 @@ use crate::run::{DEFAULT_PARENT, RunDestination};
 use protocol::{Outcome, layout};
 use std::path::{Path, PathBuf};
 
-/// Evaluates and prints the result; with `--output`, or for a file, into a run folder of its own.
+/// Evaluates and prints the result; with `--output`, or for a file, also writes them into a separate run folder.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Result<Outcome, Failure> {
     let (resolved, rank, weights) = if let Some(run) = &arguments.run {
         of_run(context, run, &arguments.select.set)?
@@ -42,7 +42,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Re
     }
 }
 
-/// Configuration and final weights of a run, with what `set` says has moved since.
+/// Configuration and final weights of a run, with the changes in `set`, such as moved paths.
 fn of_run(
     context: &CommandContext<'_>,
     run: &Path,
@@ -52,11 +52,15 @@ fn of_run(
     let resolved = agreed(&control, || configuration(run, set))?;
     let absent = resolved.absent();
     if !absent.is_empty() && context.world.rank() == 0 {
-        tracing::warn!("the run is of an older version; it is given the defaults of {}", absent.join(", "));
+        tracing::warn!(
+            "the run was written by an older version; the defaults of {} are used",
+            absent.join(", ")
+        );
     }
     let weights = run.join(layout::FINAL_WEIGHTS);
     agreed(&control, || {
-        let missing = || format!("`{}` does not exist: the run is not trained to its end", weights.display());
+        let missing =
+            || format!("`{}` does not exist: the training of the run has not finished", weights.display());
         if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
     })?;
     let rank = context.rank(&resolved.config)?;
@@ -79,7 +83,7 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
     match recorded.diff(&resolved).into_iter().find(|change| !is_of_evaluation(&change.key)) {
         None => Ok(resolved),
         Some(change) => Err(Failure::input(format!(
-            "{} is {} in the run and {} now, which would make another model or run of it; --set is for what has moved, as data.root, and for the evaluation, as eval.crops; evaluate the tensors otherwise with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
+            "{} is {} in the run and {} now; with --run, expected only changed paths (data.root) and settings of the evaluation (eval.crops); to change other settings, evaluate the tensors with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
             change.key,
             change.left,
             change.right,

@@ -1,14 +1,14 @@
-//! What commands without ranks say about a data set.
+//! Reports the findings of a data set, for commands that do not run over ranks.
 
 use crate::data::source::{Finding, Severity};
 use protocol::command_line::OutputArguments;
 use std::io::{Write, stderr};
 
-/// Writes findings to standard error, so that the output of a command stays what it is.
+/// Writes findings to standard error, because standard output is for the command's result.
 pub(super) fn tell(findings: &[Finding], talk: OutputArguments) {
     let mut out = stderr().lock();
     for finding in findings.iter().filter(|finding| !talk.quiet || finding.weight == Severity::Warning) {
-        // Nobody is left to tell if standard error is gone.
+        // If standard error is closed, there is nowhere to report it.
         let _ = writeln!(out, "{finding}");
     }
 }

@@ -1,19 +1,19 @@
-//! A deleted current folder, found before any library runs: Intel MKL, which libtorch brings, would end the process with a
-//! word about its own path alone.
+//! Detects a deleted working directory before any library is initialised: Intel MKL, a part of libtorch, would end the
+//! process with a message about its own path only.
 
 use super::outcome::launched_rank;
 use crate::run::say;
 use nix::libc;
 use protocol::{Outcome, current_folder};
 
-/// Ends the process, with a sentence, if its current folder is gone. The linker has it called before the initialisers of
-/// shared libraries and before Rust's own, so it does little.
+/// Ends the process with an error if its working directory is deleted. The loader calls this function before the
+/// initialisers of shared libraries and of Rust's standard library, so it does as little as possible.
 pub extern "C" fn refuse_deleted_folder() {
     if let Err(error) = current_folder() {
         if launched_rank() == 0 {
             say(format_args!("error: {error}"));
         }
-        // SAFETY: takes a number and does not return. Nothing has begun that would have to end.
+        // SAFETY: takes a number and does not return. Nothing has started that needs a shutdown.
         unsafe { libc::_exit(i32::from(Outcome::WRONG_INPUT)) }
     }
 }

@@ -1,4 +1,4 @@
-//! `lift-trainer list`: what there is to choose from, one line each.
+//! `lift-trainer list`: the available choices, one per line.
 
 use super::arguments::{ListArguments, ListGroup};
 use crate::config::{PresetKind, Presets, words_of};
@@ -9,7 +9,7 @@ use protocol::command_line::OutputArguments;
 use protocol::terminal;
 use serde::{Serialize, Serializer};
 
-/// Prints all groups, or the one that is named: a table each, or one JSON object with a list each.
+/// Prints all groups, or the named one: one table per group, or one JSON object with a list per group.
 pub(super) fn run(list: &ListArguments, talk: OutputArguments) -> Result<(), Failure> {
     let presets = Presets::find().map_err(Failure::input)?;
     let mut groups = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn run(list: &ListArguments, talk: OutputArguments) -> Result<(), Fai
     Ok(())
 }
 
-/// Each group with its name, and where its entries are declared.
+/// Each group with its name and the source of its entries.
 const GROUPS: [(ListGroup, &str, ChoiceOf); 7] = [
     (ListGroup::Data, "data", ChoiceOf::Preset(PresetKind::Data)),
     (ListGroup::Models, "models", ChoiceOf::Preset(PresetKind::Model)),
@@ -38,17 +38,17 @@ const GROUPS: [(ListGroup, &str, ChoiceOf); 7] = [
     (ListGroup::Inits, "inits", ChoiceOf::Words("head.init")),
 ];
 
-/// What a name is a choice of.
+/// Source of the entries of a group.
 #[derive(Clone, Copy)]
 enum ChoiceOf {
     /// A preset.
     Preset(PresetKind),
-    /// The words of a key.
+    /// The values of an option.
     Words(&'static str),
 }
 
 impl ChoiceOf {
-    /// How one of them is chosen on the command line.
+    /// The flag that selects an entry on the command line.
     fn flag(self) -> String {
         match self {
             Self::Preset(kind) => format!("{} NAME", kind.flag()),
@@ -104,7 +104,7 @@ impl Serialize for Lists<'_> {
     }
 }
 
-/// What fits on a line; the JSON has all of it.
+/// The first sentence, for tables; the JSON output has the full text.
 fn first_sentence(text: &str) -> &str {
     text.find(". ").map_or(text, |end| &text[..=end])
 }

@@ -1,4 +1,4 @@
-//! The command line: what was typed, what is done, how the process ends.
+//! The command line: parsing, dispatch and the exit code of the process.
 
 mod arguments;
 mod bench;
@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return outcome::usage(&error),
     };
-    // A look at the presets waits neither for CUDA nor for MPI.
+    // Listing presets needs neither CUDA nor MPI.
     if let Some(TrainerCommand::List(list)) = &arguments.verb {
         return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
     }
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     outcome::exit(result)
 }
 
-/// What every command over ranks has at hand.
+/// Context of every command that runs over ranks.
 pub(crate) struct CommandContext<'a> {
     pub(crate) world: &'a World,
     pub(crate) cuda: &'a Result<(), String>,
@@ -73,7 +73,7 @@ pub(crate) struct CommandContext<'a> {
 }
 
 impl CommandContext<'_> {
-    /// Resolves the configuration on every rank, and opens the rank with the device and threads it names.
+    /// Resolves the configuration on every rank, and opens the rank with the configured device and threads.
     pub(crate) fn open(&self, select: &SelectionArguments) -> Result<(Resolved, Rank), Failure> {
         let control = self.world.control().map_err(Failure::run)?;
         let resolved = agreed(&control, || resolve(select))?;
@@ -81,36 +81,38 @@ impl CommandContext<'_> {
         Ok((resolved, rank))
     }
 
-    /// The rank with the device and threads that a configuration names.
+    /// Opens the rank with the configured device and threads.
     pub(crate) fn rank(&self, config: &Config) -> Result<Rank, Failure> {
         use crate::config::DeviceName;
-        let wish = match config.train.device {
+        let choice = match config.train.device {
             DeviceName::Auto => DeviceChoice::Auto,
             DeviceName::Cuda => DeviceChoice::Cuda,
             DeviceName::Cpu => DeviceChoice::Cpu,
         };
         let threads = config.train.compute_threads();
-        Rank::open(self.world, wish, threads, self.cuda, self.stopping.clone(), &config.distributed)
+        Rank::open(self.world, choice, threads, self.cuda, self.stopping.clone(), &config.distributed)
     }
 }
 
-/// From what was typed to what is used.
+/// Resolves the configuration from the command-line selection.
 pub(crate) fn resolve(select: &SelectionArguments) -> Result<Resolved, Failure> {
     let SelectionArguments { data, model, method, set } = select.clone();
     Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
 }
 
-/// Rank 0 has a connection to each rank, MPI has its own, and loaders open files: as many as the system allows.
+/// Raises the limit of open files to the hard limit: rank 0 has a connection to each rank, MPI has its own, and loaders
+/// open files.
 fn allow_many_files() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
-        tracing::warn!("the limit of open files stays as it is: {error}");
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
 }
 
 fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
-    // Before MPI, whose start takes seconds: a request to stop that comes meanwhile is heard and not deadly.
+    // Before MPI, whose start takes seconds: a request to stop during that time is handled and does not kill the
+    // process.
     let stopping = match StopListener::start() {
         Ok(stopping) => stopping,
         Err(error) => return outcome::exit(Err(Failure::run(error))),
@@ -145,7 +147,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
         }
     });
     stopping.heed();
-    // MPI ends here, on every rank, before the process does.
+    // MPI is finalised here, on every rank, before the process ends.
     let _parting = Deadline::start("the end of MPI", own, limit);
     drop(world);
     ExitCode::from(result.exit_code())

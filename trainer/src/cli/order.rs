@@ -1,4 +1,4 @@
-//! `lift-trainer order`: which sample, which rank, which step, without a model.
+//! `lift-trainer order`: the sample, rank and step of each position, without a model.
 
 use super::arguments::OrderArguments;
 use super::findings;
@@ -20,10 +20,10 @@ struct OrderLine {
     step: u64,
 }
 
-/// Positions written at once.
+/// Positions per write.
 const CHUNK: u64 = 4096;
 
-/// Prints one JSON line a position, with `--json` or without. `step` is counted from 1 over the whole run, as in
+/// Prints one JSON line per position, with or without `--json`. `step` is counted from 1 over the whole run, as in
 /// `metrics.jsonl`.
 pub(super) fn run(arguments: &OrderArguments, talk: OutputArguments) -> Result<(), Failure> {
     let config = super::resolve(&arguments.select)?.config;
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &OrderArguments, talk: OutputArguments) -> Result<(
             lines.push_str(&serde_json::to_string(&line).map_err(Failure::run)?);
             lines.push('\n');
         }
-        // Nobody reads any more, as in `| head`.
+        // The reader has closed the pipe, as in `| head`.
         if print_json(&lines).map_err(Failure::run)? == OutputReader::Left {
             break;
         }

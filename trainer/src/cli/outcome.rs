@@ -1,4 +1,4 @@
-//! How a result becomes words and an exit code: one error, on rank 0, and every rank ends.
+//! Turns a result into a message and an exit code: rank 0 reports the error once, and every rank ends.
 
 use crate::engine::failure::Failure;
 use crate::run::say;
@@ -7,29 +7,29 @@ use protocol::Outcome;
 use protocol::terminal;
 use std::process::ExitCode;
 
-/// Help and version are answers; anything else that clap says is wrong input, said once for all ranks.
+/// Help and version are results; anything else from clap is wrong input, reported once for all ranks.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
     let speaks = !error.use_stderr() || launched_rank() == 0;
     let outcome = if speaks { terminal::answer(error) } else { Outcome::WrongInput };
     ExitCode::from(outcome.exit_code())
 }
 
-/// Work of one process; where a launcher started several, the first does it.
+/// Runs the work of one process; if a launcher started several, only the first runs it.
 pub(super) fn once(work: impl FnOnce() -> Result<(), Failure>) -> Result<Outcome, Failure> {
     if launched_rank() > 0 { Ok(Outcome::Done) } else { work().map(|()| Outcome::Done) }
 }
 
-/// Says what went wrong, and ends.
+/// Reports a failure and returns the exit code.
 pub(super) fn exit(result: Result<Outcome, Failure>) -> ExitCode {
     let outcome = result.unwrap_or_else(|failure| {
-        tell(&failure);
+        report(&failure);
         failure.outcome
     });
     ExitCode::from(outcome.exit_code())
 }
 
-/// Work of all ranks. A failure that all share is said by rank 0; one that leaves the others waiting is
-/// said by the rank that has it, and ends the job.
+/// Runs the work of all ranks. Rank 0 reports a failure that all ranks share. A failure of one rank leaves the others
+/// waiting, so that rank reports it and aborts the job.
 pub(super) fn on_world(world: &World, work: impl FnOnce() -> Result<Outcome, Failure>) -> Outcome {
     let failure = match work() {
         Ok(outcome) => return outcome,
@@ -37,7 +37,7 @@ pub(super) fn on_world(world: &World, work: impl FnOnce() -> Result<Outcome, Fai
     };
     if failure.common || world.size() == 1 {
         if world.rank() == 0 {
-            tell(&failure);
+            report(&failure);
         }
         return failure.outcome;
     }
@@ -48,11 +48,11 @@ pub(super) fn on_world(world: &World, work: impl FnOnce() -> Result<Outcome, Fai
     }
 }
 
-fn tell(failure: &Failure) {
+fn report(failure: &Failure) {
     say(format_args!("error: {failure}"));
 }
 
-/// This process's rank according to the launcher's variables; for commands that do not start MPI.
+/// Rank of this process according to the launcher's variables; for commands that do not start MPI.
 pub(super) fn launched_rank() -> usize {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].into_iter().find_map(number).unwrap_or(0)

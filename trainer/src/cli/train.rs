@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 /// Trains, evaluates, and prints the result.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> Result<Outcome, Failure> {
     let predictions = arguments.predictions.as_deref();
-    let wish = ResumeRequest {
+    let resume = ResumeRequest {
         from: resume(arguments.resume.as_deref()),
         allow_changed: arguments.allow_changed.clone(),
         restarted: is_restarted(),
     };
-    match once(context, &arguments.select, arguments.output.as_deref(), wish, predictions)? {
+    match once(context, &arguments.select, arguments.output.as_deref(), resume, predictions)? {
         RunEnd::Done(result, folder) => {
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
@@ -27,7 +27,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> R
         RunEnd::Finished(folder) => {
             if predictions.is_some() {
                 return Err(Failure::input(format!(
-                    "the run in `{}` was finished before; `lift-trainer eval --run {} --predictions FILE` writes its predictions",
+                    "the run in `{}` has already finished; write its predictions with `lift-trainer eval --run {} --predictions FILE`",
                     folder.display(),
                     folder.display()
                 ))
@@ -35,7 +35,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> R
             }
             if context.world.rank() == 0 {
                 let result = RunResult::read(&folder).map_err(Failure::run)?;
-                say("the run was finished before");
+                say("the run has already finished");
                 print(context, &result, Some(&folder))?;
             }
             Ok(Outcome::Done)
@@ -44,7 +44,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> R
     }
 }
 
-/// What `--resume` says; without it a job that was started again goes on.
+/// The value of `--resume`; without it, a restarted job resumes.
 fn resume(flag: Option<&str>) -> Resume {
     match flag {
         Some("never") => Resume::Never,
@@ -55,13 +55,13 @@ fn resume(flag: Option<&str>) -> Resume {
     }
 }
 
-/// Whether a launcher or Slurm says that this job was started before.
+/// Whether a launcher or Slurm reports that this job was restarted.
 fn is_restarted() -> bool {
     let count = |name: &str| std::env::var(name).ok()?.trim().parse::<u64>().ok();
     [environment::RESTART_COUNT, "SLURM_RESTART_COUNT"].into_iter().filter_map(count).any(|count| count > 0)
 }
 
-/// One run from its selection to its end.
+/// Runs one experiment, from its selection to its end.
 pub(super) fn once(
     context: &CommandContext<'_>,
     select: &SelectionArguments,
@@ -83,7 +83,7 @@ pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> ProgressOutput {
     if rank.leads() { ProgressOutput::choose(talk.quiet) } else { ProgressOutput::Quiet }
 }
 
-/// Where a run goes that was given no folder.
+/// Destination of a run without `--output`.
 fn default_place(resolved: &Resolved) -> RunDestination {
     let names = resolved.names.clone();
     RunDestination::Default {
@@ -95,7 +95,7 @@ fn default_place(resolved: &Resolved) -> RunDestination {
     }
 }
 
-/// What is about to happen, and where.
+/// Prints what is about to run, and where.
 pub(super) fn greet(context: &CommandContext<'_>, resolved: &Resolved, rank: &Rank) {
     if !rank.leads() || context.talk.quiet {
         return;
@@ -112,7 +112,7 @@ pub(super) fn greet(context: &CommandContext<'_>, resolved: &Resolved, rank: &Ra
     say(format_args!("computing on {}; presets: {}", rank.placement, resolved.presets));
 }
 
-/// The result, for a person or for a script, by rank 0.
+/// Prints the result on rank 0, as a table or as JSON.
 pub(super) fn print(
     context: &CommandContext<'_>,
     result: &RunResult,
@@ -127,7 +127,7 @@ pub(super) fn print(
             say(format_args!("run folder: {}", folder.display()));
         }
         (Ok(_), _) => {}
-        // The run is done, whoever reads of it.
+        // The run is done even if its result cannot be printed.
         (Err(error), Some(folder)) => {
             say(format_args!(
                 "warning: {error}; the result is in `{}`",

@@ -1,4 +1,4 @@
-//! How a run ends that does not end well.
+//! Failures of a run.
 
 use crate::engine::panics;
 use crate::run::checkpoint::CheckpointError;
@@ -7,16 +7,16 @@ use collectives::{CollectiveError, Control};
 use protocol::Outcome;
 use std::fmt::Display;
 
-/// One sentence for the person, with the remedy, and how the process ends.
+/// The error message with its remedy, and the outcome of the process.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// Decides the exit code.
     pub outcome: Outcome,
-    /// The thing, what was expected, what was found, what to do.
+    /// The thing, expected, found, and the remedy.
     pub message: String,
-    /// Every rank ends with this failure. If not, the others still wait for this one, and only an abort of
-    /// the whole job frees them.
+    /// Whether every rank ends with this failure. Otherwise the others still wait for this rank, and only an abort of
+    /// the job frees them.
     pub common: bool,
 }
 
@@ -31,7 +31,7 @@ impl Failure {
         Self { outcome: Outcome::Failed, message: panics::explain(error.to_string()), common: false }
     }
 
-    /// A run folder that cannot be used: chosen badly, or the system fails and may not the next time.
+    /// An error of the run folder: an unsuitable destination, or a failure of the system that may be temporary.
     pub fn of_folder(error: RunFolderError) -> Self {
         if error.is_wrong_input() { Self::input(error) } else { Self::run(error) }
     }
@@ -42,12 +42,12 @@ impl Failure {
         if passes { Self::run(error) } else { Self::input(error) }
     }
 
-    /// A request to stop, met where no result can be given any more.
+    /// A request to stop, received where no result can be returned.
     pub fn stopped(request: StopRequest) -> Self {
         Self { outcome: request.outcome(), message: format!("stopped on request ({request})"), common: false }
     }
 
-    /// The same failure, known to happen on every rank alike.
+    /// The same failure, marked as common to all ranks.
     #[must_use]
     pub fn on_all_ranks(self) -> Self {
         Self { common: true, ..self }
@@ -72,7 +72,7 @@ impl From<CollectiveError> for Failure {
     }
 }
 
-/// Runs a part of the work on every rank, and makes a failure on one a failure on all (law 4).
+/// Runs `work` on every rank, and turns a failure on one into a failure on all (law 4).
 ///
 /// `work` makes no collective calls of its own.
 pub fn agreed<T>(control: &Control, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

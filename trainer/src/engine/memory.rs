@@ -1,4 +1,4 @@
-//! Want of memory, in words: how much was asked for, of which memory, and the option that asks for less.
+//! Messages for out-of-memory errors: the requested size, the kind of memory, and the option to lower.
 
 use crate::config::Config;
 use collectives::ActivitySnapshot;
@@ -6,7 +6,7 @@ use regex::Regex;
 use std::fmt;
 use std::sync::LazyLock;
 
-/// What libtorch, its GPU libraries, C++ and the system say when there is no memory, with the size where they say it.
+/// Out-of-memory messages of libtorch, its GPU libraries, C++ and the system, with the size if they contain it.
 static MESSAGES: LazyLock<Vec<(MemoryKind, Regex)>> = LazyLock::new(|| {
     let messages = [
         (MemoryKind::Gpu, r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?[KMGT]?i?B))?"),
@@ -22,25 +22,25 @@ static MESSAGES: LazyLock<Vec<(MemoryKind, Regex)>> = LazyLock::new(|| {
     messages.into_iter().filter_map(compile).collect()
 });
 
-/// Which memory is used up.
+/// The kind of memory that is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryKind {
-    /// The machine's.
+    /// Host memory.
     Host,
-    /// The GPU's.
+    /// GPU memory.
     Gpu,
 }
 
-/// Memory that was asked for and not there.
+/// A failed request for memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfMemory {
     place: MemoryKind,
-    /// As the library says it.
+    /// The size, as the library reports it.
     asked: Option<String>,
 }
 
 impl OutOfMemory {
-    /// What an error's text says about memory; none if it says something else.
+    /// Recognises an out-of-memory message; none for other texts.
     pub fn of(text: &str) -> Option<Self> {
         MESSAGES.iter().find_map(|(place, message)| {
             let found = message.captures(text)?;
@@ -49,12 +49,12 @@ impl OutOfMemory {
         })
     }
 
-    /// So many bytes of the machine's memory.
+    /// A failed request for this number of bytes of host memory.
     pub fn of_host(bytes: usize) -> Self {
         Self { place: MemoryKind::Host, asked: Some(format!("{bytes} bytes")) }
     }
 
-    /// One sentence: what is short, where it happened, what to lower.
+    /// One sentence: the kind of memory, where it happened, and what to lower.
     pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &MemoryOptions) -> String {
         let doing =
             moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
@@ -69,11 +69,11 @@ impl fmt::Display for OutOfMemory {
             MemoryKind::Gpu => "out of GPU memory",
         })?;
         let Some(asked) = &self.asked else { return Ok(()) };
-        write!(f, ": {asked} were asked for")
+        write!(f, ": {asked} requested")
     }
 }
 
-/// The options that decide how much memory is asked for.
+/// The options that determine the memory use.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryOptions {
     micro_batch_size: u64,
@@ -85,7 +85,7 @@ impl MemoryOptions {
     /// Before a configuration is known.
     pub const NONE: Self = Self { micro_batch_size: 0, eval_batch_size: 0, prefetch: 0 };
 
-    /// As a configuration has them.
+    /// The values of a configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             micro_batch_size: config.train.micro_batch_size.min(config.train.batch_size),
@@ -104,7 +104,7 @@ impl MemoryOptions {
         };
         match place {
             MemoryKind::Gpu => {
-                format!("lower {batch}, or divide the backbone over ranks with backbone.placement=sharded")
+                format!("lower {batch}, or shard the backbone over ranks with backbone.placement=sharded")
             }
             MemoryKind::Host => {
                 let prefetch = lower("data.prefetch", self.prefetch);
@@ -127,9 +127,9 @@ mod tests {
         let host = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
                     allocate 411041792 bytes. Error code 12 (Cannot allocate memory)";
         for (text, expected) in [
-            (gpu, Some("out of GPU memory: 2.50 GiB were asked for")),
+            (gpu, Some("out of GPU memory: 2.50 GiB requested")),
             ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Some("out of GPU memory")),
-            (host, Some("out of memory: 411041792 bytes were asked for")),
+            (host, Some("out of memory: 411041792 bytes requested")),
             ("Torch(\"std::bad_alloc\")", Some("out of memory")),
             ("cannot read `x`: Cannot allocate memory (os error 12)", Some("out of memory")),
             ("no space left on device (os error 28)", None),
@@ -154,13 +154,13 @@ mod tests {
         let host = OutOfMemory::of_host(4096);
         assert_eq!(
             host.sentence(Some(&moment("training")), &limits),
-            "out of memory: 4096 bytes were asked for after step 7 (training, in step); lower train.micro_batch_size \
+            "out of memory: 4096 bytes requested after step 7 (training, in step); lower train.micro_batch_size \
              (now 32) or data.prefetch (now 4), start fewer ranks on this machine, or give the job more memory"
         );
         let gpu = OutOfMemory { place: MemoryKind::Gpu, asked: None };
         assert_eq!(
             gpu.sentence(Some(&moment("evaluating")), &limits),
-            "out of GPU memory after step 7 (evaluating, in step); lower eval.batch_size (now 64), or divide the backbone \
+            "out of GPU memory after step 7 (evaluating, in step); lower eval.batch_size (now 64), or shard the backbone \
              over ranks with backbone.placement=sharded"
         );
     }

@@ -1,4 +1,4 @@
-//! The room that sees all others: it sets a run up, makes its steps, trains and evaluates, over ranks.
+//! Runs training and evaluation over ranks; the only module that depends on all others.
 
 pub mod eval;
 pub mod failure;

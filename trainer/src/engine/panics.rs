@@ -1,10 +1,10 @@
-//! How a process ends that cannot go on in the middle of something: a panic of the thread that trains, or memory that is
-//! not there. One sentence, in the rank's log, in `status.json` and on the terminal; then the process ends.
+//! Ends a process that cannot continue: after a panic of the training thread, or out of memory. The error goes into the
+//! rank's log, into `status.json` and to the terminal; then the process ends.
 //!
-//! Unwinding would end MPI on this rank alone and leave the others waiting for ever, while a dead rank ends the job.
-//! Panics of loader threads become errors of their batch. Rust's own answer to memory that is not there is an abort;
-//! the allocator notes the size, and the handler of the abort says it. A mapped file that is cut short while it is read
-//! ends the process by a bus error, whose handler names the file.
+//! Unwinding would finalise MPI on this rank alone and leave the others waiting forever, while a dead rank ends the
+//! job. Panics of loader threads become errors of their batch. Rust aborts on a failed allocation; the allocator
+//! records the size, and the handler of the abort reports it. A mapped file that is truncated while it is read causes a
+//! bus error, whose handler names the file.
 
 use crate::engine::memory::{MemoryOptions, OutOfMemory};
 use crate::run::{end_within, last_words, say};
@@ -19,19 +19,19 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Seconds that the last sentence may take.
+/// Time limit in seconds for reporting the error.
 const LAST_SECONDS: u32 = 3;
-/// What the standard library says where the system refuses a new thread the memory for its signal stack. It panics before
-/// the thread runs anything that could make an error of it, and aborts.
+/// Part of the standard library's message if a new thread gets no memory for its signal stack. It panics before the
+/// thread runs any code that could turn this into an error, and aborts.
 const NO_STACK: &str = "alternative stack";
-/// Memory that is given back before the last sentence is put together. Until then nothing of it is touched.
+/// Reserve memory that is freed before the error is formatted. It is not touched until then.
 const RESERVE: usize = 8 << 20;
 
 static SCENE: Mutex<Scene> = Mutex::new(Scene::NONE);
 /// Bytes of the last allocation that the system refused.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 static RESERVED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// The thread that ends the process; 0 while none does.
+/// The thread that ends the process; 0 for none.
 static ENDER: AtomicI32 = AtomicI32::new(0);
 
 struct Scene {
@@ -44,8 +44,7 @@ impl Scene {
     const NONE: Self = Self { rank: None, activity: None, limits: MemoryOptions::NONE };
 }
 
-/// From now on a panic of the main thread, an allocation that fails and a mapped file that is cut short end the process in
-/// this way.
+/// Installs the handlers for a panic of the main thread, a failed allocation and a truncated mapped file.
 pub fn install() {
     *RESERVED.lock().unwrap_or_else(PoisonError::into_inner) = vec![0; RESERVE];
     std::panic::set_hook(Box::new(on_panic));
@@ -55,15 +54,15 @@ pub fn install() {
 
 fn explain_signal(signal: Signal, handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::SA_RESETHAND, SigSet::empty());
-    // SAFETY: both signals come from what the thread itself does, an abort or reading a mapped file, outside of the
-    // allocator; so the handler may do what that thread may. Where it hangs on a lock of that thread, the alarm ends the
-    // process.
+    // SAFETY: both signals are raised synchronously by the thread itself, by an abort or by reading a mapped file,
+    // outside of the allocator; so the handler may do what that thread may do. If it blocks on a lock of that thread,
+    // the alarm ends the process.
     if let Err(error) = unsafe { sigaction(signal, &action) } {
-        tracing::warn!("{signal} will not be explained: {error}");
+        tracing::warn!("cannot install the handler of {signal}: {error}");
     }
 }
 
-/// What this process is and does.
+/// The rank and the current activity of this process.
 pub fn describe(rank: usize, activity: Activity) {
     let mut scene = scene();
     (scene.rank, scene.activity) = (Some(rank), Some(activity));
@@ -88,7 +87,7 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
     tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
     if let Some(shortage) = OutOfMemory::of(text).filter(|_| ends) {
-        // Without its stack, which takes memory to name.
+        // Without its backtrace, which needs memory.
         end(&explained(&shortage));
     }
     let backtrace = Backtrace::capture();
@@ -102,7 +101,7 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
 
 extern "C" fn on_abort(_: c_int) {
     match REFUSED.load(Ordering::Relaxed) {
-        // Somebody else's abort, which the next one carries out.
+        // An abort of other code; the next abort carries it out.
         0 => {}
         bytes => {
             begin_end();
@@ -120,7 +119,7 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
     end(&format!("{file} was cut short while it was read{}; copy the file again", doing()));
 }
 
-/// An error's text, with what to do about it where it tells of memory that is not there.
+/// The text of an error, with a remedy if it is an out-of-memory message.
 pub fn explain(text: String) -> String {
     match OutOfMemory::of(&text) {
         Some(shortage) => format!("{text}: {}", explained(&shortage)),
@@ -134,16 +133,16 @@ fn explained(shortage: &OutOfMemory) -> String {
     shortage.sentence(moment.as_ref(), &scene.limits)
 }
 
-/// What this rank did, as words in a sentence.
+/// The current activity of this rank, as a part of a sentence.
 fn doing() -> String {
     let now = scene().activity.as_ref().map(|activity| activity.now().0);
     now.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation))
         .unwrap_or_default()
 }
 
-/// From here on this process ends, and this thread says why. What fails here as well ends it at once.
+/// Starts the end of the process, with this thread reporting the reason. A second failure ends it at once.
 fn begin_end() {
-    // Should a log or a disk take no more, or this thread wait for a lock of its own.
+    // In case a log or a disk blocks, or this thread waits for its own lock.
     end_within(LAST_SECONDS, Outcome::Failed);
     let own = nix::unistd::gettid().as_raw();
     match ENDER.compare_exchange(0, own, Ordering::Relaxed, Ordering::Relaxed) {
@@ -155,12 +154,12 @@ fn begin_end() {
     }
 }
 
-/// The last sentence of this process.
+/// Reports the reason and ends the process.
 fn end(sentence: &str) -> ! {
     let rank = scene().rank;
     let named = rank.map_or_else(|| sentence.to_owned(), |rank| format!("rank {rank}: {sentence}"));
     tracing::error!("{sentence}");
-    // Rank 0's errors are on the terminal by now.
+    // The log has already printed rank 0's error on the terminal.
     match rank {
         Some(0) => {}
         Some(rank) => say(format_args!("rank {rank}: error: {sentence}")),
@@ -177,30 +176,29 @@ fn exit() -> ! {
     unsafe { libc::_exit(i32::from(Outcome::FAILED)) }
 }
 
-/// The system's allocator, with a note of what it refuses.
+/// The system's allocator, with a record of failed requests.
 #[derive(Debug)]
 pub struct RecordingAllocator;
 
-// SAFETY: all is done by the system's allocator, whose promises are those that are asked for; noting a number allocates
-// nothing.
+// SAFETY: delegates to the system's allocator, which fulfils the contract; recording a number does not allocate.
 unsafe impl GlobalAlloc for RecordingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are those of the system's allocator.
         noted(layout.size(), unsafe { System.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are those of the system's allocator.
         noted(layout.size(), unsafe { System.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are those of the system's allocator.
         noted(size, unsafe { System.realloc(place, layout, size) })
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's obligations are those of the system's allocator.
         unsafe { System.dealloc(place, layout) };
     }
 }
@@ -218,7 +216,7 @@ mod tests {
     use crate::weights::file_map::FileMap;
     use std::process::Command;
 
-    /// Set for the process that reads a file which is cut short.
+    /// Set for the child process that reads a truncated file.
     const CUT: &str = "LIFT_TEST_CUT";
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Once;
 use std::time::Duration;
 use tch::Device;
 
-/// libtorch takes this number once in the life of a process, which may make several runs.
+/// libtorch accepts this number once per process, and a process may make several runs.
 static INTEROP: Once = Once::new();
 
 /// One rank of a run.
@@ -29,13 +29,13 @@ pub struct Rank {
     pub device: Device,
     /// Threads of libtorch.
     pub threads: usize,
-    /// What this rank is doing, for its watchers.
+    /// The current activity of this rank, for the liveness watch.
     pub activity: Activity,
     /// Ranks on this host.
     pub local_size: usize,
-    /// Number of this host: of its first rank.
+    /// Identifier of this host: its lowest rank.
     pub node: usize,
-    /// What a person should know about where the run computes.
+    /// Description of where the run computes, for messages.
     pub placement: String,
     /// Requests to stop.
     pub stopping: StopListener,
@@ -43,9 +43,9 @@ pub struct Rank {
     liveness: RefCell<Option<Liveness>>,
 }
 
-/// A stopped process is noticed after this time at the latest.
+/// Longest time until a stopped process is detected.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
-/// Steps as long as this many others count as stuck.
+/// A step that takes as long as this many others counts as stuck.
 const STALL_FACTOR: u32 = 5;
 
 impl Rank {
@@ -82,7 +82,7 @@ impl Rank {
             ..LivenessOptions::default()
         };
         let limit = start_limit().map_err(Failure::input)?;
-        let meeting = Deadline::start("the meeting of the ranks", world.rank(), limit);
+        let meeting = Deadline::start("the start of the ranks", world.rank(), limit);
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
         panics::describe(world.rank(), activity.clone());
@@ -93,7 +93,7 @@ impl Rank {
             #[cfg(not(feature = "faults"))]
             Ok(group) => Rc::from(group),
             Err(failure) => {
-                // What all ranks find alike is no death of the first that ends.
+                // An error that all ranks detect must not look like the death of the first rank that ends.
                 if failure.common {
                     liveness.goodbye();
                 } else {
@@ -118,12 +118,12 @@ impl Rank {
         })
     }
 
-    /// A part of the run begins, in which a rank may stand still for the configured time.
+    /// Begins a part of the run, in which a rank may make no progress for the configured time.
     pub fn begin(&self, phase: &'static str) {
         self.activity.begin(phase, self.timeout);
     }
 
-    /// Tells the watchers how long a step may take, after one that took `elapsed`.
+    /// Sets the time limit of a step for the liveness watch, after a step that took `elapsed`.
     pub fn step_took(&self, elapsed: Duration, clock: &mut StepClock) {
         clock.record(elapsed);
         if let Some(timeout) = clock.timeout() {
@@ -131,22 +131,22 @@ impl Rank {
         }
     }
 
-    /// Leaves out the parting: this rank is about to end the job, while others wait for it in a collective.
+    /// Skips the orderly shutdown: this rank is about to end the job, while others wait for it in a collective.
     pub fn stay_watched(&self) {
         std::mem::forget(self.liveness.take());
     }
 
-    /// How long steps are, for [`step_took`](Self::step_took).
+    /// Durations of steps, for [`step_took`](Self::step_took).
     pub fn step_clock(stall_seconds: f64) -> StepClock {
         StepClock::new(Duration::from_secs_f64(stall_seconds), STALL_FACTOR)
     }
 
-    /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
+    /// Fails if this rank received a request to stop; for work without steps, between its parts.
     pub fn check_requests(&self) -> Result<(), Failure> {
         self.stopping.check()
     }
 
-    /// The ranks of this host, as a group of their own; all ranks call it.
+    /// The group of the ranks of this host; all ranks call this.
     pub fn node_group(&self) -> Result<Rc<dyn ProcessGroup>, Failure> {
         if self.local_size == self.world_size() {
             return Ok(Rc::clone(&self.group));
@@ -164,13 +164,13 @@ impl Rank {
         self.control.size()
     }
 
-    /// Whether this rank talks to the terminal and writes the run folder.
+    /// Whether this rank writes to the terminal and the run folder.
     pub fn leads(&self) -> bool {
         self.number() == 0
     }
 }
 
-/// The tensor plane that the configuration names, or that fits the device.
+/// The tensor plane of the configuration, or the default of the device.
 fn group(
     world: &World,
     control: &Control,
@@ -191,13 +191,14 @@ fn group(
         timeout: Duration::from_secs(options.timeout_seconds),
         on_failure: Box::new(|message| say(format_args!("error: {message}"))),
         on_stuck: Box::new(move |message| {
-            say(format_args!("error: {message}; rank {rank} cannot be freed and ends"));
-            // SAFETY: ends the process at once, as it must be: a thread hangs that no orderly end would pass.
+            say(format_args!("error: {message}; rank {rank} cannot leave its collective and ends"));
+            // SAFETY: ends the process at once, which is required because a thread hangs and blocks an orderly
+            // shutdown.
             unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
         }),
     };
     world.nccl_group(control, options).map_err(|error| match error {
-        // What all ranks have found alike before anything ran.
+        // An error that all ranks have detected before the run started.
         CollectiveError::Unavailable { .. } | CollectiveError::SameGpu { .. } => {
             Failure::input(error).on_all_ranks()
         }
@@ -205,7 +206,7 @@ fn group(
     })
 }
 
-/// What a person should know about where a rank computes.
+/// Description of where a rank computes, for messages.
 fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
     let widened = if share.allowed > share.bound {
         format!(" (binding widened from {} to {} cores)", share.bound, share.allowed)
@@ -221,7 +222,7 @@ fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
 }
 
 impl Drop for Rank {
-    /// The ranks part in order; a process that ends without this counts as dead.
+    /// Shuts the ranks down in order; a process that ends without this counts as dead.
     fn drop(&mut self) {
         if let Some(liveness) = self.liveness.take() {
             liveness.goodbye();
@@ -229,14 +230,14 @@ impl Drop for Rank {
     }
 }
 
-/// What a rank does when it learns that a rank is dead or stuck: one of them says it, and leaves word in the run folder.
+/// Reaction of a rank to a dead or stuck rank: one rank reports it and writes the final status in the run folder.
 fn report_to(own: usize) -> Box<dyn Fn(&Diagnosis) + Send + Sync> {
     Box::new(move |verdict| {
         let speaker = usize::from(verdict.rank == 0);
         if own != speaker && (own, verdict.rank) != (0, 0) {
             return;
         }
-        // Errors in rank 0's log are on the terminal already.
+        // The log has already printed rank 0's errors on the terminal.
         if own != 0 {
             say(format_args!("error: {verdict}"));
         }

@@ -1,4 +1,4 @@
-//! The command with which a person resumes a run: what was typed, with `--resume auto` and the run folder.
+//! The command that resumes a run: the original command line with `--resume auto` and the run folder.
 
 use protocol::arguments::TrainerArguments;
 use protocol::environment;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Programs that start ranks and whose arguments end with those of the trainer.
 const STARTERS: [&str; 5] = ["mpirun", "mpiexec", "orterun", "prterun", "mpiexec.hydra"];
 
-/// The command that resumes the run in `folder`. None where `lift run` started this process: it says its own.
+/// The command that resumes the run in `folder`. None if `lift run` started this process: it prints its own command.
 pub fn resume_command(folder: &Path) -> Option<String> {
     if std::env::var_os(environment::LAUNCHER_PID).is_some() {
         return None;
@@ -19,7 +19,7 @@ pub fn resume_command(folder: &Path) -> Option<String> {
     Some(shell_words(&command(starter().as_deref().unwrap_or_default(), &own, folder)))
 }
 
-/// What `starter`, the command line of this process's parent, and `own` become.
+/// Combines `starter`, the command line of the parent process, and `own` into the command.
 fn command(starter: &[OsString], own: &[OsString], folder: &Path) -> Vec<OsString> {
     let Some((program, typed)) = own.split_first() else { return Vec::new() };
     let mut words = match starter.strip_suffix(own) {
@@ -35,7 +35,7 @@ fn command(starter: &[OsString], own: &[OsString], folder: &Path) -> Vec<OsStrin
     words
 }
 
-/// The command line of the parent, where that is an `mpirun`.
+/// The command line of the parent process, if it is `mpirun`.
 fn starter() -> Option<Vec<OsString>> {
     let line = std::fs::read(format!("/proc/{}/cmdline", nix::unistd::getppid())).ok()?;
     let line = line.strip_suffix(&[0]).unwrap_or(&line);
@@ -65,7 +65,7 @@ mod tests {
             resumed("mpirun -n 2 lift-trainer train --resume=old", "lift-trainer train --resume=old"),
             "mpirun -n 2 lift-trainer train --resume auto --output 'runs/a b'"
         );
-        // Behind a script of one's own the trainer's part is all that is known.
+        // Behind a user's own script, only the trainer's arguments are known.
         assert_eq!(
             resumed("mpirun -n 2 ./mine", "lift-trainer train -o x"),
             "lift-trainer train -o x --resume auto"

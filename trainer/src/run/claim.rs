@@ -1,14 +1,13 @@
-//! The claim of a run to its folder: one process at a time writes there, and it notices when the folder is no longer its
-//! own.
+//! The claim of a run to its folder: one process at a time writes there, and it detects when it has lost the folder.
 //!
-//! The folder itself is locked, and the file `run.lock` in it, which names the process. On a local file system the first
-//! lock holds also when `run.lock` is removed. NFS locks no folders, and Lustre locks them for one host only: there
-//! `run.lock` holds, and is put back when it is removed. Where not even files can be locked, the run that finds another's
-//! name in `run.lock` ends.
+//! Both the folder and the file `run.lock` in it, which names the process, are locked. On a local file system the lock
+//! of the folder is effective even if `run.lock` is removed. NFS cannot lock folders, and Lustre locks them for one
+//! host only: there the lock of `run.lock` is effective, and the file is restored if it is removed. If not even files
+//! can be locked, a run that finds the name of another in `run.lock` ends.
 //!
-//! A lock does not keep a folder from being moved away, and another from taking its name. So the claim is looked at before
-//! every write ([`Claim::check`]). A run that has lost its folder ends: it neither writes into another's folder nor makes a
-//! new one.
+//! A lock does not prevent that the folder is moved and that another one takes its name. The claim is therefore checked
+//! before every write ([`Claim::check`]). A run that has lost its folder ends: it neither writes into the folder of
+//! another run nor creates a new one.
 
 use super::RunFolderError;
 use protocol::{Timestamp, layout};
@@ -19,32 +18,32 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// No lock file written by this program is longer.
+/// Longest lock file that this program writes.
 const LONGEST_HOLDER: u64 = 300;
 
-/// Which folder a path leads to, whatever the path is called.
+/// Identity of a folder, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FolderId {
     device: u64,
     inode: u64,
 }
 
-/// The right of this process to write a run folder, as long as the value lives; the system takes the locks back when the
-/// process ends in whatever way.
+/// Exclusive right of this process to write a run folder, for the lifetime of the value. The system releases the locks
+/// when the process ends.
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    /// The folder that was claimed, wherever it is by now.
+    /// The claimed folder, even if it was moved.
     folder: File,
-    /// `run.lock`, open as long as it is locked.
+    /// `run.lock`, kept open to hold its lock.
     lock: Mutex<File>,
-    /// What `run.lock` says: this process and no other.
+    /// Content of `run.lock`, which identifies this process.
     holder: String,
     lost: OnceLock<RunFolderError>,
 }
 
 impl FolderId {
-    /// Of the folder at `path`.
+    /// Identity of the folder at `path`.
     pub fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|folder| Self::from(&folder))
     }
@@ -57,7 +56,7 @@ impl From<&fs::Metadata> for FolderId {
 }
 
 impl Claim {
-    /// Claims the folder `path`, or says who has it.
+    /// Claims the folder `path`, or returns an error that names its holder.
     pub fn take(path: &Path) -> Result<Self, RunFolderError> {
         let fail = |operation, error| RunFolderError::io(operation, "the run folder", path, error);
         let folder = File::open(path).map_err(|error| fail("open", error))?;
@@ -72,7 +71,7 @@ impl Claim {
         match lock(&file).map_err(|error| fail("take", error))? {
             Locking::Taken => return Err(taken(path)),
             Locking::Unknown => tracing::warn!(
-                "the file system of `{}` knows no locks: make sure that no other job writes this folder",
+                "the file system of `{}` does not support locks; make sure that no other job writes this folder",
                 path.display()
             ),
             Locking::Own => {}
@@ -83,17 +82,18 @@ impl Claim {
             .map_err(|error| fail("write", error))?;
         let claim =
             Self { path: path.to_path_buf(), folder, lock: Mutex::new(file), holder, lost: OnceLock::new() };
-        // Between its creation and the lock the folder can have been replaced.
+        // The folder may have been replaced between its creation and the lock.
         claim.check()?;
         Ok(claim)
     }
 
-    /// The folder, by the name under which it was claimed.
+    /// Path under which the folder was claimed.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the folder is still there and this run's; once it is lost it stays lost. To be called before every write.
+    /// Checks that the folder still exists and belongs to this run; a lost claim stays lost. Call it before every
+    /// write.
     pub fn check(&self) -> Result<(), RunFolderError> {
         if let Some(lost) = self.lost() {
             return Err(lost.clone());
@@ -106,12 +106,12 @@ impl Claim {
             .clone())
     }
 
-    /// What [`Claim::check`] found, without looking again.
+    /// The last result of [`Claim::check`], without another check.
     pub fn lost(&self) -> Option<&RunFolderError> {
         self.lost.get()
     }
 
-    /// Where the run's last word may be written: its folder, also if that was moved; nowhere if another run has it.
+    /// The folder for the final status: the claimed folder, even if it was moved; none if another run has claimed it.
     pub fn place_of_last_word(&self) -> Option<PathBuf> {
         match self.check() {
             Ok(()) => Some(self.path.clone()),
@@ -119,7 +119,7 @@ impl Claim {
         }
     }
 
-    /// Why the folder is not this run's any more. What the system cannot tell now, the write that follows meets as well.
+    /// Why the claim is lost. If the system returns an error here, the write that follows reports it.
     fn find_fault(&self) -> Option<String> {
         match FolderId::of(&self.path) {
             Ok(there) if self.folder.metadata().is_ok_and(|own| there != FolderId::from(&own)) => {
@@ -135,7 +135,7 @@ impl Claim {
                 Some(format!("{} has taken it over", name.trim_end().escape_debug()))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // What hinders this hinders the write that follows, which says so.
+                // The write that follows encounters and reports the same error.
                 let _ = self.put_back();
                 None
             }
@@ -143,7 +143,7 @@ impl Claim {
         }
     }
 
-    /// Somebody removed `run.lock`. If another process is first with a new one, the next look finds its name there.
+    /// Restores a removed `run.lock`. If another process creates it first, the next check finds that process's name.
     fn put_back(&self) -> io::Result<()> {
         let path = self.held().join(layout::LOCK);
         let mut file = match File::options().read(true).write(true).create_new(true).open(path) {
@@ -156,19 +156,19 @@ impl Claim {
         file.write_all(self.holder.as_bytes())?;
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = file;
         tracing::warn!(
-            "{} was removed from `{}` and is put back: it keeps other runs out while this one is under way",
+            "{} was removed from `{}` and is restored: it keeps other runs out of the folder",
             layout::LOCK,
             self.path.display()
         );
         Ok(())
     }
 
-    /// The claimed folder by a name that follows it wherever it is moved.
+    /// A path of the claimed folder that stays valid if the folder is moved.
     fn held(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()))
     }
 
-    /// Where a folder is now that was moved.
+    /// Current path of a moved folder.
     fn whereabouts(&self) -> Option<PathBuf> {
         let own = FolderId::from(&self.folder.metadata().ok()?);
         let now = fs::read_link(self.held()).ok()?;
@@ -178,12 +178,12 @@ impl Claim {
     }
 }
 
-/// How an attempt to lock ended.
+/// Result of an attempt to lock.
 #[derive(PartialEq, Eq)]
 enum Locking {
     Own,
     Taken,
-    /// This file system does not lock files, or not folders. Training must go on there.
+    /// This file system does not lock files, or not folders. Training must still be possible there.
     Unknown,
 }
 
@@ -196,14 +196,14 @@ fn lock(file: &File) -> io::Result<Locking> {
     }
 }
 
-/// Some network file systems are mounted without locks. NFS locks for writing only what is open for writing, which no
-/// folder is.
+/// Some network file systems are mounted without locks. NFS grants a write lock only on a file that is open for
+/// writing, which a folder cannot be.
 fn knows_no_locks(error: &io::Error) -> bool {
     use nix::libc::{EBADF, ENOLCK};
     error.kind() == io::ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(ENOLCK | EBADF))
 }
 
-/// What `run.lock` in `folder` says.
+/// Content of `run.lock` in `folder`.
 fn name_in(folder: &Path) -> io::Result<String> {
     let mut name = Vec::new();
     File::open(folder.join(layout::LOCK))?.take(LONGEST_HOLDER).read_to_end(&mut name)?;
@@ -217,7 +217,7 @@ fn taken(folder: &Path) -> RunFolderError {
     RunFolderError::Locked { folder: folder.to_path_buf(), holder }
 }
 
-/// This process, told apart also from one of the same number on another machine of the same name.
+/// Identifies this process, also against one with the same PID on another machine with the same name.
 fn own_name() -> String {
     let host =
         fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "an unknown machine".to_owned());

@@ -1,15 +1,15 @@
-//! What an evaluation counts. Everything reported about accuracy follows from these integers.
+//! Integer counts of an evaluation. All accuracy figures follow from them.
 //!
-//! Integer sums do not depend on their order, so counts that were taken by any number of ranks over any division of
-//! the test images, and then summed, are equal to the bit to those of one process (law 2).
+//! Integer sums do not depend on their order. Counts that any number of ranks take over any partition of the test
+//! images and then sum are therefore bitwise equal to those of one process (law 2).
 
-/// For each class: test images of it that were recognised, test images of it, and how often it was predicted.
+/// For each class: its correctly classified test images, its test images, and how often it was predicted.
 ///
 /// All arrays have one entry per class of the data set, also for classes without a test image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassCounts {
     classes: usize,
-    /// `correct`, `total` and `predicted` one after the other, so that one reduction sums them all.
+    /// `correct`, `total` and `predicted`, concatenated, so that one reduction sums all of them.
     flat: Vec<i64>,
 }
 
@@ -18,7 +18,7 @@ pub struct ClassCounts {
 #[non_exhaustive]
 pub enum CountsError {
     /// Every image needs one prediction and one label.
-    #[error("{predictions} predictions do not go with {labels} labels; every image needs one of each")]
+    #[error("expected as many predictions as labels, found {predictions} predictions and {labels} labels")]
     Lengths {
         /// Number of predictions.
         predictions: usize,
@@ -31,7 +31,7 @@ pub enum CountsError {
     Class {
         /// `prediction` or `label`.
         what: &'static str,
-        /// Its place in the batch.
+        /// Its index in the batch.
         image: usize,
         /// The number found.
         found: i64,
@@ -39,17 +39,17 @@ pub enum CountsError {
         classes: usize,
     },
     /// Counts of data sets with different classes.
-    #[error("counts of {found} classes do not go with {expected} classes; they belong to another data set")]
+    #[error("expected counts of {expected} classes, found {found}; the counts belong to another data set")]
     Classes {
         /// Number of classes here.
         expected: usize,
-        /// Number of classes there.
+        /// Number of classes of the other counts.
         found: usize,
     },
 }
 
 impl ClassCounts {
-    /// Counts of nothing yet.
+    /// Counts that are all zero.
     pub fn new(classes: usize) -> Self {
         Self { classes, flat: vec![0; 3 * classes] }
     }
@@ -87,7 +87,7 @@ impl ClassCounts {
         self.classes
     }
 
-    /// Per class: its images that were recognised.
+    /// Per class: its correctly classified images.
     pub fn correct(&self) -> &[i64] {
         &self.flat[..self.classes]
     }
@@ -97,7 +97,7 @@ impl ClassCounts {
         &self.flat[self.classes..2 * self.classes]
     }
 
-    /// Per class: how many images were taken for it.
+    /// Per class: how many images were predicted as it.
     pub fn predicted(&self) -> &[i64] {
         &self.flat[2 * self.classes..]
     }
@@ -152,7 +152,7 @@ mod tests {
     fn what_cannot_be_counted_is_refused_and_changes_nothing() {
         let mut counts = ClassCounts::new(3);
         let refusals: [(&[i64], &[i64], &str); 4] = [
-            (&[0], &[0, 1], "1 predictions do not go with 2 labels; every image needs one of each"),
+            (&[0], &[0, 1], "expected as many predictions as labels, found 1 predictions and 2 labels"),
             (
                 &[0, 3],
                 &[0, 1],
@@ -174,7 +174,7 @@ mod tests {
         }
         assert_eq!(
             counts.merge(&ClassCounts::new(2)).unwrap_err().to_string(),
-            "counts of 2 classes do not go with 3 classes; they belong to another data set"
+            "expected counts of 3 classes, found 2; the counts belong to another data set"
         );
         assert_eq!(counts, ClassCounts::new(3));
         assert!(ClassCounts::new(0).add(&[0], &[0]).is_err());
@@ -190,7 +190,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any division of the images over any number of ranks, in any batches, summed either way, is one process.
+        /// Any partition of the images over any number of ranks, in any batches and summed in any order, equals one
+        /// process.
         #[test]
         fn any_split_over_ranks_is_one_process(
             classes in 1_i64..12,

@@ -1,4 +1,4 @@
-//! A limit for what nobody watches: the ranks watch each other only from when all are up until they part.
+//! Time limits for startup and shutdown, when the liveness watch of the ranks is not active.
 
 use super::say;
 use protocol::{Outcome, environment};
@@ -6,27 +6,29 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// Seconds that the start of all ranks and their parting may take, if [`environment::START_SECONDS`] says nothing.
+/// Default limit in seconds for the start and the shutdown of all ranks, without [`environment::START_SECONDS`].
 const START_SECONDS: u64 = 600;
 
-/// While this lives, time runs; when it is over, the process ends, which frees the ranks that wait for it.
+/// A running time limit. When it expires, the process ends, which frees the ranks that wait for it. Dropping the value
+/// cancels it.
 #[derive(Debug)]
 pub struct Deadline {
     _done: Sender<()>,
 }
 
 impl Deadline {
-    /// Lets time run for something that `rank` waits for. Without the thread that counts it, it is waited for all the same.
+    /// Starts a time limit for an operation that `rank` waits for. If its thread cannot be started, the operation runs
+    /// without a limit.
     pub fn start(what: &'static str, rank: usize, limit: Duration) -> Option<Self> {
         let (done, over) = channel();
         let started = Builder::new().name("deadline".into()).spawn(move || {
             if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 let seconds = limit.as_secs_f64();
                 say(format_args!(
-                    "error: rank {rank}: {what} took longer than {seconds} s: some rank did not come up, is stopped or cannot be reached; look at its host, or allow more time with {}",
+                    "error: rank {rank}: {what} took longer than {seconds} s: a rank did not start, is stopped or cannot be reached; check its host, or allow more time with {}",
                     environment::START_SECONDS
                 ));
-                // SAFETY: ends the process at once, as it must be: the main thread may wait for ever.
+                // SAFETY: ends the process at once, which is required because the main thread may wait forever.
                 unsafe { nix::libc::_exit(i32::from(Outcome::FAILED)) }
             }
         });
@@ -35,7 +37,7 @@ impl Deadline {
     }
 }
 
-/// How long the start of all ranks, and their parting, may take.
+/// Time limit for the start and the shutdown of all ranks.
 pub fn start_limit() -> Result<Duration, String> {
     limit_of(std::env::var(environment::START_SECONDS).ok().as_deref())
 }

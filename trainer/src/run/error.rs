@@ -1,46 +1,46 @@
-//! What can go wrong with a run folder and its files.
+//! Errors of a run folder and its files.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A run folder, or a file in it, that cannot be used.
+/// An error of a run folder or of a file in it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunFolderError {
-    /// The system refuses to create, write, read or lock something.
+    /// The system cannot create, write, read or lock a file or folder.
     #[error("cannot {operation} {what} `{}`: {source}{}", path.display(), remedy(source))]
     Io {
         /// `create`, `write`, `read`, ...
         operation: &'static str,
-        /// What the file or folder is for.
+        /// Purpose of the file or folder.
         what: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The folder holds a run already.
+    /// The folder already contains a run.
     #[error("`{}` already holds {state} ({}); {remedy}", folder.display(), files.join(", "))]
     Occupied {
         /// The folder.
         folder: PathBuf,
-        /// Which run that is.
+        /// Description of that run.
         state: String,
-        /// The run's files that are there.
+        /// Files of that run.
         files: Vec<&'static str>,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// Another process writes the folder at this moment.
+    /// Another process is writing the folder.
     #[error("`{}` is being written by {holder}; wait for it to end, or choose another --output", folder.display())]
     Locked {
         /// The folder.
         folder: PathBuf,
-        /// The process, as it named itself.
+        /// The process, as it wrote itself into the lock file.
         holder: String,
     },
-    /// The folder was this run's and is not any more.
+    /// The run has lost its folder.
     #[error(
         "`{}` is no longer the folder of this run: {reason}; the run ends and writes nothing more there{}",
         folder.display(),
@@ -49,37 +49,37 @@ pub enum RunFolderError {
         ))
     )]
     Lost {
-        /// The folder, as it was called.
+        /// Original path of the folder.
         folder: PathBuf,
-        /// What happened to it.
+        /// Reason of the loss.
         reason: String,
-        /// Where the run's own folder is, if it was moved.
+        /// Current path of the folder, if it was moved.
         now: Option<PathBuf>,
     },
-    /// The place for the run is not a folder.
+    /// The destination of the run is not a folder.
     #[error("`{}` is not a folder; choose another --output", path.display())]
     NotAFolder {
-        /// The place.
+        /// The path.
         path: PathBuf,
     },
-    /// No name is left for a run without `--output`.
-    #[error("`{}` and its {tries} successors all exist; choose a name with --output", first.display())]
+    /// No name is free for a run without `--output`.
+    #[error("`{}` and the next {tries} names exist; choose a name with --output", first.display())]
     NamesUsedUp {
         /// The first name.
         first: PathBuf,
-        /// How many were tried after it.
+        /// Number of names that were tried after it.
         tries: u32,
     },
-    /// A file of the run is not what this program writes.
+    /// A file of the run has invalid content.
     #[error("{what} `{}`{}: {reason}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
     Content {
-        /// What the file is for.
+        /// Purpose of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Its line, counted from 1, where there is one to blame.
+        /// The line of the error, counted from 1, if there is one.
         line: Option<usize>,
-        /// What is wrong, expected and found.
+        /// What was expected and found.
         reason: String,
     },
 }
@@ -89,12 +89,13 @@ impl RunFolderError {
         Self::Io { operation, what, path: path.to_path_buf(), source: Arc::new(source) }
     }
 
-    /// Whether the run has lost its folder, which ends it: whoever ends it says so, and nobody else has to.
+    /// Whether the run has lost its folder, which ends the run. The code that ends it reports this; other code need
+    /// not.
     pub const fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }
 
-    /// Whether the user chose the place badly (exit code 2), in contrast to a system that fails under way.
+    /// Whether the user chose an unsuitable destination (exit code 2), in contrast to a failure of the system.
     pub fn is_wrong_input(&self) -> bool {
         match self {
             Self::Io { source, .. } => is_of_the_place(source),
@@ -107,7 +108,7 @@ impl RunFolderError {
     }
 }
 
-/// Whether the system says that this place is not the right one, rather than that it cannot do it now.
+/// Whether the error of the system means that the destination is unsuitable, rather than a temporary failure.
 fn is_of_the_place(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -124,7 +125,7 @@ fn is_of_the_place(error: &io::Error) -> bool {
     )
 }
 
-/// What a person can do about an error of the system, as the end of the sentence.
+/// Remedy for an error of the system, as the end of the sentence.
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind as Kind;
     match error.kind() {

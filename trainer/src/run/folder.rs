@@ -1,7 +1,7 @@
-//! The run folder: chosen, created, locked, and never shared by two runs.
+//! The run folder: choosing, creating and locking it. Two runs never share one.
 //!
-//! A folder that holds a run is never written over. What makes it hold one is a file that a run leaves behind
-//! ([`MARKS`]); `logs/` alone does not, because a job script may have to create it before the job starts.
+//! A folder that contains a run is never overwritten. It contains a run if one of the files in [`MARKS`] exists.
+//! `logs/` alone does not count, because a job script may have to create it before the job starts.
 
 use super::{Claim, RunFolderError};
 use protocol::{layout, sync_folder, write_atomically};
@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Files and folders of which each one says that a run is, or was, here.
+/// Files and folders, each of which marks the folder of a run.
 pub const MARKS: [&str; 6] = [
     layout::CONFIG,
     layout::METRICS,
@@ -21,17 +21,17 @@ pub const MARKS: [&str; 6] = [
     layout::RESULT,
 ];
 
-/// Folder in which runs without `--output` get theirs.
+/// Parent folder of runs without `--output`.
 pub const DEFAULT_PARENT: &str = "runs";
 
 /// How many numbered names are tried for a run without `--output`.
 const MOST_TRIES: u32 = 9_999;
-/// How many differing settings a refusal lists.
+/// Largest number of differing settings in an error message.
 const MOST_DIFFERENCES: usize = 3;
-/// Length from which a setting's value is cut in a refusal.
+/// Length from which a value is truncated in an error message.
 const LONGEST_VALUE: usize = 40;
 
-/// Where a run is to go.
+/// Destination of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunDestination {
     /// The folder given with `--output`.
@@ -51,17 +51,17 @@ pub enum RunDestination {
     },
 }
 
-/// How a run begins.
+/// How a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunStart {
-    /// From nothing, in a folder without a run.
+    /// From scratch, in a folder without a run.
     Fresh,
-    /// From nothing, in place of a run that was stopped before its first checkpoint.
+    /// From scratch, in place of a run that was stopped before its first checkpoint.
     Again,
 }
 
-/// A run folder that this process alone writes, as long as the value lives.
+/// A run folder that only this process writes, for the lifetime of the value.
 #[derive(Debug)]
 pub struct RunFolder {
     claim: Arc<Claim>,
@@ -70,9 +70,10 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes that there.
+    /// Creates and locks the folder for a run with the resolved configuration `config_toml`, and writes the
+    /// configuration there.
     ///
-    /// A named folder that holds a run is refused; without a name, the next free one is taken.
+    /// A named folder that contains a run is refused; without a name, the next free name is used.
     pub fn create(
         place: &RunDestination,
         config_toml: &str,
@@ -99,8 +100,8 @@ impl RunFolder {
             .map_err(|error| RunFolderError::io("write", "the configuration", &config, error))
     }
 
-    /// Opens and locks the folder of a run that goes on: `run` itself, or, if `place` names another, a new folder that
-    /// begins with that run's metrics, as far as they are there.
+    /// Opens and locks the folder of a run that resumes: `run` itself, or, if `place` names another, a new folder that
+    /// begins with the metrics of that run, if they exist.
     pub fn resume(
         place: &RunDestination,
         run: &Path,
@@ -122,7 +123,7 @@ impl RunFolder {
         }
     }
 
-    /// A run that goes on is not finished, and must not be taken for it if it is cut off.
+    /// A resumed run is not finished, and must not look finished if it is interrupted.
     fn forget_results(&self) -> Result<(), RunFolderError> {
         for path in [self.result(), self.final_weights()] {
             remove(&path)?;
@@ -131,7 +132,7 @@ impl RunFolder {
         sync_folder(path).map_err(|error| RunFolderError::io("sync", "the run folder", path, error))
     }
 
-    /// A run whose metrics are gone begins with none; whoever opens them says so.
+    /// If the metrics of the run are missing, the new file is empty; the code that opens it reports this.
     fn copy_metrics(&self, from: &Path) -> Result<(), RunFolderError> {
         let lines = match fs::read(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -147,12 +148,12 @@ impl RunFolder {
         self.claim.path()
     }
 
-    /// The right to write there, for those who write in threads of their own.
+    /// The claim, for threads that write on their own.
     pub const fn claim(&self) -> &Arc<Claim> {
         &self.claim
     }
 
-    /// Whether the folder is still this run's; see [`Claim::check`].
+    /// Checks that the folder still belongs to this run; see [`Claim::check`].
     pub fn check(&self) -> Result<(), RunFolderError> {
         self.claim.check()
     }
@@ -187,9 +188,8 @@ impl RunFolder {
         self.path().join(layout::LOGS)
     }
 
-    /// Takes back what [`RunFolder::create`] made, for a run that is refused before its first step: the same command
-    /// can then be given again, corrected, with the same `--output`. Logs stay if there are any. A folder in which
-    /// anything was achieved stays as it is.
+    /// Removes what [`RunFolder::create`] created, for a run that fails before its first step: the user can then
+    /// correct the command and use the same `--output`. Existing logs stay. A folder with any results stays unchanged.
     pub fn abandon(self) {
         if self.check().is_err() {
             return;
@@ -200,7 +200,7 @@ impl RunFolder {
         {
             return;
         }
-        // Whatever cannot be removed stays, and the next run's refusal tells.
+        // What cannot be removed stays, and the error of the next run reports it.
         for file in [self.metrics(), self.path().join(layout::STATUS), self.config()] {
             let _ = fs::remove_file(file);
         }
@@ -215,7 +215,7 @@ impl RunFolder {
         Ok(Self { claim: Arc::new(Claim::take(path)?), created })
     }
 
-    /// Locks the folder `path`, which is created if it does not exist, unless it holds a run.
+    /// Locks the folder `path`, and creates it if it does not exist; refuses one that contains a run.
     fn occupy(path: &Path, config_toml: &str) -> Result<Self, RunFolderError> {
         let created = !path.exists();
         fs::create_dir_all(path).map_err(|error| match error.kind() {
@@ -223,7 +223,7 @@ impl RunFolder {
             _ => RunFolderError::io("create", "the run folder", path, error),
         })?;
         let folder = Self::claim_folder(path, created)?;
-        // Looked at only under the lock, so that of two runs that start at once only one finds the folder free.
+        // Checked only under the lock, so that only one of two runs that start at once finds the folder free.
         let files: Vec<&str> = MARKS.into_iter().filter(|name| path.join(name).exists()).collect();
         if files.is_empty() {
             return Ok(folder);
@@ -232,7 +232,7 @@ impl RunFolder {
         Err(RunFolderError::Occupied { folder: path.to_path_buf(), state, files, remedy })
     }
 
-    /// Locks the folder `path` and removes what an unfinished run without checkpoints left there.
+    /// Locks the folder `path` and removes the files of an unfinished run without checkpoints.
     fn clear(path: &Path) -> Result<Self, RunFolderError> {
         let created = !path.exists();
         fs::create_dir_all(path)
@@ -260,7 +260,7 @@ impl RunFolder {
 }
 
 impl RunDestination {
-    /// The folder of the run there that was started last, if there is any.
+    /// The folder of the run that was started last below the parent, if there is any.
     pub fn latest(&self) -> Option<PathBuf> {
         let holds_a_run = |path: &PathBuf| MARKS.iter().any(|name| path.join(name).exists());
         match self {
@@ -278,7 +278,7 @@ impl RunDestination {
         }
     }
 
-    /// Whether a run that continues `run` gets a folder of its own here.
+    /// Whether a run that resumes from `run` gets a separate folder here.
     pub fn is_other_than(&self, run: &Path) -> bool {
         matches!(self, Self::Named(path) if !same_folder(path, run))
     }
@@ -293,7 +293,7 @@ impl RunDestination {
     }
 }
 
-/// Removes a file of an earlier start, if it is there.
+/// Removes a file of an earlier start, if it exists.
 fn remove(file: &Path) -> Result<(), RunFolderError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -303,7 +303,7 @@ fn remove(file: &Path) -> Result<(), RunFolderError> {
     }
 }
 
-/// A preset's name as a part of a folder's name. A preset can be a path; its file's name is what is told of it.
+/// The name of a preset as a part of a folder name. Of a preset that is a path, the file name is used.
 fn plain(name: &str) -> String {
     let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".toml");
     let plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.' | '@');
@@ -323,7 +323,7 @@ fn numbered(first: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Whether nothing but what an abandoned run leaves is there.
+/// Whether the folder contains only what an abandoned run leaves.
 fn is_vacant(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| {
         entries.all(|entry| {
@@ -333,14 +333,14 @@ fn is_vacant(path: &Path) -> bool {
     })
 }
 
-/// Which run is in the folder, and what a person can do who wants to start another.
+/// Describes the run in the folder, with the remedy for a user who wants to start another.
 fn describe(
     path: &Path,
     files: &[&str],
     config_toml: &str,
 ) -> Result<(String, &'static str), RunFolderError> {
     const ANOTHER: &str = "choose another --output";
-    const START_AGAIN: &str = "go on with it (--resume auto), or choose another --output";
+    const START_AGAIN: &str = "resume it with --resume auto, or choose another --output";
     if files.contains(&layout::RESULT) {
         return Ok(("a finished run".into(), ANOTHER));
     }
@@ -369,7 +369,7 @@ fn describe(
     Ok((format!("an unfinished run of another configuration: {listed}{more}"), ANOTHER))
 }
 
-/// Every setting by its dotted key. Origins and the format of the record are no settings.
+/// Every setting by its dotted key, without origins and the format version.
 fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
     fn collect(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, String>) {
         for (key, value) in table {
@@ -387,8 +387,8 @@ fn settings(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(into)
 }
 
-/// Settings that both have with other values. One that only one of them has is of another version of the program, and
-/// whoever resumes the run compares its default.
+/// Settings that both have with different values. A setting that only one of them has belongs to another version of the
+/// program; the check on resume compares its default.
 fn differences(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> Vec<String> {
     let shown = |value: &String| {
         if value.chars().count() > LONGEST_VALUE {

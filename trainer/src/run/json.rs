@@ -1,6 +1,6 @@
-//! The form of `result.json`: one line per field, and within lists of records one line per record.
+//! Formatter of `result.json`: one line per field, and within lists of records one line per record.
 //!
-//! Ordinary indentation would give a line to each of a hundred thousand predictions.
+//! Standard indentation would use one line for each of a hundred thousand predictions.
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
@@ -27,11 +27,11 @@ pub(super) fn list(values: &[impl Serialize]) -> io::Result<Vec<u8>> {
 
 #[derive(Default)]
 struct LinePerRecord {
-    /// Objects and arrays that are open.
+    /// Depth of open objects and arrays.
     depth: usize,
-    /// Whether the value that comes next is an element of an array in the outermost object.
+    /// Whether the next value is an element of an array in the outermost object.
     element: bool,
-    /// Whether the value that ended last was an object.
+    /// Whether the last value was an object.
     object_ended: bool,
 }
 

@@ -1,33 +1,33 @@
-//! What a process leaves behind that cannot end in order: a word in `status.json` about how it ended.
+//! The final status in `status.json` of a process that cannot shut down normally.
 
 use super::FolderId;
 use protocol::{Outcome, Status, StatusError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The folder of the run under way, and which folder that is.
+/// Path and identity of the folder of the current run.
 static FOLDER: Mutex<Option<(PathBuf, FolderId)>> = Mutex::new(None);
-/// Held by whoever of this process looks at `status.json` and then writes it, so that a last word stays the last.
+/// Lock for reading and then writing `status.json` in this process, so that a final status is not overwritten.
 static PEN: Mutex<()> = Mutex::new(());
 
-/// From now on last words go to this run folder: nowhere on a host that does not see it.
+/// Sets the run folder for final statuses; on a host that does not see the folder, none are written.
 pub fn leave_in(folder: &Path) {
     let known = FolderId::of(folder).ok().map(|id| (folder.to_owned(), id));
     *FOLDER.lock().unwrap_or_else(PoisonError::into_inner) = known;
 }
 
-/// Whoever looks at `status.json` before writing it holds this meanwhile.
+/// Hold this lock while reading and then writing `status.json`.
 pub fn pen() -> MutexGuard<'static, ()> {
     PEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes how the run ended, after which step (of which epoch) if that is known better than by the last sign of life,
-/// unless it had its last word before. Without a run folder there is nothing to write.
+/// Writes the outcome of the run, unless a final status exists already, with the last step and its epoch if they are
+/// newer than those of the last heartbeat. Without a run folder, writes nothing.
 pub fn leave(outcome: Outcome, message: &str, at: Option<(u64, u64)>) -> Result<(), StatusError> {
     let folder = FOLDER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some((folder, id)) = folder else { return Ok(()) };
     if FolderId::of(&folder).ok() != Some(id) {
-        // It was moved, and its name may be another run's by now.
+        // The folder was moved, and its old path may belong to another run.
         return Ok(());
     }
     let _pen = pen();

@@ -1,10 +1,10 @@
-//! Log files: what every rank did, in `logs/rank-N.log`, and rank 0's warnings also on standard error.
+//! Log files: every rank writes `logs/rank-N.log`; rank 0 also prints its warnings to standard error.
 //!
-//! A line of a log file holds time, level, rank, the fields of the spans around it (such as `step` and
-//! `operation`), and the message with its own fields. `LIFT_LOG` says which lines are kept; `info` is the default.
+//! A line of a log file contains time, level, rank, the fields of the spans around it (such as `step` and `operation`),
+//! and the message with its own fields. `LIFT_LOG` selects the lines; the default is `info`.
 //!
-//! Until the run folder exists, lines wait in memory and warnings of every rank go to standard error. Should
-//! the program end before that, nothing that was asked for is lost: with `LIFT_LOG` set, the lines go there too.
+//! Until the run folder exists, lines are buffered in memory and warnings of every rank go to standard error. If the
+//! program ends before that and `LIFT_LOG` is set, the buffered lines go to standard error too.
 
 use super::RunFolderError;
 use super::progress::beside_bar;
@@ -23,14 +23,14 @@ use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Lines that wait for the run folder take this much memory at most; later ones are left out, and counted.
+/// Largest size in bytes of the buffered lines; further lines are dropped and counted.
 const MOST_WAITING: usize = 1 << 20;
 
-/// A log that cannot be set up.
+/// Errors of setting up the log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoggingError {
-    /// `LIFT_LOG` cannot be understood.
+    /// `LIFT_LOG` is not a valid filter.
     #[error(
         "{}=`{value}` is not a log filter: {reason}; expected a level such as `debug`, or directives such as \
         `trainer=debug,info`",
@@ -39,10 +39,10 @@ pub enum LoggingError {
     Filter {
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// Reason of the error.
         reason: String,
     },
-    /// This process logs already.
+    /// Logging is already set up in this process.
     #[error("logging was set up already in this process; this is a defect of the program")]
     Twice,
 }
@@ -51,7 +51,7 @@ pub enum LoggingError {
 #[derive(Debug)]
 pub struct Logging {
     shared: Arc<Shared>,
-    /// Whether the person asked for particular lines.
+    /// Whether the user set `LIFT_LOG`.
     asked: bool,
 }
 
@@ -64,7 +64,7 @@ impl Logging {
         Ok(logging)
     }
 
-    /// From now on lines go to this rank's file in the folder `logs`, those that wait first. The file is appended to.
+    /// Directs lines to this rank's file in the folder `logs`, the buffered ones first. Appends to an existing file.
     pub fn attach(&self, logs: &Path) -> Result<(), RunFolderError> {
         let path = logs.join(layout::rank_log(self.shared.rank));
         let fail = |operation, error| RunFolderError::io(operation, "the log", &path, error);
@@ -126,11 +126,11 @@ struct Shared {
     stderr: Mutex<Box<dyn Write + Send>>,
 }
 
-/// Where lines go.
+/// Destination of lines.
 enum Sink {
     /// The run folder does not exist yet.
     Waiting { lines: Vec<u8>, left_out: u64 },
-    /// The rank's file, and whether the person knows that it cannot be written.
+    /// The file of the rank, and whether a failure to write it was reported.
     File { file: File, failed: bool },
 }
 
@@ -139,7 +139,7 @@ impl Shared {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes to standard error; if that is gone there is nobody to tell.
+    /// Writes to standard error; if that is closed, errors cannot be reported.
     fn tell(&self, text: &[u8]) {
         beside_bar(|| {
             let _ = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).write_all(text);
@@ -175,7 +175,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// Hands whole lines to the sink; what goes wrong there is told by it and never comes back to the caller.
+/// Passes complete lines to the sink, which reports its own errors; they never reach the caller.
 struct IntoFile(Arc<Shared>);
 
 impl<'a> MakeWriter<'a> for IntoFile {
@@ -213,7 +213,8 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        // One event is one line, and names in it say nothing to whoever shows the file on a terminal.
+        // One event is one line; control characters are escaped, so that they cannot affect a terminal that shows the
+        // file.
         let mut text = String::new();
         let mut line = Writer::new(&mut text);
         write!(line, "{} {} rank={}", Timestamp::now(), event.metadata().level(), self.rank)?;
@@ -237,7 +238,7 @@ struct Sentences(Arc<Shared>);
 impl<S: Subscriber> Layer<S> for Sentences {
     fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         let shared = &self.0;
-        // Other ranks have their files; before they have, an error of theirs must not be lost.
+        // Other ranks log to their files; until these exist, their errors must not be lost.
         if shared.rank > 0 && matches!(*shared.sink(), Sink::File { .. }) {
             return;
         }

@@ -1,11 +1,11 @@
 //! `metrics.jsonl`: one JSON line per step, evaluation and epoch, appended by rank 0.
 //!
-//! Lines reach the file whole. A run that is killed can lose the lines of its last second and can leave a torn last
-//! line; a resumed run cuts the file back to the position that its checkpoint holds, so that no line is lost
-//! or doubled (law 7).
+//! Lines are written completely. A killed run can lose the lines of its last second and can leave a truncated last
+//! line; a resumed run truncates the file to the position in its checkpoint, so that no line is lost or duplicated (law
+//! 7).
 //!
-//! The run reports what others do to the file and keeps writing: a file that was removed is brought back, and one that was
-//! changed or replaced is appended to. No run needs its metrics to be resumed.
+//! The run reports changes by other programs and keeps writing: it restores a removed file, and appends to a changed or
+//! replaced one. Resuming does not need the metrics.
 
 use super::{Claim, FolderId, RunFolderError, Summary, Views};
 use protocol::write_atomically;
@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const WHAT: &str = "the metrics";
-/// Lines of steps wait this long at most before they are written, so that `tail -f` shows a living run.
+/// Longest time for which lines of steps are buffered, so that `tail -f` shows a live run.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Lines that wait take this much memory at most.
+/// Largest size in bytes of the buffered lines.
 const MOST_WAITING: usize = 64 << 10;
-/// No line of this program is longer; a longer one is not metrics.
+/// Longest line that this program writes; a longer one is not metrics.
 const LONGEST_LINE: u64 = 1 << 20;
 
 /// One line of `metrics.jsonl`.
@@ -40,22 +40,22 @@ pub enum MetricsRecord {
 /// A training step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// The epoch it belongs to, from 0.
+    /// Its epoch, counted from 0.
     pub epoch: u64,
-    /// Its number, from 1 over the whole run.
+    /// Its number, counted from 1 over the run.
     pub step: u64,
     /// Mean loss over the global batch, in full precision; null (here NaN) if it is not finite or no image is left.
     #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
-    /// The learning rate it was made with.
+    /// The learning rate of the step.
     pub learning_rate: f64,
-    /// Images of the global batch, but for those left out; with none the step changed nothing.
+    /// Images of the global batch without those left out; a step with none changes nothing.
     pub samples: u64,
-    /// Images a second over all ranks.
+    /// Images per second over all ranks.
     pub images_per_second: f64,
     /// Seconds that rank 0 waited for its images.
     pub data_wait: f64,
-    /// Whether loss and gradients were finite; if not, the step changed nothing.
+    /// Whether loss and gradients were finite; otherwise the step changed nothing.
     pub finite: bool,
     /// Bytes that rank 0 sent for tensors in this step.
     #[serde(default)]
@@ -69,19 +69,19 @@ pub struct EvalRecord {
     pub epoch: u64,
     /// Steps done.
     pub step: u64,
-    /// Which images, as `eval.split` has it.
+    /// The images, as in `eval.split`.
     pub split: String,
-    /// Which crops of them, as `eval.crops` has it.
+    /// The crops, as in `eval.crops`.
     #[serde(default = "centre")]
     pub crops: String,
-    /// Accuracy and its companions, as in `result.json`.
+    /// Accuracy figures, as in `result.json`.
     #[serde(flatten)]
     pub summary: Summary,
     /// Seconds it took.
     pub seconds: f64,
 }
 
-/// What older lines do not say.
+/// Default for lines of older versions.
 fn centre() -> String {
     Views::default().crops
 }
@@ -89,20 +89,20 @@ fn centre() -> String {
 /// The end of an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// The epoch that ended, from 0.
+    /// The epoch, counted from 0.
     pub epoch: u64,
     /// Steps done over the whole run.
     pub step: u64,
     /// Mean of the losses of its steps; null (here NaN) if it is not finite or no step has one.
     #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
-    /// Images it went through.
+    /// Images of the epoch.
     pub samples: u64,
     /// Seconds it took.
     pub seconds: f64,
 }
 
-/// Where in the metrics a checkpoint was taken.
+/// Position in the metrics at which a checkpoint was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricsPosition {
     /// Length of the file.
@@ -113,19 +113,19 @@ pub struct MetricsPosition {
 
 /// Appends to `metrics.jsonl`.
 ///
-/// Step lines are written at the latest with the first line after a second, all others at once, and everything by
-/// [`MetricsWriter::flush`] and at the end of the writer's life.
+/// Step lines are buffered for up to a second, other lines are written at once. [`MetricsWriter::flush`] and dropping
+/// the writer write everything.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
-    /// Open for appending, and for reading what it holds if somebody removes it.
+    /// Open for appending, and for reading its content if another program removes it.
     file: File,
-    /// Bytes in the file, all of whole lines.
+    /// Bytes in the file, which are complete lines.
     written: u64,
-    /// Whole lines that are not in the file yet. Its memory is used again.
+    /// Complete lines that are not in the file yet. The buffer is reused.
     waiting: Vec<u8>,
     last_write: Instant,
-    /// The claim to the run folder, looked at before every write.
+    /// The claim to the run folder, checked before every write.
     claim: Option<Arc<Claim>>,
 }
 
@@ -141,8 +141,8 @@ impl MetricsWriter {
         Ok(Self::new(path, file, 0))
     }
 
-    /// Continues a file after cutting it back to `mark`. That the file is gone, or is not the one in which the mark was
-    /// set, is reported and stops nothing.
+    /// Continues a file after truncating it to `mark`. A missing file, or one in which the mark was not set, is
+    /// reported and is not an error.
     pub fn reopen(path: &Path, mark: MetricsPosition) -> Result<Self, RunFolderError> {
         let existed = path.exists();
         let file = append_to(path).map_err(|error| RunFolderError::io("open", WHAT, path, error))?;
@@ -159,7 +159,7 @@ impl MetricsWriter {
         Ok(writer)
     }
 
-    /// The same, written only as long as the run has its folder.
+    /// The same writer, which writes only while the claim is valid.
     #[must_use]
     pub fn under(mut self, claim: Arc<Claim>) -> Self {
         self.claim = Some(claim);
@@ -186,8 +186,8 @@ impl MetricsWriter {
         self.flush()
     }
 
-    /// Hands every line to the system. After an error no half line stays in the file, and the lines are kept for
-    /// another try.
+    /// Writes every buffered line to the file. After an error, no partial line stays in the file, and the lines stay
+    /// buffered for another try.
     pub fn flush(&mut self) -> Result<(), RunFolderError> {
         self.last_write = Instant::now();
         if self.waiting.is_empty() {
@@ -195,7 +195,7 @@ impl MetricsWriter {
         }
         self.look_after()?;
         if let Err(error) = self.file.write_all(&self.waiting) {
-            // A failure here as well is told by the same error: the disk is full or gone.
+            // A failure here has the same cause as the error, which is reported: the disk is full or gone.
             let _ = self.file.set_len(self.written);
             return Err(self.fail("write", error));
         }
@@ -204,7 +204,7 @@ impl MetricsWriter {
         Ok(())
     }
 
-    /// Forces every line to disk, as a checkpoint needs that holds the [`MetricsWriter::position`].
+    /// Forces every line to disk, as required for a checkpoint that contains the [`MetricsWriter::position`].
     pub fn sync(&mut self) -> Result<(), RunFolderError> {
         self.look_after()?;
         self.flush()?;
@@ -216,14 +216,14 @@ impl MetricsWriter {
         self.written + self.waiting.len() as u64
     }
 
-    /// Takes back every line after `mark`. Where that is not the end of a line of this file, others have changed it: the
-    /// lines up to the mark's step stay.
+    /// Removes every line after `mark`. If no line ends at the mark, another program has changed the file: then the
+    /// lines up to the step of the mark are kept.
     pub fn truncate_to(&mut self, mark: MetricsPosition) -> Result<(), RunFolderError> {
         self.flush()?;
         let mut end = mark.position;
         if let Some(reason) = self.misfit(end)? {
             let (path, step) = (self.path.display(), mark.step);
-            tracing::warn!("the metrics `{path}`: {reason}; its lines up to step {step} stay");
+            tracing::warn!("the metrics `{path}`: {reason}; its lines up to step {step} are kept");
             end = self.end_of_step(step).map_err(|error| self.fail("read", error))?;
         }
         self.file.set_len(end).map_err(|error| self.fail("write", error))?;
@@ -242,7 +242,7 @@ impl MetricsWriter {
             return Ok(None);
         }
         let reason = format!("no line ends at byte {position} where the checkpoint was taken");
-        Ok(Some(reason + "; it was changed since"))
+        Ok(Some(reason + "; it was changed afterwards"))
     }
 
     fn is_line_end(&self, position: u64) -> io::Result<bool> {
@@ -253,7 +253,7 @@ impl MetricsWriter {
         Ok(last == *b"\n")
     }
 
-    /// Where the first line of a later step begins, or a torn one.
+    /// Position of the first line of a later step, or of a truncated line.
     fn end_of_step(&self, step: u64) -> io::Result<u64> {
         #[derive(Deserialize)]
         struct MetricsLine {
@@ -272,7 +272,7 @@ impl MetricsWriter {
         }
     }
 
-    /// Sees to it that what is written next stands behind the lines before it, in the file that people see.
+    /// Ensures that the next write appends to the earlier lines, in the file at the visible path.
     fn look_after(&mut self) -> Result<(), RunFolderError> {
         self.claim.as_ref().map_or(Ok(()), |claim| claim.check())?;
         let there = match fs::metadata(&self.path) {
@@ -294,7 +294,7 @@ impl MetricsWriter {
         self.take_over().map_err(|error| self.fail("open", error))
     }
 
-    /// Writes a removed file anew, with the lines that this process can still read.
+    /// Writes a removed file again, with the lines that this process can still read.
     fn bring_back(&mut self) -> io::Result<()> {
         let mut lines = vec![0; usize::try_from(self.written).map_err(io::Error::other)?];
         let kept = self.file.read_exact_at(&mut lines, 0).is_ok();
@@ -304,11 +304,14 @@ impl MetricsWriter {
         write_atomically(&self.path, &lines)?;
         self.take_over()?;
         let what = if kept { "with all its lines" } else { "without its earlier lines" };
-        tracing::warn!("the metrics `{}` were removed; the file is written anew {what}", self.path.display());
+        tracing::warn!(
+            "the metrics `{}` were removed; the file is written again {what}",
+            self.path.display()
+        );
         Ok(())
     }
 
-    /// Appends to the file that is there now, from the next line on.
+    /// Appends to the file that exists now, from the next line on.
     fn take_over(&mut self) -> io::Result<()> {
         self.file = append_to(&self.path)?;
         self.written = self.file.metadata()?.len();
@@ -338,16 +341,16 @@ impl Drop for MetricsWriter {
     }
 }
 
-/// What [`read_metrics`] finds.
+/// Result of [`read_metrics`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
-    /// All whole lines, in order.
+    /// All complete lines, in order.
     pub records: Vec<MetricsRecord>,
-    /// What follows the last whole line: a writer was killed in the middle of a line. None in a file in order.
+    /// The bytes after the last complete line, if a writer was killed in the middle of a line. None in an intact file.
     pub torn: Option<String>,
 }
 
-/// Reads `metrics.jsonl`. A torn last line is reported; any other line that is not metrics is an error.
+/// Reads `metrics.jsonl`. A truncated last line is returned separately; any other invalid line is an error.
 pub fn read_metrics(path: &Path) -> Result<Metrics, RunFolderError> {
     let file = File::open(path).map_err(|error| RunFolderError::io("open", WHAT, path, error))?;
     let mut reader = io::BufReader::new(file);

@@ -1,9 +1,9 @@
-//! A run as people and other programs see it: its folder and the files in it, its checkpoints, its figures, its
-//! progress on the terminal, its log files, and the signals that ask it to stop.
+//! The outside of a run: its folder and files, checkpoints, figures, progress on the terminal, log files, and the
+//! signals that request a stop.
 //!
-//! Nothing here knows of tensors, models or ranks' communication. Rank 0 alone writes the folder ([`RunFolder`],
-//! [`MetricsWriter`], [`RunResult`]) and talks to the terminal ([`Reporter`]); every rank has a log of its own
-//! ([`Logging`]) and counts its own part of the test images ([`ClassCounts`]).
+//! This module is independent of tensors, models and communication. Only rank 0 writes the folder ([`RunFolder`],
+//! [`MetricsWriter`], [`RunResult`]) and the terminal ([`Reporter`]); every rank has its own log ([`Logging`]) and
+//! counts its own part of the test images ([`ClassCounts`]).
 
 mod again;
 pub mod checkpoint;

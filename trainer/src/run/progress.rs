@@ -1,7 +1,6 @@
-//! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere. Rank 0 only.
+//! Progress of a run, on rank 0: a bar on a terminal, plain lines elsewhere.
 //!
-//! Talk goes to standard error, so that standard output holds results and nothing else. A terminal that is gone
-//! never stops a run.
+//! Progress goes to standard error, so that standard output has only results. A closed terminal never stops a run.
 
 use super::{EpochRecord, StepRecord, Summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,29 +10,29 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the figures beside the bar change: often enough to look alive, too seldom to cost anything.
+/// Refresh interval of the figures beside the bar: frequent enough to look alive, at negligible cost.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a line about steps is printed when nothing else is asked for.
+/// Default interval of lines about steps.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// What the bar looks like; no colours.
+/// Template of the bar, without colours.
 const TEMPLATE: &str = "{bar:24} {pos}/{len}  {msg}  {eta} left";
 
-/// The bar on the terminal, around which others must write.
+/// The bar on the terminal; other output must be written around it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressOutput {
-    /// A bar that is drawn again and again.
+    /// A bar that is redrawn.
     Bar,
-    /// A line from time to time.
+    /// A line at intervals.
     Lines,
-    /// Nothing; warnings still come.
+    /// Nothing; warnings are still printed.
     Quiet,
 }
 
 impl ProgressOutput {
-    /// What fits standard error. `--json` changes nothing here: its data go to standard output.
+    /// Chooses the output for standard error. `--json` has no effect here: its data go to standard output.
     pub fn choose(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal.is_empty() || terminal == "dumb");
         Self::fitting(quiet, io::stderr().is_terminal() && !dumb)
@@ -48,16 +47,16 @@ impl ProgressOutput {
     }
 }
 
-/// What a run intends to do.
+/// The extent of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgressPlan {
     /// Epochs of the whole run.
     pub epochs: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Steps that were done before this process began.
+    /// Steps that were done before this process started.
     pub steps_done: u64,
-    /// Lines come every so many steps; 0: every ten seconds.
+    /// Steps between two lines; 0: a line every ten seconds.
     pub steps_per_line: u64,
 }
 
@@ -67,7 +66,7 @@ pub struct Reporter {
     plan: ProgressPlan,
     out: Box<dyn Write + Send>,
     bar: Option<ProgressBar>,
-    /// The line being put together. Its memory is used again.
+    /// The line under construction. The buffer is reused.
     line: String,
     begun: Instant,
     shown: Instant,
@@ -99,7 +98,7 @@ impl Reporter {
         Self { output, plan, out, bar, line: String::new(), begun: now, shown: now }
     }
 
-    /// A step is done.
+    /// Reports a step.
     pub fn step(&mut self, step: &StepRecord) {
         match (self.output, &self.bar) {
             (ProgressOutput::Bar, Some(bar)) => {
@@ -122,7 +121,7 @@ impl Reporter {
         }
     }
 
-    /// Part of a longer work that makes no steps, such as an evaluation, is done.
+    /// Reports a part of longer work without steps, such as an evaluation.
     pub fn progress(&mut self, work: &str, done: u64, all: u64) {
         if self.shown.elapsed() < if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL } {
             return;
@@ -135,7 +134,7 @@ impl Reporter {
         }
     }
 
-    /// An epoch is done.
+    /// Reports an epoch.
     pub fn epoch(&mut self, epoch: &EpochRecord) {
         let rate = epoch.samples as f64 / epoch.seconds.max(f64::MIN_POSITIVE);
         self.say(&format!(
@@ -148,7 +147,7 @@ impl Reporter {
         ));
     }
 
-    /// An evaluation is done.
+    /// Reports an evaluation.
     pub fn evaluation(&mut self, split: &str, summary: &Summary) {
         let mut text = format!("{split}: {} of {} right", summary.correct, summary.total);
         let figures = [
@@ -165,7 +164,7 @@ impl Reporter {
         self.say(&text);
     }
 
-    /// A sentence for the person, above the bar if there is one.
+    /// Prints a message, above the bar if there is one.
     pub fn say(&mut self, sentence: &str) {
         if self.output == ProgressOutput::Quiet {
             return;
@@ -176,7 +175,7 @@ impl Reporter {
         self.print();
     }
 
-    /// Nothing more will come: the bar is taken away. The same happens at the end of the reporter's life.
+    /// Removes the bar. Dropping the reporter does the same.
     pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             set_bar(None);
@@ -185,7 +184,7 @@ impl Reporter {
     }
 
     fn is_line_due(&self, step: u64) -> bool {
-        // The first line comes at once: it tells that the run has got as far as its first step.
+        // The first line is printed at once: it shows that the run has reached its first step.
         let first = step == self.plan.steps_done + 1;
         let due = match self.plan.steps_per_line {
             0 => self.shown.elapsed() >= LINE_INTERVAL,
@@ -207,7 +206,7 @@ impl Reporter {
         self.write_figures(step);
         let done = step.step.saturating_sub(self.plan.steps_done);
         let left = self.plan.steps.saturating_sub(step.step);
-        // One step, which includes every start-up, says nothing about the others.
+        // The first step includes all start-up costs, so its rate does not predict the others.
         if done > 1 && left > 0 {
             let seconds = self.begun.elapsed().as_secs_f64() / done as f64 * left as f64;
             self.line.push_str("  ");
@@ -227,7 +226,7 @@ impl Reporter {
 
     fn print(&mut self) {
         beside_bar(|| {
-            // A terminal that is gone is no reason to stop training.
+            // A closed terminal must not stop training.
             let _ = self.out.write_all(self.line.as_bytes()).and_then(|()| self.out.flush());
         });
     }
@@ -239,12 +238,12 @@ impl Drop for Reporter {
     }
 }
 
-/// Says a sentence on standard error, above the bar if there is one. Nothing comes of a terminal that is gone.
+/// Prints a message to standard error, above the bar if there is one. A closed terminal is ignored.
 pub fn say(sentence: impl std::fmt::Display) {
     beside_bar(|| terminal::say(sentence));
 }
 
-/// Runs `write`, which writes to the terminal, while the bar is out of the way.
+/// Runs `write`, which writes to the terminal, with the bar hidden.
 pub(super) fn beside_bar(write: impl FnOnce()) {
     let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match bar {

@@ -1,4 +1,4 @@
-//! `result.json`: the figures of a finished run, and what they were obtained with.
+//! `result.json`: the figures of a finished run, and the settings that they were obtained with.
 
 use super::{ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
 use protocol::{layout, write_atomically};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 const WHAT: &str = "the result";
 
-/// Everything `result.json` holds. Figures are percent, and null where undefined.
+/// The content of `result.json`. Figures are in percent, and null where undefined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     /// Name of the data preset.
@@ -28,28 +28,28 @@ pub struct RunResult {
     pub filter: String,
     /// Fingerprint of the frozen weights.
     pub weights_fingerprint: String,
-    /// Fingerprint of the frozen tensors as they were used, after the run.
+    /// Fingerprint of the frozen tensors in use, after the run.
     pub frozen_fingerprint: String,
-    /// Which images were evaluated, and in which views.
+    /// The evaluated images and their views.
     #[serde(default)]
     pub evaluation: Views,
-    /// Accuracy and its companions.
+    /// Accuracy figures.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Number of scalars that were trained.
+    /// Number of trained scalars.
     pub trainable_parameters: u64,
-    /// Training images a second over the whole world; null when nothing was trained.
+    /// Training images per second over all ranks; null if nothing was trained.
     pub images_per_second: Option<f64>,
-    /// Seconds the whole run took.
+    /// Duration of the run in seconds.
     pub seconds: f64,
-    /// Images that could not be read and were left out, of training and test together, each counted once.
+    /// Unreadable images that were left out, of training and test together, each counted once.
     pub bad_images: u64,
-    /// Names of the classes of which no image was evaluated. They take part in no figure.
+    /// Names of the classes without an evaluated image. No figure includes them.
     #[serde(default)]
     pub absent_classes: Vec<String>,
     /// The classes, in label order.
     pub per_class: Vec<ClassResult>,
-    /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only when asked for.
+    /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<i64>>,
 }
@@ -61,11 +61,11 @@ pub struct ClassResult {
     pub name: String,
     /// Its training images.
     pub train_count: u64,
-    /// Those of its images that were evaluated, so without those left out.
+    /// Its evaluated images, without those left out.
     pub test_count: u64,
-    /// Those of them that were recognised.
+    /// Its correctly classified images.
     pub correct: u64,
-    /// The same in percent; null for an absent class.
+    /// Its accuracy in percent; null for an absent class.
     pub accuracy: Option<f64>,
 }
 
@@ -97,7 +97,7 @@ impl ClassResult {
 }
 
 impl RunResult {
-    /// Replaces `result.json` in `run_folder` as a whole.
+    /// Replaces `result.json` in `run_folder` atomically.
     pub fn write(&self, run_folder: &Path) -> Result<(), RunFolderError> {
         let path = run_folder.join(layout::RESULT);
         self.to_json()
@@ -105,7 +105,7 @@ impl RunResult {
             .map_err(|error| RunFolderError::io("write", WHAT, &path, error))
     }
 
-    /// The text of `result.json`, a line per field and per class.
+    /// The text of `result.json`, with one line per field and per class.
     pub fn to_json(&self) -> std::io::Result<Vec<u8>> {
         json::to_lines(self)
     }

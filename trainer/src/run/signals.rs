@@ -1,9 +1,9 @@
-//! Requests to stop, as signals: from the person (INT), or from the scheduler or a terminal that closes (TERM, HUP, USR1,
+//! Requests to stop, as signals: from the user (INT), or from the scheduler or a closing terminal (TERM, HUP, USR1,
 //! USR2).
 //!
-//! A handler only sets flags. The training loop looks at them between steps, where all ranks agree on what to do;
-//! [`stopping`](super::stopping) looks at them in a thread of its own, for when no step comes to its end, and for the
-//! person who presses Ctrl-C again.
+//! A handler only sets flags. The training loop checks them between steps, where all ranks agree on what to do;
+//! [`stopping`](super::stopping) checks them in a separate thread, for a step that does not end and for a user who
+//! presses Ctrl-C again.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
@@ -12,12 +12,12 @@ use protocol::Outcome;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// The first signal from the scheduler; 0 before it.
+/// The first signal from the scheduler; 0 for none.
 static PREEMPTED_BY: AtomicI32 = AtomicI32::new(0);
-/// How often the person pressed Ctrl-C.
+/// How often the user pressed Ctrl-C.
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
-/// Seconds after the person's second Ctrl-C at which the process ends even if it cannot say so any more.
+/// Seconds after the second Ctrl-C at which the process ends even without a message.
 const LAST_SECONDS: u32 = 1;
 
 /// The exit code when the alarm goes off.
@@ -26,48 +26,48 @@ static LAST_CODE: AtomicI32 = AtomicI32::new(Outcome::INTERRUPTED as i32);
 /// Added to the number of a signal that means [`Request::Stop`], in [`Request::code`].
 const STOP: i32 = 1000;
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopRequest {
-    /// Save, end, and stay ended: the person's wish (INT).
+    /// Save and end, without a restart: a request of the user (INT).
     Stop(Signal),
-    /// Save and end such that the run can be resumed: the scheduler's wish (TERM, HUP, USR1, USR2).
+    /// Save and end such that the run can be resumed: a request of the scheduler (TERM, HUP, USR1, USR2).
     Preempt(Signal),
 }
 
-/// The handlers are in place.
+/// Proof that the handlers are installed.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Signals;
 
 impl Signals {
-    /// Puts the handlers in place, for the whole process and for good. To do it again does no harm.
+    /// Installs the handlers permanently, for the whole process. Repeated calls have no effect.
     pub fn install() -> Result<Self, Errno> {
-        // System calls under way go on after the handler: reading files and MPI know nothing of our signals.
+        // Interrupted system calls restart after the handler: file reads and MPI do not handle our signals.
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
         let mut ours = SigSet::empty();
         let wishes = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
         for signal in wishes.into_iter().chain([Signal::SIGALRM]) {
-            // SAFETY: `on_signal` does nothing but what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
+            // SAFETY: `on_signal` does only what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
             let before = unsafe { sigaction(signal, &action)? };
             if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
-                // Under `nohup` the end of the terminal is nothing to this process.
-                // SAFETY: this is the disposition that the process was started with.
+                // Under `nohup`, this process ignores the end of the terminal. SAFETY: restores the disposition that
+                // the process was started with.
                 unsafe { sigaction(signal, &before)? };
             }
             ours.add(signal);
         }
-        // Whoever started this process may have held them back, and that is inherited.
+        // The parent process may have blocked the signals, and a blocked mask is inherited.
         ours.thread_unblock()?;
         Ok(Self)
     }
 
-    /// Whether the person pressed Ctrl-C again.
+    /// Whether the user pressed Ctrl-C again.
     pub fn insisted(&self) -> bool {
         INTERRUPTS.load(Ordering::Relaxed) > 1
     }
 
-    /// What was asked for since the handlers are in place. The person's wish goes before the scheduler's.
+    /// The request since the handlers were installed. A request of the user has priority over one of the scheduler.
     pub fn requested(&self) -> Option<StopRequest> {
         if INTERRUPTS.load(Ordering::Relaxed) > 0 {
             return Some(StopRequest::Stop(Signal::SIGINT));
@@ -76,8 +76,8 @@ impl Signals {
     }
 }
 
-/// Ends the process after so many seconds with this outcome, whatever its threads do. What they do in between ends it
-/// sooner. Without [`Signals`] in place it is ended by the signal.
+/// Ends the process with this outcome after so many seconds, unless its threads end it sooner. Without installed
+/// [`Signals`], the alarm signal ends it.
 pub fn end_within(seconds: u32, outcome: Outcome) {
     LAST_CODE.store(i32::from(outcome.exit_code()), Ordering::Relaxed);
     // SAFETY: sets a timer.
@@ -85,7 +85,7 @@ pub fn end_within(seconds: u32, outcome: Outcome) {
 }
 
 impl StopRequest {
-    /// How a run ends that does as it was asked.
+    /// The outcome of a run that follows the request.
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Stop(_) => Outcome::Interrupted,
@@ -100,8 +100,8 @@ impl StopRequest {
         }
     }
 
-    /// A positive number for a maximum over the ranks, of which not all may have had the signal: the person's wish is
-    /// greater than the scheduler's, and 0 stands for no request.
+    /// A positive number for a maximum over the ranks, not all of which may have received the signal: a request of the
+    /// user is greater than one of the scheduler, and 0 is no request.
     pub const fn code(self) -> i32 {
         match self {
             Self::Stop(signal) => STOP + signal as i32,
@@ -127,7 +127,7 @@ impl fmt::Display for StopRequest {
 extern "C" fn on_signal(signal: c_int) {
     let interrupt = signal == Signal::SIGINT as c_int;
     if signal == Signal::SIGALRM as c_int {
-        // SAFETY: `_exit` may be called from a handler. Nothing of this process is of use any more.
+        // SAFETY: `_exit` may be called from a handler. No state of this process is needed any more.
         unsafe { libc::_exit(LAST_CODE.load(Ordering::Relaxed)) };
     } else if interrupt {
         if INTERRUPTS.fetch_add(1, Ordering::Relaxed) > 0 {
@@ -148,12 +148,12 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// Flags are of the process, so every test that sends signals has a process of its own: this test program
+    /// The flags belong to the process, so every test that sends signals runs in its own process: this test program
     /// again, with the name of a scene in the environment.
     const SCENE: &str = "LIFT_TEST_SIGNALS_SCENE";
 
     fn play(scene: &str) -> Child {
-        // Where tests run in the background, it may be ignored.
+        // It may be ignored if the tests run in the background.
         let name = module_path!().split_once("::").unwrap().1.to_owned() + "::scenes";
         Command::new("env")
             .arg("--default-signal=HUP")
@@ -165,7 +165,7 @@ mod tests {
             .unwrap()
     }
 
-    /// What the child process does. Without a scene, nothing.
+    /// Runs the scene in the child process. Without a scene, does nothing.
     #[test]
     fn scenes() {
         let Ok(scene) = std::env::var(SCENE) else { return };

@@ -1,9 +1,9 @@
 //! The figures of an evaluation, in percent, from the integer counts of [`ClassCounts`].
 //!
-//! They are LIFT's: accuracy over images; the mean accuracy of the classes with many (more than 100), medium (20 to
-//! 100) and few (fewer than 20) training images; macro F1 over the classes that occur as labels; mean, worst, harmonic
-//! and geometric mean of the class accuracies. A class without a test image takes part in none of them. A figure
-//! over nothing is none (null in JSON), not zero.
+//! They are those of LIFT: accuracy over images; the mean accuracy of the classes with many (more than 100), medium (20
+//! to 100) and few (fewer than 20) training images; macro F1 over the classes that occur as labels; mean, worst,
+//! harmonic and geometric mean of the class accuracies. No figure includes a class without a test image. A figure over
+//! nothing is none (null in JSON), not zero.
 
 use super::{ClassCounts, CountsError};
 use serde::{Deserialize, Serialize};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 pub const MANY_ABOVE: u64 = 100;
 /// A class with fewer training images than this is one of the few-shot classes.
 pub const FEW_BELOW: u64 = 20;
-/// Percent to which class accuracies are raised before the harmonic mean, which a zero would make zero.
+/// Lower bound in percent of the class accuracies in the harmonic mean, which a zero would make zero.
 pub const HARMONIC_FLOOR: f64 = 0.001;
 
-/// How many training images a class has, by the groups that long-tail papers report.
+/// Groups of classes by number of training images, as long-tail papers report them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shot {
     /// More than 100.
@@ -27,7 +27,7 @@ pub enum Shot {
 }
 
 impl Shot {
-    /// The group of a class with so many training images.
+    /// The group of a class with this number of training images.
     pub const fn of(train_count: u64) -> Self {
         if train_count > MANY_ABOVE {
             Self::Many
@@ -42,7 +42,7 @@ impl Shot {
 /// The figures of an evaluation, in percent; none where undefined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Recognised images of all images.
+    /// Correctly classified images as a share of all images.
     pub accuracy: Option<f64>,
     /// Mean accuracy of the classes with more than 100 training images.
     pub many: Option<f64>,
@@ -60,7 +60,7 @@ pub struct Summary {
     pub harmonic_mean: Option<f64>,
     /// Geometric mean of the class accuracies; 0 as soon as one of them is.
     pub geometric_mean: Option<f64>,
-    /// Recognised images.
+    /// Correctly classified images.
     pub correct: u64,
     /// Images.
     pub total: u64,
@@ -85,7 +85,7 @@ impl Summary {
             macro_f1: mean(classes.iter().map(|class| class.f1)),
             mean_class_accuracy: mean(accuracies()),
             worst_class: accuracies().min_by(f64::total_cmp),
-            // Of fractions, so that 100 percent everywhere is exactly 100 percent.
+            // Computed from fractions, so that 100 percent in every class gives exactly 100 percent.
             harmonic_mean: mean(accuracies().map(|accuracy| 100.0 / accuracy.max(HARMONIC_FLOOR)))
                 .map(|m| 100.0 / m),
             geometric_mean: mean(accuracies().map(|accuracy| (accuracy / 100.0).ln()))
@@ -96,7 +96,7 @@ impl Summary {
     }
 }
 
-/// `part` of `whole` in percent; none of nothing.
+/// `part` of `whole` in percent; none if `whole` is 0.
 pub fn percent(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
 }
@@ -120,7 +120,7 @@ fn tested_classes(counts: &ClassCounts, train_counts: &[u64]) -> Vec<TestedClass
     .collect()
 }
 
-/// Counts are never negative; should a reduction have overflowed, nothing is better than a figure out of thin air.
+/// Counts are never negative; after an overflow in a reduction, no figure is better than a wrong one.
 fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

@@ -5,10 +5,10 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle,
 use protocol::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
-/// Absent classes that a table names.
+/// Largest number of absent classes that a table names.
 const MOST_SHOWN: usize = 3;
 
-/// How a table is drawn. Boldness says nothing that the words do not say.
+/// Style of a table. Bold text never carries meaning alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableLook {
     /// Lines around the header.
@@ -21,7 +21,7 @@ impl TableLook {
     /// Text and spaces only: for files and pipes.
     pub const PLAIN: Self = Self { lines: false, bold: false };
 
-    /// What standard output can show. `NO_COLOR` (any value but the empty one) turns boldness off.
+    /// The style that standard output supports. A non-empty `NO_COLOR` turns bold text off.
     pub fn of_stdout() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = variable("TERM").is_none_or(|terminal| terminal == "dumb");
@@ -41,7 +41,7 @@ pub fn print_result(result: &RunResult, as_json: bool) -> Result<OutputReader, O
     print_as_is(result_table(result, TableLook::of_stdout()))
 }
 
-/// Prints several runs to standard output: a table, or with `as_json` a list with a line per run.
+/// Prints several runs to standard output: a table, or with `as_json` a list with one line per run.
 pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<OutputReader, OutputError> {
     if as_json {
         return print_json(&String::from_utf8_lossy(&json::list(results)?));
@@ -49,7 +49,7 @@ pub fn print_comparison(results: &[RunResult], as_json: bool) -> Result<OutputRe
     print_as_is(comparison_table(results, TableLook::of_stdout()))
 }
 
-/// The figures of one run, one a line, between what was evaluated and what was absent.
+/// The figures of one run, one per line, between a description of the evaluation and the absent classes.
 pub fn result_table(result: &RunResult, look: TableLook) -> String {
     let summary = &result.summary;
     let title = format!(
@@ -92,7 +92,7 @@ pub fn result_table(result: &RunResult, look: TableLook) -> String {
     format!("{title}\n{}\n{table}{}", result.evaluation, absent(&result.absent_classes))
 }
 
-/// Several runs, one a line. Columns for data, model, seed and ranks appear only where the runs differ in them.
+/// Several runs, one per line. Columns for data, model, seed and ranks appear only if the runs differ in them.
 pub fn comparison_table(results: &[RunResult], look: TableLook) -> String {
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| column.is_shown(results)).collect();
     let mut table = Table::new();
@@ -104,7 +104,7 @@ pub fn comparison_table(results: &[RunResult], look: TableLook) -> String {
     drawn(&mut table, &headers, |at| headers.get(at).is_some_and(|header| WORDS.contains(header)), look)
 }
 
-/// Names with what they are, one a line.
+/// Names with their descriptions, one per line.
 pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, look: TableLook) -> String {
     let mut table = Table::new();
     for row in rows {
@@ -115,7 +115,7 @@ pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, 
 
 struct Column {
     header: &'static str,
-    /// Whether it is left out when all runs agree in it.
+    /// Whether the column is omitted if all runs have the same value.
     only_if_different: bool,
     value: fn(&RunResult) -> String,
 }
@@ -145,17 +145,17 @@ const COLUMNS: [Column; 11] = [
     Column { header: "seconds", only_if_different: false, value: |result| format!("{:.1}", result.seconds) },
 ];
 
-/// Columns of a comparison that hold words.
+/// Columns of a comparison that contain text.
 const WORDS: [&str; 3] = ["method", "data", "model"];
 
-/// The table as text. Columns of words are aligned to the left, those of numbers to the right.
+/// The table as text. Columns of text are left-aligned, those of numbers right-aligned.
 fn drawn(
     table: &mut Table,
     headers: &[&str],
     holds_words: impl Fn(usize) -> bool,
     look: TableLook,
 ) -> String {
-    // Lines above and below only: a line between any two rows of figures would make them harder to compare.
+    // Rules above and below only: rules between rows would make the figures harder to compare.
     let line = LineStyle::none().fill('\u{2500}').junction('\u{2500}');
     let lines = TableStyle::new().top_border(line).header_separator(line).bottom_border(line);
     table.load_style(if look.lines { lines } else { TableStyle::new() });
@@ -178,7 +178,7 @@ fn drawn(
     text
 }
 
-/// A line on classes of which no image was evaluated, if there are any: how many, and the first of them.
+/// A line about the classes without an evaluated image, if there are any: their number, and the first of them.
 fn absent(classes: &[String]) -> String {
     let classes_are = match classes.len() {
         0 => return String::new(),
@@ -191,7 +191,7 @@ fn absent(classes: &[String]) -> String {
     format!("{}\n", escaped_line(&text))
 }
 
-/// Two decimals, as papers print them; a dash where there is no figure.
+/// Two decimals, as papers print them; a dash for none.
 fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.2}"))
 }

@@ -1,9 +1,9 @@
-//! Which images an evaluation looked at, and in which views: part of its result.
+//! The images and views of an evaluation, a part of its result.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The images and views of an evaluation, in the words of the configuration.
+/// The images and views of an evaluation, as the configuration names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Views {
     /// `eval.split`: `test` or `train`.
@@ -12,11 +12,11 @@ pub struct Views {
     pub crops: String,
     /// Crops of each image, whose logits are averaged.
     pub crops_per_image: usize,
-    /// Pixels by which the shorter side of an image was larger than a crop; null where `eval.expand` means nothing.
+    /// Pixels by which the shorter side of an image was larger than a crop; null where `eval.expand` has no effect.
     pub expand: Option<u32>,
 }
 
-/// What every evaluation was before there was a choice.
+/// The views of results from versions without these options.
 impl Default for Views {
     fn default() -> Self {
         Self { split: "test".to_owned(), crops: "centre".to_owned(), crops_per_image: 1, expand: None }
@@ -24,7 +24,7 @@ impl Default for Views {
 }
 
 impl Views {
-    /// The images, as a person calls them.
+    /// Name of the images in messages.
     pub fn images(&self) -> &str {
         if self.split == "train" { "training" } else { &self.split }
     }

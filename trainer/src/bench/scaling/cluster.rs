@@ -8,14 +8,14 @@ use crate::model::tuners::adaptformer::adaptformer_numbers;
 use crate::model::tuners::bottleneck::auto_adapter_dim;
 use serde::Serialize;
 
-/// Bytes of a number that is trained or reduced, and of a frozen one in bf16.
+/// Bytes of a trained or reduced scalar, and of a frozen one in bf16.
 const TRAINED: f64 = 4.0;
 const FROZEN: f64 = 2.0;
 
 /// Micro-batches on a GPU: `train.micro_batch_size`.
 const AT_ONCE: u64 = 128;
 
-/// What is trained.
+/// The trained model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingJob {
     /// Images of an epoch.
@@ -73,30 +73,30 @@ impl TrainingJob {
         block_elements(self.width, 4 * self.width) as f64 * FROZEN
     }
 
-    /// Blocks that are gathered in a step: each before its forward and before its backward pass, but for those that
-    /// are still in their places at the two turns.
+    /// Blocks that are gathered in a step: each before its forward and before its backward pass, except those that are
+    /// still in the ring when the direction changes.
     pub fn gathers(&self) -> u64 {
         2 * self.depth.saturating_sub(RING as u64)
     }
 
-    /// Operations for one image: forward and the gradient of the activations through the frozen tower, which is as
-    /// much again, and forward and two gradients of the modules and the head.
+    /// Operations for one image: forward and the gradient of the activations through the frozen tower, which has the
+    /// same cost, and forward and two gradients of the modules and the head.
     pub fn operations(&self) -> f64 {
         let modules = self.depth * self.tokens * 2 * self.adapter_dim() * self.width as u64;
         (2 * self.forward_operations + 3 * 2 * (modules + self.head_parameters())) as f64
     }
 }
 
-/// The machines. Every value is an assumption; `docs/scaling.md` says where it is from.
+/// The machines. Every value is an assumption; `docs/scaling.md` gives the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cluster {
-    /// Operations a second that a GPU reaches.
+    /// Achieved operations per second of a GPU.
     pub operations_per_second: f64,
-    /// Seconds of a step that do not depend on the images: kernels that are launched one by one.
+    /// Seconds of a step that do not depend on the images: the kernel launches.
     pub fixed_seconds: f64,
     /// GPUs of a host.
     pub gpus_per_host: u64,
-    /// Bytes a second of a collective inside a host, over each GPU's link.
+    /// Bytes per second of a collective inside a host, over each GPU's link.
     pub host_bandwidth: f64,
     /// The same between hosts: each GPU has a network card.
     pub network_bandwidth: f64,
@@ -106,14 +106,14 @@ pub struct Cluster {
     pub network_hop: f64,
     /// Seconds to start a collective.
     pub call: f64,
-    /// Share of a step's computing that is backward pass, beside which gradients travel.
+    /// Share of the backward pass in the computation of a step, which overlaps with the reduction of gradients.
     pub backward_share: f64,
-    /// Images a second that the cores of one GPU decode.
+    /// Images per second that the cores of one GPU decode.
     pub decoded_per_second: f64,
 }
 
 impl Cluster {
-    /// Hosts with eight H100, `NVLink` 4 and a 400 Gb/s card a GPU.
+    /// Hosts with eight H100, `NVLink` 4 and a 400 Gb/s card per GPU.
     pub const H100: Self = Self {
         operations_per_second: 0.3 * 989e12,
         fixed_seconds: 6e-3,
@@ -127,7 +127,7 @@ impl Cluster {
         decoded_per_second: 4000.0,
     };
 
-    /// All-reduces go the shorter way, around the ring or up and down a tree; gathers and scatters around the ring.
+    /// All-reduces use the faster of ring and tree; gathers and scatters use the ring.
     fn link(&self, ranks: u64, all_reduce: bool) -> Interconnect {
         let hosts = ranks.div_ceil(self.gpus_per_host);
         let inside = ranks.min(self.gpus_per_host) - 1;
@@ -140,7 +140,7 @@ impl Cluster {
     }
 }
 
-/// Where classifier and backbone are.
+/// Placement of classifier and backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClusterPlacement {
@@ -152,36 +152,36 @@ pub enum ClusterPlacement {
     ShardedBackbone,
 }
 
-/// A world as the model has it; seconds and bytes.
+/// A prediction of the model; seconds and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Forecast {
-    /// Where classifier and backbone are.
+    /// Placement of classifier and backbone.
     pub placement: ClusterPlacement,
-    /// Images of a step over all GPUs.
+    /// Images per step over all GPUs.
     pub batch_size: u64,
     /// GPUs.
     pub ranks: u64,
-    /// Computing of the slowest GPU.
+    /// Computation of the slowest GPU.
     pub compute: f64,
     /// Decoding of the slowest GPU's images.
     pub data: f64,
     /// Bytes that a GPU sends.
     pub sent: f64,
-    /// Collectives by themselves.
+    /// Collectives without overlap.
     pub communication: f64,
-    /// What of them nothing hides.
+    /// Their exposed part.
     pub exposed: f64,
     /// The whole step.
     pub step: f64,
-    /// Images a second over all GPUs.
+    /// Images per second over all GPUs.
     pub images_per_second: f64,
-    /// That over what one GPU does with the same batch, and the number of GPUs.
+    /// The throughput divided by that of one GPU with the same batch and by the number of GPUs.
     pub efficiency: f64,
     /// Seconds of an epoch.
     pub epoch: f64,
 }
 
-/// What the model says; nothing where there are more GPUs than images of a step.
+/// The prediction; none if there are more GPUs than images per step.
 pub fn forecast(
     job: &TrainingJob,
     cluster: &Cluster,
@@ -249,7 +249,7 @@ impl ForecastStep<'_> {
         self.compute().max(self.data()) + self.communication().2
     }
 
-    /// Bytes that a GPU sends, seconds, and what of them nothing hides.
+    /// Bytes that a GPU sends, seconds, and their exposed part.
     fn communication(&self) -> (f64, f64, f64) {
         if self.ranks == 1 {
             return (0.0, 0.0, 0.0);
@@ -263,8 +263,8 @@ impl ForecastStep<'_> {
         (gradients.0 + more.0, gradients.1 + more.1, gradients.2 + more.2)
     }
 
-    /// One bucket a block and one for the head, beside the backward pass of the last micro-batch; the bucket of the
-    /// first block, and the row of scalars, have nothing left to hide behind.
+    /// One bucket per block and one for the head, overlapped with the backward pass of the last micro-batch; the bucket
+    /// of the first block and the row of scalars are exposed.
     fn gradients(&self) -> (f64, f64, f64) {
         let (job, ranks) = (self.job, self.ranks as f64);
         let link = self.cluster.link(self.ranks, true);
@@ -279,7 +279,7 @@ impl ForecastStep<'_> {
     }
 
     /// Features and labels gathered, two reductions, gradients scattered back, for each micro-batch; the features wait
-    /// for them, so nothing hides them.
+    /// for them, so they are exposed.
     fn sharded_head(&self) -> (f64, f64, f64) {
         let job = self.job;
         let sizes = PlacementSizes {

@@ -1,33 +1,33 @@
-//! The model on one machine whose ranks share its cores, held against measured steps.
+//! The model on one machine whose ranks share its cores, compared with measured steps.
 
 use super::{ComputeTime, Interconnect, all_reduce_bytes};
 use serde::{Deserialize, Serialize};
 
-/// What `make bench` measured; seconds and bytes.
+/// Measurements of `make bench`; seconds and bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// Day.
     pub date: String,
-    /// Where.
+    /// The machine.
     pub machine: String,
     /// Cores that the ranks share.
     pub cores: f64,
-    /// Other processes that wanted a core meanwhile: the median of looks at it between the runs.
+    /// Other runnable processes during the measurement: the median of samples between the runs.
     pub others: f64,
-    /// What was trained.
+    /// The trained model.
     pub run: String,
-    /// Images of a step, over all ranks.
+    /// Images per step over all ranks.
     pub batch_size: f64,
     /// Bytes of the gradient.
     pub gradient_bytes: f64,
     /// Collectives that a step starts.
     pub calls: f64,
-    /// Steps on one rank with one thread, of different size.
+    /// Steps of different sizes on one rank with one thread.
     pub alone: Vec<OneRankStep>,
-    /// Steps of the whole batch on so many ranks of one thread.
+    /// Steps of the full batch on several ranks with one thread each.
     pub worlds: Vec<MeasuredWorld>,
-    /// What overlapping hides.
+    /// The effect of overlap.
     pub overlap: Overlap,
 }
 
@@ -49,17 +49,18 @@ pub struct MeasuredWorld {
     pub ranks: f64,
     /// The whole step.
     pub step: f64,
-    /// Its part that is computed, on the slowest rank.
+    /// Its computation, on the slowest rank.
     pub compute: f64,
-    /// Communication that nothing hides.
+    /// Exposed communication.
     pub exposed: f64,
     /// A started all-reduce of a few bytes.
     pub latency: f64,
-    /// Bytes a second over each rank's link, of a started all-reduce of about the gradient's size; 0 for one rank.
+    /// Bytes per second over each rank's link, for a started all-reduce of about the size of the gradient; 0 for one
+    /// rank.
     pub bandwidth: f64,
 }
 
-/// The same step with communication beside the computing, after it, and without any.
+/// The same step with overlapped communication, with communication after the computation, and without any.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overlap {
@@ -74,7 +75,7 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// Share of the communication that computing hides.
+    /// Share of the communication that is hidden by computation.
     pub fn hidden(&self) -> f64 {
         let all = self.off - self.silent;
         if all <= 0.0 { 0.0 } else { ((self.off - self.on) / all).clamp(0.0, 1.0) }
@@ -84,42 +85,42 @@ impl Overlap {
 /// The model's constants on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MachineModel {
-    /// What one rank computes here.
+    /// Compute time of one rank.
     pub compute: ComputeTime,
     /// Cores that the ranks and the other processes share.
     pub cores: f64,
     /// Other processes that want a core.
     pub others: f64,
-    /// Share of the communication that computing hides.
+    /// Share of the communication that is hidden by computation.
     pub hidden: f64,
 }
 
-/// A world as the model has it.
+/// A prediction of the model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Predicted {
     /// Ranks.
     pub ranks: f64,
-    /// Computing.
+    /// Computation.
     pub compute: f64,
-    /// Communication that nothing hides.
+    /// Exposed communication.
     pub exposed: f64,
     /// The whole step.
     pub step: f64,
     /// As measured.
     pub measured: f64,
-    /// How much more the model says than was measured, as a share of it.
+    /// Relative error of the prediction.
     pub error: f64,
-    /// The model's constants were taken from this world's step too.
+    /// Whether this measurement was used for the constants of the model.
     pub calibrated: bool,
 }
 
 impl Measured {
-    /// From the text of a file.
+    /// Parses the text of a file.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
     }
 
-    /// The constants: `a` and `b` from steps of one rank, what is hidden from the overlap.
+    /// The constants: `a` and `b` from the steps of one rank, the hidden share from the overlap.
     pub fn machine(&self) -> MachineModel {
         let whole = self.worlds.iter().filter(|world| world.ranks == 1.0);
         let whole = whole.map(|world| (self.batch_size, world.step));
@@ -129,7 +130,7 @@ impl Measured {
         MachineModel { compute: ComputeTime::fit(&points), cores, others, hidden: self.overlap.hidden() }
     }
 
-    /// What the model says of every measured world.
+    /// Predictions for every measured world.
     pub fn predict(&self) -> Vec<Predicted> {
         let machine = self.machine();
         self.worlds.iter().map(|world| machine.predict(self, world)).collect()
@@ -137,14 +138,14 @@ impl Measured {
 }
 
 impl MachineModel {
-    /// How much longer a rank takes because others want the cores too: who wants one gets an equal share.
+    /// Slowdown of a rank because of other processes on the cores, with equal shares for all.
     pub fn sharing(&self, ranks: f64) -> f64 {
         ((ranks + self.others) / self.cores).max(1.0)
     }
 
     fn predict(&self, measured: &Measured, world: &MeasuredWorld) -> Predicted {
         let ranks = world.ranks;
-        // One rank had to share as well.
+        // One rank shared the cores too.
         let sharing = self.sharing(ranks) / self.sharing(1.0);
         let compute = self.compute.seconds((measured.batch_size / ranks).ceil()) * sharing;
         let exposed = if ranks > 1.0 {

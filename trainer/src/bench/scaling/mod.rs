@@ -1,9 +1,9 @@
-//! A model of step time against ranks.
+//! A model of step time by number of ranks.
 //!
 //! `t(n) = max(compute, data) + exposed communication`, where the slowest rank computes `a + b samples`, and an
-//! all-reduce of `s` bytes takes a latency a call and `2 (n - 1) / n s` bytes over the bandwidth of a link. [`machine`]
-//! holds it against steps that were measured, with constants from `lift-trainer bench`; [`cluster`] takes it to many
-//! GPUs, with constants that are assumptions and named so. The tables of `docs/scaling.md` are made here (`page.rs`).
+//! all-reduce of `s` bytes takes a latency per call and `2 (n - 1) / n s` bytes over the bandwidth of a link.
+//! [`machine`] compares it with measured steps, with constants from `lift-trainer bench`; [`cluster`] applies it to
+//! many GPUs, with constants that are marked as assumptions. `page.rs` generates the tables of `docs/scaling.md`.
 
 pub mod cluster;
 pub mod machine;
@@ -16,12 +16,12 @@ pub use page::{forecasts, tables};
 pub struct ComputeTime {
     /// Seconds of a step that do not depend on the samples.
     pub fixed: f64,
-    /// Seconds a sample.
+    /// Seconds per sample.
     pub each: f64,
 }
 
 impl ComputeTime {
-    /// The line of least squares through (samples, seconds); neither part is below zero.
+    /// The least-squares line through (samples, seconds); neither part is below zero.
     pub fn fit(points: &[(f64, f64)]) -> Self {
         let n = points.len() as f64;
         let mean = |part: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(part).sum::<f64>() / n;
@@ -45,12 +45,12 @@ impl ComputeTime {
     }
 }
 
-/// A way from rank to rank.
+/// A link between ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interconnect {
     /// Seconds of a collective of no bytes.
     pub latency: f64,
-    /// Bytes a second that cross each rank's link.
+    /// Bytes per second over each rank's link.
     pub bandwidth: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What the person typed after `bench`.
+//! The command line of `bench`.
 
 use crate::bench::Comparison;
 use clap::{Args, Subcommand};
@@ -110,7 +110,7 @@ fn comparisons(text: &str) -> Result<Comparisons, String> {
         return Ok(Comparisons(Vec::new()));
     }
     let all: Result<_, _> = text.split(',').map(|name| name.trim().parse::<Comparison>()).collect();
-    all.map(Comparisons).map_err(|error| format!("{error}, and none"))
+    all.map(Comparisons).map_err(|error| format!("{error}, or none"))
 }
 
 #[cfg(test)]
@@ -144,7 +144,7 @@ mod tests {
         let BenchCommand::Step(step) = bench("step --compare samples,head").unwrap() else { panic!() };
         assert_eq!(step.compare.0, [Comparison::Samples, Comparison::Head]);
         let error = bench("step --compare speed").unwrap_err();
-        assert!(error.contains("no comparison is named `speed`") && error.contains("and none"), "{error}");
+        assert!(error.contains("no comparison is named `speed`") && error.contains("or none"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(in crate::cli) fn run(
     context: &CommandContext<'_>,
     options: &CollectivesArguments,
 ) -> Result<Outcome, Failure> {
-    // Nothing is trained: the demo stands in where a configuration names data, model and method.
+    // Nothing is trained: the demo only completes the configuration.
     let [data, model, method] = ["demo", "demo", "lift"].map(str::to_owned);
     let (_, rank) = context.open(&SelectionArguments { data, model, method, set: options.set.clone() })?;
     rank.begin("measuring");

@@ -1,4 +1,4 @@
-//! `lift-trainer bench`: measurements, as tables or as JSON.
+//! `lift-trainer bench`: measurements, printed as tables or as JSON.
 
 pub(super) mod arguments;
 pub(super) mod collectives;

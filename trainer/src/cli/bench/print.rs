@@ -1,4 +1,4 @@
-//! Reports on standard output.
+//! Prints reports to standard output.
 
 use crate::engine::failure::Failure;
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
@@ -6,7 +6,7 @@ use protocol::terminal;
 use serde::Serialize;
 use std::path::Path;
 
-/// The report as JSON or as what `text` makes of it, and as JSON in a file if one is named.
+/// Prints the report as JSON or with `text`, and also writes it to `save` as JSON.
 pub(super) fn report<T: Serialize>(
     report: &T,
     json: bool,
@@ -24,7 +24,7 @@ pub(super) fn report<T: Serialize>(
     printed.map(drop).map_err(Failure::run)
 }
 
-/// A table without lines, words at the left and figures at the right.
+/// A table without rules; the first column is left-aligned, the others right-aligned.
 pub(super) fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(TableStyle::new());
@@ -42,7 +42,7 @@ pub(super) fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>
     table.trim_fmt() + "\n"
 }
 
-/// Seconds in the unit that suits them.
+/// Formats seconds with a suitable unit.
 pub(super) fn time(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() => "-".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
-/// Bytes in the unit that suits them, powers of ten.
+/// Formats bytes with a suitable decimal unit.
 pub(super) fn bytes(bytes: f64) -> String {
     match bytes {
         b if b < 1e3 => format!("{b:.0} B"),
@@ -62,7 +62,7 @@ pub(super) fn bytes(bytes: f64) -> String {
     }
 }
 
-/// What is there, or a dash.
+/// The formatted value, or a dash for none.
 pub(super) fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), show)
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_the_unit_that_suits_them() {
+    fn figures_have_a_suitable_unit() {
         assert_eq!([1.5e-6, 2e-3, 3.0, f64::NAN].map(time), ["1.5 us", "2.00 ms", "3.00 s", "-"]);
         assert_eq!([4.0, 4096.0, 6.7e7, 1e9].map(bytes), ["4 B", "4.1 kB", "67.00 MB", "1.00 GB"]);
     }

@@ -29,7 +29,7 @@ fn labels(arguments: &SamplerArguments) -> Result<(String, Labels), Failure> {
     Ok((resolved.names.data, labels))
 }
 
-/// One count a line.
+/// Reads one count per line.
 fn counts(file: &Path) -> Result<Vec<u32>, Failure> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
@@ -38,7 +38,9 @@ fn counts(file: &Path) -> Result<Vec<u32>, Failure> {
         line.trim().parse().map_err(|_| {
             let number = number + 1;
             let expected = "expected the number of images of a class";
-            Failure::input(format!("`{shown}`, line {number}: {expected}, found `{line}`; give one a line"))
+            Failure::input(format!(
+                "`{shown}`, line {number}: {expected}, found `{line}`; write one number per line"
+            ))
         })
     };
     text.lines().enumerate().map(count).collect()
@@ -54,18 +56,25 @@ fn text(found: &SamplerReport) -> String {
             format!("{:.0} ns", row.lone_position_nanoseconds),
             bytes(row.own_bytes as f64),
             or_dash(row.peak_bytes, |peak| bytes(peak as f64)),
-            verdict(row.within_limits).to_owned(),
+            limits(row.within_limits).to_owned(),
         ]
     });
-    let headers =
-        ["sampler", "build", "positions of a core", "a lone one", "keeps", "peak beyond labels", "limits"];
+    let headers = [
+        "sampler",
+        "build",
+        "positions per core",
+        "single position",
+        "memory",
+        "peak beyond labels",
+        "limits",
+    ];
     let table = table(&headers, rows);
     let process = or_dash(found.process_bytes, |peak| bytes(peak as f64));
     let head = format!("{}: {} images of {} classes", found.source, found.images, found.classes);
-    format!("{head}\n{table}greatest memory of the process, labels included: {process}\n")
+    format!("{head}\n{table}peak memory of the process, including labels: {process}\n")
 }
 
-fn verdict(within: Option<bool>) -> &'static str {
+fn limits(within: Option<bool>) -> &'static str {
     match within {
         None => "-",
         Some(true) => "met",
@@ -78,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_that_is_none_is_named_with_its_line() {
+    fn an_invalid_count_is_reported_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("counts.txt");
         std::fs::write(&file, "3\n 2\nmany\n").unwrap();

@@ -9,7 +9,7 @@ use crate::engine::failure::Failure;
 use protocol::command_line::OutputArguments;
 use serde::Serialize;
 
-/// What docs/scaling.md is made of.
+/// Source of the tables in docs/scaling.md.
 const MEASURED: &str = include_str!("../../bench/scaling/measured.toml");
 
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(arguments: &ScalingArguments, talk: OutputArguments) -
         })?,
     };
     let measured = Measured::parse(&text).map_err(|error| {
-        Failure::input(format!("the measured constants are not what `make bench` writes: {error}"))
+        Failure::input(format!("the measured constants are not in the format of `make bench`: {error}"))
     })?;
     let predicted = measured.predict();
     let found = MeasuredFiles { measured, predicted, assumptions: Cluster::H100, forecasts: forecasts() };

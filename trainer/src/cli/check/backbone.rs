@@ -1,4 +1,4 @@
-//! What `check` says about the backbone.
+//! The backbone section of `check`.
 
 use crate::engine::setup::backbone::BackboneFile;
 use crate::model::backbone_config::{BackboneConfig, Pool};
@@ -7,7 +7,7 @@ use crate::model::tower::Field;
 use crate::weights::TensorLayout;
 use serde::Serialize;
 
-/// The backbone as it will be computed.
+/// The backbone as the run will compute it.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckedBackbone {
     family: String,
@@ -58,7 +58,7 @@ impl CheckedBackbone {
     }
 }
 
-/// Which family of models it is, as far as the tensors tell.
+/// Family of the model, as far as the tensors determine it.
 fn family(file: &BackboneFile, backbone: &Backbone) -> &'static str {
     let scaled = || backbone.vision.block_tensors(0).iter().any(|(field, _)| *field == Field::Scale1);
     match file.layout {

@@ -1,4 +1,4 @@
-//! What `check` says about the data.
+//! The data section of `check`.
 
 use crate::config::Config;
 use crate::data::source::{DataSet, counts};
@@ -7,7 +7,7 @@ use crate::engine::failure::Failure;
 use crate::engine::setup::head_init::text::ClassPrompts;
 use serde::Serialize;
 
-/// Classes, images, and what was found about them.
+/// Numbers of classes and images, and the findings about them.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckedData {
     classes: usize,
@@ -16,12 +16,13 @@ pub(super) struct CheckedData {
     missing_images: usize,
     largest_class: u64,
     smallest_class: u64,
-    /// Three of the sentences that the head starts from, if it starts from text.
+    /// Three of the prompts for the head initialisation, if it is text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prompts: Vec<String>,
 }
 
-/// Looks for every image, and gives the number of those that are missing and may be; the first of each split is decoded.
+/// Checks that the file of every image exists and returns the number of missing images within the allowed limit;
+/// decodes the first image of each split.
 pub(super) fn look_at(config: &Config, data: &DataSet) -> Result<usize, Failure> {
     let missing = missing_files(config, data, &[ImageSet::Training, ImageSet::Test])?;
     for split in [&data.train, &data.test] {
@@ -53,7 +54,7 @@ impl CheckedData {
     }
 }
 
-/// The first text of the first class, of the last, and of one between them.
+/// The first prompt of the first class, of the last, and of one between them.
 fn examples(config: &Config, class_names: &[String]) -> Result<Vec<String>, Failure> {
     let texts = ClassPrompts::open(config)?.texts(class_names)?;
     let last = class_names.len().saturating_sub(1);

@@ -38,7 +38,7 @@ const EXAMPLES: &str = "Examples:
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...   evaluate it here";
 
-/// Programs that read what is written; each has a file of its own here.
+/// Programs that read the exported file; each has its own module here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// The official LIFT code, which loads a checkpoint.pth.tar
@@ -46,7 +46,7 @@ pub enum ExportFormat {
 }
 
 impl ExportFormat {
-    /// The whole file, from the trained tensors by name.
+    /// Encodes the trained tensors as the content of the file.
     fn encode(self, tensors: &BTreeMap<String, HostTensor>) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Lift => lift::encode(tensors),
@@ -54,13 +54,13 @@ impl ExportFormat {
     }
 }
 
-/// The trained tensors of a run, and where they are from.
+/// The trained tensors of a run, and the file or folder they come from.
 struct ExportedTensors {
     path: PathBuf,
     tensors: BTreeMap<String, HostTensor>,
 }
 
-/// Neither data nor backbone nor device is needed.
+/// Exports the trained tensors; needs neither data nor backbone nor device.
 pub(super) fn run(arguments: &ExportArguments, talk: OutputArguments) -> Result<(), Failure> {
     let ExportArguments { run, format, output, force } = arguments;
     can_be_written(output, *force)?;
@@ -76,7 +76,7 @@ fn finished(run: &Path) -> Result<ExportedTensors, Failure> {
     Ok(ExportedTensors { tensors: file.tensors().clone(), path })
 }
 
-/// The newest checkpoint of a run that is not trained to its end, which is said.
+/// The newest checkpoint of a run whose training has not finished, with a warning.
 fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
     let reader = CheckpointReader::new(&run.join(layout::CHECKPOINTS));
     let found: Option<FoundCheckpoint<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
@@ -91,7 +91,7 @@ fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
         say(format_args!("warning: `{}` cannot be used: {reason}", path.display()));
     }
     say(format_args!(
-        "warning: the run is not trained to its end; its newest checkpoint is exported, of step {}",
+        "warning: the training of the run has not finished; its newest checkpoint is exported, of step {}",
         snapshot.step
     ));
     let trained = snapshot.tensors.into_iter().filter(|tensor| !tensor.name.starts_with(MOMENTUM));
@@ -102,7 +102,7 @@ fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
     Ok(ExportedTensors { tensors: tensors.collect(), path })
 }
 
-/// Refuses an output that could not be written in the end, or that somebody may still need.
+/// Refuses an output that cannot be written, or an existing file without `--force`.
 fn can_be_written(output: &Path, force: bool) -> Result<(), Failure> {
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let reason = if output.is_dir() {

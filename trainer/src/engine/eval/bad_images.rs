@@ -1,7 +1,7 @@
-//! Images that cannot be read and are left out: which they are, and how many of them a run may have.
+//! Unreadable images that are left out: the list of them, and the limit of a run.
 //!
-//! An image counts once, however often it is met: in class means, in each epoch, in each evaluation. All ranks hold
-//! the same, so that all find alike that there are too many (law 4).
+//! An image counts once, however often it is encountered: in class means, in each epoch, in each evaluation. All ranks
+//! have the same list, so that they all detect an exceeded limit at the same point (law 4).
 
 use crate::config::Config;
 use crate::data::loader::Skipped;
@@ -12,15 +12,15 @@ use protocol::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Images that a refusal shows.
+/// Largest number of images in an error message.
 const MOST_SHOWN: usize = 3;
 
-/// Which images of a data set.
+/// A part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ImageSet {
-    /// Those to train on.
+    /// Training images.
     Training,
-    /// Those to test on.
+    /// Test images.
     Test,
 }
 
@@ -29,18 +29,18 @@ pub enum ImageSet {
 pub struct BadImageLimit {
     /// `data.max_bad_images`.
     pub most: u64,
-    /// How the run ends with more.
+    /// Outcome of the run if the limit is exceeded.
     pub outcome: Outcome,
 }
 
-/// An image that was met and cannot be read.
+/// An unreadable image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BadImage {
-    /// Whose it is.
+    /// The part of the data set.
     pub images: ImageSet,
-    /// Its path, or its place in a file.
+    /// Its path, or its position in a file.
     pub path: String,
-    /// What is wrong with it.
+    /// The error.
     pub reason: String,
 }
 
@@ -52,24 +52,24 @@ pub struct BadImages {
 }
 
 impl BadImageLimit {
-    /// Of what is found before training.
+    /// The limit before training.
     pub fn before_training(config: &Config) -> Self {
         Self { most: config.data.max_bad_images, outcome: Outcome::WrongInput }
     }
 
-    /// Of what is met in a run.
+    /// The limit during a run.
     pub fn within(config: &Config) -> Self {
         Self { most: config.data.max_bad_images, outcome: Outcome::Failed }
     }
 }
 
 impl BadImages {
-    /// How many there are.
+    /// Number of images.
     pub fn count(&self) -> u64 {
         (self.training.len() + self.test.len()) as u64
     }
 
-    /// Those of `skipped` that are not known yet.
+    /// The images of `skipped` that are not in the list yet.
     pub fn news(&self, images: ImageSet, skipped: &[Skipped]) -> Vec<BadImage> {
         let unknown = skipped.iter().filter(|image| !self.of(images).contains(&image.path));
         let news = unknown.map(|Skipped { path, reason, .. }| BadImage {
@@ -80,13 +80,13 @@ impl BadImages {
         news.collect()
     }
 
-    /// Whether so many more on this rank alone are too many.
+    /// Whether this number of further images on this rank alone exceeds the limit.
     pub fn exceeds(&self, more: usize, limit: BadImageLimit) -> bool {
         self.count() + more as u64 > limit.most
     }
 
-    /// Takes in what all ranks have met, each its own. With too many, all ranks fail alike and nothing is taken in: a
-    /// run that resumes meets them again, if they still cannot be read. All ranks call it.
+    /// Merges the images that the ranks have encountered. If the limit is exceeded, all ranks fail and nothing is
+    /// merged: a resumed run encounters them again if they are still unreadable. All ranks call this.
     pub fn meet(&mut self, own: &[BadImage], limit: BadImageLimit, rank: &Rank) -> Result<(), Failure> {
         let encoded = serde_json::to_vec(own).map_err(Failure::run)?;
         let mut met = BTreeSet::new();
@@ -110,7 +110,7 @@ impl BadImages {
         Ok(())
     }
 
-    /// Takes in those that another part of the run has left out.
+    /// Merges the images that another part of the run has left out.
     pub fn join(&mut self, other: &Self) {
         self.training.extend(other.training.iter().cloned());
         self.test.extend(other.test.iter().cloned());
@@ -147,7 +147,7 @@ fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: BadImageLimit) -> Failu
         .take(MOST_SHOWN)
         .map(|BadImage { images, path, reason }| format!("{images} image `{path}` ({reason})"))
         .collect();
-    let more = if met.len() > MOST_SHOWN { "; the log of rank 0 names all" } else { "" };
+    let more = if met.len() > MOST_SHOWN { "; the log of rank 0 lists all" } else { "" };
     let message = format!(
         "{count} image{plural} cannot be read, more than data.max_bad_images={} allows: {}{more}; repair what is broken, or raise data.max_bad_images to leave it out",
         limit.most,
@@ -156,7 +156,8 @@ fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: BadImageLimit) -> Failu
     Failure { outcome: limit.outcome, message, common: true }
 }
 
-/// Looks for the files of all images that are to be read, on every host. As many may be missing as may be left out.
+/// Checks on every host that the files of all required images exist. The limit of missing files is that of images left
+/// out.
 pub fn look_for_files(
     config: &Config,
     data: &DataSet,
@@ -173,7 +174,7 @@ pub fn look_for_files(
     Ok(missing)
 }
 
-/// Images whose files are not there; more than may be left out are an error.
+/// Images whose files are missing; an error if they exceed the limit.
 pub fn missing_files(config: &Config, data: &DataSet, wanted: &[ImageSet]) -> Result<Vec<BadImage>, Failure> {
     let mut all = Vec::new();
     let mut sentences = Vec::new();
@@ -200,7 +201,7 @@ pub fn missing_files(config: &Config, data: &DataSet, wanted: &[ImageSet]) -> Re
     Ok(all)
 }
 
-/// How many images are missing, where they were looked for, and the first of them.
+/// Message with the number of missing images, the folder, and the first of them.
 fn sentence(images: ImageSet, split: &Split, missing: &[usize], class_names: &[String]) -> String {
     let shown = missing.iter().take(MOST_SHOWN).map(|&index| {
         let label = split.labels()[index];

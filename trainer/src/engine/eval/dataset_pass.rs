@@ -1,4 +1,4 @@
-//! All samples of a list through the model, once, by all ranks together.
+//! One pass of all ranks over all samples of a list.
 
 use crate::data::loader::{Batch, Loader};
 use crate::data::source::Split;
@@ -11,14 +11,14 @@ use crate::engine::step::stepper::MicroBatch;
 use collectives::{CollectiveError, ReduceOp};
 use std::sync::Arc;
 
-/// Batches after which ranks hear whether one of them cannot go on.
+/// Batches between two checks whether a rank has failed.
 const BATCHES_BETWEEN_LOOKS: u64 = 16;
 
-/// A list to walk through.
+/// The list of a pass.
 pub struct DatasetPass<'a> {
     /// This process.
     pub rank: &'a Rank,
-    /// Which batches there are, and how they are shared out.
+    /// The batches and their distribution over ranks.
     pub plan: ListPlan,
     /// The list.
     pub split: &'a Arc<Split>,
@@ -33,10 +33,9 @@ pub struct DatasetPass<'a> {
 }
 
 impl DatasetPass<'_> {
-    /// Calls `each` for every batch of `part`, and as often on every rank: without a batch where there is none left,
-    /// where this rank has no part, where no image of the batch can be read, or where the rank could not go on. What
-    /// stands in the way of any rank ends the walk of all soon after. Images that cannot be read are left out, and
-    /// `bad` knows them afterwards.
+    /// Calls `each` for every batch of `part`, the same number of times on every rank: without a batch if none is left,
+    /// if this rank has no part, if no image of the batch can be read, or if the rank has failed. A failure of any rank
+    /// ends the pass on all ranks soon after. Unreadable images are left out and added to `bad`.
     pub fn through(
         &self,
         part: Option<u64>,
@@ -54,7 +53,8 @@ impl DatasetPass<'_> {
             if number % BATCHES_BETWEEN_LOOKS == 0 && self.any_stopped(stopped)? {
                 break;
             }
-            // Each batch is a sign of life: without collective calls in it there would be none until the walk ends.
+            // Each batch counts as progress for the liveness watch: without collective calls, nothing else would until
+            // the pass ends.
             let _entered = rank.activity.enter("batch");
             let batch = if stopped { Ok(None) } else { self.next(&mut loader) };
             let batch = batch.unwrap_or_else(|failure| {
@@ -70,7 +70,7 @@ impl DatasetPass<'_> {
         bad.meet(&met, self.limit, rank)
     }
 
-    /// Whether some rank cannot go on, or was asked not to.
+    /// Whether a rank has failed or received a request to stop.
     fn any_stopped(&self, own: bool) -> Result<bool, CollectiveError> {
         let mut stopped = [i64::from(own)];
         self.rank.control.all_reduce(&mut stopped, ReduceOp::Max)?;

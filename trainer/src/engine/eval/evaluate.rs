@@ -1,8 +1,8 @@
-//! Evaluation: every image of the list once, whatever the number of ranks (law 2).
+//! Evaluation: every image of the list once, on any number of ranks (law 2).
 //!
-//! Of an image several crops may go through the model; their logits are averaged. `eval.batch_size` bounds the crops
-//! that do so at once: a batch holds fewer images the more crops there are of each, and the crops of an image that are
-//! too many for it take several passes, as many on every rank (law 4).
+//! An image may have several crops; their logits are averaged. `eval.batch_size` bounds the crops in one pass: a batch
+//! has fewer images the more crops each has. If one image has more crops than that, they take several passes, the same
+//! number on every rank (law 4).
 
 use crate::data::source::Split;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
@@ -21,7 +21,7 @@ use tch::Tensor;
 
 /// What to evaluate, and how.
 pub struct Evaluation<'a> {
-    /// The way through the model.
+    /// Forward pass through the model.
     pub pass: Pass<'a>,
     /// From features to classes, for the crops of a batch.
     pub classifier: Classifier,
@@ -31,7 +31,7 @@ pub struct Evaluation<'a> {
     pub images: ImageSet,
     /// Number of classes.
     pub classes: usize,
-    /// How crops are put together.
+    /// How crops are grouped.
     pub batch: CropBatch,
     /// How the images are loaded.
     pub loader: LoaderPlan,
@@ -39,7 +39,7 @@ pub struct Evaluation<'a> {
     pub limit: BadImageLimit,
 }
 
-/// How many crops go through the model together.
+/// Grouping of crops into batches and passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CropBatch {
     /// Crops of each image.
@@ -65,21 +65,21 @@ impl CropBatch {
     }
 }
 
-/// In place of the predicted class of an image that cannot be read. It is in no count, on any number of ranks.
+/// Prediction of an unreadable image. No count includes it, on any number of ranks.
 pub const LEFT_OUT: i64 = -1;
 
-/// Counts over the whole list, and the predicted class of each image in the list's order.
+/// Counts over the full list, and the predicted class of each image in the list's order.
 pub struct EvaluationCounts {
-    /// Integers, equal to the bit on any number of ranks.
+    /// Integers, equal on any number of ranks.
     pub counts: ClassCounts,
-    /// One class an image, or [`LEFT_OUT`].
+    /// One class per image, or [`LEFT_OUT`].
     pub predictions: Vec<i64>,
     /// Time it took.
     pub seconds: f64,
 }
 
 impl Evaluation<'_> {
-    /// Evaluates the list over all ranks. Images that cannot be read are left out, and `bad` knows them afterwards.
+    /// Evaluates the list over all ranks. Images that cannot be read are left out, and added to `bad`.
     pub fn run(
         &self,
         rank: &Rank,

@@ -1,4 +1,4 @@
-//! What an evaluation looks at: from the words of `[eval]` to a list of images and a view of them.
+//! The input of an evaluation: turns the options of `[eval]` into a list of images and a view of them.
 
 use crate::config::{Config, CropsName, EvalSplit};
 use crate::data::transform::{CornerCrops, ImageView, RandomCrops, TestView, TrainView};
@@ -19,7 +19,7 @@ pub fn images(split: EvalSplit) -> ImageSet {
     }
 }
 
-/// What the model is to see of each image, where its patches are `patch` pixels wide.
+/// The view of each image, for patches of `patch` pixels.
 pub fn view(config: &Config, patch: u32) -> ImageView {
     let (size, filter) = (config.model.resolution, sources::filter(config));
     let corners = |mirrored| CornerCrops::lift(size, expand(config, patch), filter, mirrored);
@@ -34,7 +34,7 @@ pub fn view(config: &Config, patch: u32) -> ImageView {
     }
 }
 
-/// The same for people and for `result.json`.
+/// Description of the same for messages and for `result.json`.
 pub fn described(config: &Config, patch: u32) -> Views {
     let corners = matches!(config.eval.crops, CropsName::Five | CropsName::Ten);
     Views {

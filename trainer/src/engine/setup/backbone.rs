@@ -1,4 +1,4 @@
-//! The backbone of a run before it is loaded: its file, and all that its tensors leave open.
+//! The backbone of a run before it is loaded: its file, and all settings that its tensors do not determine.
 
 use crate::config::{ActivationName, Config, ModelKind, PoolName, PositionsName, Resolved};
 use crate::engine::failure::Failure;
@@ -17,14 +17,14 @@ pub struct BackboneFile {
     pub layout: TensorLayout,
     /// SHA-256 over names, kinds, shapes and numbers of all tensors.
     pub fingerprint: String,
-    /// What the tensors leave open.
+    /// Settings that the tensors do not determine.
     pub config: BackboneConfig,
-    /// What was assumed, or taken from elsewhere than the preset, for people.
+    /// Notes about settings that were assumed or not taken from the preset.
     pub notes: Vec<String>,
 }
 
 impl BackboneFile {
-    /// Opens the file that a configuration names, and settles what its tensors leave open.
+    /// Opens the configured file, and determines the settings that its tensors leave open.
     pub fn open(resolved: &Resolved) -> Result<Self, Failure> {
         let (tensors, layout) = open_weights(&resolved.config)?;
         let beside = SidecarConfig::read(|name| tensors.beside(name)).map_err(Failure::input)?;
@@ -49,7 +49,7 @@ impl BackboneFile {
         tower_shape(&self.tensors, self.layout, self.config.resolution).map_err(Failure::input)
     }
 
-    /// Enters what was settled into the configuration that the run computes with.
+    /// Writes the determined settings into the configuration of the run.
     pub fn enter(&self, config: &mut Config) {
         config.model.resolution = self.config.resolution;
         (config.model.mean, config.model.std) = (self.config.pixels.mean, self.config.pixels.std);
@@ -66,7 +66,7 @@ impl BackboneFile {
     }
 }
 
-/// What the options state, and who wrote them.
+/// The options that are set, with their origins.
 fn stated(resolved: &Resolved) -> Stated {
     let model = &resolved.config.model;
     let size = |key, size: u32| value(resolved, key, (size > 0).then_some(i64::from(size)));

@@ -4,12 +4,12 @@ use std::hint::black_box;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Rows, inputs and outputs of the product that is timed: the first one of an MLP of ViT-B, for one image.
+/// Rows, inputs and outputs of the timed product: the first one of an MLP of ViT-B, for one image.
 const PRODUCT: [i64; 3] = [197, 768, 3072];
-/// How often it is timed; the fastest counts.
+/// Number of measurements, of which the fastest counts.
 const TIMES: usize = 3;
 
-/// That bf16 is slower than fp32 here, with both figures; nothing where it is not. Takes a fraction of a second.
+/// A warning with both figures if bf16 is slower than fp32 here. Takes a fraction of a second.
 pub fn slower_than_fp32(device: Device) -> Option<String> {
     if device != Device::Cpu {
         return None;

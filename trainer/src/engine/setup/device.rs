@@ -1,12 +1,12 @@
-//! Where a rank computes: one GPU of its host, or the CPU.
+//! The device of a rank: one GPU of its host, or the CPU.
 //!
-//! One binary serves both: it links libtorch's CPU part only, and opens the CUDA part at start where it
-//! lies beside it. Opening it registers the CUDA backend.
+//! One binary serves both: it links libtorch's CPU part only, and opens the CUDA part at start if it is in the same
+//! folder. Opening it registers the CUDA backend.
 
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// What `train.device` may be.
+/// Values of `train.device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A GPU if there is one.
@@ -17,31 +17,31 @@ pub enum DeviceChoice {
     Cpu,
 }
 
-/// Why the wished device cannot be had.
+/// Why the requested device is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The job has GPUs, but libtorch cannot use them.
     #[error(
-        "this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU all the same"
+        "this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU anyway"
     )]
     Unusable {
-        /// How we know of the GPUs.
+        /// The variable that names the GPUs.
         allotted: String,
-        /// What stands in the way.
+        /// The reason.
         reason: String,
     },
-    /// CUDA was asked for.
+    /// CUDA was requested but cannot be used.
     #[error(
         "train.device=cuda, but CUDA cannot be used: {reason}. Install the CUDA set with `LIFT_CUDA=1 make setup`, or set train.device=cpu"
     )]
     NoCuda {
-        /// What stands in the way.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Opens libtorch's CUDA part if it lies beside the CPU part. Call it first in `main`, before any use of
-/// libtorch. The answer says why not, for [`choose`].
+/// Opens libtorch's CUDA part if it is in the folder of the CPU part. Call it first in `main`, before any use of
+/// libtorch. The error is the reason for [`choose`].
 pub fn open_cuda() -> Result<(), String> {
     let beside =
         loaded_library("libtorch_cpu.so").and_then(|path| Some(path.parent()?.join("libtorch_cuda.so")));
@@ -51,7 +51,7 @@ pub fn open_cuda() -> Result<(), String> {
     open_for_ever(&path)
 }
 
-/// The device of this rank. `local_rank` picks among the GPUs of the host.
+/// The device of this rank. `local_rank` selects one of the GPUs of the host.
 pub fn choose(
     wish: DeviceChoice,
     local_rank: usize,
@@ -75,7 +75,7 @@ pub fn choose(
     }
 }
 
-/// Names the variable that says that a scheduler gave this job GPUs.
+/// The variable that shows that a scheduler allotted GPUs to this job.
 fn allotted_gpus(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     ["SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"].into_iter().find_map(
         |name| {
@@ -102,7 +102,7 @@ fn open_for_ever(path: &Path) -> Result<(), String> {
     // SAFETY: libtorch's own library; its initialisers register the CUDA backend and nothing else.
     match unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => {
-            // Closing it would leave dangling registrations behind.
+            // Closing it would leave dangling registrations.
             std::mem::forget(library);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! How this rank's loaders are set up.
+//! Settings of this rank's loaders.
 
 use crate::data::loader::{BatchRequest, Loader, LoaderOptions};
 use crate::data::source::Split;
@@ -6,12 +6,12 @@ use crate::data::transform::ImageView;
 use crate::engine::failure::Failure;
 use std::sync::Arc;
 
-/// Everything about a loader but what it loads.
+/// All settings of a loader except its list.
 #[derive(Debug, Clone, Copy)]
 pub struct LoaderPlan {
-    /// What the model is to see of an image.
+    /// The view of an image.
     pub view: ImageView,
-    /// Threads, batches read ahead, what a broken image does.
+    /// Threads, prefetched batches, and the policy for unreadable images.
     pub options: LoaderOptions,
 }
 

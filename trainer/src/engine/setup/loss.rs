@@ -1,4 +1,4 @@
-//! The loss that a configuration names, for the classes of the run's data.
+//! Builds the configured loss for the classes of the run's data.
 
 use crate::config::Config;
 use crate::data::order::Order;
@@ -6,7 +6,7 @@ use crate::model::losses::{Frequencies, Loss, LossContext, Prior};
 use std::cell::Cell;
 use tch::{Device, Kind};
 
-/// The loss of an epoch: with `loss.prior = "sampler"` it may follow what that epoch draws.
+/// The loss of an epoch: with `loss.prior = "sampler"` it depends on the samples of that epoch.
 pub fn of_epoch(config: &Config, order: &Order, epoch: u64, (kind, device): (Kind, Device)) -> Box<dyn Loss> {
     make(config, &|prior| frequencies(order, epoch, prior), (kind, device))
 }
@@ -28,7 +28,7 @@ fn frequencies(order: &Order, epoch: u64, prior: Prior) -> Frequencies {
     }
 }
 
-/// What the loss makes of classes without a training image, for people; nothing where it does not ask for them.
+/// A note on how the loss treats classes without a training image; none if the loss does not use class frequencies.
 pub fn absent_note(config: &Config, order: &Order) -> Option<String> {
     let absent = order.class_counts().iter().filter(|&&count| count == 0).count();
     if config.train.epochs == 0 || absent == 0 {

@@ -1,4 +1,4 @@
-//! What a run needs before its first step: device, placement, data, backbone, head, all ranks alike.
+//! Setup of a run before its first step: device, placement, data, backbone and head, the same on all ranks.
 
 pub mod backbone;
 pub mod bf16;

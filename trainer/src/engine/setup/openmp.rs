@@ -1,9 +1,9 @@
-//! How libtorch's threads wait for each other.
+//! The wait policy of libtorch's threads.
 //!
-//! A thread that waits spins, in the hope of a short wait, and sleeps after that. GNU's OpenMP spins for about a
-//! millisecond by default. On idle cores that is quick; on cores that other programs want too, the spinning thread takes
-//! the time that the one it waits for needs, and a step takes ten times as long. A short spin has most of the one and little of
-//! the other: docs/measurements.md has the figures.
+//! A waiting thread spins first and then sleeps. GNU's OpenMP spins for about a millisecond by default. That is fast on
+//! idle cores; on cores that are shared with other programs, the spinning thread uses the time that the thread it waits
+//! for needs, and a step takes ten times as long. A short spin has most of the benefit at little cost:
+//! docs/measurements.md has the figures.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -12,12 +12,12 @@ use std::process::Command;
 const SPIN: &str = "10000";
 /// GNU OpenMP's variable for them.
 const SPIN_VARIABLE: &str = "GOMP_SPINCOUNT";
-/// Variables by which a user decides it.
+/// Variables with which a user sets the policy.
 const OF_USER: [&str; 3] = [SPIN_VARIABLE, "OMP_WAIT_POLICY", "KMP_BLOCKTIME"];
 
-/// Bounds the spin, unless the user has decided it. To be called before anything of a run begins: OpenMP reads its
-/// environment when it is loaded, which is before `main`, so the program takes its own place with the variable set. Where
-/// that is not possible it computes the same, at OpenMP's own spin.
+/// Bounds the spin, unless the user has set the policy. Call it before a run starts: OpenMP reads its environment when
+/// it is loaded, before `main`, so the program re-executes itself with the variable set. If that fails, it runs with
+/// OpenMP's default spin and computes the same.
 pub fn bound_spin() {
     if OF_USER.iter().any(|name| std::env::var_os(name).is_some()) {
         return;

@@ -1,4 +1,4 @@
-//! Where the backbone and the classifier are: on every rank, or in parts on all of them.
+//! Placement of the backbone and the classifier: replicated, or sharded over ranks.
 
 use crate::config::{BackbonePlacement, Config, Determinism, HeadPlacement};
 use crate::data::order::shard::share;
@@ -11,20 +11,20 @@ use collectives::{ProcessGroup, ReduceOp};
 use std::rc::Rc;
 use tch::Device;
 
-/// Share of the memory that replicated backbones may take.
+/// Share of the memory that replicated backbones may use.
 const MEMORY_SHARE: f64 = 0.6;
 
-/// Where things are, and why; the same on all ranks.
+/// The placement and its reasons; the same on all ranks.
 pub struct Placement {
-    /// The ranks that hold a backbone together; nothing where every rank holds a whole one.
+    /// The ranks that share a sharded backbone; none if it is replicated.
     pub backbone: Option<Rc<dyn ProcessGroup>>,
     /// The classes, and this rank's share of them.
     pub classes: Classes,
-    /// What was decided where the configuration leaves it open, for people.
+    /// Notes about automatic decisions.
     pub notes: Vec<String>,
 }
 
-/// Sizes that decide.
+/// Sizes that determine the placement.
 #[derive(Debug, Clone, Copy)]
 pub struct PlacementSizes {
     /// Bytes of the frozen blocks.
@@ -38,7 +38,7 @@ pub struct PlacementSizes {
 }
 
 impl Placement {
-    /// Decides for this configuration; all ranks together.
+    /// Determines the placement for this configuration. Collective.
     pub fn choose(config: &Config, rank: &Rank, sizes: PlacementSizes) -> Result<Self, Failure> {
         let mut notes = Vec::new();
         let backbone = backbone(config, rank, sizes, &mut notes)?;
@@ -54,7 +54,7 @@ impl Placement {
         Ok(Self { backbone, classes, notes })
     }
 
-    /// The part of each block that this rank keeps.
+    /// The shard of each block on this rank.
     pub fn part(&self) -> Option<BlockPart> {
         self.backbone.as_ref().map(|group| BlockPart { index: group.rank(), count: group.size() })
     }
@@ -90,8 +90,8 @@ fn backbone(
     })
 }
 
-/// Whether every host has room for a backbone on each of its ranks. What a GPU has is not asked: there, a backbone
-/// that does not fit is loaded until the memory is full, and `sharded` has to be chosen.
+/// Whether every host has enough memory for a backbone on each of its ranks. GPU memory is not checked: if the backbone
+/// does not fit there, loading fails with an out-of-memory error, and the user has to choose `sharded`.
 fn fits_everywhere(rank: &Rank, bytes: u64) -> Result<bool, Failure> {
     let room = if rank.device == Device::Cpu { available_memory() } else { None };
     let needed = (bytes * rank.local_size as u64) as f64;
@@ -100,7 +100,7 @@ fn fits_everywhere(rank: &Rank, bytes: u64) -> Result<bool, Failure> {
     Ok(lacking[0] == 0)
 }
 
-/// Bytes that programs can still have, as the kernel estimates it.
+/// Bytes of available memory, as estimated by the kernel.
 fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -142,15 +142,15 @@ fn shards_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &m
     }
 }
 
-/// Bytes that a rank sends in a step for the head: replicated, and with sharded classes. The batch is the global one
-/// and what goes through the model at once.
+/// Bytes that a rank sends in a step for the head: replicated, and with sharded classes. `batch` is the
+/// global batch, `at_once` the samples per pass.
 pub(crate) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: PlacementSizes) -> (f64, f64) {
     let own = batch.div_ceil(ranks as u64);
     let most = own.min(at_once);
     let (passes, rows) = (own.div_ceil(most) as f64, most as f64 * ranks);
     let (element, others) = (sizes.element as f64, (ranks - 1.0) / ranks);
     let features = rows * sizes.width as f64 * element;
-    // Features and labels are gathered, gradients scattered back, three numbers a row reduced.
+    // Features and labels are gathered, gradients scattered back, three numbers per row reduced.
     let sharded = passes * others * (2.0 * features + rows * 8.0 + 2.0 * 3.0 * rows * element);
     let replicated = 2.0 * others * (sizes.classes * sizes.width) as f64 * element;
     (replicated, sharded)

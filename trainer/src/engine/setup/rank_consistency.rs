@@ -1,5 +1,5 @@
-//! Whether all ranks were started alike: the same program, configuration and data. What rank 0 has is what all must
-//! have; a refusal names the first rank that differs and the first difference.
+//! Check that all ranks have the same program, configuration, data and weights as rank 0. The error names the first
+//! rank that differs and the first difference.
 
 use crate::config::Resolved;
 use crate::data::source::{ContentSample, DataSet, Split};
@@ -9,7 +9,7 @@ use crate::engine::setup::backbone::BackboneFile;
 use sha2::{Digest, Sha256};
 use std::io;
 
-/// Refuses ranks that run another program.
+/// Checks that all ranks run the same program.
 pub fn same_program(rank: &Rank) -> Result<(), Failure> {
     if rank.world_size() == 1 {
         return Ok(());
@@ -25,7 +25,7 @@ pub fn same_program(rank: &Rank) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses ranks with another configuration.
+/// Checks that all ranks have the same configuration.
 pub fn same_configuration(rank: &Rank, resolved: &Resolved) -> Result<(), Failure> {
     let Some(other) = first_other(rank, resolved.hash().as_bytes())? else { return Ok(()) };
     let (ours, theirs) = two_texts(rank, &resolved.to_toml(), other)?;
@@ -39,8 +39,8 @@ pub fn same_configuration(rank: &Rank, resolved: &Resolved) -> Result<(), Failur
     ))
 }
 
-/// Refuses ranks whose data set lists other images, labels or classes, or has other files behind the names;
-/// `fingerprint` and `sample` are the data set's.
+/// Checks that the data sets of all ranks have the same images, labels and classes, and the same files behind the
+/// names; `fingerprint` and `sample` are those of the data set.
 pub fn same_data(
     rank: &Rank,
     data: &DataSet,
@@ -57,29 +57,29 @@ pub fn same_data(
         None => ": it has more or fewer images".to_owned(),
     };
     refuse(&format!(
-        "rank {other} has another data set than rank 0{difference}; data.root has to hold the same files on every host"
+        "rank {other} has another data set than rank 0{difference}; data.root must have the same files on every host"
     ))
 }
 
-/// Refuses ranks that read another backbone: other tensors under the same path, or another configuration beside them.
+/// Checks that all ranks read the same backbone: the same tensors, and the same configuration file beside them.
 pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
     let own = format!("tensors {} ({})", file.fingerprint, file.config);
     let Some(other) = first_other(rank, own.as_bytes())? else { return Ok(()) };
     let (ours, theirs) = two_texts(rank, &own, other)?;
     refuse(&format!(
-        "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0; model.weights and the configuration beside it have to be the same files on every host"
+        "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0; model.weights and the configuration beside it must be the same files on every host"
     ))
 }
 
-/// Refuses ranks that start the head from other files; `fingerprint` is of what was read of them.
+/// Checks that all ranks initialise the head from the same files; `fingerprint` is that of their content.
 pub fn same_head_files(rank: &Rank, fingerprint: &[u8]) -> Result<(), Failure> {
     let Some(other) = first_other(rank, fingerprint)? else { return Ok(()) };
     refuse(&format!(
-        "rank {other} starts the head from other files than rank 0; the files of head.init and head.prompts have to be the same on every host"
+        "rank {other} initialises the head from other files than rank 0; the files of head.init and head.prompts must be the same on every host"
     ))
 }
 
-/// Refuses ranks that have other files under the same names.
+/// Checks that all ranks have the same files under the same names.
 fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(), Failure> {
     let own = agreed(&rank.control, || serde_json::to_vec(sample).map_err(Failure::run))?;
     let all = rank.control.all_gather(&own)?;
@@ -88,14 +88,14 @@ fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(
     for (other, bytes) in all.iter().enumerate().skip(1).filter(|(_, bytes)| **bytes != all[0]) {
         if let Some(difference) = first.difference(&read(bytes)?, (&data.train, &data.test)) {
             return refuse(&format!(
-                "rank {other} has another data set than rank 0: {difference}; data.root has to hold the same files on every host"
+                "rank {other} has another data set than rank 0: {difference}; data.root must have the same files on every host"
             ));
         }
     }
     Ok(())
 }
 
-/// Classes and images in order, a line each.
+/// Classes and images in order, one per line.
 fn listing(data: &DataSet) -> String {
     let classes = data.class_names.iter().enumerate().map(|(class, name)| format!("class {class} {name}\n"));
     let of = |what: &'static str, split: &Split| {
@@ -112,7 +112,7 @@ fn listing(data: &DataSet) -> String {
     sizes + &classes.collect::<String>() + &of("training", &data.train) + &of("test", &data.test)
 }
 
-/// The first rank whose bytes are not rank 0's.
+/// The first rank whose bytes differ from those of rank 0.
 fn first_other(rank: &Rank, own: &[u8]) -> Result<Option<usize>, Failure> {
     let all = rank.control.all_gather(own)?;
     Ok(all.iter().position(|other| *other != all[0]))

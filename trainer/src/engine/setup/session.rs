@@ -1,4 +1,4 @@
-//! A run made ready: data, weights, model and head, from a resolved configuration, on all ranks alike.
+//! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
 use crate::config::{AccumulationName, Config, Determinism, PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
@@ -45,45 +45,45 @@ pub struct Session {
     pub config: Config,
     /// Names in label order.
     pub class_names: Vec<String>,
-    /// What is trained on.
+    /// Training data.
     pub train: Arc<Split>,
-    /// What is tested on.
+    /// Test data.
     pub test: Arc<Split>,
-    /// The model with its first values.
+    /// The initialised model.
     pub model: Model,
-    /// What its frozen weights were at the start.
+    /// Checksums of its frozen weights at the start.
     pub frozen: FrozenWeights,
-    /// The ranks that hold its blocks in parts.
+    /// The ranks over which its blocks are sharded.
     pub shards: Option<BlockGather>,
     /// The order of training samples.
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
-    /// How the backbone is computed, in words.
+    /// Description of how the backbone is computed.
     pub backbone_config: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
-    /// Images left out so far: their files are missing, or the head's first values met them.
+    /// Images left out so far: their files are missing, or the head initialisation could not read them.
     pub bad_images: BadImages,
     /// Sizes and some bytes of some of its images.
     pub data_sample: ContentSample,
-    /// How the data were understood, and what was decided where the configuration leaves it open, for people.
+    /// Notes about the interpretation of the data and about automatic decisions.
     pub notes: Vec<String>,
 }
 
-/// What a session is opened for.
+/// Purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionPurpose {
     /// A run from its start.
     Train,
-    /// A run that resumes: its head needs no first values.
+    /// A run that resumes: its head needs no initialisation.
     Resume,
-    /// Tensors that are trained: only images of the evaluation are read.
+    /// An evaluation of trained tensors: only its images are read.
     Evaluate,
 }
 
 impl SessionPurpose {
-    /// Images that will be read, where `evaluated` are those that evaluations look at.
+    /// Images that will be read; `evaluated` are those of the evaluations.
     fn images(self, evaluated: ImageSet) -> Vec<ImageSet> {
         match self {
             Self::Train | Self::Resume if evaluated == ImageSet::Test => {
@@ -96,9 +96,9 @@ impl SessionPurpose {
 }
 
 impl Session {
-    /// Opens data and weights, builds the model and starts its head. Every failure is agreed on by all ranks.
+    /// Opens data and weights, builds the model and initialises its head. All ranks agree on every failure.
     ///
-    /// `tell` says a sentence to the person while that goes on.
+    /// `tell` prints a message during the work.
     pub fn open(
         resolved: &Resolved,
         rank: &Rank,
@@ -164,7 +164,7 @@ impl Session {
         })
     }
 
-    /// What its checkpoints are known by; `config` is the resolved configuration.
+    /// The identity of its checkpoints; `config` is the resolved configuration.
     pub fn identity(&self, config: String) -> RunIdentity {
         RunIdentity {
             config,
@@ -180,7 +180,7 @@ impl Session {
         counts(self.train.labels(), self.class_names.len())
     }
 
-    /// The way through the model.
+    /// Forward and backward pass through the model.
     pub fn pass(&self) -> Pass<'_> {
         Pass::new(&self.model, self.shards.as_ref())
     }
@@ -194,7 +194,7 @@ impl Session {
         }
     }
 
-    /// The steps of the run, and this rank's part of them.
+    /// The steps of the run, and this rank's part of each.
     pub fn plan(&self, rank: &Rank) -> BatchPlan {
         let train = &self.config.train;
         let (world, number) = (rank.world_size() as u64, rank.number() as u64);
@@ -210,29 +210,29 @@ impl Session {
         }
     }
 
-    /// A loader's set-up on this rank.
+    /// Settings of a loader on this rank.
     pub fn loader(&self, view: ImageView, rank: &Rank) -> LoaderPlan {
         loader_plan(&self.config, view, rank)
     }
 
-    /// The objective of an epoch: with `loss.prior = "sampler"` it follows what that epoch draws.
+    /// The objective of an epoch: with `loss.prior = "sampler"` it depends on the samples of that epoch.
     pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
         let place = (self.model.precision().parameters, self.model.device());
         loss::of_epoch(&self.config, &self.order, epoch, place)
     }
 
-    /// The images that evaluations look at, and which they are.
+    /// The images of evaluations, and the part of the data set that they are.
     pub fn evaluated(&self) -> (&Arc<Split>, ImageSet) {
         let images = views::images(self.config.eval.split);
         (if images == ImageSet::Test { &self.test } else { &self.train }, images)
     }
 
-    /// What evaluations see of an image.
+    /// The view of an image in evaluations.
     pub fn eval_view(&self) -> ImageView {
         views::view(&self.config, self.patch())
     }
 
-    /// The images and views of evaluations, in words.
+    /// Description of the images and views of evaluations.
     pub fn views(&self) -> Views {
         views::described(&self.config, self.patch())
     }
@@ -249,7 +249,7 @@ impl Session {
     }
 }
 
-/// Warns of what is odd about the data, once for all ranks; returns the notes about them.
+/// Warns of findings in the data, once for all ranks; returns the notes.
 fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
     let (warnings, notes): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.weight == Severity::Warning);
@@ -259,7 +259,7 @@ fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
     notes.into_iter().map(|note| note.text).collect()
 }
 
-/// What a person should know of the backbone, where it is and how it is computed.
+/// Notes about the backbone, its placement and how it is computed.
 fn notes_of(
     (file, backbone, placement): (&BackboneFile, &Backbone, &Placement),
     config: &Config,
@@ -274,13 +274,13 @@ fn notes_of(
     notes
 }
 
-/// The tree in which the shards of a batch are added, under `any_world`.
+/// The tree in which the virtual shards of a batch are added, under `any_world`.
 pub fn shard_tree(config: &Config, rank: &Rank) -> Option<ShardTree> {
     let any_world = config.train.determinism == Determinism::AnyWorld;
     any_world.then(|| ShardTree::new(config.train.virtual_shards, rank.world_size() as u64))
 }
 
-/// The backbone, where it is, and what is to be trained beside the head; all ranks together.
+/// Opens the backbone, and determines its placement and the tuner. Collective.
 fn load_backbone(
     config: &Config,
     file: &BackboneFile,
@@ -294,13 +294,13 @@ fn load_backbone(
     let load = || load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input);
     let backbone = agreed(&rank.control, load)?;
     if backbone.slices.is_none() && placement.backbone.is_some() {
-        let message = "backbone.placement has nothing to divide, because tuner.kind=full trains every block; use replicated";
+        let message = "backbone.placement has nothing to shard, because tuner.kind=full trains every block; use replicated";
         return Err(Failure::input(message).on_all_ranks());
     }
     Ok((backbone, tuners, placement))
 }
 
-/// What decides where backbone and classifier are.
+/// Sizes that determine the placement of backbone and classifier.
 fn sizes(
     config: &Config,
     file: &BackboneFile,
@@ -314,14 +314,14 @@ fn sizes(
     Ok(PlacementSizes { blocks, classes: classes as i64, width, element })
 }
 
-/// A loader's set-up for this configuration.
+/// Settings of a loader for this configuration.
 pub(crate) fn loader_plan(config: &Config, view: ImageView, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
     let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
     LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
 }
 
-/// What has to hold between configuration, data and world before anything is loaded.
+/// Checks the consistency of configuration, data and world size before anything is loaded.
 fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     let (batch, world) = (config.train.batch_size, rank.world_size() as u64);
     if batch < world {
@@ -332,12 +332,12 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     let shards = config.train.virtual_shards;
     if config.train.determinism == Determinism::AnyWorld && shards < world {
         return Err(Failure::input(format!(
-            "train.virtual_shards is {shards}, less than the {world} ranks that are to share them out; raise it"
+            "train.virtual_shards is {shards}, less than the {world} ranks; raise it"
         )));
     }
     if config.train.accumulation == AccumulationName::Official && world > 1 {
         return Err(Failure::input(format!(
-            "train.accumulation=official describes one process, found {world} ranks; use train.accumulation=exact"
+            "train.accumulation=official needs one rank, found {world} ranks; use train.accumulation=exact"
         )));
     }
     Ok(())
@@ -352,7 +352,7 @@ pub(crate) fn precision(config: &Config) -> Precision {
     }
 }
 
-/// What is trained beside the head.
+/// The tuner.
 pub(crate) fn tuners(config: &Config, file: &BackboneFile, classes: usize) -> Result<TunerSet, Failure> {
     let shape = file.shape()?;
     let blocks = config.tuner.partial.blocks(shape.layers).map_err(Failure::input)?;
@@ -366,7 +366,7 @@ pub(crate) fn load_options(config: &Config, file: &BackboneFile, device: Device)
     LoadOptions { precision: precision(config), device, config: file.config.clone(), part: None }
 }
 
-/// Tensors of nothing but zeros: right in a few models, and what remains of a file that was only half written.
+/// Warns of tensors that have only zeros: correct in a few models, and a sign of a partly written file.
 pub(crate) fn zeros_note(names: &[String]) -> Option<String> {
     const MOST: usize = 4;
     let shown = names.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,4 @@
-//! From the words of a configuration to open files: the border between `config` and the rooms that know
-//! nothing of it.
+//! Opens the files that a configuration names: the boundary between `config` and the modules that do not depend on it.
 
 use crate::config::{Config, FilterName, LayoutName, ModelKind, SamplerName};
 use crate::data::order::{Order, Sampler};
@@ -50,7 +49,7 @@ pub fn open_order(config: &Config, labels: &[u32], classes: usize) -> Result<Ord
     Order::new(sampler, labels, classes, config.train.seed).map_err(Failure::input)
 }
 
-/// The backbone's tensors, in a layout that the model room knows.
+/// The backbone's tensors, in a layout that the model code supports.
 pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLayout), Failure> {
     let tensors = if config.model.kind == ModelKind::Demo {
         demo::weights().map_err(Failure::run)?
@@ -60,7 +59,7 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLay
         NamedTensors::open(path).map_err(Failure::input)?
     };
     let (tensors, layout) = normalise(tensors).map_err(Failure::input)?;
-    // A ViT is an image tower, and so is one of CLIP alone.
+    // A ViT is an image tower, and so is a CLIP without its text tower.
     let fits = match layout {
         weights::TensorLayout::TimmVit => config.model.kind == ModelKind::Vit,
         weights::TensorLayout::OpenAiClip => config.model.kind != ModelKind::Vit || !has_text(&tensors),
@@ -69,13 +68,13 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLay
         return Ok((tensors, layout));
     }
     Err(Failure::input(format!(
-        "{} holds {layout}, which is not of model.kind `{}`; choose the -m of that model, or another file",
+        "{} contains {layout}, which does not match model.kind `{}`; choose the -m of that model, or another file",
         tensors.file(),
         config.model.kind
     )))
 }
 
-/// The tokenizer that goes with the text tower.
+/// The tokenizer of the text tower.
 pub fn tokenizer(config: &Config) -> Result<Tokenizer, Failure> {
     if config.model.kind == ModelKind::Demo {
         Ok(demo::tokenizer())

@@ -1,5 +1,5 @@
-//! Trained tensors from a file: compared with the configuration before anything that takes long is read, and put into
-//! the model once there is one.
+//! Trained tensors from a file: compared with the configuration before any slow work, and copied into the model once it
+//! is built.
 
 use crate::config::Config;
 use crate::engine::failure::{Failure, agreed};
@@ -11,14 +11,14 @@ use crate::weights::official::{HeadTensors, OfficialOptions};
 use crate::weights::trained::{BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, TrainedFile};
 use std::path::{Path, PathBuf};
 
-/// A file of trained tensors whose names go with the configuration.
+/// A file of trained tensors whose names match the configuration.
 pub struct TrainedWeights {
     path: PathBuf,
     file: TrainedFile,
 }
 
 impl TrainedWeights {
-    /// Reads the file; all ranks together. One of other tuners or of another kind of head is refused.
+    /// Reads the file. Collective. Refuses a file of other tuners or of another kind of head.
     pub fn open(path: &Path, config: &Config, rank: &Rank) -> Result<Self, Failure> {
         agreed(&rank.control, || {
             let file = TrainedFile::read(path).map_err(Failure::input)?;
@@ -27,7 +27,7 @@ impl TrainedWeights {
         })
     }
 
-    /// Puts the tensors into the model; all ranks together. Every name and shape has to match.
+    /// Copies the tensors into the model. Collective. Every name and shape must match.
     pub fn load_into(&self, session: &Session, rank: &Rank) -> Result<(), Failure> {
         let backbone = Some(session.weights_fingerprint.as_str());
         agreed(&rank.control, || {
@@ -40,12 +40,12 @@ impl TrainedWeights {
         Ok(())
     }
 
-    /// Says whether tensors are evaluated with another backbone or other data than they were trained with.
+    /// Reports whether tensors are evaluated with another backbone or other data than they were trained with.
     fn compare_inputs(&self, session: &Session) {
         let (path, ours) = (self.path.display(), &session.backbone_config);
         if let Some(theirs) = self.file.says(BACKBONE_CONFIG_KEY).filter(|theirs| theirs != ours) {
             tracing::warn!(
-                "the backbone is not computed as when `{path}` was trained: now {ours}; then {theirs}; the result is that of the backbone as it is now"
+                "the backbone is computed differently than when `{path}` was trained: now {ours}; then {theirs}; the result is that of the current backbone"
             );
         }
         let ours = &session.data_fingerprint;
@@ -54,17 +54,17 @@ impl TrainedWeights {
                 tracing::info!("the data are those that `{path}` was trained with");
             }
             Some(theirs) => tracing::warn!(
-                "the data are not those that `{path}` was trained with: classes, lists or images differ (fingerprint {ours}, trained with {theirs}); the result is that of the data as they are now"
+                "the data are not those that `{path}` was trained with: classes, lists or images differ (fingerprint {ours}, trained with {theirs}); the result is that of the current data"
             ),
             None if self.file.is_of_a_run() => tracing::warn!(
-                "`{path}` does not say with which data it was trained, so that these could not be compared"
+                "`{path}` does not say with which data it was trained, so the data cannot be compared"
             ),
             None => {}
         }
     }
 }
 
-/// The part of a configuration that decides which tensors are trained.
+/// The part of a configuration that determines the trained tensors.
 fn options(config: &Config) -> OfficialOptions {
     let kinds = config.tuner.kinds.iter().map(|method| method.word.to_owned()).collect();
     let head = match config.head.kind {
@@ -72,7 +72,7 @@ fn options(config: &Config) -> OfficialOptions {
         kind if kind.is(&linear::METHOD) => HeadTensors::WeightAndBias,
         _ => HeadTensors::Weight,
     };
-    // A width of 0 is found by a rule that needs the model.
+    // A width of 0 stands for a rule that needs the model.
     let adapter_dim = config.options::<bottleneck::BottleneckOptions>().adapter_dim as usize;
     let vpt_len = config.options::<vpt::VptOptions>().vpt_len as usize;
     let widths = [("tuner.adapter_dim", adapter_dim), ("tuner.vpt_len", vpt_len)];

@@ -1,4 +1,4 @@
-//! What a rank trains and evaluates, as requests to the loader.
+//! The samples that a rank trains and evaluates, as requests to the loader.
 
 use crate::data::loader::{Batch, BatchRequest, Item};
 use crate::data::order::Order;
@@ -20,7 +20,7 @@ pub struct BatchPlan {
     pub epochs: u64,
     /// Samples that go through the model at once, on a rank.
     pub micro_batch_size: u64,
-    /// Number of parts into which a global batch is cut: of ranks, or of the shards that ranks share out.
+    /// Number of parts of a global batch: the ranks, or the virtual shards that are distributed over ranks.
     pub shards: u64,
     /// This rank's parts.
     pub own: Range<u64>,
@@ -49,8 +49,8 @@ impl BatchPlan {
         self.batch_size.div_ceil(self.shards).min(self.micro_batch_size)
     }
 
-    /// This rank's requests, step by step, from step `from` of epoch `epoch` to the last epoch. A step in which this
-    /// rank has no sample is an empty request.
+    /// This rank's requests, step by step, from step `from` of epoch `epoch` to the last epoch. A step without samples
+    /// of this rank is an empty request.
     pub fn requests(
         &self,
         epoch: u64,
@@ -69,7 +69,7 @@ impl BatchPlan {
         })
     }
 
-    /// A loaded batch as the step's work; nothing where it could not be loaded.
+    /// Converts a loaded batch into the work of a step; none if it could not be loaded.
     pub fn work(
         &self,
         (epoch, step): (u64, u64),
@@ -108,7 +108,7 @@ impl BatchPlan {
     }
 }
 
-/// The planted bug of a sample that is lost where a run goes on.
+/// The planted bug that loses a sample when a run resumes.
 #[cfg(feature = "faults")]
 fn lossy(mut request: BatchRequest, here: bool) -> BatchRequest {
     if here && crate::run::checkpoint::Planted::LostSample.is_played() {
@@ -117,7 +117,8 @@ fn lossy(mut request: BatchRequest, here: bool) -> BatchRequest {
     request
 }
 
-/// A list in fixed batches, of which ranks take contiguous runs: a batch is the same whatever the number of ranks.
+/// A list in fixed batches, of which each rank takes a contiguous range. The batches do not depend on the number of
+/// ranks.
 #[derive(Debug, Clone, Copy)]
 pub struct ListPlan {
     /// Samples of the list.
@@ -156,7 +157,7 @@ impl ListPlan {
     }
 }
 
-/// A batch on the device; of several crops of an image, one after the other.
+/// A batch on the device; the crops of an image are adjacent.
 pub fn to_device(batch: &Batch, side: i64, device: Device) -> MicroBatch {
     let crops = batch.images.len() as i64 / (3 * side * side);
     MicroBatch {

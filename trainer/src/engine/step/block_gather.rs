@@ -1,8 +1,8 @@
-//! Blocks of the backbone that the ranks hold in parts, and that become whole when they are needed.
+//! Sharded blocks of the backbone, which are gathered when they are needed.
 //!
-//! The parts of a block are gathered one block ahead, while the block before is computed. What autograd keeps of a
-//! block views its place in the ring; before the block's backward pass the place is filled with the same weights
-//! again, so no weight is kept.
+//! A block is gathered one block ahead, while the previous block is computed. The tensors that autograd saves for a
+//! block are views into its slot of the ring; before the backward pass of the block the slot is filled with the same
+//! weights again, so no weights are stored.
 
 use crate::model::slices::{RING, Slices};
 use collectives::{CollectiveError, Pending, ProcessGroup};
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use tch::Tensor;
 
-/// The ranks that hold one backbone together, and what is in the places of this one.
+/// The ranks that share one backbone, and the ring of slots of this rank.
 pub struct BlockGather {
     group: Rc<dyn ProcessGroup>,
     places: RefCell<[RingSlot; RING]>,
@@ -18,19 +18,19 @@ pub struct BlockGather {
 
 #[derive(Default)]
 struct RingSlot {
-    /// The block whose weights are there.
+    /// The block whose weights are in the slot.
     holds: Option<usize>,
-    /// The block whose weights are on their way there.
+    /// The block that is being gathered into the slot.
     coming: Option<(usize, Pending)>,
 }
 
 impl BlockGather {
-    /// Blocks in parts over the ranks of `group`.
+    /// Blocks that are sharded over the ranks of `group`.
     pub fn new(group: Rc<dyn ProcessGroup>) -> Self {
         Self { group, places: RefCell::default() }
     }
 
-    /// Returns when `block` is whole; `next`, which is needed after it, is on its way then.
+    /// Returns when `block` is gathered, and starts to gather `next`, which is needed after it.
     ///
     /// All ranks of the group make the same calls in the same order.
     pub fn all_gather_block(
@@ -52,7 +52,7 @@ impl BlockGather {
         Ok(())
     }
 
-    /// Starts to gather `block` into a place, unless it is there or on its way.
+    /// Starts to gather `block` into a slot, unless it is there or being gathered.
     fn fetch(
         &self,
         place: &mut RingSlot,
@@ -66,7 +66,8 @@ impl BlockGather {
         }
         place.arrive()?;
         place.holds = None;
-        // Without autograd's count of changes: what it kept of the block is valid again once the place is filled.
+        // Does not increment autograd's version counter: the saved tensors of the block are valid again once the slot
+        // is filled.
         let whole = whole.data();
         place.coming = Some((block, self.group.start_all_gather(part, &whole)?));
         Ok(())
@@ -74,7 +75,7 @@ impl BlockGather {
 }
 
 impl RingSlot {
-    /// Waits for what is on its way.
+    /// Waits for a gather in progress.
     fn arrive(&mut self) -> Result<(), CollectiveError> {
         if let Some((block, pending)) = self.coming.take() {
             pending.wait()?;
@@ -91,7 +92,7 @@ mod tests {
     use collectives::Solo;
     use tch::{Device, Kind};
 
-    /// On one rank the gather is a copy, which autograd would count as a change of what it kept.
+    /// On one rank the gather is a copy, which autograd would count as a change of its saved tensors.
     #[test]
     fn what_autograd_kept_is_used_after_the_place_was_filled_with_another_block_and_again() {
         let layout = BlockLayout::new(&[(vec![2, 2], Kind::Float)], BlockPart { index: 0, count: 1 });

@@ -1,9 +1,9 @@
-//! From features to loss and to predicted classes: on every rank alone, or with the classes sharded over ranks.
+//! From features to loss and predicted classes, with replicated classes or with classes sharded over ranks.
 //!
 //! With sharded classes the features of all ranks are gathered, each rank computes the logits of its own classes for
-//! all of them, and the softmax needs two small reductions: the greatest logit, and the sum of exponentials beside
-//! the logit of the label. The gradient of the features is summed over ranks and goes back to where they came from;
-//! the gradient of a rank's classes is complete on that rank and never travels.
+//! all of them, and the softmax needs two small reductions: the greatest logit, and the sum of exponentials beside the
+//! logit of the label. The gradient of the features is summed over ranks and scattered to the ranks that own them; the
+//! gradient of a rank's classes is complete on that rank and is never communicated.
 
 use crate::engine::step::pass::backward_from;
 use crate::engine::step::sharded_softmax::{NO_SAMPLE, ShardedSoftmax};
@@ -13,15 +13,15 @@ use collectives::{CollectiveError, ProcessGroup};
 use std::rc::Rc;
 use tch::{Kind, Tensor, no_grad};
 
-/// How a rank's samples meet all classes.
+/// How the samples of a rank are scored against all classes.
 pub enum Classifier {
     /// Every rank has all classes.
     Replicated,
-    /// Each rank has some of the classes, and sees the samples of all ranks.
+    /// Each rank has some of the classes, and processes the samples of all ranks.
     ClassSharded {
         /// The ranks.
         group: Rc<dyn ProcessGroup>,
-        /// The most samples that a rank brings at once.
+        /// Largest number of samples of a rank per call.
         most: i64,
     },
 }
@@ -30,31 +30,31 @@ pub enum Classifier {
 pub struct SampleLoss {
     /// Sum over the samples, without a graph.
     pub sum: Tensor,
-    /// What sums over all parts of a batch are divided by: one number in double precision, on the samples' device.
+    /// The divisor of sums over all parts of a batch: one number in double precision, on the samples' device.
     pub normaliser: Tensor,
 }
 
-/// What is minimised over a batch.
+/// The objective of a batch.
 #[derive(Clone, Copy)]
 pub struct TrainingObjective<'a> {
     /// The loss.
     pub loss: &'a dyn Loss,
-    /// Columns of the whole batch, for a loss with a term over them. Without, each call is a batch by itself.
+    /// Columns of the global batch, for a loss with a term over them. Without them, each call is a separate batch.
     pub columns: Option<&'a Columns>,
     /// The gradient is that of the mean over the samples of a call, not of their sum.
     pub mean: bool,
 }
 
 impl Classifier {
-    /// Whether each rank has to call it as often as the others.
+    /// Whether all ranks have to make the same number of calls.
     pub fn is_collective(&self) -> bool {
         matches!(self, Self::ClassSharded { .. })
     }
 
-    /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features,
-    /// whose gradient autograd leaves at them.
+    /// Loss of `features` (`[n, width]`) of classes `labels` (`[n]`), and its backward pass down to the features, where
+    /// autograd accumulates it.
     ///
-    /// A rank without samples brings nothing and gets nothing.
+    /// A rank without samples passes none and gets no result.
     pub fn loss(
         &self,
         model: &Model,
@@ -124,7 +124,7 @@ impl ShardedCall<'_> {
         self.group.reduce_scatter(&all.grad(), &mut back)?;
         Ok(samples.map(|(features, labels)| {
             let n = labels.numel() as i64;
-            // The features' own graph ends at them: their gradient is put where autograd would have left it.
+            // The graph of the features ends at them, so the gradient is stored where autograd would accumulate it.
             if features.requires_grad() {
                 backward_from(features, &back.narrow(0, 0, n));
             }
@@ -134,7 +134,7 @@ impl ShardedCall<'_> {
     }
 
     fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
-        // Every rank's rows are filled up to `most`, which is a whole number of images.
+        // The rows of every rank are padded to `most`, which is a multiple of the crops of an image.
         let logits = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
         let (value, class) = logits.max_dim(1, false);
         let class = class + self.model.classes().start;
@@ -149,7 +149,7 @@ impl ShardedCall<'_> {
         Ok(features.map(|features| best.narrow(0, start, features.size()[0] / crops)))
     }
 
-    /// The features of all ranks, each rank's filled up with zeros: `[world * most, width]`.
+    /// The features of all ranks, padded with zeros per rank: `[world * most, width]`.
     fn gather(&self, own: Option<&Tensor>) -> Result<Tensor, CollectiveError> {
         let like = self.model.trainables().flat();
         let width = self.model.tower().shape().width;
@@ -173,7 +173,7 @@ impl ShardedCall<'_> {
         Ok(all)
     }
 
-    /// Room for `times` the most rows of one rank, like those of `rows`.
+    /// An uninitialised tensor like `rows`, with `times` the largest number of rows of one rank.
     fn rows(&self, times: i64, rows: &Tensor) -> Tensor {
         Tensor::zeros([times * self.most, rows.size()[1]], (rows.kind(), rows.device()))
     }

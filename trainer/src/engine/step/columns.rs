@@ -1,8 +1,8 @@
-//! What a loss over whole columns of logits has to know of the global batch before any gradient of it.
+//! Column statistics of the global batch, for a loss over full columns of logits, before any gradient.
 //!
-//! The logits of all samples come before the first gradient. With one pass a step its forward half is made here and
-//! kept; with several, each is made twice, since the model's memory is for one. Ranks exchange four numbers a class:
-//! first the greatest logits, then sums, under `any_world` in the tree of the shards.
+//! The logits of all samples are needed before the first gradient. If a step has one pass, its forward half runs here
+//! and is kept; with several passes, each runs forward twice, because the model's memory is sized for one. Ranks
+//! exchange four numbers per class: first the greatest logits, then sums, under `any_world` in the tree of the shards.
 
 use crate::engine::step::pass::Tape;
 use crate::engine::step::stepper::{Accumulation, LocalBatch, Reduction, StepParts};
@@ -10,7 +10,7 @@ use crate::model::losses::Columns;
 use collectives::{CollectiveError, ReduceOp};
 use tch::{Tensor, no_grad};
 
-/// What is done of a step before its passes: nothing, for a loss that is a sum over samples.
+/// The part of a step that runs before its passes: empty for a loss that is a sum over samples.
 #[derive(Default)]
 pub(crate) struct LossPrelude {
     /// The columns of the global batch.
@@ -20,9 +20,9 @@ pub(crate) struct LossPrelude {
 }
 
 impl LossPrelude {
-    /// All ranks together, also those without samples (law 4).
+    /// Collective; ranks without samples take part (law 4).
     pub fn of(parts: &StepParts<'_>, work: &LocalBatch) -> Result<Self, CollectiveError> {
-        // The official rule takes each micro-batch for a batch.
+        // The official rule treats each micro-batch as a batch.
         if parts.loss.column_term().is_none() || parts.accumulation != Accumulation::Exact {
             return Ok(Self::default());
         }

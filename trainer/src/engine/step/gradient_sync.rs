@@ -1,36 +1,37 @@
-//! The reduction of gradients over ranks, beside the backward pass.
+//! The reduction of gradients over ranks, overlapped with the backward pass.
 //!
-//! The flat gradient is cut into contiguous buckets of whole blocks, from its end: the head and the last blocks, whose
-//! gradients are complete first, travel first. Exactly the replicated trainables travel, once a step, in place.
+//! The flat gradient is cut into contiguous buckets of complete blocks, from its end: the head and the last blocks,
+//! whose gradients are complete first, are reduced first. Exactly the replicated trainables are reduced, once per step,
+//! in place.
 
 use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
 use std::ops::Range;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 
-/// How gradients travel.
+/// How gradients are reduced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SyncOptions {
-    /// Bytes from which a bucket is full; one bucket holds everything if they are as many as the gradient.
+    /// Size in bytes from which a bucket is full; a size of the gradient or more makes one bucket.
     pub bucket_bytes: usize,
-    /// Buckets start to travel as soon as they are complete, beside the backward pass of the blocks below.
+    /// The reduction of a bucket starts as soon as it is complete, during the backward pass of the blocks below.
     pub overlap: bool,
-    /// Element type on the wire; another one than the gradient's costs a conversion on each side.
+    /// Element type on the wire; a type other than the gradient's costs a conversion on each side.
     pub wire: Option<Kind>,
 }
 
-/// A range of the flat gradient that travels at once.
+/// A range of the flat gradient that is reduced at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bucket {
     range: Range<i64>,
-    /// It is complete when this block's gradients are.
+    /// The bucket is complete when the gradients of this block are.
     last_unit: usize,
 }
 
-/// A bucket under way.
+/// A bucket in flight.
 struct InFlightBucket {
     pending: Pending,
-    /// What travels, and the place in the gradient it belongs to, where they differ.
+    /// The tensor in flight, and its range of the gradient if they differ.
     converted: Option<(Tensor, Tensor)>,
 }
 
@@ -67,7 +68,7 @@ impl GradientSync {
         Ok(())
     }
 
-    /// Returns when the gradient holds the sum over all ranks.
+    /// Returns when the gradient contains the sum over all ranks.
     pub fn finish(&mut self) -> Result<(), CollectiveError> {
         while self.travelling.len() < self.buckets.len() {
             self.start_next()?;
@@ -81,7 +82,7 @@ impl GradientSync {
         Ok(())
     }
 
-    /// Bytes that this rank hands over in a step.
+    /// Bytes that this rank reduces in a step.
     pub fn bytes(&self) -> usize {
         let element = self.options.wire.unwrap_or(self.gradient.kind()).elt_size_in_bytes();
         self.buckets.iter().map(|bucket| (bucket.range.end - bucket.range.start) as usize * element).sum()
@@ -129,7 +130,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every element travels exactly once, whatever the sizes.
+        /// Every element is reduced exactly once, for any sizes.
         #[test]
         fn law_5_buckets_tile_the_gradient(sizes in prop::collection::vec(0_i64..50, 0..20), least in 1_i64..200) {
             let mut end = 0;

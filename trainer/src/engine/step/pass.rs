@@ -1,41 +1,41 @@
-//! Samples through the model, block by block.
+//! Forward and backward pass through the model, block by block.
 //!
-//! Each block runs under autograd of its own: its input is a leaf, and its backward pass begins with the gradient of
-//! its output. So whoever watches learns when a block's gradients are complete, while the blocks below are still to
-//! come; weights that are held in parts are made whole just before they are used; and nothing below the first
-//! trained module is recorded.
+//! Each block runs under its own autograd graph: its input is a leaf, and its backward pass starts from the gradient of
+//! its output. The caller is therefore notified when the gradients of a block are complete, while the blocks below
+//! still have to run; sharded weights are gathered just before they are used; and nothing below the first trained
+//! module is recorded.
 
 use crate::engine::step::block_gather::BlockGather;
 use crate::model::Model;
 use collectives::CollectiveError;
 use tch::{Tensor, no_grad};
 
-/// The way through a model whose blocks are whole, or held in parts by several ranks.
+/// Forward and backward pass through a model whose blocks are replicated, or sharded over ranks.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     model: &'a Model,
     shards: Option<&'a BlockGather>,
 }
 
-/// What a forward pass leaves for the backward pass.
+/// State that a forward pass stores for the backward pass.
 pub struct Tape {
     /// Input and output of the blocks from the first trained one on.
     blocks: Vec<(Tensor, Tensor)>,
-    /// Output of the last block and the features made of it.
+    /// Output of the last block, and the features computed from it.
     end: Option<(Tensor, Tensor)>,
-    /// The features, cut off from what made them.
+    /// The features, detached from the graph that computed them.
     features: Option<Tensor>,
 }
 
 impl Tape {
-    /// Features `[n, width]`; their gradient is what [`Pass::backward`] begins with. Nothing without samples.
+    /// Features `[n, width]`; [`Pass::backward`] starts from their gradient. None without samples.
     pub fn features(&self) -> Option<&Tensor> {
         self.features.as_ref()
     }
 }
 
 impl<'a> Pass<'a> {
-    /// Through `model`; `shards` are those that hold its blocks in parts.
+    /// A pass through `model`; `shards` gathers its blocks if they are sharded.
     pub fn new(model: &'a Model, shards: Option<&'a BlockGather>) -> Self {
         Self { model, shards }
     }
@@ -45,8 +45,8 @@ impl<'a> Pass<'a> {
         self.model
     }
 
-    /// Features `[n, width]` of images, without gradients; with or without the tuner. A rank without samples takes
-    /// part all the same.
+    /// Features `[n, width]` of images, without gradients; with or without the tuner. A rank without samples must call
+    /// this too.
     pub fn features(&self, bytes: Option<&Tensor>, tuned: bool) -> Result<Option<Tensor>, CollectiveError> {
         no_grad(|| {
             let mut x = bytes.map(|bytes| self.model.stem(bytes));
@@ -58,7 +58,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Forward, keeping what the backward pass needs.
+    /// Forward, storing what the backward pass needs.
     pub fn forward(&self, bytes: Option<&Tensor>) -> Result<Tape, CollectiveError> {
         let (model, first) = (self.model, self.model.first_tuned());
         let mut x = bytes.map(|bytes| no_grad(|| model.stem(bytes)));
@@ -86,8 +86,8 @@ impl<'a> Pass<'a> {
         Ok(Tape { blocks, end, features })
     }
 
-    /// Backward from the gradient of the tape's features, which autograd left at them. `unit_done` hears of each
-    /// block whose gradients are complete, from the last to the first trained one, also where there was no sample.
+    /// Backward from the gradient of the tape's features, which autograd has accumulated there. Calls `unit_done` for
+    /// each block whose gradients are complete, from the last to the first trained one, even without samples.
     pub fn backward(
         &self,
         tape: Tape,
@@ -123,7 +123,7 @@ impl<'a> Pass<'a> {
         self.model.tower().shape().layers
     }
 
-    /// The block whose weights are needed after those of the last block, and are not there any more.
+    /// The block whose weights are needed after those of the last block and are no longer in the ring.
     fn first_after_forward(&self) -> Option<usize> {
         (self.model.first_tuned() == self.depth()).then_some(0)
     }
@@ -136,12 +136,12 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The same values as the start of a graph of their own.
+/// The same values as a leaf of a new graph.
 fn leaf(x: &Tensor) -> Tensor {
     x.detach().set_requires_grad(true)
 }
 
-/// A backward pass that begins with the gradient of `output`: the derivative of their inner product.
+/// Scalar whose backward pass starts from the gradient of `output`: the inner product of both.
 pub fn backward_from(output: &Tensor, gradient: &Tensor) {
     output.reshape([-1]).dot(&gradient.reshape([-1])).backward();
 }

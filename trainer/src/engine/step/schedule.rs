@@ -2,14 +2,14 @@
 
 use std::f64::consts::PI;
 
-/// How the learning rate falls.
+/// Shape of the learning rate over the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
-    /// Half a cosine over the epochs, one value for all steps of an epoch: the official code's.
+    /// Half a cosine over the epochs, one value for all steps of an epoch, as in the official code.
     CosinePerEpoch,
     /// Half a cosine over the steps of the run.
     CosinePerStep,
-    /// The same throughout.
+    /// Constant.
     Constant,
 }
 

@@ -1,8 +1,8 @@
-//! Sums over the shards of a batch that do not depend on the number of ranks, to the bit.
+//! Sums over the shards of a batch that are bitwise independent of the number of ranks.
 //!
-//! A global batch is divided into a fixed number of shards, a power of two. The shards' results are added in one
-//! fixed binary tree: neighbours first, then neighbours of neighbours. A rank adds what of the tree lies wholly among
-//! its own shards; these partial sums are gathered, and every rank adds them up as the tree says.
+//! A global batch is divided into a fixed number of shards, a power of two. The shards' results are added in one fixed
+//! binary tree: neighbours first, then neighbours of neighbours. A rank adds the nodes whose shards are all its own;
+//! these partial sums are gathered, and every rank adds them in the order of the tree.
 
 use crate::data::order::shard::share;
 use collectives::{CollectiveError, ProcessGroup};
@@ -16,7 +16,7 @@ struct Node {
     size: u64,
 }
 
-/// The shards, and which rank has which.
+/// The shards and their distribution over ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardTree {
     shards: u64,
@@ -40,8 +40,8 @@ impl ShardTree {
         self.shards.div_ceil(self.world)
     }
 
-    /// Adds one tensor a shard, those of this rank, over all ranks. The result is the same to the bit on any number
-    /// of ranks.
+    /// Adds one tensor per shard over all ranks; each rank passes those of its shards. The result is bitwise the same
+    /// on any number of ranks.
     pub fn sum(&self, own: Vec<Tensor>, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
         let rank = group.rank() as u64;
         let first = self.of_rank(rank).start;
@@ -98,7 +98,7 @@ fn joined(a: Node, b: Node) -> Option<Node> {
     siblings.then_some(Node { first: a.first, size: 2 * a.size })
 }
 
-/// Adds neighbours as long as the tree has a node for them.
+/// Adds neighbours while the tree has a node for them.
 fn add_neighbours(values: Vec<(Node, Tensor)>) -> Vec<(Node, Tensor)> {
     let mut stack: Vec<(Node, Tensor)> = Vec::new();
     for mut top in values {
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(sum, expected);
     }
 
-    /// What several ranks would gather, added up here, is what one rank adds up.
+    /// The sum of the parts that several ranks would gather equals the sum of one rank.
     #[test]
     fn law_1_any_division_over_ranks_gives_the_same_bits() {
         let leaf = |i: u64| Tensor::from_slice(&[(i as f32 * 0.7).sin() * 10f32.powi(i as i32 % 7)]);

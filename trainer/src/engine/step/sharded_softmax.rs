@@ -5,10 +5,10 @@ use collectives::{CollectiveError, ProcessGroup, ReduceOp};
 use std::ops::Range;
 use tch::{Tensor, no_grad};
 
-/// Label of a row that holds no sample.
+/// Label of a padding row.
 pub(crate) const NO_SAMPLE: i64 = -1;
 
-/// A softmax over the classes of all ranks, of which this one has `own`.
+/// A softmax over the classes of all ranks; this rank has `own`.
 pub(crate) struct ShardedSoftmax<'a> {
     /// The ranks.
     pub group: &'a dyn ProcessGroup,
@@ -22,7 +22,7 @@ impl ShardedSoftmax<'_> {
     /// Losses of all rows `[rows]`, and the gradient of their sum with respect to this rank's adjusted logits
     /// `[rows, own]`. `labels` count from the first of all classes.
     pub fn losses(&self, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor), CollectiveError> {
-        debug_assert!(self.loss.column_term().is_none(), "a term of whole columns needs whole logits");
+        debug_assert!(self.loss.column_term().is_none(), "a term over full columns needs unsharded logits");
         let (nll, mut gradient) = no_grad(|| self.likelihoods(&logits.detach(), labels))?;
         let (losses, slope) = self.of_nll(nll, labels);
         if let Some(slope) = slope {
@@ -31,7 +31,7 @@ impl ShardedSoftmax<'_> {
         Ok((losses, gradient))
     }
 
-    /// Losses of rows, and their derivative by the negative log-likelihood where that is not one.
+    /// Losses of rows, and their derivative with respect to the negative log-likelihood unless it is 1.
     fn of_nll(&self, nll: Tensor, labels: &Tensor) -> (Tensor, Option<Tensor>) {
         let leaf = nll.detach().set_requires_grad(true);
         match self.loss.of_nll(&leaf, labels) {

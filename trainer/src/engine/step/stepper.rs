@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 pub struct MicroBatch {
     /// Pixels, `[n, 3, side, side]`, bytes, on the model's device.
     pub bytes: Tensor,
-    /// Classes, `[n]`, int64.
+    /// Labels, `[n]`, int64.
     pub labels: Tensor,
 }
 
@@ -25,72 +25,72 @@ pub struct MicroBatch {
 pub struct LocalBatch {
     /// The micro-batches of each of the rank's shards.
     pub shards: Vec<Vec<MicroBatch>>,
-    /// Shards and micro-batches of a shard, as many as any rank has: each rank makes as many passes.
+    /// Largest number of shards of any rank and of micro-batches of any shard: every rank makes this number of passes.
     pub passes: (usize, usize),
 }
 
 impl LocalBatch {
-    /// One shard, of a rank that nobody else waits for.
+    /// One shard, for a rank that computes alone.
     pub fn alone(parts: Vec<MicroBatch>) -> Self {
         Self { passes: (1, parts.len().max(1)), shards: vec![parts] }
     }
 
-    /// A micro-batch of a shard, if this rank has it and it has samples.
+    /// A micro-batch of a shard; none if this rank does not have it or it has no samples.
     pub(crate) fn part(&self, shard: usize, number: usize) -> Option<&MicroBatch> {
         self.shards.get(shard)?.get(number).filter(|part| part.labels.numel() > 0)
     }
 }
 
-/// How the gradients of micro-batches become the gradient of a step.
+/// How the gradients of micro-batches are combined into the gradient of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accumulation {
     /// The mean over the global batch, however it is cut (law 1).
     Exact,
-    /// The official code's: means over micro-batches, divided by the number that a full batch has, also
-    /// where the last group has fewer. For one rank.
+    /// The rule of the official code: means over micro-batches, divided by the number of micro-batches of a full batch,
+    /// even if the last group has fewer. For one rank.
     Official {
         /// Micro-batches of a full batch.
         micro_batches: u64,
     },
 }
 
-/// How gradients of ranks become one.
+/// How the gradients of ranks are reduced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reduction {
-    /// Reduced in buckets, beside the backward pass.
+    /// Reduced in buckets, overlapped with the backward pass.
     Buckets(SyncOptions),
-    /// Added in one fixed tree over the shards of the batch, which ranks share out among them.
+    /// Added in one fixed tree over the shards of the batch, which are distributed over ranks.
     FixedTree(ShardTree),
 }
 
-/// What a rank tells the others at a step, beside its gradient.
+/// Flags and counts that a rank sends to the others in a step, beside its gradient.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StepFlags {
-    /// Images that cannot be read and that this rank is the first to meet.
+    /// Unreadable images that this rank encounters for the first time.
     pub bad_images: u64,
-    /// This rank cannot go on.
+    /// This rank has failed.
     pub failed: bool,
-    /// This rank was asked to stop.
+    /// This rank received a request to stop.
     pub stop: bool,
     /// A checkpoint is due after this step.
     pub save: bool,
 }
 
-/// What all ranks know after a step.
+/// The result of a step, the same on all ranks.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own about a step")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact about a step")]
 pub struct StepOutcome {
     /// Mean loss over the global batch; NaN if it had no sample.
     pub loss: f64,
     /// Samples of the global batch.
     pub samples: u64,
-    /// Images that cannot be read, met by any rank for the first time.
+    /// Unreadable images that any rank encountered for the first time.
     pub bad_images: u64,
     /// Loss and gradient are finite.
     pub finite: bool,
-    /// Some rank cannot go on; nothing was updated.
+    /// A rank has failed; nothing was updated.
     pub failed: bool,
-    /// Some rank was asked to stop.
+    /// A rank received a request to stop.
     pub stop: bool,
     /// A checkpoint is due after this step.
     pub save: bool,
@@ -98,7 +98,7 @@ pub struct StepOutcome {
     pub own_finite: bool,
 }
 
-/// The row of scalars that travels beside the gradient, in double precision.
+/// The row of scalars that is reduced with the gradient, in double precision.
 mod row {
     pub const LOSS: i64 = 0;
     pub const NORMALISER: i64 = 1;
@@ -111,9 +111,9 @@ mod row {
     pub const WIDTH: usize = 8;
 }
 
-/// What a model in training consists of on this rank.
+/// Parts of a model in training on this rank.
 pub struct StepParts<'a> {
-    /// The way through the model.
+    /// Forward and backward pass through the model.
     pub pass: Pass<'a>,
     /// From features to losses.
     pub classifier: &'a Classifier,
@@ -121,9 +121,9 @@ pub struct StepParts<'a> {
     pub loss: Box<dyn Loss>,
     /// All ranks.
     pub group: Rc<dyn ProcessGroup>,
-    /// How their gradients become one.
+    /// How their gradients are reduced.
     pub reduction: Reduction,
-    /// How micro-batches add up.
+    /// How micro-batches are accumulated.
     pub accumulation: Accumulation,
     /// Momentum and weight decay.
     pub optimiser: (f64, f64),
@@ -146,7 +146,7 @@ impl<'a> Stepper<'a> {
         let sgd = Sgd::new(&trainables.flat(), momentum, weight_decay);
         let mut units = trainables.units();
         if parts.classifier.is_collective() {
-            // A rank's own classes are complete without the others.
+            // With sharded classes, the gradient of a rank's classes is complete without the other ranks.
             units.retain(|(unit, _)| *unit < model.tower().shape().layers);
         }
         let options = match parts.reduction {
@@ -157,17 +157,18 @@ impl<'a> Stepper<'a> {
         Self { parts, sync, row: None, sgd }
     }
 
-    /// Backward over this rank's part, and one reduction of exactly the trainable gradients. Nothing is updated yet.
+    /// Runs forward and backward over this rank's part, and one reduction of exactly the trainable gradients. Updates
+    /// nothing.
     ///
-    /// A rank without samples, or one that failed, takes part with zeros (law 4).
+    /// A rank without samples, or one that has failed, contributes zeros (law 4).
     pub fn gradient(&mut self, work: &LocalBatch, notice: StepFlags) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
         };
-        // The division stays on the device: no wait for the host before the update is queued.
+        // The division runs on the device, so the host does not wait before it queues the update.
         let mut gradient = self.parts.pass.model().trainables().gradient();
-        // A batch without a sample has a gradient of zeros: no divisor may make 0/0 of them.
+        // A batch without samples has a zero gradient; the divisor must not turn it into 0/0.
         let least = f64::from(f32::MIN_POSITIVE);
         let divisor = scalars.get(row::DIVISOR).clamp_min(least).to_kind(gradient.kind());
         let _ = gradient.g_div_(&divisor);
@@ -178,7 +179,8 @@ impl<'a> Stepper<'a> {
         Ok(outcome(&scalars, &finite, &own_finite))
     }
 
-    /// Makes the step of the gradient that was reduced last, unless it is of no use. Waits for nobody.
+    /// Applies the gradient that was reduced last, unless the step has failed or is not finite. Makes no collective
+    /// calls.
     pub fn update(&mut self, outcome: &StepOutcome, learning_rate: f64) {
         if !outcome.failed && outcome.finite && outcome.samples > 0 {
             let trainables = self.parts.pass.model().trainables();
@@ -237,7 +239,7 @@ impl<'a> Stepper<'a> {
             }
             if (shard as u64) < own.end - own.start {
                 finite = finite.logical_and(&row.finite());
-                // What the rank itself has to say is said once.
+                // The rank's own flags count once, not once per shard.
                 rows.push(row.close(if shard == 0 { notice } else { StepFlags::default() }));
                 gradients.push(gradient.copy());
             }
@@ -247,8 +249,8 @@ impl<'a> Stepper<'a> {
         Ok((tree.sum(rows, group.as_ref())?, finite))
     }
 
-    /// One micro-batch forward, unless that was done `ahead`, and backward, adding to the gradient and to `row`. With
-    /// the last one of a step comes the notice: then the row and the gradients travel as they are completed.
+    /// Runs one micro-batch forward, unless that was done `ahead`, and backward, and adds to the gradient and to `row`.
+    /// The last one of a step receives the flags: then the row and the gradients are reduced as they are completed.
     fn pass(
         &mut self,
         part: Option<&MicroBatch>,
@@ -278,7 +280,7 @@ impl<'a> Stepper<'a> {
     }
 }
 
-/// A row of scalars in the making. What samples decide is on the device.
+/// A row of scalars under construction. The entries that depend on samples are on the device.
 struct ScalarRow {
     loss: Tensor,
     normaliser: Tensor,
@@ -323,7 +325,7 @@ fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
 }
 
-/// Reads the row: the one place of a step where the host waits for the device.
+/// Reads the row: the only point of a step where the host waits for the device.
 fn outcome(scalars: &Tensor, gradient_finite: &Tensor, own_finite: &Tensor) -> StepOutcome {
     let own_finite = own_finite.to_kind(Kind::Double).view([1]);
     let all = Tensor::cat(&[scalars.shallow_clone(), gradient_finite.shallow_clone(), own_finite], 0);

@@ -1,24 +1,24 @@
-//! Whether other programs take the cores of this rank.
+//! Detects other programs that use the cores of this rank.
 //!
-//! The kernel counts how long a thread was ready to run and had no core. Where that is a large part of a thread's time, the
-//! run is slower than the machine could make it, and nothing else in it shows why.
+//! The kernel counts the time in which a thread was ready to run and had no core. If that is a large share, the run is
+//! slower than the machine allows, and no other figure shows the reason.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long it is looked at before anything is said.
+/// Length of the measurement.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Share of its time that a thread may wait for a core.
+/// Largest share of its time that a thread may wait for a core without a warning.
 const SHARE: f64 = 0.25;
 
-/// Nanoseconds that a thread ran, and waited for a core.
+/// Nanoseconds for which a thread ran and for which it waited for a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CoreTime {
     ran: u64,
     waited: u64,
 }
 
-/// Looks at the thread that computes, until it has something to say.
+/// Watches the compute thread until it has reported contention.
 #[derive(Debug)]
 pub struct Contention {
     since: Instant,
@@ -26,12 +26,12 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// From now on.
+    /// Starts the measurement.
     pub fn start() -> Self {
         Self { since: Instant::now(), before: counted() }
     }
 
-    /// Once in the life of a run: that the cores are not free. To be called after each step, by the thread that computes.
+    /// Warns once per run if the cores are not free. The compute thread calls this after each step.
     pub fn report(&mut self, threads: usize) -> Option<String> {
         if self.before.is_none() || self.since.elapsed() < PERIOD {
             return None;
@@ -39,14 +39,14 @@ impl Contention {
         self.since = Instant::now();
         let share = self.share_until(counted()?)?;
         Some(format!(
-            "the cores of this rank are not free: it waited {:.0} % of the last {} s for one ({threads} threads a rank; 1-minute load {}). Other programs, or more ranks than cores, slow the run down",
+            "the cores of this rank are not free: it waited {:.0} % of the last {} s for one ({threads} threads per rank; 1-minute load {}). Other programs, or more ranks than cores, slow the run down",
             100.0 * share,
             PERIOD.as_secs(),
             load()
         ))
     }
 
-    /// The share of its time that the thread waited, if that is worth a word. After that it is not looked at any more.
+    /// The share of its time that the thread waited, if it exceeds the limit. The watch ends with that.
     fn share_until(&mut self, now: CoreTime) -> Option<f64> {
         let share = waiting_share(self.before?, now);
         let too_much = share > SHARE;
@@ -60,7 +60,7 @@ fn waiting_share(before: CoreTime, now: CoreTime) -> f64 {
     if ran + waited == 0 { 0.0 } else { waited as f64 / (ran + waited) as f64 }
 }
 
-/// Nothing where the kernel does not count it.
+/// None if the kernel does not count it.
 fn counted() -> Option<CoreTime> {
     parse(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }

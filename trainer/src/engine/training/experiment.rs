@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Device;
 
-/// What to run, and where it goes.
+/// A run: its configuration, destination and output.
 pub struct Experiment<'a> {
     /// The configuration.
     pub resolved: &'a Resolved,
@@ -29,13 +29,13 @@ pub struct Experiment<'a> {
     pub rank: &'a Rank,
     /// This rank's log.
     pub logging: &'a Logging,
-    /// Where the run folder is to be; nowhere for an evaluation that only prints.
+    /// Destination of the run folder; none for an evaluation that only prints.
     pub place: Option<RunDestination>,
-    /// Where to go on from.
+    /// The checkpoint to resume from.
     pub resume: ResumeRequest,
     /// Trained tensors to start from, instead of the first values.
     pub weights: Option<&'a Path>,
-    /// Where to write the predicted classes, one a line.
+    /// File for the predicted classes, one per line.
     pub predictions: Option<&'a Path>,
     /// How progress is shown.
     pub output: ProgressOutput,
@@ -43,24 +43,24 @@ pub struct Experiment<'a> {
 
 /// How a run ended.
 pub enum RunEnd {
-    /// With a result, the same on every rank; and the folder that holds it.
+    /// With a result, the same on every rank, and the folder that contains it.
     Done(Box<RunResult>, PathBuf),
-    /// It was finished before; its result is in the folder.
+    /// The run had already finished; its result is in the folder.
     Finished(PathBuf),
-    /// On request, before its end.
+    /// Stopped on request before its end.
     Stopped(Outcome),
 }
 
-/// What a run goes on from: its state on every rank, and on rank 0 the tensors.
+/// The point from which a run resumes: its state on every rank, and on rank 0 the tensors.
 pub struct RestoredRun {
-    /// How far it is.
+    /// Its progress.
     pub state: RunState,
     /// Trained tensors and momentum.
     pub tensors: Option<Vec<TensorBytes>>,
 }
 
 impl Experiment<'_> {
-    /// Trains and evaluates. What is wrong with the input is found before a run folder exists.
+    /// Trains and evaluates. Errors in the input are detected before a run folder exists.
     pub fn run(&mut self) -> Result<RunEnd, Failure> {
         let result = self.run_all();
         if result.as_ref().is_err_and(|failure| !failure.common) {
@@ -93,7 +93,7 @@ impl Experiment<'_> {
         let session =
             Session::open(self.resolved, self.rank, purpose, &|note| self.tell(&[note.to_owned()]))?;
         if let Some(state) = &state {
-            // Before anything of the run is touched.
+            // Before any file of the run is changed.
             let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
             check(&session, state, tensors, self.rank)?;
         }
@@ -111,7 +111,7 @@ impl Experiment<'_> {
             state.map(|state| RestoredRun { state, tensors: found.map(|found| found.snapshot.tensors) });
         let result = self.recorded(&session, start, folder.as_ref(), restored);
         if let (Err(Failure { outcome: Outcome::WrongInput, .. }), Some(folder)) = (&result, folder) {
-            // The command can be given again, corrected.
+            // The user can correct the command and run it again.
             folder.abandon();
         }
         match result? {
@@ -120,7 +120,7 @@ impl Experiment<'_> {
         }
     }
 
-    /// The run itself, with its first and its last word in the folder.
+    /// Runs the experiment, with its first and its final status in the folder.
     fn recorded(
         &mut self,
         session: &Session,
@@ -143,16 +143,16 @@ impl Experiment<'_> {
         result
     }
 
-    /// A run can have ended between its result and its last word about it.
+    /// A run may have been killed between its result and its final status.
     fn confirm(&self, folder: &Path) {
         let Ok(mut status) = Status::read(folder) else { return };
         if !self.rank.leads() || status.phase == Phase::Done {
             return;
         }
-        // Whoever has the folder now writes its status.
+        // The new owner of the folder writes its status.
         let Ok(_claim) = Claim::take(folder) else { return };
         status.end(Outcome::Done, None);
-        // Its last sign of life may be of an earlier step.
+        // Its last heartbeat may be from an earlier step.
         let metrics = read_metrics(&folder.join(layout::METRICS)).unwrap_or_default();
         if let Some(MetricsRecord::Eval(last)) = metrics.records.last() {
             (status.epoch, status.step) = (last.epoch, last.step);
@@ -162,7 +162,7 @@ impl Experiment<'_> {
         }
     }
 
-    /// Rank 0 looks for what to go on from; what it finds wrong every rank reports.
+    /// Rank 0 searches for the checkpoint to resume from; every rank reports its errors.
     fn decide(&self) -> Result<ResumeDecision, Failure> {
         let Some(place) = &self.place else { return Ok(ResumeDecision::Fresh) };
         let leads = self.rank.leads();
@@ -180,7 +180,7 @@ impl Experiment<'_> {
         Ok(ResumeDecision::Finished(PathBuf::from(String::from_utf8_lossy(&finished).into_owned())))
     }
 
-    /// Every rank gets the state that rank 0 found.
+    /// Broadcasts the state that rank 0 found.
     fn share_state(&self, found: Option<&ResumePoint>) -> Result<Option<RunState>, Failure> {
         let encoded = found.map(|found| serde_json::to_vec(&found.snapshot.state)).transpose();
         let bytes = self.rank.control.broadcast(encoded.map_err(Failure::run)?.unwrap_or_default(), 0)?;
@@ -196,7 +196,7 @@ impl Experiment<'_> {
         }
     }
 
-    /// Rank 0 creates, or opens again, and locks the folder; every rank logs into it and knows where it is.
+    /// Rank 0 creates or reopens the folder and locks it; every rank receives its path and logs into it.
     fn open_folder(
         &self,
         found: Option<&ResumePoint>,
@@ -219,7 +219,7 @@ impl Experiment<'_> {
         Ok((folder, Some(path)))
     }
 
-    /// A restarted job may find what it left before its first checkpoint.
+    /// A restarted job may find the files that it left before its first checkpoint.
     fn start(&self, place: &RunDestination) -> RunStart {
         let goes_on = self.resume.from == Resume::Auto || self.resume.restarted;
         if goes_on && place.latest().is_some() { RunStart::Again } else { RunStart::Fresh }
@@ -247,14 +247,14 @@ impl Experiment<'_> {
                 return Ok(ExperimentWork::Stopped(request, trained.progress.steps));
             }
         };
-        // From here on a request changes nothing any more: the run comes to its end.
+        // From here on, a request to stop has no effect: the run finishes.
         self.rank.stopping.heed();
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
         let after = (progress.epoch, progress.steps);
         record.evaluation(eval_record(session, after, summary.clone(), evaluated.seconds));
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
-        // With a result the run counts as finished: nothing of it may be missing then.
+        // A result marks the run as finished, so everything else must be written before it.
         agreed(&self.rank.control, || {
             record.secure_metrics()?;
             self.write(&result, folder)
@@ -301,7 +301,7 @@ impl Experiment<'_> {
         })
     }
 
-    /// The result where there is a folder for it, and the predictions where they were asked for; by rank 0.
+    /// Rank 0 writes the result if there is a folder, and the predictions if they were requested.
     fn write(&self, result: &RunResult, folder: Option<&RunFolder>) -> Result<(), Failure> {
         let predictions = self.predictions.zip(result.predictions.as_ref());
         if let Some((path, classes)) = predictions.filter(|_| self.rank.leads()) {
@@ -318,7 +318,7 @@ enum ExperimentWork {
     Stopped(StopRequest, u64),
 }
 
-/// Refuses a file for predictions that could not be written in the end.
+/// Refuses a file for predictions that cannot be written.
 fn can_be_written(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let reason = if path.is_dir() {

@@ -1,4 +1,4 @@
-//! `final.safetensors`: what was trained, by its official names.
+//! `final.safetensors`: the trained tensors, under their official names.
 
 use crate::config::SelectedNames;
 use crate::engine::failure::{Failure, agreed};
@@ -10,7 +10,7 @@ use crate::weights::trained::{self, BACKBONE_CONFIG_KEY, DATA_FINGERPRINT_KEY, F
 use std::collections::BTreeMap;
 use tch::Kind;
 
-/// Writes the trained tensors into the run folder, which rank 0 alone has; all ranks call it.
+/// Writes the trained tensors into the run folder, which only rank 0 has; all ranks call this.
 pub fn write(
     session: &Session,
     names: &SelectedNames,

@@ -1,26 +1,26 @@
-//! Whether frozen weights are what they were at the start of the run (law 5).
+//! Check that the frozen weights have not changed since the start of the run (law 5).
 //!
-//! Nothing in a run writes to them. Broken memory, or a fault of this program, would otherwise train on with another
-//! backbone without a word; so every rank compares what it holds at each checkpoint and at the end.
+//! Nothing in a run writes to them. Faulty memory, or a defect of this program, would otherwise silently continue the
+//! training with a different backbone; so every rank compares its frozen tensors at each checkpoint and at the end.
 
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::replica_check::checksum;
 use crate::model::Model;
 
-/// Checksums of the frozen tensors that this rank holds, as they were at the start.
+/// Checksums of the frozen tensors of this rank at the start.
 #[derive(Debug)]
 pub struct FrozenWeights {
     sums: Vec<(String, i64)>,
 }
 
 impl FrozenWeights {
-    /// Of a model that has just been built.
+    /// Computes the checksums of a newly built model.
     pub fn of(model: &Model) -> Self {
         Self { sums: sums(model) }
     }
 
-    /// Fails on every rank if a frozen tensor of one of them has changed; all ranks together.
+    /// Fails on every rank if a frozen tensor of any rank has changed. Collective.
     pub fn check(&self, model: &Model, rank: &Rank, step: u64) -> Result<(), Failure> {
         #[cfg(feature = "faults")]
         change_one(model, rank);
@@ -29,7 +29,7 @@ impl FrozenWeights {
             let changed = self.sums.iter().zip(&now).find(|(before, now)| before != now);
             changed.map_or(Ok(()), |((name, _), _)| {
                 Err(Failure::run(format!(
-                    "rank {}: the frozen weights changed during the run ({name}), found after step {step}; the memory of that host is at fault. Resume from the last checkpoint, on another host",
+                    "rank {}: the frozen weights changed during the run ({name}), found after step {step}; the memory of that host may be faulty. Resume from the last checkpoint, on another host",
                     rank.number()
                 )))
             })
@@ -37,7 +37,7 @@ impl FrozenWeights {
     }
 }
 
-/// The planted bug of a frozen weight that changes on the last rank.
+/// The planted bug that changes a frozen weight on the last rank.
 #[cfg(feature = "faults")]
 fn change_one(model: &Model, rank: &Rank) {
     let planted = crate::run::checkpoint::Planted::ChangedWeight.is_played();

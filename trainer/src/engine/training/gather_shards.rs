@@ -1,11 +1,11 @@
-//! Tensors laid out as the flat buffer, whole again where ranks hold some rows each.
+//! Gathers tensors that are laid out as the flat buffer, if each rank has only some of their rows.
 
 use crate::data::order::shard::share;
 use crate::model::trainables::{RowRange, Trainables};
 use collectives::{CollectiveError, ProcessGroup};
 use tch::Tensor;
 
-/// Name and values of each trainable tensor, as `flat` has them; all ranks together.
+/// Names and unsharded values of the trainable tensors in `flat`. Collective.
 pub fn whole_tensors(
     trainables: &Trainables,
     flat: &Tensor,
@@ -23,7 +23,7 @@ pub fn whole_tensors(
     Ok(tensors)
 }
 
-/// Each rank sends its rows to all, one after the other.
+/// Each rank in turn broadcasts its rows.
 fn join(own: &Tensor, rows: RowRange, group: &dyn ProcessGroup) -> Result<Tensor, CollectiveError> {
     let mut parts = Vec::with_capacity(group.size());
     for root in 0..group.size() {

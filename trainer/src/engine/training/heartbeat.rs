@@ -1,7 +1,7 @@
-//! `status.json` of a run under way, written by a thread of its own: a slow disk holds up no step.
+//! `status.json` of a current run, written by a separate thread, so that a slow disk does not delay a step.
 //!
-//! The thread writes as long as this rank gets on with its work, in whatever part of the run. Where it stands still the file grows
-//! old, and whoever watches it sees that.
+//! The thread writes while this rank makes progress, in any part of the run. If the rank stands still, the file becomes
+//! stale, which a watcher can detect.
 
 use crate::run::{Claim, last_words};
 use collectives::Activity;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How often the status is written.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How often it is said that it cannot be.
+/// Interval between warnings that it cannot be written.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The status of a run, and the thread that writes it.
@@ -26,7 +26,7 @@ pub struct Heartbeat {
 struct Shared {
     interval: Duration,
     state: Mutex<HeartbeatState>,
-    /// Told when there is something that others should know at once.
+    /// Notified if the status has to be written at once.
     news: Condvar,
 }
 
@@ -37,7 +37,7 @@ struct HeartbeatState {
 }
 
 impl Heartbeat {
-    /// Begins with this status, which is on disk by now, in the run folder that is claimed.
+    /// Starts with this status, which is already on disk, in the claimed run folder.
     pub fn start(status: Status, claim: Arc<Claim>, activity: Activity) -> io::Result<Self> {
         Self::with_interval(INTERVAL, status, claim, activity)
     }
@@ -55,7 +55,7 @@ impl Heartbeat {
         Ok(Self { shared, claim, thread: Some(thread) })
     }
 
-    /// Another part of the run begins.
+    /// Begins another part of the run.
     pub fn set_phase(&self, phase: Phase) {
         let mut state = self.shared.state();
         state.status.phase = phase;
@@ -64,14 +64,14 @@ impl Heartbeat {
         self.shared.news.notify_all();
     }
 
-    /// So much is done.
+    /// Reports progress.
     pub fn set_step(&self, epoch: u64, step: u64) {
         let mut state = self.shared.state();
         (state.status.epoch, state.status.step) = (epoch, step);
     }
 
-    /// The last word, on disk when this returns. A run whose folder was moved leaves it there, and nothing in a folder that
-    /// another run has.
+    /// Writes the final status, which is on disk when this returns. If the folder was moved, the status goes there, and
+    /// never into the folder of another run.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) -> Result<(), StatusError> {
         self.stop();
         let mut state = self.shared.state();
@@ -100,7 +100,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread, which ends when the run has lost its folder.
+    /// Main loop of the thread, which ends when the run has lost its folder.
     fn beat(&self, claim: &Claim, activity: &Activity) {
         let folder = claim.path();
         let mut written = Instant::now();
@@ -116,7 +116,7 @@ impl Shared {
             }
             let _pen = last_words::pen();
             if Status::read(folder).is_ok_and(|status| status.outcome.is_some()) {
-                // Whoever found that a rank is dead or stuck has left word.
+                // The code that detected a dead or stuck rank has already written the final status.
                 return;
             }
             written = Instant::now();
@@ -124,7 +124,7 @@ impl Shared {
                 && warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
             {
                 warned = Some(written);
-                tracing::warn!("{error}; training goes on, and it is tried again");
+                tracing::warn!("{error}; training continues and will try again");
             }
         }
     }

@@ -1,39 +1,39 @@
-//! The state after the last finished step, kept such that another thread can save it while a step is under way.
+//! The state after the last finished step, available to another thread that saves it during a step.
 //!
-//! The trained tensors and their momentum change only in the update at the end of a step. The thread that trains
-//! says when it begins to change them, the metrics or the progress, and when all of these fit together again; in between
-//! nobody else reads them. Nothing is copied until somebody saves.
+//! The trained tensors and their momentum change only in the update at the end of a step. The training thread marks
+//! when it begins to change them, the metrics or the progress, and when all of these are consistent again; in between
+//! no other thread reads them. Nothing is copied until a save.
 
 use crate::engine::training::progress::Progress;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a change may take that somebody waits for.
+/// Time limit of a change that a save waits for.
 const CHANGE: Duration = Duration::from_secs(2);
 
-/// Where the run stood after its last finished step.
+/// The progress after the last finished step.
 #[derive(Debug, Clone)]
 pub struct LastStep(Arc<Mutex<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
     progress: Progress,
-    /// Tensors, metrics and progress do not fit together for the moment.
+    /// Tensors, metrics and progress are currently inconsistent.
     changes: bool,
     /// Another thread saves the state and ends the process.
     taken: bool,
-    /// The step of the newest snapshot that was handed over to be written, with its metric.
+    /// The step and metric of the newest submitted snapshot.
     snapshot: Option<(u64, Option<f64>)>,
 }
 
 impl LastStep {
-    /// The state as it is now.
+    /// The current state.
     pub fn new(progress: &Progress) -> Self {
         let progress = progress.clone();
         Self(Arc::new(Mutex::new(Kept { progress, changes: false, taken: false, snapshot: None })))
     }
 
-    /// The thread that trains begins to change the state. Where the process is being ended this does not return.
+    /// Marks that the training thread begins to change the state. Does not return if the process is being ended.
     pub fn begin_change(&self) {
         loop {
             let mut kept = self.kept();
@@ -46,19 +46,20 @@ impl LastStep {
         }
     }
 
-    /// Everything fits together again.
+    /// Marks the state as consistent again.
     pub fn end_change(&self, progress: &Progress) {
         let mut kept = self.kept();
         kept.progress.clone_from(progress);
         kept.changes = false;
     }
 
-    /// A snapshot after this step is on its way to the disk.
+    /// Records that a snapshot after this step was submitted.
     pub fn note_snapshot(&self, step: u64, metric: Option<f64>) {
         self.kept().snapshot = Some((step, metric));
     }
 
-    /// Takes the state from the thread that trains, for good: progress, and the metric of a snapshot after the same step.
+    /// Takes the state from the training thread permanently: progress, and the metric of a snapshot after the same
+    /// step.
     pub fn take(&self) -> Result<(Progress, Option<f64>), String> {
         let start = Instant::now();
         loop {
@@ -70,7 +71,7 @@ impl LastStep {
             }
             drop(kept);
             if start.elapsed() > CHANGE {
-                return Err("the step was just being applied, and did not come to its end".to_owned());
+                return Err("the update of the step did not finish in time".to_owned());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -116,6 +117,6 @@ mod tests {
     fn a_change_that_does_not_end_is_an_error() {
         let last = LastStep::new(&after(7));
         last.begin_change();
-        assert!(last.take().unwrap_err().contains("did not come to its end"));
+        assert!(last.take().unwrap_err().contains("did not finish in time"));
     }
 }

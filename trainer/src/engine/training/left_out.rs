@@ -1,18 +1,17 @@
-//! The planted bug against law 4: a rank that leaves out one collective call. Only with the feature `faults`.
+//! The planted bug against law 4: a rank that skips one collective call. Only with the feature `faults`.
 
 use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
 use std::cell::Cell;
 use std::time::Duration;
 use tch::Tensor;
 
-/// Environment variable with the rank and the number of the call, counted from 1 over the process, that it leaves out:
-/// `RANK:CALL`.
+/// Environment variable with the rank and the number of the skipped call, counted from 1 over the process: `RANK:CALL`.
 const LEAVE_OUT: &str = "LIFT_LEAVE_OUT";
 
-/// A group as it is, or, where the environment names this rank, one that lacks a call.
+/// The unchanged group, or, if the environment names this rank, one that skips a call.
 ///
 /// # Panics
-/// If the environment says something else: a test must not take a run without the bug for one that survived it.
+/// If the value is invalid: a test must not mistake a run without the bug for one that survived it.
 pub(crate) fn planted(group: Box<dyn ProcessGroup>) -> Box<dyn ProcessGroup> {
     let Ok(text) = std::env::var(LEAVE_OUT) else { return group };
     let parsed = text.split_once(':').and_then(|(rank, call)| Some((rank.parse().ok()?, call.parse().ok()?)));
@@ -21,15 +20,15 @@ pub(crate) fn planted(group: Box<dyn ProcessGroup>) -> Box<dyn ProcessGroup> {
     if group.rank() == rank { Box::new(Lacking { group, left: Cell::new(call) }) } else { group }
 }
 
-/// A group that makes every call of its rank but one.
+/// A group that makes every call of its rank except one.
 struct Lacking {
     group: Box<dyn ProcessGroup>,
-    /// Calls up to the one that is left out; 0 after it.
+    /// Calls up to and including the skipped one; 0 after it.
     left: Cell<u64>,
 }
 
 impl Lacking {
-    /// Whether this call is the one.
+    /// Whether this call is to be skipped.
     fn leaves_out(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));

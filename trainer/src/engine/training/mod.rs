@@ -1,4 +1,4 @@
-//! A run from its start or a checkpoint to its result: the loop, checkpoints, metrics, stops.
+//! A run from its start or a checkpoint to its result: the loop, checkpoints, metrics and requests to stop.
 
 pub mod contention;
 pub mod experiment;

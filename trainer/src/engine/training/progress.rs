@@ -1,4 +1,4 @@
-//! How far a run is: everything about it that is not a tensor.
+//! Progress of a run: its complete state except the tensors.
 
 use crate::data::source::ContentSample;
 use crate::engine::eval::bad_images::BadImages;
@@ -6,27 +6,28 @@ use crate::run::MetricsPosition;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Where a run stands between two steps. With the trained tensors and the momentum it is all that a run is (law 7).
+/// The progress of a run between two steps. Together with the trained tensors and the momentum, this is the complete
+/// state of a run (law 7).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The epoch at hand, from 0; the number of epochs when all are done.
+    /// The current epoch, counted from 0; the number of epochs when all are done.
     pub epoch: u64,
     /// Steps done in it.
     pub in_epoch: u64,
-    /// Steps that it has; known with its first step.
+    /// Number of its steps; known with its first step.
     pub of_epoch: u64,
     /// Steps done over the whole run.
     pub steps: u64,
     /// Samples seen.
     pub samples: u64,
-    /// Images that cannot be read and were left out. Runs of older programs have counts in its place.
+    /// Unreadable images that were left out. Older versions stored counts instead.
     #[serde(default)]
     pub left_out_images: BadImages,
     /// Steps that were skipped or rolled back because something was not finite.
     pub non_finite: u64,
-    /// Steps that are not to be made, because they were rolled back.
+    /// Steps to skip, because they were rolled back.
     pub left_out: BTreeSet<u64>,
-    /// The evaluation that follows the last epoch is still to be made.
+    /// Whether the evaluation after the last epoch is still pending.
     pub evaluation_due: bool,
     /// Means over the steps of the epoch.
     pub totals: EpochTotals,
@@ -35,7 +36,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether no epoch is begun, or all its steps are done.
+    /// Whether no epoch has begun, or all its steps are done.
     pub fn is_between_epochs(&self) -> bool {
         self.in_epoch == 0 || self.in_epoch >= self.of_epoch
     }
@@ -68,39 +69,39 @@ impl EpochTotals {
     }
 }
 
-/// What stays the same over all checkpoints of a run.
+/// The identity of a run, the same in all its checkpoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdentity {
     /// The resolved configuration, as in `config.toml`.
     pub config: String,
     /// Fingerprint of the backbone, which is not in the checkpoint.
     pub backbone_fingerprint: String,
-    /// How the backbone is computed, which its tensors do not tell; checkpoints of earlier versions do not say it.
+    /// How the backbone is computed, which its tensors do not determine; absent in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone_config: Option<String>,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
-    /// Sizes and some bytes of some of its images; checkpoints of earlier versions have none.
+    /// Sizes and some bytes of some of its images; absent in checkpoints of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sample: Option<ContentSample>,
 }
 
-/// What a checkpoint holds beside the tensors.
+/// The content of a checkpoint besides the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// How far the run is.
+    /// Progress of the run.
     pub progress: Progress,
     /// Length of `metrics.jsonl`.
     pub metrics_position: u64,
-    /// Which run it is.
+    /// Identity of the run.
     #[serde(flatten)]
     pub identity: RunIdentity,
-    /// Ranks that wrote it; any number can go on from it.
+    /// Number of ranks that wrote it; any number can resume from it.
     pub world_size: usize,
 }
 
 impl RunState {
-    /// Where in the metrics the checkpoint was taken.
+    /// Position in the metrics at which the checkpoint was taken.
     pub fn mark(&self) -> MetricsPosition {
         MetricsPosition { position: self.metrics_position, step: self.progress.steps }
     }
@@ -126,7 +127,7 @@ mod tests {
         assert!(EpochTotals::default().mean_loss().is_nan());
     }
 
-    /// A checkpoint from before the sample of the data was kept has none, and is read all the same.
+    /// A checkpoint of a version that did not store the sample of the data is still readable.
     #[test]
     fn a_state_without_a_sample_is_read() {
         let sample = Some(demo_data_set(0).content_sample());

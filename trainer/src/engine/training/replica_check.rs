@@ -1,7 +1,7 @@
-//! Whether all ranks still have the same trained tensors.
+//! Check that all ranks still have the same trained tensors.
 //!
-//! Replicated tensors are updated by every rank for itself. A bit that differs, of broken memory or of a library that
-//! rounds otherwise on one host, would spread unseen; so the ranks compare checksums every few steps.
+//! Every rank updates its own replicated tensors. A different bit, from faulty memory or from a library that rounds
+//! differently on one host, would go unnoticed; so the ranks compare checksums every few steps.
 
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
@@ -12,7 +12,7 @@ use std::hash::Hasher;
 use tch::{Device, Tensor};
 use twox_hash::XxHash64;
 
-/// Fails, naming rank and tensor, if a rank has another value than most others. All ranks together.
+/// Fails, naming rank and tensor, if a rank has other values than most others. Collective.
 pub fn check_agreement(trainables: &Trainables, rank: &Rank, step: u64) -> Result<(), Failure> {
     let sums = checksums(trainables);
     let all = sums.iter().fold(0i64, |sum, (_, one)| sum.rotate_left(7) ^ one);
@@ -29,7 +29,7 @@ pub fn check_agreement(trainables: &Trainables, rank: &Rank, step: u64) -> Resul
         let column: Vec<_> = rows.iter().map(|row| of(row, i)).collect();
         if let Some((odd, same)) = odd_one(&column) {
             let message = format!(
-                "rank {odd} has other values in `{name}` than {same} other rank{} after step {step}; its memory or its libraries are at fault. Go on from the last checkpoint, without that host",
+                "rank {odd} has other values in `{name}` than {same} other rank{} after step {step}; its memory or its libraries may be faulty. Resume from the last checkpoint, without that host",
                 if same == 1 { "" } else { "s" }
             );
             return Err(Failure::run(message).on_all_ranks());
@@ -39,16 +39,16 @@ pub fn check_agreement(trainables: &Trainables, rank: &Rank, step: u64) -> Resul
         .on_all_ranks())
 }
 
-/// The first entry that is not the most frequent one, and how often that one is there.
+/// The first entry that is not the most frequent one, and the count of the latter.
 fn odd_one<T: PartialEq>(column: &[T]) -> Option<(usize, usize)> {
     let count = |value: &T| column.iter().filter(|other| *other == value).count();
     let most = column.iter().max_by_key(|value| count(value))?;
-    // Of two that disagree none has the majority: rank 0's word counts.
+    // Of two different values neither has the majority: the value of rank 0 counts.
     let usual = if 2 * count(most) > column.len() { most } else { &column[0] };
     column.iter().position(|value| value != usual).map(|odd| (odd, count(usual)))
 }
 
-/// One checksum for each tensor that every rank holds whole.
+/// One checksum for each replicated tensor.
 fn checksums(trainables: &Trainables) -> Vec<(String, i64)> {
     let flat = trainables.flat().to_device(Device::Cpu);
     let replicated = trainables.layout().filter(|(_, _, _, rows)| rows.is_none());
@@ -61,7 +61,7 @@ fn checksums(trainables: &Trainables) -> Vec<(String, i64)> {
         .collect()
 }
 
-/// A checksum of a tensor's numbers; `bytes` is memory that is used again.
+/// A checksum of the values of a tensor; `bytes` is a reused buffer.
 pub(crate) fn checksum(numbers: &Tensor, bytes: &mut Vec<u8>) -> i64 {
     copy_bytes(numbers, bytes);
     let mut hash = XxHash64::with_seed(0);

@@ -1,4 +1,4 @@
-//! Bringing back what a checkpoint holds: the run folder as it was then, and the tensors on every rank.
+//! Restores a checkpoint: the run folder at that time, and the tensors on every rank.
 
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use tch::{Kind, Tensor};
 
-/// The folder of a run that goes on: its own, or a new one that begins with the metrics and the checkpoint of the old.
+/// The folder of a resumed run: its own, or a new one that begins with the metrics and the checkpoint of the old one.
 pub fn open_folder(
     place: &RunDestination,
     found: &ResumePoint,
@@ -25,7 +25,7 @@ pub fn open_folder(
 ) -> Result<RunFolder, Failure> {
     let step = found.snapshot.step;
     if !place.is_other_than(&found.run) {
-        // Before anything of the run is touched.
+        // Before any file of the run is changed.
         let reader = CheckpointReader::new(&found.run.join(layout::CHECKPOINTS));
         reader.check_discard_after(step).map_err(Failure::of_checkpoint)?;
     }
@@ -38,13 +38,14 @@ pub fn open_folder(
     Ok(folder)
 }
 
-/// Removes later checkpoints than the one that a run goes on from: they belong to a past that did not happen. To be
-/// called before the metrics are cut, for they hold positions behind the cut.
+/// Removes checkpoints that are later than the one that a run resumes from. Call it before the metrics are truncated,
+/// because they contain positions beyond that point.
 pub fn discard_after(folder: &RunFolder, step: u64) -> Result<(), Failure> {
     everything_in(folder)?.discard_after(step).map_err(Failure::of_checkpoint)
 }
 
-/// Copies the checkpoint that a run goes on from, and the best one until then: a new folder is complete without the old.
+/// Copies the checkpoint that a run resumes from, and the best one up to that step, so that the new folder does not
+/// depend on the old one.
 fn carry_over(found: &ResumePoint, folder: &RunFolder) -> Result<(), Failure> {
     let old = CheckpointReader::new(&found.run.join(layout::CHECKPOINTS));
     let mut store = everything_in(folder)?;
@@ -63,8 +64,8 @@ fn everything_in(folder: &RunFolder) -> Result<Store, Failure> {
     Store::open(folder, retention).map_err(Failure::of_checkpoint)
 }
 
-/// Refuses a checkpoint that was made with another backbone, other data or another model. Rank 0 brings the tensors; what
-/// it finds wrong with them every rank reports.
+/// Refuses a checkpoint of another backbone, other data or another model. Rank 0 has the tensors; every rank reports
+/// its errors.
 pub fn check(
     session: &Session,
     state: &RunState,
@@ -77,7 +78,7 @@ pub fn check(
     })
 }
 
-/// Puts a checkpoint's values, which rank 0 brings, into a session on every rank.
+/// Copies the values of a checkpoint from rank 0 into the session of every rank.
 pub fn restore(
     session: &Session,
     momentum: &Tensor,
@@ -105,7 +106,7 @@ fn by_name(tensors: &[TensorBytes]) -> BTreeMap<&str, &TensorBytes> {
     tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
 }
 
-/// The tensor that rank 0 has, on every rank.
+/// Broadcasts a tensor of rank 0 to every rank.
 fn share(
     bytes: Option<&TensorBytes>,
     shape: &[i64],
@@ -132,14 +133,14 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
     for (what, theirs, ours) in inputs {
         if theirs != ours {
             return Err(Failure::input(format!(
-                "{what} is not what the checkpoint was made with: its fingerprint is {ours}, expected {theirs}; give the same files"
+                "{what} differs from that of the checkpoint: its fingerprint is {ours}, expected {theirs}; use the same files"
             )));
         }
     }
     let ours = &session.backbone_config;
     if let Some(theirs) = state.identity.backbone_config.as_ref().filter(|theirs| *theirs != ours) {
         return Err(Failure::input(format!(
-            "the backbone is not computed as when the checkpoint was made: now {ours}; then {theirs}. Restore the configuration file beside model.weights"
+            "the backbone is computed differently than when the checkpoint was made: now {ours}; then {theirs}. Restore the configuration file beside model.weights"
         )));
     }
     let sample = state.identity.data_sample.as_ref();
@@ -147,10 +148,10 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
     match sample.and_then(|sample| sample.difference(&session.data_sample, set)) {
         None => Ok(()),
         Some(difference) if difference.is_another_set() => Err(Failure::input(format!(
-            "the data set is not what the checkpoint was made with: {difference}; give the same files"
+            "the data set differs from that of the checkpoint: {difference}; use the same files"
         ))),
         Some(difference) => {
-            tracing::warn!("since the checkpoint was made files of the data set have changed: {difference}");
+            tracing::warn!("files of the data set have changed since the checkpoint was made: {difference}");
             Ok(())
         }
     }
@@ -166,13 +167,13 @@ fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Resu
             match found.get(name.as_str()) {
                 None => {
                     return Err(Failure::input(format!(
-                        "the checkpoint has no tensor `{name}`; it is of another method or model"
+                        "the checkpoint has no tensor `{name}`; it belongs to another method or model"
                     )));
                 }
                 Some(tensor) if tensor.shape != shape => {
                     let found = &tensor.shape;
                     return Err(Failure::input(format!(
-                        "`{name}` has shape {found:?} in the checkpoint, expected {shape:?}; it is of another method or model"
+                        "`{name}` has shape {found:?} in the checkpoint, expected {shape:?}; it belongs to another method or model"
                     )));
                 }
                 Some(_) => {}
@@ -183,7 +184,7 @@ fn check_shapes(session: &Session, found: &BTreeMap<&str, &TensorBytes>) -> Resu
         return Ok(());
     }
     Err(Failure::input(format!(
-        "the checkpoint holds {} tensors, expected {expected}; it is of another method or model",
+        "the checkpoint has {} tensors, expected {expected}; it belongs to another method or model",
         found.len()
     )))
 }

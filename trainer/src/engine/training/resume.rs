@@ -1,4 +1,4 @@
-//! Going on from a checkpoint: which one, and whether it fits.
+//! Resuming from a checkpoint: finds it and checks that it fits the configuration.
 
 use crate::config::{Config, Resolved, SamplerName, SettingDifference};
 use crate::engine::failure::Failure;
@@ -9,10 +9,10 @@ use crate::run::{RunDestination, say};
 use protocol::layout;
 use std::path::{Path, PathBuf};
 
-/// Where a run is to go on from.
+/// The checkpoint to resume from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
-    /// Nowhere: it begins anew.
+    /// None: the run starts from scratch.
     Never,
     /// From the newest checkpoint in its folder, if there is one.
     Auto,
@@ -20,18 +20,18 @@ pub enum Resume {
     From(PathBuf),
 }
 
-/// What the person wants of it.
+/// The user's request to resume.
 #[derive(Debug, Clone)]
 pub struct ResumeRequest {
-    /// Where to go on from.
+    /// The checkpoint to resume from.
     pub from: Resume,
-    /// Keys whose values may differ from those of the run that is gone on with.
+    /// Keys whose values may differ from those of the resumed run.
     pub allow_changed: Vec<String>,
-    /// The job was started before, with the same wish.
+    /// Whether the job was restarted with the same request.
     pub restarted: bool,
 }
 
-/// What was found, on rank 0.
+/// A checkpoint that rank 0 found.
 pub struct ResumePoint {
     /// The checkpoint.
     pub snapshot: Snapshot<RunState>,
@@ -39,36 +39,35 @@ pub struct ResumePoint {
     pub run: PathBuf,
 }
 
-/// What rank 0 decided.
+/// The decision of rank 0.
 pub enum ResumeDecision {
-    /// To begin anew.
+    /// Start from scratch.
     Fresh,
-    /// To go on.
+    /// Resume.
     GoOn(Box<ResumePoint>),
     /// The run in this folder is finished.
     Finished(PathBuf),
 }
 
-/// Whether a setting may differ where trained tensors are used again: the data and the backbone are compared by what
-/// they hold.
+/// Whether a setting may differ when trained tensors are reused: the data and the backbone are compared by content.
 pub fn is_free(key: &str) -> bool {
     Config::on_resume(key) == Some(OnResume::Free)
 }
 
 impl ResumeRequest {
-    /// A run that begins anew.
+    /// A run that starts from scratch.
     pub fn never() -> Self {
         Self { from: Resume::Never, allow_changed: Vec::new(), restarted: false }
     }
 
-    /// Looks for what to go on from. Only for rank 0.
+    /// Searches for the checkpoint to resume from. Only for rank 0.
     pub fn decide(&self, place: &RunDestination, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match &self.from {
             Resume::Never => Ok(ResumeDecision::Fresh),
             Resume::Auto => {
                 if self.restarted && place.latest().is_none() {
                     tracing::warn!(
-                        "this job was started before, but there is no run to resume: it begins anew"
+                        "this job was started before, but there is no run to resume: it starts from scratch"
                     );
                 }
                 self.own(place, resolved)
@@ -92,14 +91,14 @@ impl ResumeRequest {
         match newest(&reader)? {
             Some(snapshot) => self.go_on(snapshot, run, resolved),
             None if is_finished => Err(Failure::input(format!(
-                "the run in `{}` is finished and left no checkpoint to go on from; choose another --output",
+                "the run in `{}` has finished and has no checkpoint to resume from; choose another --output",
                 run.display()
             ))),
             None => Ok(ResumeDecision::Fresh),
         }
     }
 
-    /// What a job that was started again has made itself, if it was first told to go on with something else.
+    /// The own checkpoint of a restarted job whose `--resume` names another run.
     fn own_of_restart(&self, place: &RunDestination, resolved: &Resolved) -> Result<ResumeDecision, Failure> {
         match place {
             RunDestination::Named(_) if self.restarted => self.own(place, resolved),
@@ -113,7 +112,7 @@ impl ResumeRequest {
             Some(path) => reader.load_path(&path).map_err(Failure::of_checkpoint)?,
             None => newest(&reader)?.ok_or_else(|| {
                 let folder = reader.folder().display();
-                Failure::input(format!("`{folder}` holds no checkpoint; --resume needs one"))
+                Failure::input(format!("`{folder}` has no checkpoint; --resume needs one"))
             })?,
         };
         self.go_on(snapshot, run, resolved)
@@ -130,7 +129,7 @@ impl ResumeRequest {
         Ok(ResumeDecision::GoOn(Box::new(ResumePoint { snapshot, run })))
     }
 
-    /// What is not as in the configuration that a run was last started with.
+    /// The differences from the configuration with which the run was last started.
     fn changes_since(&self, run: &Path, resolved: &Resolved) -> Result<Vec<SettingDifference>, Failure> {
         let path = run.join(layout::CONFIG);
         match std::fs::read_to_string(&path) {
@@ -140,14 +139,17 @@ impl ResumeRequest {
         }
     }
 
-    /// What the run is changed in, as the person allows it. A configuration that would make another run of it is refused.
+    /// The changed settings, if the user allows them. A configuration that would make it a different run is refused.
     fn changes(&self, theirs: &str, ours: &Resolved) -> Result<Vec<SettingDifference>, Failure> {
         let theirs = Resolved::from_run_folder(theirs).map_err(|error| {
-            Failure::input(format!("the configuration of the run to go on with cannot be read: {error}"))
+            Failure::input(format!("cannot read the configuration of the run to resume: {error}"))
         })?;
         let absent = theirs.absent();
         if !absent.is_empty() {
-            tracing::info!("the run is of an older version; it has the defaults of {}", absent.join(", "));
+            tracing::info!(
+                "the run was written by an older version; the defaults of {} are used",
+                absent.join(", ")
+            );
         }
         let allowed =
             |key: &str| self.allow_changed.iter().any(|allowed| Config::name_of_key(allowed) == key);
@@ -162,12 +164,12 @@ impl ResumeRequest {
         }
         let lines: String = refused.iter().map(line).collect();
         Err(Failure::input(format!(
-            "the run to go on with has another configuration:{lines}\ngive the same settings, or allow the change with --allow-changed KEY, or begin anew with --resume never and another --output"
+            "the run to resume has another configuration:{lines}\nuse the same settings, or allow the change with --allow-changed KEY, or start from scratch with --resume never and another --output"
         )))
     }
 }
 
-/// The newest checkpoint that is whole, with a word about those that are not.
+/// The newest intact checkpoint, with a warning about damaged ones.
 fn newest(reader: &CheckpointReader) -> Result<Option<Snapshot<RunState>>, Failure> {
     let found = reader.newest::<RunState>().map_err(Failure::of_checkpoint)?;
     Ok(found.map(|found| {
@@ -178,7 +180,7 @@ fn newest(reader: &CheckpointReader) -> Result<Option<Snapshot<RunState>>, Failu
     }))
 }
 
-/// Refuses changes for which the place of a run in its steps means nothing.
+/// Refuses changes that make the progress of the run meaningless.
 fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved) -> Result<(), Failure> {
     if resolved.config.train.epochs == 0 {
         let text = "train.epochs=0 trains nothing and would lose what the run has learnt; evaluate it with `lift-trainer eval --run`";

@@ -1,4 +1,4 @@
-//! Rank 0's running record: metrics and status. On other ranks it does nothing.
+//! Metrics and status of a run, on rank 0. Does nothing on other ranks.
 
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
@@ -8,7 +8,7 @@ use protocol::{Outcome, Phase, Status};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often it is said that the metrics cannot be written.
+/// Interval between warnings that the metrics cannot be written.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Metrics and status of one run.
@@ -19,7 +19,7 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Starts the files of a run, or continues those of one that was at `mark`.
+    /// Starts the files of a run, or continues those of a run at `mark`.
     pub fn open(
         folder: Option<&RunFolder>,
         rank: &Rank,
@@ -53,21 +53,21 @@ impl RunLog {
         self.tolerate(written);
     }
 
-    /// Another part of the run begins.
+    /// Begins another part of the run.
     pub fn phase(&mut self, phase: Phase) {
         if let Some(heartbeat) = &self.heartbeat {
             heartbeat.set_phase(phase);
         }
     }
 
-    /// A step is done; the status tells it from time to time.
+    /// Records a step; the status is updated at intervals.
     pub fn step(&mut self, epoch: u64, step: u64) {
         if let Some(heartbeat) = &self.heartbeat {
             heartbeat.set_step(epoch, step);
         }
     }
 
-    /// An evaluation is done.
+    /// Records an evaluation.
     pub fn evaluation(&mut self, evaluation: EvalRecord) {
         self.step(evaluation.epoch, evaluation.step);
         self.append(&MetricsRecord::Eval(evaluation));
@@ -87,13 +87,13 @@ impl RunLog {
         self.metrics.as_ref().map(|metrics| metrics.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes back the lines after `mark`.
+    /// Removes the lines after `mark`.
     pub fn cut_metrics(&mut self, mark: MetricsPosition) -> Result<(), Failure> {
         let Some(mut metrics) = self.metrics() else { return Ok(()) };
         metrics.truncate_to(mark).map_err(Failure::run)
     }
 
-    /// The last word: how the run ended. That this cannot be written must not hide why.
+    /// Writes the final status with the outcome of the run. A failure to write it must not hide the outcome.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
         if let Some(mut metrics) = self.metrics()
             && let Err(error) = metrics.flush()
@@ -108,20 +108,20 @@ impl RunLog {
         }
     }
 
-    /// A full disk may have room again: lines wait in memory, and how long that may last is for the checkpoints to say,
-    /// which fail as well. A folder that is lost ends the run, which says so then.
+    /// A full disk may get free space again, so lines are buffered in memory. The checkpoints, which fail as well,
+    /// limit how long this lasts. A lost folder ends the run, which reports it.
     fn tolerate(&mut self, written: Result<(), RunFolderError>) {
         if let Err(error) = written
             && !error.is_lost()
             && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
         {
             self.warned = Some(Instant::now());
-            tracing::warn!("{error}; training goes on, and it is tried again");
+            tracing::warn!("{error}; training continues and will try again");
         }
     }
 }
 
-/// Forces metrics to disk; gives their length.
+/// Forces metrics to disk and returns their length.
 pub fn secure(metrics: &Mutex<MetricsWriter>) -> Result<u64, RunFolderError> {
     let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.sync()?;

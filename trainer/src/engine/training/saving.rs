@@ -1,4 +1,4 @@
-//! Checkpoints of a run under way: when they are due, and what goes into them.
+//! Checkpoints during a run: when they are due, and their content.
 
 use crate::config::Config;
 use crate::engine::failure::Failure;
@@ -19,17 +19,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
-/// Before a trained tensor's name, that of its momentum.
+/// Prefix of the name of a trained tensor's momentum.
 pub const MOMENTUM: &str = "momentum.";
 
 /// Why a checkpoint is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SaveReason {
-    /// It is time. A later one may take its place while it waits.
+    /// The interval has passed. A later checkpoint may replace it while it waits.
     Regular,
     /// The test set was evaluated, with this value of `checkpoint.best`.
     Evaluated(f64),
-    /// The run is left: without this one the steps since the last are lost.
+    /// The run stops: without this checkpoint, the steps since the last one are lost.
     Leaving,
 }
 
@@ -39,7 +39,7 @@ impl SaveReason {
     }
 }
 
-/// Makes checkpoints. Every rank has one; rank 0's has the thread that writes.
+/// Makes checkpoints. Every rank has one; that of rank 0 has the writer thread.
 pub struct Saver<'a> {
     rank: &'a Rank,
     identity: RunIdentity,
@@ -51,15 +51,15 @@ pub struct Saver<'a> {
     last: Instant,
     inside: Duration,
     gave_up: Option<String>,
-    /// Checkpoints in a row that were not begun, because the metrics could not be forced to disk.
+    /// Consecutive checkpoints that were not started, because the metrics could not be forced to disk.
     unsecured: u64,
     max_failures: u64,
-    /// What another thread may save while a step is under way, on rank 0.
+    /// The state that another thread may save during a step, on rank 0.
     last_step: Option<LastStep>,
 }
 
 impl<'a> Saver<'a> {
-    /// For the run in `folder`, which rank 0 alone has.
+    /// For the run in `folder`, which only rank 0 has.
     pub fn start(
         config: &Config,
         rank: &'a Rank,
@@ -84,7 +84,7 @@ impl<'a> Saver<'a> {
         })
     }
 
-    /// From now on the state after the last finished step can be saved while a step is under way, should it not end.
+    /// Allows another thread to save the state after the last finished step, in case a step does not end.
     pub fn keep_last_step(
         &mut self,
         trainables: &Trainables,
@@ -110,33 +110,33 @@ impl<'a> Saver<'a> {
         })));
     }
 
-    /// The state begins to change: tensors, metrics or progress.
+    /// Marks that the state begins to change: tensors, metrics or progress.
     pub fn begin_change(&self) {
         if let Some(last) = &self.last_step {
             last.begin_change();
         }
     }
 
-    /// Tensors, metrics and progress fit together again.
+    /// Marks tensors, metrics and progress as consistent again.
     pub fn end_change(&self, progress: &Progress) {
         if let Some(last) = &self.last_step {
             last.end_change(progress);
         }
     }
 
-    /// Whether a checkpoint is to follow step number `step`: rank 0's word, which travels with the step.
+    /// Whether a checkpoint follows step number `step`. Rank 0 decides; its decision is reduced with the step.
     pub fn is_due_after(&self, step: u64) -> bool {
         let by_steps = self.every_steps > 0 && step.is_multiple_of(self.every_steps);
         let by_time = !self.every.is_zero() && self.last.elapsed() >= self.every;
         self.writer.is_some() && (by_steps || by_time)
     }
 
-    /// Whether checkpoints are made on the way.
+    /// Whether checkpoints are made during training.
     pub fn is_regular(&self) -> bool {
         self.every_steps > 0 || !self.every.is_zero()
     }
 
-    /// Takes a snapshot and has it written; all ranks together.
+    /// Takes a snapshot and submits it to the writer. Collective.
     pub fn save(
         &mut self,
         trainables: &Trainables,
@@ -179,7 +179,7 @@ impl<'a> Saver<'a> {
         Ok(())
     }
 
-    /// The metrics that a checkpoint counts on could not be forced to disk.
+    /// The metrics that a checkpoint depends on could not be forced to disk.
     fn count_unsecured(&mut self, step: u64, occasion: SaveReason, error: &Failure) {
         tracing::warn!("the checkpoint after step {step} was not written: {error}");
         self.unsecured += 1;
@@ -191,7 +191,7 @@ impl<'a> Saver<'a> {
         }
     }
 
-    /// What stands in the way of going on: the run has lost its folder, or too many checkpoints could not be written.
+    /// A reason to end the run: it has lost its folder, or too many checkpoints could not be written.
     pub fn problem(&mut self) -> Option<String> {
         if let Some(lost) = self.claim.as_ref().and_then(|claim| claim.lost()) {
             return Some(lost.to_string());
@@ -208,17 +208,21 @@ impl<'a> Saver<'a> {
                     }
                 }
                 WriterEvent::Retried { step, error, pause } => {
-                    tracing::warn!("the checkpoint after step {step} is tried again in {pause:?}: {error}");
+                    tracing::warn!(
+                        "the checkpoint after step {step} will be tried again in {pause:?}: {error}"
+                    );
                 }
                 WriterEvent::Replaced { step, by } => {
-                    tracing::debug!("the checkpoint after step {step} gave way to that after step {by}");
+                    tracing::debug!(
+                        "the checkpoint after step {step} was replaced by the one after step {by}"
+                    );
                 }
             }
         }
         self.gave_up.take()
     }
 
-    /// Returns when everything submitted is written; that the last one could not be is an error.
+    /// Waits until everything submitted is written; a failure of the last one is an error.
     pub fn finish(&mut self) -> Result<(), Failure> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         self.rank.stopping.set_rescue(None);
@@ -227,11 +231,11 @@ impl<'a> Saver<'a> {
         last
     }
 
-    /// The same where the run does not depend on the last one: an error is only that too many could not be written.
+    /// The same if the run does not depend on the last one: only too many failures are an error.
     pub fn close(&mut self) -> Result<(), Failure> {
         if let Some(writer) = &mut self.writer {
             self.rank.stopping.set_rescue(None);
-            // What failed is among the events.
+            // The failure is reported as an event.
             drop(writer.finish());
         }
         let problem = self.problem();
@@ -269,7 +273,8 @@ fn writer(config: &Config, folder: &RunFolder) -> Result<CheckpointWriter<RunSta
     CheckpointWriter::start(store, options).map_err(Failure::run)
 }
 
-/// What a rank alone can save: the buffers that trained tensors and momentum lie in, and where each lies.
+/// The state that a rank can save without the others: the buffers of trained tensors and momentum, and the range of
+/// each tensor.
 struct OwnTensors {
     values: Tensor,
     momenta: Tensor,
@@ -277,12 +282,12 @@ struct OwnTensors {
 }
 
 impl OwnTensors {
-    /// The same memory; nothing is copied. An error where other ranks hold a part.
+    /// Shares the memory and copies nothing. An error if tensors are sharded.
     fn new(trainables: &Trainables, momentum: &Tensor) -> Result<Self, String> {
         let mut layout = Vec::new();
         for (name, range, shape, rows) in trainables.layout() {
             if rows.is_some() {
-                return Err("the classifier is divided over the ranks, and no rank has all of it".to_owned());
+                return Err("the classifier is sharded over the ranks, and no rank has all of it".to_owned());
             }
             layout.push((name.to_owned(), range, shape.to_vec()));
         }
@@ -302,7 +307,7 @@ impl OwnTensors {
     }
 }
 
-/// Copies tensors to host memory, into the buffers of a checkpoint that was written where there are any.
+/// Copies tensors to host memory, into the recycled buffers of a written checkpoint if there are any.
 fn host_bytes<'a>(
     tensors: impl Iterator<Item = (String, &'a Tensor)>,
     used: Vec<TensorBytes>,

@@ -1,10 +1,11 @@
-//! Requests to stop, heard by a thread of its own: it says what happens, and ends the process where the thread that
-//! trains does not come to it.
+//! Requests to stop, handled by a separate thread: it reports them, and ends the process if the training thread does
+//! not react.
 //!
-//! In the ordinary case that thread looks at requests between steps, all ranks agree, save and leave in order; it
-//! says so with [`StopListener::heed`], and nothing more is done here. A step that does not end (a file system that does not
-//! answer, a very long step) must not hold up the request. After a few seconds rank 0 saves what the last finished step
-//! left, tells the others through the liveness channel, and every process ends where it stands.
+//! Usually the training thread checks requests between steps, and all ranks agree, save and shut down in order; it
+//! announces this with [`StopListener::heed`], and this thread does nothing more. A step that does not end (a file
+//! system that does not answer, a very long step) must not delay the request. After a few seconds rank 0 saves the
+//! state after the last finished step, notifies the others through the liveness channel, and every process ends
+//! immediately.
 
 use crate::engine::failure::Failure;
 use crate::run::{Signals, StopRequest, last_words, say};
@@ -19,33 +20,33 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the requests.
+/// Interval between two checks for requests.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the step under way may take to end.
+/// Time limit for the current step to end.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The same while nothing could be saved yet: what a run does before its first step takes longer.
+/// The same while there is nothing to save yet: the work before the first step takes longer.
 const STARTING: Duration = Duration::from_secs(10);
-/// The same under an `mpirun` of the person's own, which kills its ranks a second after it has passed a request on.
+/// The same under `mpirun` without `lift run`, which kills its ranks a second after it has forwarded a request.
 const UNDER_MPIRUN: Duration = Duration::from_millis(300);
-/// How long saving may take without the thread that trains.
+/// Time limit for a save without the training thread.
 const SAVING: Duration = Duration::from_secs(15);
 /// How long a rank waits for rank 0 to end the job.
 const ANSWER: Duration = Duration::from_secs(22);
-/// How long the last word may take when the person does not want to wait.
+/// Time limit for the final status if the user does not want to wait.
 const LAST_WORD: Duration = Duration::from_millis(500);
-/// How long the others have to end before rank 0 does.
+/// Time that the other ranks have to end before rank 0 does.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// Saves what the last finished step left; gives its epoch and its number.
+/// Saves the state after the last finished step; returns its epoch and its number.
 pub type EmergencySave = Box<dyn FnOnce() -> Result<(u64, u64), String> + Send>;
 
-/// Hears requests to stop, from the start of the process to its end. Clones are the same.
+/// Listens for requests to stop, from the start of the process to its end. Clones share the state.
 #[derive(Clone)]
 pub struct StopListener(Arc<Shared>);
 
 struct Shared {
     signals: Signals,
-    /// The [`Request::code`] that another rank was asked with, on rank 0.
+    /// The [`Request::code`] that another rank received, on rank 0.
     asked_elsewhere: AtomicI32,
     state: Mutex<StopState>,
 }
@@ -53,19 +54,19 @@ struct Shared {
 #[derive(Default)]
 struct StopState {
     rank: usize,
-    /// The thread that trains does as it was asked, or is at the end of its work.
+    /// Whether the training thread follows the request, or is at the end of its work.
     heeded: bool,
-    /// This process is being ended here.
+    /// Whether this thread is ending the process.
     leaving: bool,
     announced: bool,
     messenger: StopNotifier,
     rescue: Option<EmergencySave>,
-    /// What a person types to resume the run.
+    /// The command that resumes the run.
     resume: Option<String>,
 }
 
 impl StopListener {
-    /// Puts the handlers in place and starts the thread.
+    /// Installs the handlers and starts the thread.
     pub fn start() -> Result<Self, Errno> {
         let signals = Signals::install()?;
         let shared = Shared { signals, asked_elsewhere: AtomicI32::new(0), state: Mutex::default() };
@@ -73,54 +74,54 @@ impl StopListener {
         let theirs = Arc::clone(&stopping.0);
         let started = Builder::new().name("stopping".into()).spawn(move || theirs.listen());
         if let Err(error) = started {
-            tracing::warn!("requests to stop wait for the end of a step: {error}");
+            tracing::warn!("requests to stop take effect only at the end of a step: {error}");
         }
         Ok(stopping)
     }
 
-    /// What this rank was asked for.
+    /// The request that this rank received.
     pub fn requested(&self) -> Option<StopRequest> {
         self.0.signals.requested()
     }
 
-    /// A failure if this rank was asked to stop; for work that makes no steps, between its parts.
+    /// Fails if this rank received a request to stop; for work without steps, between its parts.
     pub fn check(&self) -> Result<(), Failure> {
         self.requested().map_or(Ok(()), |request| Err(Failure::stopped(request)))
     }
 
-    /// This process is a rank, which reaches the others in this way; its work begins.
+    /// Sets the rank of this process and its channel to the others when its work begins.
     pub fn begin(&self, rank: usize, messenger: StopNotifier) {
         let mut state = self.state();
         (state.rank, state.messenger, state.heeded, state.rescue) = (rank, messenger, false, None);
     }
 
-    /// Another rank was asked to stop, and its step does not end.
+    /// Another rank received a request to stop, and its step does not end.
     pub fn asked_elsewhere(&self, code: i32) {
         self.0.asked_elsewhere.fetch_max(code, Ordering::Relaxed);
     }
 
-    /// What a person types to resume the run, once there is one to resume.
+    /// Sets the command that resumes the run, once there is a run to resume.
     pub fn set_resume(&self, command: Option<String>) {
         self.state().resume = command;
     }
 
-    /// How the state after the last finished step is saved; none while there is no such state.
+    /// Sets the function that saves the state after the last finished step; none if there is no such state.
     pub fn set_rescue(&self, rescue: Option<EmergencySave>) {
         self.state().rescue = rescue;
     }
 
-    /// The thread that trains does as it was asked, or comes to the end of its work by itself. Where this process is
-    /// being ended already, this does not return.
+    /// Announces that the training thread follows the request, or has reached the end of its work. Does not return if
+    /// this process is already being ended.
     pub fn heed(&self) {
         self.state().heeded = true;
     }
 
-    /// What becomes of a run that stops, in words.
+    /// Message about a run that stops.
     pub fn words(&self, request: StopRequest, how: &str) -> String {
         words(request, how, self.state().resume.as_deref())
     }
 
-    /// For the thread that trains. Where this process is being ended that thread comes no further than here.
+    /// For the training thread, which blocks here if this process is being ended.
     fn state(&self) -> MutexGuard<'_, StopState> {
         loop {
             let state = self.0.state();
@@ -143,7 +144,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread.
+    /// Main loop of the thread.
     fn listen(&self) {
         let (mut since, mut asked) = (None, None);
         loop {
@@ -160,7 +161,7 @@ impl Shared {
             }
             announce(&mut state, request);
             let starts = state.rank == 0 && state.rescue.is_none();
-            // Who asks from elsewhere in the middle of a step has waited before.
+            // A rank that forwards a request during a step has already waited.
             let has_waited = elsewhere.is_some() && !starts;
             if since.elapsed() < timeout(request, starts) && !has_waited {
                 continue;
@@ -180,7 +181,7 @@ impl Shared {
         }
     }
 
-    /// The person does not want to wait. Nothing is saved, and the run says how it ended.
+    /// The user does not want to wait: saves nothing, and writes the final status.
     fn end_at_once(&self) -> ! {
         let resume = self.state().resume.clone();
         let (done, written) = channel();
@@ -194,7 +195,7 @@ impl Shared {
     }
 }
 
-/// Says what happens, once, and by rank 0 alone.
+/// Reports the request once, on rank 0 only.
 fn announce(state: &mut StopState, request: StopRequest) {
     if std::mem::replace(&mut state.announced, true) || state.rank > 0 {
         return;
@@ -205,7 +206,7 @@ fn announce(state: &mut StopState, request: StopRequest) {
     aside(format!("{request}: {what}{again}{}", resume.unwrap_or_default()));
 }
 
-/// How long the step under way may take to end.
+/// Time limit for the current step to end.
 fn timeout(request: StopRequest, starts: bool) -> Duration {
     let under_mpirun = std::env::var_os("OMPI_COMM_WORLD_RANK").is_some()
         && std::env::var_os(environment::LAUNCHER_PID).is_none();
@@ -216,7 +217,7 @@ fn timeout(request: StopRequest, starts: bool) -> Duration {
     }
 }
 
-/// Ends the job from here, on rank 0: saves, leaves a word, and takes the others along. Whatever hangs meanwhile, it ends.
+/// Ends the job from this thread on rank 0: saves, writes the final status, and ends the other ranks, whatever hangs.
 fn leave(
     request: StopRequest,
     rescue: Option<EmergencySave>,
@@ -256,12 +257,12 @@ fn leave(
     exit(outcome)
 }
 
-/// Says something without waiting for a terminal that takes nothing.
+/// Prints a message without waiting for a blocked terminal.
 fn aside(sentence: String) {
     let _ = Builder::new().name("talk".into()).spawn(move || say(sentence));
 }
 
-/// Ends the process where it stands: the thread that trains may hang in MPI.
+/// Ends the process immediately: the training thread may hang in MPI.
 fn exit(outcome: Outcome) -> ! {
     // SAFETY: takes a number and does not return.
     unsafe { libc::_exit(i32::from(outcome.exit_code())) }

@@ -1,4 +1,4 @@
-//! Every call of this room to the file system. What is not here is not done, so this is where faults are injected.
+//! All calls of this module to the file system, so that faults can be injected in one place.
 
 use super::CheckpointError;
 #[cfg(any(test, feature = "faults"))]
@@ -12,20 +12,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// One call writes at most this much, so that a signal or a fault finds a place in a large file as well.
+/// Largest size of one write, so that a signal or a fault can occur inside a large file too.
 const MOST_AT_ONCE: usize = 4 << 20;
 
 /// The file system.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
-    /// The claim to the run folder, looked at before every change.
+    /// The claim to the run folder, checked before every change.
     claim: Option<Arc<Claim>>,
     #[cfg(any(test, feature = "faults"))]
     faults: Arc<Faults>,
 }
 
 impl Disk {
-    /// The file system as it is; with the feature `faults`, as the environment wants it.
+    /// The unmodified file system; with the feature `faults`, with the faults that the environment requests.
     pub(super) fn new() -> Self {
         Self {
             claim: None,
@@ -34,7 +34,7 @@ impl Disk {
         }
     }
 
-    /// The same for whoever has this claim.
+    /// The same, under this claim.
     pub(super) fn of(claim: Arc<Claim>) -> Self {
         let mut disk = Self::new();
         disk.claim = Some(claim);
@@ -51,7 +51,7 @@ impl Disk {
         &self.faults
     }
 
-    /// Whether a bug is to be played, for a harness that has to find it. Never in an ordinary build.
+    /// Whether to plant a bug, for a harness that has to find it. Never in an ordinary build.
     #[cfg(any(test, feature = "faults"))]
     pub(super) fn plays(&self, bug: Planted) -> bool {
         self.faults.plays(bug)
@@ -98,22 +98,22 @@ impl Disk {
         self.change("rename", || fs::rename(from, to))
     }
 
-    /// Names of what is in a folder, in no order.
+    /// Names of the entries of a folder, in no order.
     pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         self.call("list", || {
             fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
         })
     }
 
-    /// Opens an ordinary file and says how long it is. Links, pipes and devices are refused instead of followed or
-    /// waited for.
+    /// Opens a regular file and returns its length. Refuses links, pipes and devices instead of following them or
+    /// blocking.
     pub(super) fn open(&self, path: &Path) -> io::Result<(File, u64)> {
         self.call("open", || {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = File::options().read(true).custom_flags(flags).open(path)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
-                return Err(io::Error::other("it is not an ordinary file"));
+                return Err(io::Error::other("it is not a regular file"));
             }
             Ok((file, metadata.len()))
         })
@@ -128,7 +128,7 @@ impl Disk {
         }
     }
 
-    /// Bytes that this user may still write there.
+    /// Bytes that are free there for this user.
     pub(super) fn free(path: &Path) -> io::Result<u64> {
         let answer = nix::sys::statvfs::statvfs(path)?;
         Ok(answer.blocks_available().saturating_mul(answer.fragment_size()))
@@ -147,7 +147,7 @@ impl Disk {
         self.sync_file(&file)
     }
 
-    /// Removes a file, or a folder with all that is in it, without following links.
+    /// Removes a file, or a folder with its content, without following links.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         if !fs::symlink_metadata(path)?.is_dir() {
             return self.change("unlink", || fs::remove_file(path));
@@ -158,7 +158,7 @@ impl Disk {
         self.change("rmdir", || fs::remove_dir(path))
     }
 
-    /// A call that changes a folder: made only as long as the run folder is this run's.
+    /// A call that changes a folder, made only while the claim is valid.
     fn change<T>(&self, name: &'static str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.claim.as_ref().map_or(Ok(()), |claim| claim.check()).map_err(io::Error::other)?;
         self.call(name, call)
@@ -187,7 +187,7 @@ impl Disk {
     }
 }
 
-/// Turns an answer of the system into an error that names the operation and the place.
+/// Turns a result of the system into an error that names the operation and the path.
 pub(super) trait IoContext<T> {
     fn told(self, operation: &'static str, path: &Path) -> Result<T, CheckpointError>;
 }

@@ -1,12 +1,12 @@
-//! What can go wrong with checkpoints.
+//! Errors of checkpoints.
 
 use nix::libc;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Errors of the system that pass by themselves on the file systems of clusters: a signal, a server that restarts, a
-/// client that was cut off and comes back.
+/// Transient errors of cluster file systems: a signal, a restarting server, a client that was disconnected and
+/// reconnects.
 const TRANSIENT: [i32; 8] = [
     libc::EINTR,
     libc::EAGAIN,
@@ -18,25 +18,25 @@ const TRANSIENT: [i32; 8] = [
     libc::ESHUTDOWN,
 ];
 
-/// A checkpoint that cannot be written or read.
+/// An error of writing or reading a checkpoint.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The system refuses something.
+    /// An error of the system.
     #[error("cannot {operation} `{}`: {source}", path.display())]
     Io {
         /// `create`, `write`, `read`, ...
         operation: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// The disk, or this user's share of it, is full.
     #[error(
         "no room for checkpoint `{}`: it needs {needed} bytes and {} there ({source}); free some space or set a \
-         smaller checkpoint.keep; older checkpoints were kept",
-        path.display(), free.map_or_else(|| "the system does not say how many are free".into(), |free| format!("{free} are free"))
+         smaller checkpoint.keep; older checkpoints are unchanged",
+        path.display(), free.map_or_else(|| "the number of free bytes is unknown".into(), |free| format!("{free} are free"))
     )]
     NoRoom {
         /// The checkpoint's folder.
@@ -45,7 +45,7 @@ pub enum CheckpointError {
         needed: u64,
         /// Bytes free on that file system for this user, without the user's quota. None if unknown.
         free: Option<u64>,
-        /// What the system says.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// There is no such checkpoint.
@@ -54,34 +54,34 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
-    /// A checkpoint, or a part of it, is not what was written.
+    /// A checkpoint, or a part of it, differs from what was written.
     #[error("checkpoint `{}` is damaged: {reason}; use an older one", path.display())]
     Damaged {
-        /// The checkpoint's folder, or the file to blame.
+        /// The checkpoint's folder, or the damaged file.
         path: PathBuf,
         /// Expected and found.
         reason: String,
     },
-    /// A whole checkpoint of a program with another format or another state.
+    /// An intact checkpoint of a version with another format or another state.
     #[error(
         "checkpoint `{}` is of another version of this program: {reason}; it is kept: use that version, or name an older \
          checkpoint with --resume PATH and another --output",
         path.display()
     )]
     Version {
-        /// The checkpoint's folder, or the file to blame.
+        /// The checkpoint's folder, or the damaged file.
         path: PathBuf,
         /// Expected and found.
         reason: String,
     },
-    /// There are checkpoints, but not one can be used.
+    /// There are checkpoints, but none can be used.
     #[error(
         "none of the {} checkpoints in `{}` can be used: {}",
         skipped.len(), folder.display(),
         skipped.iter().map(|(_, reason)| reason.as_str()).collect::<Vec<_>>().join("; ")
     )]
     NoneUsable {
-        /// Where they are.
+        /// Their folder.
         folder: PathBuf,
         /// Each with the reason, the newest first.
         skipped: Vec<(PathBuf, String)>,
@@ -94,24 +94,24 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// There is a checkpoint of a later step, which would be taken for newer than the one to be written.
+    /// There is a checkpoint of a later step, which would count as newer than the one to be written.
     #[error(
-        "cannot write checkpoint {step} into `{}`: it holds one of the later step {newest}; discard those after the \
-         step to go on from first",
+        "cannot write checkpoint {step} into `{}`: it has one of the later step {newest}; first discard those after the \
+         step to resume from",
         folder.display()
     )]
     OutOfOrder {
-        /// Where they are.
+        /// Their folder.
         folder: PathBuf,
         /// The step to be written.
         step: u64,
-        /// The latest that is there.
+        /// The latest existing step.
         newest: u64,
     },
     /// The thread that writes checkpoints could not be started, or panicked.
     #[error("the thread that writes checkpoints {reason}")]
     Thread {
-        /// What happened.
+        /// The reason.
         reason: String,
     },
 }
@@ -125,12 +125,12 @@ impl CheckpointError {
         Self::Damaged { path: path.to_path_buf(), reason: reason.into() }
     }
 
-    /// Whether it is a whole checkpoint of another version, which is neither passed over nor removed.
+    /// Whether it is an intact checkpoint of another version, which is neither skipped nor removed.
     pub fn is_of_another_version(&self) -> bool {
         matches!(self, Self::Version { .. })
     }
 
-    /// Whether the same call may well succeed a little later.
+    /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Io { source, .. } => {

@@ -1,5 +1,5 @@
-//! Faults on purpose: calls that fail, a process that dies between two calls or in the middle of a write, and planted
-//! bugs. Compiled for tests and with the feature `faults` only; no ordinary build knows any of it.
+//! Fault injection: calls that fail, a process that dies between two calls or in the middle of a write, and planted
+//! bugs. Compiled only for tests and with the feature `faults`.
 
 use nix::libc;
 use std::collections::HashMap;
@@ -11,24 +11,24 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 ///
 /// - `fail:CALL:ERRNO` or `fail:CALL:ERRNO:TIMES` (that call and those after it, 1 if not given);
 /// - `kill-before:CALL`, `kill-after:CALL`: the process sends itself KILL;
-/// - `tear:N`: of the N-th write only half is done, then the process sends itself KILL.
+/// - `tear:N`: the N-th write is only half done, then the process sends itself KILL.
 ///
 /// CALL counts from 1 over the process; `NAME@N` is the N-th call of that name (`mkdir create write fsync rename list
 /// open read unlink rmdir`). ERRNO is a name such as `ENOSPC` or a number.
 pub const FAULT: &str = "LIFT_FAULT";
 
-/// Environment variable with a file to which every call is added: its number, a space, its name.
+/// Environment variable with a file to which every call is appended: its number, a space, its name.
 pub const FAULT_LOG: &str = "LIFT_FAULT_LOG";
 
 /// Environment variable with a bug that a harness has to find:
 ///
-/// - `unsynced_byte`: one bit of the last tensor is stale in the file, and all checksums agree with the file. Only
-///   comparing the weights of a resumed run finds it.
+/// - `unsynced_byte`: one bit of the last tensor is stale in the file, and all checksums match the file. Only a
+///   comparison of the weights of a resumed run finds it.
 /// - `unverified_load`: contents are not compared with their checksums when a checkpoint is loaded.
 /// - `early_prune`: older checkpoints are removed before the new one is written.
 /// - `torn_publish`: the folder gets its name before its files are written.
-/// - `stale_momentum`: a run that goes on begins with the momentum of a run that does not.
-/// - `lost_sample`: the first step of a run that goes on lacks one sample.
+/// - `stale_momentum`: a resumed run starts with the momentum of a new run.
+/// - `lost_sample`: the first step of a resumed run lacks one sample.
 pub const PLANTED: &str = "LIFT_PLANTED";
 
 const ERRNOS: [(&str, i32); 12] = [
@@ -46,7 +46,7 @@ const ERRNOS: [(&str, i32); 12] = [
     ("EINVAL", libc::EINVAL),
 ];
 
-/// A bug to play.
+/// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Planted {
     UnsyncedByte,
@@ -59,7 +59,7 @@ pub(crate) enum Planted {
 }
 
 impl Planted {
-    /// Whether the environment asks for this bug; for those outside this room.
+    /// Whether the environment requests this bug; for other modules.
     #[cfg(feature = "faults")]
     pub(crate) fn is_played(self) -> bool {
         Faults::of_environment().plays(self)
@@ -81,14 +81,14 @@ pub(super) enum InjectedFault {
     Tear(u64),
 }
 
-/// What is to go wrong, and how many calls there were.
+/// The requested fault, and the number of calls so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     fault: Option<InjectedFault>,
     planted: Option<Planted>,
     log: Option<File>,
     calls: Mutex<Calls>,
-    /// Whether nothing is forced to disk: for what a test does before and after what it is about.
+    /// Whether to skip all syncs to disk, for the setup and the checks of a test.
     #[cfg(test)]
     lazy: bool,
 }
@@ -101,8 +101,8 @@ struct Calls {
 }
 
 impl Faults {
-    /// As the environment says, the same for the whole process. A value that means nothing ends the process: a harness
-    /// must not take a run without a fault for one that survived it.
+    /// The faults of the environment, the same for the whole process. An invalid value ends the process: a harness must
+    /// not mistake a run without a fault for one that survived it.
     pub(super) fn of_environment() -> Arc<Self> {
         static FAULTS: LazyLock<Arc<Faults>> = LazyLock::new(|| {
             let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -115,9 +115,10 @@ impl Faults {
             });
             Arc::new(Faults {
                 fault: variable(FAULT)
-                    .map(|text| parse(&text).unwrap_or_else(|| panic!("{FAULT} `{text}` is no fault"))),
-                planted: variable(PLANTED)
-                    .map(|text| planted(&text).unwrap_or_else(|| panic!("{PLANTED} `{text}` is no bug"))),
+                    .map(|text| parse(&text).unwrap_or_else(|| panic!("{FAULT} `{text}` is not a fault"))),
+                planted: variable(PLANTED).map(|text| {
+                    planted(&text).unwrap_or_else(|| panic!("{PLANTED} `{text}` is not a planted bug"))
+                }),
                 log,
                 ..Faults::default()
             })
@@ -199,7 +200,7 @@ impl Faults {
         *named += 1;
         let named = *named;
         if let Some(mut log) = self.log.as_ref() {
-            // The log is a help; the run does not depend on it.
+            // The run does not depend on the log.
             let _ = writeln!(log, "{} {name}", calls.all);
         }
         (calls.all, named)
@@ -210,7 +211,7 @@ impl Faults {
     }
 }
 
-/// The end of the process as a machine that stops would have it: nothing is cleaned up.
+/// Ends the process as a power failure would: nothing is cleaned up.
 fn die() -> ! {
     loop {
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a checkpoint consists of.
+//! `manifest.json`: the list of a checkpoint's files.
 
 use super::{CheckpointError, sealed};
 use serde::{Deserialize, Serialize};
@@ -12,18 +12,18 @@ pub(super) const TENSORS: &str = "tensors.safetensors";
 /// The name of the file with everything else.
 pub(super) const STATE: &str = "state.json";
 
-/// The only format so far. Whatever a later one changes, `manifest.json` keeps its name, its checksum and this number, so
-/// that every version tells a checkpoint of another version from a damaged one.
+/// The only format so far. In every later format, `manifest.json` must keep its name, its checksum and this number, so
+/// that every version can distinguish a checkpoint of another version from a damaged one.
 const FORMAT: u32 = 1;
 
-/// What a checkpoint consists of.
+/// The files of a checkpoint, with its step and metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     format: u32,
     /// Steps done.
     pub(super) step: u64,
-    /// How good it is, if that is known. Kept here too, so that the best one is known without `best.json`.
+    /// Its metric, if known. Stored here too, so that the best one can be found without `best.json`.
     pub(super) metric: Option<f64>,
     /// The other files.
     pub(super) files: BTreeMap<String, ManifestEntry>,

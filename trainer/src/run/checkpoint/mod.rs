@@ -1,4 +1,4 @@
-//! Checkpoints: bytes in, bytes out, whole or not at all.
+//! Checkpoints, written atomically and verified on reading.
 //!
 //! A checkpoint is a folder `NNNNNNNN`, named by the step it was taken after, with three files:
 //!
@@ -6,19 +6,20 @@
 //! - `state.json`: everything else, a value whose type the caller chooses;
 //! - `manifest.json`: format, step, metric, size and SHA-256 of the other two, and a checksum of itself.
 //!
-//! So every changed byte, and every missing, cut or added file, is found before anything of the checkpoint is used.
+//! Every changed byte, and every missing, truncated or added file, is therefore detected before any part of the
+//! checkpoint is used.
 //!
 //! # How one is written
 //!
-//! Into `.NNNNNNNN.tmp-PID` beside its place; each file is forced to disk, then the folder, then it is renamed into its
-//! place and the folder above is forced to disk. Only then are older ones removed: renamed to `.NNNNNNNN.del-PID`
-//! first, so that no half of one is ever seen under its name. A process that is killed anywhere on this way leaves the
-//! new checkpoint or the one before it, and hidden folders that the next [`Store::open`] removes.
+//! It is written into `.NNNNNNNN.tmp-PID` in the same parent folder; each file is synced to disk, then the folder, then
+//! the folder is renamed and its parent is synced. Only then are older ones removed: they are first renamed to
+//! `.NNNNNNNN.del-PID`, so that no partial checkpoint ever has the final name. A process that is killed at any point
+//! leaves the new checkpoint or the previous one, and hidden folders that the next [`Store::open`] removes.
 //!
 //! # Who may do what
 //!
-//! One process at a time has a [`Store`], under its claim to the run folder; usually a [`Writer`] holds it in a thread of
-//! its own. Anybody may have a [`Reader`] at any time: it changes nothing.
+//! One process at a time has a [`Store`], under its claim to the run folder; usually a [`Writer`] owns it in a separate
+//! thread. Any process may use a [`Reader`] at any time: it changes nothing.
 
 mod disk;
 mod error;
@@ -44,15 +45,16 @@ pub use store::{Retention, Store, WrittenCheckpoint};
 pub use tensors::TensorBytes;
 pub use writer::{CheckpointWriter, EmergencyWriter, WriterEvent, WriterOptions};
 
-/// What a checkpoint holds.
+/// The content of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot<S> {
     /// Steps done.
     pub step: u64,
-    /// Tensors, each with a name of its own. They come back with the widest elements first and otherwise in the
-    /// order given, so those of one element type keep their order.
+    /// Tensors with unique names. On reading, the widest elements come first, and tensors of one element type keep
+    /// their order.
     pub tensors: Vec<TensorBytes>,
-    /// Everything else. It must survive JSON, which knows no NaN and no infinity; one that does not is refused.
+    /// Everything else. It must survive a round trip through JSON, which has no NaN and no infinity; otherwise it is
+    /// refused.
     pub state: S,
 }
 

@@ -1,18 +1,18 @@
-//! Names in the folder of checkpoints: the checkpoints, and what a writer that died left beside them.
+//! Names in the folder of checkpoints: the checkpoints, and the leftovers of a writer that died.
 
 use protocol::layout;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Which of the generations is best, for people and other programs.
+/// File that records the best checkpoint, for users and other programs.
 pub(super) const BEST: &str = "best.json";
 
-/// What a hidden name stands for.
+/// Meaning of a hidden name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeftoverKind {
     /// Being written.
     Temporary,
-    /// A whole one that another of the same step is about to replace.
+    /// A complete one that is about to be replaced by another of the same step.
     Replaced,
     /// Being removed.
     Removed,
@@ -27,14 +27,14 @@ pub(super) struct Leftover {
     pid: u32,
 }
 
-/// The step of a checkpoint's folder, if `name` is exactly what the step is called.
+/// The step of a checkpoint's folder, if `name` is exactly the name of a step.
 pub(super) fn step_of(name: &OsStr) -> Option<u64> {
     let name = name.to_str()?;
     let step = name.parse().ok()?;
     (layout::checkpoint(step) == name).then_some(step)
 }
 
-/// The hidden place beside `folder/of`.
+/// The hidden path next to `folder/of`.
 pub(super) fn beside(folder: &Path, of: &str, kind: LeftoverKind) -> PathBuf {
     folder.join(format!(".{of}.{}-{}", word(kind), std::process::id()))
 }
@@ -50,8 +50,8 @@ impl Leftover {
         ours.then_some(Self { of: of.to_owned(), kind, pid: pid.parse().ok()? })
     }
 
-    /// Whether another process of this program with that number runs on this machine. The lock of the run folder already
-    /// says that no other process writes here; this protects a folder that is used without it.
+    /// Whether another process of this program with that PID runs on this machine. The lock of the run folder already
+    /// excludes other writers; this protects a folder that is used without the lock.
     pub(super) fn is_in_use(&self) -> bool {
         let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
         self.pid != std::process::id()

@@ -1,4 +1,4 @@
-//! Reading checkpoints: nothing of one is used before all of it is known to be what was written.
+//! Reading checkpoints: no part of one is used before all of it is verified.
 
 use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
@@ -16,15 +16,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file is read in parts of this size, and memory grows with what was really read: a length that a file merely claims
+/// A file is read in parts of this size, and memory grows with the bytes actually read: a length in a file alone
 /// allocates nothing.
 const PART: usize = 1 << 20;
-/// No manifest and no `best.json` of this program is longer.
+/// Longest manifest or `best.json` that this program writes.
 const LONGEST_MANIFEST: u64 = 64 << 10;
 /// The only format of `best.json` so far.
 pub(super) const BEST_FORMAT: u32 = 1;
 
-/// Reads a folder of checkpoints and changes nothing there. Writers and other readers may be at work in it.
+/// Reads a folder of checkpoints and changes nothing there. Writers and other readers may use it at the same time.
 #[derive(Clone, Debug)]
 pub struct CheckpointReader {
     folder: PathBuf,
@@ -34,7 +34,7 @@ pub struct CheckpointReader {
 /// A checkpoint that was found, loaded and verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundCheckpoint<S> {
-    /// What it holds.
+    /// Its content.
     pub snapshot: Snapshot<S>,
     /// Its folder.
     pub path: PathBuf,
@@ -54,7 +54,7 @@ pub struct BestCheckpoint {
 }
 
 impl CheckpointReader {
-    /// Reads `folder`, which need not exist: it is then one without checkpoints.
+    /// Reads `folder`; a folder that does not exist has no checkpoints.
     pub fn new(folder: &Path) -> Self {
         Self::with(folder, Disk::new())
     }
@@ -68,12 +68,12 @@ impl CheckpointReader {
         &self.folder
     }
 
-    /// Where the checkpoint of `step` is or would be.
+    /// Path of the checkpoint of `step`, existing or not.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(layout::checkpoint(step))
     }
 
-    /// Steps of the checkpoints that are there, in rising order, whole or not.
+    /// Steps of the existing checkpoints, intact or not, in ascending order.
     pub fn generations(&self) -> Result<Vec<u64>, CheckpointError> {
         let mut steps: Vec<u64> = self.names()?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
@@ -85,16 +85,16 @@ impl CheckpointReader {
         self.load_path(&self.path(step))
     }
 
-    /// The checkpoint in the folder `path`, wherever that is. A folder named by a step must hold the checkpoint of that
-    /// step; one with a name of words may hold any.
+    /// The checkpoint in the folder `path`, at any location. A folder named by a step must contain the checkpoint of
+    /// that step; one with another name may contain any.
     pub fn load_path<S: DeserializeOwned>(&self, path: &Path) -> Result<Snapshot<S>, CheckpointError> {
         let told = |error: &CheckpointError, _| tracing::warn!("{error}; trying again");
         patiently(&LOAD_PAUSES, told, || self.load_once(path))
     }
 
-    /// The newest checkpoint that is whole, or none if there is no checkpoint at all. If there are some and none can be
-    /// used, that is an error: a run must not begin anew without being told to. So is a newer one of another version of
-    /// the program: what it holds must not be trained again from an older one.
+    /// The newest intact checkpoint, or none if there is no checkpoint at all. If there are some and none can be used,
+    /// that is an error: a run must not start from scratch unless the user requests it. A newer checkpoint of another
+    /// version is an error too: its steps must not be trained again from an older one.
     pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<FoundCheckpoint<S>>, CheckpointError> {
         loop {
             let candidates = self.candidates()?;
@@ -111,15 +111,15 @@ impl CheckpointReader {
             if skipped.is_empty() {
                 return Ok(None);
             }
-            // A writer at work may have removed them all after it wrote a newer one.
+            // A concurrent writer may have removed them all after it wrote a newer one.
             if self.candidates()? == candidates {
                 return Err(CheckpointError::NoneUsable { folder: self.folder.clone(), skipped });
             }
         }
     }
 
-    /// The checkpoints that are there, and those that stepped aside for one of the same step that never came, in rising
-    /// order of their steps.
+    /// The existing checkpoints, and those that were set aside for a replacement of the same step that was never
+    /// completed, in ascending order of their steps.
     fn candidates(&self) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
         let names = self.names()?;
         let mut found: Vec<_> =
@@ -145,13 +145,13 @@ impl CheckpointReader {
         later.find_map(|step| self.another_version(step)).map_or(Ok(()), Err)
     }
 
-    /// What is said of the checkpoint of `step`, if it is one of another version.
+    /// The error for the checkpoint of `step`, if it belongs to another version.
     pub(super) fn another_version(&self, step: u64) -> Option<CheckpointError> {
         self.glance(step).err().filter(CheckpointError::is_of_another_version)
     }
 
-    /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests
-    /// tell.
+    /// The best checkpoint, of those with a metric. If `best.json` is absent, damaged or out of date, the manifests are
+    /// used.
     pub fn best(&self) -> Result<Option<BestCheckpoint>, CheckpointError> {
         if let Some(best) = self.recorded_best()
             && self.glance(best.step).is_ok_and(|manifest| manifest.metric == Some(best.metric))
@@ -162,7 +162,7 @@ impl CheckpointReader {
         Ok(BestCheckpoint::of(manifests.map(|manifest| (manifest.step, manifest.metric))))
     }
 
-    /// What `best.json` says, if it can be read.
+    /// The content of `best.json`, if it can be read.
     pub(super) fn recorded_best(&self) -> Option<BestCheckpoint> {
         let text = self.read_small(&self.folder.join(BEST)).ok()?;
         sealed::open(&text).ok().filter(|best: &BestCheckpoint| best.format == BEST_FORMAT)
@@ -178,7 +178,7 @@ impl CheckpointReader {
         Ok(manifest)
     }
 
-    /// The manifest of `step`, if the files it names are there in the sizes it names.
+    /// The manifest of `step`, if the listed files exist with the listed sizes.
     pub(super) fn glance(&self, step: u64) -> Result<Manifest, CheckpointError> {
         let path = self.path(step);
         let manifest = self.manifest(&path)?;
@@ -216,8 +216,8 @@ impl CheckpointReader {
         Ok(Snapshot { step: manifest.step, tensors, state })
     }
 
-    /// The manifest of the checkpoint in `path`, if the folder has the files it should have and no others. The version is
-    /// looked at first: another one may have other files.
+    /// The manifest of the checkpoint in `path`, if the folder has exactly the expected files. The version is checked
+    /// first, because another one may have other files.
     fn manifest(&self, path: &Path) -> Result<Manifest, CheckpointError> {
         let mut names = match self.disk.names(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -274,7 +274,7 @@ impl CheckpointReader {
         Err(CheckpointError::damaged(path, format!("expected {} bytes, found {length}", entry.size)))
     }
 
-    /// Hands the content of a file on, part by part, and says in the end whether it was what `entry` says.
+    /// Passes the content of a file on, part by part, and finally verifies it against `entry`.
     fn read_checked(
         &self,
         path: &Path,
@@ -311,7 +311,7 @@ impl CheckpointReader {
 }
 
 impl BestCheckpoint {
-    /// The best of these steps; of equals the first.
+    /// The best of these steps; the first of equal ones.
     pub(super) fn of(steps: impl IntoIterator<Item = (u64, Option<f64>)>) -> Option<Self> {
         let mut best: Option<Self> = None;
         for (step, metric) in steps {
@@ -325,7 +325,7 @@ impl BestCheckpoint {
     }
 }
 
-/// A folder that is named by a step holds the checkpoint of that step, or somebody renamed it.
+/// Checks that a folder named by a step contains the checkpoint of that step; otherwise it was renamed.
 fn check_name(path: &Path, step: u64) -> Result<(), CheckpointError> {
     let real = path.canonicalize().told("find", path)?;
     let name = real.file_name().unwrap_or_default();

@@ -1,13 +1,13 @@
-//! Retries of errors that pass.
+//! Retries of transient errors.
 
 use super::CheckpointError;
 use std::time::Duration;
 
-/// Pauses before a load is tried again.
+/// Pauses between the attempts to load.
 pub(super) const LOAD_PAUSES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 
-/// Does `attempt` until it succeeds, fails for good, or every pause was made.
+/// Repeats `attempt` until it succeeds, fails permanently, or all pauses are used.
 pub(super) fn patiently<T>(
     pauses: &[Duration],
     mut told: impl FnMut(&CheckpointError, Duration),

@@ -1,7 +1,7 @@
-//! Small JSON files that carry a checksum of themselves.
+//! Small JSON files that contain their own checksum.
 //!
-//! The checksum is the last field, and covers every byte before it; what follows it is fixed. So there is no byte in such
-//! a file that can change without being noticed.
+//! The checksum is the last field and covers every byte before it; the bytes after it are fixed. A change of any byte
+//! is therefore detected.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +35,7 @@ pub(super) fn unseal(text: &[u8]) -> Result<Vec<u8>, String> {
     let found = hex(&Sha256::digest(inside));
     if found.as_bytes() != checksum {
         return Err(format!(
-            "its checksum is {found}, but it says {}",
+            "its checksum is {found}, but it records {}",
             String::from_utf8_lossy(checksum).escape_debug()
         ));
     }

@@ -1,4 +1,4 @@
-//! Writing checkpoints, keeping the right ones, and clearing up after writers that died.
+//! Writing checkpoints, retention, and cleanup after writers that died.
 
 use super::disk::{Disk, IoContext};
 #[cfg(any(test, feature = "faults"))]
@@ -23,10 +23,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Which checkpoints stay.
+/// Which checkpoints are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest ones that are whole.
+    /// Number of the newest intact checkpoints.
     pub keep: NonZeroUsize,
     /// Also the one with the highest metric, recorded in `best.json`.
     pub best: bool,
@@ -39,20 +39,20 @@ pub struct WrittenCheckpoint {
     pub step: u64,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Seconds it took, with the removal of older ones.
+    /// Seconds for writing it and removing older ones.
     pub seconds: f64,
 }
 
-/// A folder of checkpoints that this process alone writes. The claim to the run folder sees to that.
+/// A folder of checkpoints that only this process writes, which the claim to the run folder ensures.
 #[derive(Debug)]
 pub struct Store {
     reader: CheckpointReader,
     retention: Retention,
-    /// Checkpoints that were written or verified by this value, with their metrics: they are not read again in full.
+    /// Checkpoints that this value has written or verified, with their metrics: they are not verified in full again.
     known: BTreeMap<u64, Option<f64>>,
 }
 
-/// A snapshot as the files it becomes.
+/// The files of a snapshot.
 struct SnapshotFiles<'a> {
     header: Vec<u8>,
     tensors: Vec<&'a TensorBytes>,
@@ -61,8 +61,8 @@ struct SnapshotFiles<'a> {
 }
 
 impl Store {
-    /// Takes over the checkpoints of `run`, whose folder the first write creates, and removes what writers that died left
-    /// there. Nothing is changed any more once the run has lost its folder.
+    /// Opens the checkpoints of `run`, whose folder the first write creates, and removes the leftovers of writers that
+    /// died. Changes nothing after the run has lost its folder.
     pub fn open(run: &RunFolder, retention: Retention) -> Result<Self, CheckpointError> {
         Self::with(&run.checkpoints(), retention, Disk::of(Arc::clone(run.claim())))
     }
@@ -73,7 +73,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What is there, for reading.
+    /// A reader of the folder.
     pub fn reader(&self) -> &CheckpointReader {
         &self.reader
     }
@@ -104,7 +104,8 @@ impl Store {
     }
 
     /// Writes a checkpoint; when this returns it survives the end of the process and of the machine. Then older ones
-    /// go, as [`Retention`] says. A checkpoint of the same step is replaced. On an error no older one is lost.
+    /// are removed according to [`Retention`]. A checkpoint of the same step is replaced. On an error no older one is
+    /// lost.
     ///
     /// `metric` (higher is better) makes it a candidate for the best one; one that is not finite counts as none.
     pub fn write<S: Serialize + DeserializeOwned>(
@@ -134,16 +135,16 @@ impl Store {
         self.known.remove(&step);
         self.publish(step)?;
         self.known.insert(step, metric);
-        // The checkpoint is safe. What fails from here on is told, and done with the next one.
+        // The checkpoint is safe. Later failures are reported, and the work is done with the next checkpoint.
         if let Err(error) = self.settle() {
-            tracing::warn!("checkpoint {step} is written, but clearing up after it failed: {error}");
+            tracing::warn!("checkpoint {step} is written, but the cleanup after it failed: {error}");
         }
         Ok(WrittenCheckpoint { step, bytes: files.size(), seconds: start.elapsed().as_secs_f64() })
     }
 
-    /// Removes every checkpoint of a later step: a run that goes on from `step` makes them anew. To be called before
-    /// anything else of the run (its metrics) is taken back to that step. One of another version is not removed but an
-    /// error, before anything is.
+    /// Removes every checkpoint of a later step: a run that resumes from `step` writes them again. Call it before
+    /// anything else of the run (its metrics) is rolled back to that step. If one belongs to another version, returns
+    /// an error and removes nothing.
     pub fn discard_after(&mut self, step: u64) -> Result<(), CheckpointError> {
         self.reader.check_discard_after(step)?;
         let mut later = self.generations()?;
@@ -169,7 +170,7 @@ impl Store {
         }
     }
 
-    /// Writes the checkpoint beside its place, where nobody takes it for one.
+    /// Writes the checkpoint under a hidden name.
     fn write_beside(&self, step: u64, files: &SnapshotFiles) -> Result<(), CheckpointError> {
         let place = self.temporary(step);
         let written = self.disk().create_folder(&place).told("create", &place).and_then(|()| {
@@ -200,7 +201,7 @@ impl Store {
         beside(self.reader.folder(), &layout::checkpoint(step), LeftoverKind::Temporary)
     }
 
-    /// Removes what was written so far, and says for a full disk how much room there should have been.
+    /// Removes what was written so far; for a full disk, the error includes the required space.
     fn after_failure(&self, error: CheckpointError, step: u64, place: &Path, needed: u64) -> CheckpointError {
         // If this fails as well, the next write or the next start tries again.
         let _ = self.disk().remove(place);
@@ -215,8 +216,8 @@ impl Store {
         }
     }
 
-    /// Gives the checkpoint its name. One that has the name already steps aside first, and comes back on a failure (or,
-    /// if the process ends here, when the folder is opened next).
+    /// Renames the checkpoint to its final name. An existing one with this name is first set aside, and restored on a
+    /// failure (or, if the process ends here, the next time the folder is opened).
     fn publish(&self, step: u64) -> Result<(), CheckpointError> {
         let (name, path) = (layout::checkpoint(step), self.reader.path(step));
         let (temporary, aside) =
@@ -240,8 +241,8 @@ impl Store {
         Ok(())
     }
 
-    /// Brings `best.json` up to date and removes what [`Retention`] does not keep. A checkpoint that is not whole does not
-    /// count among the kept, and goes when it is older than all of those. One of another version stays.
+    /// Brings `best.json` up to date and removes what [`Retention`] does not keep. A damaged checkpoint does not count
+    /// among the kept ones, and is removed if it is older than all of them. One of another version is kept.
     fn settle(&mut self) -> Result<(), CheckpointError> {
         let steps = self.generations()?;
         let whole: Vec<u64> = steps.iter().copied().filter(|step| self.is_whole(*step)).collect();
@@ -273,7 +274,7 @@ impl Store {
             .told("write", &path)
     }
 
-    /// Whether a checkpoint can be relied on: all of it is read the first time, and its sizes are looked at later.
+    /// Whether a checkpoint is intact: the first call reads all of it, later calls check only the sizes.
     fn is_whole(&mut self, step: u64) -> bool {
         let verified = self.known.contains_key(&step);
         match if verified { self.reader.glance(step) } else { self.reader.verify(step) } {
@@ -283,7 +284,7 @@ impl Store {
             }
             Err(error) => {
                 self.known.remove(&step);
-                // One of another version stays, and would be reported with every checkpoint.
+                // One of another version is kept, and would be reported with every checkpoint.
                 if !error.is_of_another_version() {
                     tracing::warn!("{error}");
                 }
@@ -292,7 +293,7 @@ impl Store {
         }
     }
 
-    /// Removes checkpoints: first all lose their names, for good, and then their files.
+    /// Removes checkpoints: first renames all of them and syncs, and then deletes their files.
     fn remove(&mut self, steps: &[u64]) -> Result<(), CheckpointError> {
         let mut hidden = Vec::new();
         for step in steps {
@@ -309,8 +310,8 @@ impl Store {
         hidden.iter().try_for_each(|place| self.disk().remove(place).told("remove", place))
     }
 
-    /// Removes what writers left that died, or failed, on their way. A checkpoint that had stepped aside for a new one
-    /// that never came gets its name back.
+    /// Removes the leftovers of writers that died or failed. A checkpoint that was set aside for a replacement that was
+    /// never completed gets its name back.
     fn clear_up(&self) -> Result<(), CheckpointError> {
         let folder = self.reader.folder();
         let names = self.reader.names()?;
@@ -326,13 +327,16 @@ impl Store {
                 self.disk().rename(&path, &original).told("bring back", &original)?;
                 self.disk().sync_folder(folder).told("sync", folder)?;
             } else if let Err(error) = self.disk().remove(&path) {
-                tracing::warn!("cannot remove `{}`, which a writer left that died: {error}", path.display());
+                tracing::warn!(
+                    "cannot remove `{}`, a leftover of a writer that died: {error}",
+                    path.display()
+                );
             }
         }
         Ok(())
     }
 
-    /// The snapshot with one stale bit, if that bug is to be played.
+    /// The snapshot with one stale bit, if that bug is planted.
     #[cfg(any(test, feature = "faults"))]
     fn stale_copy<S: Serialize + DeserializeOwned>(&self, snapshot: &Snapshot<S>) -> Option<Snapshot<S>> {
         if !self.disk().plays(Planted::UnsyncedByte) {
@@ -383,10 +387,11 @@ fn entry<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> ManifestEntry {
     ManifestEntry { size, sha256: hex(&sum.finalize()) }
 }
 
-/// The state as text, which must give the same state again: a number that JSON does not know would be found only when
-/// the run is to go on.
+/// The state as text, checked by a round trip: otherwise a number that JSON cannot represent would be detected only on
+/// resume.
 fn encode_state<S: Serialize + DeserializeOwned>(state: &S) -> Result<Vec<u8>, String> {
-    let text = serde_json::to_vec(state).map_err(|error| format!("its state is no JSON: {error}"))?;
+    let text =
+        serde_json::to_vec(state).map_err(|error| format!("its state cannot be written as JSON: {error}"))?;
     let again = serde_json::from_slice::<S>(&text)
         .and_then(|state| serde_json::to_vec(&state))
         .map_err(|error| format!("its state cannot be read back: {error}"))?;
@@ -394,5 +399,5 @@ fn encode_state<S: Serialize + DeserializeOwned>(state: &S) -> Result<Vec<u8>, S
         return Ok(text);
     }
     // A NaN in an optional field becomes an absent one, for example.
-    Err("its state is another one after it was written and read".into())
+    Err("its state changes when it is written and read back".into())
 }

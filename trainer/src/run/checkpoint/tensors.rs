@@ -1,4 +1,4 @@
-//! Tensors to the bytes of a safetensors file and back.
+//! Conversion of tensors to the bytes of a safetensors file and back.
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -7,13 +7,13 @@ use std::collections::HashSet;
 
 /// Bytes of the number at the start of the file: the length of the header.
 const LENGTH: usize = 8;
-/// The name under which the format keeps notes of its own.
+/// The reserved name of the format's metadata.
 const RESERVED: &str = "__metadata__";
 
 /// A tensor as bytes: little endian, the last dimension varies fastest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorBytes {
-    /// Its name, unique in the snapshot.
+    /// Unique name in the snapshot.
     pub name: String,
     /// Type of its elements.
     pub dtype: Dtype,
@@ -24,7 +24,7 @@ pub struct TensorBytes {
 }
 
 impl TensorBytes {
-    /// Bytes that the shape asks for; none if no computer could hold them or the last byte would be shared.
+    /// Size in bytes of the shape; none on overflow or if the last byte would be shared.
     fn expected_bytes(&self) -> Option<usize> {
         let elements = self.shape.iter().try_fold(1_usize, |product, size| product.checked_mul(*size))?;
         let bits = elements.checked_mul(self.dtype.bitsize())?;
@@ -33,7 +33,7 @@ impl TensorBytes {
 }
 
 /// The start of the file, and the tensors in the order in which their bytes follow: the widest elements first, so that
-/// all are aligned for whoever maps the file.
+/// all are aligned in a mapped file.
 pub(super) fn encode(tensors: &[TensorBytes]) -> Result<(Vec<u8>, Vec<&TensorBytes>), String> {
     let mut names = HashSet::new();
     for tensor in tensors {

@@ -1,7 +1,7 @@
-//! Checkpoints written by a thread of its own, so that a step of training never waits for a disk.
+//! Writes checkpoints in a separate thread, so that a training step never waits for a disk.
 //!
-//! One snapshot is being written and at most one more waits, besides those that must be kept. The thread that trains
-//! takes the lock for a few instructions only, and no memory of a snapshot is freed or allocated under it.
+//! At most one snapshot is being written and one more waits, besides those that must not be replaced. The training
+//! thread holds the lock for a few instructions only, and no memory of a snapshot is freed or allocated under it.
 
 use super::retry::patiently;
 use super::{CheckpointError, Snapshot, Store, TensorBytes, WrittenCheckpoint};
@@ -14,16 +14,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Sets of buffers that are held for [`CheckpointWriter::recycle`]: one being filled while one waits and one is written is all
-/// that can be in use.
+/// Sets of buffers that are stored for [`CheckpointWriter::recycle`]: at most one is being filled, one waits and one is
+/// being written.
 const MOST_USED: usize = 2;
 
-/// How failures are met.
+/// Handling of failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
     /// After this many checkpoints in a row that could not be written, [`WriterEvent::Failed`] says that the writer gave up.
     pub max_failures: u32,
-    /// Pauses before a checkpoint is tried again after an error that may pass.
+    /// Pauses between the attempts after a transient error.
     pub pauses: Vec<Duration>,
 }
 
@@ -34,33 +34,33 @@ impl Default for WriterOptions {
     }
 }
 
-/// What happened in the thread since it was asked last.
+/// An event of the thread.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WriterEvent {
-    /// A checkpoint is safe.
+    /// A checkpoint is on disk.
     Written(WrittenCheckpoint),
-    /// A checkpoint could not be written; the older ones are still there.
+    /// A checkpoint could not be written; the older ones are unchanged.
     Failed {
         /// Its step.
         step: u64,
         /// Why.
         error: CheckpointError,
-        /// Failures since the last success, with this one.
+        /// Failures since the last success, including this one.
         in_a_row: u32,
-        /// Whether that is as many as were allowed: the run is to end. Later snapshots are still tried.
+        /// Whether the limit of failures is reached, so that the run has to end. Later snapshots are still tried.
         gave_up: bool,
     },
-    /// An error that may pass; the same checkpoint is tried again.
+    /// A transient error; the same checkpoint is tried again.
     Retried {
         /// Its step.
         step: u64,
         /// The error.
         error: CheckpointError,
-        /// Time until the next try.
+        /// Time until the next attempt.
         pause: Duration,
     },
-    /// A snapshot that waited was never written, because a newer one came.
+    /// A waiting snapshot was replaced by a newer one.
     Replaced {
         /// Its step.
         step: u64,
@@ -71,7 +71,7 @@ pub enum WriterEvent {
 
 /// The thread that writes checkpoints.
 ///
-/// When it is dropped it writes what was submitted and ends; [`CheckpointWriter::finish`] does the same and tells the outcome.
+/// On drop it writes what was submitted and ends; [`CheckpointWriter::finish`] does the same and returns the outcome.
 #[derive(Debug)]
 pub struct CheckpointWriter<S> {
     shared: Arc<Shared<S>>,
@@ -81,11 +81,11 @@ pub struct CheckpointWriter<S> {
 #[derive(Debug)]
 struct Shared<S> {
     desk: Mutex<WriterDesk<S>>,
-    /// Told when a snapshot arrives or the desk is closed.
+    /// Notified when a snapshot arrives or the queue is closed.
     arrival: Condvar,
 }
 
-/// Everything that both threads touch.
+/// State shared by both threads.
 #[derive(Debug)]
 struct WriterDesk<S> {
     waiting: VecDeque<WriteJob<S>>,
@@ -93,7 +93,7 @@ struct WriterDesk<S> {
     busy: bool,
     closed: bool,
     events: Vec<WriterEvent>,
-    /// Buffers to be used again.
+    /// Buffers to be reused.
     used: Vec<Vec<TensorBytes>>,
 }
 
@@ -102,11 +102,11 @@ struct WriteJob<S> {
     snapshot: Snapshot<S>,
     metric: Option<f64>,
     must_keep: bool,
-    /// Who waits for this one.
+    /// Receiver of the result, if a thread waits for it.
     waits: Option<Sender<Result<(), CheckpointError>>>,
 }
 
-/// Another way to the thread that writes, for a thread that does not own the [`CheckpointWriter`].
+/// A handle to the writer thread, for a thread that does not own the [`CheckpointWriter`].
 #[derive(Debug)]
 pub struct EmergencyWriter<S>(Arc<Shared<S>>);
 
@@ -124,28 +124,28 @@ impl<S: Serialize + DeserializeOwned + Send + 'static> CheckpointWriter<S> {
 }
 
 impl<S> CheckpointWriter<S> {
-    /// Hands a snapshot over and returns at once. If one waits already, the newer replaces it.
+    /// Submits a snapshot and returns at once. If one waits already, the newer one replaces it.
     pub fn submit(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
         self.shared.add(WriteJob { snapshot, metric, must_keep: false, waits: None });
     }
 
-    /// Hands over a snapshot that no newer one may replace, such as the last one before the run is stopped.
+    /// Submits a snapshot that no newer one may replace, such as the last one before the run is stopped.
     pub fn submit_must_keep(&self, snapshot: Snapshot<S>, metric: Option<f64>) {
         self.shared.add(WriteJob { snapshot, metric, must_keep: true, waits: None });
     }
 
-    /// Another way to the same thread.
+    /// A handle to the same thread.
     pub fn side_entrance(&self) -> EmergencyWriter<S> {
         EmergencyWriter(Arc::clone(&self.shared))
     }
 
-    /// What happened since the last call, in order. Never waits for a disk.
+    /// The events since the last call, in order. Never waits for a disk.
     pub fn events(&self) -> Vec<WriterEvent> {
         std::mem::take(&mut self.shared.desk().events)
     }
 
-    /// Tensors of a snapshot that is done with, to be filled anew instead of allocating others. They have the names,
-    /// shapes and bytes of that snapshot, in the order submitted.
+    /// Tensors of a finished snapshot, to be reused instead of allocating new ones. They have the names, shapes and
+    /// bytes of that snapshot, in the order submitted.
     pub fn recycle(&self) -> Option<Vec<TensorBytes>> {
         self.shared.desk().used.pop()
     }
@@ -157,7 +157,7 @@ impl<S> CheckpointWriter<S> {
     }
 
     /// Waits until everything submitted was written or has failed, and ends the thread. An error is that of the last
-    /// snapshot. [`CheckpointWriter::events`] still tells all.
+    /// snapshot. [`CheckpointWriter::events`] still returns all events.
     pub fn finish(&mut self) -> Result<(), CheckpointError> {
         self.shared.desk().closed = true;
         self.shared.arrival.notify_all();
@@ -170,7 +170,7 @@ impl<S> CheckpointWriter<S> {
 }
 
 impl<S> EmergencyWriter<S> {
-    /// Has a snapshot written that no newer one may replace, and waits for it.
+    /// Submits a snapshot that no newer one may replace, and waits until it is written.
     pub fn write(&self, snapshot: Snapshot<S>, metric: Option<f64>) -> Result<(), CheckpointError> {
         let (told, waits) = channel();
         self.0.add(WriteJob { snapshot, metric, must_keep: true, waits: Some(told) });
@@ -196,7 +196,8 @@ impl<S> WriterDesk<S> {
         Self { waiting: VecDeque::new(), busy: false, closed: false, events: Vec::new(), used: Vec::new() }
     }
 
-    /// Holds buffers for [`CheckpointWriter::recycle`]. If there are enough, the oldest come back, to be freed outside the lock.
+    /// Stores buffers for [`CheckpointWriter::recycle`]. If there are enough, returns the oldest, to be freed outside
+    /// the lock.
     fn keep_used(&mut self, tensors: Vec<TensorBytes>) -> Option<Vec<TensorBytes>> {
         self.used.push(tensors);
         (self.used.len() > MOST_USED).then(|| self.used.remove(0))
@@ -222,7 +223,7 @@ impl<S> Shared<S> {
         drop(surplus);
     }
 
-    /// The next snapshot; none when the desk is closed and empty.
+    /// The next snapshot; none when the queue is closed and empty.
     fn next(&self) -> Option<WriteJob<S>> {
         let mut desk = self.desk();
         loop {
@@ -248,7 +249,7 @@ impl<S> Shared<S> {
 }
 
 impl<S: Serialize + DeserializeOwned> Shared<S> {
-    /// The life of the thread. Returns the error of the last snapshot, if it failed.
+    /// Main loop of the thread. Returns the error of the last snapshot, if it failed.
     fn work(&self, mut store: Store, options: &WriterOptions) -> Option<CheckpointError> {
         let mut failures = 0;
         let mut last = None;
@@ -258,7 +259,7 @@ impl<S: Serialize + DeserializeOwned> Shared<S> {
                 self.desk().events.push(WriterEvent::Retried { step, error: error.clone(), pause });
             };
             let write = || patiently(&options.pauses, told, || store.write(&snapshot, metric));
-            // Whoever waits for an event is to get one, whatever the state's own code does.
+            // A thread that waits for an event must get one even if the code of the state panics.
             let outcome = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(panicked()));
             let event = match outcome {
                 Ok(written) => {

@@ -47,7 +47,7 @@ fn an_absent_class_takes_part_in_nothing_and_shifts_nothing() {
 #[test]
 fn training_counts_of_another_data_set_are_refused() {
     let error = Summary::new(&ClassCounts::new(3), &[1, 2]).unwrap_err().to_string();
-    assert_eq!(error, "counts of 2 classes do not go with 3 classes; they belong to another data set");
+    assert_eq!(error, "expected counts of 3 classes, found 2; the counts belong to another data set");
 }
 
 #[test]

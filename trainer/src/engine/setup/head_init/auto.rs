@@ -1,10 +1,10 @@
-//! The default among head starts.
+//! The default head initialisation.
 
 use super::{MakeHeadInit, choose, view};
 use crate::model::heads::prompt::Prompt;
 use crate::options::{Declared, Method};
 
-/// This start.
+/// The initialisation.
 pub const METHOD: Method<MakeHeadInit> = Method {
     word: "auto",
     about: "`text` if the model has a text tower, else `class_mean`.",

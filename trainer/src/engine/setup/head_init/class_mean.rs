@@ -17,7 +17,7 @@ pub const METHOD: Method<MakeHeadInit> = Method {
     make: |_| Ok(Box::new(ClassMean)),
 };
 
-/// The start.
+/// The initialisation.
 pub struct ClassMean;
 
 impl HeadInit for ClassMean {
@@ -56,7 +56,7 @@ pub(crate) fn class_sums(
     Ok(features.sum(sums)?)
 }
 
-/// Adds features and their number to the rows of their classes.
+/// Adds features and their counts to the rows of their classes.
 pub(crate) fn add(sums: &mut Tensor, features: &Tensor, labels: &Tensor) {
     let features = features.to_kind(Kind::Double);
     let one = features.narrow(1, 0, 1).ones_like();

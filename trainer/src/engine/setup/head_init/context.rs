@@ -1,4 +1,4 @@
-//! What a start may look at.
+//! The inputs of a head initialisation.
 
 use super::features::Features;
 use super::text::{self, ClassPrompts};
@@ -30,11 +30,11 @@ pub struct InitContext<'a> {
     pub rank: &'a Rank,
     /// Names in label order.
     pub class_names: &'a [String],
-    /// What is trained on.
+    /// Training data.
     pub train: &'a Arc<Split>,
-    /// The model, with random first values.
+    /// The model, with random initial values.
     pub model: &'a Model,
-    /// The ranks that hold its blocks in parts.
+    /// The ranks over which its blocks are sharded.
     pub shards: Option<&'a BlockGather>,
     /// The text tower, if there is one.
     pub text: Option<&'a TextTower>,
@@ -42,7 +42,7 @@ pub struct InitContext<'a> {
     pub backbone: &'a str,
     /// Images that are left out so far.
     pub bad_images: &'a RefCell<BadImages>,
-    /// Says a sentence to the person.
+    /// Prints a message.
     pub tell: &'a dyn Fn(&str),
 }
 
@@ -52,8 +52,8 @@ impl InitContext<'_> {
         self.class_names.len() as i64
     }
 
-    /// Features of all images of a list, by all ranks: of the frozen model, in the view that the configuration names, or
-    /// in the start's own.
+    /// Features of all images of a list, computed by all ranks: of the frozen model, in the configured view, or in the
+    /// default view of the initialisation.
     pub fn features<'b>(&'b self, images: &'b Arc<Split>, of_start: InitView) -> Features<'b> {
         let (config, rank) = (self.config, self.rank);
         let tree = shard_tree(config, rank);
@@ -85,7 +85,7 @@ impl InitContext<'_> {
         text::class_features(self.text, prompts, (self.config, self.class_names), self.rank)
     }
 
-    /// A class of which no image can be read; all ranks find it alike.
+    /// The error for a class without a readable image; the same on all ranks.
     pub fn unread(&self, class: i64) -> Failure {
         let class = class as usize;
         let listed = counts(self.train.labels(), self.class_names.len())[class];
@@ -93,7 +93,7 @@ impl InitContext<'_> {
         no_image((class, &self.class_names[class]), listed, &instead).on_all_ranks()
     }
 
-    /// Refuses to go on if any rank was asked to stop; all ranks call it, between parts of long work.
+    /// Fails if any rank received a request to stop; all ranks call this between parts of long work.
     pub fn check_requests(&self) -> Result<(), Failure> {
         agreed(&self.rank.control, || self.rank.check_requests())
     }

@@ -1,4 +1,4 @@
-//! Frozen features of listed images, shared out over ranks.
+//! Frozen features of listed images, distributed over ranks.
 
 use crate::engine::eval::bad_images::BadImages;
 use crate::engine::eval::dataset_pass::DatasetPass;
@@ -10,20 +10,20 @@ use std::cell::RefCell;
 use std::ops::Range;
 use tch::{Tensor, no_grad};
 
-/// A list of images, whose features are computed as often as they are asked for.
+/// A list of images; its features are computed again for each call.
 ///
-/// Each rank takes some parts of the list: one, or with a tree those of its shards. What is computed of each part is
-/// added up in the order of the tree, so that the sum is bitwise the same on any number of ranks.
+/// Each rank has some parts of the list: one, or with a tree those of its virtual shards. The results of the parts are
+/// added in the order of the tree, so that the sum is bitwise the same on any number of ranks.
 pub struct Features<'a> {
     /// How the images are read.
     pub walk: DatasetPass<'a>,
-    /// The way through the model.
+    /// Forward pass through the model.
     pub pass: Pass<'a>,
     /// Number of classes.
     pub classes: i64,
-    /// The tree in which shards are added up, under `any_world`.
+    /// The tree in which virtual shards are added, under `any_world`.
     pub tree: Option<ShardTree>,
-    /// Images that are left out so far, and after a walk those that it has met.
+    /// Images that are left out so far; a pass adds those that it encounters.
     pub bad_images: &'a RefCell<BadImages>,
 }
 
@@ -39,8 +39,8 @@ impl Features<'_> {
         (own.end - own.start) as usize
     }
 
-    /// Calls `each` with the place of a part among this rank's, features `[n, width]` and labels `[n]`, batch by batch.
-    /// All ranks call it.
+    /// Calls `each` batch by batch with the index of a part among this rank's, features `[n, width]` and labels `[n]`.
+    /// All ranks call this.
     pub fn for_each(&self, mut each: impl FnMut(usize, &Tensor, &Tensor)) -> Result<(), Failure> {
         let own = self.own();
         for place in 0..self.tree.map_or(1, |tree| tree.most()) {
@@ -57,7 +57,7 @@ impl Features<'_> {
         Ok(())
     }
 
-    /// Adds up one tensor for each part, over all ranks.
+    /// Adds one tensor per part over all ranks.
     pub fn sum(&self, mut parts: Vec<Tensor>) -> Result<Tensor, CollectiveError> {
         let group = self.walk.rank.group.as_ref();
         if let Some(tree) = self.tree {

@@ -1,5 +1,5 @@
-//! A head from a file: `head.weight` (or `weight`) of a safetensors file, which `final.safetensors` of a run is, or of an
-//! official checkpoint. Its rows are taken as they are, and so is `head.bias` (or `bias`) for a head that has one.
+//! A head from a file: `head.weight` (or `weight`) of a safetensors file, such as `final.safetensors` of a run, or of
+//! an official checkpoint. Its rows are used unchanged, and so is `head.bias` (or `bias`) for a head that has one.
 
 use super::{HeadInit, InitContext, InitFacts};
 use crate::engine::failure::Failure;
@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// The start.
+/// The initialisation.
 pub struct FromFile {
     path: PathBuf,
     weight: Tensor,
     bias: Option<Tensor>,
-    /// The backbone that the head was trained on, if the file says it.
+    /// The backbone that the head was trained on, if the file records it.
     backbone: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl FromFile {
         };
         let weight = tensor(["head.weight", "weight"])?.ok_or_else(|| {
             Failure::input(format!(
-                "{} holds neither `head.weight` nor `weight`; give a safetensors file with the head's rows, final.safetensors \
+                "{} has neither `head.weight` nor `weight`; use a safetensors file with the head's rows, final.safetensors \
                  of a run, or an official checkpoint",
                 path.display()
             ))
@@ -68,7 +68,7 @@ impl HeadInit for FromFile {
         }
         let tensors = [Some(&self.weight), self.bias.as_ref()];
         if tensors.into_iter().flatten().any(|tensor| tensor.isfinite().all().int64_value(&[]) == 0) {
-            return Err(self.refuse("holds numbers that are not finite; use another file"));
+            return Err(self.refuse("has values that are not finite; use another file"));
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ mod tests {
         };
         says(&[("weight", ones(&[3, 8]))], None, false, "shape [3, 8], expected [2, width of the features]");
         says(&[("weight", ones(&[2, 8]))], Some(9), false, "shape [2, 8], expected [2, 9]");
-        says(&[("other", ones(&[2, 8]))], None, false, "holds neither `head.weight` nor `weight`");
+        says(&[("other", ones(&[2, 8]))], None, false, "has neither `head.weight` nor `weight`");
         let with_bias = [("head.weight", ones(&[2, 8])), ("head.bias", ones(&[2]))];
         says(&with_bias, Some(8), false, "use head.kind=linear");
         assert_eq!(refusal(&with_bias, Some(8), true), "");

@@ -1,6 +1,6 @@
-//! First values of the head, computed by all ranks together. Each file is one start; [`HeadInits`] names them.
+//! Head initialisation, computed by all ranks together. Each file is one method; [`HeadInits`] lists them.
 //!
-//! Starts from images look at them in the view that `head.view` names.
+//! Methods that use images read them in the view of `head.view`.
 
 pub mod auto;
 pub mod class_mean;
@@ -24,10 +24,10 @@ use crate::options::{Chosen, Method, OrFile, Registry};
 use std::path::Path;
 use tch::Tensor;
 
-/// Makes a start of its options, and of what these name.
+/// Builds an initialisation from its options and from the files that they name.
 pub type MakeHeadInit = fn(&Config) -> Result<Box<dyn HeadInit>, Failure>;
 
-/// All starts that have a word, by `head.init`; the other ones are files.
+/// All named values of `head.init`; any other value is a file.
 #[derive(Debug)]
 pub enum HeadInits {}
 
@@ -45,7 +45,7 @@ impl Registry for HeadInits {
 }
 
 impl Chosen<HeadInits> {
-    /// What `auto` stands for.
+    /// The method that `auto` selects.
     #[must_use]
     pub fn resolve(self, has_text_tower: bool) -> Self {
         match self.is(&auto::METHOD) {
@@ -56,29 +56,29 @@ impl Chosen<HeadInits> {
     }
 }
 
-/// A way to the first rows of a trained head.
+/// A method to initialise the rows of a trained head.
 pub trait HeadInit {
-    /// Refuses data that it cannot start from, before anything is read that takes long.
+    /// Refuses data that it cannot use, before any slow work.
     fn check(&self, facts: &InitFacts<'_>) -> Result<(), Failure> {
         let _ = facts;
         Ok(())
     }
 
-    /// A hash of what it has read from files, which has to be the same on all ranks.
+    /// A hash of the content that it has read from files, which must be the same on all ranks.
     fn fingerprint(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// First rows of all classes, `[classes, width]`; none leaves the random ones. All ranks call it.
+    /// Initial rows of all classes, `[classes, width]`; none keeps the random ones. All ranks call this.
     fn rows(&self, context: &InitContext<'_>) -> Result<Option<Tensor>, Failure>;
 
-    /// First values of the bias, `[classes]`; none leaves it at 0.
+    /// Initial values of the bias, `[classes]`; none keeps it at 0.
     fn bias(&self) -> Option<Tensor> {
         None
     }
 }
 
-/// What is known of data and model before the backbone is loaded.
+/// Facts about data and model that are known before the backbone is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct InitFacts<'a> {
     /// Names in label order.
@@ -89,13 +89,13 @@ pub struct InitFacts<'a> {
     pub width: Option<i64>,
     /// Whether the head has a bias.
     pub has_bias: bool,
-    /// Whether there are text features to start from.
+    /// Whether the model has text features.
     pub has_text_tower: bool,
     /// The backbone's file.
     pub weights: Option<&'a Path>,
 }
 
-/// The start that the configuration names. Where the head itself is text, that of text, for its checks.
+/// The configured initialisation; for a head that itself is text, that of text, for its checks.
 pub fn choose(config: &Config, has_text_tower: bool) -> Result<Box<dyn HeadInit>, Failure> {
     if !config.head.is_trained() {
         return (text::METHOD.make)(config);
@@ -119,7 +119,7 @@ impl InitFacts<'_> {
     }
 }
 
-/// Starts that need no images of every class.
+/// Initialisations that do not need images of every class.
 fn without_images(has_text_tower: bool, weights: Option<&Path>) -> String {
     match weights {
         _ if has_text_tower => "head.init=text or head.init=random".to_owned(),
@@ -130,7 +130,7 @@ fn without_images(has_text_tower: bool, weights: Option<&Path>) -> String {
     }
 }
 
-/// A class that images cannot start: of its `listed` images none can be read.
+/// The error for a class that images cannot initialise: none of its `listed` images can be read.
 fn no_image((class, name): (usize, &str), listed: u64, instead: &str) -> Failure {
     let what = match listed {
         0 => format!("class {class} (`{name}`) has no training image to start from"),

@@ -1,4 +1,4 @@
-//! Random rows: those that every head has when it is built, by the seed and the rule of its kind.
+//! Random rows: those of a newly built head, from the seed and the rule of its kind.
 
 use super::{HeadInit, InitContext, MakeHeadInit};
 use crate::engine::failure::Failure;
@@ -14,7 +14,7 @@ pub const METHOD: Method<MakeHeadInit> = Method {
     make: |_| Ok(Box::new(Random)),
 };
 
-/// The start.
+/// The initialisation.
 struct Random;
 
 impl HeadInit for Random {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 section! {
-    /// Means over a few images.
+    /// Class means over a few images.
     pub struct ShotsOptions in "head" {
         /// Largest number of training images per class that are averaged.
         #[range(1..)]
@@ -32,11 +32,11 @@ pub const METHOD: Method<MakeHeadInit> = Method {
     },
 };
 
-/// The start.
+/// The initialisation.
 pub struct Shots {
-    /// Images of a class, at most.
+    /// Largest number of images of a class.
     pub shots: u32,
-    /// Chooses them.
+    /// Seed of the choice.
     pub seed: u64,
 }
 

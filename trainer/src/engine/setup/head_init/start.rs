@@ -1,4 +1,4 @@
-//! A model with its first values: the head is chosen, built, and given the rows that it starts from.
+//! Builds an initialised model: chooses and builds the head, and sets its initial rows.
 
 use super::text::{self, ClassPrompts};
 use super::{HeadInit, InitContext, InitFacts, choose};
@@ -18,14 +18,14 @@ use crate::model::{Model, ModelSpec};
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// The start of the head as it is known before the backbone is loaded; none where the head is given or goes on.
+/// The head initialisation before the backbone is loaded; none if the head comes from trained tensors or a checkpoint.
 pub struct PreparedInit {
     init: Option<Box<dyn HeadInit>>,
     has_text_tower: bool,
 }
 
 impl PreparedInit {
-    /// Chooses the start and reads its files. Data, or features of that width, that it cannot start from are refused.
+    /// Chooses the initialisation and reads its files. Refuses data, or features of that width, that it cannot use.
     pub fn choose(
         config: &Config,
         has_text_tower: bool,
@@ -37,7 +37,7 @@ impl PreparedInit {
         Ok(prepared)
     }
 
-    /// The same, of a run with that purpose; all ranks together, and the same on all.
+    /// The same for a run with that purpose. Collective, with the same result on all ranks.
     pub fn of_run(
         config: &Config,
         data: &DataSet,
@@ -45,7 +45,7 @@ impl PreparedInit {
         rank: &Rank,
     ) -> Result<Self, Failure> {
         let has_text_tower = config.model.kind.has_text_tower();
-        // First values that other ones replace are not computed; a head of texts is.
+        // Initial values that are replaced later are not computed, except for a head of texts.
         if purpose != SessionPurpose::Train && config.head.is_trained() {
             return Ok(Self { init: None, has_text_tower });
         }
@@ -56,7 +56,7 @@ impl PreparedInit {
         Ok(prepared)
     }
 
-    /// Refuses data, or features of that width, that the head cannot start from.
+    /// Refuses data, or features of that width, that the head initialisation cannot use.
     pub fn check(
         &self,
         config: &Config,
@@ -72,7 +72,7 @@ impl PreparedInit {
     }
 }
 
-/// What the first values of the model are made from.
+/// The inputs of the model's initialisation.
 pub struct InitialValues<'a> {
     /// The configuration.
     pub config: &'a Config,
@@ -80,20 +80,20 @@ pub struct InitialValues<'a> {
     pub rank: &'a Rank,
     /// Names in label order.
     pub class_names: &'a [String],
-    /// What is trained on.
+    /// Training data.
     pub train: &'a Arc<Split>,
-    /// The start of the head.
+    /// The head initialisation.
     pub prepared: PreparedInit,
     /// The fingerprint of the backbone's file.
     pub fingerprint: &'a str,
     /// Images that are left out so far.
     pub bad_images: RefCell<BadImages>,
-    /// Says a sentence to the person.
+    /// Prints a message.
     pub tell: &'a dyn Fn(&str),
 }
 
 impl InitialValues<'_> {
-    /// Builds the model; all ranks together.
+    /// Builds the model. Collective.
     pub fn model(
         &mut self,
         mut backbone: Backbone,
@@ -120,7 +120,7 @@ impl InitialValues<'_> {
         Ok(model)
     }
 
-    /// A CLIP without its text tower is an image tower alone, which its file says and the configuration does not.
+    /// A CLIP without its text tower is only an image tower; the file shows this, the configuration does not.
     fn choose_again(&mut self, has_text_tower: bool) -> Result<(), Failure> {
         let (config, rank) = (self.config, self.rank);
         if self.prepared.init.is_none() || has_text_tower == self.prepared.has_text_tower {
@@ -131,7 +131,7 @@ impl InitialValues<'_> {
         Ok(())
     }
 
-    /// The head of the configuration.
+    /// The configured head.
     fn head(
         &self,
         backbone: &Backbone,
@@ -155,7 +155,7 @@ impl InitialValues<'_> {
         head.map_err(|error| Failure::input(error).on_all_ranks())
     }
 
-    /// Gives the head the values that it starts from.
+    /// Sets the initial values of the head.
     fn fill(
         &self,
         model: &Model,

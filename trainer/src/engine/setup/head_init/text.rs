@@ -1,9 +1,9 @@
-//! Text: the row of a class is the feature of a text about it, brought back to the width of image features by the
-//! transposed projection, then scaled to unit length (LIFT, "semantic-aware initialisation").
+//! Text: the row of a class is the feature of a text about it, mapped to the width of image features by the transposed
+//! projection, then scaled to unit length (LIFT, "semantic-aware initialisation").
 //!
-//! Of several texts (an ensemble of sentences, descriptions) the mean of their unit features is taken. The official code
-//! does not scale that mean to unit length before the projection; here it is, which changes no row's direction, and the
-//! rows are scaled afterwards in any case.
+//! For several texts (an ensemble of sentences, descriptions) the mean of their unit features is used. The official
+//! code does not scale that mean to unit length before the projection. Here it is scaled, which does not change the
+//! direction of a row, and the rows are scaled afterwards in any case.
 
 use super::templates::IMAGENET;
 use super::{HeadInit, InitContext, InitFacts, MakeHeadInit};
@@ -31,11 +31,11 @@ pub const METHOD: Method<MakeHeadInit> = Method {
     make: |config| Ok(Box::new(Text { prompts: ClassPrompts::open(config)? })),
 };
 
-/// Texts that go through the text tower at once, or those of one class if they are more. Fixed, so that the features do
-/// not depend on the number of ranks.
+/// Texts per pass through the text tower, or those of one class if they are more. Fixed, so that the features do not
+/// depend on the number of ranks.
 const AT_ONCE: usize = 64;
 
-/// The start.
+/// The initialisation.
 struct Text {
     prompts: ClassPrompts,
 }
@@ -103,8 +103,8 @@ impl ClassPrompts {
         Ok(Self::Descriptions { file: path.to_owned(), of_class })
     }
 
-    /// The texts of each class; a class that the file does not describe is refused. An underscore in a name, and in a
-    /// description, is a space.
+    /// The texts of each class; a class without a description in the file is an error. An underscore in a name or a
+    /// description is replaced by a space.
     pub fn texts(&self, class_names: &[String]) -> Result<Vec<Vec<String>>, Failure> {
         let (file, of_class) = match self {
             Self::Templates(templates) => {
@@ -132,7 +132,7 @@ impl ClassPrompts {
     }
 }
 
-/// The refusal of a file that does not describe every class.
+/// The error for a file that does not describe every class.
 fn missing(file: &Path, class_names: &[String], is_there: impl Fn(&String) -> bool) -> Failure {
     let without: Vec<usize> =
         (0..class_names.len()).filter(|&class| !is_there(&class_names[class])).collect();
@@ -159,7 +159,7 @@ pub struct TextChunk {
 }
 
 impl TextChunk {
-    /// One rank's chunks of the texts of all classes; ranks take them in turn.
+    /// One rank's chunks of the texts of all classes; chunks are assigned to ranks in turn.
     pub fn of_rank(
         texts: &[Vec<String>],
         (tokenizer, context): (&Tokenizer, i64),
@@ -191,7 +191,7 @@ impl TextChunk {
     }
 }
 
-/// Classes in runs of at most so many texts, each of one class at least.
+/// Ranges of classes with at most this number of texts, each with at least one class.
 fn cut(texts: &[Vec<String>]) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
     let mut count = 0;
@@ -208,7 +208,7 @@ fn cut(texts: &[Vec<String>]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Unit text features of the classes, `[classes, joint]`, by all ranks together.
+/// Unit text features of the classes, `[classes, joint]`. Collective.
 pub fn class_features(
     tower: Option<&TextTower>,
     prompts: &ClassPrompts,
@@ -228,7 +228,7 @@ pub fn class_features(
     let shape = [class_names.len() as i64, tower.projection.size()[1]];
     let mut all = Tensor::zeros(shape, (tower.projection.kind(), tower.positions.device()));
     for chunk in chunks {
-        // A sign of life: there are no collective calls until all texts are through.
+        // Counts as progress for the liveness watch: there are no collective calls until all texts are done.
         let _entered = rank.activity.enter("batch");
         let (first, count) = (chunk.classes.start as i64, chunk.classes.len() as i64);
         no_grad(|| all.narrow(0, first, count).copy_(&chunk.features(tower)));
@@ -238,8 +238,8 @@ pub fn class_features(
     Ok(all)
 }
 
-/// Rows of a head from text features: brought back to the width of image features by the transposed projection, then
-/// scaled to unit length.
+/// Rows of a head from text features: mapped to the width of image features by the transposed projection, then scaled
+/// to unit length.
 pub fn rows_from_text(text: &Tensor, projection: &Tensor) -> Tensor {
     unit_rows(&unit_rows(text).matmul(&projection.transpose(0, 1)))
 }

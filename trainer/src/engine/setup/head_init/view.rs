@@ -1,4 +1,4 @@
-//! The view in which starts look at images, an option that they share.
+//! The image view of head initialisations, a shared option.
 
 use crate::options::{section, words};
 
@@ -25,7 +25,7 @@ words! {
 }
 
 impl InitView {
-    /// What `auto` stands for in a start.
+    /// The view that `auto` selects for an initialisation.
     #[must_use]
     pub fn or(self, of_start: Self) -> Self {
         if self == Self::Auto { of_start } else { self }

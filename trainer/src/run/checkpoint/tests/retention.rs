@@ -156,8 +156,8 @@ fn a_run_that_goes_on_from_an_older_step_discards_the_later_ones_first() {
     assert_eq!(
         error,
         format!(
-            "cannot write checkpoint 2 into `{}`: it holds one of the later step 3; discard those after the step to go \
-             on from first",
+            "cannot write checkpoint 2 into `{}`: it has one of the later step 3; first discard those after the step \
+             to resume from",
             folder.path().display()
         )
     );

@@ -1,4 +1,4 @@
-//! L-BFGS of the crate `argmin` over the objective. Every rank makes the same steps, from the same sums.
+//! Minimises the objective with L-BFGS of the crate `argmin`. Every rank makes the same steps, from the same sums.
 
 use super::objective::ProbeObjective;
 use super::{MOST_STEPS, Probe, TOLERANCE};
@@ -9,9 +9,9 @@ use argmin::solver::quasinewton::LBFGS;
 use std::cell::{Cell, RefCell};
 use tch::{Device, Kind, Tensor};
 
-/// Steps that L-BFGS remembers.
+/// History size of L-BFGS.
 const MEMORY: usize = 10;
-/// Vectors as long as the parameters that a fit keeps: two for each step remembered, and about a dozen for points,
+/// Vectors of the length of the parameters that a fit needs: two per step of the history, and about a dozen for points,
 /// directions and gradients.
 pub(crate) const VECTORS: usize = 2 * MEMORY + 12;
 
@@ -44,7 +44,7 @@ pub(crate) fn minimise<F: FnMut(u64, f64, f64) -> Result<(), Failure>>(
         return Err(failure);
     }
     let state = result.map_err(defect)?.state;
-    let nothing = || Failure::run("the linear probe cannot be fitted: the optimiser gives no parameters");
+    let nothing = || Failure::run("the linear probe cannot be fitted: the optimiser returned no parameters");
     let found = state.get_param().or_else(|| state.get_best_param()).ok_or_else(nothing)?;
     let weight = objective.weights(&Tensor::from_slice(found).view(shape));
     let end = problem.evaluate(found)?;
@@ -52,7 +52,7 @@ pub(crate) fn minimise<F: FnMut(u64, f64, f64) -> Result<(), Failure>>(
     Ok(Probe { weight, objective: end.value, gradient, steps: state.get_iter() })
 }
 
-/// The objective as the optimiser sees it, which asks for value and gradient one after the other.
+/// Adapter of the objective for the optimiser, which requests value and gradient separately.
 struct ProbeProblem<'a, F> {
     objective: &'a ProbeObjective<'a>,
     each: RefCell<F>,
@@ -60,7 +60,7 @@ struct ProbeProblem<'a, F> {
     /// Norm of the gradient at zero weights.
     first: Cell<f64>,
     last: RefCell<Option<Point>>,
-    /// What ended the fit: the optimiser takes an error for the end of a line search.
+    /// The error that ended the fit: the optimiser treats an error as the end of a line search.
     failure: RefCell<Option<Failure>>,
 }
 

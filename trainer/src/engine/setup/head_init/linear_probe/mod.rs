@@ -7,10 +7,10 @@
 //! It also stops after 100 iterations, converged or not. Here the norm of the gradient has to fall to
 //! [`TOLERANCE`] of what it is at zero weights.
 //!
-//! Each rank keeps the features of its own images: 437,513 images of iNaturalist, 768 numbers each in single precision,
-//! take 1.34 GB over all ranks, and twice that for a moment while they are put together. Objective and gradient are computed in double precision and added up over ranks at each
-//! step of L-BFGS, which every rank makes alike. Its vectors have a number for each weight: for 8,142 classes 50 MB each
-//! and some 1.6 GB on every rank.
+//! Each rank stores the features of its own images: 437,513 images of iNaturalist with 768 numbers each in single
+//! precision take 1.34 GB over all ranks, and twice that while they are concatenated. Objective and gradient are
+//! computed in double precision and summed over ranks at each step of L-BFGS, which every rank makes. Its vectors have
+//! the size of the weights: for 8,142 classes 50 MB each, and some 1.6 GB on every rank.
 
 mod minimise;
 mod objective;
@@ -38,12 +38,12 @@ pub const METHOD: Method<MakeHeadInit> = Method {
 
 /// The probe has converged when the norm of its gradient is this part of the one at zero weights.
 pub const TOLERANCE: f64 = 1e-6;
-/// Steps after which it is used as it is, which is reported.
+/// Largest number of steps; a probe that has not converged then is used, with a warning.
 const MOST_STEPS: u64 = 5000;
 /// Time between reports.
 const BETWEEN_REPORTS: Duration = Duration::from_secs(10);
 
-/// The start.
+/// The initialisation.
 struct LinearProbe;
 
 /// A fitted probe.
@@ -64,7 +64,7 @@ impl HeadInit for LinearProbe {
         if facts.class_names.len() < 2 {
             let found = facts.class_names.len();
             return Err(Failure::input(format!(
-                "head.init=linear_probe tells classes apart and needs 2 or more, found {found}; use head.init=class_mean"
+                "head.init=linear_probe needs 2 or more classes, found {found}; use head.init=class_mean"
             )));
         }
         facts.every_class_has_images()
@@ -98,7 +98,7 @@ impl HeadInit for LinearProbe {
             tell(format!("the linear probe has converged {end}"));
         } else if context.rank.leads() {
             tracing::warn!(
-                "head.init: the linear probe has not converged {end}, {TOLERANCE:.0e} expected; it is used as it is"
+                "head.init: the linear probe has not converged {end}, {TOLERANCE:.0e} expected; it is used anyway"
             );
         }
         Ok(Some(unit_rows(&probe.weight)))
@@ -121,7 +121,7 @@ pub fn fit(
     no_grad(|| minimise(objective, each))
 }
 
-/// What the fit takes.
+/// Memory use of the fit.
 fn memory(objective: &ProbeObjective<'_>) -> String {
     let (features, vector) = objective.bytes();
     format!(

@@ -1,4 +1,4 @@
-//! What the probe minimises, and its gradient, over the images of all ranks.
+//! The objective of the probe and its gradient, over the images of all ranks.
 
 use super::super::class_mean::{add, class_sums, first_without_images};
 use super::super::features::Features;
@@ -6,23 +6,23 @@ use crate::engine::failure::Failure;
 use collectives::CollectiveError;
 use tch::{Kind, Tensor};
 
-/// Logits that are computed at once, in numbers: 64 MB.
+/// Number of logits that are computed at once: 64 MB.
 const AT_ONCE: i64 = 1 << 23;
 
 /// Some images of this rank: those of a part of the list.
 #[derive(Debug)]
 pub struct ProbeSamples {
-    /// `[n, width]`, in the kind in which they were computed.
+    /// `[n, width]`, in the type in which they were computed.
     pub features: Tensor,
     /// `[n]`.
     pub labels: Tensor,
 }
 
-/// The objective, in coordinates that make it round.
+/// The objective, in preconditioned coordinates.
 ///
-/// Features are taken from their mean over classes, which moves the intercepts alone. The probe, `[classes, width + 1]`
-/// with the intercepts last, is the parameters times `scale`, the inverse root of the second derivatives at zero: without
-/// that, features that vary together would cost L-BFGS ten times the steps.
+/// Features are centred on their mean over classes, which changes only the intercepts. The probe, `[classes, width +
+/// 1]` with the intercepts last, is the parameters times `scale`, the inverse root of the second derivatives at zero:
+/// without it, correlated features would cost L-BFGS ten times the steps.
 pub struct ProbeObjective<'a> {
     features: &'a Features<'a>,
     samples: Vec<ProbeSamples>,
@@ -88,8 +88,8 @@ impl<'a> ProbeObjective<'a> {
         (features.sum(), self.shape().iter().product::<i64>() as usize * size_of::<f64>())
     }
 
-    /// The value at these parameters, and the gradient by them; by all ranks together. Ranks get the bits of rank 0, so
-    /// that all decide alike also where their processors round differently.
+    /// The value at these parameters, and the gradient. Collective. All ranks receive the result of rank 0 bitwise, so
+    /// that they make the same decisions even if their processors round differently.
     pub fn evaluate(&self, parameters: &Tensor) -> Result<(f64, Tensor), CollectiveError> {
         let [classes, columns] = self.shape();
         let probe = self.probe(parameters);
@@ -169,8 +169,8 @@ impl<'a> ProbeObjective<'a> {
 }
 
 impl ProbeSamples {
-    /// Features and labels of so many images at a time that the logits stay small. What a chunk holds depends on the part
-    /// alone, and so do the bits of its sums.
+    /// Features and labels of so many images at a time that the logits stay small. The content of a chunk depends only
+    /// on the part, and so do the bits of its sums.
     fn chunks(&self, classes: i64) -> impl Iterator<Item = (Tensor, Tensor)> {
         let rows = (AT_ONCE / classes.max(1)).clamp(1, 4096);
         let n = self.labels.numel() as i64;
