@@ -103,11 +103,11 @@ impl ExchangeCall {
             match self.operation {
                 ExchangeOperation::AllReduce(op) => reduce(slots, target, count, self.kind, op),
                 ExchangeOperation::ReduceScatter(op) if part == rank => {
-                    reduce(slots, target, count, self.kind, op)
+                    reduce(slots, target, count, self.kind, op);
                 }
                 ExchangeOperation::ReduceScatter(_) => {}
                 ExchangeOperation::Broadcast(root) => {
-                    slots[root].copy_to_nonoverlapping(target, count * width)
+                    slots[root].copy_to_nonoverlapping(target, count * width);
                 }
                 ExchangeOperation::AllGather => {
                     for (other, slot) in slots.iter().enumerate() {

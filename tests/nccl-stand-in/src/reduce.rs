@@ -63,7 +63,7 @@ pub(crate) unsafe fn reduce(inputs: &[*const u8], output: *mut u8, count: usize,
         match kind {
             ElementType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, ordered(op, u8::wrapping_add)),
             ElementType::I64 => {
-                fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add))
+                fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add));
             }
             ElementType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, ordered(op, |a, b| a + b)),
             ElementType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, ordered(op, |a, b| a + b)),

@@ -77,7 +77,7 @@ impl ChaosEvent {
                 world = ChaosWorld { ranks: 2, launcher: Launcher::Mpirun }
             }
             ChaosFault::KillLauncher if world.launcher == Launcher::Nobody => {
-                world.launcher = Launcher::Mpirun
+                world.launcher = Launcher::Mpirun;
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! Batches prepared ahead of the training step, by threads that live as long as the run.
 //!
-//! The loader takes an iterator of [`Request`]s (which samples, at which positions of the global order)
+//! The loader takes an iterator of [`BatchRequest`]s (which samples, at which positions of the global order)
 //! and returns one [`Batch`] for each, in the same order, independent of the order in which they complete.
 //!
 //! # How the threads work together

@@ -1,6 +1,6 @@
 //! Data sets: their training and test images, and reading one image.
 //!
-//! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`Layout`]: list files over a folder
+//! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`DataLayout`]: list files over a folder
 //! or a tar file, class folders, and CIFAR-100 as it was published or as lists over a tar. Opening finds
 //! whatever is wrong with lists, labels and archives, and says in which line; reading an image can then
 //! fail only by that image.

@@ -57,7 +57,7 @@ pub struct Block {
 type Tuners<'a> = &'a [Box<dyn UnitTuner>];
 
 impl Block {
-    /// `x`: `[images, tokens, width]`. `Rows::First` gives `[images, 1, width]`, at the cost of keys and
+    /// `x`: `[images, tokens, width]`. `OutputRows::First` gives `[images, 1, width]`, at the cost of keys and
     /// values for all tokens and the rest for one.
     pub fn forward(&self, x: &Tensor, rows: OutputRows, tuners: Tuners<'_>) -> Tensor {
         let x = tuners.iter().fold(x.shallow_clone(), |x, tuner| tuner.enter(x));

@@ -23,7 +23,7 @@ const LAST_SECONDS: u32 = 1;
 /// The exit code when the alarm goes off.
 static LAST_CODE: AtomicI32 = AtomicI32::new(Outcome::INTERRUPTED as i32);
 
-/// Added to the number of a signal that means [`Request::Stop`], in [`Request::code`].
+/// Added to the number of a signal that means [`StopRequest::Stop`], in [`StopRequest::code`].
 const STOP: i32 = 1000;
 
 /// The request of a signal.
@@ -109,7 +109,7 @@ impl StopRequest {
         }
     }
 
-    /// The request of a [`Request::code`]; none for 0 and for any other number.
+    /// The request of a [`StopRequest::code`]; none for 0 and for any other number.
     pub fn from_code(code: i32) -> Option<Self> {
         match code.checked_sub(STOP).map(Signal::try_from) {
             Some(Ok(signal)) => Some(Self::Stop(signal)),

@@ -3,7 +3,7 @@
 use crate::pickle::printable;
 use std::fmt;
 
-/// Number of bytes that [`Form::of`] reads.
+/// Number of bytes that [`FileForm::of`] reads.
 pub const FIRST_BYTES: usize = 512;
 
 /// The start of a file of `torch.save` before `PyTorch` 1.6: its magic number, pickled.

@@ -46,7 +46,7 @@ pub struct StopListener(Arc<Shared>);
 
 struct Shared {
     signals: Signals,
-    /// The [`Request::code`] that another rank received, on rank 0.
+    /// The [`StopRequest::code`] that another rank received, on rank 0.
     asked_elsewhere: AtomicI32,
     state: Mutex<StopState>,
 }

@@ -4,7 +4,7 @@
 //! A weight file does not distinguish QuickGELU from GELU, or 16 heads of 80 from 20 of 64. Each property is taken from
 //! the first of these sources that states it, and every assumption is reported:
 //!
-//! 1. the configuration file beside the weights ([`Beside`]),
+//! 1. the configuration file beside the weights ([`SidecarConfig`]),
 //! 2. the options of the run ([`Stated`]), those of the user before those of the model's preset,
 //! 3. the rule that all published models of the family follow, where there is one.
 //!

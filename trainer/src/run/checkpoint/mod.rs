@@ -18,8 +18,8 @@
 //!
 //! # Who may do what
 //!
-//! One process at a time has a [`Store`], under its claim to the run folder; usually a [`Writer`] owns it in a separate
-//! thread. Any process may use a [`Reader`] at any time: it changes nothing.
+//! One process at a time has a [`Store`], under its claim to the run folder; usually a [`CheckpointWriter`] owns it in a separate
+//! thread. Any process may use a [`CheckpointReader`] at any time: it changes nothing.
 
 mod disk;
 mod error;

@@ -78,27 +78,27 @@ impl Store {
         &self.reader
     }
 
-    /// See [`Reader::generations`].
+    /// See [`CheckpointReader::generations`].
     pub fn generations(&self) -> Result<Vec<u64>, CheckpointError> {
         self.reader.generations()
     }
 
-    /// See [`Reader::load`].
+    /// See [`CheckpointReader::load`].
     pub fn load<S: DeserializeOwned>(&self, step: u64) -> Result<Snapshot<S>, CheckpointError> {
         self.reader.load(step)
     }
 
-    /// See [`Reader::load_path`].
+    /// See [`CheckpointReader::load_path`].
     pub fn load_path<S: DeserializeOwned>(&self, path: &Path) -> Result<Snapshot<S>, CheckpointError> {
         self.reader.load_path(path)
     }
 
-    /// See [`Reader::newest`].
+    /// See [`CheckpointReader::newest`].
     pub fn newest<S: DeserializeOwned>(&self) -> Result<Option<FoundCheckpoint<S>>, CheckpointError> {
         self.reader.newest()
     }
 
-    /// See [`Reader::best`].
+    /// See [`CheckpointReader::best`].
     pub fn best(&self) -> Result<Option<BestCheckpoint>, CheckpointError> {
         self.reader.best()
     }

@@ -39,7 +39,7 @@ pub enum TorchFileProblem {
          load it with PyTorch 1.6 or later and save it again with `torch.save`"
     )]
     BarePickle,
-    /// A TorchScript program with weights.
+    /// A `TorchScript` program with weights.
     #[error(
         "this is a TorchScript archive, a program with weights; use the safetensors file of the same model"
     )]

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// The version of the format, pickled.
 const VERSION: &[u8] = b"\x80\x02M\xe9\x03.";
-/// Length of the pickled magic number, which [`Form`] compares.
+/// Length of the pickled magic number, which [`FileForm`] compares.
 const MAGIC_LENGTH: usize = 15;
 
 /// Whether a file begins as those do.
