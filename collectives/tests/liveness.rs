@@ -248,7 +248,7 @@ fn a_rank_in_another_collective_is_named() {
     let job = Job::start(mpirun(3, Some(30)), 3, &["wrong", "1", "2000", "1500"]);
     let ended = job.end(Instant::now());
     ended.named("rank 1 on ", Duration::from_millis(1500) + DEATH);
-    let reason = "is barrier where rank 0's is all_reduce";
+    let reason = "is barrier, but that of rank 0 is all_reduce";
     assert!(ended.said.contains(reason), "{}", ended.said);
 }
 

@@ -208,7 +208,8 @@ fn a_slow_rank_only_costs_time() {
     assert!(said.output.status.success(), "{}", said.stderr);
     let times = said.stdout.lines().filter_map(|line| line.rsplit(' ').nth(1)?.parse::<u64>().ok());
     let times: Vec<u64> = times.collect();
-    assert!(times.len() == 2 && times.iter().all(|&time| time >= 300), "{}", said.stdout);
+    // A rank may read its clock when its peer is inside the first of the five slow calls already.
+    assert!(times.len() == 2 && times.iter().all(|&time| time >= 240), "{}", said.stdout);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn weights_of_another_model_are_refused() {
         "{shape}"
     );
     let layout = weights("in21k_vit_b16", "../assets/demo_clip.safetensors");
-    assert!(layout.contains("holds a CLIP, or its image tower"), "{layout}");
+    assert!(layout.contains("contains a CLIP, or its image tower"), "{layout}");
 }
 
 #[test]
