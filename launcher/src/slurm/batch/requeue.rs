@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// Time in which Slurm ends a requeued job.
 const SLURM_ENDS_IT: Duration = Duration::from_mins(2);
 
+/// Time in which `lift cancel` ends a job after its ranks have saved.
+const CANCEL_FOLLOWS: Duration = Duration::from_secs(30);
+
 /// The requeue policy of a job.
 #[derive(Debug)]
 pub struct Requeue<'a> {
@@ -72,6 +75,8 @@ impl<'a> Requeue<'a> {
         let Allocation { restarts, most_restarts: most, .. } = self.allocation;
         if self.run.is_some_and(|run| run.join(layout::LOGS).join(layout::CANCELLED).exists()) {
             say("lift: not requeued: lift cancel ends this job");
+            // If this process ended first, Slurm would record a failure instead of the cancellation.
+            wait_for_slurm(CANCEL_FOLLOWS);
             return;
         }
         if restarts >= most {
@@ -89,10 +94,7 @@ impl<'a> Requeue<'a> {
             ));
             return;
         }
-        let start = Instant::now();
-        while !ranks::is_ended_by_slurm() && start.elapsed() < SLURM_ENDS_IT {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_for_slurm(SLURM_ENDS_IT);
     }
 
     /// Reports that no restart is left.
@@ -108,6 +110,14 @@ impl<'a> Requeue<'a> {
             Some(run) if newest_checkpoint(run) > 0 => self.arguments.resumed_from_its_folder(),
             Some(_) => self.arguments.resumed(),
         }
+    }
+}
+
+/// Waits until Slurm ends this process, at most for this time.
+fn wait_for_slurm(limit: Duration) {
+    let start = Instant::now();
+    while !ranks::is_ended_by_slurm() && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
