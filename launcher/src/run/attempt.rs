@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which a request is repeated to ranks that have not exited: a signal that arrives while `mpirun` or `ssh`
 /// is still starting them may be lost.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time in which killed processes must be gone.
 const KILL_TAKES: Duration = Duration::from_secs(5);
 

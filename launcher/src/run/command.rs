@@ -112,8 +112,7 @@ impl RankCommand {
         if let Some(folder) = &self.streams {
             command.arg("--output-filename").arg(folder);
         }
-        command.env("OMPI_MCA_odls_base_sigkill_timeout", GRACE_SECONDS);
-        command.env("PRTE_MCA_odls_base_sigkill_timeout", GRACE_SECONDS);
+        set_grace(&mut command, GRACE_SECONDS);
         if geteuid().is_root() {
             for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
                 command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
@@ -155,6 +154,12 @@ impl RankCommand {
             command.arg("-x").arg(name);
         }
     }
+}
+
+/// Sets the time that `mpirun` leaves its ranks between TERM and KILL. Its default is one second.
+pub(crate) fn set_grace(mpirun: &mut Command, seconds: &str) {
+    mpirun.env("OMPI_MCA_odls_base_sigkill_timeout", seconds);
+    mpirun.env("PRTE_MCA_odls_base_sigkill_timeout", seconds);
 }
 
 fn carried(name: &std::ffi::OsStr) -> bool {

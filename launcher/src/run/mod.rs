@@ -13,6 +13,7 @@ pub(crate) mod signals;
 mod stopped;
 
 pub use command::CpuBinding;
+pub(crate) use command::set_grace;
 pub(crate) use plan::is_program;
 pub use plan::{LaunchPlan, RunOptions, trainer};
 

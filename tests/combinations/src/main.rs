@@ -39,7 +39,7 @@ struct CombinationArguments {
 fn main() -> ExitCode {
     let CombinationArguments { seed, first, cases, case, jobs, limit, planted, keep } =
         CombinationArguments::parse();
-    if let Err(error) = interrupts::mind() {
+    if let Err(error) = interrupts::listen() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
     }

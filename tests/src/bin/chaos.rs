@@ -37,7 +37,7 @@ struct ChaosArguments {
 
 fn main() -> ExitCode {
     let arguments = ChaosArguments::parse();
-    if let Err(error) = interrupts::mind() {
+    if let Err(error) = interrupts::listen() {
         eprintln!("error: signals cannot be waited for: {error}");
         return ExitCode::from(2);
     }

@@ -2,7 +2,7 @@
 //! system or from a container image.
 
 use super::allocation::Allocation;
-use crate::run::trainer;
+use crate::run::{set_grace, trainer};
 use crate::slurm::SlurmError;
 use protocol::environment;
 use protocol::terminal::say;
@@ -54,8 +54,7 @@ impl Launch {
         command.args(&self.words).args(arguments).stdin(Stdio::null());
         command.env(environment::RESTART_COUNT, self.restarts.to_string());
         if self.program == "mpirun" {
-            command.env("OMPI_MCA_odls_base_sigkill_timeout", GRACE_SECONDS);
-            command.env("PRTE_MCA_odls_base_sigkill_timeout", GRACE_SECONDS);
+            set_grace(&mut command, GRACE_SECONDS);
         }
         command
     }
@@ -63,7 +62,10 @@ impl Launch {
     /// Runs one empty job step per earlier attempt. A node failure leaves the `PMIx` folder of its step behind, and a
     /// step with the same number cannot start there; Slurm counts steps from 0 again after a requeue.
     pub fn pass_step_numbers(&self) {
-        for _ in 0..if self.program == "srun" { self.restarts } else { 0 } {
+        if self.program != "srun" {
+            return;
+        }
+        for _ in 0..self.restarts {
             // A failed step uses up its number, too, and the step of the ranks reports the cause.
             let _ = Command::new("srun")
                 .args(["--mpi=none", "--nodes=1", "--ntasks=1", "true"])

@@ -2,7 +2,7 @@
 //! their heartbeat stops.
 
 use super::launch::Launch;
-use crate::run::attempt::exit_code;
+use crate::run::attempt::{ASK_AGAIN, exit_code};
 use crate::run::first_failure::{FailedRank, Scanner, relay};
 use crate::run::{StartError, signals};
 use nix::sys::signal::{Signal, kill};
@@ -16,9 +16,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Polling interval for the ranks.
 const LOOK: Duration = Duration::from_millis(200);
-/// Time after which a request is repeated to ranks that have not exited: a signal that arrives while srun or mpirun is
-/// still starting them may be lost.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// Time for which standard error may stay open after srun or mpirun has exited.
 const STREAM_ENDS: Duration = Duration::from_secs(2);
 
