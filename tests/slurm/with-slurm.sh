@@ -66,6 +66,8 @@ if [[ ${1:-} == --as-cluster ]]; then
         echo "127.0.0.1 localhost $NODES"
     } > "$CLUSTER/hosts"
     mount --bind "$CLUSTER/hosts" /etc/hosts || exit 71
+    # Open MPI names its segments there by host and process number, which clusters side by side have in common.
+    mount -t tmpfs cluster /dev/shm || exit 71
     munged -F --force --key-file="$CLUSTER/munge.key" --socket="$CLUSTER/munge.socket" \
         --pid-file="$CLUSTER/run/munged" --log-file="$CLUSTER/log/munged" --seed-file="$CLUSTER/munge.seed" \
         > "$CLUSTER/log/munged.out" 2>&1 < /dev/null &
