@@ -1,4 +1,12 @@
 //! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
+//!
+//! ```
+//! use tests::draw::Draw;
+//!
+//! // Faults are drawn from a seed, so a failure can be repeated.
+//! let draw = |seed| Draw::of_case(seed, 17).one_of(&["kill", "freeze", "full disk"]);
+//! assert_eq!(draw(1), draw(1));
+//! ```
 
 pub mod chaos;
 pub mod cluster;

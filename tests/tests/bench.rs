@@ -99,15 +99,6 @@ fn a_step_is_taken_apart_on_two_ranks() {
 }
 
 #[test]
-fn the_scaling_model_says_what_it_assumes() {
-    let report = bench(2, &["scaling"]);
-    assert!(number(&report, "/assumptions/network_bandwidth") > 0.0);
-    assert!(!report["predicted"].as_array().unwrap().is_empty());
-    let refused = run(trainer(1).args(["bench", "scaling", "--measured", "none.toml"]));
-    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-}
-
-#[test]
 fn what_cannot_be_measured_here_is_said_and_wrong_input_is_refused() {
     let determinism = ["--set", "train.determinism=any_world"];
     let report = one_step(1, &[&["--snapshots", "0", "--compare", "head"][..], &determinism].concat());

@@ -128,7 +128,7 @@ fn a_head_is_taken_from_the_file_of_a_run() {
     }
     let output = run(&mut short_run(1, &folder.path().join("none"), &["train.epochs=0", &file]));
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("head with a bias; use head.kind=linear"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("head with a bias\nhint: use head.kind=linear"), "{}", stderr(&output));
 }
 
 /// What is refused with exit code 2, in one sentence with these words, by `train` and by `check`.
@@ -192,8 +192,7 @@ fn a_class_without_training_images_is_refused_by_name_before_images_are_looked_f
         let output = run(command.args(["--set", &format!("head.init={start}")]));
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
-        let expected =
-            "class 1 (`blue`) has no training image to start from; use head.init=text or head.init=random";
+        let expected = "class 1 (`blue`) has no training image to start from\nhint: use head.init=text or head.init=random";
         assert!(said.contains(expected), "{start}: {said}");
     }
 }

@@ -412,7 +412,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     for (options, sentence) in [
         (
             vec!["-n", "5", "--hosts", "a:2,b:2"],
-            "-n 5 is more than the 4 ranks that the hosts take; raise their numbers, e.g. --hosts a:5",
+            "-n 5 is more than the 4 ranks that the hosts take\nhint: raise their numbers, e.g. --hosts a:5",
         ),
         (
             vec!["--elastic", "1"],
@@ -428,7 +428,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--hosts", "x:99999999999"],
-            "`x:99999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+            "`x:99999999999` in --hosts asks for more than 1024 ranks on one host\nhint: correct the number",
         ),
         (vec!["-n", "2", "--gpus", "0,0"], "--gpus 0,0 names device 0 twice; each rank needs its own"),
         (
@@ -437,7 +437,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--gpus", "0", "--gpus-per-rank", "0"],
-            "--gpus has no effect with --gpus-per-rank 0; leave one of them out",
+            "--gpus has no effect with --gpus-per-rank 0\nhint: leave one of them out",
         ),
         (
             vec!["--restarts", "1", "--", "eval", "--run", "x"],
@@ -445,7 +445,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--restarts", "1", "--", "train", "--resume", "never"],
-            "--restarts resumes the run, which --resume never forbids; leave one of them out",
+            "--restarts resumes the run, which --resume never forbids\nhint: leave one of them out",
         ),
     ] {
         let ended =
@@ -455,7 +455,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
     assert_eq!(
         (ended.status.code(), stderr(&ended)),
-        (Some(2), "error: /nowhere/lift-trainer does not exist or is not a program; build it with `make build`, or set LIFT_TRAINER\n".into())
+        (Some(2), "error: /nowhere/lift-trainer does not exist or is not a program\nhint: build it with `make build`, or set LIFT_TRAINER\n".into())
     );
 }
 

@@ -222,10 +222,11 @@ fn a_restart_of_a_run_that_began_with_another_goes_on_with_that() {
     // A later one finds what the run itself has made: here, that it is finished.
     let last = succeed(&mut go_on(&new, "2"));
     assert!(stderr(&last).contains("already finished"), "{}", stderr(&last));
-    // The new folder is complete without the old: it begins with the checkpoint that it went on from, and knows the best.
+    // The new folder is complete without the old: it begins with the checkpoint that it resumed from. Which of the later
+    // ones exist depends on the disk: a snapshot that still waits is replaced by a newer one.
     let checkpoints = new.join(layout::CHECKPOINTS);
     assert!(checkpoints.join(layout::checkpoint(20)).is_dir());
-    assert!(checkpoints.join(layout::checkpoint(25)).is_dir());
+    assert!(checkpoints.join(layout::checkpoint(32)).is_dir());
 }
 
 #[test]

@@ -144,7 +144,8 @@ fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
     assert!(bench.command("slurm-node").args(["start", "n2"]).status().unwrap().success());
     assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
     assert!(!bench.output(&job).contains("launch failed"), "{}", bench.output(&job));
-    assert_eq!(bench.field(&job, "Restarts"), "1");
+    // Slurm may start it on the node once more before it knows that the node has crashed.
+    assert!(["1", "2"].contains(&bench.field(&job, "Restarts").as_str()), "{}", bench.output(&job));
     assert_same_result(&expected, &run);
 }
 
@@ -205,7 +206,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     assert!(output.contains("lift: wrong input; not requeued"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
-        "error: /nowhere/trainer does not exist or is not a program; build it",
+        "error: /nowhere/trainer does not exist or is not a program\nhint: build it",
     );
     assert_eq!(end, ("FAILED".into(), "2:0".into()));
     let job = bench.sbatch(|sbatch| {
@@ -512,7 +513,10 @@ fn tasks_of_an_array_are_found_by_their_numbers() {
     assert_eq!((&row["job"], &row["slurm"], &row["step"]), (&"17_3".into(), &"RUNNING".into(), &5.into()));
     assert_eq!(row["run"].as_str(), run.to_str());
     let whole = tests::run(&mut slurm.lift(&["logs", "17"]));
-    assert_eq!(stderr(&whole), "error: job 17 is an array; name one of its tasks, e.g. `lift logs 17_1`\n");
+    assert_eq!(
+        stderr(&whole),
+        "error: job 17 is an array\nhint: name one of its tasks, e.g. `lift logs 17_1`\n"
+    );
     assert_eq!(
         said(&["cancel", "--grace", "1", "17_3"]),
         "job 17_3 cancelled at step 5, without waiting for a save\n"

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No library was found at any of the places where it usually lies.
-    #[error("{library} was not found; looked for {}; {remedy}, or let {variable} name its file", places.join(", "))]
+    #[error("{library} was not found; looked for {}\nhint: {remedy}, or let {variable} name its file", places.join(", "))]
     NotFound {
         /// What was looked for, e.g. `NCCL`.
         library: &'static str,

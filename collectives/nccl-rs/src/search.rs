@@ -202,7 +202,7 @@ mod tests {
             "/srv/program/bin",
             "/usr/lib/x86_64-linux-gnu",
             "/usr/local/cuda/lib64",
-            "; install it, or let NCCL_RS_TEST_UNSET name its file",
+            "\nhint: install it, or let NCCL_RS_TEST_UNSET name its file",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }

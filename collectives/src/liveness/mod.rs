@@ -70,7 +70,7 @@ impl fmt::Debug for LivenessOptions {
 pub enum LivenessError {
     /// On this rank or another; all ranks get the same.
     #[error(
-        "rank {rank} cannot watch or be watched: {problem}; TCP connections to rank 0's host have to be possible"
+        "rank {rank} cannot watch or be watched: {problem}\nhint: allow TCP connections to rank 0's host"
     )]
     Start {
         /// The first rank with a problem.

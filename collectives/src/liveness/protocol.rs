@@ -116,10 +116,10 @@ mod tests {
         fn frames_arrive_as_they_were_sent(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
             let verdict = verdict(step, &text, Duration::from_secs(seconds.into()));
             let beat = Message::Beat(verdict.standing.clone());
-            let wishes = [Message::Ask(seconds as i32), Message::Leave(75)];
+            let requests = [Message::Ask(seconds as i32), Message::Leave(75)];
             for frame in [Message::Hello { rank }, Message::Welcome, beat, Message::Verdict(verdict.into()), Message::Goodbye]
                 .into_iter()
-                .chain(wishes)
+                .chain(requests)
             {
                 prop_assert_eq!(&read(&frame.encode().unwrap()).unwrap(), &frame);
             }

@@ -33,7 +33,7 @@ pub(crate) struct BoardLine {
     pub(crate) signature: AtomicU64,
     /// The last division into smaller communicators that this rank has posted its wish for.
     pub(crate) split_posted: AtomicU64,
-    /// The last division whose wishes this rank has read.
+    /// The last division whose requests this rank has read.
     pub(crate) split_read: AtomicU64,
     pub(crate) color: AtomicI64,
     pub(crate) key: AtomicI64,

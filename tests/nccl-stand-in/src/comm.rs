@@ -167,8 +167,9 @@ impl StandInComm {
         own.split_posted.store(*number, Ordering::Release);
         let all_posted = || board.lines().all(|line| line.split_posted.load(Ordering::Acquire) >= *number);
         wait(all_posted, || self.is_aborted()).then_some(())?;
-        let wishes = board.lines().map(|l| (l.color.load(Ordering::Relaxed), l.key.load(Ordering::Relaxed)));
-        let same = wishes.enumerate().filter(|(_, (other, _))| *other == color);
+        let requests =
+            board.lines().map(|l| (l.color.load(Ordering::Relaxed), l.key.load(Ordering::Relaxed)));
+        let same = requests.enumerate().filter(|(_, (other, _))| *other == color);
         let mut members: Vec<(i64, usize)> = same.map(|(rank, (_, key))| (key, rank)).collect();
         members.sort_unstable();
         own.split_read.store(*number, Ordering::Release);

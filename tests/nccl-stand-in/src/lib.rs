@@ -34,7 +34,7 @@ mod stream;
 
 use std::ffi::c_int;
 
-/// Tells programs what they talk to.
+/// Tells programs what they output_arguments to.
 #[unsafe(no_mangle)]
 extern "C" fn nccl_stand_in() -> c_int {
     1

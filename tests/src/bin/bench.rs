@@ -168,13 +168,12 @@ impl BenchProgram {
         std::fs::write(&path, self.measured(name, &found, median(others)))
             .expect("the constants can be written");
         if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
-            let page = self.root.join("trainer/src/bench/scaling/measured.toml");
+            let page = self.root.join("tests/scaling/measured.toml");
             std::fs::copy(&path, page).expect("the constants of the page can be written");
         }
-        println!("\n## scaling\n\nlift-trainer bench scaling --measured target/bench/measured.toml\n");
-        let trainer = std::env::current_exe().expect("own path").with_file_name("lift-trainer");
-        let mut command = Command::new(trainer);
-        let status = command.args(["bench", "scaling", "--measured"]).arg(&path).status();
+        println!("\n## scaling\n\ntarget/release/scaling --measured target/bench/measured.toml\n");
+        let model = std::env::current_exe().expect("own path").with_file_name("scaling");
+        let status = Command::new(model).arg("--measured").arg(&path).status();
         assert!(status.expect("the command starts").success());
     }
 

@@ -255,7 +255,7 @@ impl<'a> ChaosCase<'a> {
             _ => false,
         };
         if lies {
-            let words = last_words(job);
+            let words = last_log_lines(job);
             self.problem(&format!(
                 "the job ended with {:?}, its status is {phase:?}, a result is {}: {words}",
                 job.exit(),
@@ -263,7 +263,7 @@ impl<'a> ChaosCase<'a> {
             ));
         }
         if cause == Cause::Nothing && code != Some(0) {
-            let words = last_words(job);
+            let words = last_log_lines(job);
             self.problem(&format!("nothing disturbed a start that ended with {:?}: {words}", job.exit()));
         }
     }
@@ -358,7 +358,7 @@ impl<'a> ChaosCase<'a> {
 }
 
 /// The end of what a job said.
-pub(super) fn last_words(job: &ChaosJob) -> String {
+pub(super) fn last_log_lines(job: &ChaosJob) -> String {
     let said = job.said();
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..].join(" | ")

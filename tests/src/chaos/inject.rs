@@ -1,6 +1,6 @@
 //! Faults put into effect, and what must follow from each.
 
-use super::case::{Cause, ChaosCase, last_words};
+use super::case::{Cause, ChaosCase, last_log_lines};
 use super::damage::{copy_folder, damage};
 use super::fault::{Burst, ChaosFault, ChaosFaultKind, Injury, To};
 use super::job::{ChaosJob, Launcher, STEPS};
@@ -82,7 +82,7 @@ impl ChaosCase<'_> {
             let name = format!("rank {} on ", frozen.rank.unwrap_or(0));
             let success = job.exit().is_some_and(|exit| exit.success());
             if !success && !job.said().contains(&name) {
-                self.problem(&format!("{name} was stopped, and nobody says so: {}", last_words(&job)));
+                self.problem(&format!("{name} was stopped, and nobody says so: {}", last_log_lines(&job)));
             }
         }
         Ok(())
@@ -108,11 +108,11 @@ impl ChaosCase<'_> {
             return Ok(());
         };
         if must_go_on {
-            self.problem(&format!("the disk had room again, and the run ended: {}", last_words(&job)));
+            self.problem(&format!("the disk had room again, and the run ended: {}", last_log_lines(&job)));
         }
         let said = job.said().to_lowercase();
         if !["space", "room", "full"].iter().any(|word| said.contains(word)) {
-            self.problem(&format!("the disk was full, and nobody says so: {}", last_words(&job)));
+            self.problem(&format!("the disk was full, and nobody says so: {}", last_log_lines(&job)));
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl ChaosCase<'_> {
                 self.tally.noticed(ChaosFaultKind::Damage, after);
                 continue;
             }
-            let words = self.job.as_ref().map(last_words).unwrap_or_default();
+            let words = self.job.as_ref().map(last_log_lines).unwrap_or_default();
             self.problem(&format!("checkpoint {step} was damaged ({injury:?}), and nobody says so: {words}"));
         }
     }
@@ -174,7 +174,7 @@ impl ChaosCase<'_> {
             let text = format!(
                 "every checkpoint was damaged, and the run was not refused ({:?}): {}",
                 job.exit(),
-                last_words(&job)
+                last_log_lines(&job)
             );
             self.problem(&text);
         }
@@ -194,7 +194,7 @@ impl ChaosCase<'_> {
             && !job.exit().is_some_and(|exit| exit.success())
             && !job.said().contains(&name)
         {
-            self.problem(&format!("{name} is missing, and nobody says so: {}", last_words(&job)));
+            self.problem(&format!("{name} is missing, and nobody says so: {}", last_log_lines(&job)));
         }
         Ok(())
     }
@@ -231,7 +231,8 @@ impl ChaosCase<'_> {
         if expected || met == 0 {
             return Ok(());
         }
-        let text = format!("{burst:?} in {} ended with {:?}: {}", at.name(), job.exit(), last_words(&job));
+        let text =
+            format!("{burst:?} in {} ended with {:?}: {}", at.name(), job.exit(), last_log_lines(&job));
         self.problem(&text);
         Ok(())
     }
@@ -264,7 +265,7 @@ impl ChaosCase<'_> {
         let may_end = met && (text.starts_with("kill") || text.starts_with("tear") || text.contains("list@"));
         let must_end = met && !text.starts_with("fail");
         if (success && must_end) || (!success && !may_end) {
-            let text = format!("LIFT_FAULT={text} ended with {:?}: {}", job.exit(), last_words(&job));
+            let text = format!("LIFT_FAULT={text} ended with {:?}: {}", job.exit(), last_log_lines(&job));
             self.problem(&text);
         }
         Ok(())

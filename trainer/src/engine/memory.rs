@@ -58,7 +58,7 @@ impl OutOfMemory {
     pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &MemoryOptions) -> String {
         let doing =
             moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
-        format!("{self}{}; {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
+        format!("{self}{}\nhint: {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
     }
 }
 
@@ -154,13 +154,13 @@ mod tests {
         let host = OutOfMemory::of_host(4096);
         assert_eq!(
             host.sentence(Some(&moment("training")), &limits),
-            "out of memory: 4096 bytes requested after step 7 (training, in step); lower train.micro_batch_size \
+            "out of memory: 4096 bytes requested after step 7 (training, in step)\nhint: lower train.micro_batch_size \
              (now 32) or data.prefetch (now 4), start fewer ranks on this machine, or give the job more memory"
         );
         let gpu = OutOfMemory { place: MemoryKind::Gpu, asked: None };
         assert_eq!(
             gpu.sentence(Some(&moment("evaluating")), &limits),
-            "out of GPU memory after step 7 (evaluating, in step); lower eval.batch_size (now 64), or shard the backbone \
+            "out of GPU memory after step 7 (evaluating, in step)\nhint: lower eval.batch_size (now 64), or shard the backbone \
              over ranks with backbone.placement=sharded"
         );
     }

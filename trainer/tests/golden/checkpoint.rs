@@ -5,7 +5,7 @@ use crate::peft::model;
 use serde_json::Value;
 use std::path::Path;
 use tch::no_grad;
-use trainer::model::tuners::{Make, Tuners};
+use trainer::model::tuners::{MakeTuner, Tuners};
 use trainer::options::{Method, Registry};
 use trainer::weights::official::{HeadTensors, OfficialOptions, aliases, write_checkpoint};
 use trainer::weights::torch_archive::read_archive;
@@ -25,7 +25,7 @@ pub fn golden_checkpoint() {
 
 /// Our options for a case's official ones.
 fn options(config: &Value) -> OfficialOptions {
-    let is_on = |method: &&&Method<Make>| method.official.iter().any(|switch| config[*switch] == true);
+    let is_on = |method: &&&Method<MakeTuner>| method.official.iter().any(|switch| config[*switch] == true);
     let kinds = Tuners::METHODS.iter().filter(is_on).map(|method| method.word.to_owned());
     let (head_kind, head) = match config["classifier"].as_str() {
         Some("LinearClassifier") => ("linear", HeadTensors::WeightAndBias),

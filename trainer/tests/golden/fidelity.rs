@@ -56,7 +56,7 @@ fn golden_fidelity_page_names_every_option() {
         let start = format!("| {} | {} | {} |", row.ours, row.official, row.cases.len());
         assert!(
             table.lines().any(|line| line.starts_with(&start)),
-            "docs/fidelity.md lacks `{start}`; run `LIFT_UPDATE_DOCS=1 cargo test --release -p trainer --test golden -- \
+            "docs/fidelity.md lacks `{start}`\nhint: run `LIFT_UPDATE_DOCS=1 cargo test --release -p trainer --test golden -- \
              fidelity`"
         );
     }

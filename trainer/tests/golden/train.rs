@@ -8,11 +8,12 @@ use std::rc::Rc;
 use tch::{Kind, Tensor, no_grad};
 use trainer::engine::step::classifier::Classifier;
 use trainer::engine::step::gradient_sync::SyncOptions;
+use trainer::engine::step::local_batch::{LocalBatch, MicroBatch};
 use trainer::engine::step::pass::Pass;
+use trainer::engine::step::scalar_row::StepFlags;
 use trainer::engine::step::schedule::{LearningRate, Schedule};
-use trainer::engine::step::stepper::{
-    Accumulation, LocalBatch, MicroBatch, Reduction, StepFlags, StepParts, Stepper,
-};
+use trainer::engine::step::step_parts::{Accumulation, Reduction, StepParts};
+use trainer::engine::step::stepper::Stepper;
 use trainer::model::precision::Precision;
 
 #[test]
@@ -67,7 +68,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
             let parts: Vec<MicroBatch> = ids.split(plan.micro, 0).into_iter().map(micro_batch).collect();
             let rate = rate.at(epoch, rates.len() as u64);
-            let outcome = stepper.gradient(&LocalBatch::alone(parts), StepFlags::default()).unwrap();
+            let outcome = stepper.reduced_gradient(&LocalBatch::alone(parts), StepFlags::default()).unwrap();
             stepper.update(&outcome, rate);
             losses.push(outcome.loss);
             rates.push(rate);

@@ -90,7 +90,8 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
         (Device::Cpu, true) => 0,
         (device, _) => {
             let needed = if stand_in { "its stand-in needs tensors on the CPU" } else { "it needs a GPU" };
-            let text = format!("{needed}, but this rank computes on {device:?}; use the group over MPI");
+            let text =
+                format!("{needed}, but this rank computes on {device:?}\nhint: use the group over MPI");
             return Err(StartProblem { text, timeout: false });
         }
     };

@@ -1,12 +1,12 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
 use super::{ComputeTime, Interconnect, all_reduce_bytes};
-use crate::engine::setup::placement::{PlacementSizes, wire_bytes};
-use crate::model::loading::block_elements;
-use crate::model::slices::RING;
-use crate::model::tuners::adaptformer::adaptformer_numbers;
-use crate::model::tuners::bottleneck::auto_adapter_dim;
 use serde::Serialize;
+use trainer::engine::setup::placement::{PlacementSizes, wire_bytes};
+use trainer::model::loading::block_elements;
+use trainer::model::slices::RING;
+use trainer::model::tuners::adaptformer::adaptformer_numbers;
+use trainer::model::tuners::bottleneck::auto_adapter_dim;
 
 /// Bytes of a trained or reduced scalar, and of a frozen one in bf16.
 const TRAINED: f64 = 4.0;

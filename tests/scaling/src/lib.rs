@@ -1,5 +1,13 @@
 //! A model of step time by number of ranks.
 //!
+//! ```
+//! use scaling::ComputeTime;
+//!
+//! // Steps of 32, 16 and 8 samples: a fixed part, and one for each sample.
+//! let time = ComputeTime::fit(&[(32.0, 3.4), (16.0, 1.8), (8.0, 1.0)]);
+//! assert!((time.fixed - 0.2).abs() < 1e-9 && (time.each - 0.1).abs() < 1e-9);
+//! ```
+//!
 //! `t(n) = max(compute, data) + exposed communication`, where the slowest rank computes `a + b samples`, and an
 //! all-reduce of `s` bytes takes a latency per call and `2 (n - 1) / n s` bytes over the bandwidth of a link.
 //! [`machine`] compares it with measured steps, with constants from `lift-trainer bench`; [`cluster`] applies it to
@@ -10,6 +18,9 @@ pub mod machine;
 mod page;
 
 pub use page::{forecasts, tables};
+
+/// The measured constants and step times of docs/scaling.md.
+pub const MEASURED: &str = include_str!("../measured.toml");
 
 /// Seconds to compute some samples: `fixed + each * samples`.
 #[derive(Debug, Clone, Copy, PartialEq)]
