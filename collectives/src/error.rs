@@ -80,7 +80,7 @@ pub enum CollectiveError {
     },
     /// The progress thread for collective calls has exited, or cannot be started.
     #[error(
-        "rank {rank}: there is no thread to make {operation} beside the computation\nhint: see ulimit -u"
+        "rank {rank}: the progress thread for {operation} cannot start or has ended\nhint: check the limit on processes (ulimit -u)"
     )]
     Thread {
         /// Rank of the thread.

@@ -14,8 +14,8 @@
 //!
 //! - [`World`] starts MPI once, checks that the launcher and MPI agree on the number of ranks, and provides the two
 //!   planes:
-//! - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
-//! - [`Control`]: agreements and small objects, on a separate communicator.
+//!   - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
+//!   - [`Control`]: agreements and small objects, on a separate communicator.
 //! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
 //! - [`host`]: divides the cores of a machine among its ranks.
 //!

@@ -86,7 +86,7 @@ impl Rank {
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
         panics::describe(world.rank(), activity.clone());
-        stopping.begin(world.rank(), liveness.messenger());
+        stopping.begin(world.rank(), liveness.stop_notifier());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]
             Ok(group) => Rc::from(crate::engine::training::omitted_call::planted(group)),
