@@ -1,4 +1,4 @@
-//! Whole trajectories: losses of the steps, learning rates, final values, momentum, test logits.
+//! Trajectories of training: losses, learning rates, final values, momentum, test logits.
 
 use crate::case::{Case, PRECISIONS, cases};
 use crate::losses::loss;
@@ -25,7 +25,7 @@ pub fn golden_train() {
     }
 }
 
-/// Sizes of a trajectory: epochs, samples of a step, samples of a micro-batch.
+/// Number of epochs, batch size and micro-batch size.
 struct Plan {
     epochs: u64,
     batch: i64,
@@ -36,7 +36,7 @@ impl Plan {
     fn of(case: &Case) -> Self {
         let number = |name: &str| case.config()[name].as_i64();
         let batch = number("batch_size").unwrap();
-        // LIFT names the micro-batch, LIFT+ how many of them make a step.
+        // LIFT has the size of a micro-batch, LIFT+ the number of micro-batches per step.
         let micro = number("micro_batch_size").unwrap_or_else(|| batch / number("accum_step").unwrap_or(1));
         Self { epochs: number("num_epochs").unwrap() as u64, batch, micro }
     }
@@ -80,7 +80,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     compare_states(case, &model, &stepper, tolerance);
 }
 
-/// The reference has the mean of each micro-batch; a step's is their mean, weighted by their sizes.
+/// Compares the loss of each step with the mean of the reference's micro-batch losses, weighted by their sizes.
 fn compare_losses(case: &Case, plan: &Plan, losses: &[f64], tolerance: &str) {
     let reference = Vec::<f64>::try_from(case.output("micro_losses")).unwrap();
     let samples = case.input("order").size()[1];
