@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gpu_sends_nothing_and_is_all_it_can_be() {
+    fn one_gpu_sends_nothing_and_has_full_efficiency() {
         let one = forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, 128, 1).unwrap();
         assert_eq!((one.sent, one.exposed, one.efficiency), (0.0, 0.0, 1.0));
         assert!(one.step >= one.compute && one.step >= one.data);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sharded_head_sends_less_as_long_as_the_batch_is_small() {
+    fn a_sharded_head_sends_less_with_small_batches() {
         let sent =
             |placement, batch, ranks| forecast(&JOB, &Cluster::H100, placement, batch, ranks).unwrap().sent;
         assert!(sent(ClusterPlacement::ShardedHead, 128, 8) < sent(ClusterPlacement::Replicated, 128, 8));

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_found_again() {
+    fn fit_recovers_a_line() {
         let line = ComputeTime { fixed: 0.01, each: 0.002 };
         let points = [32.0, 64.0, 128.0].map(|n| (n, line.seconds(n)));
         let found = ComputeTime::fit(&points);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_all_reduce_sends_nearly_everything_twice() {
+    fn an_all_reduce_sends_almost_all_bytes_twice() {
         assert_eq!(all_reduce_bytes(100.0, 1.0), 0.0);
         assert_eq!(all_reduce_bytes(100.0, 4.0), 150.0);
         let link = Interconnect { latency: 1e-3, bandwidth: 1e3 };
