@@ -24,7 +24,6 @@ def batch_size(context: Context) -> int:
 
 def run(context: Context, device: str, precision: str) -> Run:
     """The run that several parts compare with."""
-    # In the run folder's own place, so that a run that is there has its predictions too.
     predictions = context.path("predictions", f"{device}-{precision}.txt")
     arguments = ["--predictions", str(predictions)]
     name = f"{device}-{precision}"

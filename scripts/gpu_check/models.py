@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .context import Context
+from .trainer import execute
 
 if TYPE_CHECKING:
     import torch
@@ -69,13 +71,11 @@ class ModelFiles:
 
 def model_files(context: Context, name: str) -> ModelFiles:
     """The files of a model; written by the first part that needs them."""
-    shape = MODELS[name]
     files = ModelFiles(context.path("models", f"{name}.toml"), context.path("models", f"{name}.safetensors"))
     if not files.preset.exists():
-        from . import safetensors
-
-        safetensors.write(files.weights, random_tower(shape))
-        files.preset.write_text(preset(shape, files.weights))
+        # In a process of its own: the peak memory of a process begins with that of the process that starts it.
+        execute(context, [sys.executable, "-m", __name__, name, str(files.weights)])
+        files.preset.write_text(preset(MODELS[name], files.weights))
     return files
 
 
@@ -133,3 +133,9 @@ def random_tower(shape: ModelShape) -> dict[str, torch.Tensor]:
             f"{block}.mlp.c_proj.bias": torch.zeros(width),
         }
     return {name: tensor.half() for name, tensor in tensors.items()}
+
+
+if __name__ == "__main__":
+    from . import safetensors
+
+    safetensors.write(Path(sys.argv[2]), random_tower(MODELS[sys.argv[1]]))

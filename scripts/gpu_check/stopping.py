@@ -36,9 +36,10 @@ def check(context: Context) -> Found:
 
 
 def long_settings(context: Context) -> list[str]:
-    """Seconds of training, so that a signal arrives in the middle."""
-    steps, batch = (600, 64) if context.on_gpu else (60, 16)
-    return [f"train.max_steps={steps}", f"train.batch_size={batch}", "train.epochs=100", "train.determinism=same_world"]
+    """Steps enough for a signal in the middle. A checkpoint puts the lines of the steps before it on disk."""
+    steps, batch, every = (200, 64, 10) if context.on_gpu else (30, 16, 3)
+    settings = [f"train.max_steps={steps}", f"train.batch_size={batch}", "train.determinism=same_world"]
+    return [*settings, f"checkpoint.every_steps={every}"]
 
 
 def stop(context: Context, launch: list[str], run: Run) -> float:

@@ -74,11 +74,13 @@ def setting_words(*settings: str) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
-def bench_step(context: Context, steps: int, arguments: Sequence[str], *settings: str) -> dict[str, float]:
-    """The figures of `lift-trainer bench step`."""
+def bench_step(
+    context: Context, steps: int, arguments: Sequence[str], *settings: str, before: Sequence[str] = ()
+) -> dict[str, float]:
+    """The figures of `lift-trainer bench step`, started by the command `before` if there is one."""
     words = ["bench", "step", "--json", "--compare", "none", "--rounds", "1", "--snapshots", "0", "--steps", str(steps)]
     words += [*arguments, *setting_words(f"train.device={context.device}", *settings)]
-    report = json.loads(execute(context, [context.trainer, *words]).stdout)
+    report = json.loads(execute(context, [*before, context.trainer, *words]).stdout)
     return report["selected"]["figures"]
 
 

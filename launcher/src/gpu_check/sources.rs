@@ -17,7 +17,7 @@ macro_rules! sources {
 }
 
 /// File names and contents.
-const SOURCES: [(&str, &str); 24] = sources![
+const SOURCES: [(&str, &str); 25] = sources![
     "__init__",
     "__main__",
     "context",
@@ -32,6 +32,7 @@ const SOURCES: [(&str, &str); 24] = sources![
     "nccl",
     "part",
     "parts",
+    "peak",
     "pictures",
     "pytorch_model",
     "pytorch_step",
