@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import machine, report
 from .context import Context
-from .found import PartFailed
+from .found import Figures, PartFailed
 from .parts import CPU, GPU, PARTS, Part, chosen, is_chosen
 from .runner import PartResult, run_part
 
@@ -37,7 +37,7 @@ def main() -> int:
             cores=len(os.sched_getaffinity(0)),
             deadline=start + 60 * arguments.minutes,
         )
-        results = run_parts(chosen(arguments.only), context, output, start)
+        found = run_parts(chosen(arguments.only), context, output, start)
     except (OSError, PartFailed) as error:
         say(f"error: {error}")
         return FAILED
@@ -45,22 +45,22 @@ def main() -> int:
         return INTERRUPTED
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    found = report.as_json(context.device, time.monotonic() - start, results)
     print(json.dumps(found, indent=2) if arguments.json else report.table(found), end="\n" if arguments.json else "")
     say(f"results: {output / report.JSON_NAME}")
     return PASSED if found["passed"] else FAILED
 
 
-def run_parts(parts: list[Part], context: Context, output: Path, start: float) -> list[PartResult]:
-    """All of them, whatever fails."""
+def run_parts(parts: list[Part], context: Context, output: Path, start: float) -> Figures:
+    """All of them, whatever fails. Returns the report, which is on disk too."""
     results: list[PartResult] = []
     for part in parts:
         result = run_part(part, context, output / "logs")
         results.append(result)
-        report.write(output, report.as_json(context.device, time.monotonic() - start, results))
+        found = report.as_json(context.device, time.monotonic() - start, results, finished=part is parts[-1])
+        report.write(output, found)
         if result.result != "skipped":
             say(f"{part.name}: {result.result} ({result.seconds:.1f} s)")
-    return results
+    return found
 
 
 def read_arguments() -> argparse.Namespace:

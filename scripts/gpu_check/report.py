@@ -15,20 +15,17 @@ JSON_NAME, TABLE_NAME = "gpu-check.json", "table.txt"
 WIDTH = 120
 
 
-def as_json(device: str, seconds: float, results: list[PartResult]) -> Figures:
+def as_json(device: str, seconds: float, results: list[PartResult], *, finished: bool) -> Figures:
+    """A check that has not reached its end has not passed, and neither has one that has only skipped parts."""
+    kinds = {result.result for result in results}
     return {
         "format": FORMAT,
         "device": device,
-        "passed": has_passed(results),
+        "finished": finished,
+        "passed": finished and "failed" not in kinds and "passed" in kinds,
         "seconds": round(seconds, 1),
         "parts": [result.as_json() for result in results],
     }
-
-
-def has_passed(results: list[PartResult]) -> bool:
-    """No part has failed, and there is one that has not been skipped."""
-    kinds = {result.result for result in results}
-    return "failed" not in kinds and "passed" in kinds
 
 
 def table(report: Figures) -> str:
@@ -53,7 +50,8 @@ def verdict(report: Figures) -> str:
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in names.items())
     failed = f": {', '.join(names['failed'])}" if names["failed"] else ""
     place = "a GPU" if report["device"] == "cuda" else "a CPU, at small sizes; no GPU was checked"
-    return f"{counts}{failed}. {report['seconds']:.0f} s on {place}"
+    ended = "" if report["finished"] else "; the check has not reached its end"
+    return f"{counts}{failed}. {report['seconds']:.0f} s on {place}{ended}"
 
 
 def speed_lines(parts: list[Figures]) -> list[str]:

@@ -107,7 +107,8 @@ def execute(
             **more,
         )
     except subprocess.TimeoutExpired as error:
-        raise PartFailed(f"`{short(command)}` was not done after {error.timeout:.0f} s") from error
+        over = f"the time of the part was over after {error.timeout:.0f} s of `{short(command)}`"
+        raise PartFailed(over) from error
     log(command, ended, time.monotonic() - start)
     if ended.returncode != code:
         expected = f", expected {code}" if code else ""

@@ -7,6 +7,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+use tests::launched::{processes_of, signal, wait_for};
 use tests::{binary, json, python, run, stderr};
 
 /// The command with its Python, on the CPU also where there is a GPU.
@@ -97,6 +99,24 @@ fn parts_without_time_are_skipped_and_nothing_checked_is_no_success() {
     let report = json(&output.join("gpu-check.json"));
     assert_eq!(results(&report), [("same-world", "skipped")]);
     assert!(summary(&report, "same-world").contains("raise --minutes"), "{report:#}");
+}
+
+#[test]
+fn a_check_that_is_ended_leaves_what_it_has_found() {
+    let Some(python) = python::with_torch("a_check_that_is_ended_leaves_what_it_has_found") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("check");
+    let mut command = gpu_check(&python, &output, &["machine", "same-world"]);
+    let mut check = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = output.join("logs/same-world.log");
+    wait_for("the second part", Duration::from_mins(2), || log.exists());
+    signal("TERM", &check.id().to_string());
+    assert_eq!(check.wait().unwrap().code(), Some(130));
+    wait_for("the end of its processes", Duration::from_secs(10), || processes_of(&output).is_empty());
+    let report = json(&output.join("gpu-check.json"));
+    assert_eq!(results(&report), [("machine", "passed")]);
+    assert_eq!((&report["finished"], &report["passed"]), (&false.into(), &false.into()));
+    assert!(!output.join("work").exists());
 }
 
 #[test]
