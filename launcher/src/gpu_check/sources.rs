@@ -69,9 +69,9 @@ mod tests {
     #[test]
     fn every_file_of_the_package_is_included() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/gpu_check");
-        let files =
-            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let files: BTreeSet<String> = files.filter(|name| name.ends_with(".py")).collect();
+        let entries =
+            fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
+        let files: BTreeSet<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
         let included: BTreeSet<String> = SOURCES.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(included, files);
     }
