@@ -6,6 +6,7 @@ import ctypes
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: tensor(data, entry) for name, entry in header.items()}
 
 
-def tensor(data: memoryview, entry: dict) -> torch.Tensor:
+def tensor(data: memoryview, entry: dict[str, Any]) -> torch.Tensor:
     start, end = entry["data_offsets"]
     # A copy: tensors in the file need not be aligned.
     numbers = torch.frombuffer(bytearray(data[start:end]), dtype=KINDS[entry["dtype"]])
