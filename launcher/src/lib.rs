@@ -4,6 +4,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod doctor;
 pub mod limits;
 pub mod run;
 pub mod slurm;

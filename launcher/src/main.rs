@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{Parser, Subcommand};
+use launcher::doctor;
 use launcher::limits;
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// Start LIFT training on this machine, on several hosts or on a Slurm cluster.
 #[derive(Debug, Parser)]
-#[command(name = "lift", version)]
+#[command(name = "lift", version, after_help = WHEN_IT_FAILS)]
 struct Arguments {
     #[command(subcommand)]
     command: LiftCommand,
@@ -25,6 +26,12 @@ enum LiftCommand {
     /// Start, monitor and restart ranks on this machine or on several hosts
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::RunOptions),
+    /// Examine this machine: what a run would use, what is wrong, and what to do about it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(doctor::DoctorOptions),
+    /// Make one probe of `lift doctor`
+    #[command(subcommand, hide = true)]
+    Probe(doctor::ProbeCommand),
     /// Submit a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -85,6 +92,19 @@ enum LiftCommand {
     },
 }
 
+const WHEN_IT_FAILS: &str =
+    "If a run does not start or is slow, `lift doctor` names the reason and the remedy.";
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  lift doctor                                   this machine, with runs in `runs`
+  lift doctor --output /scratch/me --data DIR   with the file systems of a run
+  srun -N 1 lift doctor                         a node of the cluster
+  lift doctor --json                            for scripts: `ready`, `findings`, `run`, `facts`
+
+It changes nothing and takes less than five seconds.
+
+Exit codes: 0 training can start, perhaps with warnings; 2 it cannot.";
+
 const RUN_EXAMPLES: &str = "Examples:
   lift run -n 2                                     the embedded demo on two ranks
   lift run -n 4 -- train -d cifar100_ir100 -m clip_vit_b16 --set data.root=DIR --output runs/cifar
@@ -136,6 +156,8 @@ fn act(verb: LiftCommand) -> Result<Outcome, SlurmError> {
         LiftCommand::Run(options) => {
             LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)
         }
+        LiftCommand::Doctor(options) => Ok(doctor::examine(&options)?),
+        LiftCommand::Probe(probe) => Ok(doctor::probe(&probe).map(|()| Outcome::Done)?),
         LiftCommand::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
         LiftCommand::Render(job) => render(&job, &here),
         LiftCommand::Job(options) => slurm::batch::run(&options),

@@ -1,6 +1,7 @@
 //! Folders that are moved, replaced and taken over while they are claimed.
 
 use super::*;
+use std::fs::TryLockError;
 
 /// A folder to be claimed, inside one that is removed in the end.
 fn place() -> (tempfile::TempDir, PathBuf) {
