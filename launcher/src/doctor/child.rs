@@ -151,7 +151,7 @@ mod tests {
     fn what_hangs_is_ended_with_its_children_and_what_it_said_is_kept() {
         let start = Instant::now();
         let answer = shell("echo '{\"a\":1}'; sleep 600 & sleep 600", 0.5);
-        assert!(start.elapsed() < Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_mins(1));
         assert_eq!(answer.end, ChildEnd::TimedOut(Duration::from_millis(500)));
         assert_eq!(answer.failure().as_deref(), Some("did not answer within 0.5 s"));
         let said: serde_json::Map<String, serde_json::Value> = answer.facts();

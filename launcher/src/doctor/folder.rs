@@ -239,9 +239,9 @@ mod tests {
     use super::*;
 
     fn found(path: &Path, usage: FolderUsage) -> FolderFacts {
-        let mut lines = String::new();
-        probe(path, usage, &mut |fact| lines += &format!("{fact}\n"));
-        protocol::probe::merged(&lines)
+        let mut lines = Vec::new();
+        probe(path, usage, &mut |fact| lines.push(fact.to_string()));
+        protocol::probe::merged(&lines.join("\n"))
     }
 
     #[test]

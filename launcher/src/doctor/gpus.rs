@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Time for the driver to answer. Without its persistence mode it initialises every GPU first.
-const LIMIT: Duration = Duration::from_millis(4000);
+const LIMIT: Duration = Duration::from_secs(4);
 
 /// GPUs and their driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

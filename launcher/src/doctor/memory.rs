@@ -10,6 +10,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Memory in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the unit is part of the name of a JSON field")]
 pub struct MemoryFacts {
     /// Memory of the machine.
     pub total_bytes: Option<u64>,
@@ -33,9 +34,10 @@ pub(super) fn look() -> MemoryFacts {
     let info = Meminfo::current().ok();
     let total_bytes = info.as_ref().map(|info| info.mem_total);
     let groups = Process::myself().and_then(|own| own.cgroups()).map(folders).unwrap_or_default();
-    let limit = groups.iter().flat_map(|group| group.limits()).min();
+    let limits = groups.iter().flat_map(MemoryGroup::limits);
     // Version 1 writes an absurd number for no limit.
-    let limit = limit.filter(|(limit, _)| total_bytes.is_none_or(|total| *limit < total));
+    let real = limits.filter(|(limit, _)| total_bytes.is_none_or(|total| *limit < total));
+    let limit = real.min_by_key(|(limit, used)| limit.saturating_sub(*used));
     MemoryFacts {
         total_bytes,
         available_bytes: info.and_then(|info| info.mem_available),

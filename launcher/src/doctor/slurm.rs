@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Time for each question.
-const LIMIT: Duration = Duration::from_millis(3000);
+const LIMIT: Duration = Duration::from_secs(3);
 /// Slurm's programs that `lift` starts.
 const PROGRAMS: [&str; 7] = ["sbatch", "srun", "sinfo", "squeue", "scontrol", "scancel", "sacct"];
 /// Those without which no job can be submitted or run.

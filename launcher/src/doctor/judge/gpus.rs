@@ -182,14 +182,14 @@ mod tests {
 
     /// Two idle GPUs that libtorch can use.
     fn good() -> Facts {
-        let mut facts = Facts::default();
-        facts.gpus = GpuFacts {
+        let gpus = GpuFacts {
             device_files: 2,
             driver: Some("580.95.05".into()),
             driver_cuda: Some("13.0".into()),
             devices: vec![gpu(0), gpu(1)],
             ..GpuFacts::default()
         };
+        let mut facts = Facts { gpus, ..Facts::default() };
         let report = &mut facts.trainer.report;
         report.libtorch = Some(LibtorchReport { path: None, has_cuda_part: true });
         report.cuda = Some(CudaReport { runtime: Some("13.0".into()), gpus: 2, reason: None });

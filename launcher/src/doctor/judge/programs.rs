@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::doctor::gpus::GpuFact;
     use crate::doctor::mpi::MpiFacts;
-    use protocol::probe::{LibraryReport, LibtorchReport};
+    use protocol::probe::{LibraryReport, LibtorchReport, TrainerReport};
 
     fn good() -> TrainerFacts {
         let mut facts = TrainerFacts {
@@ -195,7 +195,7 @@ mod tests {
 
     /// A trainer that ends without a report.
     fn silent(failure: &str, exit_code: Option<i32>) -> TrainerFacts {
-        TrainerFacts { failure: Some(failure.into()), exit_code, report: Default::default(), ..good() }
+        TrainerFacts { failure: Some(failure.into()), exit_code, report: TrainerReport::default(), ..good() }
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(levels(&trainer(&slow)), ["trainer ok", "trainer warning"]);
         let crash = TrainerFacts { timed_out: false, failure: Some("SIGSEGV".into()), ..slow.clone() };
         assert_eq!(levels(&trainer(&crash)), ["trainer ok", "trainer error"]);
-        let nothing = TrainerFacts { report: Default::default(), ..slow };
+        let nothing = TrainerFacts { report: TrainerReport::default(), ..slow };
         assert_eq!(levels(&trainer(&nothing)), ["trainer warning"]);
     }
 

@@ -55,6 +55,9 @@ pub(super) fn pmix(facts: &Facts) -> Option<Finding> {
     if !facts.slurm.is_installed() {
         return None;
     }
+    if facts.slurm.mpi_types.is_none() && facts.slurm.controller == Some(false) {
+        return None;
+    }
     let listed =
         facts.slurm.mpi_types.as_ref().map(|types| types.iter().any(|name| name.starts_with("pmix")));
     Some(match (listed, facts.mpi.pmix) {

@@ -91,13 +91,9 @@ pub(super) fn data(facts: &FolderFacts) -> Finding {
 fn described(facts: &FolderFacts) -> String {
     let place = facts.network.map(|network| if network { "network" } else { "local" });
     let inside: Vec<&str> = facts.source.as_deref().into_iter().chain(place).collect();
-    let mut text = format!("`{}`", facts.path.display());
-    if let Some(kind) = &facts.file_system {
-        text += &format!(" on {kind} ({})", inside.join(", "));
-    }
-    if let Some(free) = facts.free_bytes {
-        text += &format!(", {} free", size(free));
-    }
+    let on = facts.file_system.as_ref().map(|kind| format!(" on {kind} ({})", inside.join(", ")));
+    let free = facts.free_bytes.map(|free| format!(", {} free", size(free)));
+    let text = format!("`{}`{}{}", facts.path.display(), on.unwrap_or_default(), free.unwrap_or_default());
     let speeds = [("write", facts.write_bytes_per_second), ("read", facts.read_bytes_per_second)];
     let speeds: Vec<String> =
         speeds.into_iter().filter_map(|(name, speed)| Some(format!("{name} {}", rate(speed?)))).collect();
