@@ -338,7 +338,7 @@ fn slurm_without_pmix_is_a_warning_and_with_it_is_fine() {
 }
 
 /// A `/dev` with the devices that programs need, without `/dev/shm`.
-const BARE_DEV: &str = "mkdir dev old; mount --rbind /dev old; mount -t tmpfs none dev; \
+const BARE_DEV: &str = "mkdir -p dev old; mount --rbind /dev old; mount -t tmpfs none dev; \
     for name in null zero random urandom; do touch dev/$name; mount --bind old/$name dev/$name; done; \
     ln -s /proc/self/fd dev/fd; mount --move dev /dev";
 

@@ -126,10 +126,15 @@ pub(super) fn driver(facts: &Facts) -> Option<Finding> {
     }
     let has_cuda_part = facts.trainer.report.libtorch.as_ref().is_some_and(|torch| torch.has_cuda_part);
     if let Some(reason) = cuda.and_then(|cuda| cuda.reason.as_ref()).filter(|_| has_cuda_part) {
+        let hint = if runtime.is_some() {
+            "see whether `nvidia-smi` lists the GPUs, and whether CUDA_VISIBLE_DEVICES hides them"
+        } else {
+            "install the CUDA libraries of libtorch (`LIFT_CUDA=1 make setup`)"
+        };
         return Some(Finding::warning(
             AREA,
             format!("{driver}{has}, but libtorch cannot use it: {reason}"),
-            "see whether `nvidia-smi` lists the GPUs, and whether CUDA_VISIBLE_DEVICES hides them",
+            hint,
         ));
     }
     let uses = runtime.map(|runtime| format!("; libtorch uses CUDA {runtime}")).unwrap_or_default();
@@ -274,6 +279,10 @@ mod tests {
             Some(CudaReport { runtime: Some("13.0".into()), gpus: 0, reason: Some("no GPU".into()) });
         let found = driver(&facts).unwrap();
         assert!(found.text.ends_with("but libtorch cannot use it: no GPU"), "{}", found.text);
+        assert!(found.hint.unwrap().starts_with("see whether `nvidia-smi` lists the GPUs"));
+        facts.trainer.report.cuda =
+            Some(CudaReport { runtime: None, gpus: 0, reason: Some("absent".into()) });
+        assert!(driver(&facts).unwrap().hint.unwrap().starts_with("install the CUDA libraries"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Finding;
 use crate::doctor::facts::Facts;
 use crate::doctor::mpi::{MpiIdentity, identify};
 use crate::doctor::trainer::TrainerFacts;
+use protocol::probe::CudaReport;
 use std::path::Path;
 
 pub(super) fn trainer(facts: &TrainerFacts) -> Vec<Finding> {
@@ -103,11 +104,11 @@ pub(super) fn libtorch(facts: &Facts) -> Option<Finding> {
     let report = &facts.trainer.report;
     let torch = report.libtorch.as_ref()?;
     let version = report.libtorch_version.as_deref().unwrap_or("unknown version");
-    let runtime = report.cuda.as_ref().and_then(|cuda| cuda.runtime.as_ref());
-    let build = match (torch.has_cuda_part, runtime) {
-        (false, _) => "CPU build".to_owned(),
-        (true, Some(cuda)) => format!("CUDA {cuda}"),
-        (true, None) => "CUDA build".to_owned(),
+    let build = match &report.cuda {
+        _ if !torch.has_cuda_part => "CPU build".to_owned(),
+        Some(CudaReport { runtime: Some(cuda), .. }) => format!("CUDA {cuda}"),
+        Some(_) => "CUDA build, of which only the CPU part loads".to_owned(),
+        None => "CUDA build".to_owned(),
     };
     let place = torch.path.as_ref().map(|path| format!(", {}", path.display())).unwrap_or_default();
     let text = format!("{version}, {build}{place}");
@@ -252,6 +253,14 @@ mod tests {
         facts.trainer.report.libtorch_version = Some("2.11.0".into());
         let expected = "2.11.0, CPU build, /t/libtorch_cpu.so";
         assert_eq!(libtorch(&facts), Some(Finding::ok("libtorch", expected)));
+        let mut with_cuda = facts.clone();
+        with_cuda.trainer.report.libtorch = Some(LibtorchReport { path: None, has_cuda_part: true });
+        assert_eq!(libtorch(&with_cuda).unwrap().text, "2.11.0, CUDA build");
+        with_cuda.trainer.report.cuda = Some(CudaReport::default());
+        assert_eq!(
+            libtorch(&with_cuda).unwrap().text,
+            "2.11.0, CUDA build, of which only the CPU part loads"
+        );
         facts.gpus.devices = vec![GpuFact::default()];
         assert_eq!(levels(&libtorch(&facts)), ["libtorch warning"]);
     }
