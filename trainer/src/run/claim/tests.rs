@@ -98,11 +98,3 @@ fn where_nothing_is_locked_the_name_in_the_lock_file_decides() {
     assert!(!text.contains("--resume"), "{text}");
     assert_eq!(claim.place_of_last_word(), None);
 }
-
-#[test]
-fn systems_that_lock_nothing_are_known() {
-    use nix::libc::{EBADF, EIO, ENOLCK, ENOSYS, ENOTSUP};
-    for (code, unknown) in [(ENOLCK, true), (ENOTSUP, true), (ENOSYS, true), (EBADF, true), (EIO, false)] {
-        assert_eq!(knows_no_locks(&io::Error::from_raw_os_error(code)), unknown, "{code}");
-    }
-}
