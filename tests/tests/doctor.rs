@@ -34,9 +34,9 @@ fn doctor(folder: &Path) -> Command {
 
 fn own(mut command: Command, folder: &Path) -> Command {
     command.args(["doctor", "--json"]).current_dir(folder).env("LIFT_TRAINER", binary("lift-trainer"));
-    FOREIGN.into_iter().for_each(|name| {
+    for name in FOREIGN {
         command.env_remove(name);
-    });
+    }
     command
 }
 
