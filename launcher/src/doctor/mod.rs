@@ -1,6 +1,6 @@
 //! `lift doctor`: what a run would use on this machine, and what is wrong.
 //!
-//! Probes gather facts, each in its own file and with a time limit. [`judge`] turns the facts into findings with a
+//! Probes gather facts, each in its own file and with a time limit. `judge` turns the facts into findings with a
 //! remedy each, and asks nothing itself. What only the trainer knows (libtorch, MPI, NCCL) it reports through
 //! [`protocol::probe`], because `lift` links none of these libraries.
 
