@@ -17,6 +17,7 @@
 //!   - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
 //!   - [`Control`]: agreements and small objects, on a separate communicator.
 //! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
+//! - [`gpu`]: the GPUs of a process, and the GPU of a thread;
 //! - [`host`]: divides the cores of a machine among its ranks.
 //!
 //! Every return code is checked. The crate is independent of the model that is trained.
@@ -26,6 +27,7 @@
 mod activity;
 mod control;
 mod error;
+pub mod gpu;
 pub mod host;
 mod launch;
 pub mod liveness;
