@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 mod command;
 pub(crate) mod end;
 pub(crate) mod first_failure;
+mod gpus;
 pub mod hosts;
 mod plan;
 mod processes;
