@@ -1,8 +1,10 @@
-//! Compiles the C and C++ shims: MPI constants that are macros, and two queries to libtorch's C++ interface.
+//! Compiles the C and C++ shims: MPI constants that are macros, and a few calls of libtorch's C++ interface.
 
 use std::path::PathBuf;
 
-const LIBTORCH_SHIMS: [&str; 2] = ["shim/current_stream.cpp", "shim/libtorch_config.cpp"];
+/// Calls of libtorch's C++ interface.
+const LIBTORCH_SHIMS: [&str; 3] =
+    ["shim/current_stream.cpp", "shim/libtorch_config.cpp", "shim/set_device.cpp"];
 
 fn main() {
     let compiler = std::env::var("MPICC").unwrap_or_else(|_| "mpicc".to_owned());

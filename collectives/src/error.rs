@@ -52,9 +52,11 @@ pub enum CollectiveError {
         /// The reason.
         message: String,
     },
-    /// Two ranks share one GPU, which NCCL does not support.
+    /// Two ranks share one GPU, or one MIG slice of a GPU, which NCCL does not support.
     #[error(
-        "ranks {first} and {second} share one GPU ({gpu} on {host}), but NCCL needs one for each rank: start one rank per GPU; under Slurm use --gpus-per-node with --gpu-bind=none and as many tasks per node"
+        "ranks {first} and {second} share one {} ({gpu} on {host}), but NCCL needs one for each rank\nhint: {}",
+        if is_slice(gpu) { "MIG slice" } else { "GPU" },
+        if is_slice(gpu) { OWN_SLICE } else { OWN_GPU }
     )]
     SameGpu {
         /// The first rank on the GPU.
@@ -63,7 +65,7 @@ pub enum CollectiveError {
         second: usize,
         /// Name of the host.
         host: String,
-        /// Name of the GPU.
+        /// Name of the GPU or of the slice.
         gpu: String,
     },
     /// A tensor that the operation does not support.
@@ -98,6 +100,14 @@ pub enum CollectiveError {
         /// The expected content.
         expected: &'static str,
     },
+}
+
+const OWN_GPU: &str =
+    "start one rank per GPU; under Slurm use --gpus-per-node with --gpu-bind=none and as many tasks per node";
+const OWN_SLICE: &str = "give each rank its own slice in CUDA_VISIBLE_DEVICES: CUDA shows a process only the first slice of that list";
+
+fn is_slice(gpu: &str) -> bool {
+    gpu.starts_with("MIG-")
 }
 
 /// MPI could not be started, or its world does not match the launcher.

@@ -17,6 +17,7 @@
 //!   - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
 //!   - [`Control`]: agreements and small objects, on a separate communicator.
 //! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
+//! - [`gpu`]: the GPUs of a process, and the GPU of a thread;
 //! - [`host`]: divides the cores of a machine among its ranks;
 //! - [`installed`]: the versions of libtorch, MPI and NCCL.
 //!
@@ -27,6 +28,7 @@
 mod activity;
 mod control;
 mod error;
+pub mod gpu;
 pub mod host;
 pub mod installed;
 mod launch;

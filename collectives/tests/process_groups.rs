@@ -228,10 +228,29 @@ fn a_barrier_with_a_time_limit_names_rank_and_step() {
 fn two_ranks_on_one_gpu_are_refused() {
     let run = with_stand_in(3, "check", &[("NCCL_STAND_IN_SAME_GPU", "1")]);
     let start = "error: ranks 0 and 1 share one GPU (GPU-00000000-0000-0000-0000-000000000000 on ";
-    let remedy = "but NCCL needs one for each rank: start one rank per GPU; under Slurm use --gpus-per-node with \
-                  --gpu-bind=none";
+    let remedy = "hint: start one rank per GPU; under Slurm use --gpus-per-node with --gpu-bind=none";
     assert_stderr_contains(&run, &[start, remedy]);
     assert!(!run.output.status.success());
+}
+
+#[test]
+fn two_mig_slices_of_a_gpu_are_two_devices_and_one_slice_is_one() {
+    assert_results(&with_stand_in(2, "check", &[("NCCL_STAND_IN_MIG", "1")]), "nccl (stand-in) on 2 ranks: ");
+    let run = with_stand_in(2, "check", &[("NCCL_STAND_IN_MIG", "1"), ("NCCL_STAND_IN_SAME_GPU", "1")]);
+    let start = "error: ranks 0 and 1 share one MIG slice (MIG-01000000-0000-0000-0000-000000000000 on ";
+    assert_stderr_contains(&run, &[start, "hint: give each rank its own slice in CUDA_VISIBLE_DEVICES"]);
+    assert!(!run.output.status.success());
+}
+
+#[test]
+fn an_nccl_that_refuses_mig_slices_of_one_gpu_is_explained() {
+    let variables =
+        [("NCCL_STAND_IN_MIG", "1"), ("NCCL_STAND_IN_FAULT", "init_fail:1"), ("GROUP_CHECK_LINGER", "3")];
+    let run = with_stand_in(2, "check", &variables);
+    let start =
+        "error: rank 1: NCCL's init failed after step 0: ncclCommInitRankConfig: unhandled system error: ";
+    let end = "; ranks 0 and 1 are on MIG slices of one GPU, which NCCL takes for one device";
+    assert_stderr_contains(&run, &[start, end, "hint: use MPI (distributed.backend=mpi), "]);
 }
 
 #[test]

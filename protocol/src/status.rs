@@ -111,10 +111,10 @@ impl Status {
     }
 
     /// Records the end of the run: sets outcome, phase, and the message with its hint.
-    pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
+    pub fn end(&mut self, outcome: Outcome, message: Option<&str>) {
         self.outcome = Some(outcome);
         self.phase = outcome.phase();
-        let parts = message.as_deref().map(hint::split);
+        let parts = message.map(hint::split);
         self.message = parts.map(|(sentence, _)| sentence.to_owned());
         self.hint = parts.and_then(|(_, hint)| hint.map(str::to_owned));
     }
@@ -173,7 +173,7 @@ mod tests {
         let mut status = Status { pid: 4711, ..Status::starting(4) };
         status.step = 120;
         status.epoch = 3;
-        status.end(Outcome::Failed, Some("`a` is full\nhint: free some space".into()));
+        status.end(Outcome::Failed, Some("`a` is full\nhint: free some space"));
         status.write(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("status.json")).unwrap();
         let expected = format!(

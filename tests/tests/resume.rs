@@ -276,7 +276,7 @@ fn a_run_that_ended_between_its_result_and_its_last_status_is_done() {
     let path = folder.path().join("run");
     succeed(&mut training(&path, &["train.max_steps=2"]));
     let mut status = Status::read(&path).unwrap();
-    status.end(Outcome::Failed, Some("rank 1 is gone".into()));
+    status.end(Outcome::Failed, Some("rank 1 is gone"));
     status.write(&path).unwrap();
     succeed(training(&path, &["train.max_steps=2"]).args(["--resume", "auto"]));
     let status = Status::read(&path).unwrap();

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut resolved = Config::resolve(&selection)?;
     resolved.config.train.threads = 1;
     let options: &DistributedOptions = &resolved.config.distributed;
-    let rank = Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start()?, options)?;
+    let rank = Rank::open(&world, DeviceChoice::Cpu, 1, StopListener::start()?, options)?;
     let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..ORDERS {
         check_order(&rank, &mut rng)?;

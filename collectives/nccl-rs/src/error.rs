@@ -60,13 +60,15 @@ pub enum Error {
         /// NCCL's text for the code, and its last error if there is one.
         message: String,
     },
-    /// The CUDA runtime or driver returned an error code.
-    #[error("{call}: {message} (CUDA's code {code})")]
+    /// The CUDA runtime returned an error code.
+    #[error("{call}: {message} ({name}, CUDA's code {code})")]
     Cuda {
         /// Name of the function.
         call: &'static str,
-        /// `cudaError_t` or `CUresult`.
+        /// `cudaError_t`.
         code: i32,
+        /// CUDA's name for the code, e.g. `cudaErrorNoDevice`.
+        name: String,
         /// CUDA's text for the code.
         message: String,
     },

@@ -99,6 +99,9 @@ pub(crate) type CommSplit =
 table! {
     /// The CUDA runtime's functions.
     Cuda {
+        runtime_version = "cudaRuntimeGetVersion" (*mut c_int) -> c_int;
+        driver_version = "cudaDriverGetVersion" (*mut c_int) -> c_int;
+        device_count = "cudaGetDeviceCount" (*mut c_int) -> c_int;
         get_device = "cudaGetDevice" (*mut c_int) -> c_int;
         set_device = "cudaSetDevice" (c_int) -> c_int;
         pci_bus_id = "cudaDeviceGetPCIBusId" (*mut c_char, c_int, c_int) -> c_int;
@@ -111,11 +114,14 @@ table! {
         event_query = "cudaEventQuery" (RawEvent) -> c_int;
         event_synchronize = "cudaEventSynchronize" (RawEvent) -> c_int;
         event_destroy = "cudaEventDestroy" (RawEvent) -> c_int;
+        last_error = "cudaGetLastError" () -> c_int;
+        error_name = "cudaGetErrorName" (c_int) -> *const c_char;
         error_string = "cudaGetErrorString" (c_int) -> *const c_char;
     }
 }
 
 /// `cuDeviceGet` of the driver.
 pub(crate) type DriverDevice = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
-/// `cuDeviceGetUuid` of the driver.
+/// `cuDeviceGetUuid` of the driver, which names the GPU, and `cuDeviceGetUuid_v2`, which names the MIG slice if the device
+/// is one.
 pub(crate) type DriverUuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> c_int;

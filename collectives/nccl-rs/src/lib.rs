@@ -2,6 +2,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod communicator;
+mod device;
 mod error;
 mod ffi;
 mod library;
@@ -10,6 +11,7 @@ mod search;
 mod values;
 
 pub use communicator::Communicator;
+pub use device::{CudaVersion, DeviceIdentity};
 pub use error::Error;
 pub use library::Library;
 pub use runtime::{CudaEvent, CudaRuntime, CudaStream};

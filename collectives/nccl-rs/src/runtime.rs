@@ -1,11 +1,10 @@
-//! The calls of the CUDA runtime that NCCL needs: device, streams, events.
+//! The calls of the CUDA runtime that NCCL needs: the device of a thread, streams, events.
 
 use crate::error::Error;
 use crate::ffi::{self, CUDA_NOT_READY, CUDA_SUCCESS, Cuda};
 use crate::library::read_text;
 use crate::search::{self, LibraryRequest, SearchEnvironment};
-use std::ffi::{c_char, c_int, c_void};
-use std::fmt::Write;
+use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,14 +14,6 @@ const RUNTIME: LibraryRequest = LibraryRequest {
     names: &["libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"],
     wheels: &["cu13", "cu12", "cuda_runtime"],
     remedy: "install the CUDA toolkit (or the wheel nvidia-cuda-runtime)",
-};
-
-const DRIVER: LibraryRequest = LibraryRequest {
-    library: "the CUDA driver",
-    variable: "NCCL_RS_CUDA_DRIVER",
-    names: &["libcuda.so.1"],
-    wheels: &[],
-    remedy: "install NVIDIA's driver",
 };
 
 /// The loaded CUDA runtime. Clones share it; it is never unloaded.
@@ -41,6 +32,10 @@ impl CudaRuntime {
         &self.0.opened.path
     }
 
+    pub(crate) fn functions(&self) -> &Cuda {
+        &self.0
+    }
+
     /// The device of the calling thread.
     pub fn device(&self) -> Result<i32, Error> {
         let mut device: c_int = 0;
@@ -49,40 +44,11 @@ impl CudaRuntime {
         Ok(device)
     }
 
-    /// Sets the device of the calling thread, for new streams, events and communicators.
+    /// Sets the device of the calling thread, for new streams, events and communicators. A thread starts with device 0, and
+    /// its first call creates a context there.
     pub fn set_device(&self, device: i32) -> Result<(), Error> {
         // SAFETY: the call takes an integer and returns an error for an invalid one.
         self.0.check("cudaSetDevice", unsafe { (self.0.set_device)(device) })
-    }
-
-    /// A unique name of the device: `GPU-` and its UUID, as `nvidia-smi` shows it. Without a UUID from the driver it
-    /// is the PCI address, which is unique only on one host.
-    pub fn device_name(&self, device: i32) -> Result<String, Error> {
-        if let Some(uuid) = self.uuid(device) {
-            return Ok(uuid);
-        }
-        let mut text = [0u8; 64];
-        let length = text.len() as c_int;
-        // SAFETY: the call writes at most `length` bytes, the last one zero.
-        let code = unsafe { (self.0.pci_bus_id)(text.as_mut_ptr().cast::<c_char>(), length, device) };
-        self.0.check("cudaDeviceGetPCIBusId", code)?;
-        // SAFETY: the text is null-terminated, because the buffer is longer than it.
-        Ok(format!("PCI {}", unsafe { read_text(text.as_ptr().cast()) }))
-    }
-
-    /// The UUID from the driver, or from the runtime library if it exports the functions of the driver too.
-    fn uuid(&self, device: i32) -> Option<String> {
-        let driver = search::open(DRIVER, &SearchEnvironment::present());
-        let mut libraries = std::iter::once(&self.0.opened).chain(driver.as_ref().ok());
-        let (get, uuid) = libraries.find_map(|library| {
-            let get: ffi::DriverDevice = library.symbol("cuDeviceGet")?;
-            let uuid: ffi::DriverUuid = library.symbol("cuDeviceGetUuid")?;
-            Some((get, uuid))
-        })?;
-        let (mut handle, mut bytes) = (0, [0u8; 16]);
-        // SAFETY: both calls write one value of the given type, or nothing after an error.
-        let codes = unsafe { [get(&raw mut handle, device), uuid(&raw mut bytes, handle)] };
-        (codes == [CUDA_SUCCESS; 2]).then(|| format_uuid(bytes))
     }
 
     /// A new stream on the calling thread's device, not ordered with the default stream.
@@ -109,25 +75,15 @@ impl CudaRuntime {
     }
 }
 
-fn format_uuid(bytes: [u8; 16]) -> String {
-    let mut text = String::from("GPU");
-    for (index, byte) in bytes.iter().enumerate() {
-        if [0, 4, 6, 8, 10].contains(&index) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 impl Cuda {
-    fn check(&self, call: &'static str, code: c_int) -> Result<(), Error> {
+    pub(crate) fn check(&self, call: &'static str, code: c_int) -> Result<(), Error> {
         if code == CUDA_SUCCESS {
             return Ok(());
         }
-        // SAFETY: the call returns null or a text that stays valid.
-        let message = unsafe { read_text((self.error_string)(code)) };
-        Err(Error::Cuda { call, code, message })
+        // SAFETY: both calls return null or a text that stays valid.
+        let (name, message) =
+            unsafe { (read_text((self.error_name)(code)), read_text((self.error_string)(code))) };
+        Err(Error::Cuda { call, code, name, message })
     }
 }
 
@@ -218,16 +174,5 @@ impl Drop for CudaEvent {
     fn drop(&mut self) {
         // SAFETY: the runtime created the event, and no other value uses it; a pending record is discarded.
         unsafe { (self.cuda.event_destroy)(self.raw) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uuid_has_the_format_of_nvidia_smi() {
-        let bytes = std::array::from_fn(|index| index as u8);
-        assert_eq!(format_uuid(bytes), "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f");
     }
 }

@@ -61,7 +61,7 @@ impl<'a> Before<'a> {
         let outcome = after.map_or(hint, |status| status.outcome.unwrap_or_else(|| unfinished(hint)));
         let left = self.run.map_or(0, newest_checkpoint);
         let step = now.as_ref().map_or(0, |status| status.step).max(left);
-        let message = after.and_then(|status| status.explanation());
+        let message = after.and_then(Status::explanation);
         AttemptEnd {
             outcome,
             code,

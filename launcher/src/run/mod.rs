@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 mod command;
 pub(crate) mod end;
 pub(crate) mod first_failure;
+mod gpus;
 pub mod hosts;
 mod plan;
 mod processes;
@@ -85,7 +86,7 @@ pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
         let asked = asked();
         let outcome = as_asked(end.outcome, asked);
         if let Some(run) = plan.run.as_deref().filter(|_| asked.is_some() && end.ranks) {
-            leave_word(run, outcome);
+            record_end(run, outcome);
         }
         let next = if asked.is_some() {
             RestartDecision::Stop(NoRestart::Ended)
@@ -132,10 +133,10 @@ pub(crate) fn as_asked(outcome: Outcome, asked: Option<Outcome>) -> Outcome {
 }
 
 /// Records the end in `status.json` if the ranks ended before they could do so; otherwise the run would look active.
-fn leave_word(run: &Path, outcome: Outcome) {
+fn record_end(run: &Path, outcome: Outcome) {
     let Ok(mut status) = Status::read(run) else { return };
     if status.outcome.is_none() {
-        status.end(outcome, Some("ended by `lift run` on request, before the ranks had saved".to_owned()));
+        status.end(outcome, Some("ended by `lift run` on request, before the ranks had saved"));
         if let Err(error) = status.write(run) {
             protocol::terminal::say(format_args!("lift: {error}"));
         }

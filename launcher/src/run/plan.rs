@@ -2,6 +2,7 @@
 
 use super::StartError;
 use super::command::{CpuBinding, RankCommand};
+use super::gpus;
 use super::hosts::{self, Host};
 use crate::limits;
 use nix::unistd::{AccessFlags, access};
@@ -14,7 +15,8 @@ use std::time::Duration;
 /// Options of `lift run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunOptions {
-    /// Number of ranks: one per GPU, or per share of the cores [default: 1, or the ranks of all hosts]
+    /// Number of ranks: one per GPU, or per share of the cores [default: one for each GPU of this machine, 1 without GPUs;
+    /// the ranks of all hosts; 1 inside the job of a scheduler]
     #[arg(short = 'n', long = "ranks", value_parser = up_to(1, limits::RANKS))]
     pub ranks: Option<u32>,
     /// Hosts with their number of ranks, e.g. node1:4,node2:4; reached over ssh
@@ -136,6 +138,10 @@ fn refuse<T>(sentence: impl Into<String>) -> Result<T, StartError> {
 fn count_ranks(options: &RunOptions, hosts: &[Host]) -> Result<usize, StartError> {
     let slots = hosts::slots(hosts);
     match options.ranks.map(|ranks| ranks as usize) {
+        None if hosts.is_empty() && !in_job() && options.gpus_per_rank != Some(0) => {
+            let arguments = TrainerArguments::new(options.arguments.clone());
+            Ok(gpus::ranks(options.gpus.as_deref(), &arguments))
+        }
         None => Ok(slots.max(1)),
         Some(ranks) if !hosts.is_empty() && ranks > slots => refuse(format!(
             "-n {ranks} is more than the {slots} ranks that the hosts take\nhint: raise their numbers, e.g. --hosts {}:{ranks}",
@@ -145,12 +151,16 @@ fn count_ranks(options: &RunOptions, hosts: &[Host]) -> Result<usize, StartError
     }
 }
 
-/// Refuses more ranks than this machine can run, if they are certain to start here: inside a scheduler's job, mpirun
-/// uses the hosts of that job.
+/// Whether this process runs inside a scheduler's job: mpirun then uses the hosts of that job.
+fn in_job() -> bool {
+    let jobs = ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"];
+    jobs.into_iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Refuses more ranks than this machine can run, if they are certain to start here.
 fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), StartError> {
-    let in_job = ["SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "PE_HOSTFILE", "FLUX_JOB_ID"];
     let here = match hosts {
-        [] if in_job.into_iter().any(|name| std::env::var_os(name).is_some()) => 0,
+        [] if in_job() => 0,
         [] => ranks,
         hosts => {
             hosts.iter().filter(|host| hosts::is_here(&host.name)).map(|host| host.slots.min(ranks)).sum()

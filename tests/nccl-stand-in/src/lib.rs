@@ -21,7 +21,9 @@
 //! | `init_fail` | the creation of a communicator fails |
 //! | `init_hang` | the creation of a communicator never ends |
 //!
-//! With `NCCL_STAND_IN_SAME_GPU=1`, all processes have the same GPU.
+//! With `NCCL_STAND_IN_SAME_GPU=1`, all processes have the same GPU. With `NCCL_STAND_IN_MIG=1`, each process has its own MIG
+//! slice of one GPU, and with both, all have the same slice. `NCCL_STAND_IN_DRIVER=12040` is a driver for CUDA 12.4, which is
+//! too old for the runtime (13.0); 0 is no driver.
 
 mod board;
 mod comm;

@@ -18,7 +18,7 @@ use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
 use crate::engine::rank::Rank;
-use crate::engine::setup::device::{self, DeviceChoice};
+use crate::engine::setup::device::DeviceChoice;
 use crate::engine::setup::openmp;
 use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
@@ -52,8 +52,6 @@ pub fn main() -> ExitCode {
         openmp::bound_spin();
     }
     protocol::orphan::watch_parent();
-    // Before anything asks libtorch for a device.
-    let cuda = device::open_cuda();
     let result = match &arguments.verb {
         Some(TrainerCommand::Check(select)) => {
             outcome::once(|| check::run(select, arguments.output_arguments))
@@ -65,7 +63,7 @@ pub fn main() -> ExitCode {
         Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.output_arguments))
         }
-        _ => return over_ranks(&arguments, &cuda),
+        _ => return over_ranks(&arguments),
     };
     outcome::exit(result)
 }
@@ -73,7 +71,6 @@ pub fn main() -> ExitCode {
 /// Context of every command that runs over ranks.
 pub(crate) struct CommandContext<'a> {
     pub(crate) world: &'a World,
-    pub(crate) cuda: &'a Result<(), String>,
     pub(crate) stopping: &'a StopListener,
     pub(crate) logging: &'a Logging,
     pub(crate) output_arguments: OutputArguments,
@@ -97,7 +94,7 @@ impl CommandContext<'_> {
             DeviceName::Cpu => DeviceChoice::Cpu,
         };
         let threads = config.train.compute_threads();
-        Rank::open(self.world, choice, threads, self.cuda, self.stopping.clone(), &config.distributed)
+        Rank::open(self.world, choice, threads, self.stopping.clone(), &config.distributed)
     }
 }
 
@@ -117,7 +114,7 @@ fn allow_many_files() {
     }
 }
 
-fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
+fn over_ranks(arguments: &Arguments) -> ExitCode {
     // Before MPI, whose start takes seconds: a request to stop during that time is handled and does not kill the
     // process.
     let stopping = match StopListener::start() {
@@ -140,13 +137,8 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (stopping, logging) = (&stopping, &logging);
-        let context = CommandContext {
-            world: &world,
-            cuda,
-            stopping,
-            logging,
-            output_arguments: arguments.output_arguments,
-        };
+        let context =
+            CommandContext { world: &world, stopping, logging, output_arguments: arguments.output_arguments };
         match &arguments.verb {
             Some(TrainerCommand::Train(train)) => train::run(&context, train),
             Some(TrainerCommand::Eval(eval)) => eval::run(&context, eval),

@@ -110,6 +110,9 @@ pub(super) fn greet(context: &CommandContext<'_>, resolved: &Resolved, rank: &Ra
         rank.group.backend()
     ));
     say(format_args!("computing on {}; presets: {}", rank.placement, resolved.presets));
+    if let Some(note) = &rank.idle_gpus {
+        say(note);
+    }
 }
 
 /// Prints the result on rank 0, as a table or as JSON.

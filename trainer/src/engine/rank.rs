@@ -3,7 +3,7 @@
 use crate::config::{Backend, DistributedOptions};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
-use crate::engine::setup::device::{self, DeviceChoice};
+use crate::engine::setup::device::{self, ChosenDevice, DeviceChoice};
 use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, final_status, say, start_limit};
 use collectives::host::{self, CoreShare};
@@ -29,6 +29,8 @@ pub struct Rank {
     pub device: Device,
     /// Threads of libtorch.
     pub threads: usize,
+    /// Cores of this rank: its share of those of the host.
+    pub cores: usize,
     /// The current activity of this rank, for the liveness watch.
     pub activity: Activity,
     /// Ranks on this host.
@@ -37,6 +39,8 @@ pub struct Rank {
     pub node: usize,
     /// Description of where the run computes, for messages.
     pub placement: String,
+    /// GPUs that no rank uses, if there are any, for messages.
+    pub idle_gpus: Option<String>,
     /// Requests to stop.
     pub stopping: StopListener,
     timeout: Duration,
@@ -54,7 +58,6 @@ impl Rank {
         world: &World,
         wish: DeviceChoice,
         threads: usize,
-        cuda: &Result<(), String>,
         stopping: StopListener,
         options: &DistributedOptions,
     ) -> Result<Self, Failure> {
@@ -63,11 +66,14 @@ impl Rank {
             host::share_cores(world.local_size())
                 .map_err(|e| Failure::run(format!("cannot read or set the cores of this process: {e}")))
         })?;
-        let threads = if threads > 0 { threads } else { share.threads };
+        let cores = share.threads;
+        let threads = if threads > 0 { threads } else { cores };
         tch::set_num_threads(threads as i32);
         INTEROP.call_once(|| tch::set_num_interop_threads(1));
-        let device =
-            agreed(&control, || device::choose(wish, world.local_rank(), cuda).map_err(Failure::input))?;
+        let ChosenDevice { device, warning, note: idle_gpus } = device::choose(world, &control, wish)?;
+        if let Some(warning) = warning.filter(|_| world.rank() == 0) {
+            tracing::warn!("{warning}");
+        }
         let placement = placement(device, threads, &share);
         let local_size = world.local_size();
         let activity = world.activity().clone();
@@ -108,10 +114,12 @@ impl Rank {
             control,
             device,
             threads,
+            cores,
             activity,
             local_size,
             node,
             placement,
+            idle_gpus,
             stopping,
             timeout,
             liveness,

@@ -38,6 +38,6 @@ pub fn write(outcome: Outcome, message: &str, at: Option<(u64, u64)>) -> Result<
     if let Some(at) = at {
         (status.epoch, status.step) = at;
     }
-    status.end(outcome, Some(message.to_owned()));
+    status.end(outcome, Some(message));
     status.write(&folder)
 }

@@ -44,8 +44,7 @@ pub fn golden_init_from_images() {
     let selection =
         Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
     let options = Config::resolve(&selection).unwrap().config.distributed;
-    let rank =
-        Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start().unwrap(), &options).unwrap();
+    let rank = Rank::open(&world, DeviceChoice::Cpu, 1, StopListener::start().unwrap(), &options).unwrap();
     for case in cases_that("init", |case| case.has_input("image_u8")) {
         for (precision, tolerance) in PRECISIONS {
             check(&case, &rank, precision, tolerance);

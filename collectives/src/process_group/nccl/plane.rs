@@ -101,6 +101,11 @@ impl Plane {
         }
     }
 
+    /// Sets the device of the calling thread. Without it, the first call of a thread creates a context on device 0.
+    pub(super) fn enter_device(&self) -> Result<(), nccl_rs::Error> {
+        self.runtime.set_device(if let Device::Cuda(index) = self.device { index as i32 } else { 0 })
+    }
+
     /// Ignores poisoning: a panic of another thread leaves the state consistent.
     pub(super) fn state(&self) -> MutexGuard<'_, PlaneState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

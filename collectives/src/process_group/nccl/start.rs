@@ -7,7 +7,10 @@ use super::watch::WatchedPlane;
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
-use nccl_rs::{Communicator, CudaRuntime, CudaStream, Library, UniqueId};
+use nccl_rs::{Communicator, CudaRuntime, CudaStream, DeviceIdentity, Library, UniqueId};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
 use tch::Device;
 
@@ -18,8 +21,7 @@ struct OpenedPlane {
     nccl: Library,
     runtime: CudaRuntime,
     stream: CudaStream,
-    /// Name of the GPU.
-    gpu: String,
+    gpu: DeviceIdentity,
     stand_in: bool,
 }
 
@@ -45,7 +47,7 @@ pub(super) fn start(
 ) -> Result<(Communicator, Arc<WatchedPlane>), CollectiveError> {
     let unavailable = |rank, message| CollectiveError::Unavailable { rank, message };
     let opened = agreed(control, open(options.device), unavailable)?;
-    refuse_shared_gpus(control, &opened.gpu)?;
+    let advice = compare_gpus(control, &opened.gpu)?;
     let id = agreed(control, new_id(control, &opened.nccl), unavailable)?;
     let id = share(control, id)?;
 
@@ -53,7 +55,12 @@ pub(super) fn start(
     let step = activity.now().0.step;
     let place = (control.rank(), control.size());
     let created = Communicator::init_rank(&opened.nccl, &id, place, options.timeout);
-    let failed = |rank, message| CollectiveError::Nccl { rank, operation: "init", step, message };
+    let failed = |rank, message: String| CollectiveError::Nccl {
+        rank,
+        operation: "init",
+        step,
+        message: format!("{message}{advice}"),
+    };
     if let Err(error) = &created
         && !error.is_timeout()
     {
@@ -63,7 +70,7 @@ pub(super) fn start(
     let communicator = agreed(control, created.map_err(|error| StartProblem::new(&error)), failed)?;
 
     let OpenedPlane { nccl, runtime, stream, gpu, stand_in } = opened;
-    log_library(&nccl, &gpu, stand_in);
+    log_library(&nccl, &gpu.name, stand_in);
     let plane = Plane::new(runtime, stream, (activity.clone(), control.rank()), options, stand_in);
     let watched = WatchedPlane::start(plane);
     let no_thread = |error: std::io::Error| StartProblem {
@@ -102,7 +109,7 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
     };
     let with_device = |runtime: CudaRuntime| {
         runtime.set_device(index)?;
-        let (gpu, stream) = (runtime.device_name(index)?, runtime.stream()?);
+        let (gpu, stream) = (runtime.identity(index)?, runtime.stream()?);
         Ok((runtime, stream, gpu))
     };
     let opened = CudaRuntime::open().and_then(with_device);
@@ -110,19 +117,43 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
     Ok(OpenedPlane { nccl, runtime, stream, gpu, stand_in })
 }
 
-/// Returns an error if two ranks share a GPU, which NCCL does not support and reports with an unclear message.
-fn refuse_shared_gpus(control: &Control, gpu: &str) -> Result<(), CollectiveError> {
+/// Returns an error if two ranks share a device, which NCCL does not support and reports with an unclear message; else the
+/// text to add to an error of NCCL's start.
+fn compare_gpus(control: &Control, gpu: &DeviceIdentity) -> Result<String, CollectiveError> {
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-    let all = control.all_gather(format!("{host}\n{gpu}").as_bytes())?;
-    for (second, name) in all.iter().enumerate() {
-        if let Some(first) = all[..second].iter().position(|other| other == name) {
-            let name = String::from_utf8_lossy(name);
-            let (host, gpu) = name.split_once('\n').unwrap_or_default();
-            let (host, gpu) = (host.to_owned(), gpu.to_owned());
-            return Err(CollectiveError::SameGpu { first, second, host, gpu });
-        }
+    let own = [&host, &gpu.address, &gpu.name].map(String::as_str).join("\n");
+    let all = control.all_gather(own.as_bytes())?;
+    let all: Vec<_> = all.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    if let Some((first, second)) = first_pair(all.iter()) {
+        let mut lines = all[first].lines().map(str::to_owned);
+        let (host, gpu) = (lines.next().unwrap_or_default(), lines.next_back().unwrap_or_default());
+        return Err(CollectiveError::SameGpu { first, second, host, gpu });
     }
-    Ok(())
+    let gpus = all.iter().map(|device| device.rsplit_once('\n').map(|(gpu, _)| gpu));
+    let Some((first, second)) = first_pair(gpus) else { return Ok(String::new()) };
+    tracing::info!("ranks {first} and {second} are on MIG slices of one GPU");
+    Ok(advice_for_slices(first, second))
+}
+
+/// The first rank whose key an earlier rank has, after that rank.
+fn first_pair<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> Option<(usize, usize)> {
+    let mut seen = HashMap::new();
+    keys.enumerate().find_map(|(rank, key)| match seen.entry(key) {
+        Entry::Occupied(first) => Some((*first.get(), rank)),
+        Entry::Vacant(place) => {
+            place.insert(rank);
+            None
+        }
+    })
+}
+
+/// MIG slices of a GPU have the address of the GPU, by which NCCL distinguishes devices.
+fn advice_for_slices(first: usize, second: usize) -> String {
+    format!(
+        "; ranks {first} and {second} are on MIG slices of one GPU, which NCCL takes for one device\n\
+         hint: use MPI (distributed.backend=mpi), give each rank a GPU of its own, or use NCCL 2.32 or newer with \
+         NCCL_MULTI_RANK_GPU_ENABLE=1"
+    )
 }
 
 /// Creates the unique id of the communicator, on rank 0 only.
@@ -162,5 +193,17 @@ fn agreed<T>(
         (None, Ok(value)) => Ok(value),
         // Unreachable: the gathered problems include that of this rank.
         (None, Err(problem)) => Err(error(control.rank(), problem.text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rank_on_a_device_in_use_is_found_with_the_rank_that_uses_it() {
+        assert_eq!(first_pair("abcb".chars()), Some((1, 3)));
+        assert_eq!(first_pair("abca".chars().chain("b".chars())), Some((0, 3)));
+        assert_eq!(first_pair("abc".chars()), None);
     }
 }

@@ -53,9 +53,17 @@ impl Drop for WatchedPlane {
 }
 
 fn watch(plane: &Plane) {
-    if let Some(failure) = first_failure(plane) {
+    if let Some(failure) = without_device(plane).or_else(|| first_failure(plane)) {
         end(plane, &failure);
     }
+}
+
+/// Sets the device of this thread before its first call of CUDA; the failure if that is not possible.
+fn without_device(plane: &Plane) -> Option<CollectiveError> {
+    let message = plane.enter_device().err()?.to_string();
+    let step = plane.activity.now().0.step;
+    let own = CollectiveError::Nccl { rank: plane.rank, operation: "watch", step, message };
+    Some(plane.state().failure.get_or_insert(own).clone())
 }
 
 /// Waits for the first failure; `None` when all groups are dropped.

@@ -73,7 +73,8 @@ section! {
         #[needs(FILES)]
         #[resume(Free)]
         pub max_bad_images: u64 = 0,
-        /// Threads per rank that read and decode images; 0 derives the number from the rank's share of the cores.
+        /// Threads per rank that read and decode images; 0 follows the rank's share of the cores. On a GPU that is all
+        /// of them. On the CPU it is the cores that `train.threads` leaves free, or all of them if it leaves none.
         #[range(..=1024)]
         #[resume(Free)]
         pub workers: u32 = 0,

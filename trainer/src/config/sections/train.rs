@@ -46,7 +46,7 @@ section! {
         pub schedule: ScheduleName = ScheduleName::CosinePerEpoch,
         /// Precision of the backbone; the head, the loss and the trained tensors use fp32 or a higher precision.
         pub precision: PrecisionName = PrecisionName::Fp32,
-        /// Device of each rank.
+        /// Device of each rank; all ranks compute on GPUs, or all on CPUs.
         #[resume(Free)]
         pub device: DeviceName = DeviceName::Auto,
         /// Steps after which the run ends, regardless of the epochs; 0 sets no limit.
@@ -121,9 +121,10 @@ words! {
 words! {
     /// Device of each rank.
     pub enum DeviceName {
-        /// A GPU if there is one, else the CPU.
+        /// A GPU if there is one, else the CPU. A GPU that seems to be present but cannot be used is reported with the
+        /// reason. In a job to which a scheduler allotted GPUs, the run does not start without one.
         Auto = "auto",
-        /// A GPU; without one the run does not start.
+        /// A GPU; without one the run does not start, and the error names the reason.
         Cuda = "cuda",
         /// The CPU.
         Cpu = "cpu",

@@ -5,6 +5,7 @@ use crate::data::source::Split;
 use crate::data::transform::ImageView;
 use crate::engine::failure::Failure;
 use std::sync::Arc;
+use tch::Device;
 
 /// All settings of a loader except its list.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +17,6 @@ pub struct LoaderPlan {
 }
 
 impl LoaderPlan {
-    /// Threads of a loader beside this number of compute threads, unless `data.workers` sets them.
-    pub fn default_workers(threads: usize) -> usize {
-        threads.clamp(1, 8)
-    }
-
     /// Starts the threads.
     pub fn start(
         &self,
@@ -28,5 +24,32 @@ impl LoaderPlan {
         requests: impl Iterator<Item = BatchRequest> + Send + 'static,
     ) -> Result<Loader, Failure> {
         Loader::start(split, self.view, requests, self.options).map_err(Failure::run)
+    }
+}
+
+/// Threads that read and decode images, if the configuration leaves the number open. On a GPU, the cores of the rank have
+/// nothing else to do. On the CPU, the compute threads have their cores; without a core that they leave free, workers share
+/// all cores with them, and the scheduler of the system divides the time by need.
+pub fn workers(device: Device, cores: usize, compute_threads: usize) -> usize {
+    let free = match device {
+        Device::Cpu => cores.saturating_sub(compute_threads),
+        _ => cores,
+    };
+    if free > 0 { free } else { cores.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_follow_the_cores_of_the_rank_without_a_cap() {
+        assert_eq!(workers(Device::Cuda(0), 32, 32), 32);
+        assert_eq!(workers(Device::Cuda(0), 32, 1), 32);
+        assert_eq!(workers(Device::Cpu, 32, 8), 24);
+        assert_eq!(workers(Device::Cpu, 32, 32), 32);
+        assert_eq!(workers(Device::Cpu, 1, 1), 1);
+        assert_eq!(workers(Device::Cpu, 2, 8), 2);
+        assert_eq!(workers(Device::Cpu, 0, 1), 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::backbone::BackboneFile;
 use crate::engine::setup::bf16;
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
-use crate::engine::setup::loader_plan::LoaderPlan;
+use crate::engine::setup::loader_plan::{LoaderPlan, workers};
 use crate::engine::setup::loss;
 use crate::engine::setup::placement::{Placement, PlacementSizes};
 use crate::engine::setup::rank_consistency::{same_backbone, same_configuration, same_data, same_program};
@@ -317,8 +317,10 @@ fn sizes(
 /// Settings of a loader for this configuration.
 pub(crate) fn loader_plan(config: &Config, view: ImageView, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
-    let workers =
-        if data.workers > 0 { data.workers as usize } else { LoaderPlan::default_workers(rank.threads) };
+    let workers = match data.workers {
+        0 => workers(rank.device, rank.cores, rank.threads),
+        workers => workers as usize,
+    };
     LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
 }
 

@@ -130,7 +130,7 @@ impl Experiment<'_> {
             }
             Err(failure) => (failure.outcome, Some(failure.message.clone())),
         };
-        record.end(outcome, message);
+        record.end(outcome, message.as_deref());
         result
     }
 

@@ -72,7 +72,7 @@ impl Heartbeat {
 
     /// Writes the final status, which is on disk when this returns. If the folder was moved, the status goes there, and
     /// never into the folder of another run.
-    pub fn end(&mut self, outcome: Outcome, message: Option<String>) -> Result<(), StatusError> {
+    pub fn end(&mut self, outcome: Outcome, message: Option<&str>) -> Result<(), StatusError> {
         self.stop();
         let mut state = self.shared.state();
         state.status.end(outcome, message);
@@ -193,7 +193,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let heartbeat = started(folder.path(), &Activity::default());
         let mut verdict = Status::read(folder.path()).unwrap();
-        verdict.end(Outcome::Failed, Some("rank 1 is gone".into()));
+        verdict.end(Outcome::Failed, Some("rank 1 is gone"));
         verdict.write(folder.path()).unwrap();
         heartbeat.set_phase(Phase::Evaluating);
         std::thread::sleep(4 * SHORT);

@@ -94,7 +94,7 @@ impl RunLog {
     }
 
     /// Writes the final status with the outcome of the run. A failure to write it must not hide the outcome.
-    pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
+    pub fn end(&mut self, outcome: Outcome, message: Option<&str>) {
         if let Some(mut metrics) = self.metrics()
             && let Err(error) = metrics.flush()
             && !error.is_lost()
