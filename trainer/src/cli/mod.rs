@@ -18,7 +18,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
 use crate::engine::rank::Rank;
 use crate::engine::setup::device::{self, DeviceChoice};
-use crate::engine::setup::openmp;
+use crate::engine::setup::library_environment;
 use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, TrainerCommand};
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
         return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
     }
     if arguments.is_over_ranks() {
-        openmp::bound_spin();
+        library_environment::set();
     }
     protocol::orphan::watch_parent();
     // Before anything asks libtorch for a device.

@@ -85,8 +85,11 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
         begin_end();
     }
     let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
-    tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
-    if let Some(shortage) = OutOfMemory::of(text).filter(|_| ends) {
+    let shortage = OutOfMemory::of(text);
+    // Lines after the first are the C++ frames of libtorch, which say nothing about a shortage.
+    let told = if shortage.is_some() { first_line(text) } else { text };
+    tracing::info!("a panic in the thread `{}`: {told}{place}", thread.name().unwrap_or("?"));
+    if let Some(shortage) = shortage.filter(|_| ends) {
         // Without its backtrace, which needs memory.
         end(&explained(&shortage));
     }
@@ -122,9 +125,15 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
 /// The text of an error, with a remedy if it is an out-of-memory message.
 pub fn explain(text: String) -> String {
     match OutOfMemory::of(&text) {
+        Some(shortage) if shortage.is_of_gpu() => explained(&shortage),
         Some(shortage) => format!("{text}: {}", explained(&shortage)),
         None => text,
     }
+}
+
+fn first_line(text: &str) -> &str {
+    // In the text of a failed `unwrap`, line ends are escaped.
+    text.lines().next().unwrap_or_default().split("\\n").next().unwrap_or_default()
 }
 
 fn explained(shortage: &OutOfMemory) -> String {

@@ -8,7 +8,7 @@ use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, last_words, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
-use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
+use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World, stand_in};
 use protocol::Outcome;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -159,6 +159,11 @@ impl Rank {
         self.control.rank()
     }
 
+    /// What computes: `cpu`, `cuda`, or the stand-in of the tests for the latter.
+    pub fn device_name(&self) -> &'static str {
+        device_name(self.device)
+    }
+
     /// Number of ranks.
     pub fn world_size(&self) -> usize {
         self.control.size()
@@ -217,7 +222,16 @@ fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
         Device::Cpu => {
             format!("CPU, {threads} thread{} a rank{widened}", if threads == 1 { "" } else { "s" })
         }
+        gpu if stand_in::cuda_is_stand_in() => format!("{gpu:?}, a stand-in for tests{widened}"),
         gpu => format!("{gpu:?}{widened}"),
+    }
+}
+
+fn device_name(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        _ if stand_in::cuda_is_stand_in() => "cuda (stand-in)",
+        _ => "cuda",
     }
 }
 
