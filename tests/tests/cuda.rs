@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tests::cuda::{count, on_stand_in, reports};
 use tests::stripes::data_beside;
@@ -14,7 +14,11 @@ use tests::{json, losses, run, stderr, succeed, trainer, within};
 fn training(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     let mut command = trainer(ranks);
     command.args(["train", "-q", "-m", "demo", "-d"]).arg(data_beside(output));
-    command.args(["--set", "train.threads=1", "--set", "train.batch_size=16", "--set", "train.max_steps=3"]);
+    command.args(["--set", "train.threads=1"]);
+    let untrained = settings.contains(&"train.epochs=0");
+    for setting in ["train.batch_size=16", "train.max_steps=3"].into_iter().filter(|_| !untrained) {
+        command.args(["--set", setting]);
+    }
     for setting in settings {
         command.args(["--set", setting]);
     }
@@ -292,13 +296,12 @@ fn the_micro_batch_that_is_proposed_when_memory_runs_out_fits() {
     let path = |name: &str| folder.path().join(name);
     let settings =
         ["train.batch_size=41", "train.micro_batch_size=41", "eval.batch_size=2", "head.init=random"];
-    let with = |micro: &str| [&settings[..], &[micro]].concat();
     succeed(&mut gpu_training(1, &path("free"), &settings));
-    succeed(&mut gpu_training(1, &path("small"), &with("train.micro_batch_size=1")));
+    succeed(&mut gpu_training(1, &path("small"), &[&settings[..], &["train.micro_batch_size=1"]].concat()));
     // Half of what the whole batch needs more than one image does.
     let memory = (peak(&path("free")) + peak(&path("small"))) / 2;
     let limited = |name: &str, micro: &str| {
-        let mut command = gpu_training(1, &path(name), &with(micro));
+        let mut command = gpu_training(1, &path(name), &[&settings[..], &[micro]].concat());
         command.env("CUDA_STAND_IN_MEMORY", memory.to_string());
         command
     };
@@ -307,10 +310,4 @@ fn the_micro_batch_that_is_proposed_when_memory_runs_out_fits() {
     println!("{memory} bytes: {fits} of 41 images; {said}");
     assert!(fits >= 4, "{said}");
     succeed(&mut limited("fitting", &format!("train.micro_batch_size={fits}")));
-}
-
-/// Where a training run's weights come from, in the given kind.
-fn uploaded_bytes(folder: &Path, precision: &str) -> u64 {
-    let report = reported(folder, 1, 1, &[&format!("train.precision={precision}")]);
-    report[0]["copies"]["host_to_device"]["bytes"].as_u64().unwrap()
 }

@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include "collectives.h"
 #include "counters.h"
 
 #include <c10/util/Exception.h>
@@ -45,7 +46,7 @@ public:
     c10::DataPtr allocate(size_t bytes) override {
         if (bytes == 0) return {nullptr, nullptr, &free_block, gpu()};
         const int64_t size = round_up(static_cast<int64_t>(bytes), BLOCK);
-        take(size, static_cast<int64_t>(bytes));
+        take(size);
         void *block = nullptr;
         if (posix_memalign(&block, HEADER, HEADER + size)) throw std::bad_alloc();
         std::memcpy(block, &size, sizeof size);
@@ -86,7 +87,7 @@ private:
     void release_cache() { reserved().decrease(reserved().current - round_up(allocated().current, SEGMENT)); }
 
     // Accounts for a block, or refuses it in the words of CUDA's allocator.
-    void take(int64_t size, int64_t asked) {
+    void take(int64_t size) {
         std::lock_guard<std::mutex> guard(lock_);
         allocations_ += 1;
         const bool fails = allocations_ == number("CUDA_STAND_IN_FAIL_ALLOCATION", 0);
@@ -96,7 +97,6 @@ private:
         allocated().increase(size);
         reserved().increase(std::max<int64_t>(needed - reserved().current, 0));
         count_memory(allocated().current, reserved().current);
-        (void)asked;
     }
 
     [[noreturn]] void refuse(int64_t size) {
@@ -126,6 +126,9 @@ Memory &instance() {
 
 void Memory::free_block(void *data) {
     if (!data) return;
+    // On a GPU freed memory goes to later work of the same stream only. Here the host may get it at once, so collectives
+    // that still use it come first.
+    catch_up_with_stream();
     void *block = static_cast<char *>(data) - HEADER;
     int64_t size = 0;
     std::memcpy(&size, block, sizeof size);

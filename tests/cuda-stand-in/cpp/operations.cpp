@@ -90,7 +90,7 @@ private:
 };
 
 // Refuses what deterministic algorithms exclude.
-void check_determinism(const std::string &name, const c10::FunctionSchema &schema, const Tensor *first) {
+void check_determinism(const std::string &name, const Tensor *first) {
     if (!at::globalContext().deterministicAlgorithms()) return;
     const bool whole_numbers = first && first->defined() && at::isIntegralType(first->scalar_type(), true);
     if (NEVER_DETERMINISTIC.count(name) && !whole_numbers) {
@@ -106,7 +106,6 @@ void check_determinism(const std::string &name, const c10::FunctionSchema &schem
                     "environment variable before running your PyTorch application: CUBLAS_WORKSPACE_CONFIG=:4096:8 or "
                     "CUBLAS_WORKSPACE_CONFIG=:16:8.");
     }
-    (void)schema;
 }
 
 // The values as the tensor cores of TF32 take them: ten bits of mantissa.
@@ -162,7 +161,7 @@ private:
             }
         }
         devices.finish();
-        check_determinism(name_, schema_, first);
+        check_determinism(name_, first);
     }
 
     Tensor host(const Tensor &tensor, const c10::Argument &argument) {

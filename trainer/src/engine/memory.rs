@@ -130,6 +130,8 @@ impl MemoryOptions {
             (None, 1..) => format!("lower {key} (now {now})"),
             (_, 0) => format!("lower {key}"),
         };
+        // Before the first pass it is the model that does not fit.
+        let loads = moment.is_some_and(|now| now.phase == "init") && !pass_memory::is_under_way();
         let evaluates = moment.is_some_and(|now| matches!(now.phase, "evaluating" | "init"));
         let batch = if evaluates {
             lower("eval.batch_size", self.eval_batch_size)
@@ -139,9 +141,13 @@ impl MemoryOptions {
         match place {
             MemoryKind::Gpu => {
                 let sharded = "shard the backbone over ranks with backbone.placement=sharded";
-                match self.precision.filter(|&precision| precision != PrecisionName::Bf16) {
-                    Some(now) => format!("{batch}, set train.precision=bf16 (now {now}), or {sharded}"),
-                    None => format!("{batch}, or {sharded}"),
+                let half = self.precision.filter(|&precision| precision != PrecisionName::Bf16);
+                let half = half.map(|now| format!("set train.precision=bf16 (now {now})"));
+                let others: Vec<String> = Some(batch).filter(|_| !loads).into_iter().chain(half).collect();
+                if others.is_empty() {
+                    sharded.to_owned()
+                } else {
+                    format!("{}, or {sharded}", others.join(", "))
                 }
             }
             MemoryKind::Host => {
@@ -211,6 +217,11 @@ mod tests {
             gpu.sentence(Some(&moment("evaluating")), &limits),
             "out of GPU memory after step 7 (evaluating, in step)\nhint: lower eval.batch_size (now 64), set \
              train.precision=bf16 (now fp32), or shard the backbone over ranks with backbone.placement=sharded"
+        );
+        assert_eq!(
+            gpu.sentence(Some(&moment("init")), &limits),
+            "out of GPU memory after step 7 (init, in step)\nhint: set train.precision=bf16 (now fp32), or shard the \
+             backbone over ranks with backbone.placement=sharded"
         );
         let half = MemoryOptions { precision: Some(PrecisionName::Bf16), ..limits };
         assert_eq!(

@@ -35,7 +35,8 @@ static RESERVED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static ENDER: AtomicI32 = AtomicI32::new(0);
 
 struct Scene {
-    rank: Option<usize>,
+    /// Number of this rank, and of all.
+    rank: Option<(usize, usize)>,
     activity: Option<Activity>,
     limits: MemoryOptions,
 }
@@ -62,8 +63,8 @@ fn explain_signal(signal: Signal, handler: SigHandler) {
     }
 }
 
-/// The rank and the current activity of this process.
-pub fn describe(rank: usize, activity: Activity) {
+/// The rank among how many, and the current activity of this process.
+pub fn describe(rank: (usize, usize), activity: Activity) {
     let mut scene = scene();
     (scene.rank, scene.activity) = (Some(rank), Some(activity));
 }
@@ -166,12 +167,13 @@ fn begin_end() {
 /// Reports the reason and ends the process.
 fn end(sentence: &str) -> ! {
     let rank = scene().rank;
-    let named = rank.map_or_else(|| sentence.to_owned(), |rank| format!("rank {rank}: {sentence}"));
-    tracing::error!("{sentence}");
+    let named = rank.map_or_else(|| sentence.to_owned(), |(rank, _)| format!("rank {rank}: {sentence}"));
+    let alone = rank.is_none_or(|(_, size)| size == 1);
+    tracing::error!("{}", if alone { sentence } else { &named });
     // The log has already printed rank 0's error on the terminal.
     match rank {
-        Some(0) => {}
-        Some(rank) => say(format_args!("rank {rank}: error: {sentence}")),
+        Some((0, _)) => {}
+        Some((rank, _)) => say(format_args!("rank {rank}: error: {sentence}")),
         None => say(format_args!("error: {sentence}")),
     }
     if let Err(error) = last_words::leave(Outcome::Failed, &named, None) {

@@ -85,7 +85,7 @@ impl Rank {
         let meeting = Deadline::start("the start of the ranks", world.rank(), limit);
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
-        panics::describe(world.rank(), activity.clone());
+        panics::describe((world.rank(), world.size()), activity.clone());
         stopping.begin(world.rank(), liveness.messenger());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]

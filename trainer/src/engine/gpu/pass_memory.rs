@@ -56,6 +56,11 @@ fn pass() -> MutexGuard<'static, Option<PassUnderWay>> {
     PASS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a pass through the model is under way.
+pub fn is_under_way() -> bool {
+    pass().is_some()
+}
+
 /// The number of images that should fit, after an allocation of `asked` bytes has failed; none outside of a pass, or if not
 /// even one image fits.
 pub fn images_that_fit(asked: u64) -> Option<u64> {
