@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use tests::cuda::{count, on_stand_in, reports};
+use tests::launched::repository;
 use tests::stripes::data_beside;
 use tests::{json, losses, run, stderr, succeed, trainer, within};
 
@@ -64,7 +65,8 @@ fn listed(group: &str) -> Vec<String> {
     all[group].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Every tuner, loss, head and head initialisation at least once: each run takes the next of each list.
+/// Every tuner, loss, head and head initialisation at least once: each run takes the next of each list. Under both levels of
+/// determinism, since an operation may have no deterministic form.
 #[test]
 fn every_tuner_loss_head_and_initialisation_computes_on_one_device() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,6 +82,7 @@ fn every_tuner_loss_head_and_initialisation_computes_on_one_device() {
             format!("loss.kind={loss}"),
             format!("head.kind={head}"),
             format!("head.init={init}"),
+            format!("train.determinism={}", ["same_world", "any_world"][number % 2]),
             "train.max_steps=2".to_owned(),
             "train.micro_batch_size=9".to_owned(),
         ];
@@ -93,6 +96,54 @@ fn zero_shot_classification_is_that_of_the_cpu() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["head.kind=zero_shot", "tuner.kinds=none", "train.epochs=0", "eval.crops=five"];
     as_on_the_cpu(folder.path(), "zero_shot", 1, &settings);
+}
+
+#[test]
+fn other_settings_compute_on_one_device() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, settings) in [
+        ("official", &["train.accumulation=official", "train.micro_batch_size=8"][..]),
+        ("sampler", &["loss.prior=sampler", "data.sampler=class_balanced"]),
+        ("partial", &["tuner.partial=1"]),
+        ("crops", &["eval.crops=ten", "eval.batch_size=7"]),
+        ("checked", &["eval.crops=random", "eval.random_crops=2", "distributed.check_every_steps=1"]),
+    ] {
+        as_on_the_cpu(folder.path(), name, 1, settings);
+    }
+    for (name, ranks, settings) in [
+        ("wire", 2, &["distributed.wire=bf16", "head.placement=replicated"][..]),
+        ("not_finite", 1, &["train.learning_rate=1e20", "train.non_finite=skip", "train.max_non_finite=9"]),
+    ] {
+        succeed(&mut gpu_training(ranks, &folder.path().join(name), settings));
+    }
+}
+
+/// Class token and registers of DINOv2; pooling by attention of SigLIP.
+#[test]
+fn other_towers_compute_on_one_device() {
+    let folder = tempfile::tempdir().unwrap();
+    for (preset, fixture) in [("dinov2_vit_s14", "timm_dinov2_reg4"), ("siglip_vit_b16", "hf_siglip_vision")]
+    {
+        let weights = repository().join("tests/fixtures/towers").join(fixture);
+        let path = |device: &str| folder.path().join(format!("{fixture}-{device}"));
+        for device in ["cuda", "cpu"] {
+            let mut command = trainer(1);
+            command.args(["train", "-q", "-m", preset, "-d"]).arg(data_beside(&path(device)));
+            command.arg("--set").arg(format!("model.weights={}", weights.display()));
+            for setting in [
+                "model.width=16",
+                "model.layers=2",
+                "model.patch=4",
+                "model.resolution=16",
+                "train.threads=1",
+            ] {
+                command.args(["--set", setting]);
+            }
+            command.args(["--set", "train.max_steps=2", "--set", &format!("train.device={device}")]);
+            succeed(on_stand_in(&mut command).arg("--output").arg(path(device)));
+        }
+        within(&losses(&path("cuda")), &losses(&path("cpu")), 1e-5);
+    }
 }
 
 #[test]
@@ -237,9 +288,24 @@ fn the_host_waits_only_for_copies_and_memory_is_reported() {
 
 #[test]
 fn the_bench_reports_the_memory_of_a_gpu() {
-    let step = ["bench", "step", "--json", "--steps", "1", "--rounds", "1", "--snapshots", "0"];
+    let folder = tempfile::tempdir().unwrap();
     let mut command = trainer(1);
-    command.args(step);
+    command.args([
+        "bench",
+        "step",
+        "--json",
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+        "--snapshots",
+        "0",
+        "-m",
+        "demo",
+        "-d",
+    ]);
+    command.arg(data_beside(&folder.path().join("run")));
+    command.args(["--set", "train.batch_size=8", "--set", "head.init=random"]);
     let cpu: Value = serde_json::from_slice(&succeed(&mut command).stdout).unwrap();
     let gpu: Value = serde_json::from_slice(&succeed(on_stand_in(&mut command)).stdout).unwrap();
     assert!(cpu["gpu_memory"].is_null());
@@ -310,4 +376,63 @@ fn the_micro_batch_that_is_proposed_when_memory_runs_out_fits() {
     println!("{memory} bytes: {fits} of 41 images; {said}");
     assert!(fits >= 4, "{said}");
     succeed(&mut limited("fitting", &format!("train.micro_batch_size={fits}")));
+}
+
+#[test]
+fn the_batch_that_is_proposed_when_an_evaluation_runs_out_of_memory_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let with = |name: &str, batch: &str| {
+        let settings = [
+            "train.micro_batch_size=1",
+            "train.batch_size=1",
+            "train.max_steps=1",
+            "head.init=random",
+            batch,
+        ];
+        gpu_training(1, &path(name), &settings)
+    };
+    for (name, batch) in [("free", "eval.batch_size=24"), ("small", "eval.batch_size=1")] {
+        succeed(&mut with(name, batch));
+    }
+    let memory = (peak(&path("free")) + peak(&path("small"))) / 2;
+    let limited = |name: &str, batch: &str| {
+        let mut command = with(name, batch);
+        command.env("CUDA_STAND_IN_MEMORY", memory.to_string());
+        command
+    };
+    let said = out_of_memory(&mut limited("full", "eval.batch_size=24"), &path("full"));
+    let fits = proposed(&said, "eval.batch_size");
+    succeed(&mut limited("fitting", &format!("eval.batch_size={fits}")));
+}
+
+#[test]
+fn memory_that_ends_while_the_model_is_loaded_names_no_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut command = gpu_training(1, &path, &[]);
+    let output = run(command.env("CUDA_STAND_IN_FAIL_ALLOCATION", "20"));
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("hint: set train.precision=bf16 (now fp32), or shard the backbone"), "{said}");
+    assert!(!said.contains("batch_size"), "{said}");
+}
+
+/// The built-in backbone is stored in 16 bits. Two runs that differ only in what the weights become send the same bytes,
+/// where a conversion on the host would send twice as many.
+#[test]
+fn weights_are_sent_as_they_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = |precision: &str| {
+        let report = folder.path().join(precision);
+        std::fs::create_dir(&report).unwrap();
+        let settings = [&format!("train.precision={precision}"), "train.max_steps=1", "head.init=random"];
+        let mut command = gpu_training(1, &folder.path().join(format!("run-{precision}")), &settings);
+        succeed(command.env("CUDA_STAND_IN_REPORT", &report));
+        reports(&report)[0]["copies"]["host_to_device"]["bytes"].as_u64().unwrap()
+    };
+    let stored = std::fs::metadata(repository().join("assets/demo_clip.safetensors")).unwrap().len();
+    let (single, double) = (sent("fp32"), sent("fp64"));
+    println!("{stored} bytes stored; sent: fp32 {single}, fp64 {double}");
+    assert!(double < single + stored / 2, "fp32 {single}, fp64 {double}");
 }

@@ -41,25 +41,23 @@ extern "C" int trainer_be_deterministic(int on) noexcept {
     });
 }
 
-// Bytes of a GPU: allocated now, its peak, held by the allocator, its peak, free, in total.
-extern "C" int trainer_gpu_memory(int index, std::int64_t figures[6]) noexcept {
+// Bytes of a GPU's allocator: of tensors now, at their peak, held now, at their peak.
+extern "C" int trainer_gpu_memory(int index, std::int64_t figures[4]) noexcept {
     return guarded([&] {
         const auto device = static_cast<c10::DeviceIndex>(index);
         auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
         const auto stats = allocator->getDeviceStats(device);
         const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
         const auto &allocated = stats.allocated_bytes[all], &reserved = stats.reserved_bytes[all];
-        const auto [free, total] = allocator->getMemoryInfo(device);
-        const std::int64_t found[6] = {allocated.current, allocated.peak,
-                                       reserved.current,  reserved.peak,
-                                       static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
-        for (int i = 0; i < 6; ++i) figures[i] = found[i];
+        const std::int64_t found[4] = {allocated.current, allocated.peak, reserved.current, reserved.peak};
+        for (int i = 0; i < 4; ++i) figures[i] = found[i];
     });
 }
 
-// Peaks are counted from now on.
-extern "C" int trainer_forget_gpu_peaks(int index) noexcept {
+// Bytes of a GPU that no process uses. This asks the driver, which takes its time.
+extern "C" int trainer_free_gpu_memory(int index, std::int64_t *bytes) noexcept {
     return guarded([&] {
-        c10::getDeviceAllocator(c10::DeviceType::CUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index));
+        auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+        *bytes = static_cast<std::int64_t>(allocator->getMemoryInfo(static_cast<c10::DeviceIndex>(index)).first);
     });
 }

@@ -6,7 +6,7 @@ unsafe extern "C" {
     fn trainer_allow_tf32(allowed: c_int) -> c_int;
     fn trainer_be_deterministic(on: c_int) -> c_int;
     fn trainer_gpu_memory(index: c_int, figures: *mut i64) -> c_int;
-    fn trainer_forget_gpu_peaks(index: c_int) -> c_int;
+    fn trainer_free_gpu_memory(index: c_int, bytes: *mut i64) -> c_int;
 }
 
 /// Whether convolutions and matrix products of fp32 may use TF32. False if libtorch refuses.
@@ -23,18 +23,20 @@ pub(super) fn be_deterministic(on: bool) -> bool {
     unsafe { trainer_be_deterministic(c_int::from(on)) == 0 }
 }
 
-/// Bytes of a GPU: allocated, its peak, held by the allocator, its peak, free, in total.
-pub(super) fn gpu_memory(index: usize) -> Option<[i64; 6]> {
-    let mut figures = [0; 6];
-    // SAFETY: the shim writes six numbers and catches every exception.
+/// Bytes of a GPU's allocator: of tensors now, at their peak, held now, at their peak.
+pub(super) fn gpu_memory(index: usize) -> Option<[i64; 4]> {
+    let mut figures = [0; 4];
+    // SAFETY: the shim writes four numbers and catches every exception.
     let code = unsafe { trainer_gpu_memory(index as c_int, figures.as_mut_ptr()) };
     (code == 0).then_some(figures)
 }
 
-/// Peaks are counted from now on.
-pub(super) fn forget_gpu_peaks(index: usize) {
-    // SAFETY: takes a number; the shim catches every exception. If it fails, peaks are only too high.
-    let _ = unsafe { trainer_forget_gpu_peaks(index as c_int) };
+/// Bytes of a GPU that no process uses.
+pub(super) fn free_gpu_memory(index: usize) -> Option<i64> {
+    let mut bytes = 0;
+    // SAFETY: the shim writes one number and catches every exception.
+    let code = unsafe { trainer_free_gpu_memory(index as c_int, &raw mut bytes) };
+    (code == 0).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -42,12 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_gpu_there_are_no_figures_and_nothing_fails() {
+    fn without_a_gpu_there_are_no_figures() {
         if tch::utils::has_cuda() {
-            println!("skipped: without_a_gpu_there_are_no_figures_and_nothing_fails (there is one)");
+            println!("skipped: without_a_gpu_there_are_no_figures (there is one)");
             return;
         }
-        assert_eq!(gpu_memory(0), None);
-        forget_gpu_peaks(0);
+        assert_eq!((gpu_memory(0), free_gpu_memory(0)), (None, None));
     }
 }

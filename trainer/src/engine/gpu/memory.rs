@@ -7,29 +7,20 @@ use crate::run::GpuMemory;
 use collectives::ReduceOp;
 use tch::Device;
 
-/// The memory at a moment, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpuMemoryNow {
-    /// Of tensors.
-    pub allocated: u64,
-    /// That tensors can still have: free, or held by the allocator.
-    pub room: u64,
-    /// Not in use by any process.
-    pub free: u64,
-    /// Of the device.
-    pub total: u64,
+/// Bytes of tensors; none on the CPU.
+pub fn allocated(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    ffi::gpu_memory(index).map(|[allocated, ..]| allocated as u64)
 }
 
-impl GpuMemoryNow {
-    /// None on the CPU.
-    pub fn of(device: Device) -> Option<Self> {
-        let Device::Cuda(index) = device else { return None };
-        let [allocated, _, reserved, _, free, total] = ffi::gpu_memory(index)?.map(|bytes| bytes as u64);
-        Some(Self { allocated, room: free + reserved.saturating_sub(allocated), free, total })
-    }
+/// Bytes that tensors can still have: free, or held by the allocator. None on the CPU.
+pub fn room(device: Device) -> Option<u64> {
+    let Device::Cuda(index) = device else { return None };
+    let [allocated, _, reserved, _] = ffi::gpu_memory(index)?;
+    Some((ffi::free_gpu_memory(index)? + reserved - allocated) as u64)
 }
 
-/// The greatest peaks of all ranks since the start or the last [`forget_peaks`]; none on CPUs. Collective.
+/// The greatest peaks of all ranks since the start; none on CPUs. Collective.
 pub fn peaks_of_all_ranks(rank: &Rank) -> Result<Option<GpuMemory>, Failure> {
     let own = match rank.device {
         Device::Cuda(index) => {
@@ -44,11 +35,4 @@ pub fn peaks_of_all_ranks(rank: &Rank) -> Result<Option<GpuMemory>, Failure> {
         peak_allocated_bytes,
         peak_reserved_bytes,
     }))
-}
-
-/// Peaks of this rank are counted from now on.
-pub fn forget_peaks(device: Device) {
-    if let Device::Cuda(index) = device {
-        ffi::forget_gpu_peaks(index);
-    }
 }

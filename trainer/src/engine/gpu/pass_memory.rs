@@ -3,7 +3,7 @@
 //! A pass notes what was in use when it began and how many of its parts it has passed. If memory runs out in it, the need
 //! of the whole pass follows from what it used so far, and so does the number of images that fit.
 
-use super::memory::GpuMemoryNow;
+use super::memory::{allocated, room};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::Device;
 
@@ -32,9 +32,9 @@ pub struct PassMemory(());
 impl PassMemory {
     /// Notes a pass of so many images; `parts` keep their activations for the backward pass.
     pub fn begin(device: Device, images: u64, parts: usize) -> Option<Self> {
-        let now = GpuMemoryNow::of(device)?;
+        let before = allocated(device)?;
         let kept = (parts > 0).then_some((0, parts as u32));
-        *pass() = Some(PassUnderWay { device, images, before: now.allocated, kept });
+        *pass() = Some(PassUnderWay { device, images, before, kept });
         Some(Self(()))
     }
 
@@ -65,20 +65,20 @@ pub fn is_under_way() -> bool {
 /// even one image fits.
 pub fn images_that_fit(asked: u64) -> Option<u64> {
     let pass = (*pass())?;
-    let now = GpuMemoryNow::of(pass.device)?;
-    pass.fitting(now, asked)
+    pass.fitting(allocated(pass.device)?, room(pass.device)?, asked)
 }
 
 impl PassUnderWay {
-    fn fitting(&self, now: GpuMemoryNow, asked: u64) -> Option<u64> {
-        let used = (now.allocated.saturating_sub(self.before) + asked) as f64;
+    /// With `allocated` bytes of tensors and `room` for more, when `asked` were refused.
+    fn fitting(&self, allocated: u64, room: u64, asked: u64) -> Option<u64> {
+        let used = (allocated.saturating_sub(self.before) + asked) as f64;
         let needed = match self.kept {
             // The part in which it failed counts as done.
             Some((done, all)) => used * f64::from(all) / f64::from((done + 1).min(all)),
             None => used * LARGEST_PART,
         };
-        let room = (now.allocated + now.room).saturating_sub(self.before) as f64;
-        let images = (self.images as f64 * FILLED * room / needed) as u64;
+        let available = (allocated + room).saturating_sub(self.before) as f64;
+        let images = (self.images as f64 * FILLED * available / needed) as u64;
         let images = images.min(self.images / 2);
         (images > 0).then(|| 1 << images.ilog2())
     }
@@ -94,23 +94,19 @@ mod tests {
         PassUnderWay { device: Device::Cuda(0), images: 128, before: 2 * GB, kept }
     }
 
-    fn now(allocated: u64) -> GpuMemoryNow {
-        GpuMemoryNow { allocated, room: 10 * GB - allocated, free: 0, total: 10 * GB }
-    }
-
     #[test]
     fn the_need_of_a_pass_follows_from_its_part() {
         // Half of the blocks took all 8 GB: 128 images need 16 GB, and 57 of them 7.2 GB.
-        assert_eq!(pass(Some((5, 12))).fitting(now(9 * GB), GB), Some(32));
+        assert_eq!(pass(Some((5, 12))).fitting(9 * GB, GB, GB), Some(32));
         // The backward pass has all of them.
-        assert_eq!(pass(Some((12, 12))).fitting(now(10 * GB), GB), Some(64));
-        assert_eq!(pass(None).fitting(now(9 * GB), GB), Some(32));
+        assert_eq!(pass(Some((12, 12))).fitting(10 * GB, 0, GB), Some(64));
+        assert_eq!(pass(None).fitting(9 * GB, GB, GB), Some(32));
     }
 
     #[test]
     fn nothing_is_said_where_one_image_does_not_fit() {
         let one = PassUnderWay { images: 1, ..pass(None) };
-        assert_eq!(one.fitting(now(9 * GB), GB), None);
-        assert_eq!(pass(None).fitting(GpuMemoryNow { room: 0, ..now(2 * GB) }, GB), None);
+        assert_eq!(one.fitting(9 * GB, GB, GB), None);
+        assert_eq!(pass(None).fitting(2 * GB, 0, GB), None);
     }
 }
