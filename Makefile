@@ -1,15 +1,15 @@
-# Every command of this project. `make` alone lists them.
+# All commands of this project; `make` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-# Binaries find libtorch from target/PROFILE by a relative path that .cargo/config.toml passes to the linker: a
-# target folder elsewhere, or flags of your own, would build programs that do not start.
+# Binaries find libtorch through a path relative to target/PROFILE, which .cargo/config.toml passes to the linker. With
+# another target folder or other flags, the programs would not start.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 ifneq ($(RUSTFLAGS)$(CARGO_ENCODED_RUSTFLAGS),)
-$(info make: note: your RUSTFLAGS would replace those of .cargo/config.toml and are not used here)
+$(info make: note: RUSTFLAGS is ignored, because it would replace the flags of .cargo/config.toml)
 endif
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 
@@ -20,15 +20,15 @@ ALL := --release --workspace --locked
 # Parts of `make accuracy`: checkpoints, two-epochs, ten-epochs; all of them if empty.
 PARTS ?=
 
-# What `make chaos` does: faults, where chance begins, runs at the same time.
+# Options of `make chaos`: number of faults, seed, concurrent runs.
 FAULTS ?= 200
 SEED ?= 0
 JOBS ?= 2
 
-# What `make combinations` draws, from the same SEED and with as many JOBS.
+# Number of cases of `make combinations`, which also uses SEED and JOBS.
 CASES ?= 1000
 
-# Setup writes .setup.mk (WITH_TOOLS), and make reads it again if that changed it. Quick if nothing is missing.
+# Setup writes .setup.mk (WITH_TOOLS), and make reads the file again if it has changed. Quick if nothing is missing.
 ifeq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
 -include .setup.mk
 else
@@ -53,7 +53,7 @@ build: setup ## target/release/lift-trainer and target/release/lift
 
 test: check run-tests ## everything that CI runs: format, lints, docs, licences, build, tests
 
-test-long: build build-faults ## what `make test` leaves out because it takes long: official checkpoints, forty faults
+test-long: build build-faults ## the long tests that `make test` skips: official checkpoints, forty faults
 	$(CARGO) test --release --locked -p tests --test proof --test chaos -- --ignored --show-output
 
 golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
@@ -91,11 +91,11 @@ doc: ## API documentation, warnings are errors: target/doc
 deny: ## licences, sources and advisories of the dependencies
 	@$(WITH_TOOLS) scripts/deny.sh
 
-clean: ## remove what was built (not .venv, .libtorch)
+clean: ## remove the build (not .venv and .libtorch)
 	rm -rf target
 
-# The trainer that fails on request, for tests. It never takes the place of target/release/lift-trainer. The example is
-# built with it because cargo then takes libtorch's binding as it was built for the other programs, not a second one.
+# The trainer with injected faults, for tests; it does not replace target/release/lift-trainer. The example is built in the
+# same command, because cargo then reuses the libtorch binding of the other programs instead of building a second one.
 build-faults: setup
 	$(CARGO) build $(ALL) --features trainer/faults --bin lift-trainer-faults --example watched_ranks
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Accuracy beside the official figures; docs/fidelity.md says what and how long.
+# Compares accuracies with the official figures; docs/fidelity.md lists the parts and their durations.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec target/release/accuracy "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks licences, sources, bans and known vulnerabilities of the dependencies by the rules in deny.toml.
-# Installs cargo-deny in .tools if there is none (about three minutes on two cores, once).
+# Checks licences, sources, bans and known vulnerabilities of the dependencies with the rules in deny.toml.
+# Builds cargo-deny in .tools if it is missing (about three minutes on two cores, once).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,9 +17,9 @@ fi
 
 cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
-# The list of vulnerabilities is a git repository of its own; not every machine may fetch it.
+# The database of vulnerabilities is a separate git repository, which not every machine can fetch.
 if timeout 120 cargo deny --locked fetch db >/dev/null 2>&1; then
     cargo deny --locked check --disable-fetch advisories
 else
-    echo "deny: WARNING: known vulnerabilities were NOT checked: their database cannot be fetched from here" >&2
+    echo "deny: WARNING: known vulnerabilities were NOT checked: their database cannot be fetched" >&2
 fi

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Runs every test and closes with one line for all of them: `N passed, N failed, N skipped`.
+# Runs all tests. The last line is the total: `N passed, N failed, N skipped`.
 #
 #   scripts/run_tests.sh [options of cargo test]
 #
-# Cargo would run one test program after the other, and the cores would idle wherever one waits: for Slurm, for a time-out,
-# for the end of a signalled process. So those that mostly wait run beside the others; what they print comes at the end.
-# Ignored tests count as skipped, and so do tests that said `skipped: NAME (why)` and returned.
+# Cargo runs one test program after the other, so the cores are idle while one waits: for Slurm, for a timeout, for the end
+# of a process. This script runs the programs that mostly wait concurrently with the others, and prints their output at the
+# end. Ignored tests count as skipped, and so do tests that print `skipped: NAME (why)` and return.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Sources of the test programs that mostly wait, and how many of their tests run at the same time.
+# Sources of the test programs that mostly wait, and the number of their tests that run concurrently.
 waiting='/tests/(chaos|cores|lift_run|liveness|process_groups|run_folders|signals|slurm|stuck_steps|troubles)\.rs'
 waiting_threads=3
 
 logs=$(mktemp -d)
-beside=
-trap '[[ -z $beside ]] || kill "$beside" 2> /dev/null; rm -rf "$logs"' EXIT
+background=
+trap '[[ -z $background ]] || kill "$background" 2> /dev/null; rm -rf "$logs"' EXIT
 export LD_LIBRARY_PATH=$PWD/.libtorch/lib:$PWD/.mpi/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 failed=0
 
-# Documentation tests are run from a folder of their own, where the relative path to libtorch leads nowhere.
+# Cargo runs documentation tests in another folder, from which the relative path to libtorch is wrong.
 cargo test --doc --no-fail-fast "$@" 2>&1 | tee "$logs/doc" || failed=1
 
 # Lines of `manifest source program`.
@@ -27,7 +27,7 @@ cargo test --no-run --message-format=json-render-diagnostics --lib --bins --test
     sed -n '/"profile":{[^}]*"test":true}/s/.*"manifest_path":"\([^"]*\)".*"src_path":"\([^"]*\)".*"executable":"\([^"]*\)".*/\1 \2 \3/p' \
         > "$logs/programs"
 
-# Runs the programs of its input, each in the folder of its package, as cargo does.
+# Runs the programs from standard input, each in the folder of its package, like cargo.
 run_programs() { # threads
     local manifest source program code=0
     while read -r manifest source program; do
@@ -37,13 +37,13 @@ run_programs() { # threads
     return "$code"
 }
 
-grep -E " [^ ]*$waiting " "$logs/programs" > "$logs/those_that_wait" || true
-grep -vxFf "$logs/those_that_wait" "$logs/programs" > "$logs/others" || true
-run_programs "$waiting_threads" < "$logs/those_that_wait" > "$logs/waiting" &
-beside=$!
+grep -E " [^ ]*$waiting " "$logs/programs" > "$logs/waiting_programs" || true
+grep -vxFf "$logs/waiting_programs" "$logs/programs" > "$logs/others" || true
+run_programs "$waiting_threads" < "$logs/waiting_programs" > "$logs/waiting" &
+background=$!
 run_programs "$(nproc)" < "$logs/others" | tee "$logs/running" || failed=1
-wait "$beside" || failed=1
-beside=
+wait "$background" || failed=1
+background=
 cat "$logs/waiting"
 
 awk -v seconds="$SECONDS" '

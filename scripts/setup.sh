@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Finds or installs what the build needs: Rust, a C++ tool chain, MPI, libclang, libtorch.
 #
-#   scripts/setup.sh          check, install what is missing, tell what was found
+#   scripts/setup.sh          find dependencies, install missing ones, print a report
 #   scripts/setup.sh --env    print shell lines for a plain `cargo build` (needed only without root)
 #
-# Run it as often as you like: it is quick when nothing is missing, and it changes nothing outside the
-# repository except system packages, and those only as root (or with passwordless sudo) on apt systems.
+# It is quick if nothing is missing, and can be repeated. Outside the repository it installs only system packages, and those
+# only as root (or with passwordless sudo) on systems with apt.
 #
 #   LIFT_SETUP_NO_ROOT=1   never use apt: loaded modules, then wheels in .venv
 #   LIFT_CUDA=1 | 0        libtorch with | without its CUDA libraries (default: with, if there is a driver)
@@ -29,11 +29,11 @@ main() {
         --env) print_env; return ;;
         *) die "unknown argument \`$1\`; only --env is known" ;;
     esac
-    # mpicc, make and cc do not bear it.
+    # mpicc, make and cc do not support spaces in paths.
     [[ $ROOT != *[[:space:]]* ]] || die "the repository's path has a space: $ROOT; move it"
     lock
     find_all
-    # First what apt may give at once, then what wheels may give, then the full list of what is left.
+    # Installs with apt first, then from wheels, then reports everything that is still missing.
     if install_by_apt; then find_all; fi
     install_without_root
     stop_if_missing
@@ -44,7 +44,7 @@ main() {
     print_found
 }
 
-# Also called after apt: the same functions now find what they did not find before.
+# Also called after apt-get, to find the installed packages.
 find_all() {
     hash -r
     # shellcheck disable=SC2034  # for the parts

@@ -1,11 +1,11 @@
-//! Ranks that watch each other while one of them gets into trouble.
+//! Ranks that monitor each other while one of them fails.
 //!
 //! ```sh
 //! mpirun -n 3 target/release/examples/watched_ranks stuck 1
 //! ```
 //!
-//! The first argument says what happens, the second to which rank. Each rank says `ready RANK PID` when it is
-//! watched, and `verdict on RANK: ...` when it hears one.
+//! The first argument is the scenario, the second the rank that fails. Each rank prints `ready RANK PID` when it is
+//! monitored, and `verdict on RANK: ...` when it receives a verdict.
 
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions};
 use collectives::{Activity, Control, ReduceOp, World};
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let milliseconds = |at: usize, default| rest.get(at).map_or(Ok(default), |text| text.parse());
     let (silence, timeout) = (milliseconds(0, 5000)?, milliseconds(1, 10_000)?);
 
-    // SAFETY: no handler runs. Programs that save before they end do not die of TERM, so these do not either.
+    // SAFETY: no handler runs. The ranks ignore TERM, like programs that save before they end.
     unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn)? };
     let level = tracing::Level::DEBUG;
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
@@ -32,30 +32,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     if scenario == "stagger" {
         std::thread::sleep(Duration::from_millis(300 * rank as u64));
     }
-    let on_verdict = Box::new(move |verdict: &Diagnosis| say(&format!("verdict on {rank}: {verdict}\n")));
+    let on_verdict =
+        Box::new(move |verdict: &Diagnosis| print_line(&format!("verdict on {rank}: {verdict}\n")));
     let silence = Duration::from_millis(silence);
     let liveness =
         Liveness::start(&control, activity, LivenessOptions { silence, on_verdict, ..Default::default() })?;
-    say(&format!("ready {rank} {}\n", std::process::id()));
+    print_line(&format!("ready {rank} {}\n", std::process::id()));
 
     activity.begin("training", Duration::from_millis(timeout));
     activity.set_step(17);
-    play(scenario, rank == chosen, &control, activity)?;
+    run_scenario(scenario, rank == chosen, &control, activity)?;
     liveness.goodbye();
     Ok(())
 }
 
-fn play(scenario: &str, chosen: bool, control: &Control, activity: &Activity) -> Result<(), Box<dyn Error>> {
+fn run_scenario(
+    scenario: &str,
+    chosen: bool,
+    control: &Control,
+    activity: &Activity,
+) -> Result<(), Box<dyn Error>> {
     match (scenario, chosen) {
         ("wait", true) => loop {
-            works(activity);
+            work_briefly(activity);
         },
-        ("stuck", true) => dozes_in_a_loop(),
+        ("stuck", true) => sleep_in_a_loop(),
         ("wrong", true) => control.barrier()?,
-        ("slow", true) => (0..150).for_each(|_| works(activity)),
+        ("slow", true) => (0..150).for_each(|_| work_briefly(activity)),
         ("wait" | "stuck" | "wrong", false) => control.all_reduce(&mut vec![1; 1 << 16], ReduceOp::Sum)?,
         ("finish", _) => std::thread::sleep(Duration::from_millis(1500 * control.rank() as u64)),
-        // Ends as it should not: without a goodbye.
+        // Ends without a goodbye.
         ("quit", true) => std::process::exit(7),
         ("slow" | "stagger" | "quit", _) => {}
         _ => return Err(USAGE.into()),
@@ -66,18 +72,18 @@ fn play(scenario: &str, chosen: bool, control: &Control, activity: &Activity) ->
     Ok(())
 }
 
-/// In one piece, for the lines of several ranks go to one place.
-fn say(line: &str) {
+/// Prints a line in one write, so that the lines of several ranks do not mix.
+fn print_line(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-fn works(activity: &Activity) {
+fn work_briefly(activity: &Activity) {
     let _forward = activity.enter("forward");
     std::thread::sleep(Duration::from_millis(20));
 }
 
 #[inline(never)]
-fn dozes_in_a_loop() {
+fn sleep_in_a_loop() {
     loop {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,5 +1,5 @@
-// The stream on which libtorch puts the calling thread's work for a GPU, which tch does not tell. It goes through
-// c10's registry of devices, so that nothing of CUDA is needed to build or to link.
+// Returns the current stream of libtorch, which tch does not expose. It uses the device registry of c10, so the build
+// needs neither CUDA headers nor CUDA libraries.
 #include <c10/core/Device.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -8,7 +8,8 @@
 #include <cstdio>
 #include <exception>
 
-// 0 and the native handle (a cudaStream_t; null is the default stream), or 1 and a message of at most `length` bytes.
+// Returns 0 and the native handle (a cudaStream_t; null is the default stream), or 1 and a message of at most `length`
+// bytes.
 extern "C" int collectives_current_stream(int index, void **stream, char *message, std::size_t length) noexcept {
     try {
         const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));

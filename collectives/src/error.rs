@@ -79,7 +79,9 @@ pub enum CollectiveError {
         found: String,
     },
     /// The progress thread for collective calls has exited, or cannot be started.
-    #[error("rank {rank}: there is no thread to make {operation} beside the computation; see ulimit -u")]
+    #[error(
+        "rank {rank}: the progress thread for {operation} cannot start or has ended\nhint: check the limit on processes (ulimit -u)"
+    )]
     Thread {
         /// Rank of the thread.
         rank: usize,
@@ -106,7 +108,7 @@ pub enum LaunchError {
     MpiInit,
     /// The launcher started more processes than MPI reports: each would train alone.
     #[error(
-        "{variable} says that the world has {expected} ranks, but MPI says {found}: each process would run alone"
+        "{variable} says that the world has {expected} ranks, but MPI says {found}: each process would run alone\nhint: {hint}"
     )]
     WorldSize {
         /// Environment variable with the expected size.
@@ -120,7 +122,7 @@ pub enum LaunchError {
     },
     /// MPI does not support calls from several threads.
     #[error(
-        "this MPI library allows the thread level {found}, and calls from several threads are needed; use one built with MPI_THREAD_MULTIPLE"
+        "this MPI library allows the thread level {found}, and calls from several threads are needed\nhint: use one built with MPI_THREAD_MULTIPLE"
     )]
     Threading {
         /// The supported thread level.
@@ -129,14 +131,4 @@ pub enum LaunchError {
     /// A collective failed during start-up.
     #[error(transparent)]
     Collective(#[from] CollectiveError),
-}
-
-impl LaunchError {
-    /// The remedy, if there is one.
-    pub fn hint(&self) -> Option<&str> {
-        match self {
-            Self::WorldSize { hint, .. } => Some(hint),
-            _ => None,
-        }
-    }
 }

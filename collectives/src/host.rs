@@ -27,14 +27,14 @@ pub struct CoreShare {
 pub fn share_cores(local_size: usize) -> nix::Result<CoreShare> {
     let bound = count(&sched_getaffinity(Pid::from_raw(0))?);
     let by_mpirun = std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some();
-    let asked_for =
+    let user_bound =
         BINDING_POLICIES.iter().any(|name| std::env::var_os(name).is_some_and(|kind| kind != "none"));
-    if by_mpirun && !asked_for {
+    if by_mpirun && !user_bound {
         widen()?;
     }
     let allowed = count(&sched_getaffinity(Pid::from_raw(0))?);
     let cores = cpu_quota(Path::new("/sys/fs/cgroup")).map_or(allowed, |quota| quota.min(allowed));
-    let sharing = if by_mpirun && asked_for {
+    let ranks = if by_mpirun && user_bound {
         ranks_on(allowed, online_cores(), local_size)
     } else if by_mpirun || !bound_by_slurm() {
         local_size.max(1)
@@ -42,7 +42,7 @@ pub fn share_cores(local_size: usize) -> nix::Result<CoreShare> {
         // Slurm binds each task to its own cores, so there is nothing to divide.
         1
     };
-    Ok(CoreShare { bound, allowed, threads: (cores / sharing).max(1) })
+    Ok(CoreShare { bound, allowed, threads: (cores / ranks).max(1) })
 }
 
 /// Variables that show that the user requested a binding: Open MPI up to 4, and from 5 on.
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_bound_to_a_processor_share_its_cores_alone() {
+    fn ranks_bound_to_a_processor_share_only_its_cores() {
         assert_eq!(ranks_on(32, 64, 8), 4);
         assert_eq!(ranks_on(1, 64, 8), 1);
         assert_eq!(ranks_on(64, 64, 8), 8);

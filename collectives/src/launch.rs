@@ -16,7 +16,7 @@ pub struct ExpectedWorld {
 
 const MPIRUN_HINT: &str = "start the program with the mpirun of the MPI library it was built with, or unset the variable to run on one rank";
 const SRUN_HINT: &str = "start it with `srun --mpi=pmix` (or mpirun inside the allocation); to run on one rank, ask Slurm for one task";
-const WORKERS_HINT: &str = "this launcher starts no MPI ranks, so start the program with `lift run` or mpirun in its place, or unset the variable to run on one rank";
+const WORKERS_HINT: &str = "this launcher starts no MPI ranks, so start the program with `lift run` or mpirun instead, or unset the variable to run on one rank";
 
 /// Variables with the number of ranks: mpirun of Open MPI; MPICH, Intel MPI and HPE's PALS (PMI), also
 /// `srun --mpi=pmi2`; MVAPICH; jsrun; Flux.
@@ -57,18 +57,19 @@ const WORKERS: [(&str, &str); 2] = [("WORLD_SIZE", "RANK"), ("HOROVOD_SIZE", "HO
 /// are read in addition, because the only task of mpirun or Slurm may be torchrun.
 pub fn expected_world(get: impl Fn(&str) -> Option<String>) -> Option<ExpectedWorld> {
     let number = |name: &str| get(name)?.trim().parse::<usize>().ok();
-    let told = |variable, hint| Some(ExpectedWorld { variable, size: number(variable)?, hint });
-    let counted = || RANKS.into_iter().find_map(|name| told(name, MPIRUN_HINT));
-    let tasks = || TASKS.into_iter().find_map(|name| told(name, SRUN_HINT));
+    let expected_from = |variable, hint| Some(ExpectedWorld { variable, size: number(variable)?, hint });
+    let counted = || RANKS.into_iter().find_map(|name| expected_from(name, MPIRUN_HINT));
+    let tasks = || TASKS.into_iter().find_map(|name| expected_from(name, SRUN_HINT));
     let at_least = || {
-        let local = LOCAL_RANKS.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
-        let own = OWN_RANK.into_iter().filter_map(|name| told(name, MPIRUN_HINT));
+        let local = LOCAL_RANKS.into_iter().filter_map(|name| expected_from(name, MPIRUN_HINT));
+        let own = OWN_RANK.into_iter().filter_map(|name| expected_from(name, MPIRUN_HINT));
         let own = own.map(|rank| ExpectedWorld { size: rank.size.saturating_add(1), ..rank });
         own.chain(local).max_by_key(|expected| expected.size)
     };
-    let worker = |(size, rank): (&'static str, &str)| number(rank).and_then(|_| told(size, WORKERS_HINT));
+    let worker =
+        |(size, rank): (&'static str, &str)| number(rank).and_then(|_| expected_from(size, WORKERS_HINT));
     let ranks = counted().or_else(tasks).or_else(at_least);
-    // Of equal values, `max_by_key` returns the last.
+    // `max_by_key` returns the last of equal values.
     WORKERS.into_iter().filter_map(worker).chain(ranks).max_by_key(|expected| expected.size)
 }
 
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn mpirun_wins_over_slurm() {
+    fn variables_of_mpirun_take_precedence_over_slurm() {
         let variables = [("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "4"), ("PMIX_RANK", "2")];
         assert_eq!(expect(&variables), Some(("OMPI_COMM_WORLD_SIZE", 4)));
     }
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_launcher_says_how_many_there_are() {
+    fn the_variables_of_each_launcher_give_the_world_size() {
         for (variables, expected) in [
             (&[("JSM_NAMESPACE_SIZE", "4"), ("JSM_NAMESPACE_RANK", "1")][..], ("JSM_NAMESPACE_SIZE", 4)),
             (&[("FLUX_JOB_SIZE", "4"), ("FLUX_TASK_RANK", "0")], ("FLUX_JOB_SIZE", 4)),
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn torchrun_as_the_one_task_of_mpirun_or_slurm_is_seen_and_so_is_one_that_starts_one() {
+    fn torchrun_under_mpirun_or_slurm_gives_the_larger_world_size() {
         let torchrun = |size, other| expect(&[("WORLD_SIZE", size), ("RANK", "0"), other]);
         assert_eq!(torchrun("4", ("OMPI_COMM_WORLD_SIZE", "1")), Some(("WORLD_SIZE", 4)));
         assert_eq!(torchrun("4", ("SLURM_STEP_NUM_TASKS", "1")), Some(("WORLD_SIZE", 4)));
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_size_that_a_job_exports_for_other_programs_says_nothing() {
+    fn a_world_size_without_a_rank_is_ignored() {
         assert_eq!(expect(&[("WORLD_SIZE", "4"), ("MASTER_ADDR", "node1")]), None);
     }
 
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_without_a_launcher() {
+    fn without_a_launcher_there_is_no_expectation() {
         assert_eq!(expect(&[("HOME", "/root"), ("SLURM_NTASKS", "")]), None);
     }
 }

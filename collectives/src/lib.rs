@@ -1,9 +1,21 @@
 //! Process groups for training with [`tch`] over several processes.
 //!
+//! ```
+//! use collectives::{ProcessGroup, ReduceOp, Solo};
+//! use tch::Tensor;
+//!
+//! // `World::process_group` returns the group of all MPI ranks; `Solo` is the group of one process.
+//! let group = Solo;
+//! let mut gradient = Tensor::from_slice(&[0.5f32, -1.0]);
+//! group.all_reduce(&mut gradient, ReduceOp::Sum)?;
+//! assert_eq!((group.size(), Vec::<f32>::try_from(gradient)?), (1, vec![0.5, -1.0]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`World`] starts MPI once, checks that the launcher and MPI agree on the number of ranks, and provides the two
 //!   planes:
-//! - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
-//! - [`Control`]: agreements and small objects, on a separate communicator.
+//!   - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
+//!   - [`Control`]: agreements and small objects, on a separate communicator.
 //! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
 //! - [`host`]: divides the cores of a machine among its ranks.
 //!

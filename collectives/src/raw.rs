@@ -94,7 +94,7 @@ impl MpiComm {
     }
 
     /// The same communicator for another thread than the monitored one.
-    pub(crate) fn unannounced(self) -> Self {
+    pub(crate) fn unmonitored(self) -> Self {
         Self { activity: Activity::default(), ..self }
     }
 
@@ -172,7 +172,7 @@ impl MpiComm {
     /// All-gathers `count` elements of every rank into `output`, in rank order.
     ///
     /// # Safety
-    /// `input` points to `count` elements, `output` to `count * size` writable ones apart from them.
+    /// `input` points to `count` elements, `output` to `count * size` writable ones that do not overlap with them.
     pub(crate) unsafe fn all_gather(
         &self,
         input: *const u8,
@@ -223,7 +223,7 @@ impl MpiComm {
     /// Reduce-scatters the sum: each rank receives the part of its rank.
     ///
     /// # Safety
-    /// `input` points to `count * size` elements, `output` to `count` writable ones apart from them.
+    /// `input` points to `count * size` elements, `output` to `count` writable ones that do not overlap with them.
     pub(crate) unsafe fn reduce_scatter(
         &self,
         input: *const u8,

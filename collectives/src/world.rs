@@ -14,7 +14,7 @@ use mpi::traits::{AsRaw, Root};
 pub struct World {
     // Fields drop in this order: communicators before MPI.
     tensors: SimpleCommunicator,
-    beside: SimpleCommunicator,
+    progress: SimpleCommunicator,
     control: SimpleCommunicator,
     _universe: Universe,
     rank: usize,
@@ -52,11 +52,11 @@ impl World {
         let (local_rank, local_size) = (host.rank() as usize, host.size() as usize);
         let mut node = rank;
         host.process_at_rank(0).broadcast_into(&mut node);
-        let (tensors, beside, control) = (world.duplicate(), world.duplicate(), world.duplicate());
+        let (tensors, progress, control) = (world.duplicate(), world.duplicate(), world.duplicate());
         let activity = Activity::default();
         Ok(Self {
             tensors,
-            beside,
+            progress,
             control,
             _universe: universe,
             rank,
@@ -103,7 +103,7 @@ impl World {
         if self.size == 1 {
             return Ok(Box::new(Solo));
         }
-        Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.beside)?)))
+        Ok(Box::new(MpiGroup::new(self.comm(&self.tensors)?, self.comm(&self.progress)?)))
     }
 
     /// The tensor plane over NCCL, for ranks with one GPU each; see [`NcclGroup`]. All ranks must call it; either all

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum NowhereError {
     /// It was removed, perhaps by another node, while the shell was in it.
     #[error(
-        "the current folder has been deleted, so no relative path leads anywhere; `cd` to a folder that exists \
+        "the current folder has been deleted, so no relative path leads anywhere\nhint: `cd` to a folder that exists \
         (`cd \"$PWD\"` where it was created again), and give the command again"
     )]
     Deleted,

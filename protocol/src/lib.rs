@@ -33,6 +33,7 @@ mod atomic;
 pub mod command_line;
 pub mod environment;
 mod here;
+pub mod hint;
 pub mod layout;
 pub mod orphan;
 mod outcome;

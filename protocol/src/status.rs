@@ -1,7 +1,7 @@
 //! `status.json`: the state of a run, for external monitoring.
 
 use crate::terminal::escaped_json;
-use crate::{Outcome, Timestamp, layout, write_atomically, write_quickly};
+use crate::{Outcome, Timestamp, hint, layout, write_atomically, write_quickly};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,9 @@ pub struct Status {
     pub outcome: Option<Outcome>,
     /// A message for the user, e.g. the error of a failed run, or null.
     pub message: Option<String>,
+    /// The remedy that belongs to the message, or null.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// A `status.json` that cannot be written or read.
@@ -103,14 +106,23 @@ impl Status {
             world_size,
             outcome: None,
             message: None,
+            hint: None,
         }
     }
 
-    /// Records the end of the run: sets outcome, phase and message.
+    /// Records the end of the run: sets outcome, phase, and the message with its hint.
     pub fn end(&mut self, outcome: Outcome, message: Option<String>) {
         self.outcome = Some(outcome);
         self.phase = outcome.phase();
-        self.message = message;
+        let parts = message.as_deref().map(hint::split);
+        self.message = parts.map(|(sentence, _)| sentence.to_owned());
+        self.hint = parts.and_then(|(_, hint)| hint.map(str::to_owned));
+    }
+
+    /// The message with its hint, as [`Self::end`] received it.
+    pub fn explanation(&self) -> Option<String> {
+        let message = self.message.as_ref()?;
+        Some(self.hint.as_ref().map_or_else(|| message.clone(), |hint| hint::joined(message, hint)))
     }
 
     /// Sets the current time and atomically replaces `status.json` in `run_folder`; it is on disk when this returns.
@@ -161,12 +173,12 @@ mod tests {
         let mut status = Status { pid: 4711, ..Status::starting(4) };
         status.step = 120;
         status.epoch = 3;
-        status.end(Outcome::Preempted, Some("stopped by SIGUSR1 after step 120".into()));
+        status.end(Outcome::Failed, Some("`a` is full\nhint: free some space".into()));
         status.write(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("status.json")).unwrap();
         let expected = format!(
-            "{{\n  \"phase\": \"preempted\",\n  \"step\": 120,\n  \"epoch\": 3,\n  \"time\": \"{}\",\n  \"pid\": 4711,\n  \
-             \"world_size\": 4,\n  \"outcome\": \"preempted\",\n  \"message\": \"stopped by SIGUSR1 after step 120\"\n}}\n",
+            "{{\n  \"phase\": \"failed\",\n  \"step\": 120,\n  \"epoch\": 3,\n  \"time\": \"{}\",\n  \"pid\": 4711,\n  \
+             \"world_size\": 4,\n  \"outcome\": \"failed\",\n  \"message\": \"`a` is full\",\n  \"hint\": \"free some space\"\n}}\n",
             status.time
         );
         assert_eq!(text, expected);

@@ -2,11 +2,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the variables are used by the other parts
 
-# Needs that are not met, by their name in `remedy` (system.sh).
+# Missing dependencies, by their name in `remedy` (system.sh).
 NEEDS=()
-# Lines of the closing report, `name: what and where`.
+# Lines of the report.
 FOUND=()
-# NAME=VALUE and folders for PATH that cargo needs beyond the user's own environment.
+# Variables (NAME=VALUE) and PATH folders that cargo needs in addition to the environment of the user.
 BUILD_ENV=()
 BUILD_PATH=()
 
@@ -37,10 +37,10 @@ met() {
     NEEDS=(${rest[@]+"${rest[@]}"})
 }
 
-# A path of this repository is told (and linked) relative to it.
+# Prints a path relative to the repository, if it is inside.
 shown() { printf '%s' "${1/#"$ROOT"\//}"; }
 
-# First of the given paths that exists.
+# Prints the first existing path.
 first_existing() {
     local path
     for path in "$@"; do
@@ -49,14 +49,14 @@ first_existing() {
     return 1
 }
 
-# Two runs at once (two terminals, two jobs on one shared folder) would write the same files.
+# Serialises setups: two at the same time (two terminals, two jobs on a shared folder) would write the same files.
 lock() {
     have flock || return 0
     exec 9<"$ROOT"
     flock --wait 3600 9 || die "another setup has been running in $ROOT for an hour; end it and try again"
 }
 
-# link FILE LINK: symbolic link, relative inside the repository so that it can be moved as a whole.
+# link FILE LINK: symbolic link, relative inside the repository, so that the repository can be moved.
 link() {
     local target=$1 link=$2
     if [[ $(readlink -f "$link" || true) == "$(readlink -f "$target")" ]]; then return; fi
@@ -69,11 +69,11 @@ link() {
 
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
 
-# `.setup.mk` gives the Makefile one variable, WITH_TOOLS, to put before each cargo command. It is not an
-# `export`: then the next setup would find its own wheels where it looks for the user's modules.
+# `.setup.mk` defines WITH_TOOLS, which the Makefile puts before each cargo command. The variables are not exported, because
+# the next setup would then take its own wheels for modules of the user.
 write_setup_mk() {
     local file=$ROOT/.setup.mk line="" entry
-    # After the user's own folders: they fill gaps and hide nothing.
+    # After the folders of the user, so that they hide nothing.
     for entry in ${BUILD_PATH[@]+"${BUILD_PATH[@]}"}; do
         [[ $line == *":$(quoted "$entry")"* ]] || line+=":$(quoted "$entry")"
     done
@@ -81,25 +81,25 @@ write_setup_mk() {
     for entry in ${BUILD_ENV[@]+"${BUILD_ENV[@]}"}; do
         line+=" ${entry%%=*}=$(quoted "${entry#*=}")"
     done
-    local text="# Written by scripts/setup.sh: what cargo needs here beyond your own environment.
+    local text="# Written by scripts/setup.sh: the variables that cargo needs in addition to your environment.
 # mpi: ${MPI_NAME:-}
 # simd: ${JPEG_SIMD:-}
 WITH_TOOLS :=${line:+ env}${line//\$/\$\$}"
     [[ -f $file && $(<"$file") == "$text" ]] && return
-    forget_if_changed "$file" "# mpi: ${MPI_NAME:-}" mpi-sys collectives
-    forget_if_changed "$file" "# simd: ${JPEG_SIMD:-}" turbojpeg-sys
+    clean_if_changed "$file" "# mpi: ${MPI_NAME:-}" mpi-sys collectives
+    clean_if_changed "$file" "# simd: ${JPEG_SIMD:-}" turbojpeg-sys
     printf '%s\n' "$text" >"$file.new"
     mv "$file.new" "$file"
 }
 
-# forget_if_changed FILE LINE CRATE...: cargo does not notice that mpicc now is another MPI, or that there is an
-# assembler now, and would keep what it built before.
-forget_if_changed() {
+# clean_if_changed FILE LINE CRATE...: cleans crates, because cargo does not notice that mpicc is another MPI or that an
+# assembler has been installed.
+clean_if_changed() {
     local file=$1 line=$2 crate profile
     shift 2
     [[ -f $file && -d $ROOT/target ]] || return 0
     if grep -qxF "$line" "$file"; then return 0; fi
-    say "changed: ${line#\# }; to be built anew: $*"
+    say "changed: ${line#\# }; will be rebuilt: $*"
     for crate in "$@"; do
         for profile in release dev; do
             (cd "$ROOT" && cargo clean --quiet --profile "$profile" -p "$crate" >/dev/null 2>&1) || true

@@ -1,11 +1,11 @@
-# What libjpeg-turbo (built from source inside a crate) needs: on x86-64 an assembler for its fast paths.
+# Dependencies of libjpeg-turbo, which a crate builds from source: on x86-64 an assembler for its SIMD code.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the variables are used by the other parts
 
 find_assembler() {
     local own=$TOOLS/nasm/usr/bin
     JPEG_SIMD=yes
-    [[ $(uname -m) == x86_64 ]] || return 0 # elsewhere the compiler does
+    [[ $(uname -m) == x86_64 ]] || return 0 # other machines need only the compiler
     if have nasm || have yasm; then
         found nasm "$(command -v nasm || command -v yasm)"
     elif [[ -x $own/nasm ]] && "$own/nasm" -v >/dev/null 2>&1; then
@@ -16,8 +16,8 @@ find_assembler() {
     fi
 }
 
-# Without root: the distribution's package unpacked beside us; else libjpeg-turbo without its fast paths, which
-# gives the same pixels, slower.
+# Without root: unpacks the package of the distribution in .tools. Otherwise builds libjpeg-turbo without SIMD, which gives
+# the same pixels but is slower.
 assembler_without_root() {
     met nasm
     if unpack_nasm; then
@@ -25,15 +25,15 @@ assembler_without_root() {
         needed nasm || return 0
         met nasm
     fi
-    warn "no nasm or yasm: JPEG decoding will use no SIMD, the same pixels, but slower"
+    warn "no nasm or yasm: JPEG decoding will use no SIMD; it gives the same pixels but is slower"
     warn "for full speed: install the package nasm, or module load NASM, then make build again"
     JPEG_SIMD=no
     BUILD_ENV+=("CMAKE_TOOLCHAIN_FILE=$ROOT/scripts/setup/without-simd.cmake")
     found nasm "none: JPEG decoding without SIMD"
 }
 
-# No wheel has this assembler (those named like it are other things), but package managers hand out files
-# to everybody.
+# No wheel contains this assembler (wheels with this name are other programs), but package managers download files without
+# root.
 unpack_nasm() (
     mkdir -p "$TOOLS/nasm" && cd "$TOOLS/nasm" || return 1
     if have apt-get && have dpkg-deb; then
@@ -47,7 +47,7 @@ unpack_nasm() (
     fi >/dev/null 2>&1 </dev/null && [[ -x usr/bin/nasm ]]
 )
 
-# The system's package lists may be empty (containers): then with lists of our own.
+# If the package lists of the system are empty, as in containers, this uses its own lists.
 download_deb() {
     apt-get download nasm && return 0
     local own=(-o "Dir::State::lists=$PWD/lists" -o "Dir::Cache=$PWD/cache")

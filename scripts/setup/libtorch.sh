@@ -1,7 +1,7 @@
-# libtorch: from LIBTORCH or from the wheels, gathered in the folder .libtorch.
+# libtorch, from LIBTORCH or from the wheels, linked into the folder .libtorch.
 #
-# .libtorch has no libtorch_cuda.so on purpose: the build would link it, and the binary would not start where
-# there is no CUDA. The program opens it at run time, from the real folder of libtorch_cpu.so.
+# .libtorch does not contain libtorch_cuda.so: the build would link it, and the binary would not start without CUDA. The
+# program opens it at run time, from the real folder of libtorch_cpu.so.
 # shellcheck shell=bash
 
 readonly VIEW=$ROOT/.libtorch
@@ -28,7 +28,7 @@ take_own_libtorch() {
     [[ ${version%.*} == "${TORCH_VERSION%.*}" ]] ||
         die "LIBTORCH=$1 is version ${version:-unknown}, need ${TORCH_VERSION%.*}; set it to one of that version, or unset it"
     TORCH_HOME=$own
-    # The view of it, made below, has the CUDA libraries left out; the build must see that one.
+    # The build must use .libtorch, which omits the CUDA libraries.
     BUILD_ENV+=("LIBTORCH=$VIEW")
 }
 
@@ -46,7 +46,7 @@ wants_cuda() {
     esac
 }
 
-# Is it the right version, and, where CUDA is wanted, the full set?
+# Whether the wheels have the right version, and all CUDA libraries if CUDA is requested.
 wheels_complete() {
     [[ $(torch_version "$1") == "$TORCH_VERSION" ]] || return 1
     [[ -z $(unresolved "$1/lib/libtorch_cpu.so") ]] || return 1
@@ -54,7 +54,7 @@ wheels_complete() {
     cuda_complete "$1"
 }
 
-# libcuda.so.1 comes with the driver, not with the wheels.
+# libcuda.so.1 belongs to the driver, not to the wheels.
 cuda_complete() {
     [[ -e $1/lib/libtorch_cuda.so ]] && ! unresolved "$1/lib/libtorch_cuda.so" | grep -qv '^libcuda\.so'
 }
@@ -77,11 +77,11 @@ install_libtorch() {
 room_for() {
     local free
     free=$(df -Pk "$ROOT" | awk 'NR == 2 { print int($4 / 1048576) }')
-    ((free >= $1)) || die "$free GB free in $ROOT, need about $1 GB for libtorch; .venv may be a link to a larger disk"
+    ((free >= $1)) || die "$free GB free in $ROOT, need about $1 GB for libtorch; .venv may be a link to a folder on a larger disk"
 }
 
-# Every library that libtorch_cpu.so needs is linked beside it: the loader takes `$ORIGIN` as the folder of the
-# link, so the wheel's own relative paths to the CUDA wheels lead nowhere.
+# Links every library that libtorch_cpu.so needs beside it: for the loader, `$ORIGIN` is the folder of the link, so the
+# relative paths of the wheel to the CUDA wheels are wrong.
 link_libtorch() {
     local name
     mkdir -p "$VIEW/lib"
@@ -97,7 +97,7 @@ link_libtorch() {
     found libtorch "$(torch_version "$TORCH_HOME"), $(shown "$TORCH_HOME"), $(cuda_shown)"
 }
 
-# Left from another libtorch, or put there by hand.
+# Removes links of another libtorch, and files that were added manually.
 remove_stale_links() {
     local file home
     home=$(readlink -f "$TORCH_HOME/..")
@@ -122,8 +122,8 @@ link_needed() {
 check_view() {
     local left complaint
     left=$(unresolved "$VIEW/lib/libtorch_cpu.so")
-    [[ -z $left ]] || die "$TORCH_HOME/lib/libtorch_cpu.so needs what is nowhere to be found: ${left//$'\n'/, }"
-    # Too old a system shows here: "version `GLIBC_2.28' not found".
+    [[ -z $left ]] || die "$TORCH_HOME/lib/libtorch_cpu.so needs libraries that are missing: ${left//$'\n'/, }"
+    # A system that is too old fails here: "version `GLIBC_2.28' not found".
     complaint=$(ldd "$VIEW/lib/libtorch_cpu.so" 2>&1 >/dev/null || true)
     [[ -z $complaint ]] || die "libtorch does not fit this system: $(head -n 1 <<<"$complaint")"
 }

@@ -1,8 +1,8 @@
-# MPI and libclang (bindgen reads mpi.h with it).
+# MPI and libclang, with which bindgen reads mpi.h.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the variables are used by the other parts
 
-# MPICC as the user has it (environment, PATH), else that of the wheel.
+# The mpicc of the user (MPICC, PATH), or else that of the wheel.
 find_mpi() {
     MPI_NAME="" MPI_CC=""
     local own=${MPICC:-mpicc} wheel
@@ -36,15 +36,15 @@ mpi_version() {
     fi
 }
 
-# A launcher of another MPI starts N worlds of one rank each.
+# The mpirun of another MPI would start N separate worlds with one rank each.
 check_mpirun() {
     local folder
     folder=$(dirname "$MPI_CC")
     if [[ -x $folder/mpirun || -x $folder/mpiexec ]]; then return 0; fi
-    have srun || warn "no mpirun beside $MPI_CC and no srun: the build works, but nothing starts several ranks"
+    have srun || warn "no mpirun beside $MPI_CC and no srun: the build works, but only single ranks can start"
 }
 
-# Binaries find libmpi through .mpi/lib where the system's loader does not know that folder (modules, wheel).
+# Binaries find libmpi through .mpi/lib if the loader of the system does not know its folder (modules, wheel).
 link_mpi() {
     local folder library real
     for folder in $(mpi_library_folders); do
@@ -69,7 +69,7 @@ mpi_library_folders() {
         "$MPI_CC" -show 2>/dev/null | tr ' ' '\n' | sed -n 's/^-L//p' | tr -d \"\'
 }
 
-# Is this very file what the loader would take for its name?
+# Whether the loader finds this file under its name.
 loader_knows() {
     local cached
     while read -r cached; do
@@ -86,7 +86,7 @@ find_libclang() {
         BUILD_ENV+=("LIBCLANG_PATH=$folder")
         found libclang "$folder"
     elif folder=$(wheel_path clang/native) && have gcc; then
-        # The wheel is the bare library: gcc's folder has the headers that belong to a compiler (stddef.h).
+        # The wheel contains only the library; the compiler headers (stddef.h) come from gcc.
         BUILD_ENV+=("LIBCLANG_PATH=$folder" "BINDGEN_EXTRA_CLANG_ARGS=-I$(gcc -print-file-name=include)")
         found libclang "$(shown "$folder") (wheel)"
     else
@@ -94,7 +94,7 @@ find_libclang() {
     fi
 }
 
-# Where bindgen looks by itself.
+# The folders in which bindgen searches by default.
 system_libclang() {
     local folder file folders=(/usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib /usr/lib{64,}/llvm*/lib{64,})
     if [[ -f ${LIBCLANG_PATH:-} ]]; then
@@ -109,7 +109,7 @@ system_libclang() {
     return 1
 }
 
-# A loaded module: libclang beside the program, or in its loader path.
+# A loaded module: libclang beside clang, or in LD_LIBRARY_PATH.
 path_libclang() {
     local folder folders=() entry
     if have clang; then folders+=("$(dirname "$(dirname "$(readlink -f "$(command -v clang)")")")/lib"); fi

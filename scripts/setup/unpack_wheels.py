@@ -1,15 +1,15 @@
-"""Unpacks wheels into one folder, for a Python that cannot make virtual environments or is too old for them.
+"""Unpacks wheels into one folder, for a Python that cannot create virtual environments or is too old for the wheels.
 
     python unpack_wheels.py PREFIX WHEEL...
 
-Packages lie in PREFIX itself, the rest as in any prefix: PREFIX/bin, PREFIX/lib, PREFIX/include. Runs on Python 3.6.
+Packages are in PREFIX itself, other files as usual: PREFIX/bin, PREFIX/lib, PREFIX/include. Runs on Python 3.6.
 """
 
 import os
 import sys
 import zipfile
 
-# A wheel's `NAME.data/KEY/...` belongs in PREFIX/VALUE/...
+# The files of `NAME.data/KEY/...` in a wheel belong in PREFIX/VALUE/...
 PLACES = {"data": "", "purelib": "", "platlib": "", "scripts": "bin", "headers": "include"}
 
 
@@ -19,7 +19,7 @@ def place(prefix, name):
         parts = [PLACES[parts[1]]] + parts[2:]
     path = os.path.normpath(os.path.join(prefix, *parts))
     if not path.startswith(os.path.join(prefix, "")):
-        raise SystemExit("%s would lie outside %s" % (name, prefix))
+        raise SystemExit("%s is outside %s" % (name, prefix))
     return path
 
 

@@ -1,2 +1,2 @@
-# libjpeg-turbo without its assembler routines, for machines without nasm or yasm (see images.sh).
+# Builds libjpeg-turbo without SIMD, for machines without nasm or yasm (see images.sh).
 set(WITH_SIMD FALSE CACHE BOOL "" FORCE)

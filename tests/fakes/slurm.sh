@@ -1,11 +1,13 @@
 #!/bin/bash
-# Slurm's programs without a cluster, each under its own name. What they know lies in the folder FAKE_SLURM:
+# Fake Slurm programs for tests without a cluster, linked under the name of each program. The folder FAKE_SLURM contains
+# their state:
 #
-#   job-N     what `scontrol show job N` prints; without it the job is unknown
-#   tasks-N   numbers of the tasks of array N that run, one a line
-#   asked     written here: what scancel and `scontrol requeue` were asked for
+#   job-N     output of `scontrol show job N`; without this file the job is unknown
+#   tasks-N   ids of the running tasks of array N, one per line
+#   asked     written by the programs: the calls of scancel and `scontrol requeue`
+#   down      if this file exists, the controller does not answer
 #
-# Every job that is sent gets the number 17. No job can be put back into the queue.
+# Every submitted job has the id 17. No job can be requeued.
 set -u
 case ${0##*/} in
     srun)

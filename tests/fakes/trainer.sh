@@ -1,15 +1,15 @@
 #!/bin/bash
-# A trainer without training: one rank that counts steps in step with the others, writes the files of a run
-# folder as the real one does, saves and ends when asked to, and fails where it is told to. Understands
-# `train --output DIR [--resume auto|never]`; everything else is only written down in DIR/starts.
+# A fake trainer: one rank that counts steps in lockstep with the other ranks, writes the files of a run folder, saves and
+# ends on request, and fails on request. It supports `train --output DIR [--resume auto|never]`, and records all arguments
+# in DIR/starts.
 #
-#   FAKE_STEPS         steps of the whole run                                             [20]
-#   FAKE_STEP_SECONDS  time of a step                                                     [0.05]
+#   FAKE_STEPS         steps of the run                                                   [20]
+#   FAKE_STEP_SECONDS  duration of a step                                                 [0.05]
 #   FAKE_SAVE_EVERY    steps between checkpoints                                          [1]
-#   FAKE_FAIL          `RANK STEP HOW STARTS`: that rank, before that step of a start, does HOW (an exit code,
-#                      or the name of a signal that it sends to itself), in the first STARTS starts
-#   FAKE_REFUSE        ends with exit code 2 before it writes anything
-#   FAKE_DEAF          does not hear any wish to end
+#   FAKE_FAIL          `RANK STEP HOW STARTS`: in the first STARTS starts, the rank fails before this step of the start. HOW is an
+#                      exit code, or a signal that it sends to itself
+#   FAKE_REFUSE        exits with code 2 before it writes anything
+#   FAKE_DEAF          ignores requests to stop
 set -u
 rank=${PMIX_RANK:-0}
 size=${OMPI_COMM_WORLD_SIZE:-${SLURM_STEP_NUM_TASKS:-1}}
@@ -26,8 +26,8 @@ done
 ((count > 0)) && resume=auto
 [[ -z ${FAKE_REFUSE:-} ]] || { echo "error: the fake refuses its input" >&2; exit 2; }
 [[ -n $run ]] || { echo "error: the fake needs --output" >&2; exit 2; }
-# A signal to all processes of a rank also ends the commands it has just started; so few are, and these again.
-insist() { until "$@" 2> /dev/null; do :; done; }
+# A signal to all processes of a rank also ends its child commands, so this repeats a command until it succeeds.
+retry() { until "$@" 2> /dev/null; do :; done; }
 now() { local TZ=UTC micro=${EPOCHREALTIME#*.}; printf -v time '%(%FT%T)T.%sZ' "${EPOCHREALTIME%.*}" "${micro:0:3}"; }
 log() { now; echo "$time INFO rank=$rank: $*" >> "$run/logs/rank-$rank.log"; }
 
@@ -43,20 +43,20 @@ status() { # phase outcome message
     [[ $3 == null ]] || message=$quote$3$quote
     printf '{\n  "phase": "%s",\n  "step": %d,\n  "epoch": 0,\n  "time": "%s",\n  "pid": %d,\n  "world_size": %d,\n  "outcome": %s,\n  "message": %s\n}\n' \
         "$1" "$step" "$time" $$ "$size" "$outcome" "$message" > "$run/.status"
-    insist mv "$run/.status" "$run/status.json"
+    retry mv "$run/.status" "$run/status.json"
 }
-save() { ((rank == 0)) && insist mkdir -p "$run/checkpoints/$(printf %08d "$step")"; return 0; }
+save() { ((rank == 0)) && retry mkdir -p "$run/checkpoints/$(printf %08d "$step")"; return 0; }
 
-wish=''
+request=''
 if [[ -z ${FAKE_DEAF:-} ]]; then
-    trap 'wish=${wish:-preempted}' TERM USR1 USR2
-    trap '[[ $wish == interrupted ]] && exit 130; wish=interrupted' INT
+    trap 'request=${request:-preempted}' TERM USR1 USR2
+    trap '[[ $request == interrupted ]] && exit 130; request=interrupted' INT
 else
     trap '' TERM USR1 USR2 INT
 fi
 
-# Waits until every rank has come as far: what an all-reduce does. A lost peer makes it wait for ever.
-together() { # what
+# Waits until every rank has reached this point, like an all-reduce. If a peer is dead, it never returns.
+all_ranks_reach() { # point
     local other seen
     echo "$1" > "$run/sync/$count/$rank"
     for ((other = 0; other < size; other++)); do
@@ -75,7 +75,7 @@ tick() {
 }
 
 step=0
-insist mkdir -p "$run/logs" "$run/checkpoints" "$run/sync/$count"
+retry mkdir -p "$run/logs" "$run/checkpoints" "$run/sync/$count"
 if [[ $resume == auto ]]; then
     for folder in "$run"/checkpoints/*; do [[ -d $folder ]] && step=$((10#${folder##*/})); done
 fi
@@ -83,10 +83,10 @@ log "start $count at step $step: ${arguments[*]}"
 ((rank == 0)) && echo "$count ${arguments[*]}" >> "$run/starts"
 read -r fail_rank fail_step fail_how fail_starts <<< "${FAKE_FAIL:-none 0 0 0}"
 status starting null null
-made=0
+steps_done=0
 while ((step < ${FAKE_STEPS:-20})); do
-    if [[ $fail_rank == "$rank" && $count -lt $fail_starts && $made -eq $fail_step ]]; then
-        log "failing as told: $fail_how"
+    if [[ $fail_rank == "$rank" && $count -lt $fail_starts && $steps_done -eq $fail_step ]]; then
+        log "injected failure: $fail_how"
         echo "the fake fails on rank $rank" >&2
         case $fail_how in
             [0-9]*) status failed failed "rank $rank failed in step $step"; exit "$fail_how" ;;
@@ -94,20 +94,20 @@ while ((step < ${FAKE_STEPS:-20})); do
         esac
     fi
     tick "${FAKE_STEP_SECONDS:-0.05}"
-    # Ranks agree on a wish by what they tell each other in a step; here a file says it.
-    [[ -n $wish ]] && echo "$wish" > "$run/sync/$count/wish"
-    together $((2 * made + 1))
-    { read -r agreed < "$run/sync/$count/wish"; } 2> /dev/null || agreed=''
-    together $((2 * made + 2))
-    made=$((made + 1)) step=$((step + 1))
+    # The real ranks agree on a request in the all-reduce of a step; here they use a file.
+    [[ -n $request ]] && echo "$request" > "$run/sync/$count/request"
+    all_ranks_reach $((2 * steps_done + 1))
+    { read -r agreed_request < "$run/sync/$count/request"; } 2> /dev/null || agreed_request=''
+    all_ranks_reach $((2 * steps_done + 2))
+    steps_done=$((steps_done + 1)) step=$((step + 1))
     ((step % ${FAKE_SAVE_EVERY:-1} == 0)) && save
-    if [[ -n $agreed ]]; then
+    if [[ -n $agreed_request ]]; then
         save
         phase=failed
-        [[ $agreed != preempted ]] || phase=preempted
-        status $phase "$agreed" "stopped on request after step $step"
+        [[ $agreed_request != preempted ]] || phase=preempted
+        status $phase "$agreed_request" "stopped on request after step $step"
         log "stopped on request after step $step"
-        [[ $agreed == preempted ]] && exit 75
+        [[ $agreed_request == preempted ]] && exit 75
         exit 130
     fi
     ((rank == 0)) && echo "step $step"

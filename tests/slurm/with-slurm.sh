@@ -1,30 +1,31 @@
 #!/bin/bash
-# Runs a command inside a private Slurm cluster on this machine, and takes the cluster down again. Needs root, and
-# Debian's packages of Slurm, munge and Open MPI, which it installs.
+# Runs a command inside a temporary Slurm cluster on this machine. Needs root and Debian; installs the packages of Slurm,
+# munge and Open MPI if they are missing.
 #
 #   with-slurm.sh [options] -- command [arguments]
 #
-#   --nodes N          nodes n1 to nN, each with processes, host name and /dev/shm of its own   [2]
-#   --cpus N           CPUs that each node claims to have                                      [4]
-#   --gpus N           GPUs that each node claims to have                                      [0]
-#   --kill-wait S      seconds from TERM to KILL when Slurm ends a job                           [5]
-#   --requeue-delay S  seconds before a requeued job may start again, 5 at least               [5]
-#   --conf KEY=VALUE   one more line of slurm.conf; may be repeated
-#   --no-install       do not install what is missing
+#   --nodes N          nodes n1 to nN, each with its own processes, host name and /dev/shm       [2]
+#   --cpus N           CPUs that each node reports                                              [4]
+#   --gpus N           GPUs that each node reports                                              [0]
+#   --kill-wait S      seconds from TERM to KILL when Slurm ends a job                          [5]
+#   --requeue-delay S  seconds before a requeued job may start again, at least 5               [5]
+#   --conf KEY=VALUE   additional line of slurm.conf; may be repeated
+#   --no-install       do not install missing packages
 #
 # The command finds SLURM_CONF in its environment, and `slurm-node` on its PATH:
 #
-#   slurm-node crash n2    the node is gone, with all that runs on it
-#   slurm-node freeze n2   it is there, and silent
-#   slurm-node start n2    it is back
+#   slurm-node crash n2    kills the node with all its processes
+#   slurm-node freeze n2   stops all processes of the node
+#   slurm-node start n2    starts the node again, or continues its processes
 #
-# Exit code: the command's; 2 wrong usage; 70 no cluster came up; 71 it cannot run here, and says why.
+# Exit code: that of the command; 2 wrong usage; 70 the cluster did not start; 71 this machine cannot run it (with a
+# message).
 set -u
 self=$(readlink -f "$0")
 die() { echo "with-slurm: $2" >&2; exit "$1"; }
 first_child() { local list; list=$(cat "/proc/$1/task/$1/children" 2> /dev/null); echo "${list%% *}"; }
 
-# A node: the first process of its name spaces, with slurmd as its child.
+# A node: the first process of its name spaces; slurmd is its child.
 if [[ ${1:-} == --as-node ]]; then
     hostname "$2" && mount -t tmpfs node /dev/shm || exit 1
     slurmd -D -N "$2" >> "$CLUSTER/log/$2" 2>&1 < /dev/null
@@ -58,7 +59,7 @@ if [[ ${0##*/} == slurm-node ]]; then
     exit
 fi
 
-# The cluster: the first process of a name space of its own, so that its end is the end of everything in it.
+# The cluster: the first process of its own name space, so that all processes in it end with it.
 if [[ ${1:-} == --as-cluster ]]; then
     shift
     {
@@ -66,7 +67,7 @@ if [[ ${1:-} == --as-cluster ]]; then
         echo "127.0.0.1 localhost $NODES"
     } > "$CLUSTER/hosts"
     mount --bind "$CLUSTER/hosts" /etc/hosts || exit 71
-    # Open MPI names its segments there by host and process number, which clusters side by side have in common.
+    # Open MPI names its segments by host and process id, which are equal in concurrent clusters.
     mount -t tmpfs cluster /dev/shm || exit 71
     munged -F --force --key-file="$CLUSTER/munge.key" --socket="$CLUSTER/munge.socket" \
         --pid-file="$CLUSTER/run/munged" --log-file="$CLUSTER/log/munged" --seed-file="$CLUSTER/munge.seed" \
@@ -79,7 +80,7 @@ if [[ ${1:-} == --as-cluster ]]; then
         [[ $states == idle ]] && break
         sleep 0.1
     done
-    [[ $states == idle ]] || { tail -n 20 "$CLUSTER"/log/* >&2; die 70 "the cluster did not come up"; }
+    [[ $states == idle ]] || { tail -n 20 "$CLUSTER"/log/* >&2; die 70 "the cluster did not start"; }
     "$@" <&3 3<&- &
     trap 'kill -TERM $!' TERM INT
     wait $!
@@ -107,7 +108,7 @@ done
 [[ $EUID == 0 ]] || die 71 "needs root"
 PATH=$PATH:/usr/sbin:/sbin
 
-# Slurm's PMIx plugin opens libpmix.so, a link that only the -dev package brings.
+# The PMIx plugin of Slurm opens libpmix.so, a link that only the -dev package contains.
 libraries=/usr/lib/$(uname -m)-linux-gnu
 missing() {
     local path package
@@ -125,7 +126,7 @@ if [[ -n $(missing) ]]; then
     [[ -n $install ]] || die 71 "missing packages: $(missing | tr '\n' ' ')"
     command -v apt-get > /dev/null || die 71 "missing, and there is no apt-get: $(missing | tr '\n' ' ')"
     policy=/usr/sbin/policy-rc.d
-    # The machine's own daemons are not to start.
+    # Prevents the installed packages from starting daemons.
     [[ -e $policy ]] || { printf '#!/bin/sh\nexit 101\n' > $policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
     export DEBIAN_FRONTEND=noninteractive
     { apt-get -q -o DPkg::Lock::Timeout=300 update &&
@@ -138,7 +139,7 @@ apart=(unshare --mount --pid --fork --kill-child=SIGKILL --mount-proc --propagat
 "${apart[@]}" --uts mount -t tmpfs node /dev/shm 2> /dev/null || die 71 "the kernel refuses name spaces"
 
 unset "${!SLURM_@}" "${!SBATCH_@}" "${!SRUN_@}"
-# Sockets live there, and their paths have to be short.
+# In /tmp, because paths of sockets must be short.
 CLUSTER=$(mktemp -d /tmp/slurm.XXXXXX) || exit 70
 trap 'rm -rf --one-file-system "$CLUSTER"' EXIT
 chmod 755 "$CLUSTER"
@@ -148,7 +149,7 @@ cp "$self" "$CLUSTER/bin/with-slurm.sh"
 ln -s with-slurm.sh "$CLUSTER/bin/slurm-node"
 NODES=$(seq -f 'n%g' -s ' ' "$nodes")
 
-# Free ports in a row, below those that the system gives away: for slurmctld and each slurmd.
+# Consecutive free ports for slurmctld and each slurmd, below the ephemeral ports.
 port=$((20000 + RANDOM % 10000))
 for ((i = 0; i <= nodes; i++)); do
     if (exec 9<> "/dev/tcp/127.0.0.1/$((port + i))") 2> /dev/null; then port=$((port + i + 1)) i=-1; fi
@@ -187,7 +188,7 @@ MinJobAge=3600
 CONF
     gres=''
     if ((gpus > 0)); then
-        # A GPU's file has to be a character device.
+        # The file of a GPU must be a character device.
         for ((i = 0; i < gpus; i++)); do ln -s /dev/null "$CLUSTER/dev/gpu$i"; done
         files=$CLUSTER/dev/gpu0
         ((gpus == 1)) || files="$CLUSTER/dev/gpu[0-$((gpus - 1))]"

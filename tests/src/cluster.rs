@@ -1,5 +1,4 @@
-//! Slurm for tests: a cluster of this machine alone, jobs in it, and what became of them; and programs that play Slurm
-//! where no cluster is needed.
+//! Slurm for tests: a temporary cluster on this machine, and fake Slurm programs for tests without a cluster.
 
 use crate::launched::{lift, ranks, repository, training, wait_for};
 use crate::{binary, succeed, trainer};
@@ -11,18 +10,18 @@ use std::time::Duration;
 
 /// Set inside a cluster.
 const INSIDE: &str = "LIFT_TEST_INSIDE_SLURM";
-/// What `with-slurm.sh` ends with where it cannot run.
-const CANNOT: i32 = 71;
+/// Exit code of `with-slurm.sh` if it cannot run on this machine.
+const CANNOT_RUN: i32 = 71;
 
-/// Whether this process is inside a cluster. Outside, runs this test again inside one with these options, and says
-/// aloud if that cannot be. So a test begins with `let Some(bench) = Bench::enter(...) else { return };`.
+/// A test that runs inside a cluster. It begins with `let Some(bench) = ClusterBench::enter(...) else { return };`.
 #[derive(Debug)]
 pub struct ClusterBench {
     folder: tempfile::TempDir,
 }
 
 impl ClusterBench {
-    /// Enters a cluster with these options of `with-slurm.sh`.
+    /// Inside a cluster, returns the bench. Outside, runs this test again inside a cluster with these options of
+    /// `with-slurm.sh` and returns `None`; prints a line if that is not possible.
     pub fn enter(test: &str, options: &[&str]) -> Option<Self> {
         if std::env::var_os(INSIDE).is_some() {
             return Some(Self::new());
@@ -33,16 +32,19 @@ impl ClusterBench {
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(INSIDE, "1")
             .stdin(Stdio::null());
-        // The answer of the test inside is this test's; its own count of tests would be taken for one more.
+        // The test inside decides this test. Its output is not forwarded, because its line of counts would be counted.
         let output = command.output().expect("bash runs");
-        let said =
+        let output_text =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        if output.status.code() == Some(CANNOT) {
-            eprintln!("skipped: {test} ({})", said.trim());
+        if output.status.code() == Some(CANNOT_RUN) {
+            eprintln!("skipped: {test} ({})", output_text.trim());
             return None;
         }
-        assert!(output.status.success() && said.contains("1 passed"), "inside the cluster:\n{said}");
-        said.lines().filter(|line| line.starts_with("round ")).for_each(|line| eprintln!("{line}"));
+        assert!(
+            output.status.success() && output_text.contains("1 passed"),
+            "inside the cluster:\n{output_text}"
+        );
+        output_text.lines().filter(|line| line.starts_with("round ")).for_each(|line| eprintln!("{line}"));
         None
     }
 
@@ -53,12 +55,12 @@ impl ClusterBench {
         Self { folder }
     }
 
-    /// A path below the folder that jobs are submitted from.
+    /// A path in the folder from which jobs are submitted.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A command in that folder.
+    /// A command in the submit folder.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
@@ -67,18 +69,18 @@ impl ClusterBench {
         command
     }
 
-    /// Trains on four ranks without Slurm; gives the run folder.
+    /// Trains on four ranks without Slurm; returns the run folder.
     pub fn train(&self, output: &str, steps: u64) -> PathBuf {
         succeed(trainer(4).args(training(output, steps)).current_dir(self.folder.path()));
         self.path(output)
     }
 
-    /// The processes of ranks, by number of the rank.
+    /// Process ids of the ranks, by rank.
     pub fn ranks(&self) -> BTreeMap<usize, String> {
         ranks(self.folder.path())
     }
 
-    /// Submits, and gives the job's number.
+    /// Submits a job, and returns its id.
     pub fn sbatch(&self, set: impl FnOnce(&mut Command)) -> String {
         let mut command = self.command("sbatch");
         command.arg("--parsable");
@@ -88,20 +90,20 @@ impl ClusterBench {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// What one of Slurm's programs, or of the cluster's, prints.
-    pub fn ask(&self, program: &str, arguments: &[&str]) -> String {
+    /// Output of a command of Slurm or of the cluster.
+    pub fn stdout_of(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.command(program).args(arguments).output().expect("the program runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// A field of `scontrol show job`.
     pub fn field(&self, job: &str, name: &str) -> String {
-        let text = self.ask("scontrol", &["show", "job", "--oneliner", job]);
+        let text = self.stdout_of("scontrol", &["show", "job", "--oneliner", job]);
         let found = text.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         found.unwrap_or_default().to_owned()
     }
 
-    /// Waits until a job has ended, and gives its state and exit code.
+    /// Waits until a job has ended; returns its state and exit code.
     pub fn end(&self, job: &str, limit: Duration) -> (String, String) {
         wait_for(&format!("the end of job {job}"), limit, || {
             std::thread::sleep(Duration::from_millis(200));
@@ -110,12 +112,12 @@ impl ClusterBench {
         (self.field(job, "JobState"), self.field(job, "ExitCode"))
     }
 
-    /// What a job of `slurm/lift.sbatch` printed.
+    /// Output of a job of `slurm/lift.sbatch`.
     pub fn output(&self, job: &str) -> String {
         std::fs::read_to_string(self.path(&format!("lift-{job}.out"))).unwrap_or_default()
     }
 
-    /// Waits until a job has begun for the `count`th time, and its run has made steps since.
+    /// Waits until a job has started for the `count`th time.
     pub fn wait_for_start(&self, job: &str, count: usize, limit: Duration) {
         wait_for(&format!("start {} of job {job}", count - 1), limit, || {
             std::thread::sleep(Duration::from_millis(200));
@@ -124,15 +126,16 @@ impl ClusterBench {
     }
 }
 
-/// Slurm's programs as `tests/fakes/slurm.sh` plays them: they know what a test wrote down, and start one rank here.
+/// The fake Slurm programs of `tests/fakes/slurm.sh`: they answer from files that a test writes, and start one local
+/// rank.
 #[derive(Debug)]
 pub struct FakeSlurm {
     folder: tempfile::TempDir,
 }
 
 impl FakeSlurm {
-    /// Knows no job.
-    #[allow(clippy::new_without_default, reason = "it makes files")]
+    /// Fake programs without any job.
+    #[allow(clippy::new_without_default, reason = "it creates files")]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         std::fs::create_dir(folder.path().join("bin")).expect("a folder can be made");
@@ -144,32 +147,32 @@ impl FakeSlurm {
         Self { folder }
     }
 
-    /// A path below the folder that jobs are submitted from.
+    /// A path in the folder from which jobs are submitted.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// From now on Slurm says this of a job: one state, or one for each record of an array.
-    pub fn say(&self, job: &str, states: &[&str]) {
+    /// Sets the states that Slurm reports for a job: one, or one per record of an array.
+    pub fn set_states(&self, job: &str, states: &[&str]) {
         let lines: Vec<String> =
             states.iter().map(|state| format!("JobId={job} JobState={state} Restarts=0\n")).collect();
         std::fs::write(self.path(&format!("job-{job}")), lines.concat()).expect("a file can be written");
     }
 
-    /// What `scancel` and `scontrol requeue` were asked for.
-    pub fn asked(&self) -> Vec<String> {
+    /// The commands of `scancel` and `scontrol requeue` so far.
+    pub fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.path("asked")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// `lift` with these programs and the trainer that only counts.
+    /// `lift` with these programs and the fake trainer.
     pub fn lift(&self, arguments: &[&str]) -> Command {
         let mut command = lift();
         command.args(arguments).env("XDG_STATE_HOME", self.path("state"));
         self.set(command)
     }
 
-    /// What a batch script does in its start number `restarts`, as job 17.
+    /// `lift job` as the batch script of job 17 calls it after `restarts` restarts.
     pub fn job(&self, restarts: u32, arguments: &[&str]) -> Command {
         let mut command = lift();
         command.args(["job", "--"]).args(arguments).env("SLURM_JOB_ID", "17");

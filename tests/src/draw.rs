@@ -1,4 +1,4 @@
-//! Chance from a seed: the same seed draws the same faults.
+//! Random draws from a seed: the same seed gives the same cases.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Draw(u64);
 
 impl Draw {
-    /// The draws of one case.
+    /// The generator of one case.
     pub fn of_case(seed: u64, case: u64) -> Self {
         let mut first = Self(seed);
         Self(first.next() ^ case.wrapping_mul(0xd134_2543_de82_ef95))
@@ -21,32 +21,32 @@ impl Draw {
         z ^ (z >> 31)
     }
 
-    /// A number below `limit`, which is not 0.
+    /// A number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// A number from `least` to `most`.
-    pub fn within(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
+    /// A number from `min` to `max`.
+    pub fn within(&mut self, min: u64, max: u64) -> u64 {
+        min + self.below(max - min + 1)
     }
 
-    /// True in `percent` of a hundred draws.
+    /// True with a probability of `percent` percent.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// A time up to `most` milliseconds.
-    pub fn milliseconds(&mut self, most: u64) -> Duration {
-        Duration::from_millis(self.below(most + 1))
+    /// A time of at most `max` milliseconds.
+    pub fn milliseconds(&mut self, max: u64) -> Duration {
+        Duration::from_millis(self.below(max + 1))
     }
 
-    /// One of these.
+    /// One of the choices.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// One of these, by weight.
+    /// One of the choices, by weight.
     pub fn weighted<T: Copy>(&mut self, choices: &[(u64, T)]) -> T {
         let all = choices.iter().map(|(weight, _)| weight).sum();
         let mut at = self.below(all);

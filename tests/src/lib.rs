@@ -1,4 +1,12 @@
-//! What whole-system tests share: the real binaries, real ranks, fresh folders, data where it is.
+//! Helpers for whole-system tests: binaries, ranks, shared data, results of runs.
+//!
+//! ```
+//! use tests::draw::Draw;
+//!
+//! // Faults are drawn from a seed, so a failure can be repeated.
+//! let draw = |seed| Draw::of_case(seed, 17).one_of(&["kill", "freeze", "full disk"]);
+//! assert_eq!(draw(1), draw(1));
+//! ```
 
 pub mod chaos;
 pub mod cluster;
@@ -17,29 +25,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest time that any command of a test may take before it counts as hanging.
+/// Timeout of any command in a test.
 pub const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// A binary of this build: beside the test binary's own folder, or beside the program that asks.
+/// The path of a binary of this build.
 pub fn binary(name: &str) -> PathBuf {
-    let path = beside(name);
+    let path = build_file(name);
     assert!(path.exists(), "{} is missing: run `make build` (or `make test`) first", path.display());
     path
 }
 
-/// The same, whether it is there or not.
-pub fn beside(name: &str) -> PathBuf {
+/// The path of a file of this build, which may not exist: in the folder of this program, or in the parent folder of a
+/// test.
+pub fn build_file(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a program knows its own path");
     let folder = own.parent().expect("programs lie in PROFILE, tests in PROFILE/deps");
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     folder.join(name)
 }
 
-/// Where shared data lies: a variable of the environment, or the folder beside the repository. `None`, said
-/// aloud, where it is absent.
+/// The folder of shared data: from an environment variable, or beside the repository. If it does not exist, prints that
+/// the test is skipped and returns `None`.
 pub fn shared(test: &str, variable: &str, folder: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
-    let path = std::env::var_os(variable).map_or(beside, PathBuf::from);
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
+    let path = std::env::var_os(variable).map_or(default, PathBuf::from);
     if path.is_dir() {
         return Some(path.canonicalize().unwrap_or(path));
     }
@@ -47,14 +56,13 @@ pub fn shared(test: &str, variable: &str, folder: &str) -> Option<PathBuf> {
     None
 }
 
-/// `lift-trainer` on `ranks` ranks: as it is for one, under mpirun for more. One thread a rank, since the
-/// machines that run tests are small.
+/// `lift-trainer` on `ranks` ranks: directly for one, under mpirun for more.
 pub fn trainer(ranks: usize) -> Command {
-    started("lift-trainer", ranks)
+    trainer_command("lift-trainer", ranks)
 }
 
-/// The same for any trainer of this build.
-pub fn started(program: &str, ranks: usize) -> Command {
+/// Any trainer of this build on `ranks` ranks.
+pub fn trainer_command(program: &str, ranks: usize) -> Command {
     let mut command = if ranks == 1 {
         Command::new(binary(program))
     } else {
@@ -66,27 +74,27 @@ pub fn started(program: &str, ranks: usize) -> Command {
     command
 }
 
-/// `mpirun` for ranks on this machine, more than cores if need be, also as root.
+/// `mpirun` for ranks on this machine, also as root and with more ranks than cores.
 pub fn mpirun(ranks: usize) -> Command {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.mpi/bin/mpirun");
-    let mut command = Command::new(if beside.exists() { beside } else { PathBuf::from("mpirun") });
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.mpi/bin/mpirun");
+    let mut command = Command::new(if bundled.exists() { bundled } else { PathBuf::from("mpirun") });
     command.args(["--oversubscribe", "-n", &ranks.to_string()]);
     for variable in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
         command.env(variable, "1").env(variable.replace("OMPI", "PRTE"), "1");
     }
     command.env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
-    // Tests run side by side: ranks that wait leave the cores to those that compute.
+    // Tests run in parallel, so waiting ranks yield the cores.
     command.env("OMPI_MCA_mpi_yield_when_idle", "1");
     command
 }
 
-/// Runs a command to its end; one that hangs is killed and fails the test.
+/// Runs a command to its end. After `TIMEOUT`, kills it and fails the test.
 pub fn run(command: &mut Command) -> Output {
     let output = run_within(command, TIMEOUT).expect("the command starts");
     output.unwrap_or_else(|| panic!("{command:?} did not end within {TIMEOUT:?}"))
 }
 
-/// Runs a command to its end; one that does not end within the limit is killed, and gives nothing.
+/// Runs a command to its end. After `limit`, kills it and returns `None`.
 pub fn run_within(command: &mut Command, limit: Duration) -> io::Result<Option<Output>> {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -116,14 +124,14 @@ fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::Join
     })
 }
 
-/// Runs a command that has to succeed.
+/// Runs a command that must succeed.
 pub fn succeed(command: &mut Command) -> Output {
     let output = run(command);
     assert!(output.status.success(), "{command:?} ended with {}\n{}", output.status, stderr(&output));
     output
 }
 
-/// What a command said to people.
+/// Standard error of a command, as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -142,13 +150,13 @@ pub fn metrics(run: &Path, kind: &str) -> Vec<Value> {
     rows.filter(|row| row["kind"] == kind).collect()
 }
 
-/// Steps whose lines are in the metrics by now. Where a step takes longer than the writer waits, that is all of them.
+/// Number of steps in the metrics so far. The writer buffers lines for a short time.
 pub fn steps_done(run: &Path) -> u64 {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     text.matches("\"kind\":\"step\"").count() as u64
 }
 
-/// The checkpoints that are there, with their steps, in rising order.
+/// The existing checkpoints with their steps, in ascending order.
 pub fn checkpoints(run: &Path) -> Vec<(PathBuf, u64)> {
     let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
     let mut found: Vec<(PathBuf, u64)> =
@@ -162,7 +170,7 @@ pub fn losses(run: &Path) -> Vec<f64> {
     metrics(run, "step").iter().map(|row| row["loss"].as_f64().expect("a loss is a number")).collect()
 }
 
-/// Fails where a loss differs from the expected one by more than this share of it.
+/// Asserts that each loss is within the relative tolerance of the expected one.
 pub fn within(found: &[f64], expected: &[f64], relative: f64) {
     assert_eq!(found.len(), expected.len(), "number of steps");
     for (step, (a, b)) in found.iter().zip(expected).enumerate() {

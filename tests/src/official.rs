@@ -1,12 +1,11 @@
-//! What the official trainer left behind on CIFAR-100-LT and `tiny-clip`: its checkpoints with their answers, and what it
-//! measured while it trained.
+//! Recorded runs of the official trainer on CIFAR-100-LT and `tiny-clip`: checkpoints, predictions and metrics.
 
 use crate::{json, shared, succeed, trainer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Data and backbones of the official runs, where they are.
+/// Folders of the data and the backbones of the official runs.
 pub struct Official {
     /// The folder of CIFAR-100-LT.
     pub data: PathBuf,
@@ -14,27 +13,27 @@ pub struct Official {
     pub backbones: PathBuf,
 }
 
-/// One run of the official trainer with options of its own: its checkpoint and what it measured.
+/// One run of the official trainer: its options, checkpoint and metrics.
 pub struct OfficialRun {
-    /// What its folder is called.
+    /// Name of its folder.
     pub name: String,
     folder: PathBuf,
     expected: Value,
 }
 
-/// Predictions of ours that differ from the official ones, and how many of ours are right.
+/// Comparison of our predictions with the official ones.
 #[derive(Debug)]
-pub struct Answers {
-    /// Images that ours gets right.
+pub struct PredictionComparison {
+    /// Number of our correct predictions.
     pub correct: u64,
-    /// Images that the official model gets right.
+    /// Number of the official correct predictions.
     pub expected: u64,
-    /// Image, official class, our class.
+    /// Differing predictions: image, official class, our class.
     pub different: Vec<(usize, String, String)>,
 }
 
 impl Official {
-    /// `None`, said aloud, where data or backbones are absent.
+    /// Finds data and backbones. If they do not exist, prints that the test is skipped and returns `None`.
     pub fn find(test: &str) -> Option<Self> {
         let data = shared(test, "LIFT_DATA", "data")?.join("cifar100");
         Some(Self { data, backbones: shared(test, "LIFT_BACKBONES", "backbones")? })
@@ -50,7 +49,7 @@ impl Official {
         trainer
     }
 
-    /// Every run that lies there, by name.
+    /// All recorded runs, sorted by name.
     pub fn runs(&self) -> Vec<OfficialRun> {
         let folder = self.backbones.join("official");
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -70,7 +69,7 @@ impl OfficialRun {
         Self { name, folder, expected }
     }
 
-    /// A figure of the test, in per cent: `overall`, `many`, `medium`, `few`.
+    /// A test accuracy in percent: `overall`, `many`, `medium`, `few`.
     pub fn test(&self, figure: &str) -> f64 {
         self.expected["test"][figure].as_f64().unwrap_or(f64::NAN)
     }
@@ -81,7 +80,7 @@ impl OfficialRun {
         losses.map(|loss| loss.as_f64().unwrap_or(f64::NAN)).collect()
     }
 
-    /// The command that repeats the run with a seed of ours, on one rank of one thread.
+    /// The command that repeats the run with another seed, on one rank with one thread.
     pub fn training(&self, official: &Official, seed: u64) -> Command {
         let mut command = official.command(1, "train", "lift");
         self.set(&mut command, "lift_rs_train");
@@ -89,8 +88,8 @@ impl OfficialRun {
         command
     }
 
-    /// Evaluates the checkpoint in a folder that has to be empty.
-    pub fn evaluate(&self, official: &Official, ranks: usize, folder: &Path) -> Answers {
+    /// Evaluates the checkpoint. `folder` must be empty.
+    pub fn evaluate(&self, official: &Official, ranks: usize, folder: &Path) -> PredictionComparison {
         let (output, predictions) = (folder.join("run"), folder.join("predictions.txt"));
         let mut command = official.command(ranks, "eval", "lift");
         self.set(&mut command, "lift_rs_options");
@@ -98,7 +97,7 @@ impl OfficialRun {
         succeed(command.arg("--output").arg(&output).arg("--predictions").arg(&predictions));
         let result = json(&output.join("result.json"));
         assert_eq!(result["total"], self.expected["total"], "{}: images", self.name);
-        Answers {
+        PredictionComparison {
             correct: result["correct"].as_u64().expect("a count"),
             expected: self.expected["correct"].as_u64().expect("a count"),
             different: different(&self.folder.join("test_predictions.txt"), &predictions),
@@ -113,19 +112,19 @@ impl OfficialRun {
     }
 }
 
-impl Answers {
-    /// Whether the answers are the same but for images whose two best logits are closer than about 1e-4. How many
-    /// these are of the 10,000 the files do not say; for the checkpoint whose logits were looked at, there were 2.
+impl PredictionComparison {
+    /// Whether the predictions agree, except for a few images whose two largest logits differ by less than about
+    /// 1e-4. For a checkpoint whose logits were inspected, 2 of the 10,000 images are such.
     pub fn agree(&self) -> bool {
-        self.different.len() <= MOST_DIFFERENT
+        self.different.len() <= MAX_DIFFERENT
             && self.correct.abs_diff(self.expected) <= self.different.len() as u64
     }
 }
 
-/// Images that may be decided either way.
-const MOST_DIFFERENT: usize = 3;
+/// Maximum number of differing predictions.
+const MAX_DIFFERENT: usize = 3;
 
-/// Lines of two files of predictions, one for each image, that name different classes.
+/// The images for which two files of predictions contain different classes.
 fn different(official: &Path, ours: &Path) -> Vec<(usize, String, String)> {
     let read =
         |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

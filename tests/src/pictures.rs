@@ -1,23 +1,23 @@
-//! A data set of small pictures that a test makes itself, one of which may stop answering.
+//! A data set of small images that a test writes; a read of one of them can be made to hang.
 
 use nix::sys::stat::Mode;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lists over a folder of pictures: `root/own.toml` is the preset.
+/// Lists over a folder of images: `root/own.toml` is the preset.
 pub struct Pictures {
     root: PathBuf,
 }
 
-/// Pictures that many lines name.
+/// Number of images that occur in many lines.
 const COMMON: usize = 23;
-/// Lines that name each of them: so many that a run takes longer than its first lines of metrics wait in memory.
+/// Number of lines per image: a run then takes longer than the metrics writer buffers its first lines.
 const LINES: usize = 100;
-/// Line of the picture that one line names, in the training list.
+/// Index of the single line of the last image in the training list.
 pub const SINGLE_LINE: usize = COMMON * LINES;
 
 impl Pictures {
-    /// Two classes; the last line of the training list names a picture of its own.
+    /// Creates two classes; the image of the last line of the training list occurs only there.
     pub fn create(root: &Path) -> Self {
         fs::create_dir_all(root).expect("the folder can be made");
         for picture in 0..=COMMON {
@@ -44,20 +44,20 @@ impl Pictures {
         self.root.join("own.toml")
     }
 
-    /// The picture of the last line.
+    /// The image of the last line.
     pub fn single(&self) -> PathBuf {
         self.root.join(name(COMMON))
     }
 
-    /// From now on nobody gets an answer who reads the picture of the last line.
-    pub fn silence(&self) {
+    /// Makes every read of the image of the last line hang.
+    pub fn block_reads(&self) {
         let pipe = self.root.join("pipe");
         nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe can be made");
         fs::rename(pipe, self.single()).expect("the picture can be replaced");
     }
 
-    /// The picture of the last line can be read again.
-    pub fn answer(&self) {
+    /// Makes the image of the last line readable again.
+    pub fn unblock_reads(&self) {
         let picture = self.root.join("picture");
         fs::write(&picture, bitmap(COMMON as u8)).expect("the picture can be written");
         fs::rename(picture, self.single()).expect("the picture can be replaced");
@@ -68,7 +68,7 @@ fn name(picture: usize) -> String {
     format!("{picture}.bmp")
 }
 
-/// Eight by eight pixels of 24 bits, different for each number.
+/// An image of 8 x 8 pixels with 24 bits each, different for each number.
 fn bitmap(number: u8) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     bytes.extend(

@@ -1,4 +1,4 @@
-//! A small data set of real JPEG files in a long tail, with lists.
+//! A small long-tailed data set of real JPEG files, with lists.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,35 +8,35 @@ use turbojpeg::{Image, PixelFormat, Subsamp};
 
 /// Number of classes.
 pub const CLASSES: usize = 8;
-/// Class names: words that the demo's text tower knows.
+/// Class names, which are in the vocabulary of the demo.
 const COLOURS: [&str; CLASSES] =
     ["red", "green", "blue", "yellow", "red square", "green square", "blue square", "yellow square"];
 /// File of class names.
 const NAMES: &str = "names.txt";
-/// Pixels.
+/// Image size in pixels.
 const SIDE: usize = 40;
 
-/// Training images of each class, and test images of every class, of the [`small`] data set.
+/// Training images of each class, and test images per class, of the [`small`] data set.
 const SMALL: ([usize; CLASSES], usize) = ([12, 8, 6, 4, 3, 3, 3, 2], 3);
 
-/// Training images of the [`small`] data set.
+/// Number of training images of the [`small`] data set.
 pub const SMALL_TRAINING: u64 = 41;
 
-/// Writes a data set so small that a run on it takes as long as its processes take to start: 41 images to train on, 24
-/// to test on. Gives the file for `--data`.
+/// Writes a data set with 41 training and 24 test images, on which a run takes little more than the start of its
+/// processes. Returns the file for `--data`.
 pub fn small(root: &Path) -> io::Result<PathBuf> {
     let preset = root.join("stripes.toml");
     fs::write(&preset, StripedDataSet::write(root, SMALL.0, SMALL.1)?.preset()).map(|()| preset)
 }
 
-/// The [`small`] data set beside a run folder, made where it is not there yet.
+/// The [`small`] data set beside a run folder, written on first use.
 pub fn data_beside(run: &Path) -> PathBuf {
-    let root = run.parent().expect("a run lies in a folder of its test");
+    let root = run.parent().expect("a run folder has a parent");
     let preset = root.join("stripes.toml");
     if preset.exists() { preset } else { small(root).expect("the data set can be written") }
 }
 
-/// Where the data set lies.
+/// The data set on disk.
 #[derive(Clone, Debug)]
 pub struct StripedDataSet {
     /// The folder.
@@ -46,8 +46,8 @@ pub struct StripedDataSet {
 }
 
 impl StripedDataSet {
-    /// Draws the pictures and writes files and lists: so many of each class to train on, and so many of every class to test
-    /// on.
+    /// Draws the images and writes files and lists: `train` training images of each class, and `tests` test images
+    /// per class.
     pub fn write(root: &Path, train: [usize; CLASSES], tests: usize) -> io::Result<Self> {
         for (split, counts) in [("train", train), ("test", [tests; CLASSES])] {
             let mut list = String::new();
@@ -66,7 +66,7 @@ impl StripedDataSet {
         Ok(Self { root: root.to_path_buf(), train, tests })
     }
 
-    /// Another data set of the same files, of which some may then go.
+    /// Another data set with hard links to the same files, of which a test can remove some.
     pub fn link(&self, root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         fs::copy(self.root.join(NAMES), root.join(NAMES))?;
@@ -81,7 +81,7 @@ impl StripedDataSet {
         Ok(Self { root: root.to_path_buf(), ..self.clone() })
     }
 
-    /// An image, by any number: mostly of the training set.
+    /// Selects an image by any number, usually of the training set.
     pub fn file(&self, number: u64) -> PathBuf {
         let mut number = number as usize % (self.train.iter().sum::<usize>() + self.tests);
         for (class, count) in self.train.into_iter().enumerate() {
@@ -98,7 +98,7 @@ impl StripedDataSet {
         COLOURS
     }
 
-    /// What the trainer is told about it.
+    /// Settings of the trainer for this data set.
     pub fn settings(&self) -> Vec<String> {
         let below = |key: &str, name: &str| format!("data.{key}={}", self.root.join(name).display());
         vec![
@@ -110,7 +110,7 @@ impl StripedDataSet {
         ]
     }
 
-    /// The same as a preset, for a file in its folder.
+    /// The preset, for a file in its folder.
     pub fn preset(&self) -> String {
         let [train, test] = ["train.txt", "test.txt"];
         format!(
@@ -119,7 +119,7 @@ impl StripedDataSet {
     }
 }
 
-/// Stripes whose direction and colour tell the class, with noise.
+/// Stripes with noise; direction and colour depend on the class.
 fn picture(class: usize, number: usize) -> io::Result<Vec<u8>> {
     let mut noise = crate::draw::Draw::of_case(class as u64, number as u64);
     let mut pixels = Vec::with_capacity(SIDE * SIDE * 3);

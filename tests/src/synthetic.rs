@@ -1,4 +1,4 @@
-//! Inputs of the sizes of real ones, without their content: towers of random numbers, lists of many classes.
+//! Inputs with realistic sizes and meaningless content: towers with pseudo-random values, lists of many classes.
 
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::{fs, io};
 /// A vision transformer in timm's layout.
 #[derive(Clone, Copy, Debug)]
 pub struct SyntheticTower {
-    /// Width of its tokens.
+    /// Width of the tokens.
     pub width: usize,
-    /// Pixels of a side of a patch.
+    /// Patch size in pixels.
     pub patch: usize,
-    /// Patches of a side of an image.
+    /// Number of patches per image side.
     pub side: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: usize,
 }
 
@@ -21,7 +21,7 @@ impl SyntheticTower {
     /// ViT-B/16 for images of 224 pixels.
     pub const VIT_B16: Self = Self { width: 768, patch: 16, side: 14, blocks: 12 };
 
-    /// Writes it, with numbers in [-0.025, 0.025) that depend on nothing.
+    /// Writes the weights, with fixed values in [-0.025, 0.025).
     pub fn write(&self, path: &Path) -> Result<(), safetensors::SafeTensorError> {
         let tensors = self.tensors();
         let largest = tensors.iter().map(|(_, shape)| elements(shape)).max().unwrap_or_default();
@@ -74,8 +74,8 @@ fn number(index: u32) -> f32 {
     ((f64::from(hashed) / f64::from(1 << 24) - 0.5) * 0.05) as f32
 }
 
-/// A data set in this folder, of one picture under these labels: the largest of them says how many classes there are.
-/// Gives the file for `--data`.
+/// Writes a data set of one image with these labels; the largest label determines the number of classes. Returns the
+/// file for `--data`.
 pub fn data_set(root: &Path, labels: impl IntoIterator<Item = usize>) -> io::Result<PathBuf> {
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
     fs::copy(&picture, root.join("a.png"))?;

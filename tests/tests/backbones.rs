@@ -1,4 +1,4 @@
-//! Backbones: what their files leave open, files that change, ranks that read different ones.
+//! Backbones: facts that are missing in their files, files that change, ranks that read different files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use tests::launched::{assert_same_result, repository, wait_for_step};
 use tests::{binary, json, mpirun, run, stderr, succeed, trainer};
 
-/// The demo's backbone as a file of one's own: a CLIP in OpenAI's layout, in fp32, for pictures of 32 pixels.
+/// Writes the backbone of the demo as a file: a CLIP in OpenAI's layout, in fp32, for images of 32 pixels.
 fn weights(folder: &Path) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
     let path = folder.join("weights.safetensors");
@@ -30,8 +30,8 @@ fn weights(folder: &Path) -> PathBuf {
     path
 }
 
-/// Settings of a run on the demo's pictures with weights from a file. Its vocabulary is not CLIP's, so the head does not
-/// start from text.
+/// Settings of a run on the images of the demo with weights from a file. Its vocabulary is not CLIP's, so the head is
+/// not initialised from text.
 fn settings(weights: &Path) -> Vec<String> {
     let mut words: Vec<String> = ["-d", "demo", "-m", "tiny_clip"].map(str::to_owned).into();
     for setting in [
@@ -47,18 +47,18 @@ fn settings(weights: &Path) -> Vec<String> {
     words
 }
 
-fn check(weights: &Path, more: &[&str]) -> (Option<i32>, serde_json::Value, String) {
-    let output = run(trainer(1).args(["check", "--json"]).args(settings(weights)).args(more));
+fn check(weights: &Path, extra: &[&str]) -> (Option<i32>, serde_json::Value, String) {
+    let output = run(trainer(1).args(["check", "--json"]).args(settings(weights)).args(extra));
     let value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output.status.code(), value, stderr(&output))
 }
 
 #[test]
-fn check_shows_the_backbone_and_takes_open_facts_from_the_configuration_beside_it() {
+fn check_shows_the_backbone_and_reads_missing_facts_from_its_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = weights(folder.path());
-    let (code, shown, said) = check(&file, &[]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, shown, messages) = check(&file, &[]);
+    assert_eq!(code, Some(0), "{messages}");
     assert_eq!((&shown["activation"], &shown["pooling"]), (&"quick_gelu".into(), &"token".into()));
     assert!(
         shown["notes"].to_string().contains("quick_gelu, as configs/model/tiny_clip.toml states"),
@@ -75,23 +75,23 @@ fn check_shows_the_backbone_and_takes_open_facts_from_the_configuration_beside_i
         r#"{"model_cfg": {"vision_cfg": {"width": 128, "head_width": 32, "pool_type": "avg"}, "text_cfg": {"heads": 2}}}"#,
     )
     .unwrap();
-    let (code, shown, said) = check(&file, &[]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, shown, messages) = check(&file, &[]);
+    assert_eq!(code, Some(0), "{messages}");
     assert_eq!((&shown["activation"], &shown["pooling"]), (&"gelu".into(), &"avg".into()));
-    let (code, _, said) = check(&file, &["--set", "model.activation=quick_gelu"]);
+    let (code, _, messages) = check(&file, &["--set", "model.activation=quick_gelu"]);
     assert_eq!(code, Some(2));
     assert!(
-        said.contains("contradicts") && said.contains("open_clip_config.json, which states gelu"),
-        "{said}"
+        messages.contains("contradicts") && messages.contains("open_clip_config.json, which states gelu"),
+        "{messages}"
     );
 }
 
 #[test]
-fn a_file_of_another_shape_than_the_preset_is_refused() {
+fn a_file_that_contradicts_the_preset_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, _, said) = check(&weights(folder.path()), &["--set", "model.layers=4"]);
+    let (code, _, messages) = check(&weights(folder.path()), &["--set", "model.layers=4"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("the number of blocks is 3, but --set model.layers=4 states 4"), "{said}");
+    assert!(messages.contains("the number of blocks is 3, but --set model.layers=4 states 4"), "{messages}");
     let file = folder.path().join("weights.safetensors");
     let plain =
         ["check", "-d", "demo", "-m", "clip_vit_b16", "--set", &format!("model.weights={}", file.display())];
@@ -100,8 +100,8 @@ fn a_file_of_another_shape_than_the_preset_is_refused() {
     assert!(stderr(&output).contains("configs/model/clip_vit_b16.toml states 16"), "{}", stderr(&output));
 }
 
-/// Puts a number at the end of the last tensor.
-fn spoil(file: &Path, number: f32) {
+/// Replaces the last value of the last tensor.
+fn replace_last_value(file: &Path, number: f32) {
     let mut bytes = std::fs::read(file).unwrap();
     let end = bytes.len() - 4;
     bytes[end..].copy_from_slice(&number.to_le_bytes());
@@ -109,14 +109,17 @@ fn spoil(file: &Path, number: f32) {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_refused_by_name() {
+fn weights_that_are_not_finite_are_refused_with_the_tensor_name() {
     let folder = tempfile::tempdir().unwrap();
     for number in [f32::NAN, f32::NEG_INFINITY] {
         let file = weights(folder.path());
-        spoil(&file, number);
-        let (code, _, said) = check(&file, &[]);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("contains a value that is not finite") && said.contains("tensor `"), "{said}");
+        replace_last_value(&file, number);
+        let (code, _, messages) = check(&file, &[]);
+        assert_eq!(code, Some(2), "{messages}");
+        assert!(
+            messages.contains("contains a value that is not finite") && messages.contains("tensor `"),
+            "{messages}"
+        );
     }
 }
 
@@ -126,7 +129,7 @@ fn ranks_that_read_different_weights_from_the_same_path_are_refused() {
     for (host, number) in [("a", None), ("b", Some(0.25))] {
         let file = weights(&folder.path().join(host));
         if let Some(number) = number {
-            spoil(&file, number);
+            replace_last_value(&file, number);
         }
     }
     let arguments = settings(Path::new("/proc/self/cwd/weights.safetensors"));
@@ -144,7 +147,7 @@ fn ranks_that_read_different_weights_from_the_same_path_are_refused() {
     assert!(stderr(&output).contains("rank 1 has another backbone than rank 0"), "{}", stderr(&output));
 }
 
-/// A training that is long enough to be met under way, and the folder it writes.
+/// A training that is long enough for a change of its file while it runs.
 fn training(file: &Path, run: &Path) -> Command {
     let mut command = trainer(1);
     command.arg("train").args(settings(file)).arg("--output").arg(run);
@@ -155,17 +158,17 @@ fn training(file: &Path, run: &Path) -> Command {
 }
 
 #[test]
-fn a_file_that_is_overwritten_or_cut_while_a_run_uses_it_changes_nothing() {
+fn overwriting_or_truncating_a_mapped_file_does_not_change_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = weights(folder.path());
     let expected = folder.path().join("expected");
     succeed(&mut training(&file, &expected));
-    for (name, harm) in [("overwritten", true), ("cut", false)] {
+    for (name, overwrite) in [("overwritten", true), ("cut", false)] {
         let file = weights(folder.path());
         let run = folder.path().join(name);
         let mut child = training(&file, &run).stderr(std::process::Stdio::null()).spawn().unwrap();
         wait_for_step(&run, 1);
-        if harm {
+        if overwrite {
             let length = std::fs::metadata(&file).unwrap().len();
             let mut open = std::fs::File::options().write(true).open(&file).unwrap();
             open.seek(SeekFrom::Start(length / 2)).unwrap();
@@ -179,7 +182,7 @@ fn a_file_that_is_overwritten_or_cut_while_a_run_uses_it_changes_nothing() {
 }
 
 #[test]
-fn a_frozen_weight_that_changes_in_memory_ends_the_run_before_a_checkpoint_holds_what_follows() {
+fn a_frozen_weight_that_changes_in_memory_ends_the_run_before_the_next_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let output_folder = folder.path().join("run");
     let mut command = mpirun(2);
@@ -190,11 +193,12 @@ fn a_frozen_weight_that_changes_in_memory_ends_the_run_before_a_checkpoint_holds
         command.args(["--set", setting]);
     }
     let output = run(&mut command);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{messages}");
     assert!(
-        said.contains("rank 1: the frozen weights changed during the run (class_token), found after step 2"),
-        "{said}"
+        messages
+            .contains("rank 1: the frozen weights changed during the run (class_token), found after step 2"),
+        "{messages}"
     );
     assert_eq!(tests::checkpoints(&output_folder), vec![]);
     assert_eq!(json(&output_folder.join("status.json"))["phase"], "failed");

@@ -1,5 +1,5 @@
-//! Images that are missing or broken: found before training where that is cheap, left out alike by every pass and on any
-//! number of ranks up to a limit, and never at the cost of what was trained.
+//! Missing and broken images: detected before training if that is cheap, skipped consistently by every pass and on
+//! any number of ranks up to a limit, without losing trained steps.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,12 +9,12 @@ use std::process::Output;
 use tests::{json, losses, metrics, run, stderr, succeed, trainer};
 
 /// A list data set of two classes: six training and three test images of each.
-struct Set(tempfile::TempDir);
+struct ImageSet(tempfile::TempDir);
 
 const TRAINING: usize = 12;
 const TEST: usize = 6;
 
-impl Set {
+impl ImageSet {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let list = |name: &str, images: usize| {
@@ -35,7 +35,7 @@ impl Set {
         self.0.path().join(name)
     }
 
-    /// Every image, whole.
+    /// Writes every image intact.
     fn fill(&self) {
         for (split, images) in [("train", TRAINING), ("test", TEST)] {
             fs::create_dir_all(self.path(split)).unwrap();
@@ -71,7 +71,7 @@ impl Set {
     }
 }
 
-/// A picture of its class's colour, unlike the others.
+/// An image with the colour of its class, different for each number.
 fn bmp(number: usize) -> Vec<u8> {
     let side = 32_u32;
     let mut bytes = b"BM".to_vec();
@@ -90,43 +90,43 @@ fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-/// One error, with these words.
-fn says(output: &Output, words: &[&str]) {
-    let said = stderr(output);
-    assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
-    for word in words {
-        assert!(said.contains(word), "`{word}` is missing in: {said}");
+/// Asserts that there is one error, with these parts.
+fn assert_error(output: &Output, parts: &[&str]) {
+    let messages = stderr(output);
+    assert_eq!(messages.matches("error:").count(), 1, "reported once: {messages}");
+    for part in parts {
+        assert!(messages.contains(part), "`{part}` is missing in: {messages}");
     }
 }
 
 #[test]
-fn missing_images_are_found_before_training() {
-    let set = Set::new();
+fn missing_images_are_detected_before_training() {
+    let set = ImageSet::new();
     for image in ["test/0.bmp", "test/3.bmp", "train/5.bmp"] {
         fs::remove_file(set.path(image)).unwrap();
     }
     for ranks in [1, 2] {
         let output = set.train(ranks, "run", &["data.max_bad_images=2"]);
         assert_eq!(code(&output), Some(2), "{}", stderr(&output));
-        says(
+        assert_error(
             &output,
             &["2 images of the test list", "test/0.bmp", "1 image of the training list", "train/5.bmp"],
         );
-        says(&output, &["image 6 of class 1, `blue`"]);
+        assert_error(&output, &["image 6 of class 1, `blue`"]);
         assert!(!set.path("run").exists(), "nothing is written");
     }
     let checked = run(trainer(1).args(["check", "-m", "demo", "-d"]).arg(set.path("own.toml")));
     assert_eq!(code(&checked), Some(2));
-    says(&checked, &["2 images of the test list", "test/0.bmp"]);
+    assert_error(&checked, &["2 images of the test list", "test/0.bmp"]);
     let output = set.train(2, "within", &["data.max_bad_images=3"]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert_eq!(json(&set.path("within/result.json"))["bad_images"], 3);
 }
 
-/// In class means, both epochs, and the evaluations after each of them.
+/// Covers class means, both epochs, and the evaluations after each epoch.
 #[test]
-fn laws_1_2_4_images_are_left_out_alike_on_any_number_of_ranks() {
-    let set = Set::new();
+fn laws_1_2_4_images_are_skipped_consistently_on_any_number_of_ranks() {
+    let set = ImageSet::new();
     set.break_images(&["train/3.bmp", "test/4.bmp"]);
     let settings = [
         "head.init=class_mean",
@@ -141,13 +141,13 @@ fn laws_1_2_4_images_are_left_out_alike_on_any_number_of_ranks() {
         let output = set.train(ranks, &name, &settings);
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         for image in ["training image `train/3.bmp`", "test image `test/4.bmp`"] {
-            assert_eq!(stderr(&output).matches(image).count(), 1, "told once: {}", stderr(&output));
+            assert_eq!(stderr(&output).matches(image).count(), 1, "reported once: {}", stderr(&output));
         }
         let result = json(&set.path(&name).join("result.json"));
         assert_eq!((&result["bad_images"], &result["total"]), (&2.into(), &5.into()));
         assert_eq!(result["per_class"][0]["test_count"], 2, "test/4.bmp is of class 0");
         let predictions = set.predictions(&name);
-        assert_eq!(predictions.len(), TEST, "a line each");
+        assert_eq!(predictions.len(), TEST, "one line per image");
         assert_eq!(predictions.iter().position(|&class| class == -1), Some(4));
         assert!(predictions.iter().enumerate().all(|(i, class)| i == 4 || (0..2).contains(class)));
         assert_eq!(metrics(&set.path(&name), "eval").len(), 2);
@@ -157,8 +157,8 @@ fn laws_1_2_4_images_are_left_out_alike_on_any_number_of_ranks() {
 }
 
 #[test]
-fn a_broken_test_image_does_not_cost_what_was_trained() {
-    let set = Set::new();
+fn a_broken_test_image_does_not_lose_trained_steps() {
+    let set = ImageSet::new();
     let whole = set.train(2, "whole", &[]);
     assert_eq!(code(&whole), Some(0), "{}", stderr(&whole));
     let weights = |name: &str| fs::read(set.path(name).join("final.safetensors")).unwrap();
@@ -168,16 +168,16 @@ fn a_broken_test_image_does_not_cost_what_was_trained() {
         let name = format!("run{ranks}");
         let output = set.train(ranks, &name, &settings);
         assert_eq!(code(&output), Some(1), "{}", stderr(&output));
-        says(&output, &["test/5.bmp", "data.max_bad_images", "6 steps", "--resume auto"]);
+        assert_error(&output, &["test/5.bmp", "data.max_bad_images", "6 steps", "--resume auto"]);
         let folder = set.path(&name);
         assert!(!folder.join("result.json").exists());
         assert_eq!(json(&folder.join("status.json"))["outcome"], "failed");
         if ranks == 2 {
-            assert!(weights(&name) == weights("whole"), "what was trained is there");
+            assert!(weights(&name) == weights("whole"), "the trained weights exist");
         }
     }
-    let left_out = ["data.max_bad_images=1"];
-    let output = set.train(2, "run2", &[&settings[..], &["--resume auto"], &left_out].concat());
+    let skipped = ["data.max_bad_images=1"];
+    let output = set.train(2, "run2", &[&settings[..], &["--resume auto"], &skipped].concat());
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(weights("run2") == weights("whole"));
     set.fill();
@@ -189,10 +189,10 @@ fn a_broken_test_image_does_not_cost_what_was_trained() {
     assert_eq!(json(&set.path("run1/result.json"))["correct"], result["correct"]);
 }
 
-/// Law 7: the step that met the image is not made before it is repaired.
+/// Law 7: the step with the broken image is repeated after the repair.
 #[test]
 fn law_7_a_run_resumes_before_the_broken_image_that_ended_it() {
-    let set = Set::new();
+    let set = ImageSet::new();
     let settings = ["train.epochs=3", "head.init=random"];
     let whole = set.train(2, "whole", &settings);
     assert_eq!(code(&whole), Some(0), "{}", stderr(&whole));
@@ -207,17 +207,17 @@ fn law_7_a_run_resumes_before_the_broken_image_that_ended_it() {
     set.break_images(&[&format!("train/{}.bmp", last["sample"])]);
     let output = set.train(2, "run", &settings);
     assert_eq!(code(&output), Some(1), "{}", stderr(&output));
-    says(&output, &[&format!("train/{}.bmp", last["sample"]), "the 2 steps made so far are saved"]);
+    assert_error(&output, &[&format!("train/{}.bmp", last["sample"]), "the 2 steps made so far are saved"]);
     set.fill();
     let output = set.train(2, "run", &[&settings[..], &["--resume auto"]].concat());
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert_eq!(losses(&set.path("run")), losses(&set.path("whole")));
-    // Met by the evaluation after the first epoch.
+    // Read by the evaluation after the first epoch.
     set.break_images(&["test/2.bmp"]);
     let settings = [&settings[..], &["eval.every_epochs=1"]].concat();
     let output = set.train(2, "tested", &settings);
     assert_eq!(code(&output), Some(1), "{}", stderr(&output));
-    says(&output, &["test/2.bmp", "the 3 steps made so far are saved"]);
+    assert_error(&output, &["test/2.bmp", "the 3 steps made so far are saved"]);
     set.fill();
     let output = set.train(2, "tested", &[&settings[..], &["--resume auto"]].concat());
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
@@ -226,8 +226,8 @@ fn law_7_a_run_resumes_before_the_broken_image_that_ended_it() {
 }
 
 #[test]
-fn a_batch_without_an_image_is_left_out() {
-    let set = Set::new();
+fn a_batch_without_a_readable_image_is_skipped() {
+    let set = ImageSet::new();
     set.break_images(&["train/2.bmp", "train/7.bmp"]);
     for setting in ["train.determinism=same_world", "train.determinism=any_world"] {
         let name = setting.rsplit('=').next().unwrap();
@@ -250,26 +250,26 @@ fn a_batch_without_an_image_is_left_out() {
 }
 
 #[test]
-fn a_class_that_has_no_whole_image_has_no_mean() {
-    let set = Set::new();
+fn a_class_without_a_readable_image_has_no_mean() {
+    let set = ImageSet::new();
     let blue: Vec<String> = (0..TRAINING).filter(|i| i % 2 == 1).map(|i| format!("train/{i}.bmp")).collect();
     set.break_images(&blue.iter().map(String::as_str).collect::<Vec<_>>());
     let output = set.train(2, "run", &["head.init=class_mean", "data.max_bad_images=6"]);
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
-    says(&output, &["none of the 6 training images of class 1 (`blue`) can be read"]);
+    assert_error(&output, &["none of the 6 training images of class 1 (`blue`) can be read"]);
     let output = set.train(2, "run", &["head.init=class_mean", "data.max_bad_images=5"]);
     assert_eq!(code(&output), Some(1), "{}", stderr(&output));
-    says(&output, &["6 images cannot be read, more than data.max_bad_images=5 allows"]);
+    assert_error(&output, &["6 images cannot be read, more than data.max_bad_images=5 allows"]);
     assert!(!set.path("run").exists(), "nothing is written");
 }
 
-fn evaluate(run_folder: &Path, more: &[&str]) -> Output {
-    run(trainer(1).args(["eval", "--run"]).arg(run_folder).args(more))
+fn evaluate(run_folder: &Path, extra: &[&str]) -> Output {
+    run(trainer(1).args(["eval", "--run"]).arg(run_folder).args(extra))
 }
 
 #[test]
-fn predictions_are_written_or_refused_before_the_work() {
-    let set = Set::new();
+fn predictions_are_written_or_refused_before_the_evaluation() {
+    let set = ImageSet::new();
     let output = set.train(1, "run", &["train.epochs=1"]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let file = set.path("again");
@@ -281,13 +281,13 @@ fn predictions_are_written_or_refused_before_the_work() {
     for wrong in [set.path("nowhere/file"), set.path("test")] {
         let output = evaluate(&set.path("run"), &["--predictions", wrong.to_str().unwrap()]);
         assert_eq!(code(&output), Some(2), "{}", stderr(&output));
-        says(&output, &["--predictions", wrong.to_str().unwrap()]);
+        assert_error(&output, &["--predictions", wrong.to_str().unwrap()]);
     }
 }
 
 #[test]
-fn an_evaluation_says_whether_the_data_are_those_of_the_run() {
-    let set = Set::new();
+fn an_evaluation_reports_data_that_differ_from_those_of_the_run() {
+    let set = ImageSet::new();
     let output = set.train(1, "run", &["train.epochs=1"]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let accuracy = |output: &Output| {
@@ -296,7 +296,7 @@ fn an_evaluation_says_whether_the_data_are_those_of_the_run() {
     };
     let before = evaluate(&set.path("run"), &["--json"]);
     assert!(!stderr(&before).contains("warning"), "{}", stderr(&before));
-    // Moved, the training images left behind.
+    // A copy at another place, without the training images.
     let moved = tempfile::tempdir().unwrap();
     for name in ["train.txt", "test.txt", "names.txt", "test"] {
         fs::rename(set.path(name), moved.path().join(name)).unwrap();
@@ -308,12 +308,12 @@ fn an_evaluation_says_whether_the_data_are_those_of_the_run() {
     assert_eq!(code(&after), Some(0), "{}", stderr(&after));
     assert!(!stderr(&after).contains("warning"), "{}", stderr(&after));
     assert_eq!(accuracy(&after), accuracy(&before));
-    // Changed.
+    // A changed list.
     fs::write(moved.path().join("test.txt"), "test/0.bmp 1\ntest/1.bmp 1\n").unwrap();
     let changed = evaluate(&set.path("run"), &["--json", "--quiet", "--set", &root]);
     assert_eq!(code(&changed), Some(0), "{}", stderr(&changed));
     assert!(stderr(&changed).contains("the data are not those"), "{}", stderr(&changed));
     let other = evaluate(&set.path("run"), &["--set", &root, "--set", "tuner.adapter_dim=3"]);
     assert_eq!(code(&other), Some(2), "{}", stderr(&other));
-    says(&other, &["tuner.adapter_dim", "eval --weights"]);
+    assert_error(&other, &["tuner.adapter_dim", "eval --weights"]);
 }

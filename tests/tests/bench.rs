@@ -1,4 +1,4 @@
-//! Every measurement runs over ranks and gives a report that a program can read.
+//! Every measurement runs on several ranks and prints a JSON report.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,8 +13,8 @@ fn bench(ranks: usize, arguments: &[&str]) -> Value {
         .unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
 }
 
-fn number(value: &Value, place: &str) -> f64 {
-    value.pointer(place).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {place} in {value:#}"))
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn collectives_are_measured_on_two_ranks_and_on_one() {
 }
 
 #[test]
-fn samplers_are_measured_by_one_process_of_two() {
+fn samplers_are_measured_on_one_of_two_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let counts = folder.path().join("counts.txt");
     std::fs::write(&counts, "500\n50\n5\n").unwrap();
@@ -50,15 +50,15 @@ fn samplers_are_measured_by_one_process_of_two() {
     assert!(number(&demo, "/samplers/0/positions_per_second") > 0.0 && demo["limits"].is_object());
 }
 
-/// One step of a small batch in one round.
-fn one_step(ranks: usize, more: &[&str]) -> Value {
+/// Measures one step of a small batch in one round.
+fn one_step(ranks: usize, extra: &[&str]) -> Value {
     let least = ["step", "--steps", "1", "--rounds", "1"];
     let small = ["--set", "train.batch_size=8", "--set", "data.prefetch=1"];
-    bench(ranks, &[&least[..], &small, more].concat())
+    bench(ranks, &[&least[..], &small, extra].concat())
 }
 
 #[test]
-fn a_step_is_taken_apart_on_two_ranks() {
+fn a_step_is_measured_by_parts_on_two_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let (snapshots, saved) = (folder.path().join("snapshots"), folder.path().join("report.json"));
     let [snapshots_text, saved_text] = [&snapshots, &saved].map(|path| path.to_str().unwrap());
@@ -76,7 +76,7 @@ fn a_step_is_taken_apart_on_two_ranks() {
         ],
     );
     assert_eq!(report, json(&saved));
-    assert!(!snapshots.exists(), "what was written for the measurement is removed");
+    assert!(!snapshots.exists(), "the files of the measurement are removed");
     assert!(number(&report, "/checkpoint/seconds") > 0.0);
     assert!(number(&report, "/selected/figures/forward_backward_seconds") > 0.0);
     let comparisons = report["comparisons"].as_array().unwrap();
@@ -91,24 +91,15 @@ fn a_step_is_taken_apart_on_two_ranks() {
     }
     let bytes = |name: &str, side: usize| number(&sides(name)[side], "/figures/bytes");
     assert_eq!(bytes("overlap", 2), 0.0, "nothing is sent without communication");
-    assert_eq!(bytes("overlap", 0), bytes("overlap", 1), "overlap changes when, not what");
-    // Of three blocks, two are gathered: in the places of the ring the others are still there. Each rank sends its half.
+    assert_eq!(bytes("overlap", 0), bytes("overlap", 1), "overlap changes the order, not the bytes");
+    // Two of three blocks are gathered, because the buffer still contains the others. Each rank sends its half.
     let gathered = bytes("backbone", 1) - bytes("backbone", 0);
     assert_eq!(gathered, 2.0 * 0.5 * f64::from(12 * 128 * 128 + 13 * 128) * 4.0);
     assert_eq!(sides("samples")[2]["batch_size"], 2);
 }
 
 #[test]
-fn the_scaling_model_says_what_it_assumes() {
-    let report = bench(2, &["scaling"]);
-    assert!(number(&report, "/assumptions/network_bandwidth") > 0.0);
-    assert!(!report["predicted"].as_array().unwrap().is_empty());
-    let refused = run(trainer(1).args(["bench", "scaling", "--measured", "none.toml"]));
-    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-}
-
-#[test]
-fn what_cannot_be_measured_here_is_said_and_wrong_input_is_refused() {
+fn unsupported_measurements_are_reported_and_wrong_input_is_refused() {
     let determinism = ["--set", "train.determinism=any_world"];
     let report = one_step(1, &[&["--snapshots", "0", "--compare", "head"][..], &determinism].concat());
     let why = report["comparisons"][0]["variants"][1]["unavailable"].as_str().unwrap();

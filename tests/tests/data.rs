@@ -1,4 +1,4 @@
-//! What is odd about data is reported by `check`, `order` and `train`; other files behind the same names are refused.
+//! `check`, `order` and `train` report findings about the data, and refuse other files with the same names.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tests::{binary, mpirun, run, stderr, succeed, trainer};
 
-/// A grey picture of 8 x 8 pixels.
+/// A grey image of 8 x 8 pixels.
 fn picture(level: u8) -> Vec<u8> {
     [&b"P5 8 8 255 "[..], &[level; 64]].concat()
 }
 
-/// Lists of two classes whose names have ids, with a test picture that is trained on.
+/// Lists of two classes with ids in their names, and a test image that is also a training image.
 fn lists(root: &Path) {
     for (name, level) in [("a", 10), ("b", 90), ("c", 170), ("d", 250)] {
         std::fs::write(root.join(format!("{name}.pgm")), picture(level)).unwrap();
@@ -21,7 +21,7 @@ fn lists(root: &Path) {
     std::fs::write(root.join("test.txt"), "d.pgm 0\n./b.pgm 1\n").unwrap();
     std::fs::write(root.join("names.txt"), "n01440764 red circle\nn01484850 blue square\n").unwrap();
     let lists = "train_list = \"train.txt\"\ntest_list = \"test.txt\"\nclass_names = \"names.txt\"\n";
-    // Each process has a folder of its own here.
+    // The root is the current folder of each process.
     std::fs::write(
         root.join("own.toml"),
         format!("[data]\nlayout = \"lists\"\nroot = \"/proc/self/cwd\"\n{lists}"),
@@ -47,9 +47,9 @@ fn check_shows_prompts_and_findings() {
     let root = tempfile::tempdir().unwrap();
     lists(root.path());
     let output = succeed(&mut with(root.path(), &["check"]));
-    let (out, said) = (stdout(&output), stderr(&output));
+    let (out, messages) = (stdout(&output), stderr(&output));
     assert!(out.contains("a photo of a red circle.") && out.contains("a photo of a blue square."), "{out}");
-    assert_eq!((said.matches(NOTE).count(), said.matches(WARNING).count()), (1, 1), "{said}");
+    assert_eq!((messages.matches(NOTE).count(), messages.matches(WARNING).count()), (1, 1), "{messages}");
 
     let output = succeed(&mut with(root.path(), &["check", "--json"]));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -58,9 +58,9 @@ fn check_shows_prompts_and_findings() {
     assert!(json["notes"][0].as_str().unwrap().contains(NOTE), "{json}");
 
     let output = succeed(&mut with(root.path(), &["check", "-q"]));
-    let said = stderr(&output);
+    let messages = stderr(&output);
     assert_eq!(stdout(&output), "");
-    assert!(!said.contains(NOTE) && said.contains(WARNING), "{said}");
+    assert!(!messages.contains(NOTE) && messages.contains(WARNING), "{messages}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn order_prints_lines_and_is_quiet_on_request() {
     assert!(!stderr(&quiet).contains(NOTE) && stderr(&quiet).contains(WARNING));
 }
 
-/// By rank 0 only; and resuming on other files with the same names is refused by the name of one.
+/// Only rank 0 reports. A resume with other files of the same names is refused, and the error names one of them.
 #[test]
 fn train_reports_once_and_other_files_are_refused() {
     let root = tempfile::tempdir().unwrap();
@@ -88,8 +88,8 @@ fn train_reports_once_and_other_files_are_refused() {
         command.args(set.iter().flat_map(|set| ["--set", set]));
         command
     };
-    let said = stderr(&succeed(&mut train()));
-    assert_eq!((said.matches(NOTE).count(), said.matches(WARNING).count()), (1, 1), "{said}");
+    let messages = stderr(&succeed(&mut train()));
+    assert_eq!((messages.matches(NOTE).count(), messages.matches(WARNING).count()), (1, 1), "{messages}");
 
     std::fs::write(root.path().join("c.pgm"), picture(171)).unwrap();
     let mut again = train();
@@ -101,9 +101,9 @@ fn train_reports_once_and_other_files_are_refused() {
         "--allow-changed",
         "train.max_steps",
     ]));
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("have another size or content, the first is `c.pgm`"), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
+    assert!(messages.contains("have another size or content, the first is `c.pgm`"), "{messages}");
 }
 
 #[test]
@@ -117,12 +117,12 @@ fn ranks_with_other_files_are_refused() {
     let script = "cd \"$1$(test \"$OMPI_COMM_WORLD_RANK\" = 0 || echo /../$2)\" && shift 2 && exec \"$@\"";
     let name = hosts[1].path().file_name().unwrap();
     command.args(["bash", "-c", script, "bash"]).arg(hosts[0].path()).arg(name).arg(binary("lift-trainer"));
-    // The file of the configuration is the same, and so is what it says.
+    // Both ranks read the same configuration file.
     command
         .args(["train", "-m", "demo", "--set", "train.epochs=0", "-d"])
         .arg(hosts[0].path().join("own.toml"));
     let output = run(command.arg("--output").arg(hosts[0].path().join("run")));
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("the first is `d.pgm`"), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
+    assert!(messages.contains("the first is `d.pgm`"), "{messages}");
 }

@@ -1,4 +1,4 @@
-//! Runs that are the same to the bit: on any number of ranks, on the same number again, and after a resume.
+//! Bitwise equal runs: on any number of ranks, repeated on the same number, and after a resume.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn final_bytes(run: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn law_1_any_world_gives_the_same_bits_on_1_2_4_and_8_ranks() {
+fn law_1_any_world_is_bitwise_equal_on_1_2_4_and_8_ranks() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(SMALL_TRAINING % 9, 5, "an epoch ends in a batch of fewer samples than ranks");
     let settings = ["train.determinism=any_world", "train.epochs=10", "train.batch_size=9"];
@@ -45,7 +45,7 @@ fn law_1_any_world_gives_the_same_bits_on_1_2_4_and_8_ranks() {
 }
 
 #[test]
-fn law_1_any_world_holds_for_class_means_and_sharded_backbones_too() {
+fn law_1_any_world_covers_class_means_and_sharded_backbones() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["train.determinism=any_world", "train.max_steps=6", "head.init=class_mean"];
     let (one, three) = (folder.path().join("one"), folder.path().join("three"));
@@ -56,7 +56,7 @@ fn law_1_any_world_holds_for_class_means_and_sharded_backbones_too() {
 }
 
 #[test]
-fn law_7_a_run_that_is_repeated_on_as_many_ranks_is_the_same_to_the_bit() {
+fn law_7_a_run_repeated_on_the_same_number_of_ranks_is_bitwise_equal() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     for path in [&first, &second] {
@@ -65,11 +65,11 @@ fn law_7_a_run_that_is_repeated_on_as_many_ranks_is_the_same_to_the_bit() {
     assert!(final_bytes(&first) == final_bytes(&second));
 }
 
-/// A run in legs, each on its own number of ranks and asked to stop once it has made so many steps; the last one goes to
-/// the end. Gives the steps after which it stopped.
-fn in_legs(run_folder: &Path, legs: &[(usize, Option<u64>)], settings: &[&str]) -> Vec<u64> {
+/// Runs a training in several starts, each on its own number of ranks. Each start is stopped after a number of steps,
+/// and the last one runs to the end. Returns the steps after which the starts have stopped.
+fn run_with_stops(run_folder: &Path, starts: &[(usize, Option<u64>)], settings: &[&str]) -> Vec<u64> {
     let mut stops = Vec::new();
-    for &(ranks, steps) in legs {
+    for &(ranks, steps) in starts {
         let mut command = training(ranks, run_folder, settings);
         command.args(["--resume", "auto"]);
         let Some(steps) = steps else {
@@ -88,81 +88,81 @@ fn in_legs(run_folder: &Path, legs: &[(usize, Option<u64>)], settings: &[&str]) 
     stops
 }
 
-/// The ranks of a run: what `mpirun` started, or the process itself.
+/// Process ids of the ranks of a run.
 fn processes_of(child: &std::process::Child, ranks: usize, run_folder: &Path) -> Vec<String> {
     if ranks == 1 { vec![child.id().to_string()] } else { processes(run_folder).into_values().collect() }
 }
 
-fn steps_are_whole(run_folder: &Path) {
+fn assert_each_step_once(run_folder: &Path) {
     let steps: Vec<u64> =
         metrics(run_folder, "step").iter().map(|row| row["step"].as_u64().unwrap()).collect();
     assert!(steps.iter().copied().eq(1..=steps.len() as u64), "each step once, in order: {steps:?}");
 }
 
-const LEGS: [(usize, Option<u64>); 4] = [(2, Some(6)), (4, Some(6)), (1, Some(6)), (3, None)];
-/// Twenty-four epochs of three steps; every step is saved, so that a test knows at once that it is done.
+const STARTS: [(usize, Option<u64>); 4] = [(2, Some(6)), (4, Some(6)), (1, Some(6)), (3, None)];
+/// Twenty-four epochs of three steps with a checkpoint after each step, so that a test sees each step at once.
 const MANY_STEPS: [&str; 3] = ["train.epochs=24", "checkpoint.every_steps=1", "checkpoint.keep=2"];
 
-fn undisturbed_and_in_legs(folder: &Path, settings: &[&str]) -> (PathBuf, PathBuf) {
-    let (whole, legs) = (folder.join("whole"), folder.join("legs"));
+fn undisturbed_and_with_stops(folder: &Path, settings: &[&str]) -> (PathBuf, PathBuf) {
+    let (whole, stopped) = (folder.join("whole"), folder.join("legs"));
     let settings = [&MANY_STEPS[..], settings].concat();
     succeed(&mut training(2, &whole, &settings));
-    let stops = in_legs(&legs, &LEGS, &settings);
+    let stops = run_with_stops(&stopped, &STARTS, &settings);
     assert_eq!(stops.len(), 3);
-    assert!(stops.is_sorted_by(|a, b| a < b) && stops[2] < 72, "each leg makes steps: {stops:?}");
-    steps_are_whole(&legs);
-    (whole, legs)
+    assert!(stops.is_sorted_by(|a, b| a < b) && stops[2] < 72, "each start makes steps: {stops:?}");
+    assert_each_step_once(&stopped);
+    (whole, stopped)
 }
 
 #[test]
-fn law_7_resumed_on_2_4_1_and_3_ranks_under_any_world_to_the_bit() {
+fn law_7_a_run_resumed_on_2_4_1_and_3_ranks_is_bitwise_equal_under_any_world() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["train.determinism=any_world", "eval.every_epochs=8"];
-    let (whole, legs) = undisturbed_and_in_legs(folder.path(), &settings);
-    assert_eq!(losses(&legs), losses(&whole));
-    assert!(final_bytes(&legs) == final_bytes(&whole));
+    let (whole, stopped) = undisturbed_and_with_stops(folder.path(), &settings);
+    assert_eq!(losses(&stopped), losses(&whole));
+    assert!(final_bytes(&stopped) == final_bytes(&whole));
     for (kind, lines) in [("eval", 3), ("epoch", 24)] {
-        assert_eq!(metrics(&legs, kind).len(), lines, "{kind} lines");
+        assert_eq!(metrics(&stopped, kind).len(), lines, "{kind} lines");
         assert_eq!(metrics(&whole, kind).len(), lines, "{kind} lines");
     }
 }
 
 #[test]
-fn law_7_resumed_on_2_4_1_and_3_ranks_within_rounding() {
+fn law_7_a_run_resumed_on_2_4_1_and_3_ranks_is_equal_except_for_rounding() {
     let folder = tempfile::tempdir().unwrap();
-    let (whole, legs) = undisturbed_and_in_legs(folder.path(), &["head.placement=sharded"]);
-    within(&losses(&legs), &losses(&whole), 1e-5);
+    let (whole, stopped) = undisturbed_and_with_stops(folder.path(), &["head.placement=sharded"]);
+    within(&losses(&stopped), &losses(&whole), 1e-5);
 }
 
 #[test]
-fn law_7_resumed_on_as_many_ranks_to_the_bit() {
+fn law_7_a_run_resumed_on_the_same_number_of_ranks_is_bitwise_equal() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [&MANY_STEPS[..], &["train.determinism=same_world"]].concat();
-    let (whole, legs) = (folder.path().join("whole"), folder.path().join("legs"));
+    let (whole, stopped) = (folder.path().join("whole"), folder.path().join("legs"));
     succeed(&mut training(2, &whole, &settings));
-    in_legs(&legs, &[(2, Some(5)), (2, Some(5)), (2, None)], &settings);
-    assert_eq!(losses(&legs), losses(&whole));
-    assert!(final_bytes(&legs) == final_bytes(&whole));
+    run_with_stops(&stopped, &[(2, Some(5)), (2, Some(5)), (2, None)], &settings);
+    assert_eq!(losses(&stopped), losses(&whole));
+    assert!(final_bytes(&stopped) == final_bytes(&whole));
 }
 
 #[test]
-fn a_changed_configuration_is_shown_and_refused_unless_it_is_allowed() {
+fn a_changed_configuration_is_refused_unless_it_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    in_legs(&path, &[(1, Some(4))], &MANY_STEPS);
+    run_with_stops(&path, &[(1, Some(4))], &MANY_STEPS);
     let changed = [&MANY_STEPS[..], &["train.learning_rate=0.02"]].concat();
     let refused = run(training(2, &path, &changed).args(["--resume", "auto"]));
-    let said = stderr(&refused);
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("train.learning_rate: 0.01 before, 0.02 now"), "{said}");
-    assert!(said.contains("--allow-changed"), "{said}");
+    let messages = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{messages}");
+    assert!(messages.contains("train.learning_rate: 0.01 before, 0.02 now"), "{messages}");
+    assert!(messages.contains("--allow-changed"), "{messages}");
     let allowed = ["--resume", "auto", "--allow-changed", "train.learning_rate"];
     succeed(training(2, &path, &changed).args(allowed));
-    steps_are_whole(&path);
+    assert_each_step_once(&path);
 }
 
 #[test]
-fn a_run_goes_on_in_another_folder_from_a_checkpoint_of_the_first() {
+fn a_run_resumes_in_another_folder_from_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     let settings = ["train.epochs=5", "checkpoint.every_steps=5", "checkpoint.keep=20"];
@@ -176,7 +176,7 @@ fn a_run_goes_on_in_another_folder_from_a_checkpoint_of_the_first() {
 }
 
 #[test]
-fn a_finished_run_that_is_started_again_is_left_as_it_is() {
+fn restarting_a_finished_run_does_not_change_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     succeed(&mut training(2, &path, &["train.max_steps=3"]));

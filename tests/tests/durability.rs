@@ -1,5 +1,5 @@
-//! What a machine that loses its power may not lose: a file is on disk before a name says that it is there, the metrics
-//! that a checkpoint counts on before the checkpoint, and everything before the result.
+//! Durability after power loss: a file is on disk before it is renamed to its final name, the metrics before the
+//! checkpoint that refers to them, and all files before the result.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tests::{binary, succeed};
 
-/// A system call that has returned.
+/// A completed system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
     Write(PathBuf),
@@ -16,7 +16,7 @@ enum Call {
     Rename(PathBuf, PathBuf),
 }
 
-/// The calls that concern `run`, in the order in which they returned.
+/// The system calls on files of `run`, in the order of their returns.
 fn calls(log: &str, run: &Path) -> Vec<Call> {
     let mut begun: HashMap<&str, &str> = HashMap::new();
     let mut found = Vec::new();
@@ -52,9 +52,9 @@ fn parse(call: &str, run: &Path) -> Option<Call> {
     }
 }
 
-/// What would be lost or torn, as sentences.
-fn faults(calls: &[Call], run: &Path) -> Vec<String> {
-    let (mut dirty, mut told) = (BTreeSet::new(), Vec::new());
+/// The violations of durability, one sentence each.
+fn find_violations(calls: &[Call], run: &Path) -> Vec<String> {
+    let (mut dirty, mut violations) = (BTreeSet::new(), Vec::new());
     let metrics = run.join("metrics.jsonl");
     let (mut secured, mut checkpoints) = (0, 0);
     for call in calls {
@@ -67,46 +67,49 @@ fn faults(calls: &[Call], run: &Path) -> Vec<String> {
             Call::Rename(from, to) => {
                 let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if name == "status.json" {
-                    // Of a sign of life nothing depends.
+                    // No other file depends on the heartbeat.
                     dirty.retain(|path| !path.starts_with(from));
                     continue;
                 }
-                told.extend(
+                violations.extend(
                     dirty
                         .iter()
                         .filter(|path| path.starts_with(from))
-                        .map(|path| format!("{name} gets its name before {} is on disk", path.display())),
+                        .map(|path| format!("{name} is renamed before {} is on disk", path.display())),
                 );
                 if name.parse::<u64>().is_ok() {
                     checkpoints += 1;
                     if secured < checkpoints {
-                        told.push(format!("checkpoint {name} counts on metrics that are not on disk"));
+                        violations.push(format!("checkpoint {name} refers to metrics that are not on disk"));
                     }
                 }
                 if name == "result.json" {
                     let free = ["logs", "run.lock"].map(|name| run.join(name));
                     let open = dirty.iter().filter(|path| !free.iter().any(|free| path.starts_with(free)));
-                    told.extend(open.map(|path| format!("a result before {} is on disk", path.display())));
+                    violations
+                        .extend(open.map(|path| format!("a result before {} is on disk", path.display())));
                 }
                 dirty.insert(to.parent().unwrap_or(run).to_path_buf());
             }
         }
     }
     let names = [run.to_path_buf(), run.join("checkpoints")];
-    told.extend(
+    violations.extend(
         names
             .iter()
             .filter(|folder| dirty.contains(*folder))
-            .map(|folder| format!("the names in {} are not on disk", folder.display())),
+            .map(|folder| format!("the entries of {} are not on disk", folder.display())),
     );
-    told
+    violations
 }
 
 #[test]
-fn nothing_counts_on_what_is_not_on_disk() {
+fn no_file_depends_on_data_that_is_not_on_disk() {
     let may_trace = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !may_trace.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: nothing_counts_on_what_is_not_on_disk (strace is not there or may not trace)");
+        eprintln!(
+            "skipped: no_file_depends_on_data_that_is_not_on_disk (strace is missing or not permitted)"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -125,13 +128,14 @@ fn nothing_counts_on_what_is_not_on_disk() {
     let calls = calls(&std::fs::read_to_string(&log).unwrap(), &run);
     let published =
         calls.iter().filter(|call| matches!(call, Call::Rename(_, to) if to.ends_with("00000004")));
-    assert!(published.count() > 0, "the checkpoint of step 4 is seen");
-    assert_eq!(faults(&calls, &run), [""; 0]);
-    // The same calls without those that force to disk would not do.
-    let hasty: Vec<Call> = calls.into_iter().filter(|call| !matches!(call, Call::Sync(_))).collect();
-    let told = faults(&hasty, &run).join("\n");
-    for sentence in ["tensors.safetensors is on disk", "counts on metrics", "a result before", "the names in"]
+    assert!(published.count() > 0, "the trace contains the checkpoint of step 4");
+    assert_eq!(find_violations(&calls, &run), [""; 0]);
+    // Without the calls that force data to disk, the check must find violations.
+    let without_syncs: Vec<Call> = calls.into_iter().filter(|call| !matches!(call, Call::Sync(_))).collect();
+    let violations = find_violations(&without_syncs, &run).join("\n");
+    for sentence in
+        ["tensors.safetensors is on disk", "refers to metrics", "a result before", "the entries of"]
     {
-        assert!(told.contains(sentence), "{sentence}: {told}");
+        assert!(violations.contains(sentence), "{sentence}: {violations}");
     }
 }

@@ -1,5 +1,5 @@
-//! `lift-trainer export`: what it writes gives the same predictions here, and is what PyTorch takes for a checkpoint of
-//! the official code. And official checkpoints that do not fit are refused before anything else is read.
+//! `lift-trainer export`: the exported file gives the same predictions, and PyTorch reads it as a checkpoint of the
+//! official code. Official checkpoints that do not fit are refused before other files are read.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ fn export(run: &Path, output: &Path) -> Command {
     command
 }
 
-/// What a command says that has to be refused.
+/// The messages of a command that must be refused.
 fn refused(command: &mut Command) -> String {
     let output = run(command);
     assert_eq!(output.status.code(), Some(2), "{command:?}\n{}", stderr(&output));
@@ -52,9 +52,9 @@ fn an_exported_run_gives_the_same_predictions() {
     let weights = ["--weights", file, "-d", "demo", "-m", "demo", "--output", result.to_str().unwrap()];
     assert_eq!(predictions("weights.txt", &weights), ours);
     let start = trainer(1).args(["eval", "--weights", file, "--method", "classifier"]).output().unwrap();
-    assert_eq!(start.status.code(), Some(2), "the tensors of the tuner are not passed over");
+    assert_eq!(start.status.code(), Some(2), "the tensors of the tuner are not ignored");
 
-    // What PyTorch reads, where there is a Python that has it.
+    // Compares with the tensors that PyTorch reads, if a Python with PyTorch exists.
     let Some(python) = python_with_torch("an_exported_run_gives_the_same_predictions") else { return };
     let seen = succeed(Command::new(python).args(["-c", LISTING, file]));
     let seen = String::from_utf8(seen.stdout).unwrap();
@@ -70,7 +70,7 @@ fn an_exported_run_gives_the_same_predictions() {
     assert_eq!(lines, expected, "PyTorch reads the same tensors");
 }
 
-/// Reads a checkpoint as the official loader does, and in the mode that runs nothing of a file; prints a line a tensor.
+/// Reads a checkpoint like the official loader, and with `weights_only`; prints one line per tensor.
 const LISTING: &str = r#"
 import collections, sys, torch
 file = torch.load(sys.argv[1], weights_only=True)
@@ -84,8 +84,8 @@ for table, tensors in file.items():
         print(f"{table}.{name}", list(tensor.shape), data)
 "#;
 
-/// A Python that can load PyTorch: that of `LIFT_PYTHON`, of the repository, or the system's. `None`, said aloud, where
-/// there is none.
+/// A Python that can import PyTorch: from `LIFT_PYTHON`, the repository or the system. Without one, prints that the
+/// part is skipped and returns `None`.
 fn python_with_torch(test: &str) -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
     let candidates = [std::env::var_os("LIFT_PYTHON").map(PathBuf::from), Some(own), Some("python3".into())];
@@ -95,32 +95,34 @@ fn python_with_torch(test: &str) -> Option<PathBuf> {
     };
     let found = candidates.into_iter().flatten().find(loads);
     if found.is_none() {
-        eprintln!("skipped: {test}, its part with PyTorch (no Python that has it; LIFT_PYTHON can name one)");
+        eprintln!(
+            "skipped: {test}, the part with PyTorch (no Python with PyTorch; LIFT_PYTHON can name one)"
+        );
     }
     found
 }
 
 #[test]
-fn a_file_is_replaced_only_when_asked_and_a_run_may_be_unfinished() {
+fn a_file_is_replaced_only_with_force_and_an_unfinished_run_can_be_exported() {
     let folder = tempfile::tempdir().unwrap();
     let (trained, file) = (trained(folder.path()), folder.path().join("checkpoint.pth.tar"));
     std::fs::write(&file, "of somebody").unwrap();
-    let said = refused(&mut export(&trained, &file));
-    assert!(said.contains("it exists") && said.contains("--force"), "{said}");
+    let messages = refused(&mut export(&trained, &file));
+    assert!(messages.contains("it exists") && messages.contains("--force"), "{messages}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "of somebody");
     succeed(export(&trained, &file).arg("--force"));
     let finished = std::fs::read(&file).unwrap();
 
-    // Cut off after its last checkpoint: the same tensors, and a word about it.
+    // Without final weights, the newest checkpoint is exported with a note.
     std::fs::remove_file(trained.join(layout::FINAL_WEIGHTS)).unwrap();
     let output = succeed(export(&trained, &file).args(["--force", "-q"]));
     assert!(stderr(&output).contains("newest checkpoint is exported, of step 3"), "{}", stderr(&output));
     assert_eq!(std::fs::read(&file).unwrap(), finished);
     std::fs::remove_dir_all(trained.join(layout::CHECKPOINTS)).unwrap();
-    let said = refused(export(&trained, &file).arg("--force"));
-    assert!(said.contains("neither final.safetensors nor a checkpoint"), "{said}");
-    let said = refused(&mut export(&trained, &folder.path().join("absent/checkpoint.pth.tar")));
-    assert!(said.contains("there is no folder"), "{said}");
+    let messages = refused(export(&trained, &file).arg("--force"));
+    assert!(messages.contains("neither final.safetensors nor a checkpoint"), "{messages}");
+    let messages = refused(&mut export(&trained, &folder.path().join("absent/checkpoint.pth.tar")));
+    assert!(messages.contains("there is no folder"), "{messages}");
     assert_eq!(std::fs::read(&file).unwrap(), finished);
 }
 
@@ -131,8 +133,8 @@ fn a_run_without_a_trained_head_cannot_be_exported() {
     let mut command = trainer(1);
     command.args(["train", "-q", "--method", "zero_shot", "--set", "train.threads=1", "--output"]);
     succeed(command.arg(&path));
-    let said = refused(&mut export(&path, &folder.path().join("checkpoint.pth.tar")));
-    assert!(said.contains("the head is not trained"), "{said}");
+    let messages = refused(&mut export(&path, &folder.path().join("checkpoint.pth.tar")));
+    assert!(messages.contains("the head is not trained"), "{messages}");
 }
 
 #[test]
@@ -142,13 +144,16 @@ fn a_checkpoint_of_another_tuner_is_refused_before_data_and_backbone_are_read() 
         let mut command = trainer(ranks);
         command.args(["eval", "-d", "cifar100_ir100", "-m", "clip_vit_b16", "--method", "full", "--weights"]);
         command.arg(&file);
-        // Neither is there, and neither is looked for.
+        // Neither exists, and neither is read.
         for setting in ["data.root=/absent/data", "model.weights=/absent/weights.safetensors"] {
             command.args(["--set", setting]);
         }
-        let said = refused(&mut command);
-        assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
-        assert!(said.contains("does not fit tuner.kinds=[full], head.kind=cosine"), "{said}");
-        assert!(said.contains("--set 'tuner.kinds=[\"adaptformer\"]' --set tuner.adapter_dim=3"), "{said}");
+        let messages = refused(&mut command);
+        assert_eq!(messages.matches("error:").count(), 1, "reported once: {messages}");
+        assert!(messages.contains("does not fit tuner.kinds=[full], head.kind=cosine"), "{messages}");
+        assert!(
+            messages.contains("--set 'tuner.kinds=[\"adaptformer\"]' --set tuner.adapter_dim=3"),
+            "{messages}"
+        );
     }
 }

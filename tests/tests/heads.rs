@@ -1,5 +1,5 @@
-//! Heads and their starts in real runs: on whole and on sharded heads, on any number of ranks, after a resume, from files;
-//! and what cannot be started from, refused before anything that takes long.
+//! Heads and their initialisation in real runs: replicated and sharded, on any number of ranks, after a resume, from
+//! files. Impossible initialisations are refused before long work.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use std::process::Command;
 use tests::stripes::data_beside;
 use tests::{json, losses, run, stderr, succeed, trainer, within};
 
-/// A short run on the small data set, which is made beside its folder.
+/// A short run on the small data set beside its folder.
 fn short_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     let mut command = trainer(ranks);
     let data = data_beside(output);
@@ -27,7 +27,7 @@ fn final_bytes(run: &Path) -> Vec<u8> {
     std::fs::read(run.join("final.safetensors")).unwrap()
 }
 
-/// Shape and numbers of a tensor of a run's `final.safetensors`.
+/// Shape and values of a tensor in `final.safetensors`.
 fn tensor(run: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
     let bytes = final_bytes(run);
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -37,7 +37,7 @@ fn tensor(run: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
 }
 
 #[test]
-fn law_1_every_trained_head_gives_the_losses_of_the_whole_one_when_it_is_sharded() {
+fn law_1_every_trained_head_has_the_same_losses_replicated_and_sharded() {
     let folder = tempfile::tempdir().unwrap();
     for kind in ["linear", "cosine", "l2_norm", "layer_norm"] {
         let path = |ranks: usize| folder.path().join(format!("{kind}{ranks}"));
@@ -80,8 +80,8 @@ fn law_7_a_sharded_linear_head_resumes_bitwise() {
     assert!(final_bytes(&legs) == final_bytes(&whole));
 }
 
-/// Two texts for every class, in words that the small vocabulary of the demo has.
-fn described(folder: &Path) -> String {
+/// Two prompts for every class, with words in the vocabulary of the demo.
+fn write_prompts(folder: &Path) -> String {
     let probe = folder.join("classes");
     succeed(&mut short_run(1, &probe, &["train.epochs=0", "head.init=random"]));
     let result = json(&probe.join("result.json"));
@@ -94,16 +94,16 @@ fn described(folder: &Path) -> String {
 }
 
 #[test]
-fn law_1_starts_from_images_and_texts_are_bitwise_the_same_on_any_world() {
+fn law_1_initialisations_from_images_and_texts_are_bitwise_equal_on_any_world() {
     let folder = tempfile::tempdir().unwrap();
-    let texts = described(folder.path());
-    let starts: [&[&str]; 3] = [
+    let texts = write_prompts(folder.path());
+    let initialisations: [&[&str]; 3] = [
         &["head.init=shots", "head.shots=3"],
         &["head.init=linear_probe", "head.kind=linear"],
         &["head.init=text", &texts],
     ];
     let mut first = Vec::new();
-    for (number, start) in starts.into_iter().enumerate() {
+    for (number, start) in initialisations.into_iter().enumerate() {
         let path = |ranks: usize| folder.path().join(format!("{number}-{ranks}"));
         let settings = ["train.determinism=any_world", "train.max_steps=1", "train.batch_size=16"];
         for ranks in [1, 2] {
@@ -113,11 +113,11 @@ fn law_1_starts_from_images_and_texts_are_bitwise_the_same_on_any_world() {
         first.push(losses(&path(1))[0]);
     }
     first.dedup();
-    assert_eq!(first.len(), starts.len(), "each start is another one: {first:?}");
+    assert_eq!(first.len(), initialisations.len(), "each initialisation is different: {first:?}");
 }
 
 #[test]
-fn a_head_is_taken_from_the_file_of_a_run() {
+fn a_head_is_read_from_the_file_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (trained, untouched) = (folder.path().join("trained"), folder.path().join("untouched"));
     succeed(&mut short_run(1, &trained, &["head.kind=linear", "train.max_steps=3"]));
@@ -128,11 +128,11 @@ fn a_head_is_taken_from_the_file_of_a_run() {
     }
     let output = run(&mut short_run(1, &folder.path().join("none"), &["train.epochs=0", &file]));
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("head with a bias; use head.kind=linear"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("head with a bias\nhint: use head.kind=linear"), "{}", stderr(&output));
 }
 
-/// What is refused with exit code 2, in one sentence with these words, by `train` and by `check`.
-fn refused(settings: &[&str], words: &[&str]) {
+/// Asserts that `train` and `check` refuse these settings with exit code 2 and one error with these parts.
+fn assert_refused(settings: &[&str], parts: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut check = trainer(1);
@@ -142,18 +142,18 @@ fn refused(settings: &[&str], words: &[&str]) {
     }
     for mut command in [short_run(2, &output, settings), check] {
         let found = run(&mut command);
-        let said = stderr(&found);
-        assert_eq!(found.status.code(), Some(2), "{settings:?}: {said}");
-        assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
-        for word in words {
-            assert!(said.contains(word), "`{word}` is missing in: {said}");
+        let messages = stderr(&found);
+        assert_eq!(found.status.code(), Some(2), "{settings:?}: {messages}");
+        assert_eq!(messages.matches("error:").count(), 1, "reported once: {messages}");
+        for part in parts {
+            assert!(messages.contains(part), "`{part}` is missing in: {messages}");
         }
     }
     assert!(!output.exists(), "nothing is written");
 }
 
 #[test]
-fn what_a_head_cannot_start_from_is_refused_with_the_remedy() {
+fn impossible_initialisations_are_refused_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let (texts, head) = (folder.path().join("texts.json"), folder.path().join("head.safetensors"));
     std::fs::write(&texts, r#"{"a class of another data set": ["with a text"]}"#).unwrap();
@@ -161,19 +161,22 @@ fn what_a_head_cannot_start_from_is_refused_with_the_remedy() {
     let view = TensorView::new(Dtype::F32, vec![2, 3], &numbers).unwrap();
     serialize_to_file(BTreeMap::from([("head.weight", view)]), None, &head).unwrap();
     let file = |key: &str, path: &Path| format!("{key}={}", path.display());
-    refused(
+    assert_refused(
         &[&file("head.prompts", &texts)],
         &["texts.json has no text for class 0", "head.prompts=default"],
     );
-    refused(&[&file("head.init", &head)], &["head.safetensors has a head of shape [2, 3], expected ["]);
-    refused(&[&file("head.init", &folder.path().join("no.safetensors"))], &["no.safetensors"]);
-    refused(&["head.init=shots", "head.shots=0"], &["`head.shots` must be at least 1"]);
-    refused(&["head.init=shot"], &["head.init", "did you mean `shots`"]);
-    refused(&["head.init=text", "head.shots=3"], &["head.shots", "head.init"]);
+    assert_refused(
+        &[&file("head.init", &head)],
+        &["head.safetensors has a head of shape [2, 3], expected ["],
+    );
+    assert_refused(&[&file("head.init", &folder.path().join("no.safetensors"))], &["no.safetensors"]);
+    assert_refused(&["head.init=shots", "head.shots=0"], &["`head.shots` must be at least 1"]);
+    assert_refused(&["head.init=shot"], &["head.init", "did you mean `shots`"]);
+    assert_refused(&["head.init=text", "head.shots=3"], &["head.shots", "head.init"]);
 }
 
 #[test]
-fn a_class_without_training_images_is_refused_by_name_before_images_are_looked_for() {
+fn a_class_without_training_images_is_refused_before_images_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write("train.txt", "nowhere/0.bmp 0\nnowhere/1.bmp 2\n");
@@ -190,10 +193,9 @@ fn a_class_without_training_images_is_refused_by_name_before_images_are_looked_f
             .arg("--output")
             .arg(folder.path().join("run"));
         let output = run(command.args(["--set", &format!("head.init={start}")]));
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        let expected =
-            "class 1 (`blue`) has no training image to start from; use head.init=text or head.init=random";
-        assert!(said.contains(expected), "{start}: {said}");
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{messages}");
+        let expected = "class 1 (`blue`) has no training image to start from\nhint: use head.init=text or head.init=random";
+        assert!(messages.contains(expected), "{start}: {messages}");
     }
 }

@@ -1,4 +1,4 @@
-//! The laws of docs/architecture.md over real ranks. Each test carries the number of its law.
+//! The laws of docs/architecture.md on real ranks. Each test name contains the number of its law.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ fn folder_with_data() -> (tempfile::TempDir, PathBuf) {
     (folder, data)
 }
 
-/// A short run whose last batch of an epoch is smaller than the others.
+/// A short run in which the last batch of an epoch is smaller than the others.
 fn short_run(ranks: usize, data: &Path, output: &Path, settings: &[&str]) {
     let mut command = trainer(ranks);
     command.args(["train", "-m", "demo", "-d"]).arg(data).arg("--output").arg(output);
@@ -24,7 +24,7 @@ fn short_run(ranks: usize, data: &Path, output: &Path, settings: &[&str]) {
     succeed(&mut command);
 }
 
-/// A short run of the embedded demo, whose test images are many.
+/// A short run of the embedded demo, which has many test images.
 fn demo_run(ranks: usize, output: &Path, settings: &[&str]) {
     short_run(ranks, Path::new("demo"), output, settings);
 }
@@ -40,7 +40,7 @@ fn law_1_losses_do_not_depend_on_the_number_of_ranks() {
     assert_eq!(alone.len(), 24);
     let samples: Vec<u64> =
         metrics(&run(1), "step").iter().map(|row| row["samples"].as_u64().unwrap()).collect();
-    assert_eq!(samples, [7, 7, 7, 7, 7, 6].repeat(4), "the last batch of an epoch is short");
+    assert_eq!(samples, [7, 7, 7, 7, 7, 6].repeat(4), "the last batch of an epoch is smaller");
     within(&losses(&run(2)), &alone, 1e-5);
     within(&losses(&run(3)), &alone, 1e-5);
 }
@@ -49,7 +49,7 @@ fn law_1_losses_do_not_depend_on_the_number_of_ranks() {
 fn law_1_losses_do_not_depend_on_micro_batches() {
     let (folder, data) = folder_with_data();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    // Batches of 24 and of 17 in turn: a rank's share is cut into seven and five, or seven and two or one.
+    // Batches of 24 and 17 samples: the share of a rank is split into micro-batches of 7 and 5, or 7 and 2 or 1.
     let settings = ["train.batch_size=24", "train.epochs=10"];
     short_run(1, &data, &whole, &settings);
     short_run(2, &data, &parts, &[&settings[..], &["train.micro_batch_size=7"]].concat());
@@ -58,10 +58,10 @@ fn law_1_losses_do_not_depend_on_micro_batches() {
 }
 
 #[test]
-fn law_1_and_4_a_rank_without_a_sample_takes_part() {
+fn laws_1_and_4_a_rank_without_a_sample_makes_all_calls() {
     let (folder, data) = folder_with_data();
     let (one, three) = (folder.path().join("one"), folder.path().join("three"));
-    // The rest of an epoch is one sample, so that two of three ranks have none in its last step.
+    // The last step of an epoch has one sample, so two of three ranks have none.
     let settings = ["train.batch_size=8", "train.epochs=2"];
     assert_eq!(SMALL_TRAINING % 8, 1);
     short_run(1, &data, &one, &settings);
@@ -71,7 +71,7 @@ fn law_1_and_4_a_rank_without_a_sample_takes_part() {
 }
 
 #[test]
-fn law_2_evaluation_is_the_same_on_any_number_of_ranks() {
+fn law_2_evaluation_does_not_depend_on_the_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let mut results = Vec::new();
     for (ranks, batch) in [(1, 64), (2, 50), (3, 17)] {
@@ -87,7 +87,7 @@ fn law_2_evaluation_is_the_same_on_any_number_of_ranks() {
     assert_eq!(results[0]["total"], 1200);
 }
 
-/// Lines of `order` in batches of ten, as the fields that a test asks for.
+/// Lines of `order` with batches of ten, as the selected fields.
 fn order(data: &Path, arguments: &[(&str, u64)], fields: &[&str]) -> Vec<Vec<u64>> {
     let mut command = trainer(1);
     command.args(["order", "-m", "demo", "--set", "train.batch_size=10", "-d"]).arg(data);
@@ -99,7 +99,7 @@ fn order(data: &Path, arguments: &[(&str, u64)], fields: &[&str]) -> Vec<Vec<u64
     lines.map(|line| fields.iter().map(|field| line[field].as_u64().unwrap()).collect()).collect()
 }
 
-/// What a rank's log says of the samples that it trained on: epoch, position, sample, step.
+/// The samples in the log of a rank: epoch, position, sample, step.
 fn trained_on(run: &Path, rank: usize) -> Vec<Vec<u64>> {
     let log = std::fs::read_to_string(run.join(format!("logs/rank-{rank}.log"))).unwrap();
     let mut found = Vec::new();
@@ -116,7 +116,7 @@ fn trained_on(run: &Path, rank: usize) -> Vec<Vec<u64>> {
 }
 
 #[test]
-fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
+fn law_3_ranks_train_on_the_samples_of_the_order() {
     const STEPS: u64 = SMALL_TRAINING.div_ceil(10);
     let (folder, data) = folder_with_data();
     let mut on_one_rank = Vec::new();
@@ -128,10 +128,10 @@ fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
             command.args(["--set", setting]);
         }
         succeed(command.env("LIFT_LOG", "info,samples=trace"));
-        let mut together = Vec::new();
+        let mut joined = Vec::new();
         for rank in 0..world {
             let trained = trained_on(&run, rank);
-            together.extend(trained.into_iter().map(|line| [line, vec![rank as u64]].concat()));
+            joined.extend(trained.into_iter().map(|line| [line, vec![rank as u64]].concat()));
         }
         let fields = ["epoch", "position", "sample", "step", "rank"];
         let mut expected = Vec::new();
@@ -139,12 +139,12 @@ fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
             expected.extend(order(&data, &[("--world", world as u64), ("--epoch", epoch)], &fields));
         }
         // `order` counts the steps of the whole run.
-        for line in &mut together {
+        for line in &mut joined {
             line[3] += line[0] * STEPS;
         }
-        together.sort();
-        assert_eq!(together, expected, "on {world} ranks");
-        let samples: Vec<_> = together.iter().map(|line| line[..3].to_vec()).collect();
+        joined.sort();
+        assert_eq!(joined, expected, "on {world} ranks");
+        let samples: Vec<_> = joined.iter().map(|line| line[..3].to_vec()).collect();
         if world == 1 {
             on_one_rank = samples;
         } else {
@@ -160,7 +160,7 @@ fn law_3_ranks_train_on_the_samples_that_the_order_gives_them() {
 }
 
 #[test]
-fn law_3_any_position_of_the_order_is_reached_directly() {
+fn law_3_the_order_starts_at_any_position() {
     let all = order(Path::new("demo"), &[("--epoch", 1)], &["position", "sample"]);
     let part = order(
         Path::new("demo"),
@@ -171,7 +171,7 @@ fn law_3_any_position_of_the_order_is_reached_directly() {
 }
 
 #[test]
-fn law_5_frozen_weights_never_travel_nor_change() {
+fn law_5_frozen_weights_are_neither_sent_nor_changed() {
     let (folder, data) = folder_with_data();
     let (before, after) = (folder.path().join("before"), folder.path().join("after"));
     short_run(1, &data, &before, &["train.epochs=0"]);
@@ -182,7 +182,7 @@ fn law_5_frozen_weights_never_travel_nor_change() {
 }
 
 #[test]
-fn law_6_the_same_seed_gives_the_same_run_and_another_one_another() {
+fn law_6_equal_seeds_give_equal_runs_and_different_seeds_different_runs() {
     let (folder, data) = folder_with_data();
     let run = |name: &str, seed: &str| {
         let path = folder.path().join(name);
@@ -195,18 +195,18 @@ fn law_6_the_same_seed_gives_the_same_run_and_another_one_another() {
 }
 
 #[test]
-fn laws_2_and_3_over_ranks_many_random_draws_are_those_of_one_process() {
+fn laws_2_and_3_hold_on_random_cases_over_ranks() {
     for (ranks, seed) in [(2, "11"), (3, "12"), (4, "13")] {
         let mut command = tests::mpirun(ranks);
         command.arg(tests::binary("examples/laws_over_ranks")).arg(seed);
         let output = succeed(&mut command);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("300 orders and 100 test sets are those of one process"), "{said}");
+        let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(messages.contains("300 orders and 100 test sets are those of one process"), "{messages}");
     }
 }
 
 #[test]
-fn law_5_exactly_the_trainable_bytes_travel_once_a_step() {
+fn law_5_exactly_the_trainable_bytes_are_sent_once_per_step() {
     let (folder, data) = folder_with_data();
     let path = |name: &str| folder.path().join(name);
     let scalars = 8 * 8;
@@ -216,10 +216,10 @@ fn law_5_exactly_the_trainable_bytes_travel_once_a_step() {
         let trainable = json(&path(name).join("result.json"))["trainable_parameters"].as_u64().unwrap();
         let bytes: Vec<u64> =
             metrics(&path(name), "step").iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
-        // A ring of two ranks sends each byte of an all-reduce once.
+        // On two ranks, a ring all-reduce sends each byte once.
         assert_eq!(bytes, vec![4 * trainable + scalars; 4], "{name}");
     }
     short_run(2, &data, &path("half"), &[&settings[..], &["distributed.wire=bf16"]].concat());
     within(&losses(&path("half")), &losses(&path("whole")), 1e-2);
-    assert_ne!(losses(&path("half")), losses(&path("whole")), "the wire is another one");
+    assert_ne!(losses(&path("half")), losses(&path("whole")), "bf16 gradients change the losses");
 }

@@ -1,4 +1,4 @@
-//! `lift run` over real processes: restarts, signals, hosts that are gone, and nothing left behind.
+//! `lift run` with real processes: restarts, signals, unreachable hosts; no process may remain.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,80 +25,80 @@ fn lift_run(ranks: usize, options: &[&str], output: &Path) -> Command {
     command
 }
 
-/// In a process group of its own, as a terminal would start it, for minutes.
-fn long(ranks: usize, options: &[&str], output: &Path) -> Child {
+/// Starts a run of several minutes in its own process group, like a terminal.
+fn start_long_run(ranks: usize, options: &[&str], output: &Path) -> Child {
     let mut command = lift_run(ranks, options, output);
     command.env("FAKE_STEPS", "5000").stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().unwrap()
 }
 
-fn nothing_left(folder: &Path) {
-    wait_for("no process is left", Duration::from_secs(5), || processes_of(folder).is_empty());
+fn assert_no_process_remains(folder: &Path) {
+    wait_for("the end of all processes", Duration::from_secs(5), || processes_of(folder).is_empty());
 }
 
 #[test]
-fn a_run_that_fails_twice_is_started_until_it_is_done() {
+fn a_run_that_fails_twice_restarts_until_it_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = lift_run(2, &["--restarts", "3", "--json"], &output);
     let ended = run(command.env("FAKE_FAIL", "1 3 KILL 2").env("FAKE_STEPS", "10"));
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
-    let told: Vec<Value> = String::from_utf8_lossy(&ended.stdout)
+    let events: Vec<Value> = String::from_utf8_lossy(&ended.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).expect("every line is JSON"))
         .collect();
-    let names: Vec<&str> = told.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     let once = ["start", "end", "restart"];
     assert_eq!(names, [&once[..], &once[..], &["start", "end", "finish"][..]].concat());
-    assert_eq!(told[1]["rank"], 1);
-    assert_eq!(told[1]["how"], "signal 9 (Killed)");
-    assert_eq!(told[8]["restarts"], 2);
+    assert_eq!(events[1]["rank"], 1);
+    assert_eq!(events[1]["how"], "signal 9 (Killed)");
+    assert_eq!(events[8]["restarts"], 2);
     let line = format!("train --output {}", output.display());
     let expected =
         [format!("0 {line}"), format!("1 {line} --resume auto"), format!("2 {line} --resume auto")];
     assert_eq!(starts(&output), expected);
     assert_eq!(Status::read(&output).unwrap().step, 10);
-    nothing_left(folder.path());
+    assert_no_process_remains(folder.path());
 }
 
 #[test]
-fn two_starts_without_a_checkpoint_are_the_last_and_the_failing_ranks_log_is_shown() {
+fn two_starts_without_a_checkpoint_end_the_job_and_show_the_log_of_the_failed_rank() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let ended = run(lift_run(1, &["--restarts", "9"], &output).env("FAKE_FAIL", "0 0 7 99"));
     assert_eq!(ended.status.code(), Some(1));
-    let said = stderr(&ended);
-    assert_eq!(starts(&output).len(), 2, "{said}");
+    let messages = stderr(&ended);
+    assert_eq!(starts(&output).len(), 2, "{messages}");
     assert!(
-        said.contains(
+        messages.contains(
             "not started again: two starts in a row gained no checkpoint (the newest is of step 0)"
         ),
-        "{said}"
+        "{messages}"
     );
-    assert!(said.contains("lift: failed: rank 0 failed in step 0"), "{said}");
-    assert!(said.contains("rank=0: failing as told: 7"), "{said}");
+    assert!(messages.contains("lift: failed: rank 0 failed in step 0"), "{messages}");
+    assert!(messages.contains("rank=0: injected failure: 7"), "{messages}");
 }
 
 #[test]
-fn the_rank_that_failed_first_is_named_with_its_last_words() {
+fn the_rank_that_failed_first_is_reported_with_its_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (output, logs) = (folder.path().join("run"), folder.path().join("streams"));
     let options = ["--logs", logs.to_str().unwrap()];
     let ended = run(lift_run(2, &options, &output).env("FAKE_FAIL", "1 2 7 9"));
-    let said = stderr(&ended);
+    let messages = stderr(&ended);
     assert_eq!(ended.status.code(), Some(1));
-    assert!(said.contains("lift: rank 1 failed first: exit code 7"), "{said}");
-    assert!(said.contains("/rank.1/stderr:\n    the fake fails on rank 1"), "{said}");
-    assert!(said.contains("not started again; --restarts N would"), "{said}");
+    assert!(messages.contains("lift: rank 1 failed first: exit code 7"), "{messages}");
+    assert!(messages.contains("/rank.1/stderr:\n    the fake fails on rank 1"), "{messages}");
+    assert!(messages.contains("not started again; --restarts N would"), "{messages}");
 }
 
 #[test]
-fn wrong_input_is_not_tried_again() {
+fn wrong_input_does_not_restart() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let ended = run(lift_run(2, &["--restarts", "9"], &output).env("FAKE_REFUSE", "1"));
     assert_eq!(ended.status.code(), Some(2));
-    assert_eq!(stderr(&ended).matches("the fake refuses").count(), 2, "each of two ranks, once");
+    assert_eq!(stderr(&ended).matches("the fake refuses").count(), 2, "once from each of two ranks");
 }
 
 #[test]
@@ -106,18 +106,18 @@ fn ctrl_c_at_the_terminal_saves_and_ends() {
     for ranks in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
-        let mut child = long(ranks, &["--restarts", "9"], &output);
+        let mut child = start_long_run(ranks, &["--restarts", "9"], &output);
         wait_for_step(&output, 2);
         signal("INT", &format!("-{}", child.id()));
         assert_eq!(code(&mut child, Duration::from_secs(8)), Some(130), "{ranks} ranks");
         assert_eq!(Status::read(&output).unwrap().outcome, Some(Outcome::Interrupted));
         assert_eq!(starts(&output).len(), 1);
-        nothing_left(folder.path());
+        assert_no_process_remains(folder.path());
     }
 }
 
 #[test]
-fn a_second_ctrl_c_ends_ranks_that_do_not_listen() {
+fn a_second_ctrl_c_ends_ranks_that_ignore_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = lift_run(2, &["--restarts", "9"], &output);
@@ -129,7 +129,7 @@ fn a_second_ctrl_c_ends_ranks_that_do_not_listen() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(code(&mut child, Duration::from_secs(3)), Some(130));
-    nothing_left(folder.path());
+    assert_no_process_remains(folder.path());
 }
 
 #[test]
@@ -137,18 +137,18 @@ fn term_and_usr1_save_all_ranks_and_end_with_75() {
     for (ranks, name) in [(1, "TERM"), (2, "TERM"), (2, "USR1"), (2, "HUP")] {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
-        let mut child = long(ranks, &["--restarts", "9"], &output);
+        let mut child = start_long_run(ranks, &["--restarts", "9"], &output);
         wait_for_step(&output, 2);
         signal(name, &child.id().to_string());
         assert_eq!(code(&mut child, SOON), Some(75), "{name} on {ranks} ranks");
         let status = Status::read(&output).unwrap();
         assert_eq!((status.phase, starts(&output).len()), (Phase::Preempted, 1));
-        nothing_left(folder.path());
+        assert_no_process_remains(folder.path());
     }
 }
 
 #[test]
-fn ranks_that_are_preempted_behind_the_launchers_back_go_on() {
+fn ranks_that_receive_a_signal_directly_save_and_restart() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = lift_run(1, &["--restarts", "2"], &output);
@@ -164,23 +164,23 @@ fn kill_9_of_lift_leaves_no_process() {
     for ranks in [1, 3] {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("run");
-        let mut child = long(ranks, &[], &output);
+        let mut child = start_long_run(ranks, &[], &output);
         wait_for_step(&output, 2);
         signal("KILL", &child.id().to_string());
         child.wait().unwrap();
-        nothing_left(folder.path());
+        assert_no_process_remains(folder.path());
     }
 }
 
 #[test]
-fn a_nohup_survives_the_end_of_its_terminal() {
+fn a_run_under_nohup_survives_the_end_of_its_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = Command::new("nohup");
     let inner = lift_run(1, &[], &output);
-    // Without the wrapper that undoes what nohup does.
-    let words = inner.get_args().skip(1);
-    command.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+    // Without the wrapper of `lift()` that resets ignored signals.
+    let arguments = inner.get_args().skip(1);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
     for (name, value) in inner.get_envs() {
         command.env(name, value.unwrap());
     }
@@ -190,7 +190,7 @@ fn a_nohup_survives_the_end_of_its_terminal() {
     assert_eq!(code(&mut child, SOON), Some(0));
 }
 
-/// What `lift` itself started: `mpirun`, or the only rank.
+/// Child processes of `lift`: `mpirun`, or the single rank.
 fn children(lift: &Child) -> Vec<String> {
     let path = format!("/proc/{0}/task/{0}/children", lift.id());
     std::fs::read_to_string(path).unwrap().split_whitespace().map(str::to_owned).collect()
@@ -202,7 +202,7 @@ fn signal_all(name: &str, processes: &[String]) {
     }
 }
 
-/// The ranks that `mpirun` started, in their order.
+/// Child processes of `mpirun`: the ranks, in order.
 fn rank_processes(lift: &Child) -> Vec<String> {
     let rank = |pid: &String| {
         let variables = std::fs::read_to_string(format!("/proc/{pid}/environ")).ok()?;
@@ -218,7 +218,7 @@ fn rank_processes(lift: &Child) -> Vec<String> {
 }
 
 #[test]
-fn what_a_signal_stopped_is_named_and_the_run_goes_on() {
+fn a_stopped_process_is_reported_and_the_run_restarts() {
     for (ranks, says) in
         [(1, "lift: failed: a signal stopped trainer.sh ("), (2, "lift: failed: a signal stopped mpirun")]
     {
@@ -236,12 +236,12 @@ fn what_a_signal_stopped_is_named_and_the_run_goes_on() {
         let ended = child.wait_with_output().unwrap();
         assert_eq!(ended.status.code(), Some(75), "{}", stderr(&ended));
         assert!(stderr(&ended).contains(says), "{}", stderr(&ended));
-        nothing_left(folder.path());
+        assert_no_process_remains(folder.path());
     }
 }
 
 #[test]
-fn a_stopped_rank_is_named_by_its_number() {
+fn a_stopped_rank_is_reported_by_its_number() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = lift_run(2, &["--stopped-seconds", "1"], &output);
@@ -252,18 +252,18 @@ fn a_stopped_rank_is_named_by_its_number() {
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("lift: rank 1 failed first: a signal stopped "), "{}", stderr(&ended));
-    nothing_left(folder.path());
+    assert_no_process_remains(folder.path());
 }
 
 #[test]
-fn a_whole_job_may_be_stopped_and_goes_on() {
+fn a_job_that_is_stopped_as_a_whole_continues() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let mut child = long(2, &["--stopped-seconds", "4"], &output);
+    let mut child = start_long_run(2, &["--stopped-seconds", "4"], &output);
     wait_for_step(&output, 2);
     let below = [children(&child), rank_processes(&child)].concat();
-    // The launcher sees its ranks stopped before it is stopped itself, and again after it continues: together for longer
-    // than it would allow at a time.
+    // The launcher sees its ranks stopped before it is stopped itself and after it continues, in total for longer
+    // than its limit.
     signal_all("STOP", &below);
     std::thread::sleep(Duration::from_millis(2500));
     signal("STOP", &child.id().to_string());
@@ -275,11 +275,11 @@ fn a_whole_job_may_be_stopped_and_goes_on() {
     wait_for_step(&output, before + 2);
     signal("TERM", &child.id().to_string());
     assert_eq!(code(&mut child, SOON), Some(75));
-    nothing_left(folder.path());
+    assert_no_process_remains(folder.path());
 }
 
-/// A stand-in for ssh that runs commands here, unless a file says that the host is gone.
-fn reach(folder: &Path) -> std::path::PathBuf {
+/// A replacement for ssh that runs commands on this machine, unless a file marks the host as unreachable.
+fn write_fake_ssh(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("reach");
     let gone = folder.join("gone");
     let text = format!(
@@ -292,10 +292,10 @@ fn reach(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
+fn an_unreachable_host_is_skipped_while_enough_ranks_remain() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    let reach = reach(folder.path());
+    let ssh = write_fake_ssh(folder.path());
     std::fs::write(folder.path().join("gone-two"), "").unwrap();
     let hosts = ["--hosts", "one:2,two:2", "--restarts", "1", "--elastic"];
     let elastic = |least: &str| {
@@ -305,7 +305,7 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
             .args(hosts)
             .args([least, "--restart-pause", "0.05", "--", "train", "--output"])
             .arg(&output);
-        run(command.env("LIFT_SSH", &reach).env("FAKE_STEP_SECONDS", "0.01"))
+        run(command.env("LIFT_SSH", &ssh).env("FAKE_STEP_SECONDS", "0.01"))
     };
     let ended = elastic("3");
     assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
@@ -323,7 +323,7 @@ fn a_host_that_is_gone_is_left_out_as_long_as_enough_ranks_remain() {
 }
 
 #[test]
-fn a_host_that_comes_back_late_is_waited_for() {
+fn restarts_wait_for_a_host_that_returns_late() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let gone = folder.path().join("gone-two");
@@ -340,30 +340,30 @@ fn a_host_that_comes_back_late_is_waited_for() {
         "--restart-pause",
         "0.1",
     ]);
-    command.args(["--", "train", "--output"]).arg(&output).env("LIFT_SSH", reach(folder.path()));
-    let said = folder.path().join("said");
+    command.args(["--", "train", "--output"]).arg(&output).env("LIFT_SSH", write_fake_ssh(folder.path()));
+    let log = folder.path().join("log");
     let mut child =
-        command.stdout(Stdio::null()).stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
-    let said = || std::fs::read_to_string(&said).unwrap();
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let messages = || std::fs::read_to_string(&log).unwrap();
     wait_for("starts without the host", SOON, || {
-        said().matches("lift: failed: too few hosts answer").count() > 3
+        messages().matches("lift: failed: too few hosts answer").count() > 3
     });
     std::fs::remove_file(gone).unwrap();
-    assert_eq!(code(&mut child, Duration::from_mins(1)), Some(0), "{}", said());
+    assert_eq!(code(&mut child, Duration::from_mins(1)), Some(0), "{}", messages());
 }
 
 #[test]
-fn a_wish_that_comes_while_hosts_are_asked_starts_no_rank() {
+fn a_request_to_stop_during_the_host_check_starts_no_rank() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let asking = folder.path().join("asking");
-    let reach = folder.path().join("reach");
-    std::fs::write(&reach, format!("#!/bin/sh\ntouch '{}'\nsleep 2\n", asking.display())).unwrap();
-    std::fs::set_permissions(&reach, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ssh = folder.path().join("reach");
+    std::fs::write(&ssh, format!("#!/bin/sh\ntouch '{}'\nsleep 2\n", asking.display())).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
     for (name, expected) in [("TERM", 75), ("INT", 130)] {
         let mut command = lift();
         command.args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--elastic", "1", "--"]);
-        command.args(["train", "--output"]).arg(&output).env("LIFT_SSH", &reach);
+        command.args(["train", "--output"]).arg(&output).env("LIFT_SSH", &ssh);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait_for("asking", SOON, || asking.exists());
         signal(name, &child.id().to_string());
@@ -374,25 +374,29 @@ fn a_wish_that_comes_while_hosts_are_asked_starts_no_rank() {
 }
 
 #[test]
-fn ctrl_c_with_ranks_on_other_hosts_only_is_no_preemption() {
+fn ctrl_c_with_only_remote_ranks_exits_with_130() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = lift();
     command
         .args(["run", "--hosts", "one:1,two:1", "--restarts", "9", "--", "train", "--output"])
         .arg(&output);
-    command.env("LIFT_SSH", reach(folder.path())).env("FAKE_STEPS", "5000");
+    command.env("LIFT_SSH", write_fake_ssh(folder.path())).env("FAKE_STEPS", "5000");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for_step(&output, 2);
     signal("INT", &child.id().to_string());
     assert_eq!(code(&mut child, SOON), Some(130));
-    assert_eq!(Status::read(&output).unwrap().phase, Phase::Preempted, "they were asked to save");
-    nothing_left(folder.path());
+    assert_eq!(
+        Status::read(&output).unwrap().phase,
+        Phase::Preempted,
+        "the ranks received the request to save"
+    );
+    assert_no_process_remains(folder.path());
 }
 
-/// A command that hears a wish to end only from the second one on.
+/// The ranks ignore the first request to stop.
 #[test]
-fn ranks_that_do_not_end_are_asked_again() {
+fn ranks_that_do_not_end_receive_the_request_again() {
     let folder = tempfile::tempdir().unwrap();
     let (trainer, ready) = (folder.path().join("trainer"), folder.path().join("ready"));
     let text = "#!/bin/bash\ntrap 'count=$((count + 1))' USR2\ntouch \"${0%/*}/ready\"\n\
@@ -407,12 +411,12 @@ fn ranks_that_do_not_end_are_asked_again() {
 }
 
 #[test]
-fn options_that_do_not_fit_are_refused_with_what_to_do() {
+fn contradicting_options_are_refused_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     for (options, sentence) in [
         (
             vec!["-n", "5", "--hosts", "a:2,b:2"],
-            "-n 5 is more than the 4 ranks that the hosts take; raise their numbers, e.g. --hosts a:5",
+            "-n 5 is more than the 4 ranks that the hosts take\nhint: raise their numbers, e.g. --hosts a:5",
         ),
         (
             vec!["--elastic", "1"],
@@ -428,7 +432,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--hosts", "x:99999999999"],
-            "`x:99999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+            "`x:99999999999` in --hosts asks for more than 1024 ranks on one host\nhint: correct the number",
         ),
         (vec!["-n", "2", "--gpus", "0,0"], "--gpus 0,0 names device 0 twice; each rank needs its own"),
         (
@@ -437,7 +441,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--gpus", "0", "--gpus-per-rank", "0"],
-            "--gpus has no effect with --gpus-per-rank 0; leave one of them out",
+            "--gpus has no effect with --gpus-per-rank 0\nhint: leave one of them out",
         ),
         (
             vec!["--restarts", "1", "--", "eval", "--run", "x"],
@@ -445,7 +449,7 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
         ),
         (
             vec!["--restarts", "1", "--", "train", "--resume", "never"],
-            "--restarts resumes the run, which --resume never forbids; leave one of them out",
+            "--restarts resumes the run, which --resume never forbids\nhint: leave one of them out",
         ),
     ] {
         let ended =
@@ -455,27 +459,27 @@ fn options_that_do_not_fit_are_refused_with_what_to_do() {
     let ended = run(lift().arg("run").env("LIFT_TRAINER", "/nowhere/lift-trainer"));
     assert_eq!(
         (ended.status.code(), stderr(&ended)),
-        (Some(2), "error: /nowhere/lift-trainer does not exist or is not a program; build it with `make build`, or set LIFT_TRAINER\n".into())
+        (Some(2), "error: /nowhere/lift-trainer does not exist or is not a program\nhint: build it with `make build`, or set LIFT_TRAINER\n".into())
     );
 }
 
 #[test]
-fn what_the_trainer_would_refuse_starts_no_rank() {
+fn arguments_that_the_trainer_refuses_start_no_rank() {
     let folder = tempfile::tempdir().unwrap();
-    for words in [&["run", "-n", "2"][..], &["render"], &["submit"]] {
+    for arguments in [&["run", "-n", "2"][..], &["render"], &["submit"]] {
         let mut command = lift();
-        command.args(words).args(["--", "train", "--outptu", "run"]).current_dir(folder.path());
+        command.args(arguments).args(["--", "train", "--outptu", "run"]).current_dir(folder.path());
         let ended = run(&mut command);
         assert_eq!(ended.status.code(), Some(2));
-        let said = stderr(&ended);
-        assert!(said.starts_with("error: unexpected argument '--outptu' found\n"), "{said}");
-        assert!(said.contains("Usage: lift-trainer train "), "{said}");
+        let messages = stderr(&ended);
+        assert!(messages.starts_with("error: unexpected argument '--outptu' found\n"), "{messages}");
+        assert!(messages.contains("Usage: lift-trainer train "), "{messages}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn numbers_that_nobody_means_start_nothing() {
+fn absurd_numbers_start_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, "a slots=4\nb slots=99999999999\n").unwrap();
@@ -501,14 +505,17 @@ fn numbers_that_nobody_means_start_nothing() {
         }
         let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
         let ended = run(command.env("PATH", path).current_dir(folder.path()).arg("run").args(&options));
-        let said = stderr(&ended);
-        assert_eq!(ended.status.code(), Some(2), "{options:?}: {said}");
-        assert!(said.contains(part) && said.matches("error:").count() == 1, "{options:?}: {said}");
+        let messages = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(2), "{options:?}: {messages}");
+        assert!(
+            messages.contains(part) && messages.matches("error:").count() == 1,
+            "{options:?}: {messages}"
+        );
     }
-    assert!(!started.exists(), "no rank is started");
+    assert!(!started.exists(), "no rank starts");
 }
 
-/// The same with the real trainer and MPI: it hears Ctrl-C past mpirun, and ends with its launcher.
+/// With the real trainer and MPI: Ctrl-C reaches the ranks, and the ranks end with a killed launcher.
 #[test]
 fn the_real_trainer_saves_on_term_and_ends_with_a_killed_lift() {
     for (name, expected) in [("TERM", Some(75)), ("INT", Some(130)), ("KILL", None)] {
@@ -522,11 +529,12 @@ fn the_real_trainer_saves_on_term_and_ends_with_a_killed_lift() {
         });
         signal(name, &child.id().to_string());
         assert_eq!(code(&mut child, SOON), expected, "{name}");
-        nothing_left(folder.path());
+        assert_no_process_remains(folder.path());
     }
 }
 
-/// `lift run` with the real trainer in this folder, on the short training whose result is always the same.
+/// `lift run` with the real trainer in this folder, on the short training whose result does not depend on
+/// interruptions.
 fn real_run(folder: &Path, options: &[&str], arguments: &[String]) -> Command {
     let mut command = lift();
     command.arg("run").args(options).args(["--restart-pause", "0.05", "--"]).args(arguments);
@@ -536,7 +544,7 @@ fn real_run(folder: &Path, options: &[&str], arguments: &[String]) -> Command {
 }
 
 #[test]
-fn a_killed_rank_changes_nothing_in_the_result() {
+fn a_killed_rank_does_not_change_the_result() {
     let folder = tempfile::tempdir().unwrap();
     tests::succeed(&mut real_run(folder.path(), &["-n", "2"], &training("undisturbed", 40)));
     let output = folder.path().join("run");
@@ -548,11 +556,11 @@ fn a_killed_rank_changes_nothing_in_the_result() {
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
     assert!(stderr(&ended).contains("lift: restart 1 of 3 in 0.05 s, from step "), "{}", stderr(&ended));
     assert_same_result(&folder.path().join("undisturbed"), &output);
-    nothing_left(folder.path());
+    assert_no_process_remains(folder.path());
 }
 
 #[test]
-fn a_lost_host_changes_nothing_in_the_result_that_any_world_gives() {
+fn a_lost_host_does_not_change_the_result_under_any_world() {
     let folder = tempfile::tempdir().unwrap();
     let any_world = |output: &str| -> Vec<String> {
         training(output, 40).iter().map(|word| word.replace("same_world", "any_world")).collect()
@@ -561,8 +569,8 @@ fn a_lost_host_changes_nothing_in_the_result_that_any_world_gives() {
     let output = folder.path().join("run");
     let options = ["--hosts", "one:1,two:1", "--restarts", "1", "--elastic", "1"];
     let mut command = real_run(folder.path(), &options, &any_world("run"));
-    command.env("LIFT_SSH", reach(folder.path()));
-    // Both hosts are this machine, where Open MPI's shared memory would take the ranks of one for those of the other.
+    command.env("LIFT_SSH", write_fake_ssh(folder.path()));
+    // Both hosts are this machine, so the shared memory of Open MPI would confuse their ranks.
     command.env("OMPI_MCA_btl", "self,tcp").env("PMIX_MCA_gds", "hash");
     let child = command.spawn().unwrap();
     wait_for_checkpoint(&output, 10);

@@ -1,4 +1,4 @@
-//! `lift-trainer list`: complete, plain or as JSON, without anything of a run being opened.
+//! `lift-trainer list`: complete tables and JSON, without opening data or weights.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ fn files(folder: &str) -> Vec<String> {
 }
 
 #[test]
-fn json_holds_every_preset_and_word_with_what_it_is() {
+fn json_contains_every_preset_and_word_with_its_description() {
     let all: Value = serde_json::from_str(&listed(&["--json"])).unwrap();
     assert_eq!(all.as_object().unwrap().len(), GROUPS.len());
     for group in GROUPS {
@@ -50,7 +50,7 @@ fn json_holds_every_preset_and_word_with_what_it_is() {
 }
 
 #[test]
-fn tables_have_a_line_for_each_name_and_no_colour() {
+fn tables_have_one_line_per_name_and_no_colour() {
     let all: Value = serde_json::from_str(&listed(&["--json"])).unwrap();
     let text = listed(&[]);
     assert!(!text.contains('\u{1b}'), "{text}");
@@ -66,7 +66,7 @@ fn tables_have_a_line_for_each_name_and_no_colour() {
 }
 
 #[test]
-fn presets_of_a_folder_of_ones_own_are_listed() {
+fn presets_of_another_folder_are_listed() {
     let own = tempfile::tempdir().unwrap();
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     std::fs::copy(configs.join("base.toml"), own.path().join("base.toml")).unwrap();
@@ -85,31 +85,31 @@ fn presets_of_a_folder_of_ones_own_are_listed() {
 #[test]
 fn an_unknown_group_lists_the_groups() {
     let output = run(trainer(1).args(["list", "loses"]));
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(GROUPS.iter().all(|group| said.contains(group)), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
+    assert!(GROUPS.iter().all(|group| messages.contains(group)), "{messages}");
     let help = String::from_utf8(succeed(trainer(1).args(["list", "--help"])).stdout).unwrap();
     assert!(help.contains("lift-trainer list methods"), "{help}");
 }
 
 #[test]
-fn several_ranks_say_it_once_and_no_color_is_heeded() {
+fn several_ranks_print_one_table_and_respect_no_color() {
     let alone: Value = serde_json::from_str(&listed(&["heads", "--json"])).unwrap();
-    let said = |arguments: &[&str]| {
+    let output_of = |arguments: &[&str]| {
         let mut ranks = trainer(2);
         ranks.env("TERM", "xterm").arg("list").args(arguments);
         String::from_utf8(succeed(&mut ranks).stdout).unwrap()
     };
-    assert_eq!(serde_json::from_str::<Value>(&said(&["heads", "--json"])).unwrap(), alone);
-    // Open MPI gives the first rank a terminal, so the table has lines; it has no boldness under NO_COLOR.
-    let table = said(&["heads"]);
+    assert_eq!(serde_json::from_str::<Value>(&output_of(&["heads", "--json"])).unwrap(), alone);
+    // Open MPI gives the first rank a terminal, so the table has lines; NO_COLOR disables bold text.
+    let table = output_of(&["heads"]);
     assert_eq!(table.matches("zero_shot").count(), 1, "{table}");
     assert!(!table.contains('\u{1b}'), "{table}");
 }
 
 #[test]
-fn it_starts_neither_mpi_nor_a_run() {
-    // With these, Open MPI ends the process at its start.
+fn list_starts_neither_mpi_nor_a_run() {
+    // With these variables, `MPI_Init` ends the process.
     let broken = [("OMPI_MCA_pml", "none-such"), ("OMPI_MCA_btl", "none-such")];
     let folder = tempfile::tempdir().unwrap();
     let output = succeed(trainer(1).args(["list", "heads"]).envs(broken).current_dir(folder.path()));

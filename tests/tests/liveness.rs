@@ -1,13 +1,13 @@
-//! What counts as a rank that stands still.
+//! Which ranks count as stuck.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use tests::synthetic::data_set;
 use tests::{metrics, succeed, trainer};
 
-/// However fast the machine is, some list of images takes it longer than the limit.
+/// The test list grows until an evaluation takes longer than the limit, on any machine.
 #[test]
-fn an_evaluation_may_take_longer_than_a_rank_may_stand_still() {
+fn an_evaluation_may_take_longer_than_the_stall_limit() {
     const LIMIT: f64 = 2.0;
     let mut seconds = Vec::new();
     for images in (0..10).map(|doubled| 1_000 << doubled) {

@@ -1,5 +1,4 @@
-//! Losses over real ranks: their normalisers, their softmax over sharded classes, and the one that is a function of the
-//! whole batch.
+//! Losses on real ranks: normalisers, softmax over sharded classes, and the loss that is a function of the whole batch.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,12 +25,14 @@ fn run_on(data: &Path, ranks: usize, output: &Path, loss: &str, settings: &[&str
 }
 
 #[test]
-fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on_ranks() {
+fn law_1_losses_with_other_normalisers_or_over_the_whole_batch_do_not_depend_on_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let whole = ["train.batch_size=21", "train.max_steps=20"];
-    // Of two ranks one has eleven samples and one ten: three passes of up to five, the last of one and of none.
-    let cut = [&whole[..], &["train.micro_batch_size=5", "backbone.placement=sharded"]].concat();
-    for (loss, on_two_ranks) in [("class_balanced", vec![&cut[..]]), ("lade", vec![&whole[..], &cut[..]])] {
+    // Two ranks have eleven and ten samples: three micro-batches of up to five, the last with one sample and with none.
+    let micro_batches = [&whole[..], &["train.micro_batch_size=5", "backbone.placement=sharded"]].concat();
+    for (loss, on_two_ranks) in
+        [("class_balanced", vec![&micro_batches[..]]), ("lade", vec![&whole[..], &micro_batches[..]])]
+    {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
         succeed(&mut short_run(1, &path("alone"), loss, &whole));
         let alone = losses(&path("alone"));
@@ -45,13 +46,13 @@ fn law_1_losses_with_another_normaliser_or_over_the_whole_batch_do_not_depend_on
 }
 
 #[test]
-fn law_1_any_world_holds_for_a_loss_over_the_whole_batch() {
+fn law_1_any_world_covers_a_loss_over_the_whole_batch() {
     let folder = tempfile::tempdir().unwrap();
     let settings =
         ["train.determinism=any_world", "train.virtual_shards=2", "train.max_steps=8", "train.batch_size=16"];
     let final_bytes = |run: &Path| std::fs::read(run.join("final.safetensors")).unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-    // One rank makes both shards' forward passes twice, two ranks make theirs once.
+    // One rank runs the forward passes of both shards twice; each of two ranks runs that of its shard once.
     succeed(&mut short_run(1, &one, "lade", &settings));
     succeed(&mut short_run(2, &two, "lade", &settings));
     assert_eq!(losses(&one), losses(&two));
@@ -59,11 +60,11 @@ fn law_1_any_world_holds_for_a_loss_over_the_whole_batch() {
 }
 
 #[test]
-fn law_4_a_rank_without_a_sample_takes_part_in_a_loss_over_the_whole_batch() {
+fn law_4_a_rank_without_a_sample_makes_all_calls_of_a_loss_over_the_whole_batch() {
     let folder = tempfile::tempdir().unwrap();
     let data = data_set(folder.path(), [0, 1, 2, 3, 0, 1, 0]).unwrap();
     let path = |name: &str| folder.path().join(name);
-    // Batches of three, three and one: in the last one, one rank of two has none.
+    // Batches of 3, 3 and 1: one of two ranks has no sample in the last one.
     for (name, ranks) in [("one", 1), ("two", 2)] {
         let mut command = trainer(ranks);
         command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "--set", "loss.kind=lade"]);
@@ -76,7 +77,7 @@ fn law_4_a_rank_without_a_sample_takes_part_in_a_loss_over_the_whole_batch() {
 }
 
 #[test]
-fn losses_on_sharded_classes_are_those_on_whole_ones() {
+fn losses_on_sharded_classes_equal_those_on_replicated_ones() {
     let folder = tempfile::tempdir().unwrap();
     for loss in ["ldam", "class_balanced"] {
         let path = |name: &str| folder.path().join(format!("{loss}-{name}"));
@@ -89,7 +90,7 @@ fn losses_on_sharded_classes_are_those_on_whole_ones() {
 }
 
 #[test]
-fn lade_is_refused_on_sharded_classes_and_auto_does_not_divide_them() {
+fn lade_is_refused_on_sharded_classes_and_auto_replicates_them() {
     // With more classes than the small data set has.
     let data = Path::new("demo");
     let folder = tempfile::tempdir().unwrap();
@@ -109,7 +110,7 @@ fn lade_is_refused_on_sharded_classes_and_auto_does_not_divide_them() {
 }
 
 #[test]
-fn a_class_without_a_training_image_leaves_every_loss_finite_and_is_reported_once() {
+fn every_loss_is_finite_with_a_class_without_images_which_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = data_set(folder.path(), [0, 0, 0, 0, 1, 1, 4, 4, 0, 1, 4, 5]).unwrap();
     for (loss, asks) in

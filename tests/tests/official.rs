@@ -1,5 +1,5 @@
-//! The checkpoint of the official trainer that is kept in the repository gives the official predictions, each test
-//! image once, on any number of ranks. No other data is needed.
+//! The official checkpoint in the repository gives the official predictions, with each test image counted once, on
+//! any number of ranks. These tests need no other data.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::{json, succeed, trainer};
 
-/// The kept pictures, lists and checkpoint, the backbone as a whole file, and presets for them.
-struct Kept {
+/// Images, lists and checkpoint of the repository, the expanded backbone, and presets for them.
+struct RepositoryFiles {
     folder: tempfile::TempDir,
 }
 
-impl Kept {
+impl RepositoryFiles {
     fn new() -> Self {
-        let kept = Self { folder: tempfile::tempdir().unwrap() };
+        let files = Self { folder: tempfile::tempdir().unwrap() };
         for name in ["train", "test", "train.txt", "test.txt", "classnames.txt", "data.toml"] {
-            symlink(fixtures().join("official").join(name), kept.path(name)).unwrap();
+            symlink(fixtures().join("official").join(name), files.path(name)).unwrap();
         }
-        let configs = kept.path("configs");
+        let configs = files.path("configs");
         std::fs::create_dir_all(configs.join("model")).unwrap();
         let presets = fixtures().join("../../configs");
         for name in ["base.toml", "method"] {
             symlink(presets.join(name), configs.join(name)).unwrap();
         }
         symlink(fixtures().join("official/model.toml"), configs.join("model/kept.toml")).unwrap();
-        write_backbone(&kept.path("backbone.safetensors"));
-        kept
+        write_backbone(&files.path("backbone.safetensors"));
+        files
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,14 +57,14 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The kept backbone with its table of tokens made whole; of that, only some rows are kept.
+/// Writes the backbone with its full token embedding, of which the repository contains only some rows.
 fn write_backbone(path: &Path) {
     let bytes = std::fs::read(fixtures().join("weights/clip_vit.openai.safetensors")).unwrap();
-    let kept = SafeTensors::deserialize(&bytes).unwrap();
+    let files = SafeTensors::deserialize(&bytes).unwrap();
     let name = "token_embedding.weight";
-    let part = |part: &str| kept.tensor(&format!("{name}.{part}")).unwrap();
+    let part = |part: &str| files.tensor(&format!("{name}.{part}")).unwrap();
     let numbers = |part: &str| -> Vec<usize> {
-        let view = kept.tensor(&format!("{name}.{part}")).unwrap();
+        let view = files.tensor(&format!("{name}.{part}")).unwrap();
         view.data().as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as usize).collect()
     };
     let (values, size) = (part("values"), numbers("size")[0]);
@@ -75,7 +75,7 @@ fn write_backbone(path: &Path) {
     }
     let shape = vec![size, values.shape()[1]];
     let table = TensorView::new(values.dtype(), shape, &table).unwrap();
-    let others = kept.iter().filter(|(other, _)| !other.starts_with(name));
+    let others = files.iter().filter(|(other, _)| !other.starts_with(name));
     serialize_to_file(others.chain([(name, table)]), None, path).unwrap();
 }
 
@@ -85,15 +85,15 @@ fn classes(path: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn the_kept_checkpoint_gives_exactly_the_official_predictions() {
-    let kept = Kept::new();
+fn the_official_checkpoint_gives_exactly_the_official_predictions() {
+    let files = RepositoryFiles::new();
     let expected = json(&fixtures().join("official/expected.json"));
     let official = classes(&fixtures().join("official/predictions.txt"));
     for ranks in [1, 2] {
         let run = format!("{ranks}");
-        succeed(&mut kept.eval(ranks, &run, &[]));
-        assert_eq!(classes(&kept.path(&format!("{run}.txt"))), official, "{ranks} ranks");
-        let result = json(&kept.path(&run).join("result.json"));
+        succeed(&mut files.eval(ranks, &run, &[]));
+        assert_eq!(classes(&files.path(&format!("{run}.txt"))), official, "{ranks} ranks");
+        let result = json(&files.path(&run).join("result.json"));
         for (ours, theirs) in [("correct", &expected["correct"]), ("total", &expected["total"])] {
             assert_eq!(&result[ours], theirs, "{ours} on {ranks} ranks");
         }
@@ -114,22 +114,22 @@ fn the_kept_checkpoint_gives_exactly_the_official_predictions() {
 }
 
 #[test]
-fn law_2_each_test_image_counts_exactly_once_on_any_world() {
-    let kept = Kept::new();
+fn law_2_each_test_image_counts_exactly_once_on_any_number_of_ranks() {
+    let files = RepositoryFiles::new();
     let official = classes(&fixtures().join("official/predictions.txt"));
     let list = std::fs::read_to_string(fixtures().join("official/test.txt")).unwrap();
     let labels = classes(&fixtures().join("official/test.txt"));
-    // Fewer images than ranks, a batch for some ranks only, a short last batch, the whole list.
+    // Fewer images than ranks, batches on some ranks only, a smaller last batch, the complete list.
     for size in [1, 2, 7, official.len()] {
         let lines: String = list.split_inclusive('\n').take(size).collect();
-        std::fs::write(kept.path("part.txt"), lines).unwrap();
+        std::fs::write(files.path("part.txt"), lines).unwrap();
         let right = official.iter().zip(&labels).take(size).filter(|(a, b)| a == b).count();
         for ranks in 1..=3 {
             let run = format!("{size}-on-{ranks}");
-            let list = format!("data.test_list={}", kept.path("part.txt").display());
-            succeed(&mut kept.eval(ranks, &run, &["eval.batch_size=3", &list]));
-            assert_eq!(classes(&kept.path(&format!("{run}.txt"))), official[..size], "{run}");
-            let result = json(&kept.path(&run).join("result.json"));
+            let list = format!("data.test_list={}", files.path("part.txt").display());
+            succeed(&mut files.eval(ranks, &run, &["eval.batch_size=3", &list]));
+            assert_eq!(classes(&files.path(&format!("{run}.txt"))), official[..size], "{run}");
+            let result = json(&files.path(&run).join("result.json"));
             assert_eq!((&result["total"], &result["correct"]), (&size.into(), &right.into()), "{run}");
             let counted = result["per_class"].as_array().unwrap().iter();
             let counted: Vec<u64> = counted.map(|class| class["test_count"].as_u64().unwrap()).collect();
@@ -140,17 +140,17 @@ fn law_2_each_test_image_counts_exactly_once_on_any_world() {
             let absent: Vec<Value> =
                 result["per_class"].as_array().unwrap().iter().filter_map(named).collect();
             assert_eq!(result["absent_classes"], Value::from(absent), "{run}");
-            means_are_over_the_rest(&result);
+            assert_means_over_classes_with_images(&result);
         }
     }
 }
 
 #[test]
 fn law_2_crops_do_not_depend_on_ranks_placement_or_batches() {
-    let kept = Kept::new();
+    let files = RepositoryFiles::new();
     for crops in [["eval.crops=ten", "eval.expand=5"], ["eval.crops=random", "eval.random_crops=6"]] {
         let mut expected = None;
-        // Whole batches, more crops than go through the model at once, fewer images than ranks at a time.
+        // Full batches, more crops per image than the batch size, fewer images per batch than ranks.
         for (ranks, batch, placement) in
             [(1, 128, "replicated"), (1, 4, "replicated"), (2, 7, "sharded"), (3, 20, "replicated")]
         {
@@ -161,15 +161,15 @@ fn law_2_crops_do_not_depend_on_ranks_placement_or_batches() {
                 format!("backbone.placement={placement}"),
             ];
             let settings: Vec<&str> = crops.into_iter().chain(settings.iter().map(String::as_str)).collect();
-            succeed(&mut kept.eval(ranks, &run, &settings));
-            let found = classes(&kept.path(&format!("{run}.txt")));
+            succeed(&mut files.eval(ranks, &run, &settings));
+            let found = classes(&files.path(&format!("{run}.txt")));
             assert_eq!(&found, expected.get_or_insert_with(|| found.clone()), "{run}");
         }
     }
 }
 
-/// Each group's figure is the mean of its classes that have an image, and null where there is none.
-fn means_are_over_the_rest(result: &Value) {
+/// Asserts that the accuracy of each group is the mean over its classes with images, and null without any.
+fn assert_means_over_classes_with_images(result: &Value) {
     let mean_of = |belongs: &dyn Fn(u64) -> bool| {
         let classes = result["per_class"].as_array().unwrap().iter();
         let classes = classes.filter(|class| belongs(class["train_count"].as_u64().unwrap()));

@@ -1,4 +1,4 @@
-//! Runs of earlier versions are resumed and evaluated, with the figures that they had.
+//! Runs of earlier versions resume and evaluate with unchanged results.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::{json, losses, stderr, succeed, trainer, within};
 
-/// Right answers that may change with the machine: logits that are almost equal.
-const CLOSE_ANSWERS: i64 = 4;
-/// Share by which losses differ between machines.
+/// Maximum difference of correct predictions between machines, due to almost equal logits.
+const MAX_DIFFERENT: i64 = 4;
+/// Relative difference of losses between machines.
 const ROUNDING: f64 = 1e-4;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/runs")
 }
 
-/// A copy of a run, to be written on.
+/// A writable copy of a run.
 fn copy(run: &Path) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
@@ -39,43 +39,43 @@ fn demo(steps: &str) -> Command {
 
 fn assert_close(found: &serde_json::Value, expected: &serde_json::Value) {
     let difference = found["correct"].as_i64().unwrap() - expected["correct"].as_i64().unwrap();
-    assert!(difference.abs() <= CLOSE_ANSWERS, "{found}\n{expected}");
+    assert!(difference.abs() <= MAX_DIFFERENT, "{found}\n{expected}");
     assert_eq!(found["total"], expected["total"]);
 }
 
-/// The steps after those of the fixture, and the result, are what the version that wrote it computed.
+/// Asserts that the steps after those of the fixture, and the result, equal those of the version that wrote it.
 fn assert_resumed(run: &Path, done: usize, expected: &Path) {
     let expected = json(expected);
     let after: Vec<f64> =
         expected["losses"].as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).collect();
     within(&losses(run)[done..], &after, ROUNDING);
     let difference = json(&run.join("result.json"))["correct"].as_i64().unwrap();
-    assert!((difference - expected["correct"].as_i64().unwrap()).abs() <= CLOSE_ANSWERS);
+    assert!((difference - expected["correct"].as_i64().unwrap()).abs() <= MAX_DIFFERENT);
 }
 
 #[test]
-fn a_finished_run_is_known_as_such() {
+fn a_finished_run_is_recognised() {
     let (_folder, run) = copy(&fixtures().join("demo"));
     let output = succeed(demo("train.max_steps=6").args(["--resume", "auto", "--output"]).arg(&run));
     assert!(stderr(&output).contains("already finished"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_run_is_evaluated_with_its_figures() {
+fn a_run_evaluates_with_its_accuracy() {
     let run = fixtures().join("demo");
     let output = succeed(trainer(1).args(["eval", "--json", "--run"]).arg(&run));
     let found = serde_json::from_slice(&output.stdout).unwrap();
     assert_close(&found, &json(&run.join("result.json")));
-    // What an older run does not say is reported, and nothing else.
-    let said = stderr(&output);
-    let absent = said.lines().find(|line| line.contains("the run was written by an older version"));
-    assert!(absent.is_some_and(|keys| keys.contains(" model.activation,")), "{said}");
-    assert!(said.contains("does not say with which data it was trained"), "{said}");
-    assert_eq!(said.matches("warning").count(), 2, "{said}");
+    // The missing facts of an older run are reported, and nothing else.
+    let messages = stderr(&output);
+    let absent = messages.lines().find(|line| line.contains("the run was written by an older version"));
+    assert!(absent.is_some_and(|keys| keys.contains(" model.activation,")), "{messages}");
+    assert!(messages.contains("does not say with which data it was trained"), "{messages}");
+    assert_eq!(messages.matches("warning").count(), 2, "{messages}");
 }
 
 #[test]
-fn a_run_is_resumed_with_its_losses() {
+fn a_run_resumes_with_its_losses() {
     let (folder, run) = copy(&fixtures().join("demo"));
     let more = ["--allow-changed", "train.max_steps", "--resume"];
     let other = folder.path().join("other");
@@ -86,7 +86,7 @@ fn a_run_is_resumed_with_its_losses() {
 }
 
 #[test]
-fn a_run_on_files_is_resumed_and_its_final_weights_are_evaluated() {
+fn a_run_on_files_resumes_and_its_final_weights_are_evaluated() {
     let place = fixtures().join("pictures");
     let (_folder, run) = copy(&place.join("run"));
     let data = place.join("pictures.toml").display().to_string();
@@ -109,7 +109,7 @@ fn a_run_on_files_is_resumed_and_its_final_weights_are_evaluated() {
 }
 
 #[test]
-fn keys_that_an_older_run_lacks_have_their_defaults() {
+fn missing_keys_of_an_older_run_have_their_defaults() {
     let (_folder, run) = copy(&fixtures().join("demo"));
     let config = run.join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -124,16 +124,16 @@ fn keys_that_an_older_run_lacks_have_their_defaults() {
 }
 
 #[test]
-fn a_key_of_a_newer_version_is_named() {
+fn a_key_of_a_newer_version_is_reported() {
     let (_folder, run) = copy(&fixtures().join("demo"));
     let config = run.join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("[head]\n", "[head]\nlater = 1\n")).unwrap();
     let output = tests::run(trainer(1).args(["eval", "--run"]).arg(&run));
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{messages}");
     assert!(
-        said.contains("unknown key `head.later`") && said.contains("use the version that wrote"),
-        "{said}"
+        messages.contains("unknown key `head.later`") && messages.contains("use the version that wrote"),
+        "{messages}"
     );
 }

@@ -1,4 +1,4 @@
-//! The official checkpoint gives the official answers.
+//! Official checkpoints give the official predictions.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -42,25 +42,29 @@ fn the_official_checkpoint_gives_3061_of_10000_on_any_number_of_ranks() {
 
 #[test]
 #[ignore = "long; `make test-long` runs it"]
-fn official_checkpoints_of_other_options_give_the_official_answers() {
+fn official_checkpoints_of_other_options_give_the_official_predictions() {
     let Some(official) = Official::find("official checkpoints of other options") else { return };
-    answers_agree(&official, 1, official.runs().iter());
+    assert_predictions_agree(&official, 1, official.runs().iter());
 }
 
-/// Every third one; `make accuracy` takes all of them on three ranks.
+/// Every third checkpoint; `make accuracy` evaluates all of them on three ranks.
 #[test]
 #[ignore = "long; `make test-long` runs it"]
-fn official_checkpoints_of_other_options_give_the_official_answers_on_3_ranks() {
+fn official_checkpoints_of_other_options_give_the_official_predictions_on_3_ranks() {
     let Some(official) = Official::find("official checkpoints of other options on 3 ranks") else { return };
-    answers_agree(&official, 3, official.runs().iter().step_by(3));
+    assert_predictions_agree(&official, 3, official.runs().iter().step_by(3));
 }
 
-fn answers_agree<'a>(official: &Official, ranks: usize, runs: impl Iterator<Item = &'a OfficialRun>) {
+fn assert_predictions_agree<'a>(
+    official: &Official,
+    ranks: usize,
+    runs: impl Iterator<Item = &'a OfficialRun>,
+) {
     for run in runs {
         let folder = tempfile::tempdir().unwrap();
-        let answers = run.evaluate(official, ranks, folder.path());
-        println!("{} on {ranks} ranks: {answers:?}", run.name);
-        assert!(answers.agree(), "{} on {ranks} ranks: {answers:?}", run.name);
+        let comparison = run.evaluate(official, ranks, folder.path());
+        println!("{} on {ranks} ranks: {comparison:?}", run.name);
+        assert!(comparison.agree(), "{} on {ranks} ranks: {comparison:?}", run.name);
     }
 }
 
@@ -75,12 +79,12 @@ fn the_official_checkpoint_gives_3236_of_10000_with_five_crops() {
     let result = json(&output.join("result.json"));
     let correct = result["correct"].as_u64().unwrap();
     assert!(correct.abs_diff(3236) <= 3, "{correct} of 10,000, officially 3,236");
-    // LIFT's rule for patches of 4 pixels.
+    // `expand` is 6 by LIFT's rule for patches of 4 pixels.
     let views = serde_json::json!({"split": "test", "crops": "five", "crops_per_image": 5, "expand": 6});
     assert_eq!(result["evaluation"], views);
 }
 
-/// Equal but for images whose two best logits are closer than 1e-4; the README counts two of them.
+/// Asserts equality except for images whose two largest logits differ by less than 1e-4; the README counts two of them.
 fn compare_predictions(official: &Official, found: &Path) {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let (expected, found) = (read(&checkpoint(official, "test_predictions.txt")), read(found));
@@ -92,7 +96,7 @@ fn compare_predictions(official: &Official, found: &Path) {
 
 #[test]
 fn lift_before_any_step_gets_2927_of_10000() {
-    let Some(official) = Official::find("start of LIFT") else { return };
+    let Some(official) = Official::find("LIFT before training") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = official.command(2, "train", "lift");
     command.args(["--set", "train.epochs=0"]);
@@ -110,7 +114,7 @@ fn zero_shot_gets_3107_of_10000() {
 }
 
 #[test]
-fn what_does_not_fit_is_listed_and_nothing_is_loaded() {
+fn tensors_that_do_not_fit_are_listed_and_nothing_is_loaded() {
     let Some(official) = Official::find("checkpoints that do not fit") else { return };
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
@@ -140,7 +144,7 @@ fn a_truncated_archive_and_a_pickle_with_code_are_refused() {
         assert_eq!(
             stderr(&refused).matches("error:").count(),
             1,
-            "rank 0 alone speaks: {}",
+            "only rank 0 reports: {}",
             stderr(&refused)
         );
         assert!(!folder.path().join("PWNED").exists());

@@ -1,4 +1,4 @@
-//! Bad input: one clear error that names the thing and the remedy, on rank 0 only, exit 2, every rank ends.
+//! Wrong input: one error with the thing and the remedy, on rank 0 only, exit code 2, all ranks end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use tests::{run, stderr, trainer};
 
-/// Runs a command that has to be refused, and gives what it said.
+/// Runs a command that must be refused, and returns its messages.
 fn refused(command: &mut Command) -> String {
     let output = run(command);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{command:?}\n{said}");
-    assert_eq!(said.matches("error:").count(), 1, "said once: {said}");
-    said
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{messages}");
+    assert_eq!(messages.matches("error:").count(), 1, "reported once: {messages}");
+    messages
 }
 
 /// `train` with a list data set under `root`, into its folder `run`.
@@ -33,7 +33,7 @@ fn train_lists_into(ranks: usize, root: &Path, run: &str) -> Command {
     command
 }
 
-/// A list data set of two classes with good pictures.
+/// A list data set of two classes with intact images.
 fn lists(root: &Path) {
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");
     std::fs::copy(&picture, root.join("a b.png")).unwrap_or_else(|e| panic!("{}: {e}", picture.display()));
@@ -43,28 +43,28 @@ fn lists(root: &Path) {
 }
 
 #[test]
-fn an_unknown_key_names_the_nearest_one() {
+fn an_unknown_key_suggests_the_nearest_one() {
     let mut command = trainer(2);
-    let said = refused(command.args(["train", "--set", "train.epoch=3"]));
-    assert!(said.contains("`train.epoch`") && said.contains("`train.epochs`"), "{said}");
+    let messages = refused(command.args(["train", "--set", "train.epoch=3"]));
+    assert!(messages.contains("`train.epoch`") && messages.contains("`train.epochs`"), "{messages}");
 }
 
 #[test]
-fn an_unknown_preset_names_the_nearest_one() {
-    let said = refused(trainer(1).args(["train", "-d", "cifar100_ir10O"]));
-    assert!(said.contains("cifar100_ir100"), "{said}");
+fn an_unknown_preset_suggests_the_nearest_one() {
+    let messages = refused(trainer(1).args(["train", "-d", "cifar100_ir10O"]));
+    assert!(messages.contains("cifar100_ir100"), "{messages}");
 }
 
 #[test]
-fn a_missing_weights_file_is_named() {
-    let said = refused(trainer(2).args([
+fn a_missing_weights_file_is_reported() {
+    let messages = refused(trainer(2).args([
         "train",
         "-m",
         "tiny_clip",
         "--set",
         "model.weights=/nowhere/clip.safetensors",
     ]));
-    assert!(said.contains("/nowhere/clip.safetensors"), "{said}");
+    assert!(messages.contains("/nowhere/clip.safetensors"), "{messages}");
 }
 
 #[test]
@@ -72,33 +72,33 @@ fn a_global_batch_smaller_than_the_world_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = trainer(3);
     command.args(["train", "--set", "train.batch_size=2"]).arg("--output").arg(folder.path().join("run"));
-    let said = refused(&mut command);
-    assert!(said.contains("train.batch_size") && said.contains("3 ranks"), "{said}");
+    let messages = refused(&mut command);
+    assert!(messages.contains("train.batch_size") && messages.contains("3 ranks"), "{messages}");
     assert!(!folder.path().join("run").exists(), "nothing is written");
 }
 
 #[test]
-fn lists_are_refused_by_file_and_line() {
+fn wrong_lists_are_refused_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     lists(root);
     std::fs::write(root.join("train.txt"), "a b.png 0\njust-a-name\n").unwrap();
-    let said = refused(&mut train_lists(2, root));
-    assert!(said.contains("train.txt:2"), "{said}");
+    let messages = refused(&mut train_lists(2, root));
+    assert!(messages.contains("train.txt:2"), "{messages}");
     std::fs::write(root.join("train.txt"), "a b.png 0\na b.png 7\n").unwrap();
-    let said = refused(&mut train_lists(1, root));
-    assert!(said.contains("train.txt:2") && said.contains('7'), "{said}");
+    let messages = refused(&mut train_lists(1, root));
+    assert!(messages.contains("train.txt:2") && messages.contains('7'), "{messages}");
     std::fs::write(root.join("train.txt"), "").unwrap();
-    let said = refused(&mut train_lists(1, root));
-    assert!(said.contains("train.txt"), "{said}");
+    let messages = refused(&mut train_lists(1, root));
+    assert!(messages.contains("train.txt"), "{messages}");
     lists(root);
     std::fs::write(root.join("names.txt"), "").unwrap();
-    let said = refused(&mut train_lists(1, root));
-    assert!(said.contains("names.txt"), "{said}");
+    let messages = refused(&mut train_lists(1, root));
+    assert!(messages.contains("names.txt"), "{messages}");
 }
 
 #[test]
-fn a_list_with_blanks_in_its_paths_works() {
+fn a_list_with_spaces_in_its_paths_works() {
     let folder = tempfile::tempdir().unwrap();
     lists(folder.path());
     let output = run(&mut train_lists(2, folder.path()));
@@ -106,7 +106,7 @@ fn a_list_with_blanks_in_its_paths_works() {
 }
 
 #[test]
-fn an_image_that_does_not_decode_is_named() {
+fn an_image_that_does_not_decode_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     lists(root);
@@ -149,12 +149,12 @@ fn an_existing_run_is_not_mixed_with_another() {
     };
     let first = run(&mut train("train.seed=1"));
     assert!(first.status.success(), "{}", stderr(&first));
-    let said = refused(&mut train("train.seed=2"));
-    assert!(said.contains("already holds") && said.contains("--output"), "{said}");
+    let messages = refused(&mut train("train.seed=2"));
+    assert!(messages.contains("already holds") && messages.contains("--output"), "{messages}");
 }
 
 #[test]
-fn one_rank_where_the_launcher_speaks_of_more_is_refused() {
+fn one_rank_is_refused_if_the_launcher_has_started_more() {
     let train = |variables: &[(&str, &str)]| {
         let mut command = trainer(1);
         command.envs(variables.iter().copied()).args(["train", "--set", "train.epochs=0", "-o"]);
@@ -170,10 +170,13 @@ fn one_rank_where_the_launcher_speaks_of_more_is_refused() {
         &[("PALS_LOCAL_SIZE", "4"), ("PALS_RANKID", "1")],
         &[("WORLD_SIZE", "4"), ("RANK", "1"), ("LOCAL_RANK", "1"), ("TORCHELASTIC_RUN_ID", "none")],
     ] {
-        let said = refused(train(variables).arg(folder.path().join("refused")));
-        assert!(said.contains(variables[0].0) && said.contains("each process would run alone"), "{said}");
+        let messages = refused(train(variables).arg(folder.path().join("refused")));
+        assert!(
+            messages.contains(variables[0].0) && messages.contains("each process would run alone"),
+            "{messages}"
+        );
     }
-    // One task is what one process is for, and a size that a whole job exports is nobody's word about this process.
+    // A world size of 1 is correct, and a world size without a rank says nothing about this process.
     for variables in [&[("WORLD_SIZE", "1"), ("RANK", "0")], &[("WORLD_SIZE", "4"), ("MASTER_ADDR", "a")]] {
         let output = run(train(variables).arg(folder.path().join("alone")));
         assert!(output.status.success(), "{}", stderr(&output));
@@ -187,14 +190,14 @@ fn allotted_gpus_without_cuda_are_refused() {
         eprintln!("skipped: allotted_gpus_without_cuda_are_refused (this machine has a GPU)");
         return;
     }
-    let said = refused(trainer(1).env("SLURM_JOB_GPUS", "0").args(["train", "--set", "train.epochs=0"]));
-    assert!(said.contains("SLURM_JOB_GPUS=0") && said.contains("train.device=cpu"), "{said}");
+    let messages = refused(trainer(1).env("SLURM_JOB_GPUS", "0").args(["train", "--set", "train.epochs=0"]));
+    assert!(messages.contains("SLURM_JOB_GPUS=0") && messages.contains("train.device=cpu"), "{messages}");
 }
 
 #[test]
-fn wrong_arguments_are_said_once() {
-    let said = refused(trainer(3).args(["train", "--sed", "x"]));
-    assert!(said.contains("--sed"), "{said}");
+fn wrong_arguments_are_reported_once() {
+    let messages = refused(trainer(3).args(["train", "--sed", "x"]));
+    assert!(messages.contains("--sed"), "{messages}");
 }
 
 #[test]
@@ -215,7 +218,7 @@ fn weights_of_another_model_are_refused() {
 }
 
 #[test]
-fn files_that_are_no_backbone_are_refused_as_what_they_are() {
+fn files_that_are_no_backbone_are_refused_with_their_type() {
     let folder = tempfile::tempdir().unwrap();
     let pointer = folder.path().join("model.safetensors");
     std::fs::write(&pointer, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
@@ -229,7 +232,7 @@ fn files_that_are_no_backbone_are_refused_as_what_they_are() {
     ] {
         let mut command = trainer(1);
         command.args(["check", "-m", "clip_vit_b16", "--set"]);
-        let said = refused(command.arg(format!("model.weights={}", path.display())));
-        assert!(said.contains(expected), "{}: {said}", path.display());
+        let messages = refused(command.arg(format!("model.weights={}", path.display())));
+        assert!(messages.contains(expected), "{}: {messages}", path.display());
     }
 }

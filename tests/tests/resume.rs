@@ -1,4 +1,4 @@
-//! Going on with a run: what may be changed, what a refusal leaves alone, and what a restart after a restart finds.
+//! Resuming a run: allowed changes, refusals that change nothing, and repeated restarts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use tests::stripes::{SMALL_TRAINING, data_beside};
 use tests::synthetic::data_set;
 use tests::{binary, json, losses, metrics, run, stderr, succeed, trainer};
 
-/// Steps of an epoch of [`training`].
+/// Number of steps per epoch of [`training`].
 const EPOCH: u64 = SMALL_TRAINING.div_ceil(3);
 
 /// A classifier on one rank, of three epochs, with a checkpoint after every step.
@@ -34,12 +34,12 @@ fn training(output: &Path, settings: &[&str]) -> Command {
 
 fn refused(command: &mut Command) -> String {
     let output: Output = run(command);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(Outcome::WrongInput.exit_code().into()), "{said}");
-    said
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(Outcome::WrongInput.exit_code().into()), "{messages}");
+    messages
 }
 
-/// A run that is not finished: it has ended at this step as if it had been killed there.
+/// An unfinished run, which looks as if it had been killed at this step.
 fn unfinished(folder: &Path, name: &str, step: u64) -> std::path::PathBuf {
     let path = folder.join(name);
     succeed(&mut training(&path, &[&format!("train.max_steps={step}")]));
@@ -49,7 +49,7 @@ fn unfinished(folder: &Path, name: &str, step: u64) -> std::path::PathBuf {
     path
 }
 
-/// What the metrics say, without times.
+/// Lines of the metrics, without times.
 fn lines(run: &Path) -> Vec<(String, String, String)> {
     let of = |kind: &str| metrics(run, kind).into_iter();
     ["step", "epoch", "eval"]
@@ -73,13 +73,13 @@ fn content(run: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn more_steps_give_the_run_that_had_them_from_the_start() {
+fn a_run_with_more_steps_equals_a_run_that_had_them_from_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, grown) = (folder.path().join("whole"), folder.path().join("grown"));
     let all = ["train.max_steps=30"];
     assert_eq!(EPOCH, 14);
     succeed(&mut training(&whole, &all));
-    // Cut off within an epoch, at its end, and within the next.
+    // Stops within an epoch, at its end, and within the next one.
     for steps in ["train.max_steps=8", "train.max_steps=14", "train.max_steps=17", all[0]] {
         let arguments = ["--resume", "auto", "--allow-changed", "train.max_steps"];
         succeed(training(&grown, &[steps]).args(arguments));
@@ -89,27 +89,27 @@ fn more_steps_give_the_run_that_had_them_from_the_start() {
 }
 
 #[test]
-fn a_finished_run_shows_what_is_changed_and_goes_on_only_if_that_is_allowed() {
+fn a_finished_run_continues_only_with_allowed_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     succeed(&mut training(&path, &["train.epochs=1"]));
-    let more = ["train.epochs=2"];
-    let said = refused(training(&path, &more).args(["--resume", "auto"]));
-    assert!(said.contains("train.epochs: 1 before, 2 now"), "{said}");
+    let longer = ["train.epochs=2"];
+    let messages = refused(training(&path, &longer).args(["--resume", "auto"]));
+    assert!(messages.contains("train.epochs: 1 before, 2 now"), "{messages}");
     let allowed = ["--resume", "auto", "--allow-changed", "train.epochs"];
-    succeed(training(&path, &more).args(allowed));
+    succeed(training(&path, &longer).args(allowed));
     assert_eq!((metrics(&path, "epoch").len(), losses(&path).len()), (2, 2 * EPOCH as usize));
-    // The evaluation after the first epoch is one on the way now.
+    // The evaluation after the first epoch is now an intermediate one.
     assert_eq!(metrics(&path, "eval").len(), 2);
-    let again = succeed(training(&path, &more).args(allowed));
+    let again = succeed(training(&path, &longer).args(allowed));
     assert!(stderr(&again).contains("already finished"), "{}", stderr(&again));
     let file = folder.path().join("predictions.txt");
-    let said = refused(training(&path, &more).args(allowed).arg("--predictions").arg(&file));
-    assert!(said.contains("lift-trainer eval --run"), "{said}");
+    let messages = refused(training(&path, &longer).args(allowed).arg("--predictions").arg(&file));
+    assert!(messages.contains("lift-trainer eval --run"), "{messages}");
 }
 
 #[test]
-fn an_old_result_does_not_outlive_the_run_that_goes_on() {
+fn a_continued_run_removes_its_old_result() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     succeed(&mut training(&path, &["train.epochs=1"]));
@@ -122,13 +122,13 @@ fn an_old_result_does_not_outlive_the_run_that_goes_on() {
 }
 
 #[test]
-fn the_size_of_a_batch_changes_only_where_an_epoch_ends() {
+fn the_batch_size_changes_only_at_the_end_of_an_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["train.batch_size=2"];
     let allowed = ["--allow-changed", "train.batch_size", "--allow-changed", "train.max_steps", "--resume"];
     let path = unfinished(folder.path(), "run", 20);
-    let said = refused(training(&path, &settings).args(allowed).arg("auto"));
-    assert!(said.contains("train.batch_size decides which samples follow"), "{said}");
+    let messages = refused(training(&path, &settings).args(allowed).arg("auto"));
+    assert!(messages.contains("train.batch_size decides which samples follow"), "{messages}");
     let end = path.join(layout::CHECKPOINTS).join(layout::checkpoint(EPOCH));
     let other = folder.path().join("other");
     let changed = ["train.batch_size=2", "train.epochs=2"];
@@ -141,19 +141,19 @@ fn the_size_of_a_batch_changes_only_where_an_epoch_ends() {
 }
 
 #[test]
-fn what_changes_every_gradient_or_trains_nothing_is_refused() {
+fn changes_of_every_gradient_and_runs_without_training_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = unfinished(folder.path(), "run", 8);
     let same = "train.max_steps=8";
-    let said = refused(training(&path, &[same, "distributed.wire=bf16"]).args(["--resume", "auto"]));
-    assert!(said.contains("distributed.wire"), "{said}");
+    let messages = refused(training(&path, &[same, "distributed.wire=bf16"]).args(["--resume", "auto"]));
+    assert!(messages.contains("distributed.wire"), "{messages}");
     let none = ["--resume", "auto", "--allow-changed", "train.epochs"];
-    let said = refused(training(&path, &[same, "train.epochs=0"]).args(none));
-    assert!(said.contains("train.epochs=0 trains nothing"), "{said}");
+    let messages = refused(training(&path, &[same, "train.epochs=0"]).args(none));
+    assert!(messages.contains("train.epochs=0 trains nothing"), "{messages}");
 }
 
 #[test]
-fn a_refusal_leaves_the_run_as_it_was() {
+fn a_refusal_does_not_change_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let lists = |name: &str, labels: &[usize]| {
         let root = folder.path().join(name);
@@ -182,50 +182,52 @@ fn a_refusal_leaves_the_run_as_it_was() {
     let before = content(&path);
     let from = path.join(layout::CHECKPOINTS).join(before[1].0.as_str());
     let again = |output: &Path| refused(train(&other, output).arg("--resume").arg(&from));
-    let said = again(&path);
-    assert!(said.contains("data"), "{said}");
+    let messages = again(&path);
+    assert!(messages.contains("data"), "{messages}");
     assert!(content(&path) == before, "checkpoints, metrics and configuration are as they were");
     let new = folder.path().join("new");
     again(&new);
-    assert!(!new.exists(), "the command can be given again, corrected");
+    assert!(!new.exists(), "the corrected command can be repeated");
 }
 
 #[test]
-fn another_run_without_checkpoints_is_not_taken_for_this_one() {
+fn another_run_without_checkpoints_is_not_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = unfinished(folder.path(), "run", 3);
     std::fs::remove_dir_all(path.join(layout::CHECKPOINTS)).unwrap();
     let before = std::fs::read(path.join(layout::METRICS)).unwrap();
-    let said = refused(training(&path, &["train.max_steps=3", "train.seed=5"]).args(["--resume", "auto"]));
-    assert!(said.contains("train.seed: 0 before, 5 now"), "{said}");
+    let messages =
+        refused(training(&path, &["train.max_steps=3", "train.seed=5"]).args(["--resume", "auto"]));
+    assert!(messages.contains("train.seed: 0 before, 5 now"), "{messages}");
     assert!(std::fs::read(path.join(layout::METRICS)).unwrap() == before);
 }
 
 #[test]
-fn a_restart_of_a_run_that_began_with_another_goes_on_with_that() {
+fn a_restart_of_a_run_that_resumed_from_another_run_resumes_from_it_again() {
     let folder = tempfile::tempdir().unwrap();
     let old = unfinished(folder.path(), "old", 20);
     let (whole, new) = (folder.path().join("whole"), folder.path().join("new"));
     let settings = ["train.max_steps=32"];
-    let go_on = |output: &Path, restarts: &str| {
+    let resume = |output: &Path, restarts: &str| {
         let mut command = training(output, &settings);
         command.args(["--allow-changed", "train.max_steps", "--resume"]).arg(&old);
         command.env("LIFT_RESTART_COUNT", restarts);
         command
     };
     succeed(&mut training(&whole, &settings));
-    // What a first start leaves that is killed when it has just made its folder.
+    // The state after a first start that was killed when it had created its folder.
     std::fs::create_dir(&new).unwrap();
     std::fs::copy(old.join(layout::METRICS), new.join(layout::METRICS)).unwrap();
-    succeed(&mut go_on(&new, "1"));
+    succeed(&mut resume(&new, "1"));
     assert_eq!(lines(&new), lines(&whole));
-    // A later one finds what the run itself has made: here, that it is finished.
-    let last = succeed(&mut go_on(&new, "2"));
+    // A later start finds the state of the run itself: here, it is finished.
+    let last = succeed(&mut resume(&new, "2"));
     assert!(stderr(&last).contains("already finished"), "{}", stderr(&last));
-    // The new folder is complete without the old: it begins with the checkpoint that it went on from, and knows the best.
+    // The new folder does not need the old one: it contains the checkpoint from which it resumed. Which of the later ones
+    // exist depends on the disk, because a newer snapshot replaces one that still waits.
     let checkpoints = new.join(layout::CHECKPOINTS);
     assert!(checkpoints.join(layout::checkpoint(20)).is_dir());
-    assert!(checkpoints.join(layout::checkpoint(25)).is_dir());
+    assert!(checkpoints.join(layout::checkpoint(32)).is_dir());
 }
 
 #[test]
@@ -238,7 +240,7 @@ fn the_best_checkpoint_is_known_after_the_last_evaluation_and_in_another_folder(
     let accuracy = json(&one.join("result.json"))["accuracy"].as_f64().unwrap();
     assert_eq!(best(&one)["step"], EPOCH);
     assert!((best(&one)["metric"].as_f64().unwrap() - accuracy).abs() < 1e-9, "{}", best(&one));
-    // One step at a useless rate is worse: the best stays that of the first run.
+    // One step with a useless learning rate is worse, so the best checkpoint stays that of the first run.
     let worse =
         ["checkpoint.best=accuracy", "eval.every_epochs=0", "train.epochs=2", "train.learning_rate=1e5"];
     let mut command = training(&two, &worse);
@@ -251,7 +253,7 @@ fn the_best_checkpoint_is_known_after_the_last_evaluation_and_in_another_folder(
 }
 
 #[test]
-fn a_run_ends_with_its_result_though_checkpoints_fail_unless_too_many_do() {
+fn a_run_finishes_despite_failed_checkpoints_up_to_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let with_full_disk = |name: &str, most: &str| {
         let mut command = Command::new(binary("lift-trainer-faults"));
@@ -262,14 +264,14 @@ fn a_run_ends_with_its_result_though_checkpoints_fail_unless_too_many_do() {
     let patient = with_full_disk("patient", "checkpoint.max_failures=50");
     assert!(patient.status.success(), "{}", stderr(&patient));
     assert!(folder.path().join("patient").join(layout::RESULT).exists());
-    let impatient = with_full_disk("impatient", "checkpoint.max_failures=3");
-    let said = stderr(&impatient);
-    assert_eq!(impatient.status.code(), Some(1), "{said}");
-    assert!(said.contains("3 checkpoints in a row could not be written"), "{said}");
+    let limited = with_full_disk("impatient", "checkpoint.max_failures=3");
+    let messages = stderr(&limited);
+    assert_eq!(limited.status.code(), Some(1), "{messages}");
+    assert!(messages.contains("3 checkpoints in a row could not be written"), "{messages}");
 }
 
 #[test]
-fn a_run_that_ended_between_its_result_and_its_last_word_is_done() {
+fn a_run_that_ended_between_its_result_and_its_last_status_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     succeed(&mut training(&path, &["train.max_steps=2"]));

@@ -1,4 +1,4 @@
-//! What others do to the folder of a run under way: it is moved, another run takes its name, files in it are removed.
+//! Changes to the folder of a running run: it is moved, another run takes its name, its files are removed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,23 +12,23 @@ use tests::{checkpoints, losses, run, stderr, succeed, trainer};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A run that would take long, with a checkpoint by now; what it says goes into a file.
-fn under_way(ranks: usize, folder: &Path) -> (Child, PathBuf) {
-    let said = folder.with_extension("said");
+/// Starts a long run, and waits for its first checkpoint. Its messages go into a file.
+fn start_run(ranks: usize, folder: &Path) -> (Child, PathBuf) {
+    let messages = folder.with_extension("log");
     let mut command = trainer(ranks);
     command.args(training(&folder.display().to_string(), 1_000_000));
-    let file = std::fs::File::create(&said).unwrap();
+    let file = std::fs::File::create(&messages).unwrap();
     let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
     wait_for_checkpoint(folder, 5);
-    (child, said)
+    (child, messages)
 }
 
-fn ended(child: &mut Child, said: &Path) -> (Option<i32>, String) {
+fn wait_for_end(child: &mut Child, messages: &Path) -> (Option<i32>, String) {
     let code = tests::launched::code(child, LIMIT);
-    (code, std::fs::read_to_string(said).unwrap())
+    (code, std::fs::read_to_string(messages).unwrap())
 }
 
-/// Every file below, with what it holds.
+/// Every file in the folder, with its content.
 fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -42,7 +42,7 @@ fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The same run, resumed for a few steps more.
+/// Resumes the run for a few further steps.
 fn resumed(folder: &Path) -> Command {
     let (_, done) = checkpoints(folder).pop().unwrap();
     let mut command = trainer(1);
@@ -63,39 +63,39 @@ fn options_without_a_command_train() {
 }
 
 #[test]
-fn a_run_whose_name_another_took_ends_and_leaves_that_alone() {
+fn a_run_whose_folder_was_replaced_ends_and_does_not_change_the_new_run() {
     let parent = tempfile::tempdir().unwrap();
     let (place, old) = (parent.path().join("run"), parent.path().join("old"));
-    let (mut first, said) = under_way(1, &place);
+    let (mut first, messages) = start_run(1, &place);
     std::fs::rename(&place, &old).unwrap();
     succeed(trainer(1).args(training(&place.display().to_string(), 10)));
     let before = content(&place);
-    let (code, said) = ended(&mut first, &said);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("is no longer the folder of this run"), "{said}");
-    assert!(said.contains(&format!("resume it with `--output {} ", old.display())), "{said}");
+    let (code, messages) = wait_for_end(&mut first, &messages);
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(messages.contains("is no longer the folder of this run"), "{messages}");
+    assert!(messages.contains(&format!("resume it with `--output {} ", old.display())), "{messages}");
     assert!(content(&place) == before, "the other run's files were changed");
     assert_eq!(Status::read(&old).unwrap().phase, Phase::Failed);
     succeed(&mut resumed(&old));
 }
 
 #[test]
-fn ranks_whose_folder_was_moved_end_together_and_make_no_new_one() {
+fn ranks_whose_folder_was_moved_end_and_create_no_new_one() {
     let parent = tempfile::tempdir().unwrap();
     let (place, old) = (parent.path().join("run"), parent.path().join("old"));
-    let (mut child, said) = under_way(2, &place);
+    let (mut child, messages) = start_run(2, &place);
     std::fs::rename(&place, &old).unwrap();
-    let (code, said) = ended(&mut child, &said);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("it was moved or removed"), "{said}");
+    let (code, messages) = wait_for_end(&mut child, &messages);
+    assert_eq!(code, Some(1), "{messages}");
+    assert!(messages.contains("it was moved or removed"), "{messages}");
     assert!(!place.exists());
 }
 
 #[test]
-fn a_removed_lock_lets_no_second_run_in_and_is_put_back() {
+fn a_removed_lock_admits_no_second_run_and_is_restored() {
     let parent = tempfile::tempdir().unwrap();
     let place = parent.path().join("run");
-    let (mut child, _) = under_way(1, &place);
+    let (mut child, _) = start_run(1, &place);
     let lock = place.join("run.lock");
     std::fs::remove_file(&lock).unwrap();
     let second = run(&mut resumed(&place));
@@ -108,7 +108,7 @@ fn a_removed_lock_lets_no_second_run_in_and_is_put_back() {
 }
 
 #[test]
-fn removed_metrics_are_brought_back() {
+fn removed_metrics_are_restored() {
     let parent = tempfile::tempdir().unwrap();
     let place = parent.path().join("run");
     let mut command = trainer(1);
@@ -123,7 +123,7 @@ fn removed_metrics_are_brought_back() {
 }
 
 #[test]
-fn a_run_is_resumed_without_its_metrics() {
+fn a_run_resumes_without_its_metrics() {
     let parent = tempfile::tempdir().unwrap();
     let (place, other) = (parent.path().join("run"), parent.path().join("other"));
     succeed(trainer(1).args(training(&place.display().to_string(), 10)));

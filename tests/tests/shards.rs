@@ -1,4 +1,4 @@
-//! Backbones and classifiers that ranks hold in parts: the same losses, a fraction of the memory or of the bytes.
+//! Sharded backbones and classifiers: equal losses with a fraction of the memory or of the sent bytes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ fn twenty_steps(ranks: usize, output: &Path, settings: &[&str]) {
 }
 
 #[test]
-fn a_sharded_backbone_gives_the_losses_of_a_replicated_one() {
+fn a_sharded_backbone_has_the_losses_of_a_replicated_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     twenty_steps(4, &path("replicated"), &["backbone.placement=replicated"]);
@@ -43,7 +43,7 @@ fn a_sharded_backbone_gives_the_losses_of_a_replicated_one() {
 }
 
 #[test]
-fn a_sharded_classifier_gives_the_losses_of_a_replicated_one() {
+fn a_sharded_classifier_has_the_losses_of_a_replicated_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     twenty_steps(1, &path("alone"), &[]);
@@ -82,12 +82,12 @@ fn a_sharded_classifier_of_100_000_classes_sends_a_tenth_of_the_bytes() {
     assert!(sharded * 10 <= replicated, "sharded {sharded}, replicated {replicated}");
 }
 
-/// ViT-L/14 for images of 28 pixels, with so many blocks.
+/// ViT-L/14 for images of 28 pixels, with this number of blocks.
 fn vit_l14(blocks: usize) -> SyntheticTower {
     SyntheticTower { width: 1024, patch: 14, side: 2, blocks }
 }
 
-/// Anonymous memory of each rank of a run, in bytes, once it has made three steps.
+/// Anonymous memory of each rank of a run in bytes, after three steps.
 fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, placement: &str) -> Vec<u64> {
     let mut command = trainer(world);
     command.args(["train", "-q", "-d", "demo", "-m", "in21k_vit_b16", "--method", "classifier"]);
@@ -101,8 +101,8 @@ fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, plac
     let mut child = command.spawn().unwrap();
     let start = Instant::now();
     while steps_done(output) < 3 {
-        assert!(start.elapsed() < Duration::from_mins(4), "three steps are made");
-        assert!(child.try_wait().unwrap().is_none(), "the run goes on");
+        assert!(start.elapsed() < Duration::from_mins(4), "three steps within four minutes");
+        assert!(child.try_wait().unwrap().is_none(), "the run continues");
         std::thread::sleep(Duration::from_millis(50));
     }
     let running = ranks(output);
@@ -114,7 +114,7 @@ fn anonymous_after_three_steps(world: usize, weights: &Path, output: &Path, plac
     memory
 }
 
-/// What a process holds itself, and weight files that it maps.
+/// Anonymous memory of a process, plus the weight files that it maps.
 fn anonymous(pid: &str) -> u64 {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let (mut total, mut weights) = (0, false);
@@ -137,13 +137,13 @@ fn a_quarter_of_the_backbone_is_resident_on_each_of_four_ranks() {
     let blocks = 24;
     let (whole, none) = (folder.path().join("large.safetensors"), folder.path().join("none.safetensors"));
     vit_l14(blocks).write(&whole).unwrap();
-    // A tower needs a block: the run with one is compared with, and that block counted out.
+    // A tower needs at least one block, so the baseline has one, which is subtracted.
     vit_l14(1).write(&none).unwrap();
     let block = 4 * (12 * 1024 * 1024 + 13 * 1024) as u64;
     let with = anonymous_after_three_steps(4, &whole, &folder.path().join("with"), "sharded");
     let without = anonymous_after_three_steps(4, &none, &folder.path().join("without"), "replicated");
     let limit = (blocks as u64 * block / 4 + 2 * block) * 11 / 10;
-    assert_eq!((with.len(), without.len()), (4, 4), "four ranks were looked at");
+    assert_eq!((with.len(), without.len()), (4, 4), "four ranks were measured");
     let base = without.iter().min().unwrap().saturating_sub(block);
     for bytes in with {
         let resident = bytes - base;

@@ -1,4 +1,4 @@
-//! Requests to stop: Ctrl-C ends all ranks within five seconds, others within two steps, whenever they come.
+//! Requests to stop, at any time: Ctrl-C ends all ranks within five seconds, other signals within two steps.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
     None
 }
 
-/// A run that would go on for minutes, in a process group of its own, as a terminal would start it.
+/// Starts a run of several minutes in its own process group, like a terminal.
 fn long_run(world: usize, output: &Path) -> Child {
     use std::os::unix::process::CommandExt;
     let mut command: Command = trainer(world);
@@ -29,7 +29,7 @@ fn long_run(world: usize, output: &Path) -> Child {
     command.spawn().expect("the trainer starts")
 }
 
-/// A run that evaluates for a long time.
+/// Starts a long evaluation.
 fn long_evaluation(world: usize, output: &Path) -> Child {
     let mut command: Command = trainer(world);
     command.args(["train", "--set", "train.epochs=0", "--set", "eval.batch_size=1"]);
@@ -54,9 +54,9 @@ fn wait_until_it_evaluates(output: &Path) {
     });
 }
 
-/// The others would be through with the list long after.
+/// Without the request, the other ranks would continue for a long time.
 #[test]
-fn a_request_that_one_rank_hears_ends_the_evaluation_of_all() {
+fn a_request_to_one_rank_ends_the_evaluation_of_all() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut child = long_evaluation(2, &output);
@@ -77,15 +77,15 @@ fn ctrl_c_ends_all_ranks_within_five_seconds() {
         assert!(code.is_some(), "{world} ranks still run five seconds after Ctrl-C");
         assert_ne!(code, Some(0));
         let marker = output.display().to_string();
-        let left = Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep runs");
-        assert!(left.stdout.is_empty(), "left running: {}", String::from_utf8_lossy(&left.stdout));
+        let remaining = Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep runs");
+        assert!(remaining.stdout.is_empty(), "still running: {}", String::from_utf8_lossy(&remaining.stdout));
     }
 }
 
-/// The step under way ends, and the next one tells all ranks to leave. Lines of metrics are on disk before a checkpoint
-/// is begun, and here every step is saved: what is counted after the request was made before it, or is under way.
+/// The current step ends, and in the next one all ranks agree to stop. Every step is saved here, and the metrics are
+/// on disk before a checkpoint starts, so the number of steps in the metrics is exact up to the current step.
 #[test]
-fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
+fn a_run_saves_and_ends_within_two_steps_of_a_request() {
     let folder = tempfile::tempdir().unwrap();
     let rounds = [(0, 1, "USR2"), (1, 2, "USR2"), (0, 3, "TERM"), (1, 4, "TERM")];
     for (round, (rank, after, name)) in rounds.into_iter().enumerate() {
@@ -97,18 +97,21 @@ fn a_run_is_saved_and_left_within_two_steps_of_a_request() {
         let mut child = command.spawn().expect("the trainer starts");
         wait_for("a step", Duration::from_mins(2), || steps_done(&output) >= after);
         signal(name, &ranks(&output)[&rank]);
-        let made = steps_done(&output);
+        let steps = steps_done(&output);
         assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
         let step = Status::read(&output).unwrap().step;
-        assert!((made..=made + 2).contains(&step), "{name}: left after step {step}, asked after {made}");
+        assert!(
+            (steps..=steps + 2).contains(&step),
+            "{name}: ended after step {step}, requested after {steps}"
+        );
         let saved = output.join("checkpoints").join(layout::checkpoint(step));
         assert!(saved.is_dir(), "{} is missing", saved.display());
     }
 }
 
-/// Whoever starts a rank may hold signals back for reasons of its own, and that is inherited.
+/// A rank inherits the signal mask of the process that starts it.
 #[test]
-fn a_request_is_heard_though_the_signal_was_blocked_by_whoever_started_the_rank() {
+fn a_request_is_received_despite_a_blocked_signal_of_the_parent() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = Command::new("env");
@@ -121,15 +124,15 @@ fn a_request_is_heard_though_the_signal_was_blocked_by_whoever_started_the_rank(
 }
 
 /// Whether a process has a handler for this signal.
-fn hears(pid: &str, signal: u32) -> bool {
+fn has_handler(pid: &str, signal: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
 }
 
-/// MPI starts when all ranks are there: rank 0 waits for rank 1, which waits for this test.
+/// `MPI_Init` waits for all ranks: rank 0 waits for rank 1, which waits for this test.
 #[test]
-fn a_request_that_comes_while_mpi_starts_is_heard() {
+fn a_request_during_mpi_init_is_received() {
     const USR2: u32 = 12;
     let folder = tempfile::tempdir().unwrap();
     let (output, go, pid) = (folder.path().join("run"), folder.path().join("go"), folder.path().join("pid"));
@@ -142,14 +145,14 @@ fn a_request_that_comes_while_mpi_starts_is_heard() {
     let mut child = command.spawn().expect("mpirun starts");
     let start = Instant::now();
     let rank = || std::fs::read_to_string(&pid).unwrap_or_default().trim().to_owned();
-    while !hears(&rank(), USR2) {
-        assert!(start.elapsed() < Duration::from_mins(1), "rank 0 hears requests before MPI has started");
+    while !has_handler(&rank(), USR2) {
+        assert!(start.elapsed() < Duration::from_mins(1), "rank 0 handles signals before MPI has started");
         std::thread::sleep(Duration::from_millis(10));
     }
     signal("USR2", &rank());
     std::fs::write(go, "").unwrap();
     assert_eq!(wait(&mut child, Duration::from_mins(2)), Some(75));
     let status = Status::read(&output).unwrap();
-    // On a busy machine what comes before the first step takes longer than the request waits.
+    // On a busy machine, the start before the first step takes longer than the request waits.
     assert!(status.phase == Phase::Preempted && status.step <= 1, "{status:?}");
 }

@@ -1,4 +1,4 @@
-//! Jobs in a real, throw-away Slurm cluster: signals, requeues, dead nodes and ranks, time limits, refusals.
+//! Jobs in a real, temporary Slurm cluster: signals, requeues, dead nodes and ranks, time limits, refusals.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,11 +15,11 @@ use tests::launched::{
 use tests::{binary, stderr, succeed};
 
 const SOON: Duration = Duration::from_mins(1);
-/// A whole training, on a machine that does other things as well.
+/// Timeout of a complete training on a busy machine.
 const LONG: Duration = Duration::from_mins(4);
 const TWO_BY_TWO: [&str; 2] = ["--nodes=2", "--ntasks-per-node=2"];
 const STEPS: u64 = 60;
-/// How many jobs are asked to save, each at another moment between its start and its end.
+/// Number of jobs that receive a request to save, each at a different moment between its start and its end.
 const ROUNDS: &str = "LIFT_SLURM_ROUNDS";
 
 fn completed() -> (String, String) {
@@ -33,7 +33,7 @@ fn submit(bench: &ClusterBench, run: &str, steps: u64) -> String {
     })
 }
 
-/// A run that nothing disturbs, by a job. Gives its folder and how long it took from the first line to the first step.
+/// An undisturbed run by a job. Returns its folder, and the time from its first line of output to its first step.
 fn undisturbed(bench: &ClusterBench) -> (PathBuf, Duration) {
     let job = submit(bench, "undisturbed", STEPS);
     bench.wait_for_start(&job, 1, SOON);
@@ -47,14 +47,14 @@ fn undisturbed(bench: &ClusterBench) -> (PathBuf, Duration) {
     (run, until_training)
 }
 
-/// Waits until a run has come to this phase or is past it.
+/// Waits until a run has reached or passed a phase.
 fn wait_for_phase(run: &Path, phase: Phase) {
     wait_for(&format!("{phase:?}"), LONG, || {
         Status::read(run).is_ok_and(|status| status.phase == phase || status.phase.is_final())
     });
 }
 
-/// Waits for a moment in the life of a run that has just begun: 0 is its first line and 1 its last.
+/// Waits for a moment of a run that has just started: 0 is its first line of output and 1 its last.
 fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
     const TRAINING: f64 = 0.2;
     const EVALUATING: f64 = 0.95;
@@ -63,7 +63,7 @@ fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
     } else if moment < EVALUATING {
         let share = (moment - TRAINING) / (EVALUATING - TRAINING);
         wait_for_checkpoint(run, (share * STEPS as f64) as u64);
-        // Checkpoints come with every fifth step; this is between two of them.
+        // A checkpoint follows every fifth step; this is a moment between two of them.
         std::thread::sleep(Duration::from_secs_f64(moment / 4.0));
     } else {
         wait_for_phase(run, Phase::Evaluating);
@@ -71,10 +71,8 @@ fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
 }
 
 #[test]
-fn a_signal_at_any_moment_changes_nothing_in_the_result() {
-    let Some(bench) = ClusterBench::enter("a_signal_at_any_moment_changes_nothing_in_the_result", &[]) else {
-        return;
-    };
+fn a_signal_at_any_moment_keeps_the_result() {
+    let Some(bench) = ClusterBench::enter("a_signal_at_any_moment_keeps_the_result", &[]) else { return };
     let rounds: u32 = std::env::var(ROUNDS).map_or(2, |text| text.parse().expect("a number of rounds"));
     let (expected, until_training) = undisturbed(&bench);
     for round in 0..rounds {
@@ -85,7 +83,7 @@ fn a_signal_at_any_moment_changes_nothing_in_the_result() {
         let moment = (f64::from(round) + 0.5) / f64::from(rounds);
         wait_for_moment(&run, moment, until_training);
         let phase = Status::read(&run).map_or(Phase::Starting, |status| status.phase);
-        bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
+        bench.stdout_of("scancel", &["--batch", "--signal=USR2", &job]);
         assert_eq!(bench.end(&job, LONG), completed(), "at {moment}: {}", bench.output(&job));
         assert_same_result(&expected, &run);
         let (restarts, output) = (bench.field(&job, "Restarts"), bench.output(&job));
@@ -93,20 +91,20 @@ fn a_signal_at_any_moment_changes_nothing_in_the_result() {
         eprintln!("round {round}: at {moment:.3}, {phase:?}: {restarts} restarts, {saved}");
         if !matches!(phase, Phase::Evaluating | Phase::Done) {
             assert_eq!(restarts, "1", "{output}");
-            assert!(output.contains("lift: start 0 of job"), "the log of the first start is kept: {output}");
+            assert!(output.contains("lift: start 0 of job"), "the log contains the first start: {output}");
         }
     }
 }
 
 #[test]
-fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
-    let name = "a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result";
+fn a_requeue_a_killed_rank_and_a_stopped_rank_do_not_change_the_result() {
+    let name = "a_requeue_a_killed_rank_and_a_stopped_rank_do_not_change_the_result";
     let Some(bench) = ClusterBench::enter(name, &[]) else { return };
     let expected = bench.train("undisturbed", STEPS);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
     wait_for_checkpoint(&run, 5);
-    bench.ask("scontrol", &["requeue", &job]);
+    bench.stdout_of("scontrol", &["requeue", &job]);
     bench.wait_for_start(&job, 2, SOON);
     for (start, step, signal_name) in [(3, 20, "KILL"), (4, 40, "STOP")] {
         wait_for_checkpoint(&run, step);
@@ -128,34 +126,32 @@ fn a_requeue_a_killed_rank_and_a_hung_rank_change_nothing_in_the_result() {
 }
 
 #[test]
-fn a_dead_node_is_waited_for_and_changes_nothing_in_the_result() {
-    let name = "a_dead_node_is_waited_for_and_changes_nothing_in_the_result";
-    let Some(bench) = ClusterBench::enter(name, &[]) else { return };
+fn a_dead_node_does_not_change_the_result() {
+    let Some(bench) = ClusterBench::enter("a_dead_node_does_not_change_the_result", &[]) else { return };
     let expected = bench.train("undisturbed", STEPS);
     let run = bench.path("run");
     let job = submit(&bench, "run", STEPS);
     wait_for_checkpoint(&run, 15);
-    bench.ask("slurm-node", &["crash", "n2"]);
+    bench.stdout_of("slurm-node", &["crash", "n2"]);
     wait_for("the requeue", SOON, || {
         std::thread::sleep(Duration::from_millis(200));
         bench.field(&job, "JobState") == "PENDING"
     });
-    // The files of the step that died still lie on the node.
+    // The node still has the files of the job step that died.
     assert!(bench.command("slurm-node").args(["start", "n2"]).status().unwrap().success());
     assert_eq!(bench.end(&job, LONG), completed(), "{}", bench.output(&job));
     assert!(!bench.output(&job).contains("launch failed"), "{}", bench.output(&job));
-    assert_eq!(bench.field(&job, "Restarts"), "1");
+    // Slurm may start it on the node once more before it knows that the node has crashed.
+    assert!(["1", "2"].contains(&bench.field(&job, "Restarts").as_str()), "{}", bench.output(&job));
     assert_same_result(&expected, &run);
 }
 
 #[test]
-fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
-    let Some(bench) = ClusterBench::enter("before_the_time_limit_ranks_save_and_the_job_goes_on", &[]) else {
-        return;
-    };
+fn the_time_limit_saves_and_requeues_a_job() {
+    let Some(bench) = ClusterBench::enter("the_time_limit_saves_and_requeues_a_job", &[]) else { return };
     let run = bench.path("run");
     let job = bench.sbatch(|sbatch| {
-        // Slurm looks every 30 seconds, so the signal comes up to that much earlier.
+        // Slurm checks limits every 30 seconds, so the signal may come up to 30 seconds earlier.
         sbatch.args(["--time=1", "--signal=B:USR2@25"]).args(TWO_BY_TWO);
         sbatch.arg("slurm/lift.sbatch").args(training("run", 100_000));
     });
@@ -168,7 +164,7 @@ fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
     assert!(output.contains("lift: asking the ranks to save and end"), "{output}");
     assert!(output.contains(&format!("lift: saved and stopped after step {saved}\n")), "{output}");
     wait_for_checkpoint(&run, saved + 10);
-    bench.ask("scancel", &[&job]);
+    bench.stdout_of("scancel", &[&job]);
     let end = bench.end(&job, SOON).0;
     assert_eq!(end, "CANCELLED", "a cancelled job stays cancelled: {}", bench.output(&job));
     let steps_made = steps(&run);
@@ -177,8 +173,8 @@ fn before_the_time_limit_ranks_save_and_the_job_goes_on() {
 }
 
 #[test]
-fn what_cannot_get_better_is_not_tried_again() {
-    let Some(bench) = ClusterBench::enter("what_cannot_get_better_is_not_tried_again", &[]) else { return };
+fn permanent_failures_are_not_requeued() {
+    let Some(bench) = ClusterBench::enter("permanent_failures_are_not_requeued", &[]) else { return };
     let ends = |variable: (&str, &str), line: &str| {
         let job = bench.sbatch(|sbatch| {
             sbatch.args(TWO_BY_TWO).arg("slurm/lift.sbatch").env("LIFT_TRAINER", fake_trainer());
@@ -193,7 +189,7 @@ fn what_cannot_get_better_is_not_tried_again() {
         ends(("FAKE_FAIL", "3 0 7 9"), "not requeued: two starts in a row gained no checkpoint");
     assert_eq!(end, ("FAILED".into(), "1:0".into()));
     assert!(
-        output.contains("lift: rank 3 failed first") && output.contains("rank=3: failing as told: 7"),
+        output.contains("lift: rank 3 failed first") && output.contains("rank=3: injected failure: 7"),
         "{output}"
     );
     let job = bench.sbatch(|sbatch| {
@@ -205,7 +201,7 @@ fn what_cannot_get_better_is_not_tried_again() {
     assert!(output.contains("lift: wrong input; not requeued"), "{output}");
     let (end, _) = ends(
         ("LIFT_TRAINER", "/nowhere/trainer"),
-        "error: /nowhere/trainer does not exist or is not a program; build it",
+        "error: /nowhere/trainer does not exist or is not a program\nhint: build it",
     );
     assert_eq!(end, ("FAILED".into(), "2:0".into()));
     let job = bench.sbatch(|sbatch| {
@@ -224,11 +220,8 @@ fn what_cannot_get_better_is_not_tried_again() {
 }
 
 #[test]
-fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
-    let Some(bench) = ClusterBench::enter("without_pmix_mpirun_starts_the_ranks_and_they_save_as_well", &[])
-    else {
-        return;
-    };
+fn without_pmix_mpirun_starts_ranks() {
+    let Some(bench) = ClusterBench::enter("without_pmix_mpirun_starts_ranks", &[]) else { return };
     let bin = bench.path("bin");
     std::fs::create_dir(&bin).unwrap();
     let srun = bin.join("srun");
@@ -245,7 +238,7 @@ fn without_pmix_mpirun_starts_the_ranks_and_they_save_as_well() {
         sbatch.env("LIFT_MAX_RESTARTS", "0");
     });
     wait_for_step(&run, 3);
-    bench.ask("scancel", &["--batch", "--signal=USR2", &job]);
+    bench.stdout_of("scancel", &["--batch", "--signal=USR2", &job]);
     assert_eq!(bench.end(&job, SOON), ("FAILED".into(), "75:0".into()), "{}", bench.output(&job));
     let status = Status::read(&run).unwrap();
     assert_eq!((status.phase, status.world_size), (Phase::Preempted, 4));
@@ -287,31 +280,31 @@ fn sweeps_containers_and_gpus_reach_the_trainer() {
     for task in ["1", "2"] {
         assert_eq!(bench.end(&format!("{sweep}_{task}"), SOON), completed());
     }
-    let told = |task| starts(&bench.path(&format!("runs/slurm-{sweep}_{task}"))).join("\n");
-    assert_eq!(told("1"), format!("0 train --set data.root=/a b --quiet --output runs/slurm-{sweep}_1"));
-    assert_eq!(told("2"), format!("0 train --set train.seed=2 --quiet --output runs/slurm-{sweep}_2"));
+    let line = |task| starts(&bench.path(&format!("runs/slurm-{sweep}_{task}"))).join("\n");
+    assert_eq!(line("1"), format!("0 train --set data.root=/a b --quiet --output runs/slurm-{sweep}_1"));
+    assert_eq!(line("2"), format!("0 train --set train.seed=2 --quiet --output runs/slurm-{sweep}_2"));
 }
 
-/// Four tasks of which two run at a time.
-fn an_array_saves_and_ends(bench: &ClusterBench, said: &dyn Fn(&[&str]) -> String) {
+/// Runs four tasks, two at a time.
+fn check_array_saves_and_ends(bench: &ClusterBench, stdout: &dyn Fn(&[&str]) -> String) {
     let training = training("seeds/%a", 100_000);
     let mut arguments = vec!["submit", "--array", "0-3%2", "--json", "--"];
     arguments.extend(training.iter().map(String::as_str));
-    let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&stdout(&arguments)).unwrap();
     let array = record["job"].as_str().unwrap();
     for task in ["0", "1"] {
         wait_for_step(&bench.path("seeds").join(task), 3);
         let name = format!("{array}_{task}");
-        assert!(said(&["status", &name]).contains(&format!("\n{name}  RUNNING  training ")), "{name}");
-        assert!(said(&["logs", &name]).contains("lift: start 0 of job"), "{name}");
+        assert!(stdout(&["status", &name]).contains(&format!("\n{name}  RUNNING  training ")), "{name}");
+        assert!(stdout(&["logs", &name]).contains("lift: start 0 of job"), "{name}");
     }
-    let cancelled = said(&["cancel", array]);
+    let cancelled = stdout(&["cancel", array]);
     assert_eq!(cancelled, format!("job {array} cancelled after 2 of 2 running tasks saved\n"));
     for task in ["0", "1", "2", "3"] {
         let name = format!("{array}_{task}");
         wait_for(&format!("the end of {name}"), SOON, || {
             std::thread::sleep(Duration::from_millis(200));
-            said(&["cancel", &name]).contains(" ended before ")
+            stdout(&["cancel", &name]).contains(" ended before ")
         });
         let run = bench.path("seeds").join(task);
         assert_eq!(Status::read(&run).is_ok(), ["0", "1"].contains(&task), "{name} began");
@@ -319,10 +312,10 @@ fn an_array_saves_and_ends(bench: &ClusterBench, said: &dyn Fn(&[&str]) -> Strin
 }
 
 #[test]
-fn lift_submits_watches_and_cancels() {
-    let Some(bench) = ClusterBench::enter("lift_submits_watches_and_cancels", &[]) else { return };
+fn lift_submits_shows_and_cancels_jobs() {
+    let Some(bench) = ClusterBench::enter("lift_submits_shows_and_cancels_jobs", &[]) else { return };
     let lift = |arguments: &[&str]| bench.command(binary("lift")).args(arguments).output().unwrap();
-    let said = |arguments: &[&str]| {
+    let stdout = |arguments: &[&str]| {
         let output = lift(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
@@ -340,29 +333,29 @@ fn lift_submits_watches_and_cancels() {
     let training = training("my run", 100_000);
     let mut arguments = vec!["submit", "--nodes", "2", "--ranks-per-node", "2", "--json", "--"];
     arguments.extend(training.iter().map(String::as_str));
-    let record: serde_json::Value = serde_json::from_str(&said(&arguments)).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&stdout(&arguments)).unwrap();
     let job = record["job"].as_str().unwrap();
     let run = bench.path("my run");
     assert_eq!(record["run"].as_str(), run.to_str());
     wait_for_step(&run, 3);
     for names in [vec!["status"], vec!["status", job], vec!["status", "my run"]] {
-        let table = said(&names);
+        let table = stdout(&names);
         assert!(table.starts_with("job  slurm    phase "), "{table}");
         assert!(table.contains(&format!("\n{job}    RUNNING  training ")), "{table}");
     }
-    let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", job])).unwrap();
+    let row: serde_json::Value = serde_json::from_str(&stdout(&["status", "--json", job])).unwrap();
     assert!(row["step"].as_u64().unwrap() >= 3 && row["restarts"] == 0, "{row}");
-    assert!(said(&["logs", job]).contains("lift: start 0 of job"));
-    let cancelled = said(&["cancel", job]);
+    assert!(stdout(&["logs", job]).contains("lift: start 0 of job"));
+    let cancelled = stdout(&["cancel", job]);
     assert!(cancelled.starts_with(&format!("job {job} cancelled after saving at step ")), "{cancelled}");
     assert_eq!(bench.end(job, SOON).0, "CANCELLED");
-    assert!(said(&["logs", "--rank", "3", "my run"]).contains("rank=3"));
+    assert!(stdout(&["logs", "--rank", "3", "my run"]).contains("rank=3"));
     assert_eq!(
-        said(&["cancel", job]),
+        stdout(&["cancel", job]),
         format!("job {job} ended before (CANCELLED); there is nothing to cancel\n")
     );
     assert_eq!(Status::read(&run).unwrap().phase, Phase::Preempted);
-    an_array_saves_and_ends(&bench, &said);
+    check_array_saves_and_ends(&bench, &stdout);
     let unknown = lift(&["status", "nothing"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(
@@ -389,7 +382,7 @@ fn a_restarted_job_keeps_the_path_that_it_resumed_from() {
     }
 }
 
-/// What job 17 says in its start number `restarts`, whose trainer fails like this.
+/// Messages of job 17 after `restarts` restarts, whose trainer fails according to these variables.
 fn failing_start(slurm: &FakeSlurm, restarts: u32, variables: &[(&str, &str)]) -> String {
     let ended =
         tests::run(slurm.job(restarts, &["train", "--output", "run"]).envs(variables.iter().copied()));
@@ -398,59 +391,59 @@ fn failing_start(slurm: &FakeSlurm, restarts: u32, variables: &[(&str, &str)]) -
 }
 
 #[test]
-fn a_job_is_given_up_after_two_starts_in_a_row_without_a_newer_checkpoint() {
-    const BACK: &str = "lift: requeueing job 17";
+fn a_job_ends_after_two_consecutive_starts_without_a_newer_checkpoint() {
+    const REQUEUED: &str = "lift: requeueing job 17";
     let slurm = FakeSlurm::new();
     let start = |restarts, fail: &str, every: &str| {
         failing_start(&slurm, restarts, &[("FAKE_FAIL", fail), ("FAKE_SAVE_EVERY", every)])
     };
-    for (restarts, fail, every, back) in [
+    for (restarts, fail, every, requeued) in [
         (0, "0 6 7 9", "5", true),
-        // To have come further than the start before is nothing without a checkpoint.
+        // More steps than in the previous start do not count without a checkpoint.
         (1, "0 3 7 9", "100", true),
         (2, "0 5 7 9", "5", true),
         (3, "0 1 7 9", "100", true),
         (4, "0 4 7 9", "100", false),
-        // Another job in the same folder has its own two.
+        // Another job in the same folder has its own count.
         (0, "0 0 7 9", "5", true),
         (1, "0 0 KILL 9", "5", false),
     ] {
-        let said = start(restarts, fail, every);
-        assert_eq!(said.contains(BACK), back, "{restarts} {fail}: {said}");
-        let given_up =
+        let messages = start(restarts, fail, every);
+        assert_eq!(messages.contains(REQUEUED), requeued, "{restarts} {fail}: {messages}");
+        let not_requeued =
             "lift: not requeued: two starts in a row gained no checkpoint (the newest is of step 10)";
-        assert_eq!(said.contains(given_up), !back, "{restarts} {fail}: {said}");
+        assert_eq!(messages.contains(not_requeued), !requeued, "{restarts} {fail}: {messages}");
     }
 }
 
 #[test]
-fn a_job_says_nothing_that_an_earlier_start_wrote() {
+fn a_job_does_not_report_failures_of_an_earlier_start() {
     let slurm = FakeSlurm::new();
-    let said = failing_start(&slurm, 0, &[("FAKE_FAIL", "0 0 7 9")]);
-    assert!(said.contains("lift: failed (exit code 7 of srun): rank 0 failed in step 0\n"), "{said}");
-    let said = failing_start(&slurm, 1, &[("LIFT_TRAINER", "/bin/false")]);
-    assert!(said.contains("lift: failed (exit code 1 of srun)\n"), "{said}");
+    let messages = failing_start(&slurm, 0, &[("FAKE_FAIL", "0 0 7 9")]);
+    assert!(messages.contains("lift: failed (exit code 7 of srun): rank 0 failed in step 0\n"), "{messages}");
+    let messages = failing_start(&slurm, 1, &[("LIFT_TRAINER", "/bin/false")]);
+    assert!(messages.contains("lift: failed (exit code 1 of srun)\n"), "{messages}");
 }
 
 #[test]
-fn a_job_that_cannot_be_requeued_says_how_to_go_on() {
+fn a_job_that_cannot_be_requeued_prints_how_to_resume() {
     let slurm = FakeSlurm::new();
     for (fail, from) in [("0 0 7 9", "runs/old"), ("0 2 7 9", "auto")] {
         let mut job = slurm.job(0, &["train", "--resume", "runs/old", "--output", "run"]);
-        let said = stderr(&tests::run(job.env("FAKE_FAIL", fail)));
+        let messages = stderr(&tests::run(job.env("FAKE_FAIL", fail)));
         let line = format!("resume with: sbatch ... -- train --output run --resume {from}\n");
-        assert!(said.contains(&line), "{said}");
+        assert!(messages.contains(&line), "{messages}");
     }
 }
 
-/// Submits to programs that play Slurm, as job 17.
+/// Submits job 17 to the fake Slurm programs.
 fn submit_to(slurm: &FakeSlurm, options: &[&str], output: &str) {
     let arguments = [&["submit"][..], options, &["--", "train", "--output", output]].concat();
     let output = succeed(&mut slurm.lift(&arguments));
     assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
 }
 
-/// What `status.json` holds in a run folder that ended like this.
+/// Writes the `status.json` of a run that has ended with this outcome.
 fn write_end(run: &Path, outcome: Outcome, step: u64) {
     let mut status = Status { step, ..Status::starting(1) };
     status.end(outcome, None);
@@ -459,14 +452,14 @@ fn write_end(run: &Path, outcome: Outcome, step: u64) {
 }
 
 #[test]
-fn a_log_is_followed_from_before_the_job_begins_until_slurm_says_that_it_has_ended() {
+fn a_log_is_followed_from_before_the_job_starts_until_slurm_reports_its_end() {
     let slurm = FakeSlurm::new();
     let run = slurm.path("run");
     write_end(&run, Outcome::Failed, 3);
     std::fs::write(run.join("logs/rank-0.log"), "of an older job\n").unwrap();
     std::fs::write(run.join("logs/slurm-16.out"), "of an older job\n").unwrap();
     submit_to(&slurm, &[], "run");
-    slurm.say("17", &["PENDING"]);
+    slurm.set_states("17", &["PENDING"]);
     let refused = tests::run(&mut slurm.lift(&["logs", "17"]));
     let path = run.join("logs/slurm-17.out");
     let sentence = format!("error: job 17 (PENDING) has no log `{}`\n", path.display());
@@ -474,14 +467,14 @@ fn a_log_is_followed_from_before_the_job_begins_until_slurm_says_that_it_has_end
     let mut command = slurm.lift(&["logs", "-f", "17"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(1));
-    slurm.say("17", &["RUNNING"]);
+    slurm.set_states("17", &["RUNNING"]);
     std::fs::write(&path, "one\n").unwrap();
-    // Slurm may put a job back that looks ended, and the run's own end is not that of its job.
+    // Slurm may requeue a job that seems to have ended, so the end of the run is not the end of the job.
     write_end(&run, Outcome::Done, 9);
     std::thread::sleep(Duration::from_secs(4));
     assert!(child.try_wait().unwrap().is_none());
     std::fs::write(&path, "one\ntwo\n").unwrap();
-    slurm.say("17", &["COMPLETED"]);
+    slurm.set_states("17", &["COMPLETED"]);
     assert_eq!(code(&mut child, SOON), Some(0));
     let ended = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ended.stdout), "one\ntwo\n");
@@ -489,86 +482,92 @@ fn a_log_is_followed_from_before_the_job_begins_until_slurm_says_that_it_has_end
 }
 
 #[test]
-fn a_job_that_never_began_is_not_waited_for_for_ever() {
+fn following_the_log_of_a_job_that_never_started_ends() {
     let slurm = FakeSlurm::new();
     submit_to(&slurm, &[], "run");
-    slurm.say("17", &["CANCELLED"]);
+    slurm.set_states("17", &["CANCELLED"]);
     let ended = tests::run(&mut slurm.lift(&["logs", "-f", "17"]));
     assert_eq!(ended.status.code(), Some(2));
     assert!(stderr(&ended).contains("error: job 17 (CANCELLED) has no log "), "{}", stderr(&ended));
 }
 
 #[test]
-fn tasks_of_an_array_are_found_by_their_numbers() {
+fn tasks_of_an_array_are_found_by_their_ids() {
     let slurm = FakeSlurm::new();
     submit_to(&slurm, &["--array", "0-3"], "runs/seed-%a/x");
     let run = slurm.path("runs/seed-3/x");
     write_end(&run, Outcome::Preempted, 5);
     std::fs::write(slurm.path("runs/logs/slurm-17_3.out"), "what task 3 printed\n").unwrap();
-    slurm.say("17_3", &["RUNNING"]);
-    let said = |arguments: &[&str]| String::from_utf8(succeed(&mut slurm.lift(arguments)).stdout).unwrap();
-    assert_eq!(said(&["logs", "17_3"]), "what task 3 printed\n");
-    let row: serde_json::Value = serde_json::from_str(&said(&["status", "--json", "17_3"])).unwrap();
+    slurm.set_states("17_3", &["RUNNING"]);
+    let stdout = |arguments: &[&str]| String::from_utf8(succeed(&mut slurm.lift(arguments)).stdout).unwrap();
+    assert_eq!(stdout(&["logs", "17_3"]), "what task 3 printed\n");
+    let row: serde_json::Value = serde_json::from_str(&stdout(&["status", "--json", "17_3"])).unwrap();
     assert_eq!((&row["job"], &row["slurm"], &row["step"]), (&"17_3".into(), &"RUNNING".into(), &5.into()));
     assert_eq!(row["run"].as_str(), run.to_str());
     let whole = tests::run(&mut slurm.lift(&["logs", "17"]));
-    assert_eq!(stderr(&whole), "error: job 17 is an array; name one of its tasks, e.g. `lift logs 17_1`\n");
     assert_eq!(
-        said(&["cancel", "--grace", "1", "17_3"]),
+        stderr(&whole),
+        "error: job 17 is an array\nhint: name one of its tasks, e.g. `lift logs 17_1`\n"
+    );
+    assert_eq!(
+        stdout(&["cancel", "--grace", "1", "17_3"]),
         "job 17_3 cancelled at step 5, without waiting for a save\n"
     );
     assert!(run.join("logs/cancelled").exists());
-    assert_eq!(slurm.asked(), ["scancel --signal=USR2 17_3", "scancel 17_3"]);
+    assert_eq!(slurm.calls(), ["scancel --signal=USR2 17_3", "scancel 17_3"]);
 }
 
 #[test]
 fn cancelling_an_array_lets_every_running_task_save() {
     let slurm = FakeSlurm::new();
     submit_to(&slurm, &["--array", "0-9%2"], "runs/%a");
-    slurm.say("17", &["COMPLETED", "PENDING", "RUNNING", "RUNNING"]);
+    slurm.set_states("17", &["COMPLETED", "PENDING", "RUNNING", "RUNNING"]);
     std::fs::write(slurm.path("tasks-17"), "1\n2\n").unwrap();
     for task in ["1", "2"] {
-        slurm.say(&format!("17_{task}"), &["RUNNING"]);
-        // What the start before left behind is no save.
+        slurm.set_states(&format!("17_{task}"), &["RUNNING"]);
+        // A status of the previous start does not count as a save.
         write_end(&slurm.path("runs").join(task), Outcome::Preempted, 5);
     }
     let mut child = slurm.lift(&["cancel", "--grace", "4", "17"]).stdout(Stdio::piped()).spawn().unwrap();
-    wait_for("the wish", SOON, || slurm.asked().len() == 3);
+    wait_for("the requests to save", SOON, || slurm.calls().len() == 3);
     write_end(&slurm.path("runs/1"), Outcome::Preempted, 8);
     assert_eq!(code(&mut child, SOON), Some(0));
-    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-    assert_eq!(said, "job 17 cancelled after 1 of 2 running tasks saved\n");
+    let messages = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(messages, "job 17 cancelled after 1 of 2 running tasks saved\n");
     let expected = [
         "scancel --state=PENDING 17",
         "scancel --signal=USR2 17_1",
         "scancel --signal=USR2 17_2",
         "scancel 17",
     ];
-    assert_eq!(slurm.asked(), expected);
+    assert_eq!(slurm.calls(), expected);
     for (task, marked) in [("0", false), ("1", true), ("2", true)] {
         assert_eq!(slurm.path("runs").join(task).join("logs/cancelled").exists(), marked, "{task}");
     }
 }
 
 #[test]
-fn a_job_whose_record_cannot_be_kept_is_told_all_the_same() {
+fn a_job_whose_record_cannot_be_written_is_reported() {
     let slurm = FakeSlurm::new();
     std::fs::write(slurm.path("state"), "no folder").unwrap();
     let output = succeed(&mut slurm.lift(&["submit", "--", "train", "--output", "run"]));
     assert!(output.stdout.starts_with(b"job 17, run folder "), "{output:?}");
     assert!(stderr(&output).starts_with("warning: cannot create `"), "{}", stderr(&output));
-    slurm.say("17", &["RUNNING"]);
+    slurm.set_states("17", &["RUNNING"]);
     let status = succeed(&mut slurm.lift(&["status", "--json", "run"])).stdout;
-    assert!(String::from_utf8_lossy(&status).contains("\"job\":\"17\""), "the run folder holds the record");
+    assert!(
+        String::from_utf8_lossy(&status).contains("\"job\":\"17\""),
+        "the run folder contains the record"
+    );
 }
 
 #[test]
-fn chaos_without_jobs_is_no_success() {
+fn slurm_chaos_without_jobs_fails() {
     let folder = tempfile::tempdir().unwrap();
     let cargo = folder.path().join("cargo");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let chaos = |says: &str| {
-        std::fs::write(&cargo, format!("#!/bin/sh\nprintf '{says}' >&2\n")).unwrap();
+    let chaos = |text: &str| {
+        std::fs::write(&cargo, format!("#!/bin/sh\nprintf '{text}' >&2\n")).unwrap();
         std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
         let script = tests::launched::repository().join("scripts/slurm_chaos.sh");
         let ended = tests::run(std::process::Command::new(script).arg("2").env("PATH", &path));
@@ -577,12 +576,12 @@ fn chaos_without_jobs_is_no_success() {
     let none =
         "slurm_chaos: no job was run, since no Slurm cluster can be started here (see `skipped:` above)\n";
     assert_eq!(chaos("skipped: a test (needs root)\\n"), (Some(1), none.into()));
-    assert_eq!(chaos("round 0: fine\\n"), (Some(1), "slurm_chaos: 1 of 2 jobs are told of above\n".into()));
+    assert_eq!(chaos("round 0: fine\\n"), (Some(1), "slurm_chaos: 1 of 2 jobs are reported above\n".into()));
     assert_eq!(chaos("round 0: fine\\nround 1: fine\\n"), (Some(0), String::new()));
 }
 
 #[test]
-fn shell_scripts_are_clean() {
+fn shell_scripts_pass_shellcheck() {
     let root = tests::launched::repository();
     let scripts = ["slurm/lift.sbatch", "slurm/lift-array.sbatch", "slurm/lift-container.sbatch"];
     let ours = [
@@ -594,7 +593,7 @@ fn shell_scripts_are_clean() {
     let Ok(output) =
         std::process::Command::new("shellcheck").args(scripts).args(ours).current_dir(root).output()
     else {
-        eprintln!("skipped: shell_scripts_are_clean (shellcheck is not installed)");
+        eprintln!("skipped: shell_scripts_pass_shellcheck (shellcheck is not installed)");
         return;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

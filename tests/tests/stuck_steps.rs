@@ -1,4 +1,4 @@
-//! Requests to stop in the middle of a step that does not end: the state after the last finished step is saved.
+//! Requests to stop during a step that does not end: the state after the last finished step is saved.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,8 +29,8 @@ fn select(command: &mut Command, pictures: &Pictures, seed: u64) {
     }
 }
 
-/// A seed under which the picture of its own comes late, and the step that needs it.
-fn late(pictures: &Pictures) -> (u64, u64) {
+/// A seed for which the unique image occurs late, and the step that needs it.
+fn late_seed(pictures: &Pictures) -> (u64, u64) {
     let step = |seed: u64| {
         let mut command = trainer(1);
         command.arg("order");
@@ -42,11 +42,11 @@ fn late(pictures: &Pictures) -> (u64, u64) {
     };
     let last = SINGLE_LINE as u64 / BATCH;
     let found = (0..40).map(|seed| (seed, step(seed))).find(|(_, step)| (last * 2 / 3..last).contains(step));
-    found.expect("one of forty seeds has it late")
+    found.expect("one of forty seeds has the image late")
 }
 
 fn training(world: usize, pictures: &Pictures, seed: u64, output: &Path) -> Command {
-    // Where tests run in the background, these are ignored.
+    // Resets these signals, which are ignored if the tests run in the background.
     let plain = trainer(world);
     let mut command = Command::new("env");
     command.args(["--default-signal=INT,HUP"]).arg(plain.get_program()).args(plain.get_args());
@@ -57,7 +57,7 @@ fn training(world: usize, pictures: &Pictures, seed: u64, output: &Path) -> Comm
     command
 }
 
-struct Scene {
+struct StuckRun {
     folder: tempfile::TempDir,
     pictures: Pictures,
     seed: u64,
@@ -65,21 +65,21 @@ struct Scene {
     step: u64,
 }
 
-impl Scene {
+impl StuckRun {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pictures = Pictures::create(&folder.path().join("data"));
-        let (seed, step) = late(&pictures);
+        let (seed, step) = late_seed(&pictures);
         Self { folder, pictures, seed, step }
     }
 
-    /// A run that stands in the middle of a step.
-    fn stuck(&self, world: usize, output: &Path) -> Child {
+    /// Starts a run that hangs in the middle of a step.
+    fn start_stuck(&self, world: usize, output: &Path) -> Child {
         let mut command = training(world, &self.pictures, self.seed, output);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait_for("the first step", Duration::from_mins(2), || steps_done(output) > 0);
-        self.pictures.silence();
-        // Lines of steps wait in memory for a second at most, or until something is saved.
+        self.pictures.block_reads();
+        // Lines of steps are buffered for at most a second, or until the next checkpoint.
         let log = || std::fs::read_to_string(output.join("logs/rank-0.log")).unwrap_or_default();
         let named = || {
             (0..world).any(|rank| {
@@ -88,16 +88,16 @@ impl Scene {
                 log.contains(&self.pictures.single().file_name().unwrap().to_string_lossy().into_owned())
             })
         };
-        wait_for("the name of the picture in a log", Duration::from_mins(1), || {
+        wait_for("the name of the image in a log", Duration::from_mins(1), || {
             assert!(child.try_wait().unwrap().is_none(), "{}", log());
             named()
         });
         child
     }
 
-    /// What was saved is what the run was after its last finished step, to the last bit.
-    fn resumes(&self, world: usize, output: &Path) {
-        self.pictures.answer();
+    /// Asserts that the run resumes, and that its result is bitwise equal to that of an undisturbed run.
+    fn assert_resumes(&self, world: usize, output: &Path) {
+        self.pictures.unblock_reads();
         let whole = self.folder.path().join(format!("whole-{world}"));
         succeed(&mut training(world, &self.pictures, self.seed, &whole));
         succeed(training(world, &self.pictures, self.seed, output).args(["--resume", "auto"]));
@@ -107,14 +107,14 @@ impl Scene {
 
 #[test]
 fn a_run_that_waits_for_a_file_system_is_saved_and_resumes_bitwise() {
-    let scene = Scene::new();
+    let scene = StuckRun::new();
     for (name, exit, outcome) in [
         ("TERM", 75, Outcome::Preempted),
         ("HUP", 75, Outcome::Preempted),
         ("INT", 130, Outcome::Interrupted),
     ] {
         let output = scene.folder.path().join(name);
-        let mut child = scene.stuck(1, &output);
+        let mut child = scene.start_stuck(1, &output);
         signal(name, &child.id().to_string());
         assert_eq!(code(&mut child, Duration::from_secs(20)), Some(exit), "{name}");
         let status = Status::read(&output).unwrap();
@@ -123,30 +123,30 @@ fn a_run_that_waits_for_a_file_system_is_saved_and_resumes_bitwise() {
         let message = status.message.unwrap();
         assert!(message.contains(&format!("SIG{name}")) && message.contains("--resume auto"), "{message}");
         assert_eq!(checkpoints(&output).last().map(|(_, step)| *step), Some(before), "{name}");
-        scene.pictures.answer();
+        scene.pictures.unblock_reads();
         if name == "TERM" {
-            scene.resumes(1, &output);
+            scene.assert_resumes(1, &output);
         }
     }
 }
 
 #[test]
-fn a_request_that_one_rank_hears_ends_all_though_no_step_ends() {
-    let scene = Scene::new();
+fn a_request_to_one_rank_ends_all_during_a_stuck_step() {
+    let scene = StuckRun::new();
     let output = scene.folder.path().join("run");
-    let mut child = scene.stuck(2, &output);
+    let mut child = scene.start_stuck(2, &output);
     signal("USR2", &ranks(&output)[&1]);
     assert_eq!(code(&mut child, Duration::from_secs(25)), Some(75));
     let status = Status::read(&output).unwrap();
     assert_eq!((status.phase, status.step), (Phase::Preempted, scene.step - 1));
-    scene.resumes(2, &output);
+    scene.assert_resumes(2, &output);
 }
 
 #[test]
-fn the_second_ctrl_c_ends_a_stuck_run_at_once_and_its_status_says_so() {
-    let scene = Scene::new();
+fn the_second_ctrl_c_ends_a_stuck_run_at_once_and_its_status_reports_it() {
+    let scene = StuckRun::new();
     let output = scene.folder.path().join("run");
-    let mut child = scene.stuck(1, &output);
+    let mut child = scene.start_stuck(1, &output);
     let pid = child.id().to_string();
     signal("INT", &pid);
     std::thread::sleep(Duration::from_millis(300));
@@ -157,7 +157,7 @@ fn the_second_ctrl_c_ends_a_stuck_run_at_once_and_its_status_says_so() {
 }
 
 #[test]
-fn a_hang_up_is_nothing_to_a_run_that_was_started_to_ignore_it() {
+fn a_run_that_ignores_hang_up_continues() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let mut command = Command::new("env");

@@ -1,4 +1,4 @@
-//! What is written to terminals, pipes and files: that it cannot be written ends nothing, and names in it command nothing.
+//! Output to terminals, pipes and files: failed writes do not end a run, and names cannot contain control sequences.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use tests::launched::{code, wait_for};
 use tests::pictures::Pictures;
 use tests::{binary, json, run, stderr, steps_done, trainer};
 
-/// A disk without room.
+/// A full disk.
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
@@ -32,7 +32,7 @@ fn short_run(output: &Path) -> Command {
 }
 
 #[test]
-fn a_standard_error_that_takes_nothing_ends_no_run() {
+fn a_full_standard_error_does_not_end_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("full");
     let mut child = short_run(&output).stdout(Stdio::null()).stderr(full()).spawn().unwrap();
@@ -47,25 +47,25 @@ fn a_standard_error_that_takes_nothing_ends_no_run() {
     assert_eq!(code(&mut child, Duration::from_mins(2)), Some(0));
     assert_eq!(json(&output.join("status.json"))["phase"], "done");
 
-    // Errors that cannot be said have their exit code all the same.
+    // An error that cannot be printed still has its exit code.
     let mut refused = trainer(1);
     refused.args(["train", "-d", "no-such-preset"]).stdout(Stdio::null()).stderr(full());
     assert_eq!(code(&mut refused.spawn().unwrap(), Duration::from_mins(1)), Some(2));
 }
 
 #[test]
-fn a_full_standard_output_is_named_and_changes_nothing_about_a_run_that_is_done() {
+fn a_full_standard_output_is_reported_and_does_not_change_a_finished_run() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     let trained =
         short_run(&output).stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-    let said = stderr(&trained);
-    assert_eq!(trained.status.code(), Some(0), "{said}");
-    assert!(said.contains("cannot write to the standard output: No space left on device"), "{said}");
-    assert!(said.contains("result.json"), "{said}");
+    let messages = stderr(&trained);
+    assert_eq!(trained.status.code(), Some(0), "{messages}");
+    assert!(messages.contains("cannot write to the standard output: No space left on device"), "{messages}");
+    assert!(messages.contains("result.json"), "{messages}");
     assert_eq!(json(&output.join("status.json"))["phase"], "done");
 
-    // Through `lift run` and mpirun it is the same.
+    // The same through `lift run` and mpirun.
     let mut ranks = Command::new(binary("lift"));
     ranks.args([
         "run",
@@ -83,11 +83,14 @@ fn a_full_standard_output_is_named_and_changes_nothing_about_a_run_that_is_done(
         .arg(folder.path().join("ranks"))
         .envs(tests::mpirun(2).get_envs().filter_map(|(n, v)| Some((n, v?))));
     let ranks = ranks.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-    let said = stderr(&ranks);
-    assert_eq!(ranks.status.code(), Some(0), "{said}");
-    assert!(said.contains("lift: cannot write to the standard output: No space left on device"), "{said}");
+    let messages = stderr(&ranks);
+    assert_eq!(ranks.status.code(), Some(0), "{messages}");
+    assert!(
+        messages.contains("lift: cannot write to the standard output: No space left on device"),
+        "{messages}"
+    );
 
-    // Where standard output is all there is, the command has failed.
+    // A command whose only result is on standard output fails.
     let lift = || Command::new(binary("lift"));
     let mut evaluation = trainer(1);
     evaluation.args(["eval", "--run"]).arg(&output);
@@ -99,20 +102,20 @@ fn a_full_standard_output_is_named_and_changes_nothing_about_a_run_that_is_done(
     for command in [&mut evaluation, &mut order, &mut help, &mut status, &mut logs] {
         let ended =
             command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-        let said = stderr(&ended);
-        assert_eq!(ended.status.code(), Some(1), "{command:?}: {said}");
-        assert!(said.contains("standard output: No space left on device"), "{command:?}: {said}");
+        let messages = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{command:?}: {messages}");
+        assert!(messages.contains("standard output: No space left on device"), "{command:?}: {messages}");
     }
 }
 
-/// Whether a terminal would obey something in it.
-fn is_obeyed(text: &[u8]) -> bool {
+/// Whether the text contains a control sequence.
+fn contains_control_sequence(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     text.chars().any(|letter| letter.is_control() && !"\n\t".contains(letter))
 }
 
 #[test]
-fn escape_sequences_in_names_reach_no_terminal_and_no_log() {
+fn escape_sequences_in_names_reach_neither_terminals_nor_logs() {
     const ESCAPE: &str = "\u{1b}]0;x\u{7}\u{1b}[31mred\u{9b}1m";
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
@@ -122,7 +125,7 @@ fn escape_sequences_in_names_reach_no_terminal_and_no_log() {
         command.arg(verb).arg("-d").arg(pictures.preset()).args(["-m", "demo", "--set", "head.init=random"]);
         command
     };
-    // A class, which results name; a picture that is not there; a setting; a status and a log that others wrote.
+    // Sources of names: a class in results, a missing image, a setting, and a status and a log of another program.
     fs::write(data.join("names.txt"), format!("even{ESCAPE}\nodd\n")).unwrap();
     let checked = run(&mut select("check"));
     let output = folder.path().join("run");
@@ -132,14 +135,18 @@ fn escape_sequences_in_names_reach_no_terminal_and_no_log() {
     let set = run(select("check").args(["--set", &format!("train.seed={ESCAPE}")]));
     for (what, output) in [("check", checked), ("train", trained), ("--set", set)] {
         assert!(
-            !is_obeyed(&output.stdout) && !is_obeyed(&output.stderr),
+            !contains_control_sequence(&output.stdout) && !contains_control_sequence(&output.stderr),
             "{what}: {}",
             stderr(&output).escape_debug()
         );
     }
     for file in ["logs/rank-0.log", "status.json"] {
         let text = fs::read(output.join(file)).unwrap_or_default();
-        assert!(!is_obeyed(&text), "{file}: {}", String::from_utf8_lossy(&text).escape_debug());
+        assert!(
+            !contains_control_sequence(&text),
+            "{file}: {}",
+            String::from_utf8_lossy(&text).escape_debug()
+        );
     }
 
     let other = folder.path().join("other");
@@ -148,12 +155,12 @@ fn escape_sequences_in_names_reach_no_terminal_and_no_log() {
     let status = r#"{"phase":"failed","step":1,"epoch":0,"time":"2026-11-29T17:23:38.020Z","pid":1,"world_size":1,"outcome":"failed","message":"\u001b]0;x\u0007\u009b1m"}"#;
     fs::write(other.join("status.json"), status).unwrap();
     for verb in [&["status"][..], &["status", "--json"], &["logs"]] {
-        let said = run(Command::new(binary("lift")).args(verb).arg(&other));
-        assert!(said.status.success() && !said.stdout.is_empty(), "{verb:?}: {}", stderr(&said));
+        let messages = run(Command::new(binary("lift")).args(verb).arg(&other));
+        assert!(messages.status.success() && !messages.stdout.is_empty(), "{verb:?}: {}", stderr(&messages));
         assert!(
-            !is_obeyed(&said.stdout),
+            !contains_control_sequence(&messages.stdout),
             "{verb:?}: {}",
-            String::from_utf8_lossy(&said.stdout).escape_debug()
+            String::from_utf8_lossy(&messages.stdout).escape_debug()
         );
     }
 }
@@ -172,22 +179,22 @@ fn a_deleted_current_folder_is_reported() {
             .args(arguments.split(' '))
             .current_dir(folder.path());
         let ended = run(command.stdin(Stdio::null()));
-        let said = stderr(&ended);
-        assert_eq!(ended.status.code(), Some(2), "{said}");
-        assert!(said.contains("the current folder has been deleted"), "{said}");
+        let messages = stderr(&ended);
+        assert_eq!(ended.status.code(), Some(2), "{messages}");
+        assert!(messages.contains("the current folder has been deleted"), "{messages}");
     }
 }
 
-/// A rank that gets no more memory says how much it asked for, and what to lower.
+/// A rank that runs out of memory reports the size of the request and which options to lower.
 #[test]
-fn memory_that_is_not_there_is_told_in_words() {
+fn running_out_of_memory_is_reported() {
     if !Command::new("prlimit")
         .arg("--version")
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|ended| ended.success())
     {
-        eprintln!("skipped: memory_that_is_not_there_is_told_in_words (no prlimit here)");
+        eprintln!("skipped: running_out_of_memory_is_reported (prlimit is not installed)");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -212,13 +219,13 @@ fn memory_that_is_not_there_is_told_in_words() {
         Command::new("prlimit").args(["--pid", &child.id().to_string(), &limit]).status().unwrap().success()
     );
     let ended = child.wait_with_output().unwrap();
-    let said = stderr(&ended);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let messages = stderr(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{messages}");
+    assert!(!messages.contains("panicked"), "{messages}");
     let status = json(&output.join("status.json"));
     let message = status["message"].as_str().unwrap_or_default();
     let log = fs::read_to_string(output.join("logs/rank-0.log")).unwrap();
-    for text in [said.as_str(), message, &log] {
+    for text in [messages.as_str(), message, &log] {
         assert!(text.contains("out of memory") && text.contains("(now 64)"), "{text}");
     }
     assert_eq!(status["outcome"], "failed");

@@ -1,4 +1,4 @@
-//! DINOv2 and SigLIP through the whole program: what `check` says, and training with blocks in parts.
+//! DINOv2 and SigLIP in the whole program: output of `check`, and training with sharded blocks.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,7 +6,7 @@ use std::process::Command;
 use tests::launched::repository;
 use tests::{json, losses, run, stderr, succeed, trainer, within};
 
-/// A small tower of the fixtures under the preset of its family, for pictures of 16 pixels.
+/// A small tower of the fixtures with the preset of its family, for images of 16 pixels.
 fn arguments(command: &mut Command, preset: &str, fixture: &str) {
     let weights = repository().join("tests/fixtures/towers").join(fixture);
     command.args(["-d", "demo", "-m", preset, "--set", &format!("model.weights={}", weights.display())]);
@@ -17,15 +17,15 @@ fn arguments(command: &mut Command, preset: &str, fixture: &str) {
     }
 }
 
-fn check(preset: &str, fixture: &str, more: &[&str]) -> (Option<i32>, serde_json::Value, String) {
+fn check(preset: &str, fixture: &str, extra: &[&str]) -> (Option<i32>, serde_json::Value, String) {
     let mut command = trainer(1);
     arguments(command.args(["check", "--json"]), preset, fixture);
-    let output = run(command.args(more));
+    let output = run(command.args(extra));
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr(&output))
 }
 
 #[test]
-fn check_says_family_pooling_and_registers() {
+fn check_shows_family_pooling_and_registers() {
     for (preset, fixture, family, pooling, registers, note) in [
         (
             "dinov2_vit_s14",
@@ -39,8 +39,8 @@ fn check_says_family_pooling_and_registers() {
         ("siglip_vit_b16", "hf_siglip", "SigLIP", "map", 0, "text tower of this SigLIP is ignored"),
         ("siglip_vit_b16", "timm_siglip", "SigLIP", "map", 0, "model.activation: gelu, as"),
     ] {
-        let (code, shown, said) = check(preset, fixture, &[]);
-        assert_eq!(code, Some(0), "{fixture}: {said}");
+        let (code, shown, messages) = check(preset, fixture, &[]);
+        assert_eq!(code, Some(0), "{fixture}: {messages}");
         assert!(shown["family"].as_str().unwrap().contains(family), "{fixture}: {shown}");
         assert_eq!((&shown["pooling"], &shown["register_tokens"]), (&pooling.into(), &registers.into()));
         assert!(shown["notes"].to_string().contains(note), "{fixture}: {shown}");
@@ -48,18 +48,18 @@ fn check_says_family_pooling_and_registers() {
 }
 
 #[test]
-fn a_text_start_of_siglip_is_refused_and_so_are_positions_for_another_resolution() {
-    let (code, _, said) = check("siglip_vit_b16", "hf_siglip", &["--set", "head.init=text"]);
+fn text_initialisation_of_siglip_and_positions_of_another_resolution_are_refused() {
+    let (code, _, messages) = check("siglip_vit_b16", "hf_siglip", &["--set", "head.init=text"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("text tower"), "{said}");
+    assert!(messages.contains("text tower"), "{messages}");
     let as_they_are = ["--set", "model.positions=file"];
-    let (code, _, said) = check("dinov2_vit_s14", "timm_dinov2_reg4_resized", &as_they_are);
+    let (code, _, messages) = check("dinov2_vit_s14", "timm_dinov2_reg4_resized", &as_they_are);
     assert_eq!(code, Some(2));
-    assert!(said.contains("pos_embed") && said.contains("model.positions"), "{said}");
+    assert!(messages.contains("pos_embed") && messages.contains("model.positions"), "{messages}");
 }
 
 #[test]
-fn two_ranks_with_blocks_in_parts_train_as_one_does() {
+fn two_ranks_with_sharded_blocks_train_like_one_rank() {
     let folder = tempfile::tempdir().unwrap();
     for (preset, fixture) in [("dinov2_vit_s14", "timm_dinov2_reg4"), ("siglip_vit_b16", "hf_siglip_vision")]
     {

@@ -1,4 +1,4 @@
-//! Evaluation in several crops and on either split, over real ranks.
+//! Evaluation with several crops and on both splits, on real ranks.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use tests::stripes::StripedDataSet;
 use tests::{metrics, run, stderr, succeed, trainer};
 
-/// A short run on 41 images, tested on twenty of each class.
+/// A short run on 41 training images, with twenty test images per class.
 fn short_run(output: &Path, settings: &[&str]) -> Command {
     let root = output.with_file_name("data");
     let preset = root.join("stripes.toml");
@@ -24,8 +24,8 @@ fn short_run(output: &Path, settings: &[&str]) -> Command {
     command
 }
 
-/// `eval --run` of it into a folder of its own; returns the predictions, as text, and the result.
-fn evaluated(ranks: usize, of: &Path, output: &Path, settings: &[&str]) -> (String, Value) {
+/// Evaluates a run with `eval --run`; returns the predictions as text, and the result.
+fn evaluate(ranks: usize, of: &Path, output: &Path, settings: &[&str]) -> (String, Value) {
     let predictions = output.with_extension("txt");
     let mut command = trainer(ranks);
     command.args(["eval", "-q", "--run"]).arg(of).arg("--output").arg(output);
@@ -41,21 +41,21 @@ fn set(command: &mut Command, settings: &[&str]) {
 }
 
 #[test]
-fn law_2_crops_give_the_same_predictions_on_two_ranks() {
+fn law_2_crops_have_the_same_predictions_on_two_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     succeed(&mut short_run(&path("run"), &["eval.crops=five", "eval.expand=9"]));
-    let (centre, _) = evaluated(1, &path("run"), &path("centre"), &["eval.crops=centre"]);
+    let (centre, _) = evaluate(1, &path("run"), &path("centre"), &["eval.crops=centre"]);
     let random = ["eval.crops=random", "eval.random_crops=2"];
     for (name, settings, placement) in
         [("five", [].as_slice(), "sharded"), ("random", random.as_slice(), "replicated")]
     {
-        let (alone, result) = evaluated(1, &path("run"), &path(name), settings);
+        let (alone, result) = evaluate(1, &path("run"), &path(name), settings);
         assert_ne!(alone, centre, "{name}");
         let (head, backbone) =
             (format!("head.placement={placement}"), format!("backbone.placement={placement}"));
         let settings = [settings, &[&head, &backbone]].concat();
-        let (predictions, other) = evaluated(2, &path("run"), &path(&format!("{name}-2")), &settings);
+        let (predictions, other) = evaluate(2, &path("run"), &path(&format!("{name}-2")), &settings);
         assert_eq!(predictions, alone, "{name} {placement}");
         for figure in ["correct", "total", "per_class", "evaluation"] {
             assert_eq!(other[figure], result[figure], "{figure} of {name} {placement}");
@@ -64,7 +64,7 @@ fn law_2_crops_give_the_same_predictions_on_two_ranks() {
 }
 
 #[test]
-fn the_result_and_the_metrics_say_what_was_evaluated() {
+fn the_result_and_the_metrics_contain_the_evaluated_views() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let settings = [
@@ -87,7 +87,7 @@ fn the_result_and_the_metrics_say_what_was_evaluated() {
     assert_eq!(lines.last().unwrap()["correct"], result["correct"]);
 
     let settings = ["eval.split=train", "eval.crops=centre"];
-    let (_, train) = evaluated(2, &path("run"), &path("train"), &settings);
+    let (_, train) = evaluate(2, &path("run"), &path("train"), &settings);
     let views = json!({"split": "train", "crops": "centre", "crops_per_image": 1, "expand": null});
     assert_eq!(train["evaluation"], views);
     let classes = train["per_class"].as_array().unwrap();
@@ -98,7 +98,7 @@ fn the_result_and_the_metrics_say_what_was_evaluated() {
 }
 
 #[test]
-fn a_run_resumes_with_other_crops_only_where_that_is_allowed() {
+fn a_run_resumes_with_other_crops_only_if_that_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
     succeed(&mut short_run(&output, &[]));

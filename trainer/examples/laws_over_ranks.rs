@@ -1,6 +1,6 @@
-//! Checks laws 2 and 3 over the ranks it is started on, many draws in one start: `laws_over_ranks SEED`.
+//! Checks laws 2 and 3 on several ranks, with many random cases per start: `laws_over_ranks SEED`.
 //!
-//! Law 3: for random data sets, samplers, batches and resume points, the ranks together get the same samples as one
+//! Law 3: for random data sets, samplers, batches and resume points, the ranks together receive the same samples as one
 //! process. Law 2: for random test sets, the counts over all ranks equal those of one process.
 
 use collectives::World;
@@ -33,37 +33,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     resolved.config.train.threads = 1;
     let options: &DistributedOptions = &resolved.config.distributed;
     let rank = Rank::open(&world, DeviceChoice::Cpu, 1, &Ok(()), StopListener::start()?, options)?;
-    let mut draws = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..ORDERS {
-        order(&rank, &mut draws)?;
+        check_order(&rank, &mut rng)?;
     }
     let session = Session::open(&resolved, &rank, SessionPurpose::Train, &|_| ())?;
-    test_sets(&session, &rank, &mut draws)?;
-    disagreement(&session, &rank)?;
+    check_test_sets(&session, &rank, &mut rng)?;
+    check_replica_check(&session, &rank)?;
     if rank.leads() {
         println!("{ORDERS} orders and {TEST_SETS} test sets are those of one process");
     }
     Ok(())
 }
 
-/// One draw: every rank's requests from a random step on, joined step by step, against the order itself.
-fn order(rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
-    let classes = draws.random_range(1..40usize);
-    let samples = draws.random_range(classes..400);
+/// One random case: compares the requests of all ranks from a random step on, joined step by step, with the order.
+fn check_order(rank: &Rank, rng: &mut StdRng) -> Result<(), Failure> {
+    let classes = rng.random_range(1..40usize);
+    let samples = rng.random_range(classes..400);
     let labels: Vec<u32> = (0..samples)
-        .map(|i| if i < classes { i as u32 } else { draws.random_range(0..classes) as u32 })
+        .map(|i| if i < classes { i as u32 } else { rng.random_range(0..classes) as u32 })
         .collect();
-    let (epochs, batch_size) = (draws.random_range(1..4u64), draws.random_range(1..97u64));
-    let sampler = match draws.random_range(0..7) {
+    let (epochs, batch_size) = (rng.random_range(1..4u64), rng.random_range(1..97u64));
+    let sampler = match rng.random_range(0..7) {
         0 => Sampler::Instance,
-        1 => Sampler::ClassAware { samples_per_class: draws.random_range(1..5) },
+        1 => Sampler::ClassAware { samples_per_class: rng.random_range(1..5) },
         2 => Sampler::ClassBalanced,
         3 => Sampler::SquareRoot,
         4 => Sampler::RepeatFactor { threshold: 0.05 },
         5 => Sampler::Progressive { epochs },
-        _ => Sampler::NShot { shots: draws.random_range(1..8) },
+        _ => Sampler::NShot { shots: rng.random_range(1..8) },
     };
-    let order = Arc::new(Order::new(sampler, &labels, classes, draws.random()).map_err(Failure::run)?);
+    let order = Arc::new(Order::new(sampler, &labels, classes, rng.random()).map_err(Failure::run)?);
     let number = rank.number() as u64;
     let plan = BatchPlan {
         order: Arc::clone(&order),
@@ -74,21 +74,21 @@ fn order(rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
         own: number..number + 1,
         most: 1,
     };
-    let epoch = draws.random_range(0..epochs);
-    let step = draws.random_range(0..plan.steps(epoch).max(1));
+    let epoch = rng.random_range(0..epochs);
+    let step = rng.random_range(0..plan.steps(epoch).max(1));
     for (at, request) in plan.requests(epoch, step).enumerate() {
         let own: Vec<u64> = request.items.iter().flat_map(|item| [item.position, item.sample]).collect();
         let parts = rank.control.all_gather(bytemuck::cast_slice(&own))?;
         let numbers =
             parts.iter().flat_map(|part| part.as_chunks().0).map(|bytes| u64::from_ne_bytes(*bytes));
-        let together: Vec<u64> = numbers.collect();
+        let joined: Vec<u64> = numbers.collect();
         let expected = positions_of_step(&order, &plan, (epoch, step), at as u64);
-        assert_eq!(together, expected, "step {at} after epoch {epoch}, step {step} of {sampler:?}");
+        assert_eq!(joined, expected, "step {at} after epoch {epoch}, step {step} of {sampler:?}");
     }
     Ok(())
 }
 
-/// The positions of the step that is `ahead` steps after another, walked to one by one.
+/// Positions and samples of the step that is `ahead` steps after the given one, found by counting single steps.
 fn positions_of_step(
     order: &Order,
     plan: &BatchPlan,
@@ -106,17 +106,17 @@ fn positions_of_step(
     (start..end).flat_map(|position| [position, order.sample_at(epoch, position)]).collect()
 }
 
-fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), Failure> {
+fn check_test_sets(session: &Session, rank: &Rank, rng: &mut StdRng) -> Result<(), Failure> {
     let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
     let mut reporter = Reporter::new(ProgressOutput::Quiet, plan);
     let mut evaluation = evaluation(session, rank);
     let whole = evaluation.run(rank, &mut reporter, &mut BadImages::default())?.predictions;
     for _ in 0..TEST_SETS {
-        let len = draws.random_range(0..session.test.len().min(60));
-        evaluation.batch.at_once = draws.random_range(1..32);
+        let len = rng.random_range(0..session.test.len().min(60));
+        evaluation.batch.at_once = rng.random_range(1..32);
         let reader = Arc::clone(&session.test);
         let labels = session.test.labels()[..len].to_vec();
-        evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(FirstOf(reader))));
+        evaluation.split = Arc::new(Split::from_parts(labels.clone(), Box::new(Prefix(reader))));
         let found = evaluation.run(rank, &mut reporter, &mut BadImages::default())?;
         let mut expected = ClassCounts::new(session.class_names.len());
         let labels: Vec<i64> = labels.into_iter().map(i64::from).collect();
@@ -127,12 +127,12 @@ fn test_sets(session: &Session, rank: &Rank, draws: &mut StdRng) -> Result<(), F
     Ok(())
 }
 
-/// One bit of one number differs on the last rank: every rank reports that rank and the tensor.
-fn disagreement(session: &Session, rank: &Rank) -> Result<(), Failure> {
+/// Changes one value on the last rank, and checks that every rank reports that rank and the tensor.
+fn check_replica_check(session: &Session, rank: &Rank) -> Result<(), Failure> {
     let trainables = session.model.trainables();
     check_agreement(trainables, rank, 1)?;
     let last = rank.world_size() - 1;
-    let (name, range, ..) = trainables.layout().last().expect("something is trained");
+    let (name, range, ..) = trainables.layout().last().expect("there is a trainable tensor");
     if rank.number() == last {
         let mut number = trainables.flat().get(range.end - 1);
         let _ = tch::no_grad(|| number.g_mul_scalar_(1.000_001)).shallow_clone();
@@ -144,10 +144,10 @@ fn disagreement(session: &Session, rank: &Rank) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first images of another list.
-struct FirstOf(Arc<Split>);
+/// An image reader that reads from another list, for a split that contains only its first images.
+struct Prefix(Arc<Split>);
 
-impl trainer::data::source::ImageReader for FirstOf {
+impl trainer::data::source::ImageReader for Prefix {
     fn name(&self, index: usize) -> String {
         self.0.name(index)
     }

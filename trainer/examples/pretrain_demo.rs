@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release --example pretrain_demo -- assets/demo_clip.safetensors
 //!
-//! The drawings show compositions that are not among the demo's classes (`data::demo`). The objective is CLIP's:
-//! each picture has to find the captions of its composition among those of the batch, and each caption its
-//! pictures. A later run with the same seed, steps and thread count gives the same file.
+//! The drawings show compositions that are not classes of the demo (`data::demo`). The objective is CLIP's contrastive
+//! loss, where all captions with the same composition as an image are positives. With the same seed, steps and thread
+//! count, the output is the same file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ const TEXT: Tower = Tower { width: 64, layers: 2 };
 const PATCH: i64 = 4;
 const JOINT: i64 = 64;
 const CONTEXT: i64 = 16;
-/// Factor on cosines that training starts from, as in CLIP.
-const FIRST_SCALE: f64 = 1.0 / 0.07;
+/// Initial scale of the cosine similarities, as in CLIP.
+const INITIAL_SCALE: f64 = 1.0 / 0.07;
 
 struct Tower {
     width: i64,
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Pictures, token ids, and which caption belongs to which picture.
+/// Images, token ids, and the composition of each image and caption.
 struct Batch {
     images: Tensor,
     ids: Tensor,
@@ -94,7 +94,8 @@ impl Batch {
         })
     }
 
-    /// Row-wise shares: every caption of a picture's composition is right, in equal parts.
+    /// Target distributions, `[images, captions]`: equal probability for every caption with the composition of the
+    /// image.
     fn targets(&self) -> Tensor {
         let same =
             self.compositions.view([-1, 1]).eq_tensor(&self.compositions.view([1, -1])).to_kind(Kind::Float);
@@ -112,9 +113,9 @@ fn contrastive_loss(backbone: &Backbone, pixels: &PixelNorm, batch: &Batch) -> T
     let caption = unit_rows(&text.features(&batch.ids));
     let logits = image.matmul(&caption.transpose(0, 1)) * text.scale();
     let targets = batch.targets();
-    let one_way =
+    let one_direction =
         |logits: &Tensor| -(logits.log_softmax(1, Kind::Float) * &targets).sum(Kind::Float) / BATCH as f64;
-    (one_way(&logits) + one_way(&logits.transpose(0, 1))) / 2.0
+    (one_direction(&logits) + one_direction(&logits.transpose(0, 1))) / 2.0
 }
 
 fn learning_rate(step: u64) -> f64 {
@@ -152,7 +153,7 @@ impl AdamW {
     }
 }
 
-/// Towers whose tensors are the trainable ones, under OpenAI's names.
+/// A backbone whose tensors are the trainable tensors, with the names of OpenAI's checkpoints.
 fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error>> {
     let tensors: BTreeMap<String, Tensor> =
         parameters.iter().map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect();
@@ -166,7 +167,7 @@ fn towers(parameters: &Trainables) -> Result<Backbone, Box<dyn std::error::Error
     Ok(load(&named, TensorLayout::OpenAiClip, &options, &TunerSet::default())?)
 }
 
-/// All tensors of the model, with CLIP's standard deviations.
+/// All tensors of the model, initialised with the standard deviations of CLIP.
 fn specs(vocabulary: i64) -> Vec<ParameterSpec> {
     let patches = (SIDE as i64 / PATCH).pow(2);
     let (image, text) = (IMAGE.width, TEXT.width);
@@ -184,7 +185,7 @@ fn specs(vocabulary: i64) -> Vec<ParameterSpec> {
     specs.blocks("transformer.resblocks", &TEXT);
     specs.norm("ln_final", text);
     specs.normal("text_projection", &[text, JOINT], inverse_root(text));
-    specs.push("logit_scale", &[], Init::Value(Tensor::from(FIRST_SCALE.ln())));
+    specs.push("logit_scale", &[], Init::Value(Tensor::from(INITIAL_SCALE.ln())));
     specs.0
 }
 
@@ -225,7 +226,7 @@ impl Specs {
     }
 }
 
-/// Half precision: what CLIP's own files have, and half the size.
+/// Writes the weights in half precision, like CLIP's own files; this halves the size.
 fn write(path: &std::path::Path, parameters: &Trainables) -> Result<(), Box<dyn std::error::Error>> {
     let metadata = BTreeMap::from([
         ("made_by".to_owned(), "cargo run --release --example pretrain_demo".to_owned()),

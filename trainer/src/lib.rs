@@ -3,6 +3,21 @@
 //! One process is one rank. `docs/architecture.md` describes the modules and their dependencies: [`cli`] reads the
 //! command line, [`config`] resolves the configuration, [`engine`] runs it with [`model`], [`data`] and the process
 //! groups of `collectives`, and [`run`] writes the run folder.
+//!
+//! ```
+//! use trainer::config::{Config, Selection};
+//!
+//! // `lift-trainer train -d demo -m demo --method lift --set train.epochs=2`
+//! let selection = Selection {
+//!     data: "demo".into(),
+//!     model: "demo".into(),
+//!     method: "lift".into(),
+//!     set: vec!["train.epochs=2".into()],
+//! };
+//! let resolved = Config::resolve(&selection)?;
+//! assert_eq!(resolved.config.train.epochs, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

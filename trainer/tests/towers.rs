@@ -1,4 +1,5 @@
-//! Image towers of other families against the libraries that have them: `tests/fixtures/towers`, written by `make.py` there.
+//! Compares image towers of other families with their original libraries. `tests/fixtures/towers/make.py` records the
+//! references.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,11 +40,11 @@ impl Fixture {
         let file = ["model.safetensors", "open_clip_model.safetensors"].map(|file| path.join(file));
         let file = file.iter().find(|file| file.exists()).unwrap();
         let (tensors, layout) = normalise(NamedTensors::open(file).unwrap()).unwrap();
-        let beside = SidecarConfig::read(|name| tensors.beside(name)).unwrap();
+        let sidecar = SidecarConfig::read(|name| tensors.beside(name)).unwrap();
         let resolution =
             StatedValue { value: Some(pixels.size()[3] as u32), of_user: true, origin: "test".into() };
         let stated = Stated { resolution, resize_positions: true, ..Stated::default() };
-        let (config, _) = BackboneConfig::settle(&tensors, layout, beside.as_ref(), &stated).unwrap();
+        let (config, _) = BackboneConfig::settle(&tensors, layout, sidecar.as_ref(), &stated).unwrap();
         Self { name: name.to_owned(), tensors, layout, config, pixels, features }
     }
 
@@ -66,7 +67,8 @@ impl Fixture {
         load(&self.tensors, self.layout, &options, tuners).unwrap()
     }
 
-    /// A model with these tuners; the parts of its blocks, if it has parts, are made whole, which a tower of two allows.
+    /// A model with these tuners. If its blocks are sharded, copies all shards into place, which is possible on one
+    /// rank.
     fn model(&self, part: Option<BlockPart>, tuners: TunerSet) -> Model {
         let backbone = self.load(Precision::FP64, part, &tuners);
         let spec = ModelSpec {
@@ -90,14 +92,14 @@ impl Fixture {
     }
 }
 
-/// Largest difference over the largest value expected.
+/// Maximum difference, relative to the largest expected value.
 fn error(found: &Tensor, expected: &Tensor) -> f64 {
     let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
     ((found - &expected).abs().max() / expected.abs().max()).double_value(&[])
 }
 
 #[test]
-fn features_are_those_of_the_libraries() {
+fn features_equal_those_of_the_original_libraries() {
     let fixtures = Fixture::all();
     for (precision, tolerance) in [(Precision::FP64, 1e-9), (Precision::FP32, 1e-6)] {
         for fixture in &fixtures {
@@ -110,13 +112,14 @@ fn features_are_those_of_the_libraries() {
     }
 }
 
-/// A mapping ends with the tensors of its file; the numbers that a model starts from must not be in it.
+/// Initial values must be copied from the memory-mapped file, because the mapping ends with the tensors of the file.
 #[test]
-fn first_values_do_not_need_the_file_any_more() {
+fn initial_values_do_not_reference_the_file() {
     let in_file = |tensor: &Tensor| file_at(tensor.data_ptr().addr()).is_some();
     for fixture in Fixture::all() {
-        let kept = fixture.tensors.names().filter(|name| in_file(fixture.tensors.get(name).unwrap())).count();
-        assert!(kept > 0, "{}: no tensor is in the file", fixture.name);
+        let mapped =
+            fixture.tensors.names().filter(|name| in_file(fixture.tensors.get(name).unwrap())).count();
+        assert!(mapped > 0, "{}: no tensor is in the file", fixture.name);
         for method in Tuners::METHODS {
             let tuners = TunerSet::of(&Several::of(method), &Values::default(), &fixture.site()).unwrap();
             for precision in [Precision::FP32, Precision::FP64] {
@@ -130,7 +133,7 @@ fn first_values_do_not_need_the_file_any_more() {
 }
 
 #[test]
-fn what_the_tensors_tell_is_read_off_them() {
+fn pooling_registers_and_widths_are_inferred_from_the_tensors() {
     let of = |name: &str| {
         let fixture = Fixture::open(name);
         let shape = fixture.site().shape;
@@ -144,11 +147,11 @@ fn what_the_tensors_tell_is_read_off_them() {
 }
 
 #[test]
-fn what_is_left_out_and_what_is_resized_is_reported() {
-    let said = |name: &str| Fixture::open(name).tensors.notes().join("\n");
-    assert!(said("hf_dinov2").contains("mask_token"));
+fn ignored_tensors_and_resized_positions_are_reported() {
+    let notes = |name: &str| Fixture::open(name).tensors.notes().join("\n");
+    assert!(notes("hf_dinov2").contains("mask_token"));
     for name in ["hf_siglip", "open_clip_siglip"] {
-        assert!(said(name).contains("text tower of this SigLIP is ignored"), "{}", said(name));
+        assert!(notes(name).contains("text tower of this SigLIP is ignored"), "{}", notes(name));
     }
     let of = |name: &str| {
         let fixture = Fixture::open(name);
@@ -160,7 +163,7 @@ fn what_is_left_out_and_what_is_resized_is_reported() {
 }
 
 #[test]
-fn positions_for_another_resolution_are_refused_unless_they_are_to_be_resized() {
+fn positions_for_another_resolution_are_an_error_without_resizing() {
     let mut fixture = Fixture::open("timm_dinov2_resized");
     fixture.config.resize_positions = false;
     let options = LoadOptions {
@@ -169,13 +172,13 @@ fn positions_for_another_resolution_are_refused_unless_they_are_to_be_resized() 
         config: fixture.config.clone(),
         part: None,
     };
-    let refused =
+    let error_text =
         load(&fixture.tensors, fixture.layout, &options, &TunerSet::default()).unwrap_err().to_string();
-    assert!(refused.contains("pos_embed") && refused.contains("model.positions"), "{refused}");
+    assert!(error_text.contains("pos_embed") && error_text.contains("model.positions"), "{error_text}");
 }
 
 #[test]
-fn pooling_that_does_not_go_with_the_tensors_is_refused() {
+fn pooling_that_contradicts_the_tensors_is_an_error() {
     let settle = |name: &str, pool| {
         let Fixture { tensors, layout, .. } = Fixture::open(name);
         let by = |value| StatedValue { value: Some(value), of_user: true, origin: "--set".to_owned() };
@@ -189,16 +192,19 @@ fn pooling_that_does_not_go_with_the_tensors_is_refused() {
         BackboneConfig::settle(&tensors, layout, None, &stated).map_err(|error| error.to_string())
     };
     for pool in [Pool::Token, Pool::Average] {
-        let refused = settle("timm_siglip", pool).unwrap_err();
-        assert!(refused.contains("pools by attention") && refused.contains(&pool.to_string()), "{refused}");
+        let error_text = settle("timm_siglip", pool).unwrap_err();
+        assert!(
+            error_text.contains("pools by attention") && error_text.contains(&pool.to_string()),
+            "{error_text}"
+        );
     }
     assert!(settle("timm_dinov2", Pool::Attention).unwrap_err().contains("has no attention pooling"));
     assert_eq!(settle("timm_siglip", Pool::Attention).unwrap().0.pool, Pool::Attention);
 }
 
-/// Logits, gradients and frozen fingerprint are the same bits with whole blocks and with blocks in parts.
+/// Logits, gradients and frozen fingerprint are bitwise equal with replicated and with sharded blocks.
 #[test]
-fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
+fn every_tuner_works_on_every_tower_with_replicated_and_sharded_blocks() {
     let bytes = Tensor::arange(2 * 3 * 16 * 16, (Kind::Int64, Device::Cpu)).remainder(251);
     let bytes = bytes.view([2, 3, 16, 16]).to_kind(Kind::Uint8);
     let mut options = Values::default();
@@ -212,25 +218,25 @@ fn every_tuner_works_on_every_tower_and_its_blocks_may_be_in_parts() {
                 tuners.push((method.make)(&options, &site), site.blocks.clone());
                 tuners
             };
-            let whole = fixture.model(None, tuners());
+            let replicated = fixture.model(None, tuners());
             let part = BlockPart { index: 0, count: 1 };
-            let parts = fixture.model(Some(part), tuners());
-            let logits = [&whole, &parts].map(|model| {
+            let sharded = fixture.model(Some(part), tuners());
+            let logits = [&replicated, &sharded].map(|model| {
                 let logits = model.logits(&bytes);
                 logits.log_softmax(-1, Kind::Double).select(1, 0).sum(Kind::Double).backward();
                 logits
             });
             assert_eq!(logits[0], logits[1], "{name}: {}", method.word);
             assert_eq!(
-                whole.trainables().gradient(),
-                parts.trainables().gradient(),
+                replicated.trainables().gradient(),
+                sharded.trainables().gradient(),
                 "{name}: {}",
                 method.word
             );
-            let greatest = whole.trainables().gradient().abs().max().double_value(&[]);
+            let greatest = replicated.trainables().gradient().abs().max().double_value(&[]);
             assert!(greatest > 1e-6, "{name}: {} has no gradient", method.word);
             let fingerprint = |model: &Model| model.frozen_fingerprint(|_| Ok::<(), ()>(())).unwrap();
-            assert_eq!(fingerprint(&whole), fingerprint(&parts), "{name}: {}", method.word);
+            assert_eq!(fingerprint(&replicated), fingerprint(&sharded), "{name}: {}", method.word);
         }
     }
 }
@@ -254,7 +260,7 @@ fn full_fine_tuning_trains_layer_scales() {
     }
 }
 
-/// What follows the image's tokens, as prompts do, is not read after the last block.
+/// Tokens after the image tokens, such as prompts, are ignored after the last block.
 #[test]
 fn prompts_are_not_pooled() {
     for name in ["timm_dinov2_reg4", "timm_siglip"] {
@@ -264,19 +270,19 @@ fn prompts_are_not_pooled() {
         let start = tower.stem(&pixels);
         let all = tower.block(1, &tower.block(0, &start, &[]), &[]);
         let prompts = Tensor::ones([all.size()[0], 7, all.size()[2]], (Kind::Double, Device::Cpu));
-        let more = Tensor::cat(&[&all, &prompts], 1);
-        assert_eq!(tower.finish(&more), tower.finish(&all), "{name}");
+        let with_prompts = Tensor::cat(&[&all, &prompts], 1);
+        assert_eq!(tower.finish(&with_prompts), tower.finish(&all), "{name}");
     }
 }
 
-/// Whatever is frozen outside the blocks is under the eye of checksums and fingerprint.
+/// The checksums and the fingerprint include all frozen tensors, also those outside the blocks.
 #[test]
 fn every_frozen_tensor_is_in_the_fingerprint() {
     for fixture in Fixture::all() {
         let model = fixture.model(None, TunerSet::default());
         let shape = model.tower().shape();
-        let held = model.frozen_held();
-        let numbers: usize = held.iter().map(|(_, tensor)| tensor.numel()).sum();
+        let frozen = model.frozen_held();
+        let numbers: usize = frozen.iter().map(|(_, tensor)| tensor.numel()).sum();
         let read: usize =
             fixture.tensors.names().map(|name| fixture.tensors.get(name).unwrap().numel()).sum();
         let rows = |name: &str| fixture.tensors.get(name).unwrap().size()[1];

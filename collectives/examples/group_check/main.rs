@@ -1,9 +1,9 @@
-//! Checks a process group on real ranks, or drives it into a fault: the program behind `tests/process_groups.rs`.
+//! Checks a process group on real ranks, or provokes a fault. `tests/process_groups.rs` runs this program.
 //!
 //!     mpirun -n 4 target/release/examples/group_check mpi check
 //!     mpirun -n 4 target/release/examples/group_check nccl check|fault|stuck|barrier
 //!
-//! With the stand-in, `NCCL_RS_LIBRARY` and `NCCL_RS_CUDART` name `libnccl_stand_in.so`.
+//! To use the stand-in, set `NCCL_RS_LIBRARY` and `NCCL_RS_CUDART` to the path of `libnccl_stand_in.so`.
 
 mod oracle;
 
@@ -13,11 +13,13 @@ use std::process::exit;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
-/// For faults. What has to succeed gets more: the machine may have fewer cores than ranks.
+/// Timeout of calls under a fault.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of calls that must succeed, on a machine that may have fewer cores than ranks.
 const LONG_TIMEOUT: Duration = Duration::from_mins(1);
-/// Exit codes of a fault that was answered by an error, and of a process that was ended from outside.
+/// Exit code after an error of a call.
 const FAILED: i32 = 3;
+/// Exit code after `on_stuck`.
 const STUCK: i32 = 4;
 
 fn main() {
@@ -33,59 +35,59 @@ fn main() {
         "mpi" => world.process_group().map_err(|error| error.to_string()),
         _ => world.nccl_group(&control, options(mode == "check")).map_err(|error| error.to_string()),
     };
-    let group = group.unwrap_or_else(|error| leave(&error));
+    let group = group.unwrap_or_else(|error| exit_with(&error));
     let outcome = match mode.as_str() {
         "check" => check(&control, group.as_ref()),
-        "barrier" => late_barrier(&world, group.as_ref()),
+        "barrier" => delayed_barrier(&world, group.as_ref()),
         _ => steps(&world, group.as_ref(), mode == "stuck"),
     };
     if let Err(error) = outcome {
-        leave(&error.to_string());
+        exit_with(&error.to_string());
     }
 }
 
-/// One write for a line: those of several ranks must not mix.
-fn say(what: &str, text: &str) {
+/// Prints a line in one write, so that the lines of several ranks do not mix.
+fn print_line(what: &str, text: &str) {
     let _ = std::io::stderr().write_all(format!("{what}: {text}\n").as_bytes());
 }
 
-fn options(patient: bool) -> NcclOptions {
+fn options(long_timeout: bool) -> NcclOptions {
     let on_stuck = |text: &str| {
-        say("stuck", text);
-        // SAFETY: ends the process without running anything else of it.
+        print_line("stuck", text);
+        // SAFETY: the call takes an integer and does not return.
         unsafe { nix::libc::_exit(STUCK) }
     };
-    let timeout = if patient { LONG_TIMEOUT } else { TIMEOUT };
-    let (on_failure, on_stuck) = (Box::new(|text: &str| say("failure", text)), Box::new(on_stuck));
+    let timeout = if long_timeout { LONG_TIMEOUT } else { TIMEOUT };
+    let (on_failure, on_stuck) = (Box::new(|text: &str| print_line("failure", text)), Box::new(on_stuck));
     NcclOptions { device: Device::Cpu, timeout, on_failure, on_stuck }
 }
 
-/// Says the error, leaves the other ranks time to say theirs, and ends without MPI.
-fn leave(error: &str) -> ! {
-    say("error", error);
+/// Prints the error, waits until the other ranks have printed theirs, and exits without finalising MPI.
+fn exit_with(error: &str) -> ! {
+    print_line("error", error);
     let seconds = std::env::var("GROUP_CHECK_LINGER").ok().and_then(|text| text.parse().ok());
     std::thread::sleep(Duration::from_secs(seconds.unwrap_or(2)));
     exit(FAILED)
 }
 
-/// Every operation on the group and on groups split from it.
+/// Checks every operation on the group and on groups split from it.
 fn check(control: &Control, group: &dyn ProcessGroup) -> Result<(), CollectiveError> {
     let mut compared = oracle::compare(group, &|rank| rank)?;
     let (rank, size) = (group.rank(), group.size());
-    let node = group.split(rank / 2, rank)?;
-    compared += oracle::compare(node.as_ref(), &|local| rank / 2 * 2 + local)?;
-    // In the reverse order, to see that the key counts.
-    let across = group.split(rank % 2, size - rank)?;
-    let of_parity: Vec<usize> = (0..size).rev().filter(|other| other % 2 == rank % 2).collect();
+    let pairs = group.split(rank / 2, rank)?;
+    compared += oracle::compare(pairs.as_ref(), &|local| rank / 2 * 2 + local)?;
+    // Reverses the order, to check that the key is used.
+    let parity = group.split(rank % 2, size - rank)?;
+    let same_parity: Vec<usize> = (0..size).rev().filter(|other| other % 2 == rank % 2).collect();
     if group.backend() != "solo" {
-        assert_eq!((across.rank(), across.size()), (place(&of_parity, rank), of_parity.len()));
-        compared += oracle::compare(across.as_ref(), &|local| of_parity[local])?;
+        assert_eq!((parity.rank(), parity.size()), (position(&same_parity, rank), same_parity.len()));
+        compared += oracle::compare(parity.as_ref(), &|local| same_parity[local])?;
     }
-    // Split from what was split.
-    let pair = node.split(0, 5)?;
-    compared += oracle::compare(pair.as_ref(), &|local| rank / 2 * 2 + local)?;
-    drop((node, pair));
-    refusals(group);
+    // Splits a split group again.
+    let pair_again = pairs.split(0, 5)?;
+    compared += oracle::compare(pair_again.as_ref(), &|local| rank / 2 * 2 + local)?;
+    drop((pairs, pair_again));
+    check_rejected_tensors(group);
     group.barrier()?;
     group.barrier_within(LONG_TIMEOUT)?;
     control.barrier()?;
@@ -95,12 +97,12 @@ fn check(control: &Control, group: &dyn ProcessGroup) -> Result<(), CollectiveEr
     Ok(())
 }
 
-fn place(ranks: &[usize], rank: usize) -> usize {
+fn position(ranks: &[usize], rank: usize) -> usize {
     ranks.iter().take_while(|&&other| other != rank).count()
 }
 
-/// Tensors that cannot travel are refused alike by all groups that move any.
-fn refusals(group: &dyn ProcessGroup) {
+/// Checks that groups of several ranks reject unsupported tensors with the same errors.
+fn check_rejected_tensors(group: &dyn ProcessGroup) {
     if group.backend() == "solo" {
         return;
     }
@@ -120,7 +122,7 @@ fn refusals(group: &dyn ProcessGroup) {
     );
 }
 
-/// Steps of one sum each; `stuck` never comes back to the group after the third.
+/// Runs steps of one all-reduce each. With `stuck`, the program makes no call after the third step.
 fn steps(world: &World, group: &dyn ProcessGroup, stuck: bool) -> Result<(), CollectiveError> {
     let begin = Instant::now();
     for step in 0..5 {
@@ -136,8 +138,8 @@ fn steps(world: &World, group: &dyn ProcessGroup, stuck: bool) -> Result<(), Col
     Ok(())
 }
 
-/// Rank 0 comes too late.
-fn late_barrier(world: &World, group: &dyn ProcessGroup) -> Result<(), CollectiveError> {
+/// Rank 0 reaches the barrier after the timeout.
+fn delayed_barrier(world: &World, group: &dyn ProcessGroup) -> Result<(), CollectiveError> {
     world.activity().set_step(12);
     if group.rank() == 0 {
         std::thread::sleep(Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! Communicators: made, used, asked for errors, aborted.
+//! Communicators: creation, collectives, asynchronous errors and abort.
 
 use crate::error::Error;
 use crate::ffi::{self, NCCL_IN_PROGRESS, NCCL_SUCCESS, RawConfig};
@@ -10,19 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// Pause between two questions whether a call has ended.
+/// Polling interval for the end of a call.
 const POLL: Duration = Duration::from_micros(200);
-/// How long a communicator that is dropped may take to say goodbye, and to be aborted after that.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// Timeout for finalising a dropped communicator, and for aborting it if that fails.
+const FINALISE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// This process's place in a group of ranks that exchange data.
+/// A communicator: a group of ranks that exchange data, and the rank of this process in it.
 ///
-/// Communicators are non-blocking: every call that has to wait for other ranks is given up after the
-/// `timeout` of [`init_rank`](Self::init_rank). It can be shared by threads; all ranks make the same
-/// collective calls in the same order.
+/// Communicators are non-blocking: a call that waits for other ranks fails after the `timeout` of
+/// [`init_rank`](Self::init_rank). Threads can share a communicator. All ranks must make the same collective calls in
+/// the same order.
 ///
-/// Dropping a communicator ends it in good order; one that had an error is aborted instead. Both take
-/// seconds at most.
+/// Dropping a communicator finalises it, or aborts it after an error. Both take a few seconds at most.
 pub struct Communicator {
     inner: Arc<Inner>,
     timeout: Duration,
@@ -32,7 +31,7 @@ pub struct Communicator {
 
 struct Inner {
     library: Library,
-    /// Null once aborted. NCCL frees a communicator when it aborts it, so every call holds the lock.
+    /// Null after an abort. NCCL frees a communicator when it aborts it, so every call holds the lock.
     handle: Mutex<Handle>,
     failed: AtomicBool,
 }
@@ -40,13 +39,13 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Handle(ffi::RawComm);
 
-// SAFETY: a communicator may be used from any thread; the lock around it lets one in at a time.
+// SAFETY: any thread may use a communicator; the lock around it admits one thread at a time.
 unsafe impl Send for Handle {}
 
 impl Communicator {
-    /// Joins the communicator `id` as `rank` of `size`, with the calling thread's device.
+    /// Joins the communicator `id` as `rank` of `size`, with the device of the calling thread.
     ///
-    /// Returns when all ranks have joined; after `timeout` it is given up and aborted.
+    /// Returns when all ranks have joined. After `timeout` it aborts the communicator and returns an error.
     pub fn init_rank(
         library: &Library,
         id: &UniqueId,
@@ -54,24 +53,24 @@ impl Communicator {
         timeout: Duration,
     ) -> Result<Self, Error> {
         const CALL: &str = "ncclCommInitRankConfig";
-        let (number, count) = (small(CALL, "rank", rank)?, small(CALL, "size", size)?);
-        Self::make(library, (rank, size), CALL, timeout, |slot| {
+        let (number, count) = (to_c_int(CALL, "rank", rank)?, to_c_int(CALL, "size", size)?);
+        Self::create(library, (rank, size), CALL, timeout, |slot| {
             let mut config = RawConfig::non_blocking();
-            // SAFETY: `slot` outlives the communicator's making; NCCL copies `config`.
+            // SAFETY: `slot` stays allocated while NCCL creates the communicator; NCCL copies `config`.
             unsafe { (library.0.init_rank_config)(slot, count, id.raw(), number, &raw mut config) }
         })
     }
 
-    /// Ranks that give the same `color` form a communicator of their own, ordered by `key` and then by
-    /// their rank here. `place` is this process's rank and size in it, which the caller knows.
+    /// Splits the communicator: ranks with the same `color` form a new one, ordered by `key` and then by rank.
+    /// `place` is the rank of this process in the new communicator, and its size; the caller must know them.
     pub fn split(&self, color: usize, key: usize, place: (usize, usize)) -> Result<Self, Error> {
         const CALL: &str = "ncclCommSplit";
         let function = self.inner.library.split()?;
-        let (color, key) = (small(CALL, "color", color)?, small(CALL, "key", key)?);
-        Self::make(&self.inner.library, place, CALL, self.timeout, |slot| {
+        let (color, key) = (to_c_int(CALL, "color", color)?, to_c_int(CALL, "key", key)?);
+        Self::create(&self.inner.library, place, CALL, self.timeout, |slot| {
             let mut config = RawConfig::non_blocking();
             let outcome = self.call(CALL, |handle| {
-                // SAFETY: the parent is alive under the lock, `slot` outlives the child's making.
+                // SAFETY: the parent is alive under the lock; `slot` stays allocated while NCCL creates the child.
                 unsafe { function(handle, color, key, slot, &raw mut config) }
             });
             match outcome {
@@ -83,8 +82,8 @@ impl Communicator {
         })
     }
 
-    /// Starts the making of a communicator by `start` and waits until it is ready.
-    fn make(
+    /// Calls `start`, which creates a communicator asynchronously, and waits until it is ready.
+    fn create(
         library: &Library,
         (rank, size): (usize, usize),
         call: &'static str,
@@ -92,7 +91,7 @@ impl Communicator {
         start: impl FnOnce(*mut ffi::RawComm) -> c_int,
     ) -> Result<Self, Error> {
         let begin = Instant::now();
-        // NCCL may write the handle here at any later time, also after we gave up: then it is leaked.
+        // NCCL may write the handle at any later time, even after a timeout; the slot is leaked then.
         let slot = Box::into_raw(Box::new(AtomicPtr::<c_void>::new(std::ptr::null_mut())));
         let code = start(slot.cast::<ffi::RawComm>());
         if code == ABORTED {
@@ -101,7 +100,7 @@ impl Communicator {
         if code != NCCL_SUCCESS && code != NCCL_IN_PROGRESS {
             return Err(library.0.error(call, code, std::ptr::null_mut()));
         }
-        // SAFETY: never freed before the end of this function.
+        // SAFETY: the slot is not freed before the end of this function.
         let handle = || unsafe { (*slot).load(Ordering::Acquire) };
         while handle().is_null() {
             if begin.elapsed() > timeout {
@@ -114,14 +113,14 @@ impl Communicator {
             handle: Mutex::new(Handle(handle())),
             failed: AtomicBool::new(false),
         };
-        let made = Self { inner: Arc::new(inner), timeout, rank, size };
-        made.settle(call, timeout.saturating_sub(begin.elapsed()))?;
-        // SAFETY: made by Box::into_raw above; a ready communicator is not written any more.
+        let communicator = Self { inner: Arc::new(inner), timeout, rank, size };
+        communicator.wait_until_done(call, timeout.saturating_sub(begin.elapsed()))?;
+        // SAFETY: the pointer comes from Box::into_raw above; NCCL no longer writes it once the communicator is ready.
         drop(unsafe { Box::from_raw(slot) });
-        Ok(made)
+        Ok(communicator)
     }
 
-    /// This process's number, `0..size`.
+    /// Rank of this process, `0..size`.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -131,12 +130,12 @@ impl Communicator {
         self.size
     }
 
-    /// Combines `count` elements at `send` of all ranks into `receive` of all ranks, on `stream`.
+    /// All-reduces `count` elements at `send` into `receive`, on `stream`.
     ///
     /// # Safety
-    /// Both point to `count` elements that `stream`'s device can reach, and are the same or apart from
-    /// each other. Until the stream has passed this call, nobody else writes them, or reads `receive`,
-    /// or frees them. Every rank gives the same `count`, `kind` and `op`.
+    /// Both pointers must point to `count` elements that the device of `stream` can access, and be equal or not
+    /// overlap. Until the stream has completed this call, nothing else may write or free them, or read `receive`.
+    /// Every rank must pass the same `count`, `kind` and `op`.
     pub unsafe fn all_reduce(
         &self,
         (send, receive): (*const c_void, *mut c_void),
@@ -147,16 +146,16 @@ impl Communicator {
     ) -> Result<(), Error> {
         self.call("ncclAllReduce", |handle| {
             let function = self.inner.library.0.all_reduce;
-            // SAFETY: the caller's promise; the communicator is alive under the lock.
+            // SAFETY: guaranteed by the caller; the communicator is alive under the lock.
             unsafe { function(send, receive, count, kind.code(), op.code(), handle, stream.raw()) }
         })
     }
 
-    /// Lays `count` elements at `send` of every rank one behind the other, by rank, at `receive` of all.
+    /// All-gathers `count` elements at `send` of every rank into `receive`, in rank order.
     ///
     /// # Safety
-    /// As for [`all_reduce`](Self::all_reduce), but `receive` points to `count * size` elements, and `send`
-    /// is apart from it or is this rank's own part of it.
+    /// As for [`all_reduce`](Self::all_reduce), but `receive` must point to `count * size` elements, and `send` must
+    /// not overlap with it or be this rank's part of it.
     pub unsafe fn all_gather(
         &self,
         (send, receive): (*const c_void, *mut c_void),
@@ -166,17 +165,17 @@ impl Communicator {
     ) -> Result<(), Error> {
         self.call("ncclAllGather", |handle| {
             let function = self.inner.library.0.all_gather;
-            // SAFETY: the caller's promise; the communicator is alive under the lock.
+            // SAFETY: guaranteed by the caller; the communicator is alive under the lock.
             unsafe { function(send, receive, count, kind.code(), handle, stream.raw()) }
         })
     }
 
-    /// Combines `count * size` elements at `send` of all ranks and leaves part `rank` of the result, of
-    /// `count` elements, at `receive`.
+    /// Reduce-scatters `count * size` elements at `send`: each rank receives the `count` elements of its rank at
+    /// `receive`.
     ///
     /// # Safety
-    /// As for [`all_reduce`](Self::all_reduce), but `send` points to `count * size` elements, and `receive`
-    /// is apart from it or is this rank's own part of it.
+    /// As for [`all_reduce`](Self::all_reduce), but `send` must point to `count * size` elements, and `receive` must
+    /// not overlap with it or be this rank's part of it.
     pub unsafe fn reduce_scatter(
         &self,
         (send, receive): (*const c_void, *mut c_void),
@@ -187,15 +186,16 @@ impl Communicator {
     ) -> Result<(), Error> {
         self.call("ncclReduceScatter", |handle| {
             let function = self.inner.library.0.reduce_scatter;
-            // SAFETY: the caller's promise; the communicator is alive under the lock.
+            // SAFETY: guaranteed by the caller; the communicator is alive under the lock.
             unsafe { function(send, receive, count, kind.code(), op.code(), handle, stream.raw()) }
         })
     }
 
-    /// Copies `count` elements at `send` of rank `root` to `receive` of all ranks.
+    /// Broadcasts `count` elements at `send` of rank `root` to `receive` of all ranks.
     ///
     /// # Safety
-    /// As for [`all_reduce`](Self::all_reduce); `send` is read at `root` only, `root` is the same everywhere.
+    /// As for [`all_reduce`](Self::all_reduce); only rank `root` reads `send`, and `root` must be the same on all
+    /// ranks.
     pub unsafe fn broadcast(
         &self,
         (send, receive): (*const c_void, *mut c_void),
@@ -204,17 +204,17 @@ impl Communicator {
         root: usize,
         stream: &CudaStream,
     ) -> Result<(), Error> {
-        let root = small("ncclBroadcast", "root", root)?;
+        let root = to_c_int("ncclBroadcast", "root", root)?;
         self.call("ncclBroadcast", |handle| {
             let function = self.inner.library.0.broadcast;
-            // SAFETY: the caller's promise; the communicator is alive under the lock.
+            // SAFETY: guaranteed by the caller; the communicator is alive under the lock.
             unsafe { function(send, receive, count, kind.code(), root, handle, stream.raw()) }
         })
     }
 
-    /// The error that NCCL found since the last question, e.g. a peer that is gone.
+    /// Returns the asynchronous error of NCCL, if there is one, e.g. after the death of a peer.
     ///
-    /// Also `Ok` while a call of another thread is under way, so that a watcher never waits for it.
+    /// Returns `Ok` while another thread makes a call, so that a watcher never waits for that call.
     pub fn async_error(&self) -> Result<(), Error> {
         const CALL: &str = "ncclCommGetAsyncError";
         let handle = match self.inner.handle.try_lock() {
@@ -228,15 +228,15 @@ impl Communicator {
         }
     }
 
-    /// Ends all that runs on this communicator, here; it cannot be used afterwards.
+    /// Aborts all operations of this communicator on this rank; it is unusable afterwards.
     ///
-    /// The work is done by a helper thread. If it is not done within `timeout`, that thread is left to
-    /// itself and the answer is an error: NCCL, or the driver below it, is stuck.
+    /// A helper thread makes the call. If it does not return within `timeout`, because NCCL or the driver is stuck, the
+    /// thread is detached and this function returns an error.
     pub fn abort(&self, timeout: Duration) -> Result<(), Error> {
         self.inner.abort(timeout)
     }
 
-    /// Calls NCCL under the lock, and waits until the call has taken effect on the host.
+    /// Calls NCCL under the lock, and waits until the call is no longer in progress on the host.
     fn call(&self, call: &'static str, work: impl FnOnce(ffi::RawComm) -> c_int) -> Result<(), Error> {
         let handle = self.inner.lock();
         if handle.0.is_null() {
@@ -246,13 +246,13 @@ impl Communicator {
             NCCL_SUCCESS => Ok(()),
             NCCL_IN_PROGRESS => {
                 drop(handle);
-                self.settle(call, self.timeout)
+                self.wait_until_done(call, self.timeout)
             }
             code => Err(self.inner.error(call, code, handle.0)),
         }
     }
 
-    fn settle(&self, call: &'static str, timeout: Duration) -> Result<(), Error> {
+    fn wait_until_done(&self, call: &'static str, timeout: Duration) -> Result<(), Error> {
         let begin = Instant::now();
         loop {
             let handle = self.inner.lock();
@@ -270,30 +270,30 @@ impl Communicator {
         }
     }
 
-    /// Says goodbye to the other ranks. False if that did not work.
-    fn finish(&self) -> bool {
+    /// Finalises and destroys the communicator. Returns false if that fails.
+    fn finalise(&self) -> bool {
         let functions = &self.inner.library.0;
         let handle = self.inner.lock();
         // SAFETY: the communicator is alive under the lock.
         let code = unsafe { (functions.finalize)(handle.0) };
         drop(handle);
-        let said = code == NCCL_SUCCESS || code == NCCL_IN_PROGRESS;
-        if !said || self.settle("ncclCommFinalize", GOODBYE).is_err() {
+        let started = code == NCCL_SUCCESS || code == NCCL_IN_PROGRESS;
+        if !started || self.wait_until_done("ncclCommFinalize", FINALISE_TIMEOUT).is_err() {
             return false;
         }
         let mut handle = self.inner.lock();
-        // SAFETY: finalised, and nobody uses it after the lock is released, since it is null then.
+        // SAFETY: the communicator is finalised, and the handle is null before the lock is released.
         unsafe { (functions.destroy)(handle.0) };
         handle.0 = std::ptr::null_mut();
         true
     }
 }
 
-/// Stands for a call that was not made; no code of NCCL's.
+/// Marks a call that was not made; not a code of NCCL.
 const ABORTED: c_int = -1;
 
 impl Inner {
-    /// A panic of another thread leaves the handle as it was.
+    /// Ignores poisoning: a panic of another thread leaves the handle valid.
     fn lock(&self) -> MutexGuard<'_, Handle> {
         self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -318,12 +318,12 @@ impl Inner {
         let (done, outcome) = mpsc::channel();
         let inner = self.clone();
         let helper = std::thread::Builder::new().name("nccl-abort".to_owned()).spawn(move || {
-            // Taken out first: other threads shall see that it is gone, not wait for the abort.
+            // Takes the handle first, so that other threads see the abort instead of waiting for it.
             let handle = std::mem::replace(&mut *inner.lock(), Handle(std::ptr::null_mut()));
             let code = if handle.0.is_null() {
                 NCCL_SUCCESS
             } else {
-                // SAFETY: alive, and nobody else has it any more.
+                // SAFETY: the communicator is alive, and no other thread holds the handle.
                 unsafe { (inner.library.0.abort)(handle.0) }
             };
             let _ = done.send(code);
@@ -341,20 +341,20 @@ impl Inner {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        let gone = match self.inner.handle.try_lock() {
+        let aborted = match self.inner.handle.try_lock() {
             Ok(handle) => handle.0.is_null(),
             Err(_) => false,
         };
-        if gone || (!self.inner.failed.load(Ordering::Relaxed) && self.finish()) {
+        if aborted || (!self.inner.failed.load(Ordering::Relaxed) && self.finalise()) {
             return;
         }
-        // Nothing more can be done if this fails too; the process may go on without what is leaked.
-        let _ = self.inner.abort(GOODBYE);
+        // If this fails too, the communicator is leaked and the process continues.
+        let _ = self.inner.abort(FINALISE_TIMEOUT);
     }
 }
 
-/// NCCL's integers have 32 bits.
-fn small(call: &'static str, what: &'static str, value: usize) -> Result<c_int, Error> {
+/// Converts to the 32-bit integers of NCCL.
+fn to_c_int(call: &'static str, what: &'static str, value: usize) -> Result<c_int, Error> {
     c_int::try_from(value).map_err(|_| Error::Argument {
         call,
         what,

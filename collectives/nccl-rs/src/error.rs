@@ -1,33 +1,33 @@
-//! What can go wrong between a program and NCCL.
+//! Errors of loading and calling NCCL and CUDA.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A library that was not found, or a call that did not succeed.
+/// A library that does not load, or a call that fails.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No library was found at any of the places where it usually lies.
-    #[error("{library} was not found; looked for {}; {remedy}, or let {variable} name its file", places.join(", "))]
+    /// The library is in none of the usual places.
+    #[error("{library} was not found; looked for {}\nhint: {remedy}, or let {variable} name its file", places.join(", "))]
     NotFound {
-        /// What was looked for, e.g. `NCCL`.
+        /// Name of the library, e.g. `NCCL`.
         library: &'static str,
-        /// Variable that names the file.
+        /// Environment variable for the path of the library.
         variable: &'static str,
-        /// Every place, with what was wrong there.
+        /// The places that were searched, each with its error.
         places: Vec<String>,
-        /// Where to get it.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// The file that a variable names does not load.
+    /// The file in an environment variable does not load.
     #[error("{variable} names {}, which does not load as {library}: {message}", path.display())]
     Load {
-        /// What was to be loaded.
+        /// Name of the library.
         library: &'static str,
-        /// Variable that names the file.
+        /// Environment variable for the path of the library.
         variable: &'static str,
-        /// The file.
+        /// The path in the variable.
         path: PathBuf,
-        /// The loader's own words.
+        /// The error text of the loader.
         message: String,
     },
     /// A library lacks a function.
@@ -38,29 +38,29 @@ pub enum Error {
         /// The function's name.
         symbol: &'static str,
     },
-    /// NCCL is older than what is needed.
+    /// The version of NCCL is too old.
     #[error("{library} is NCCL {found}, but {needed} or newer is needed{}", purpose.map(|p| format!(" for {p}")).unwrap_or_default())]
     TooOld {
         /// The library's file.
         library: String,
         /// Its version.
         found: String,
-        /// The oldest one that would do.
+        /// The oldest supported version.
         needed: &'static str,
-        /// What it is needed for, if not for everything.
+        /// The function that needs this version, if it is not needed in general.
         purpose: Option<&'static str>,
     },
-    /// NCCL answered with an error code.
+    /// NCCL returned an error code.
     #[error("{call}: {message} (NCCL's code {code})")]
     Nccl {
         /// Name of the function.
         call: &'static str,
         /// `ncclResult_t`.
         code: i32,
-        /// NCCL's text for the code, and its last error where it tells one.
+        /// NCCL's text for the code, and its last error if there is one.
         message: String,
     },
-    /// The CUDA runtime or driver answered with an error code.
+    /// The CUDA runtime or driver returned an error code.
     #[error("{call}: {message} (CUDA's code {code})")]
     Cuda {
         /// Name of the function.
@@ -70,12 +70,12 @@ pub enum Error {
         /// CUDA's text for the code.
         message: String,
     },
-    /// A call went on for longer than it may.
+    /// A call exceeded its timeout.
     #[error("{call} did not end within {:.1} s", timeout.as_secs_f64())]
     TimedOut {
         /// Name of the function.
         call: &'static str,
-        /// How long it was waited for.
+        /// The timeout.
         timeout: Duration,
     },
     /// The communicator was aborted before or during the call.
@@ -84,22 +84,22 @@ pub enum Error {
         /// Name of the function.
         call: &'static str,
     },
-    /// A value that cannot be passed on.
+    /// An argument that does not fit into the C type.
     #[error("{call}: {what} is {found}, expected {expected}")]
     Argument {
         /// Name of the function.
         call: &'static str,
         /// The argument.
         what: &'static str,
-        /// What it may be.
+        /// The supported values.
         expected: String,
-        /// What it was.
+        /// The value.
         found: String,
     },
 }
 
 impl Error {
-    /// Whether time ran out, which often means that the fault is another rank's.
+    /// Whether this is a timeout, which another rank often causes.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. })
     }

@@ -1,4 +1,4 @@
-//! NCCL's and CUDA's C interfaces, as far as they are used: signatures, constants, tables of functions.
+//! The parts of the C interfaces of NCCL and CUDA that this crate uses: signatures, constants, function tables.
 //!
 //! Checked against the headers of NCCL 2.28 and CUDA 13; nothing used here has changed since NCCL 2.14.
 
@@ -20,20 +20,20 @@ pub(crate) const EVENT_FLAGS: c_uint = 1 | 2;
 #[derive(Clone, Copy)]
 pub(crate) struct RawUniqueId(pub(crate) [u8; 128]);
 
-/// `ncclConfig_t` as of NCCL 2.14, its first version. The struct says its own size and version, and newer
-/// libraries take what it lacks as undefined, so this one serves all.
+/// `ncclConfig_t` of NCCL 2.14, its first version. The struct contains its own size and version, and newer libraries
+/// treat missing fields as undefined, so this version works with all of them.
 #[repr(C)]
 pub(crate) struct RawConfig {
     size: usize,
     magic: c_uint,
     version: c_uint,
     blocking: c_int,
-    /// Padding then, `cgaClusterSize` now: undefined.
+    /// Padding in 2.14, `cgaClusterSize` in newer versions: undefined.
     undefined: c_int,
 }
 
 impl RawConfig {
-    /// Calls return at once and are asked for their outcome.
+    /// Calls return at once, and their state is polled.
     pub(crate) fn non_blocking() -> Self {
         let size = size_of::<Self>();
         Self { size, magic: 0xcafe_beef, version: 21_400, blocking: 0, undefined: c_int::MIN }
@@ -53,7 +53,7 @@ macro_rules! table {
         }
 
         impl $table {
-            /// Finds every function, or names the one that is missing.
+            /// Looks up every function, or returns an error with the name of a missing one.
             pub(crate) fn load(opened: LoadedLibrary) -> Result<Self, Error> {
                 Ok(Self {
                     $($field: opened

@@ -1,4 +1,4 @@
-//! NCCL's library: finding it, and what it says of itself.
+//! The NCCL library: search, version and unique ids.
 
 use crate::error::Error;
 use crate::ffi::{self, NCCL_SUCCESS, Nccl};
@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
-/// From here on communicators can be made without blocking, and aborted while they are made.
+/// The first version whose communicators can be created without blocking, and aborted during their creation.
 const OLDEST: Version = Version { major: 2, minor: 14, patch: 0 };
 
 const NCCL: LibraryRequest = LibraryRequest {
@@ -19,16 +19,16 @@ const NCCL: LibraryRequest = LibraryRequest {
     remedy: "install NCCL (its package, or the wheel nvidia-nccl-cu13 or -cu12)",
 };
 
-/// NCCL, loaded. Clones share it; it is never unloaded.
+/// The loaded NCCL library. Clones share it; it is never unloaded.
 #[derive(Clone)]
 pub struct Library(pub(crate) Arc<Nccl>);
 
 impl Library {
     /// Finds and loads NCCL.
     ///
-    /// `NCCL_RS_LIBRARY` names the file, and nothing else is tried then. Otherwise: what is loaded already
-    /// or known to the loader, wheels beside libtorch or in `VIRTUAL_ENV`, the homes that `NCCL_HOME`,
-    /// `CUDA_HOME` and their like name, the program's folder, and the usual system folders.
+    /// If `NCCL_RS_LIBRARY` is set, only that file is tried. Otherwise the search order is: libraries that are already
+    /// loaded or known to the loader, wheels beside libtorch or in `VIRTUAL_ENV`, the folders in `NCCL_HOME`,
+    /// `CUDA_HOME` and similar variables, the folder of the program, and the usual system folders.
     pub fn open() -> Result<Self, Error> {
         let nccl = Nccl::load(search::open(NCCL, &SearchEnvironment::present())?)?;
         let library = Self(Arc::new(nccl));
@@ -40,7 +40,7 @@ impl Library {
         Err(Error::TooOld { library: file, found, needed: "2.14", purpose: None })
     }
 
-    /// The file, or the name by which the loader knew it.
+    /// The path of the library, or the name under which the loader found it.
     pub fn path(&self) -> &Path {
         &self.0.opened.path
     }
@@ -54,16 +54,16 @@ impl Library {
         Ok(Version::from_code(code))
     }
 
-    /// Makes the name of a new communicator, at one rank; the others receive its bytes.
+    /// Creates the id of a new communicator. One rank calls it and sends the bytes to the others.
     pub fn unique_id(&self) -> Result<UniqueId, Error> {
         let mut id = ffi::RawUniqueId([0; UniqueId::BYTES]);
-        // SAFETY: the call writes as many bytes as the type has.
+        // SAFETY: the call writes a value of this type.
         let answer = unsafe { (self.0.unique_id)(&raw mut id) };
         self.0.check("ncclGetUniqueId", answer)?;
         Ok(UniqueId::from_bytes(id.0))
     }
 
-    /// Whether the library exports `symbol`: tells substitutes and optional functions.
+    /// Whether the library exports `symbol`, e.g. to detect substitutes and optional functions.
     pub fn has_symbol(&self, symbol: &str) -> bool {
         self.0.opened.symbol::<*const c_void>(symbol).is_some()
     }
@@ -74,7 +74,7 @@ impl Library {
             library: self.path().display().to_string(),
             found: self.version().map_or_else(|error| error.to_string(), |version| version.to_string()),
             needed: "2.18",
-            purpose: Some("groups of some of the ranks"),
+            purpose: Some("split"),
         })
     }
 }
@@ -85,9 +85,9 @@ impl Nccl {
         if code == NCCL_SUCCESS { Ok(()) } else { Err(self.error(call, code, std::ptr::null_mut())) }
     }
 
-    /// NCCL's words for a code, and what it says of the last error of `comm` (which may be null).
+    /// The error for a code, with NCCL's text and the last error of `comm` (which may be null).
     pub(crate) fn error(&self, call: &'static str, code: c_int, comm: ffi::RawComm) -> Error {
-        // SAFETY: both calls answer with null or a text that stays.
+        // SAFETY: both calls return null or a text that stays valid.
         let (text, last) =
             unsafe { (read_text((self.error_string)(code)), read_text((self.last_error)(comm))) };
         let last = last.trim();
@@ -96,14 +96,14 @@ impl Nccl {
     }
 }
 
-/// A C text, empty for null.
+/// Copies a C string; null becomes an empty string.
 ///
 /// # Safety
-/// `text` is null or points to a text that ends with a zero byte.
+/// `text` must be null or point to a null-terminated string.
 pub(crate) unsafe fn read_text(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

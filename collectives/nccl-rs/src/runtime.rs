@@ -1,4 +1,4 @@
-//! The few calls of the CUDA runtime that a user of NCCL needs: device, streams, events.
+//! The calls of the CUDA runtime that NCCL needs: device, streams, events.
 
 use crate::error::Error;
 use crate::ffi::{self, CUDA_NOT_READY, CUDA_SUCCESS, Cuda};
@@ -25,23 +25,23 @@ const DRIVER: LibraryRequest = LibraryRequest {
     remedy: "install NVIDIA's driver",
 };
 
-/// The CUDA runtime, loaded. Clones share it; it is never unloaded.
+/// The loaded CUDA runtime. Clones share it; it is never unloaded.
 #[derive(Clone)]
 pub struct CudaRuntime(Arc<Cuda>);
 
 impl CudaRuntime {
-    /// Finds and loads the CUDA runtime, by the rules of [`Library::open`](crate::Library::open); the
-    /// variable is `NCCL_RS_CUDART`. One that the process has loaded already is preferred.
+    /// Finds and loads the CUDA runtime, in the search order of [`Library::open`](crate::Library::open), with the
+    /// variable `NCCL_RS_CUDART`. A runtime that the process has already loaded is preferred.
     pub fn open() -> Result<Self, Error> {
         Ok(Self(Arc::new(Cuda::load(search::open(RUNTIME, &SearchEnvironment::present())?)?)))
     }
 
-    /// The file, or the name by which the loader knew it.
+    /// The path of the library, or the name under which the loader found it.
     pub fn path(&self) -> &Path {
         &self.0.opened.path
     }
 
-    /// The calling thread's device.
+    /// The device of the calling thread.
     pub fn device(&self) -> Result<i32, Error> {
         let mut device: c_int = 0;
         // SAFETY: the call writes one integer.
@@ -49,14 +49,14 @@ impl CudaRuntime {
         Ok(device)
     }
 
-    /// Chooses the calling thread's device: streams, events and communicators are made there.
+    /// Sets the device of the calling thread, for new streams, events and communicators.
     pub fn set_device(&self, device: i32) -> Result<(), Error> {
-        // SAFETY: takes an integer; a wrong one is answered with an error.
+        // SAFETY: the call takes an integer and returns an error for an invalid one.
         self.0.check("cudaSetDevice", unsafe { (self.0.set_device)(device) })
     }
 
-    /// What tells this device from every other: `GPU-` and its UUID as `nvidia-smi` shows it, or the PCI
-    /// address (which is unique on one host only) where the driver does not tell.
+    /// A unique name of the device: `GPU-` and its UUID, as `nvidia-smi` shows it. Without a UUID from the driver it
+    /// is the PCI address, which is unique only on one host.
     pub fn device_name(&self, device: i32) -> Result<String, Error> {
         if let Some(uuid) = self.uuid(device) {
             return Ok(uuid);
@@ -66,11 +66,11 @@ impl CudaRuntime {
         // SAFETY: the call writes at most `length` bytes, the last one zero.
         let code = unsafe { (self.0.pci_bus_id)(text.as_mut_ptr().cast::<c_char>(), length, device) };
         self.0.check("cudaDeviceGetPCIBusId", code)?;
-        // SAFETY: the buffer is longer than what was written, so that it ends with a zero byte.
+        // SAFETY: the text is null-terminated, because the buffer is longer than it.
         Ok(format!("PCI {}", unsafe { read_text(text.as_ptr().cast()) }))
     }
 
-    /// The UUID by the driver, or by the runtime where that has the driver's functions too.
+    /// The UUID from the driver, or from the runtime library if it exports the functions of the driver too.
     fn uuid(&self, device: i32) -> Option<String> {
         let driver = search::open(DRIVER, &SearchEnvironment::present());
         let mut libraries = std::iter::once(&self.0.opened).chain(driver.as_ref().ok());
@@ -80,7 +80,7 @@ impl CudaRuntime {
             Some((get, uuid))
         })?;
         let (mut handle, mut bytes) = (0, [0u8; 16]);
-        // SAFETY: both calls write one value of the given type; an error leaves it alone.
+        // SAFETY: both calls write one value of the given type, or nothing after an error.
         let codes = unsafe { [get(&raw mut handle, device), uuid(&raw mut bytes, handle)] };
         (codes == [CUDA_SUCCESS; 2]).then(|| format_uuid(bytes))
     }
@@ -125,29 +125,29 @@ impl Cuda {
         if code == CUDA_SUCCESS {
             return Ok(());
         }
-        // SAFETY: answers with null or a text that stays.
+        // SAFETY: the call returns null or a text that stays valid.
         let message = unsafe { read_text((self.error_string)(code)) };
         Err(Error::Cuda { call, code, message })
     }
 }
 
-/// A queue of work of a device: what is put in runs in order.
+/// A CUDA stream: a queue of work that a device runs in order.
 pub struct CudaStream {
     cuda: Arc<Cuda>,
     raw: ffi::RawStream,
     owned: bool,
 }
 
-// SAFETY: CUDA's streams may be used from any thread, also from several at once.
+// SAFETY: several threads may use a CUDA stream concurrently.
 unsafe impl Send for CudaStream {}
 // SAFETY: as above.
 unsafe impl Sync for CudaStream {}
 
 impl CudaStream {
-    /// Somebody else's stream, which is left alive when this value is dropped.
+    /// Wraps a stream that is not destroyed when this value is dropped.
     ///
     /// # Safety
-    /// `raw` is a `cudaStream_t` that outlives the returned value (null is the default stream).
+    /// `raw` must be a `cudaStream_t` that outlives the returned value (null is the default stream).
     pub unsafe fn borrowed(runtime: &CudaRuntime, raw: *mut c_void) -> Self {
         Self { cuda: runtime.0.clone(), raw, owned: false }
     }
@@ -157,7 +157,7 @@ impl CudaStream {
         self.raw
     }
 
-    /// What is put in from here on runs after `event`.
+    /// Makes later work of the stream wait for `event`.
     pub fn wait(&self, event: &CudaEvent) -> Result<(), Error> {
         // SAFETY: both handles are alive.
         let code = unsafe { (self.cuda.stream_wait_event)(self.raw, event.raw, 0) };
@@ -174,31 +174,31 @@ impl CudaStream {
 impl Drop for CudaStream {
     fn drop(&mut self) {
         if self.owned {
-            // SAFETY: made by this library and used by nobody else any more. CUDA lets queued work run on.
+            // SAFETY: the runtime created the stream, and no other value uses it. CUDA completes the queued work.
             unsafe { (self.cuda.stream_destroy)(self.raw) };
         }
     }
 }
 
-/// A mark in a stream.
+/// A CUDA event: a point in a stream.
 pub struct CudaEvent {
     cuda: Arc<Cuda>,
     raw: ffi::RawEvent,
 }
 
-// SAFETY: CUDA's events may be used from any thread, also from several at once.
+// SAFETY: several threads may use a CUDA event concurrently.
 unsafe impl Send for CudaEvent {}
 // SAFETY: as above.
 unsafe impl Sync for CudaEvent {}
 
 impl CudaEvent {
-    /// Marks the present end of `stream`; an earlier mark is forgotten.
+    /// Records the current end of `stream`, which replaces an earlier record.
     pub fn record(&self, stream: &CudaStream) -> Result<(), Error> {
         // SAFETY: both handles are alive.
         self.cuda.check("cudaEventRecord", unsafe { (self.cuda.event_record)(self.raw, stream.raw) })
     }
 
-    /// Whether all work before the mark is done; also true where nothing was marked.
+    /// Whether all work before the event is done; also true if the event was never recorded.
     pub fn is_done(&self) -> Result<bool, Error> {
         // SAFETY: the handle is alive.
         match unsafe { (self.cuda.event_query)(self.raw) } {
@@ -207,7 +207,7 @@ impl CudaEvent {
         }
     }
 
-    /// Blocks the calling thread until all work before the mark is done.
+    /// Blocks the calling thread until all work before the event is done.
     pub fn synchronize(&self) -> Result<(), Error> {
         // SAFETY: the handle is alive.
         self.cuda.check("cudaEventSynchronize", unsafe { (self.cuda.event_synchronize)(self.raw) })
@@ -216,7 +216,7 @@ impl CudaEvent {
 
 impl Drop for CudaEvent {
     fn drop(&mut self) {
-        // SAFETY: made by this library and used by nobody else any more; a pending mark is let go.
+        // SAFETY: the runtime created the event, and no other value uses it; a pending record is discarded.
         unsafe { (self.cuda.event_destroy)(self.raw) };
     }
 }
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_reads_as_nvidia_smi_shows_it() {
+    fn a_uuid_has_the_format_of_nvidia_smi() {
         let bytes = std::array::from_fn(|index| index as u8);
         assert_eq!(format_uuid(bytes), "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f");
     }

@@ -1,4 +1,4 @@
-//! Where a library lies on machines as they are: known to the loader, in a wheel, in a toolkit.
+//! Searches a library in the loader, in Python wheels, in toolkits and in system folders.
 
 use crate::error::Error;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -6,23 +6,23 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// `RTLD_NOLOAD` of glibc: answer only for what is loaded already.
+/// `RTLD_NOLOAD` of glibc: find only libraries that are already loaded.
 const RTLD_NOLOAD: i32 = 4;
 
-/// A library to look for.
+/// A library to search for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LibraryRequest {
     pub(crate) library: &'static str,
-    /// Variable that names the file and ends the search.
+    /// Environment variable with the path, which replaces the search.
     pub(crate) variable: &'static str,
-    /// File names, the best first.
+    /// File names in order of preference.
     pub(crate) names: &'static [&'static str],
-    /// Folders of wheels that hold it, below `site-packages/nvidia`.
+    /// Folders of wheels that contain it, below `site-packages/nvidia`.
     pub(crate) wheels: &'static [&'static str],
     pub(crate) remedy: &'static str,
 }
 
-/// A library that was loaded. It is never unloaded: NCCL and CUDA keep threads that run in its code.
+/// A loaded library. It is never unloaded, because NCCL and CUDA keep threads that run in its code.
 #[derive(Debug)]
 pub(crate) struct LoadedLibrary {
     pub(crate) handle: Library,
@@ -30,18 +30,18 @@ pub(crate) struct LoadedLibrary {
 }
 
 impl LoadedLibrary {
-    /// The address of a symbol, if the library has it.
+    /// The address of a symbol, if the library exports it.
     pub(crate) fn symbol<T: Copy>(&self, name: &str) -> Option<T> {
-        // SAFETY: the callers give `T` the C signature of `name`, and the library stays loaded.
+        // SAFETY: the callers pass the C signature of `name` as `T`, and the library stays loaded.
         unsafe { self.handle.get::<T>(name.as_bytes()).ok().map(|symbol| *symbol) }
     }
 }
 
-/// What of this process and machine decides where is looked.
+/// The properties of this process that determine the search.
 pub(crate) struct SearchEnvironment {
     pub(crate) variable: fn(&str) -> Option<OsString>,
     pub(crate) executable: Option<PathBuf>,
-    /// Files that are loaded into this process.
+    /// Files of libtorch that are loaded into this process.
     pub(crate) loaded: Vec<PathBuf>,
 }
 
@@ -55,7 +55,7 @@ impl SearchEnvironment {
     }
 }
 
-/// Files of libtorch that are mapped into this process: NCCL's wheel lies beside libtorch's.
+/// Files of libtorch that are mapped into this process: the wheel of NCCL is beside that of libtorch.
 fn loaded_files() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let files = maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])));
@@ -68,14 +68,14 @@ fn loaded_files() -> Vec<PathBuf> {
     files
 }
 
-/// Opens the library at the first place that has it.
-pub(crate) fn open(wanted: LibraryRequest, around: &SearchEnvironment) -> Result<LoadedLibrary, Error> {
-    if let Some(path) = (around.variable)(wanted.variable).filter(|path| !path.is_empty()) {
-        return open_named(wanted, PathBuf::from(path));
+/// Opens the first library found.
+pub(crate) fn open(request: LibraryRequest, environment: &SearchEnvironment) -> Result<LoadedLibrary, Error> {
+    if let Some(path) = (environment.variable)(request.variable).filter(|path| !path.is_empty()) {
+        return open_named(request, PathBuf::from(path));
     }
     let mut places = Vec::new();
     for mode in [RTLD_NOLOAD, 0] {
-        for name in wanted.names {
+        for name in request.names {
             match load(Path::new(name), mode) {
                 Ok(handle) => return Ok(LoadedLibrary { handle, path: PathBuf::from(name) }),
                 Err(_) if mode == RTLD_NOLOAD => {}
@@ -83,8 +83,8 @@ pub(crate) fn open(wanted: LibraryRequest, around: &SearchEnvironment) -> Result
             }
         }
     }
-    for folder in folders(wanted, around) {
-        for path in wanted.names.iter().map(|name| folder.join(name)).filter(|path| path.exists()) {
+    for folder in folders(request, environment) {
+        for path in request.names.iter().map(|name| folder.join(name)).filter(|path| path.exists()) {
             match load(&path, 0) {
                 Ok(handle) => return Ok(LoadedLibrary { handle, path }),
                 Err(message) => places.push(format!("{} ({message})", path.display())),
@@ -92,38 +92,38 @@ pub(crate) fn open(wanted: LibraryRequest, around: &SearchEnvironment) -> Result
         }
         places.push(folder.display().to_string());
     }
-    let (library, variable, remedy) = (wanted.library, wanted.variable, wanted.remedy);
+    let (library, variable, remedy) = (request.library, request.variable, request.remedy);
     Err(Error::NotFound { library, variable, places, remedy })
 }
 
-fn open_named(wanted: LibraryRequest, path: PathBuf) -> Result<LoadedLibrary, Error> {
+fn open_named(request: LibraryRequest, path: PathBuf) -> Result<LoadedLibrary, Error> {
     match load(&path, 0) {
         Ok(handle) => Ok(LoadedLibrary { handle, path }),
         Err(message) => {
-            Err(Error::Load { library: wanted.library, variable: wanted.variable, path, message })
+            Err(Error::Load { library: request.library, variable: request.variable, path, message })
         }
     }
 }
 
 fn load(path: &Path, mode: i32) -> Result<Library, String> {
-    // SAFETY: loading runs the library's initialisers; those of NCCL and CUDA are fit to run at any time.
+    // SAFETY: loading runs the initialisers of the library; those of NCCL and CUDA may run at any time.
     let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | mode) };
-    // The loader's own words are the source of what libloading says.
+    // The source of libloading's error is the text of the loader.
     opened.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
-/// Folders to look into when the loader knows nothing, in this order, each once.
-pub(crate) fn folders(wanted: LibraryRequest, around: &SearchEnvironment) -> Vec<PathBuf> {
+/// Folders to search if the loader does not know the library, in order and without duplicates.
+pub(crate) fn folders(request: LibraryRequest, environment: &SearchEnvironment) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for packages in site_packages(around) {
-        all.extend(wanted.wheels.iter().map(|wheel| packages.join("nvidia").join(wheel).join("lib")));
+    for packages in site_packages(environment) {
+        all.extend(request.wheels.iter().map(|wheel| packages.join("nvidia").join(wheel).join("lib")));
     }
     for variable in ["NCCL_HOME", "NCCL_ROOT", "EBROOTNCCL", "CUDA_HOME", "CUDA_PATH", "EBROOTCUDA"] {
-        if let Some(home) = (around.variable)(variable).map(PathBuf::from) {
+        if let Some(home) = (environment.variable)(variable).map(PathBuf::from) {
             all.extend([home.join("lib"), home.join("lib64")]);
         }
     }
-    if let Some(folder) = around.executable.as_deref().and_then(Path::parent) {
+    if let Some(folder) = environment.executable.as_deref().and_then(Path::parent) {
         all.extend([folder.to_owned(), folder.join("../lib")]);
     }
     for folder in ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/cuda/lib64"] {
@@ -142,11 +142,11 @@ pub(crate) fn folders(wanted: LibraryRequest, around: &SearchEnvironment) -> Vec
     all
 }
 
-/// Folders of Python packages: those of the virtual environment, of libtorch, and beside the program.
-fn site_packages(around: &SearchEnvironment) -> Vec<PathBuf> {
+/// Folders of Python packages: in the virtual environment, of libtorch, and in a `.venv` above the program.
+fn site_packages(environment: &SearchEnvironment) -> Vec<PathBuf> {
     let mut environments: Vec<PathBuf> =
-        (around.variable)("VIRTUAL_ENV").map(PathBuf::from).into_iter().collect();
-    if let Some(executable) = &around.executable {
+        (environment.variable)("VIRTUAL_ENV").map(PathBuf::from).into_iter().collect();
+    if let Some(executable) = &environment.executable {
         environments.extend(executable.ancestors().skip(1).take(4).map(|folder| folder.join(".venv")));
     }
     let mut found = Vec::new();
@@ -155,16 +155,17 @@ fn site_packages(around: &SearchEnvironment) -> Vec<PathBuf> {
             found.push(python.join("site-packages"));
         }
     }
-    let libtorch = (around.variable)("LIBTORCH").map(|root| PathBuf::from(root).join("lib/libtorch_cpu.so"));
-    for file in around.loaded.iter().cloned().chain(libtorch) {
-        // PACKAGES/torch/lib/libtorch_cpu.so, also through a link.
+    let libtorch =
+        (environment.variable)("LIBTORCH").map(|root| PathBuf::from(root).join("lib/libtorch_cpu.so"));
+    for file in environment.loaded.iter().cloned().chain(libtorch) {
+        // PACKAGES/torch/lib/libtorch_cpu.so, also through a symbolic link.
         let file = file.canonicalize().unwrap_or(file);
         found.extend(file.ancestors().nth(3).map(Path::to_owned));
     }
     found
 }
 
-/// What lies in a folder, in the order of names; nothing where it cannot be read.
+/// Entries of a folder, sorted by name; empty if the folder cannot be read.
 fn children(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -184,17 +185,17 @@ mod tests {
         remedy: "install it",
     };
 
-    fn surroundings(variable: fn(&str) -> Option<OsString>) -> SearchEnvironment {
+    fn test_environment(variable: fn(&str) -> Option<OsString>) -> SearchEnvironment {
         let executable = Some(PathBuf::from("/srv/program/bin/train"));
         let loaded = vec![PathBuf::from("/srv/python/site-packages/torch/lib/libtorch_cpu.so")];
         SearchEnvironment { variable, executable, loaded }
     }
 
     #[test]
-    fn a_library_that_is_nowhere_is_refused_with_every_place() {
-        let around =
-            surroundings(|name| (name == "CUDA_HOME").then(|| OsString::from("/srv/toolkits/cuda-13")));
-        let text = open(ABSENT, &around).map(|found| found.path).unwrap_err().to_string();
+    fn a_missing_library_is_an_error_with_all_searched_places() {
+        let environment =
+            test_environment(|name| (name == "CUDA_HOME").then(|| OsString::from("/srv/toolkits/cuda-13")));
+        let text = open(ABSENT, &environment).map(|found| found.path).unwrap_err().to_string();
         for part in [
             "NCCL was not found; looked for libnccl-of-no-machine.so.2 by the loader",
             "/srv/python/site-packages/nvidia/nccl/lib",
@@ -202,17 +203,17 @@ mod tests {
             "/srv/program/bin",
             "/usr/lib/x86_64-linux-gnu",
             "/usr/local/cuda/lib64",
-            "; install it, or let NCCL_RS_TEST_UNSET name its file",
+            "\nhint: install it, or let NCCL_RS_TEST_UNSET name its file",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
     }
 
     #[test]
-    fn a_variable_that_names_no_library_ends_the_search() {
-        let around =
-            surroundings(|name| (name == "NCCL_RS_TEST_UNSET").then(|| OsString::from("/etc/hosts")));
-        let text = open(ABSENT, &around).map(|found| found.path).unwrap_err().to_string();
+    fn a_variable_with_a_wrong_path_ends_the_search() {
+        let environment =
+            test_environment(|name| (name == "NCCL_RS_TEST_UNSET").then(|| OsString::from("/etc/hosts")));
+        let text = open(ABSENT, &environment).map(|found| found.path).unwrap_err().to_string();
         assert!(
             text.starts_with(
                 "NCCL_RS_TEST_UNSET names /etc/hosts, which does not load as NCCL: /etc/hosts: "
@@ -222,12 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_library_is_passed_over_with_a_word() {
+    fn a_file_that_is_no_library_is_skipped_and_reported() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(ABSENT.names[0]), "no library").unwrap();
         let executable = Some(folder.path().join("program"));
-        let around = SearchEnvironment { variable: |_| None, executable, loaded: Vec::new() };
-        let text = open(ABSENT, &around).map(|found| found.path).unwrap_err().to_string();
+        let environment = SearchEnvironment { variable: |_| None, executable, loaded: Vec::new() };
+        let text = open(ABSENT, &environment).map(|found| found.path).unwrap_err().to_string();
         let file = folder.path().join(ABSENT.names[0]).display().to_string();
         assert!(text.contains(&format!("{file} (")), "{text}");
     }

@@ -1,9 +1,9 @@
-//! Values that travel between program and NCCL.
+//! Types of the values that are passed to NCCL.
 
 use crate::ffi::RawUniqueId;
 use std::ffi::c_int;
 
-/// What elements are.
+/// Element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataType {
     /// 32-bit floating point.
@@ -19,7 +19,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -41,14 +41,14 @@ impl DataType {
     }
 }
 
-/// How the values of the ranks are combined.
+/// Reduction over ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedOp {
     /// Sum over ranks.
     Sum,
-    /// Greatest value of any rank.
+    /// Maximum over ranks.
     Max,
-    /// Least value of any rank.
+    /// Minimum over ranks.
     Min,
 }
 
@@ -63,20 +63,20 @@ impl RedOp {
     }
 }
 
-/// Name of a communicator to be: one rank makes it, all ranks need the same bytes.
+/// Id of a new communicator: one rank creates it, and all ranks need the same bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UniqueId([u8; Self::BYTES]);
 
 impl UniqueId {
-    /// Length of the name.
+    /// Length in bytes.
     pub const BYTES: usize = 128;
 
-    /// The name as another rank sent it.
+    /// The id from the bytes of another rank.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The name, to be sent to other ranks.
+    /// The bytes, to send to other ranks.
     pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
@@ -95,16 +95,16 @@ impl std::fmt::Debug for UniqueId {
 /// A version of NCCL, e.g. 2.28.9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// First number.
+    /// Major number.
     pub major: u32,
-    /// Second number.
+    /// Minor number.
     pub minor: u32,
-    /// Third number.
+    /// Patch number.
     pub patch: u32,
 }
 
 impl Version {
-    /// From NCCL's single number: `22809`, or `2708` as they were until 2.8.
+    /// Decodes NCCL's version code: `22809`, or `2708` in the format up to 2.8.
     pub const fn from_code(code: c_int) -> Self {
         let code = code as u32;
         let major = if code < 10_000 { code / 1000 } else { code / 10_000 };
@@ -124,14 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_read_as_nccl_writes_them() {
+    fn version_codes_of_nccl_are_decoded() {
         assert_eq!(Version::from_code(22_809).to_string(), "2.28.9");
         assert_eq!(Version::from_code(2708).to_string(), "2.7.8");
         assert!(Version::from_code(21_303) < Version::from_code(21_400));
     }
 
     #[test]
-    fn a_unique_id_survives_the_way_over_bytes() {
+    fn a_unique_id_survives_the_conversion_to_bytes() {
         let mut bytes = [0; UniqueId::BYTES];
         (bytes[0], bytes[127]) = (3, 250);
         assert_eq!(UniqueId::from_bytes(bytes).as_bytes(), &bytes);

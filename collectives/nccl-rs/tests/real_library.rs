@@ -1,4 +1,4 @@
-//! NCCL itself, where it is installed: needs no GPU, and makes a communicator where there is one.
+//! Tests of an installed NCCL. They need no GPU, and create a communicator if there is one.
 
 use nccl_rs::{Communicator, Error, Library, Version};
 use std::time::Duration;
@@ -15,8 +15,8 @@ fn library(test: &str) -> Option<Library> {
 }
 
 #[test]
-fn the_installed_nccl_tells_its_version_and_makes_names() {
-    let Some(nccl) = library("the_installed_nccl_tells_its_version_and_makes_names") else { return };
+fn the_installed_nccl_has_a_version_and_creates_unique_ids() {
+    let Some(nccl) = library("the_installed_nccl_has_a_version_and_creates_unique_ids") else { return };
     let version = nccl.version().unwrap();
     assert!(version >= Version { major: 2, minor: 14, patch: 0 }, "{version}");
     assert!(nccl.has_symbol("ncclAllReduce") && !nccl.has_symbol("ncclOfNoVersion"));
@@ -24,8 +24,8 @@ fn the_installed_nccl_tells_its_version_and_makes_names() {
 }
 
 #[test]
-fn a_communicator_of_one_rank_is_made_or_refused_in_words_but_never_hangs() {
-    let Some(nccl) = library("a_communicator_of_one_rank_is_made_or_refused_in_words_but_never_hangs") else {
+fn a_communicator_of_one_rank_works_or_returns_an_error() {
+    let Some(nccl) = library("a_communicator_of_one_rank_works_or_returns_an_error") else {
         return;
     };
     let id = nccl.unique_id().unwrap();
@@ -37,7 +37,7 @@ fn a_communicator_of_one_rank_is_made_or_refused_in_words_but_never_hangs() {
             part.abort(Duration::from_secs(10)).unwrap();
             assert!(matches!(part.async_error(), Err(Error::Aborted { .. })));
         }
-        // Without a GPU; a configuration that NCCL did not take would be code 4, an invalid argument.
+        // Without a GPU. Code 4 (invalid argument) would mean that NCCL does not accept the configuration.
         Err(Error::Nccl { call, code, message }) => {
             assert!(
                 code != 4 && call == "ncclCommInitRankConfig" && !message.is_empty(),

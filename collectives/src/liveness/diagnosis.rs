@@ -1,26 +1,26 @@
-//! What is found about a rank, and how it is said.
+//! The diagnosis of a failed rank, and its text.
 
 use crate::activity::ActivitySnapshot;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// What a rank last said of itself.
+/// The last activity that a rank has reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReport {
     /// Steps done over the whole run.
     pub step: u64,
-    /// The part of the run.
+    /// The phase of the run, e.g. `training`.
     pub phase: String,
-    /// What is being done.
+    /// The current operation, e.g. `all_reduce`.
     pub operation: String,
-    /// The operation waits for other ranks.
+    /// Whether the operation waits for other ranks.
     pub waits_for_others: bool,
     /// Collective calls made so far.
     pub calls: u64,
-    /// For how long nothing of this had changed.
+    /// Time since the last change of these values.
     pub idle: Duration,
-    /// For how long nothing may change; [`Duration::MAX`] is no limit.
+    /// Time without a change after which the rank counts as stuck; [`Duration::MAX`] means no limit.
     pub timeout: Duration,
 }
 
@@ -31,46 +31,46 @@ impl LastReport {
         Self { step, phase, operation, waits_for_others, calls, idle, timeout }
     }
 
-    /// Nothing has changed for longer than it may.
-    pub(super) fn stands_still(&self) -> bool {
+    /// Whether nothing has changed for longer than the timeout.
+    pub(super) fn exceeds_timeout(&self) -> bool {
         self.idle > self.timeout
     }
 }
 
-/// What is wrong with a rank.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RankFailure {
-    /// Its connection closed without a goodbye.
+    /// The connection closed without a goodbye.
     Dead,
-    /// Its process is stopped, or its host is gone.
+    /// The process is stopped, or its host is unreachable.
     Silent,
-    /// It answers, but makes no progress.
+    /// The process answers, but makes no progress.
     Stuck,
 }
 
-/// One rank's trouble, for which the job ends.
+/// The failure of one rank, which ends the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnosis {
     /// The rank.
     pub rank: usize,
     /// Its host.
     pub host: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// What is wrong with it.
+    /// The kind of the failure.
     pub kind: RankFailure,
-    /// What it last said of itself.
-    pub standing: LastReport,
-    /// For how long nothing was heard of it, or nothing changed there.
+    /// The last activity that it has reported.
+    pub report: LastReport,
+    /// Time since its last heartbeat, or for a stuck rank since its last change.
     pub since: Duration,
-    /// Why it is this rank, where that needs a word.
+    /// Why this rank is the culprit, if the kind alone does not show it.
     pub reason: Option<String>,
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rank, host, pid, .. } = self;
-        let LastReport { step, phase, operation, timeout, .. } = &self.standing;
+        let LastReport { step, phase, operation, timeout, .. } = &self.report;
         let since = self.since.as_secs_f64();
         write!(f, "rank {rank} on {host} (pid {pid}) ")?;
         match self.kind {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn verdict(kind: RankFailure, reason: Option<&str>) -> String {
-        let standing = LastReport {
+        let report = LastReport {
             step: 17,
             phase: "training".into(),
             operation: "all_reduce".into(),
@@ -107,11 +107,11 @@ mod tests {
         };
         let (host, reason) = ("n1".to_owned(), reason.map(str::to_owned));
         let since = Duration::from_millis(12_345);
-        Diagnosis { rank: 2, host, pid: 4711, kind, standing, since, reason }.to_string()
+        Diagnosis { rank: 2, host, pid: 4711, kind, report, since, reason }.to_string()
     }
 
     #[test]
-    fn each_trouble_is_one_sentence_with_rank_host_process_step_and_operation() {
+    fn each_failure_is_one_sentence_with_rank_host_process_step_and_operation() {
         assert_eq!(
             verdict(RankFailure::Dead, None),
             "rank 2 on n1 (pid 4711) died after step 17 (training, in all_reduce)"

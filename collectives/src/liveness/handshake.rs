@@ -1,8 +1,8 @@
-//! Both sides of a connection prove that they know the job's token, before anything else is said.
+//! Mutual authentication of a connection: both sides prove that they know the token of the job.
 //!
-//! Rank 0 sends a word of recognition and 32 random bytes; the other side answers with 32 of its own and an HMAC of
-//! both under the token; rank 0 answers with its HMAC. So the token itself never travels, a stranger on the port
-//! learns nothing, and a rank that reached another program under one of rank 0's addresses notices.
+//! Rank 0 sends a magic number and 32 random bytes. The other side answers with 32 random bytes and the HMAC of both
+//! challenges under the token, and rank 0 answers with its own HMAC. The token itself is never sent, a foreign client
+//! learns nothing, and a rank detects that it has reached another program at one of the addresses of rank 0.
 
 use hmac::digest::Key;
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,11 +11,11 @@ use sha2::Sha256;
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-const RECOGNITION: &[u8; 8] = b"lifesig2";
+const MAGIC: &[u8; 8] = b"lifesig2";
 
 type Bytes = [u8; 32];
 
-/// The job's secret, spread over MPI.
+/// The secret of the job, which MPI distributes.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Token(Bytes);
 
@@ -30,28 +30,28 @@ impl Token {
         Self(rand::random())
     }
 
-    /// What proves that `side` knows the token: both sides' random bytes under it.
+    /// The proof that `side` knows the token: the HMAC of the random bytes of both sides.
     fn proof(&self, side: [u8; 6], challenge: &Bytes, own: &Bytes) -> Hmac<Sha256> {
-        // HMAC fills a key that is shorter than a block with zeros.
+        // HMAC pads a key that is shorter than a block with zeros.
         let mut key = Key::<Hmac<Sha256>>::default();
         key[..self.0.len()].copy_from_slice(&self.0);
         Hmac::new(&key).chain_update(side).chain_update(challenge).chain_update(own)
     }
 
-    /// Rank 0's side.
+    /// The handshake on rank 0.
     pub(super) async fn ask(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
         let challenge: Bytes = rand::random();
-        stream.write_all(&[RECOGNITION.as_slice(), &challenge].concat()).await?;
+        stream.write_all(&[MAGIC.as_slice(), &challenge].concat()).await?;
         let (theirs, proof) = (read(stream).await?, read(stream).await?);
         check(&proof, self.proof(*b"client", &challenge, &theirs))?;
         stream.write_all(&self.proof(*b"server", &theirs, &challenge).finalize().into_bytes()).await
     }
 
-    /// The other ranks' side.
+    /// The handshake on another rank.
     pub(super) async fn answer(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-        let mut word = [0; RECOGNITION.len()];
-        stream.read_exact(&mut word).await?;
-        if word != *RECOGNITION {
+        let mut magic = [0; MAGIC.len()];
+        stream.read_exact(&mut magic).await?;
+        if magic != *MAGIC {
             return Err(refusal());
         }
         let challenge = read(stream).await?;
@@ -68,20 +68,20 @@ async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     Ok(bytes)
 }
 
-/// Compares in a time that does not tell how many bytes agree.
+/// Compares in constant time, so that the duration does not reveal how many bytes agree.
 fn check(found: &Bytes, expected: Hmac<Sha256>) -> io::Result<()> {
     expected.verify(&(*found).into()).map_err(|_| refusal())
 }
 
 fn refusal() -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, "the other side does not know this job's token")
+    io::Error::new(io::ErrorKind::PermissionDenied, "the other side does not know the token of this job")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As Python's `hmac.digest` has it.
+    /// The expected value is the output of Python's `hmac.digest`.
     #[test]
     fn the_proof_is_hmac_sha256() {
         let proof = Token([1; 32]).proof(*b"client", &[2; 32], &[3; 32]).finalize().into_bytes();
@@ -90,10 +90,10 @@ mod tests {
         assert_eq!(proof.as_slice(), expected);
     }
 
-    fn meet(server: Token, client: Token) -> (io::Result<()>, io::Result<()>) {
+    fn handshake(server: Token, client: Token) -> (io::Result<()>, io::Result<()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut here, mut there) = tokio::io::duplex(1024);
-        // Each side closes when it is done, as the real ones do.
+        // Each side closes its end when it is done, like a real connection.
         runtime.block_on(async {
             tokio::join!(async move { server.ask(&mut here).await }, async move {
                 client.answer(&mut there).await
@@ -104,19 +104,19 @@ mod tests {
     #[test]
     fn two_sides_with_the_same_token_agree() {
         let token = Token::random();
-        let (server, client) = meet(token, token);
+        let (server, client) = handshake(token, token);
         assert!(server.is_ok() && client.is_ok());
     }
 
     #[test]
     fn a_wrong_token_is_refused() {
-        let (server, client) = meet(Token::random(), Token::random());
+        let (server, client) = handshake(Token::random(), Token::random());
         assert_eq!(server.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert!(client.is_err());
     }
 
     #[test]
-    fn a_server_of_another_kind_is_not_told_anything() {
+    fn a_foreign_server_receives_nothing() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut here, mut there) = tokio::io::duplex(1024);
         runtime.block_on(async {

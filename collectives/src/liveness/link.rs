@@ -1,4 +1,4 @@
-//! A connection whose other side is proven to be a rank of this job.
+//! A connection to a rank that has passed the handshake.
 
 use super::protocol::{Message, read_frame, write_frame};
 use std::io;
@@ -9,21 +9,21 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Frames that may wait for a slow peer; more are dropped, since each heartbeat replaces the one before.
-const WAITING: usize = 64;
+/// Capacity of the queue for a slow peer. Further frames are dropped, because each heartbeat replaces the previous one.
+const QUEUE_CAPACITY: usize = 64;
 
-/// What happens on connections.
+/// An event on a connection.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
-    /// A rank has named itself.
+    /// A rank has identified itself.
     Joined(usize, TcpStream),
-    /// A frame of a rank.
+    /// A rank has sent a frame.
     Frame(usize, Message),
-    /// A rank's connection is gone.
+    /// The connection to a rank has failed or closed.
     Lost(usize, io::Error),
 }
 
-/// The sending side of a connection. Frames that arrive become events.
+/// The sending half of a connection. A task turns received frames into events.
 #[derive(Debug)]
 pub(super) struct Link {
     outbox: mpsc::Sender<Message>,
@@ -32,18 +32,18 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(stream: TcpStream, rank: usize, events: mpsc::Sender<LinkEvent>) -> Self {
-        let (outbox, waiting) = mpsc::channel(WAITING);
+        let (outbox, queue) = mpsc::channel(QUEUE_CAPACITY);
         let (from, to) = stream.into_split();
         tokio::spawn(read(from, rank, events));
-        Self { outbox, writer: tokio::spawn(write(to, waiting)) }
+        Self { outbox, writer: tokio::spawn(write(to, queue)) }
     }
 
-    /// Sends without waiting. What a closed or choked connection does not take is lost: its reader will tell.
+    /// Queues a frame without waiting. A closed or congested connection drops it; the reading half reports a failure.
     pub(super) fn send(&self, frame: Message) {
         let _ = self.outbox.try_send(frame);
     }
 
-    /// Sends what waits and closes.
+    /// Sends the queued frames, then closes the connection.
     pub(super) async fn close(self, limit: Duration) {
         drop(self.outbox);
         let _ = tokio::time::timeout(limit, self.writer).await;
@@ -62,8 +62,8 @@ async fn read(mut from: OwnedReadHalf, rank: usize, events: mpsc::Sender<LinkEve
     }
 }
 
-async fn write(mut to: OwnedWriteHalf, mut waiting: mpsc::Receiver<Message>) {
-    while let Some(frame) = waiting.recv().await {
+async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Message>) {
+    while let Some(frame) = queue.recv().await {
         if write_frame(&mut to, &frame).await.is_err() {
             return;
         }

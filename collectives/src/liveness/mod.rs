@@ -31,20 +31,21 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use watch::{Watcher, WatcherCommand};
 
-/// What is adjustable.
+/// Options of the liveness monitoring.
 pub struct LivenessOptions {
-    /// How long a rank may be unheard before it counts as stopped or unreachable. Heartbeats come four times a second.
+    /// Time without a heartbeat after which a rank counts as stopped or unreachable. Ranks send four heartbeats per
+    /// second.
     pub silence: Duration,
-    /// How long the ranks try to reach rank 0 at the start.
+    /// Timeout for connecting to rank 0 at the start.
     pub connect: Duration,
-    /// How long rank 0, when it is done, goes on watching ranks that are not.
+    /// Maximum time for which rank 0, when it is done, continues to monitor the other ranks.
     pub farewell: Duration,
     /// Exit code of every rank after a verdict.
     pub exit_code: i32,
-    /// Called on rank 0 with what another rank was asked, see [`StopNotifier::ask`]. It returns at once.
+    /// Called on rank 0 with the code of [`StopNotifier::ask`] on another rank. Must return at once.
     pub on_ask: Box<dyn Fn(i32) + Send + Sync>,
-    /// Called on every rank when a verdict is known, on a thread of its own. It has somewhat more than a second:
-    /// then the process ends.
+    /// Called on every rank after a verdict, on a separate thread. The process ends between one and two seconds
+    /// later, even if the callback has not returned.
     pub on_verdict: Box<dyn Fn(&Diagnosis) + Send + Sync>,
 }
 
@@ -65,12 +66,12 @@ impl fmt::Debug for LivenessOptions {
     }
 }
 
-/// The channel could not be set up.
+/// The liveness monitoring could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LivenessError {
-    /// On this rank or another; all ranks get the same.
+    /// A rank cannot connect; all ranks receive the same error.
     #[error(
-        "rank {rank} cannot watch or be watched: {problem}; TCP connections to rank 0's host have to be possible"
+        "rank {rank} cannot join the liveness monitoring: {problem}\nhint: allow TCP connections to the host of rank 0"
     )]
     Start {
         /// The first rank with a problem.
@@ -78,12 +79,13 @@ pub enum LivenessError {
         /// Its problem.
         problem: String,
     },
-    /// A collective failed while the ranks met.
+    /// A collective failed while the ranks exchanged their addresses.
     #[error(transparent)]
     Collective(#[from] CollectiveError),
 }
 
-/// This rank is watched, and watches. Dropped without [`goodbye`](Self::goodbye) it counts as dead.
+/// Active liveness monitoring of this rank. If it is dropped without [`goodbye`](Self::goodbye), the rank counts as
+/// dead.
 #[derive(Debug)]
 pub struct Liveness {
     commands: Option<mpsc::UnboundedSender<WatcherCommand>>,
@@ -91,56 +93,57 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Connects all ranks; every rank calls it, from the thread that trains: its stack is the one that is written
-    /// if this rank is stuck.
+    /// Connects all ranks. Every rank must call it from its training thread, whose stack is written if the rank is
+    /// stuck.
     pub fn start(
         control: &Control,
         activity: &Activity,
         options: LivenessOptions,
     ) -> Result<Self, LivenessError> {
-        let (own, listening) = agreed(control, prepare(control))?;
-        let meeting = Rendezvous::arrange(control, &own, listening)?;
+        let (own, listening) = agree(control, prepare(control))?;
+        let rendezvous = Rendezvous::exchange(control, &own, listening)?;
         let (rank, thread, connect) = (control.rank(), own_thread(), options.connect);
-        let identities = meeting.identities.clone();
-        let ending = Arc::new(Shutdown { rank, identities, options, thread, written: Mutex::new(None) });
+        let identities = rendezvous.identities.clone();
+        let shutdown =
+            Arc::new(Shutdown { rank, identities, options, thread, stack_written_at: Mutex::new(None) });
         let (sender, commands) = mpsc::unbounded_channel();
-        let watch = Watcher::new(control.size(), activity.clone(), ending, commands);
-        let (tell, ready) = std_mpsc::channel();
-        let work = move || run(meeting, watch, (rank, connect), &tell);
+        let watcher = Watcher::new(control.size(), activity.clone(), shutdown, commands);
+        let (report, ready) = std_mpsc::channel();
+        let work = move || run(rendezvous, watcher, (rank, connect), &report);
         let thread = std::thread::Builder::new().name("liveness".into()).spawn(work);
         let connected = thread.map(|thread| {
-            let lost = |_| Err(io::Error::other("the watching thread ended"));
-            (thread, ready.recv().unwrap_or_else(lost))
+            let ended = |_| Err(io::Error::other("the liveness thread has ended"));
+            (thread, ready.recv().unwrap_or_else(ended))
         });
         let (thread, result) =
             connected.map_or_else(|error| (None, Err(error)), |(t, result)| (Some(t), result));
         let mut liveness = Self { commands: Some(sender), thread };
-        if let Err(error) = agreed(control, result) {
+        if let Err(error) = agree(control, result) {
             liveness.end(Some(WatcherCommand::Goodbye));
             return Err(error);
         }
-        liveness.tell(WatcherCommand::Arm);
+        liveness.send(WatcherCommand::Arm);
         Ok(liveness)
     }
 
-    /// Ends the watch of this rank, whose work is done. Rank 0 waits here for the others, and watches them meanwhile.
+    /// Ends the monitoring of this rank after its work. Rank 0 waits here for the others and monitors them meanwhile.
     pub fn goodbye(mut self) {
         self.end(Some(WatcherCommand::Goodbye));
     }
 
-    /// Reaches the other ranks from any thread, also while the one that trains hangs.
-    pub fn messenger(&self) -> StopNotifier {
+    /// Returns a notifier that works from any thread, also while the training thread hangs.
+    pub fn stop_notifier(&self) -> StopNotifier {
         StopNotifier(self.commands.as_ref().map(mpsc::UnboundedSender::downgrade))
     }
 
-    fn tell(&self, command: WatcherCommand) {
-        // A thread that has ended needs no telling.
+    fn send(&self, command: WatcherCommand) {
+        // The channel is closed if the thread has ended.
         let _ = self.commands.as_ref().map(|commands| commands.send(command));
     }
 
     fn end(&mut self, command: Option<WatcherCommand>) {
         if let Some(command) = command {
-            self.tell(command);
+            self.send(command);
         }
         self.commands = None;
         if let Some(thread) = self.thread.take() {
@@ -155,24 +158,24 @@ impl Drop for Liveness {
     }
 }
 
-/// Carries the wish to stop past collectives that hang. It works as long as the [`Liveness`] it comes from.
+/// Sends a request to stop around collectives that hang. It works while the [`Liveness`] it comes from exists.
 #[derive(Debug, Clone, Default)]
 pub struct StopNotifier(Option<mpsc::WeakUnboundedSender<WatcherCommand>>);
 
 impl StopNotifier {
-    /// Tells rank 0 what this rank was asked.
+    /// Forwards the request to stop that this rank has received to rank 0.
     pub fn ask(&self, code: i32) {
         self.send(WatcherCommand::Ask(code));
     }
 
-    /// Rank 0 ends all other ranks with this exit code, whatever they do, and itself ends soon after: their end is no
-    /// longer a death.
+    /// On rank 0, makes all other ranks exit with this code at once. From then on, rank 0 reports no rank as dead; it
+    /// must end soon after.
     pub fn leave(&self, exit_code: i32) {
         self.send(WatcherCommand::Leave(exit_code));
     }
 
     fn send(&self, command: WatcherCommand) {
-        // Without a watch there is nobody to be told.
+        // Without monitoring there is no other rank to notify.
         let sender = self.0.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade);
         let _ = sender.map(|sender| sender.send(command));
     }
@@ -180,7 +183,7 @@ impl StopNotifier {
 
 type Listening = Option<(Vec<StdListener>, Endpoint)>;
 
-/// What each rank does before the ranks meet.
+/// The local preparation of each rank, before the ranks exchange their addresses.
 fn prepare(control: &Control) -> io::Result<(RankIdentity, Listening)> {
     stack::install()?;
     let own = RankIdentity::own()?;
@@ -189,8 +192,8 @@ fn prepare(control: &Control) -> io::Result<(RankIdentity, Listening)> {
     Ok((own, listening))
 }
 
-/// A result of this rank, or the failure of the first rank that has one.
-fn agreed<T>(control: &Control, result: io::Result<T>) -> Result<T, LivenessError> {
+/// The result of this rank, or the failure of the lowest rank that has one.
+fn agree<T>(control: &Control, result: io::Result<T>) -> Result<T, LivenessError> {
     let problem = result.as_ref().err().map(ToString::to_string);
     match (control.agree(problem.as_deref())?, result) {
         (None, Ok(value)) => Ok(value),
@@ -199,37 +202,41 @@ fn agreed<T>(control: &Control, result: io::Result<T>) -> Result<T, LivenessErro
     }
 }
 
-/// What the ranks know of each other before they connect.
+/// The identities and the address that the ranks exchange over MPI before they connect.
 struct Rendezvous {
     identities: Vec<RankIdentity>,
-    /// None for a single rank.
+    /// `None` for a single rank.
     endpoint: Option<Endpoint>,
-    /// Rank 0's.
+    /// On rank 0 only.
     listeners: Vec<StdListener>,
 }
 
 impl Rendezvous {
-    fn arrange(control: &Control, own: &RankIdentity, listening: Listening) -> Result<Self, CollectiveError> {
-        let unclear = |expected| {
+    fn exchange(
+        control: &Control,
+        own: &RankIdentity,
+        listening: Listening,
+    ) -> Result<Self, CollectiveError> {
+        let undecodable = |expected| {
             let rank = control.rank();
             move |_| CollectiveError::Message { rank, operation: "liveness", expected }
         };
         let (listeners, endpoint) = listening.map_or((Vec::new(), None), |(l, endpoint)| (l, Some(endpoint)));
-        let own = serde_json::to_vec(own).map_err(unclear("a process"))?;
-        let endpoint = serde_json::to_vec(&endpoint).map_err(unclear("an address"))?;
+        let own = serde_json::to_vec(own).map_err(undecodable("a process"))?;
+        let endpoint = serde_json::to_vec(&endpoint).map_err(undecodable("an address"))?;
         let all = control.all_gather(&own)?;
         let endpoint = control.broadcast(endpoint, 0)?;
         let identities = all.iter().map(|bytes| serde_json::from_slice(bytes));
-        let identities = identities.collect::<Result<_, _>>().map_err(unclear("a process"))?;
-        let endpoint = serde_json::from_slice(&endpoint).map_err(unclear("an address"))?;
+        let identities = identities.collect::<Result<_, _>>().map_err(undecodable("a process"))?;
+        let endpoint = serde_json::from_slice(&endpoint).map_err(undecodable("an address"))?;
         Ok(Self { identities, endpoint, listeners })
     }
 }
 
-/// The watching thread. It never calls MPI.
+/// The liveness thread. It never calls MPI.
 fn run(
-    meeting: Rendezvous,
-    watch: Watcher,
+    rendezvous: Rendezvous,
+    watcher: Watcher,
     (rank, connect): (usize, Duration),
     ready: &std_mpsc::Sender<io::Result<()>>,
 ) {
@@ -238,32 +245,32 @@ fn run(
         Err(error) => return drop(ready.send(Err(error))),
     };
     runtime.block_on(async {
-        match prepare_watch(meeting, watch, (rank, connect)).await {
-            Ok(watch) => {
+        match connect_ranks(rendezvous, watcher, (rank, connect)).await {
+            Ok(watcher) => {
                 let _ = ready.send(Ok(()));
-                watch.run().await;
+                watcher.run().await;
             }
             Err(error) => drop(ready.send(Err(error))),
         }
     });
-    // A look-up of a name may still be under way, and nobody waits for it.
+    // Does not wait for a name lookup that may still be running.
     runtime.shutdown_background();
 }
 
-async fn prepare_watch(
-    meeting: Rendezvous,
-    mut watch: Watcher,
+async fn connect_ranks(
+    rendezvous: Rendezvous,
+    mut watcher: Watcher,
     (rank, connect): (usize, Duration),
 ) -> io::Result<Watcher> {
-    let Some(endpoint) = meeting.endpoint else { return Ok(watch) };
+    let Some(endpoint) = rendezvous.endpoint else { return Ok(watcher) };
     if rank > 0 {
-        watch.join(0, client::connect(&endpoint, rank, connect).await?);
-        return Ok(watch);
+        watcher.join(0, client::connect(&endpoint, rank, connect).await?);
+        return Ok(watcher);
     }
     tracing::debug!("liveness: listening on {:?}", endpoint.addresses);
-    let server = Server::new(endpoint.token, meeting.identities.len(), watch.events());
-    for listener in meeting.listeners {
+    let server = Server::new(endpoint.token, rendezvous.identities.len(), watcher.events());
+    for listener in rendezvous.listeners {
         tokio::spawn(server.clone().accept(TcpListener::from_std(listener)?));
     }
-    Ok(watch)
+    Ok(watcher)
 }

@@ -1,29 +1,29 @@
-//! Frames between the ranks: a length of four bytes (little endian) and as many bytes of JSON.
+//! Frames between the ranks: a length of four bytes (little endian), followed by that many bytes of JSON.
 
 use super::diagnosis::{Diagnosis, LastReport};
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Longest frame. The longest of ours is a verdict, some hundred bytes.
+/// Maximum size of a frame. The longest message is a verdict of a few hundred bytes.
 pub(super) const MAX_FRAME: usize = 8192;
 
-/// What one side tells the other.
+/// A message between rank 0 and another rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Message {
-    /// A rank names itself; the first frame of a connection.
+    /// Identifies the sending rank; the first frame of a connection.
     Hello { rank: usize },
-    /// Rank 0 takes the connection as that rank's.
+    /// Rank 0 accepts the connection of that rank.
     Welcome,
-    /// The sender lives, and this is what it does.
+    /// A heartbeat with the current activity of the sender.
     Beat(LastReport),
-    /// The job ends, and why.
+    /// The job ends because of this failure.
     Verdict(Box<Diagnosis>),
-    /// The sender ends as it should: that it closes the connection is no death.
+    /// The sender ends normally, so the closing connection does not count as its death.
     Goodbye,
-    /// The sender was asked to stop, and its work does not come to where ranks agree on it.
+    /// The sender has received a request to stop, but hangs before the point at which the ranks agree on it.
     Ask(i32),
-    /// Rank 0 ends the job, in the middle of whatever ranks do: each ends with this exit code.
+    /// Rank 0 ends the job: each rank exits at once with this code.
     Leave(i32),
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn write_frame(to: &mut (impl AsyncWrite + Unpin), frame: &Mess
     to.write_all(&frame.encode()?).await
 }
 
-/// Reads one frame; memory is taken only for lengths that are allowed.
+/// Reads one frame. The length is checked before memory is allocated.
 pub(super) async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
     let length = from.read_u32_le().await? as usize;
     if length > MAX_FRAME {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn verdict(step: u64, text: &str, timeout: Duration) -> Diagnosis {
-        let standing = LastReport {
+        let report = LastReport {
             step,
             phase: text.to_owned(),
             operation: "all_reduce".into(),
@@ -89,7 +89,7 @@ mod tests {
             host,
             pid: 4711,
             kind: RankFailure::Stuck,
-            standing,
+            report,
             since: Duration::ZERO,
             reason,
         }
@@ -113,13 +113,13 @@ mod tests {
         }
 
         #[test]
-        fn frames_arrive_as_they_were_sent(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
+        fn frames_survive_encoding_and_decoding(rank: usize, step: u64, text in ".{0,40}", seconds: u32) {
             let verdict = verdict(step, &text, Duration::from_secs(seconds.into()));
-            let beat = Message::Beat(verdict.standing.clone());
-            let wishes = [Message::Ask(seconds as i32), Message::Leave(75)];
+            let beat = Message::Beat(verdict.report.clone());
+            let requests = [Message::Ask(seconds as i32), Message::Leave(75)];
             for frame in [Message::Hello { rank }, Message::Welcome, beat, Message::Verdict(verdict.into()), Message::Goodbye]
                 .into_iter()
-                .chain(wishes)
+                .chain(requests)
             {
                 prop_assert_eq!(&read(&frame.encode().unwrap()).unwrap(), &frame);
             }
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_travels() {
-        let frame = Message::Beat(verdict(1, "x", Duration::MAX).standing);
+    fn an_unlimited_timeout_survives_encoding_and_decoding() {
+        let frame = Message::Beat(verdict(1, "x", Duration::MAX).report);
         assert_eq!(read(&frame.encode().unwrap()).unwrap(), frame);
     }
 
     #[test]
-    fn a_huge_frame_is_refused_by_its_length_alone() {
-        let refusal = read(&u32::MAX.to_le_bytes()).unwrap_err();
-        assert_eq!(refusal.to_string(), "a frame of 4294967295 bytes, expected at most 8192");
+    fn a_huge_frame_is_refused_before_its_content_is_read() {
+        let error = read(&u32::MAX.to_le_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "a frame of 4294967295 bytes, expected at most 8192");
     }
 }

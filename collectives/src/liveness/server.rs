@@ -1,4 +1,4 @@
-//! Rank 0's port: who knocks has to prove the token within a short time, or is turned away.
+//! The listening sockets of rank 0. A client must pass the handshake within a few seconds, or it is rejected.
 
 use super::handshake::Token;
 use super::link::LinkEvent;
@@ -14,15 +14,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-/// How long a connection may take to prove itself.
-const PROOF: Duration = Duration::from_secs(3);
-/// Connections that may be proving themselves at a time, beside several for each rank.
-const UNPROVEN: usize = 64;
-const UNPROVEN_PER_RANK: usize = 8;
-/// Strangers that are worth a line in the log.
-const COMPLAINTS: u32 = 20;
+/// Timeout for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum number of concurrent handshakes: a constant, plus a number per rank.
+const HANDSHAKES: usize = 64;
+const HANDSHAKES_PER_RANK: usize = 8;
+/// Maximum number of rejected connections that are logged.
+const MAX_REJECTIONS: u32 = 20;
 
-/// Where rank 0 is to be found, and the secret to be let in.
+/// The addresses of rank 0 and the token for the handshake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Endpoint {
     pub(super) host: String,
@@ -54,7 +54,8 @@ pub(super) fn listen(host: &str) -> io::Result<(Vec<StdListener>, Endpoint)> {
     Ok((listeners, endpoint))
 }
 
-/// Addresses of this host. Those of one link only are of no use without its name, which differs between hosts.
+/// Addresses of this host, without link-local IPv6 addresses: they need the name of an interface, which differs between
+/// hosts.
 fn interfaces() -> io::Result<Vec<IpAddr>> {
     let addresses = getifaddrs()?.filter_map(|interface| {
         let address = interface.address?;
@@ -65,20 +66,20 @@ fn interfaces() -> io::Result<Vec<IpAddr>> {
     Ok(addresses.filter(usable).collect())
 }
 
-/// Lets ranks in, for as long as it runs.
+/// Accepts the connections of ranks.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     token: Token,
     size: usize,
     events: mpsc::Sender<LinkEvent>,
-    unproven: Arc<Semaphore>,
-    complaints: Arc<AtomicU32>,
+    handshakes: Arc<Semaphore>,
+    rejections: Arc<AtomicU32>,
 }
 
 impl Server {
     pub(super) fn new(token: Token, size: usize, events: mpsc::Sender<LinkEvent>) -> Self {
-        let unproven = Arc::new(Semaphore::new(UNPROVEN + UNPROVEN_PER_RANK * size));
-        Self { token, size, events, unproven, complaints: Arc::default() }
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES + HANDSHAKES_PER_RANK * size));
+        Self { token, size, events, handshakes, rejections: Arc::default() }
     }
 
     pub(super) async fn accept(self, listener: TcpListener) {
@@ -86,34 +87,37 @@ impl Server {
             let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Mostly too many open files: that passes, or every rank is already connected.
-                    self.complain(&"a connection", &error);
+                    // Usually too many open files, which is temporary.
+                    self.log_rejection(&"a connection", &error);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
-            let Ok(permit) = self.unproven.clone().try_acquire_owned() else {
-                self.complain(&from, &"too many connections that prove nothing");
+            let Ok(permit) = self.handshakes.clone().try_acquire_owned() else {
+                self.log_rejection(&from, &"too many concurrent handshakes");
                 continue;
             };
             let server = self.clone();
             tokio::spawn(async move {
-                match timeout(PROOF, server.admit(stream)).await {
+                match timeout(HANDSHAKE_TIMEOUT, server.admit(stream)).await {
                     Ok(Ok((rank, stream))) => {
                         drop(server.events.send(LinkEvent::Joined(rank, stream)).await);
                     }
-                    Ok(Err(error)) if is_departure(&error) => {
+                    Ok(Err(error)) if is_closed_by_client(&error) => {
                         tracing::debug!("liveness: {from} left: {error}");
                     }
-                    Ok(Err(error)) => server.complain(&from, &error),
-                    Err(_) => server.complain(&from, &format!("no proof within {} s", PROOF.as_secs())),
+                    Ok(Err(error)) => server.log_rejection(&from, &error),
+                    Err(_) => server.log_rejection(
+                        &from,
+                        &format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs()),
+                    ),
                 }
                 drop(permit);
             });
         }
     }
 
-    /// The rank that knocks.
+    /// Performs the handshake, and returns the rank of the client.
     async fn admit(&self, mut stream: TcpStream) -> io::Result<(usize, TcpStream)> {
         stream.set_nodelay(true)?;
         self.token.ask(&mut stream).await?;
@@ -124,19 +128,20 @@ impl Server {
         }
     }
 
-    fn complain(&self, from: &dyn std::fmt::Display, why: &dyn std::fmt::Display) {
-        match self.complaints.fetch_add(1, Ordering::Relaxed) {
-            COMPLAINTS.. => {}
+    fn log_rejection(&self, from: &dyn std::fmt::Display, why: &dyn std::fmt::Display) {
+        match self.rejections.fetch_add(1, Ordering::Relaxed) {
+            MAX_REJECTIONS.. => {}
             count => {
-                let last = if count + 1 == COMPLAINTS { "; further ones are not logged" } else { "" };
-                tracing::warn!("liveness: turned away {from}: {why}{last}");
+                let last =
+                    if count + 1 == MAX_REJECTIONS { "; further rejections are not logged" } else { "" };
+                tracing::warn!("liveness: rejected {from}: {why}{last}");
             }
         }
     }
 }
 
-/// The other side closed: a rank that reached us at several addresses keeps one connection.
-fn is_departure(error: &io::Error) -> bool {
+/// Whether the client has closed the connection: a rank that reaches several addresses keeps only one connection.
+fn is_closed_by_client(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }

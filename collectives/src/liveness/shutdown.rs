@@ -1,7 +1,7 @@
-//! What a rank does about a verdict: say it, end the culprit, end itself.
+//! Carries out a verdict: a rank logs it, kills the culprit if necessary, and ends its own process.
 //!
-//! It runs on threads of its own, because the main thread may hang in MPI for ever, and because what is said may
-//! itself hang (a log on a dead file system): a second thread ends the process in any case.
+//! This runs on separate threads, because the main thread may hang in MPI. Logging may hang as well (a log on a dead
+//! file system), so a second thread ends the process after a fixed time.
 
 use super::LivenessOptions;
 use super::diagnosis::{Diagnosis, LastReport, RankFailure};
@@ -13,37 +13,37 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// From a verdict to the end of a process, whatever happens.
-const LAST: Duration = Duration::from_millis(1900);
-/// The same where nothing is in the way: long enough for the others to hear it and for logs to be written.
-const SETTLED: Duration = Duration::from_millis(500);
-/// A stopped process is killed before the launcher hears of any end.
-const SILENT: Duration = Duration::from_millis(200);
-/// A stuck one may first write down where it is stuck.
-const STUCK: Duration = Duration::from_millis(1400);
+/// Maximum time from a verdict to the end of this process.
+const MAX_DELAY: Duration = Duration::from_millis(1900);
+/// Minimum time from a verdict to the end, so that the other ranks receive it and the logs are written.
+const MIN_DELAY: Duration = Duration::from_millis(500);
+/// Time after which a silent culprit is killed: before the launcher sees any rank end.
+const SILENT_GRACE: Duration = Duration::from_millis(200);
+/// Time after which a stuck culprit is killed: it first writes its stack.
+const STUCK_GRACE: Duration = Duration::from_millis(1400);
 
-/// All that is needed to end.
+/// The data that ending the process needs.
 pub(super) struct Shutdown {
     pub(super) rank: usize,
     pub(super) identities: Vec<RankIdentity>,
     pub(super) options: LivenessOptions,
-    /// The thread that is watched, for its stack.
+    /// The monitored thread, whose stack is written.
     pub(super) thread: libc::pid_t,
-    /// Where it stood when its stack was last written.
-    pub(super) written: Mutex<Option<(u64, u64)>>,
+    /// Step and collective calls at which its stack was last written.
+    pub(super) stack_written_at: Mutex<Option<(u64, u64)>>,
 }
 
 impl Shutdown {
-    /// Ends this process because of `verdict`; returns at once.
+    /// Begins to end this process because of `verdict`. Returns at once.
     pub(super) fn begin(self: &Arc<Self>, verdict: Diagnosis) {
         let code = self.options.exit_code;
-        let last = move || {
-            std::thread::sleep(LAST);
+        let force_exit = move || {
+            std::thread::sleep(MAX_DELAY);
             exit(code);
         };
-        let ending = self.clone();
+        let shutdown = self.clone();
         let started = Instant::now();
-        let threads = [spawn(last), spawn(move || ending.carry_out(&verdict, started))];
+        let threads = [spawn(force_exit), spawn(move || shutdown.carry_out(&verdict, started))];
         if threads.iter().any(std::io::Result::is_err) {
             exit(code);
         }
@@ -54,22 +54,22 @@ impl Shutdown {
         (self.options.on_verdict)(verdict);
         if verdict.rank == self.rank {
             if verdict.kind == RankFailure::Stuck {
-                self.write_stack(&verdict.standing);
+                self.write_stack(&verdict.report);
             }
         } else {
-            self.end_culprit(verdict, started);
+            self.kill_culprit(verdict, started);
         }
-        sleep_until(started + SETTLED);
-        self.end_waiting_launcher(verdict);
+        sleep_until(started + MIN_DELAY);
+        self.wake_mpirun(verdict);
         exit(self.options.exit_code);
     }
 
-    /// Ends a process that cannot or does not end itself, if it is on this machine.
-    fn end_culprit(&self, verdict: &Diagnosis, started: Instant) {
+    /// Kills the process of the culprit if it runs on this machine and does not end by itself.
+    fn kill_culprit(&self, verdict: &Diagnosis, started: Instant) {
         let (Some(culprit), own) = (self.identities.get(verdict.rank), &self.identities[self.rank]) else {
             return;
         };
-        let grace = if verdict.kind == RankFailure::Stuck { STUCK } else { SILENT };
+        let grace = if verdict.kind == RankFailure::Stuck { STUCK_GRACE } else { SILENT_GRACE };
         while culprit.runs_beside(own) && started.elapsed() < grace {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -78,30 +78,30 @@ impl Shutdown {
         }
     }
 
-    /// Writes the watched thread's stack into the log, once for each place where it stands.
-    pub(super) fn write_stack(&self, standing: &LastReport) {
-        let place = Some((standing.step, standing.calls));
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if *written == place {
+    /// Logs the stack of the monitored thread, once per step and collective call.
+    pub(super) fn write_stack(&self, report: &LastReport) {
+        let place = Some((report.step, report.calls));
+        let mut stack_written_at = self.stack_written_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stack_written_at == place {
             return;
         }
-        let LastReport { step, phase, operation, idle, .. } = standing;
+        let LastReport { step, phase, operation, idle, .. } = report;
         let (stack, idle) = (stack::of_thread(self.thread), idle.as_secs_f64());
         tracing::error!("no progress for {idle:.1} s after step {step} ({phase}, in {operation}); {stack}");
-        *written = place;
+        *stack_written_at = place;
     }
 
-    /// Open MPI's mpirun sleeps between asking its ranks to end and killing them, for as long as it was told, even
-    /// when none is left. Where that is long, its ranks wake it: a second request within five seconds ends it.
+    /// Wakes an `mpirun` that sleeps longer than a second between TERM and KILL, even if no rank is left: a second
+    /// TERM within five seconds ends it.
     ///
-    /// It also passes nothing on while it sleeps, so what the ranks said of a death would be lost: the first rank
-    /// that is left says it where mpirun would have.
-    fn end_waiting_launcher(&self, verdict: &Diagnosis) {
-        let told = std::env::var("OMPI_MCA_odls_base_sigkill_timeout").ok();
-        let Some(_) = told.and_then(|seconds| seconds.parse::<u32>().ok()).filter(|&seconds| seconds > 1)
-        else {
+    /// A sleeping `mpirun` forwards no output, so the verdict on a dead rank would be lost. The lowest remaining rank
+    /// writes it directly to the standard error of `mpirun`.
+    fn wake_mpirun(&self, verdict: &Diagnosis) {
+        let timeout = std::env::var("OMPI_MCA_odls_base_sigkill_timeout").ok();
+        let timeout = timeout.and_then(|seconds| seconds.parse::<u32>().ok());
+        if timeout.is_none_or(|seconds| seconds <= 1) {
             return;
-        };
+        }
         let Some(mpirun) = parent_mpirun() else { return };
         if verdict.kind == RankFailure::Dead && self.rank == usize::from(verdict.rank == 0) {
             let errors = std::fs::OpenOptions::new().append(true).open(format!("/proc/{mpirun}/fd/2"));
@@ -116,7 +116,7 @@ impl Shutdown {
     }
 }
 
-/// Ends this process since rank 0 ends the job.
+/// Ends this process because rank 0 ends the job.
 pub(super) fn leave(code: i32) -> ! {
     tracing::info!("rank 0 ends the job with exit code {code}");
     exit(code)
@@ -130,8 +130,8 @@ fn sleep_until(moment: Instant) {
     std::thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
 
-/// Ends the process without running anything of it: destructors would call MPI, which hangs.
+/// Ends the process without running destructors, which would call MPI and hang.
 fn exit(code: i32) -> ! {
-    // SAFETY: takes a number and does not return.
+    // SAFETY: the call takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }

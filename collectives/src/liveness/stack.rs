@@ -1,9 +1,9 @@
-//! Where a thread of this process stands, asked from another thread.
+//! Captures the stack of another thread of this process.
 //!
-//! The thread is sent a signal whose handler walks the stack and notes return addresses, nothing more; names are
-//! looked up by the asking thread. A thread that sits in the kernel without taking signals (state D: a dead file
-//! system, a driver) cannot answer; what the kernel says of it is written in either case. Frames without unwind
-//! tables end the walk; functions of libraries without symbols have addresses only.
+//! The thread receives a signal whose handler walks the stack and stores only return addresses; the requesting thread
+//! resolves the names. A thread that is inside the kernel and takes no signals (state D: a dead file system, a driver)
+//! cannot answer. The kernel's view of the thread is written in either case. The walk ends at a frame without unwind
+//! tables. Functions without symbols appear as addresses.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
@@ -13,79 +13,79 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Ignored unless somebody handles it, so a late one does no harm.
-const ASK: Signal = Signal::SIGURG;
-/// Deepest stack that is noted.
-const DEPTH: usize = 128;
-/// How long a thread may take to answer.
-const ANSWER: Duration = Duration::from_millis(400);
+/// The request. The default action ignores this signal, so a late one has no effect.
+const REQUEST: Signal = Signal::SIGURG;
+/// Maximum number of frames that are stored.
+const MAX_FRAMES: usize = 128;
+/// Timeout for the answer of the thread.
+const TIMEOUT: Duration = Duration::from_millis(400);
 
-static FRAMES: [AtomicUsize; DEPTH] = [const { AtomicUsize::new(0) }; DEPTH];
-static NOTED: AtomicUsize = AtomicUsize::new(0);
+static FRAMES: [AtomicUsize; MAX_FRAMES] = [const { AtomicUsize::new(0) }; MAX_FRAMES];
+static FRAME_COUNT: AtomicUsize = AtomicUsize::new(0);
 static ANSWERED: AtomicBool = AtomicBool::new(false);
-/// One question at a time.
-static ASKING: Mutex<()> = Mutex::new(());
+/// Serialises the requests.
+static REQUEST_LOCK: Mutex<()> = Mutex::new(());
 
-/// Puts the handler in place. One that somebody else has put there stays, and stacks are then not walked.
+/// Installs the signal handler. If the program already has one, it stays, and stacks are not walked.
 pub(super) fn install() -> nix::Result<()> {
-    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-    // The first walk may load and allocate what later ones, in the handler, then find done.
-    note_frames();
+    let _lock = REQUEST_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first walk may load libraries and allocate; later walks, in the handler, then do neither.
+    store_frames();
     let action = SigAction::new(SigHandler::Handler(on_ask), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: `on_ask` keeps to atomics and to walking the stack; see there.
-    let before = unsafe { sigaction(ASK, &action)? };
+    // SAFETY: `on_ask` only uses atomics and walks the stack; see there.
+    let before = unsafe { sigaction(REQUEST, &action)? };
     let ours = matches!(before.handler(), SigHandler::Handler(handler) if handler as usize == on_ask as *const () as usize);
     if !ours && !matches!(before.handler(), SigHandler::SigDfl | SigHandler::SigIgn) {
-        // SAFETY: puts back what was there.
-        unsafe { sigaction(ASK, &before)? };
+        // SAFETY: restores the previous handler.
+        unsafe { sigaction(REQUEST, &before)? };
     }
     Ok(())
 }
 
 extern "C" fn on_ask(_: c_int) {
     let errno = Errno::last_raw();
-    note_frames();
+    store_frames();
     ANSWERED.store(true, Ordering::Release);
     Errno::set_raw(errno);
 }
 
-/// Walks the calling thread's stack without allocating or naming anything.
-fn note_frames() {
+/// Walks the stack of the calling thread, without allocating and without resolving names.
+fn store_frames() {
     let mut depth = 0;
-    // SAFETY: `trace_unsynchronized` asks that no other thread walks at the same time through this crate's lock-free
-    // entry; `ASKING` lets one question through, and only the asked thread answers. In a handler the unwinder might
-    // wait for the loader's lock if the thread was interrupted while loading a library; it is asked only after it
-    // stood still for longer than it may, when the process is about to end, and the end does not wait for it.
+    // SAFETY: `trace_unsynchronized` requires that no other thread walks a stack through this crate at the same time:
+    // `REQUEST_LOCK` serialises the requests, and only the requested thread answers. If the signal interrupts the
+    // thread while it loads a library, the unwinder may wait for the lock of the loader. A request is sent only to a
+    // thread that exceeds its timeout, when the process is about to end, and the end does not wait for the answer.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             FRAMES[depth].store(frame.ip() as usize, Ordering::Relaxed);
             depth += 1;
-            depth < DEPTH
+            depth < MAX_FRAMES
         });
     }
-    NOTED.store(depth, Ordering::Relaxed);
+    FRAME_COUNT.store(depth, Ordering::Relaxed);
 }
 
-/// The stack of a thread of this process, and what the kernel says of it, as lines of text.
+/// The stack of a thread of this process and the kernel's view of the thread, as lines of text.
 pub(super) fn of_thread(thread: libc::pid_t) -> String {
-    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lock = REQUEST_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut text = kernel_view(thread);
-    if ask(thread) {
+    if request_frames(thread) {
         text.push_str(&names());
     } else {
         text.push_str(
-            "\n  it did not answer a signal: it is inside the kernel, or the signal is handled by others",
+            "\n  the thread did not answer a signal: it is inside the kernel, or the program handles SIGURG itself",
         );
     }
     text
 }
 
-fn ask(thread: libc::pid_t) -> bool {
+fn request_frames(thread: libc::pid_t) -> bool {
     ANSWERED.store(false, Ordering::Relaxed);
-    // SAFETY: tgkill takes numbers only; a thread that is gone is an error.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, ASK as c_int) } == 0;
+    // SAFETY: tgkill takes only integers, and returns an error if the thread has ended.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, REQUEST as c_int) } == 0;
     let asked = Instant::now();
-    while sent && asked.elapsed() < ANSWER {
+    while sent && asked.elapsed() < TIMEOUT {
         if ANSWERED.load(Ordering::Acquire) {
             return true;
         }
@@ -94,12 +94,12 @@ fn ask(thread: libc::pid_t) -> bool {
     false
 }
 
-/// Names of the noted frames, from the interrupted function outwards.
+/// Names of the stored frames, from the interrupted function outwards.
 fn names() -> String {
     let mut lines = Vec::new();
     let (mut interrupted, mut trampoline_next) = (0, false);
-    for frame in FRAMES.iter().take(NOTED.load(Ordering::Relaxed)) {
-        // A return address is behind the call, which may be the last of its function.
+    for frame in FRAMES.iter().take(FRAME_COUNT.load(Ordering::Relaxed)) {
+        // A return address points behind the call, which may be the last instruction of its function.
         let address = frame.load(Ordering::Relaxed).saturating_sub(1);
         let before = lines.len();
         backtrace::resolve(address as *mut _, |symbol| lines.push(line(symbol)));
@@ -111,7 +111,7 @@ fn names() -> String {
         }
         trampoline_next = lines[before..].iter().any(|line| line.contains("on_ask"));
     }
-    // The handler's own frames and the kernel's trampoline say nothing.
+    // Drops the frames of the handler and of the kernel's trampoline.
     lines.drain(..interrupted);
     lines.iter().fold(String::new(), |mut text, line| {
         let _ = write!(text, "\n  {line}");
@@ -127,7 +127,7 @@ fn line(symbol: &backtrace::Symbol) -> String {
     }
 }
 
-/// State, kernel function and system call of a thread, as far as the kernel tells.
+/// State, kernel function and system call of a thread, as far as the kernel shows them.
 fn kernel_view(thread: libc::pid_t) -> String {
     let read = |file: &str| {
         let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/{file}"));
@@ -148,25 +148,25 @@ mod tests {
     use std::sync::mpsc;
 
     #[inline(never)]
-    fn dozes_until_told(stop: &mpsc::Receiver<()>) {
+    fn sleep_until_stopped(stop: &mpsc::Receiver<()>) {
         while stop.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout) {
             std::hint::black_box(());
         }
     }
 
     #[test]
-    fn the_stack_of_a_dozing_thread_names_its_function() {
+    fn the_stack_of_a_sleeping_thread_names_its_function() {
         install().unwrap();
         let (stop, stopped) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            tell.send(own_thread()).unwrap();
-            dozes_until_told(&stopped);
+            sender.send(own_thread()).unwrap();
+            sleep_until_stopped(&stopped);
         });
-        let number = told.recv().unwrap();
+        let number = receiver.recv().unwrap();
         std::thread::sleep(Duration::from_millis(50));
         let stack = of_thread(number);
-        assert!(stack.contains("dozes_until_told") && stack.contains("state "), "{stack}");
+        assert!(stack.contains("sleep_until_stopped") && stack.contains("state "), "{stack}");
         assert!(!stack.contains("on_ask"), "{stack}");
         drop(stop);
         thread.join().unwrap();

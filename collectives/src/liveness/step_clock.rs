@@ -1,17 +1,17 @@
-//! How long a step may take, learned from the steps before it.
+//! Derives the timeout of a step from the durations of the previous steps.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Steps that are remembered.
-const REMEMBERED: usize = 32;
+/// Number of steps in the window.
+const WINDOW: usize = 32;
 
-/// Derives a timeout from the durations of the last steps: their median times a factor, at least a floor.
+/// Computes a timeout: the median duration of the last steps times a factor, but at least a floor.
 ///
-/// The median, because a first step that compiles kernels or one step behind a slow disk says nothing of the rest.
+/// The median ignores outliers, such as a first step that compiles kernels or a step that waits for a slow disk.
 #[derive(Debug, Clone)]
 pub struct StepClock {
-    recent: VecDeque<Duration>,
+    window: VecDeque<Duration>,
     floor: Duration,
     factor: u32,
 }
@@ -23,27 +23,27 @@ impl Default for StepClock {
 }
 
 impl StepClock {
-    /// A clock without steps yet.
+    /// A clock without steps.
     pub fn new(floor: Duration, factor: u32) -> Self {
-        Self { recent: VecDeque::with_capacity(REMEMBERED), floor, factor }
+        Self { window: VecDeque::with_capacity(WINDOW), floor, factor }
     }
 
-    /// A step took so long.
+    /// Records the duration of a step.
     pub fn record(&mut self, step: Duration) {
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
+        if self.window.len() == WINDOW {
+            self.window.pop_front();
         }
-        self.recent.push_back(step);
+        self.window.push_back(step);
     }
 
-    /// The median of the last steps; `None` before the first.
+    /// Median duration of the last steps; `None` before the first step.
     pub fn median(&self) -> Option<Duration> {
-        let mut sorted: Vec<_> = self.recent.iter().copied().collect();
+        let mut sorted: Vec<_> = self.window.iter().copied().collect();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()
     }
 
-    /// How long nothing may change from here on; `None` before the first step, of which nothing is known.
+    /// Time without progress after which the rank counts as stuck; `None` before the first step.
     pub fn timeout(&self) -> Option<Duration> {
         Some(self.median()?.saturating_mul(self.factor).max(self.floor))
     }
@@ -56,7 +56,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn quick_steps_get_the_floor_and_slow_ones_a_multiple_of_their_median() {
+    fn the_timeout_is_the_floor_or_a_multiple_of_the_median() {
         let mut clock = StepClock::default();
         assert_eq!(clock.timeout(), None);
         clock.record(SECOND / 10);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_step_changes_nothing() {
+    fn one_slow_step_does_not_change_the_timeout() {
         let mut clock = StepClock::new(SECOND, 3);
         (0..9).for_each(|_| clock.record(SECOND));
         clock.record(1000 * SECOND);
@@ -79,12 +79,12 @@ mod tests {
     fn only_the_last_steps_count() {
         let mut clock = StepClock::new(SECOND, 2);
         (0..100).for_each(|_| clock.record(SECOND));
-        (0..REMEMBERED).for_each(|_| clock.record(7 * SECOND));
+        (0..WINDOW).for_each(|_| clock.record(7 * SECOND));
         assert_eq!(clock.timeout(), Some(14 * SECOND));
     }
 
     #[test]
-    fn an_absurd_step_does_not_overflow() {
+    fn the_longest_possible_step_does_not_overflow() {
         let mut clock = StepClock::default();
         clock.record(Duration::MAX);
         assert_eq!(clock.timeout(), Some(Duration::MAX));

@@ -17,62 +17,62 @@ use crate::reduce_op::ReduceOp;
 use std::time::Duration;
 use tch::Tensor;
 
-/// Ranks that exchange tensors. All ranks make the same calls in the same order.
+/// Ranks that exchange tensors. All ranks must make the same calls in the same order.
 ///
-/// Tensors are contiguous, of kind float, double, int64, bfloat16 or (where nothing is added up) uint8, and of the
-/// same shape on every rank. A call returns when its result may be used by the next operation on the tensor's device.
+/// Tensors must be contiguous and have the same shape on every rank. The supported kinds are float, double, int64 and
+/// bfloat16, and uint8 except for sums. A call returns when the next operation on the device of the tensor may use the
+/// result.
 ///
-/// Sums of bfloat16 over MPI are accumulated in float and rounded once. NCCL rounds at every rank that a sum
-/// passes on its way.
+/// MPI accumulates sums of bfloat16 in float and rounds once. NCCL rounds at each rank on the path of the sum.
 pub trait ProcessGroup {
-    /// This process's number, `0..size`.
+    /// Rank of this process in the group, `0..size`.
     fn rank(&self) -> usize;
-    /// Number of processes.
+    /// Number of ranks.
     fn size(&self) -> usize;
-    /// Name for people: `solo`, `mpi`, `nccl`.
+    /// Name of the backend for messages: `solo`, `mpi`, `nccl`.
     fn backend(&self) -> &'static str;
-    /// Combines `tensor` over all ranks; every rank gets the result in place.
+    /// Reduces `tensor` over all ranks in place; every rank receives the result.
     fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<(), CollectiveError>;
-    /// Starts [`all_reduce`](Self::all_reduce) beside what this rank computes. Started collectives run in the order
-    /// in which they were started, which has to be the same on all ranks.
+    /// Starts an asynchronous [`all_reduce`](Self::all_reduce). Asynchronous collectives run in the order in which they
+    /// are started, which must be the same on all ranks.
     fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError>;
-    /// Starts [`all_gather`](Self::all_gather), likewise.
+    /// Starts an asynchronous [`all_gather`](Self::all_gather).
     fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError>;
-    /// Copies rank `root`'s `tensor` to all ranks, in place.
+    /// Broadcasts `tensor` of rank `root` to all ranks, in place.
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError>;
-    /// Lays `input` (n elements) of every rank one behind the other in `output` (size x n elements).
+    /// Concatenates `input` (n elements) of all ranks in `output` (size x n elements), in rank order.
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
-    /// Sums `input` (size x n elements) over the ranks and leaves this rank's n elements in `output`.
+    /// Sums `input` (size x n elements) over the ranks, and writes the n elements of this rank into `output`.
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError>;
-    /// Returns when every rank has called it.
+    /// Waits until every rank has called it.
     fn barrier(&self) -> Result<(), CollectiveError>;
-    /// Returns when every rank has called it, or with an error that names rank and step when `timeout` is
-    /// over. After such an error the group is of no use any more.
+    /// Waits until every rank has called it, or returns an error with rank and step after `timeout`. After this error
+    /// the group is unusable.
     fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError>;
-    /// The ranks that give the same `color`, ordered by `key` and then by rank, as a group of their own.
-    /// All ranks of this group call it.
+    /// Splits the group: ranks with the same `color` form a new group, ordered by `key` and then by rank. All ranks of
+    /// this group must call it.
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError>;
-    /// An error if a call that had returned has failed since, which can happen where results arrive on a
-    /// device later. Every call asks this too.
+    /// Returns an error if an earlier call has failed after it returned, as asynchronous calls on a device can. Every
+    /// call checks this too.
     fn check(&self) -> Result<(), CollectiveError> {
         Ok(())
     }
 }
 
-/// Bytes that each of `size` ranks sends for one collective by the ring algorithms, the best that can be done: of an
-/// all-reduce every byte goes out twice, of a gather or scatter once, but for the rank's own part.
+/// Bytes that each rank sends for one collective with a ring algorithm, which is optimal: an all-reduce sends every
+/// byte twice, a gather or scatter once, except for the rank's own part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// Of a tensor of so many bytes, the same size on every rank.
+    /// All-reduce of a tensor of this many bytes.
     AllReduce(usize),
-    /// Of a whole of so many bytes.
+    /// All-gather or reduce-scatter; the concatenated tensor has this many bytes.
     GatherOrScatter(usize),
-    /// Of a tensor of so many bytes.
+    /// Broadcast of a tensor of this many bytes.
     Broadcast(usize),
 }
 
 impl Traffic {
-    /// The bytes, for a world of `size` ranks.
+    /// The bytes that one of `size` ranks sends.
     pub fn bytes(self, size: usize) -> u64 {
         let others = |whole: usize| (whole as u64) * (size as u64 - 1) / size as u64;
         match self {

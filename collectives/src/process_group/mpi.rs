@@ -1,6 +1,6 @@
-//! Collectives over MPI, in place on the tensor's own memory.
+//! Collectives over MPI, in place in the memory of the tensor.
 //!
-//! Tensors on a GPU pass through host memory, since MPI libraries rarely read device memory.
+//! Tensors on a GPU are copied to host memory first, because few MPI libraries can read device memory.
 
 use super::progress_thread::ProgressThread;
 use super::tensors::{CallSite, size_of};
@@ -12,37 +12,37 @@ use std::cell::OnceCell;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// The process group of ranks that MPI joins.
+/// A process group over MPI.
 pub struct MpiGroup {
     comm: MpiComm,
-    /// For the calls of the thread beside.
-    beside: MpiComm,
-    side: OnceCell<ProgressThread>,
+    /// The communicator of the progress thread.
+    progress_comm: MpiComm,
+    progress_thread: OnceCell<ProgressThread>,
 }
 
 impl MpiGroup {
-    /// Two communicators of the same ranks: one for this thread, one for the thread beside.
-    pub(crate) fn new(comm: MpiComm, beside: MpiComm) -> Self {
-        Self { comm, beside: beside.unannounced(), side: OnceCell::new() }
+    /// Takes two communicators of the same ranks: one for this thread, one for the progress thread.
+    pub(crate) fn new(comm: MpiComm, progress_comm: MpiComm) -> Self {
+        Self { comm, progress_comm: progress_comm.unmonitored(), progress_thread: OnceCell::new() }
     }
 
-    fn asked(&self, operation: &'static str) -> CallSite {
+    fn call_site(&self, operation: &'static str) -> CallSite {
         CallSite { rank: self.comm.world_rank, operation }
     }
 
     fn reducible(&self, tensor: &Tensor) -> Result<Element, CollectiveError> {
-        let element = self.asked("all_reduce").element(tensor)?;
-        // MPI has no bfloat16: it travels as float.
+        let element = self.call_site("all_reduce").element(tensor)?;
+        // MPI has no bfloat16, so the tensor is sent as float.
         let widened = if element == Element::BF16 { 2 } else { 1 };
         self.count(Traffic::AllReduce(size_of(tensor) * widened));
         Ok(element)
     }
 
     fn gatherable(&self, input: &Tensor, output: &Tensor) -> Result<Element, CollectiveError> {
-        let asked = self.asked("all_gather");
-        let element = asked.element(input)?;
-        asked.element(output)?;
-        asked.parts(self.comm.size, output, input)?;
+        let call_site = self.call_site("all_gather");
+        let element = call_site.element(input)?;
+        call_site.element(output)?;
+        call_site.parts(self.comm.size, output, input)?;
         self.count(Traffic::GatherOrScatter(size_of(output)));
         Ok(element)
     }
@@ -51,19 +51,19 @@ impl MpiGroup {
         self.comm.activity().add_bytes(traffic.bytes(self.comm.size));
     }
 
-    /// The thread beside, which is started when it is first needed.
-    fn side(&self, operation: &'static str) -> Result<&ProgressThread, CollectiveError> {
-        if let Some(side) = self.side.get() {
-            return Ok(side);
+    /// The progress thread, which the first asynchronous call starts.
+    fn progress_thread(&self, operation: &'static str) -> Result<&ProgressThread, CollectiveError> {
+        if let Some(progress_thread) = self.progress_thread.get() {
+            return Ok(progress_thread);
         }
         let rank = self.comm.world_rank;
         let started = ProgressThread::start(rank, self.comm.activity().clone());
-        let side = started.map_err(|_| CollectiveError::Thread { rank, operation })?;
-        Ok(self.side.get_or_init(|| side))
+        let progress_thread = started.map_err(|_| CollectiveError::Thread { rank, operation })?;
+        Ok(self.progress_thread.get_or_init(|| progress_thread))
     }
 }
 
-/// Runs `work` on host memory: the tensor's own on CPU, a copy that is written back on a GPU.
+/// Runs `work` on host memory: on the tensor itself on the CPU, or on a copy that is written back to a GPU.
 fn on_host<T>(tensor: &mut Tensor, work: impl FnOnce(&mut Tensor) -> T) -> T {
     if tensor.device() == Device::Cpu {
         return work(tensor);
@@ -93,7 +93,7 @@ fn reduce(
     })
 }
 
-/// `output` holds as many elements as all ranks' inputs together.
+/// `output` must hold size x n elements for an input of n elements.
 fn gather(
     comm: &MpiComm,
     input: &Tensor,
@@ -131,20 +131,21 @@ impl ProcessGroup for MpiGroup {
 
     fn start_all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<Pending, CollectiveError> {
         let element = self.reducible(tensor)?;
-        let (comm, mut tensor) = (self.beside.clone(), tensor.shallow_clone());
+        let (comm, mut tensor) = (self.progress_comm.clone(), tensor.shallow_clone());
         let work = move || reduce(&comm, &mut tensor, element, op);
-        Ok(self.side("all_reduce")?.submit("all_reduce", Box::new(work)))
+        Ok(self.progress_thread("all_reduce")?.submit("all_reduce", Box::new(work)))
     }
 
     fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
         let element = self.gatherable(input, output)?;
-        let (comm, input, mut output) = (self.beside.clone(), input.shallow_clone(), output.shallow_clone());
+        let (comm, input, mut output) =
+            (self.progress_comm.clone(), input.shallow_clone(), output.shallow_clone());
         let work = move || gather(&comm, &input, &mut output, element);
-        Ok(self.side("all_gather")?.submit("all_gather", Box::new(work)))
+        Ok(self.progress_thread("all_gather")?.submit("all_gather", Box::new(work)))
     }
 
     fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<(), CollectiveError> {
-        let element = self.asked("broadcast").element(tensor)?;
+        let element = self.call_site("broadcast").element(tensor)?;
         self.count(Traffic::Broadcast(size_of(tensor)));
         on_host(tensor, |host| {
             // SAFETY: a contiguous host tensor of `numel` elements, borrowed mutably for the call.
@@ -158,10 +159,10 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
-        let asked = self.asked("reduce_scatter");
-        let element = asked.element(output)?;
-        asked.element(input)?;
-        asked.parts(self.comm.size, input, output)?;
+        let call_site = self.call_site("reduce_scatter");
+        let element = call_site.element(output)?;
+        call_site.element(input)?;
+        call_site.parts(self.comm.size, input, output)?;
         if element == Element::BF16 {
             let mut wide = output.to_kind(Kind::Float);
             self.reduce_scatter(&input.to_kind(Kind::Float), &mut wide)?;
@@ -185,7 +186,7 @@ impl ProcessGroup for MpiGroup {
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
-        let beside = self.comm.split(color, key)?;
-        Ok(Box::new(Self::new(self.comm.split(color, key)?, beside)))
+        let progress_comm = self.comm.split(color, key)?;
+        Ok(Box::new(Self::new(self.comm.split(color, key)?, progress_comm)))
     }
 }

@@ -1,23 +1,23 @@
-//! A collective that was started and is not yet waited for.
+//! Handles of asynchronous collectives.
 
 use crate::error::CollectiveError;
 
-/// A collective under way. Its tensors may be neither read nor written until [`wait`](Self::wait) returns.
-#[must_use = "the collective is finished only when it was waited for"]
+/// An asynchronous collective. Its tensors must not be read or written until [`wait`](Self::wait) returns.
+#[must_use = "the collective is complete only after `wait`"]
 pub struct Pending(Box<dyn FnOnce() -> Result<(), CollectiveError>>);
 
 impl Pending {
-    /// One that ends when `finish` returns.
+    /// A collective that is complete when `finish` returns.
     pub fn new(finish: impl FnOnce() -> Result<(), CollectiveError> + 'static) -> Self {
         Self(Box::new(finish))
     }
 
-    /// One that has ended.
+    /// A collective that is already complete.
     pub fn done() -> Self {
         Self::new(|| Ok(()))
     }
 
-    /// Returns when the result may be used by the next operation on the tensors' device.
+    /// Waits until the next operation on the device of the tensors may use the result.
     pub fn wait(self) -> Result<(), CollectiveError> {
         (self.0)()
     }

@@ -1,7 +1,7 @@
-//! A thread that makes collective calls beside the main thread's work.
+//! A thread that makes collective calls while the main thread computes.
 //!
-//! MPI makes progress only inside its calls: a collective that is to run while this rank computes needs a thread
-//! that stays inside. Its calls go over a communicator of their own, in the order in which they were started.
+//! MPI makes progress only inside its calls, so a collective that overlaps with computation needs a thread that stays
+//! inside the call. The thread uses a separate communicator and makes the calls in the order in which they are started.
 
 use super::Pending;
 use crate::activity::Activity;
@@ -16,7 +16,7 @@ struct ProgressJob {
     done: Sender<Result<(), CollectiveError>>,
 }
 
-/// The thread, as long as this lives.
+/// A running progress thread; dropping this value ends it.
 pub(super) struct ProgressThread {
     jobs: Option<Sender<ProgressJob>>,
     thread: Option<JoinHandle<()>>,
@@ -25,30 +25,30 @@ pub(super) struct ProgressThread {
 }
 
 impl ProgressThread {
-    /// Starts the thread; waiting is told to `activity`.
+    /// Starts the thread. Waiting for its results is recorded in `activity`.
     pub(super) fn start(rank: usize, activity: Activity) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new().name("collectives".to_owned()).spawn(move || run(&queue))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), rank, activity })
     }
 
-    /// Queues `work`; `operation` is what the main thread does while it waits for it.
+    /// Queues `work`; `operation` is the activity of the main thread while it waits for the result.
     pub(super) fn submit(&self, operation: &'static str, work: ProgressWork) -> Pending {
         let (done, result) = channel();
         let rank = self.rank;
-        let gone = move || CollectiveError::Thread { rank, operation };
+        let thread_ended = move || CollectiveError::Thread { rank, operation };
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(ProgressJob { work, done }).is_ok());
         let activity = self.activity.clone();
         Pending::new(move || {
             let _entered = activity.enter_collective(operation);
-            if sent { result.recv().unwrap_or_else(|_| Err(gone())) } else { Err(gone()) }
+            if sent { result.recv().unwrap_or_else(|_| Err(thread_ended())) } else { Err(thread_ended()) }
         })
     }
 }
 
 fn run(queue: &Receiver<ProgressJob>) {
     while let Ok(ProgressJob { work, done }) = queue.recv() {
-        // Nobody may be waiting any more, where the run has failed.
+        // After a failure, the receiver may no longer exist.
         let _ = done.send(work());
     }
 }
@@ -57,7 +57,7 @@ impl Drop for ProgressThread {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // Its work returns errors instead of panicking; a panic was printed by the hook.
+            // The work returns errors instead of panicking, and the panic hook has already printed a panic.
             let _ = thread.join();
         }
     }

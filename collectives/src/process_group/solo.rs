@@ -1,4 +1,4 @@
-//! A world of one rank: every collective is the identity.
+//! The process group of a single rank: every collective is the identity.
 
 use super::{Pending, ProcessGroup};
 use crate::error::CollectiveError;
@@ -54,7 +54,7 @@ impl ProcessGroup for Solo {
         Ok(())
     }
 
-    fn barrier_within(&self, _patience: Duration) -> Result<(), CollectiveError> {
+    fn barrier_within(&self, _timeout: Duration) -> Result<(), CollectiveError> {
         Ok(())
     }
 

@@ -1,13 +1,13 @@
-//! What tensors a collective takes, whatever carries them.
+//! Checks of the tensors that collectives accept, common to all backends.
 
 use crate::error::CollectiveError;
 use crate::raw::Element;
 use tch::{Kind, Tensor};
 
-/// Who asks, for messages.
+/// Rank and operation of a call, for error messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallSite {
-    /// This process's number among all.
+    /// Rank of this process in the world.
     pub(super) rank: usize,
     pub(super) operation: &'static str,
 }
@@ -18,7 +18,7 @@ impl CallSite {
         CollectiveError::Tensor { rank, operation, expected: expected.into(), found }
     }
 
-    /// The tensor's element, if it is contiguous and of a kind that travels.
+    /// The element type of the tensor, or an error if it is not contiguous or its kind is not supported.
     pub(super) fn element(self, tensor: &Tensor) -> Result<Element, CollectiveError> {
         if !tensor.is_contiguous() {
             return Err(self.refuse("a contiguous tensor", format!("one with strides {:?}", tensor.stride())));
@@ -33,7 +33,7 @@ impl CallSite {
         }
     }
 
-    /// Checks that `whole` is as long as a `part` of each of `size` ranks.
+    /// Checks that `whole` has as many elements as `size` tensors like `part`.
     pub(super) fn parts(self, size: usize, whole: &Tensor, part: &Tensor) -> Result<(), CollectiveError> {
         if whole.numel() == part.numel() * size && whole.kind() == part.kind() {
             return Ok(());
@@ -45,7 +45,7 @@ impl CallSite {
     }
 }
 
-/// Bytes of a tensor's elements.
+/// Size of a tensor in bytes.
 pub(super) fn size_of(tensor: &Tensor) -> usize {
     tensor.numel() * tensor.kind().elt_size_in_bytes()
 }

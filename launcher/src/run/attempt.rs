@@ -120,24 +120,24 @@ impl RankProcesses {
                 processes::end_all_below(KILL_TAKES);
                 return Ok(WaitEnd::Stopped(stopped));
             }
-            let wishes = signals::wishes();
-            if wishes.interrupts > 1 || deadline.is_some_and(|at| Instant::now() > at) {
+            let requests = signals::requests();
+            if requests.interrupts > 1 || deadline.is_some_and(|at| Instant::now() > at) {
                 processes::end_all_below(KILL_TAKES);
                 return Ok(WaitEnd::Ended(exited(Outcome::INTERRUPTED)));
             }
-            if wishes.interrupts > seen.interrupts {
+            if requests.interrupts > seen.interrupts {
                 self.interrupt();
                 deadline = Some(Instant::now() + TIMEOUT);
             }
             let again = asked.is_some_and(|at| at.elapsed() >= ASK_AGAIN);
-            if wishes.preemptions > seen.preemptions || again {
-                self.tell(Signal::SIGUSR2);
+            if requests.preemptions > seen.preemptions || again {
+                self.signal_ranks(Signal::SIGUSR2);
                 asked = Some(Instant::now());
             }
-            if seen == SignalCounts::default() && wishes != seen {
-                report.asked(signals::last(), wishes.interrupts > 0);
+            if seen == SignalCounts::default() && requests != seen {
+                report.asked(signals::last(), requests.interrupts > 0);
             }
-            seen = wishes;
+            seen = requests;
             std::thread::sleep(LOOK);
         }
     }
@@ -152,12 +152,12 @@ impl RankProcesses {
             let _ = kill(*rank, Signal::SIGINT);
         }
         if ranks.is_empty() {
-            self.tell(Signal::SIGUSR2);
+            self.signal_ranks(Signal::SIGUSR2);
         }
     }
 
     /// `mpirun` forwards USR1 and USR2 to all ranks; on TERM it would kill them shortly afterwards.
-    fn tell(&self, signal: Signal) {
+    fn signal_ranks(&self, signal: Signal) {
         let _ = kill(self.pid(), signal);
     }
 

@@ -61,7 +61,7 @@ impl<'a> Before<'a> {
         let outcome = after.map_or(hint, |status| status.outcome.unwrap_or_else(|| unfinished(hint)));
         let left = self.run.map_or(0, newest_checkpoint);
         let step = now.as_ref().map_or(0, |status| status.step).max(left);
-        let message = after.and_then(|status| status.message.clone());
+        let message = after.and_then(|status| status.explanation());
         AttemptEnd {
             outcome,
             code,
@@ -90,7 +90,11 @@ impl AttemptEnd {
     }
 
     /// The last lines that this attempt wrote to the log of the rank that failed first, or of rank 0, and their file.
-    pub fn last_words(&self, streams: Option<&Path>, run: Option<&Path>) -> Option<(PathBuf, Vec<String>)> {
+    pub fn last_log_lines(
+        &self,
+        streams: Option<&Path>,
+        run: Option<&Path>,
+    ) -> Option<(PathBuf, Vec<String>)> {
         let log = logs_of_rank(self.first_failure().unwrap_or(0), streams, run).into_iter().next()?;
         let lines = last_lines(&log, self.logs.of_file(&log), LINES).ok()?;
         (!lines.is_empty()).then_some((log, lines))

@@ -40,7 +40,9 @@ pub enum HostsError {
         path: PathBuf,
     },
     /// More ranks than allowed on one host.
-    #[error("`{found}` in {place} asks for more than {RANKS_OF_HOST} ranks on one host; correct the number")]
+    #[error(
+        "`{found}` in {place} asks for more than {RANKS_OF_HOST} ranks on one host\nhint: correct the number"
+    )]
     TooMany {
         /// The text found.
         found: String,
@@ -48,7 +50,7 @@ pub enum HostsError {
         place: String,
     },
     /// The same host twice.
-    #[error("host `{0}` is named twice; give its ranks as one number")]
+    #[error("host `{0}` is named twice\nhint: give its ranks as one number")]
     Twice(String),
     /// No host.
     #[error("{0} names no host")]
@@ -213,15 +215,15 @@ mod tests {
             ("a:x", "`a:x` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
             ("-o:1", "`-o:1` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
             (":4", "`:4` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
-            ("a:1,a:2", "host `a` is named twice; give its ranks as one number"),
+            ("a:1,a:2", "host `a` is named twice\nhint: give its ranks as one number"),
             (" ,", "--hosts names no host"),
             (
                 "a:2,x:99999999999",
-                "`x:99999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+                "`x:99999999999` in --hosts asks for more than 1024 ranks on one host\nhint: correct the number",
             ),
             (
                 "x:99999999999999999999999",
-                "`x:99999999999999999999999` in --hosts asks for more than 1024 ranks on one host; correct the number",
+                "`x:99999999999999999999999` in --hosts asks for more than 1024 ranks on one host\nhint: correct the number",
             ),
             ("a:+4", "`a:+4` in --hosts is not a host; expected NAME or NAME:RANKS, e.g. `node1:4`"),
         ] {
@@ -236,7 +238,7 @@ mod tests {
             let message = read_file(file.path()).unwrap_err().to_string();
             assert!(message.starts_with(&format!("`{line}` in line 2 of `")), "{message}");
             assert!(
-                message.ends_with("` asks for more than 1024 ranks on one host; correct the number"),
+                message.ends_with("` asks for more than 1024 ranks on one host\nhint: correct the number"),
                 "{message}"
             );
         }

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The trainer does not exist.
-    #[error("{} does not exist or is not a program; build it with `make build`, or set LIFT_TRAINER", .0.display())]
+    #[error("{} does not exist or is not a program\nhint: build it with `make build`, or set LIFT_TRAINER", .0.display())]
     NoTrainer(PathBuf),
     /// The trainer cannot be started.
     #[error("cannot start {program}: {source}")]
@@ -43,7 +43,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// `mpirun` cannot be started.
-    #[error("cannot start {program}: {source}; load your MPI module, or run `make setup`")]
+    #[error("cannot start {program}: {source}\nhint: load your MPI module, or run `make setup`")]
     NoMpirun {
         /// The program.
         program: String,
@@ -111,8 +111,8 @@ pub fn run(plan: &LaunchPlan) -> Result<Outcome, StartError> {
 
 /// The outcome of the request that this process received, if any.
 pub(crate) fn asked() -> Option<Outcome> {
-    let wishes = signals::wishes();
-    match (wishes.interrupts, wishes.preemptions) {
+    let requests = signals::requests();
+    match (requests.interrupts, requests.preemptions) {
         (0, 0) => None,
         (0, _) => Some(Outcome::Preempted),
         _ => Some(Outcome::Interrupted),

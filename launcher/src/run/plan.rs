@@ -138,7 +138,7 @@ fn count_ranks(options: &RunOptions, hosts: &[Host]) -> Result<usize, StartError
     match options.ranks.map(|ranks| ranks as usize) {
         None => Ok(slots.max(1)),
         Some(ranks) if !hosts.is_empty() && ranks > slots => refuse(format!(
-            "-n {ranks} is more than the {slots} ranks that the hosts take; raise their numbers, e.g. --hosts {}:{ranks}",
+            "-n {ranks} is more than the {slots} ranks that the hosts take\nhint: raise their numbers, e.g. --hosts {}:{ranks}",
             hosts[0].name
         )),
         Some(ranks) => Ok(ranks),
@@ -161,7 +161,7 @@ fn check_this_machine(hosts: &[Host], ranks: usize) -> Result<(), StartError> {
         return Ok(());
     }
     refuse(format!(
-        "{here} ranks are more than this machine is meant for ({most} at most, each takes memory of its own); start fewer, or name other hosts with --hosts"
+        "{here} ranks are more than this machine is meant for ({most} at most, each takes memory of its own)\nhint: start fewer, or name other hosts with --hosts"
     ))
 }
 
@@ -182,7 +182,7 @@ fn check_elastic(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(
     }
     if std::env::var_os("SLURM_JOB_ID").is_some() {
         return refuse(
-            "--elastic asks hosts by ssh; inside a Slurm job leave lost nodes to Slurm (lift submit)",
+            "--elastic asks hosts by ssh\nhint: inside a Slurm job leave lost nodes to Slurm (lift submit)",
         );
     }
     Ok(())
@@ -191,7 +191,7 @@ fn check_elastic(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(
 fn check_gpus(options: &RunOptions, hosts: &[Host], ranks: usize) -> Result<(), StartError> {
     let Some(gpus) = &options.gpus else { return Ok(()) };
     if options.gpus_per_rank == Some(0) {
-        return refuse("--gpus has no effect with --gpus-per-rank 0; leave one of them out");
+        return refuse("--gpus has no effect with --gpus-per-rank 0\nhint: leave one of them out");
     }
     let devices: Vec<&str> = gpus.split(',').map(str::trim).collect();
     if let Some(device) = devices.iter().find(|device| !is_device(device)) {
@@ -235,7 +235,9 @@ fn arguments(options: &RunOptions) -> Result<TrainerArguments, StartError> {
         return refuse("--restarts is for training: `lift-trainer train`, or nothing for the embedded demo");
     }
     if arguments.resume().is_some_and(|resume| resume == "never") {
-        return refuse("--restarts resumes the run, which --resume never forbids; leave one of them out");
+        return refuse(
+            "--restarts resumes the run, which --resume never forbids\nhint: leave one of them out",
+        );
     }
     if arguments.output().is_none() {
         arguments = arguments.with("--output", new_run_folder());

@@ -5,7 +5,7 @@ use super::restart::NoRestart;
 use nix::sys::signal::Signal;
 use protocol::arguments::TrainerArguments;
 use protocol::terminal::{escaped_line, print_json, say, shell_words};
-use protocol::{Outcome, Timestamp};
+use protocol::{Outcome, Timestamp, hint};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
@@ -49,10 +49,12 @@ impl EventLog {
 
     /// The ranks have exited.
     pub fn end(self, end: &AttemptEnd, streams: Option<&Path>, run: Option<&Path>) {
+        let explanation = end.message.as_deref().map(hint::split);
         self.event(&json!({
             "event": "end", "outcome": end.outcome, "code": end.code, "step": end.step,
             "rank": end.rank.as_ref().map(|failed| failed.rank),
-            "how": end.rank.as_ref().and_then(|failed| failed.how.as_ref()), "message": end.message,
+            "how": end.rank.as_ref().and_then(|failed| failed.how.as_ref()),
+            "message": explanation.map(|(message, _)| message), "hint": explanation.and_then(|(_, hint)| hint),
         }));
         if end.outcome == Outcome::Failed {
             self.failed(end, streams, run);
@@ -67,7 +69,7 @@ impl EventLog {
             Some(failed) => self.say(&format!("rank {} failed first: {how}", failed.rank)),
             None => self.say(&format!("failed: {how}")),
         }
-        if let Some((log, lines)) = end.last_words(streams, run) {
+        if let Some((log, lines)) = end.last_log_lines(streams, run) {
             self.say(&format!("last lines of {}:", log.display()));
             for line in lines {
                 self.quote(&line);

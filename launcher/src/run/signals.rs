@@ -42,9 +42,9 @@ extern "C" fn note(signal: i32) {
 /// From here on, signals are only counted. A signal that was ignored before (`nohup`) stays ignored.
 pub fn record() -> nix::Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
-    let wishes = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
+    let requests = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
     let mut ours = SigSet::empty();
-    for signal in wishes.into_iter().chain([Signal::SIGCONT]) {
+    for signal in requests.into_iter().chain([Signal::SIGCONT]) {
         ours.add(signal);
         // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
         let before = unsafe { sigaction(signal, &action)? };
@@ -58,7 +58,7 @@ pub fn record() -> nix::Result<()> {
 }
 
 /// The requests so far.
-pub fn wishes() -> SignalCounts {
+pub fn requests() -> SignalCounts {
     SignalCounts {
         interrupts: INTERRUPTS.load(Ordering::SeqCst),
         preemptions: PREEMPTIONS.load(Ordering::SeqCst),

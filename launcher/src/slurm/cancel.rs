@@ -17,8 +17,8 @@ pub fn cancel(name: &str, grace: Option<Duration>) -> Result<String, SlurmError>
     let found = find(name)?;
     let Some(record) = found.record else {
         let run = found.run.display();
-        return Err(SlurmError::Nonsense(format!(
-            "`{run}` is a run without a job; stop it with Ctrl-C, or with `kill PID` of its lift or trainer"
+        return Err(SlurmError::InvalidArguments(format!(
+            "`{run}` is a run without a job\nhint: stop it with Ctrl-C, or with `kill PID` of its lift or trainer"
         )));
     };
     let job = record.job.as_str();

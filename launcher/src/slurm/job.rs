@@ -126,7 +126,9 @@ impl JobOptions {
             }
             // In a script, sbatch treats these characters as quotes or cuts the line there.
             if let Some(letter) = word.chars().find(|letter| ['"', '\'', '\\', '#'].contains(letter)) {
-                return refuse(format!("{option} `{word}`: sbatch misreads {letter} in a name; remove it"));
+                return refuse(format!(
+                    "{option} `{word}`: sbatch misreads {letter} in a name\nhint: remove it"
+                ));
             }
         }
         Ok(())
@@ -145,7 +147,7 @@ impl JobOptions {
 }
 
 fn refuse<T>(sentence: String) -> Result<T, SlurmError> {
-    Err(SlurmError::Nonsense(sentence))
+    Err(SlurmError::InvalidArguments(sentence))
 }
 
 /// Seconds of a Slurm time: `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`, up to ten years. `Some(None)` is no limit.
@@ -301,19 +303,19 @@ mod tests {
             ),
             (
                 JobOptions { job_name: "seed#3".into(), ..job() },
-                "--job-name `seed#3`: sbatch misreads # in a name; remove it",
+                "--job-name `seed#3`: sbatch misreads # in a name\nhint: remove it",
             ),
             (
                 JobOptions { job_name: "it's".into(), ..job() },
-                "--job-name `it's`: sbatch misreads ' in a name; remove it",
+                "--job-name `it's`: sbatch misreads ' in a name\nhint: remove it",
             ),
             (
                 JobOptions { job_name: r"a\b".into(), ..job() },
-                r"--job-name `a\b`: sbatch misreads \ in a name; remove it",
+                r"--job-name `a\b`: sbatch misreads \ in a name\nhint: remove it",
             ),
             (
                 JobOptions { account: Some("a\"b".into()), ..job() },
-                "--account `a\"b`: sbatch misreads \" in a name; remove it",
+                "--account `a\"b`: sbatch misreads \" in a name\nhint: remove it",
             ),
             (
                 JobOptions { sbatch: vec!["exclusive".into()], ..job() },

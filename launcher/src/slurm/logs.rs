@@ -49,8 +49,8 @@ pub fn print(name: &str, rank: Option<usize>, follow: bool) -> Result<(), SlurmE
 fn path(found: &JobOrRun, rank: Option<usize>) -> Result<PathBuf, SlurmError> {
     let rank_log = |rank| found.run.join(layout::LOGS).join(layout::rank_log(rank));
     match (&found.record, rank) {
-        (Some(record), _) if record.is_array() => Err(SlurmError::Nonsense(format!(
-            "job {0} is an array; name one of its tasks, e.g. `lift logs {0}_1`",
+        (Some(record), _) if record.is_array() => Err(SlurmError::InvalidArguments(format!(
+            "job {0} is an array\nhint: name one of its tasks, e.g. `lift logs {0}_1`",
             record.job
         ))),
         (_, Some(rank)) => Ok(rank_log(rank)),
@@ -101,9 +101,9 @@ impl LogWriter {
         match self {
             Self::Job(watch) => {
                 let state = state(&watch.job).state;
-                SlurmError::Nonsense(format!("job {} ({state}) has no log `{path}`", watch.job))
+                SlurmError::InvalidArguments(format!("job {} ({state}) has no log `{path}`", watch.job))
             }
-            Self::Run(_) => SlurmError::Nonsense(format!("there is no log `{path}`")),
+            Self::Run(_) => SlurmError::InvalidArguments(format!("there is no log `{path}`")),
         }
     }
 }
@@ -130,7 +130,7 @@ impl JobPoll {
         if state.is_known() {
             self.answered = Instant::now();
         } else if self.answered.elapsed() > TIMEOUT {
-            return Err(SlurmError::Nonsense(format!(
+            return Err(SlurmError::InvalidArguments(format!(
                 "Slurm does not report the state of job {} (`scontrol show job` fails)",
                 self.job
             )));

@@ -23,9 +23,11 @@ use std::path::PathBuf;
 pub enum SlurmError {
     /// Options that are invalid or contradict each other.
     #[error("{0}")]
-    Nonsense(String),
+    InvalidArguments(String),
     /// Slurm's programs are not on PATH.
-    #[error("cannot start {program}: {source}; run lift on a login node of the cluster, with Slurm on PATH")]
+    #[error(
+        "cannot start {program}: {source}\nhint: run lift on a login node of the cluster, with Slurm on PATH"
+    )]
     NoSlurm {
         /// The program or the operation.
         program: String,
@@ -54,7 +56,7 @@ pub enum SlurmError {
     },
     /// No such job or run.
     #[error(
-        "`{0}` is neither a job that `lift submit` submitted from here nor a run folder; see `lift status`"
+        "`{0}` is neither a job that `lift submit` submitted from here nor a run folder\nhint: see `lift status`"
     )]
     Unknown(String),
     /// The current folder does not exist.

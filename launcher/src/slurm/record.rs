@@ -88,8 +88,9 @@ pub fn find(name: &str) -> Result<JobOrRun, SlurmError> {
     let number = !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit());
     let record = if number { read(&state_folder().join(format!("{job}.json"))) } else { None };
     if let Some(record) = record {
-        let no_array =
-            || SlurmError::Nonsense(format!("job {job} is no array, so `{name}` is none of its tasks"));
+        let no_array = || {
+            SlurmError::InvalidArguments(format!("job {job} is no array, so `{name}` is none of its tasks"))
+        };
         let record = match task {
             Some(task) => record.task(task).ok_or_else(no_array)?,
             None => record,

@@ -43,7 +43,7 @@ fn rendered(
     if !arguments.train() {
         let verb = arguments.verb().unwrap_or_else(|| "--help".into());
         let verb = verb.display();
-        return Err(SlurmError::Nonsense(format!(
+        return Err(SlurmError::InvalidArguments(format!(
             "a job trains: expected `-- train ...` or no arguments, found `{verb}`"
         )));
     }
@@ -89,8 +89,8 @@ fn check_task(job: &JobOptions, output: PathBuf) -> Result<PathBuf, SlurmError> 
         return Ok(output);
     }
     let output = output.display();
-    Err(SlurmError::Nonsense(format!(
-        "--array with --output `{output}`: all tasks would write the same run folder; put %a, the number of a task, \
+    Err(SlurmError::InvalidArguments(format!(
+        "--array with --output `{output}`: all tasks would write the same run folder\nhint: put %a, the number of a task, \
          into its name, e.g. `{output}/%a`"
     )))
 }
@@ -103,8 +103,8 @@ fn without_task(path: &Path) -> PathBuf {
 fn header(job: &JobOptions, logs: &Path) -> Result<String, SlurmError> {
     let name = if job.array.is_some() { "slurm-%A_%a.out" } else { "slurm-%j.out" };
     let log = logs.to_str().filter(|log| !log.contains(['"', '\\', '\n'])).ok_or_else(|| {
-        SlurmError::Nonsense(format!(
-            "`{}` cannot be written in a batch script; choose a run folder without quotes and backslashes",
+        SlurmError::InvalidArguments(format!(
+            "`{}` cannot be written in a batch script\nhint: choose a run folder without quotes and backslashes",
             logs.display()
         ))
     })?;
@@ -136,7 +136,7 @@ fn header(job: &JobOptions, logs: &Path) -> Result<String, SlurmError> {
 /// Quotes a word for bash.
 fn quoted(word: &OsStr) -> Result<String, SlurmError> {
     let word = word.to_str().ok_or_else(|| {
-        SlurmError::Nonsense(format!(
+        SlurmError::InvalidArguments(format!(
             "`{}` is not UTF-8 and cannot be written in a batch script",
             word.display()
         ))
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!((script.run, script.logs), ("/home/runs".into(), "/home/runs/logs".into()));
         assert_eq!(
             array("runs/x").unwrap_err().to_string(),
-            "--array with --output `runs/x`: all tasks would write the same run folder; put %a, the number of a task, \
+            "--array with --output `runs/x`: all tasks would write the same run folder\nhint: put %a, the number of a task, \
              into its name, e.g. `runs/x/%a`"
         );
         let single = script_of(&job(&["train", "--output", "runs/%a"]), "/home").unwrap();

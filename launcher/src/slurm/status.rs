@@ -4,7 +4,7 @@ use super::SlurmError;
 use super::controller::{self, JobState};
 use super::record::{JobOrRun, JobRecord, find};
 use protocol::terminal::escaped_line;
-use protocol::{Phase, Status};
+use protocol::{Phase, Status, hint};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -59,14 +59,14 @@ fn row(found: &JobOrRun) -> StatusRow {
         epoch: status.map(|status| status.epoch),
         heartbeat_seconds: status.map(|status| status.time.age().as_secs()),
         run: found.run.clone(),
-        message: status.and_then(|status| status.message.clone()),
+        message: status.and_then(|status| status.explanation().map(hint::in_one_line)),
     }
 }
 
 /// The rows as a table for the terminal.
 pub fn table(rows: &[StatusRow]) -> String {
     if rows.is_empty() {
-        return "`lift submit` has submitted no job from here; name a run folder to see a job of sbatch or a run without one\n"
+        return "`lift submit` has submitted no job from here\nhint: name a run folder to see a job of sbatch or a run without one\n"
             .to_owned();
     }
     let titles =

@@ -16,11 +16,11 @@ const HINT: &str = "`sinfo -o '%P %G %l'` lists partitions with their GPUs and t
 pub fn submit(job: &JobOptions, here: &Path, json: bool) -> Result<(), SlurmError> {
     let record = send(job, here)?;
     // The job is in the queue even if its record cannot be written.
-    let told = tell(&record, json);
+    let printed = print_job(&record, json);
     if let Err(error) = record.keep() {
-        say(format_args!("warning: {error}; `lift` may not find job {}; use `squeue`", record.job));
+        say(format_args!("warning: {error}; `lift` may not find job {}\nhint: use `squeue`", record.job));
     }
-    told?;
+    printed?;
     Ok(())
 }
 
@@ -46,7 +46,7 @@ fn send(job: &JobOptions, here: &Path) -> Result<JobRecord, SlurmError> {
 }
 
 /// Prints the number and run folder of a submitted job.
-fn tell(record: &JobRecord, json: bool) -> Result<OutputReader, OutputError> {
+fn print_job(record: &JobRecord, json: bool) -> Result<OutputReader, OutputError> {
     if json {
         return print_json(&format!("{}\n", json!(record)));
     }

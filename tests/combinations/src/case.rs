@@ -1,7 +1,7 @@
-//! One case: its three runs, and what must be equal.
+//! One case: three runs, and the comparison of their results.
 
 use super::compare::{ComparedOutcome, Equal};
-use super::plan::{CombinationPlan, Leg, Promise, Source, Stock};
+use super::plan::{CombinationPlan, Determinism, InputFiles, Leg, Source};
 use protocol::layout;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,99 +12,110 @@ use std::process::Command;
 use std::time::Duration;
 use tests::stripes::{CLASSES, StripedDataSet};
 
-/// Training images of each class, and test images of every class: a few steps make an epoch, and the last of them is short.
+/// Training images of each class, and test images per class: an epoch has a few steps, the last with fewer samples.
 const IMAGES: ([usize; CLASSES], usize) = ([12, 8, 6, 4, 3, 3, 3, 2], 3);
-/// By how much losses may differ where only roundings do.
+/// Maximum relative difference of losses that differ only by rounding.
 const ROUNDING: f64 = 1e-5;
-/// What every run is told beside its images: little, and by one thread, since many runs share the cores.
+/// Settings of every run: one thread and small batches, because many runs share the cores.
 const PRESET: &str = "[train]\nthreads = 1\n[eval]\nbatch_size = 8\n";
-/// How long a run may take on a machine that is busy with others; it takes a second or two.
+/// Timeout of a run, which takes one or two seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_mins(3);
 
-/// What all cases share.
+/// The data that all cases share.
 #[derive(Debug)]
-pub struct Shop {
-    /// What runs may read.
-    pub stock: Stock,
+pub struct SharedInputs {
+    /// Input files of the runs.
+    pub inputs: InputFiles,
     folder: PathBuf,
     planted: Option<String>,
 }
 
-impl Shop {
+impl SharedInputs {
     /// Writes the images.
     pub fn open(folder: &Path, planted: Option<String>) -> io::Result<Self> {
         let images = folder.join("images");
         let data = StripedDataSet::write(&images, IMAGES.0, IMAGES.1)?;
         let preset = images.join("stripes.toml");
         fs::write(&preset, data.preset() + PRESET)?;
-        let texts = images.join("texts.json");
+        let prompts = images.join("texts.json");
         let text =
             |name: &str| (name.to_owned(), [format!("a photo of a {name}"), format!("a plain {name}")]);
         let of_class: BTreeMap<_, _> = data.class_names().into_iter().map(text).collect();
-        fs::write(&texts, serde_json::to_vec(&of_class)?)?;
-        Ok(Self { stock: Stock { preset, texts }, folder: folder.to_path_buf(), planted })
+        fs::write(&prompts, serde_json::to_vec(&of_class)?)?;
+        Ok(Self { inputs: InputFiles { preset, prompts }, folder: folder.to_path_buf(), planted })
     }
 }
 
-/// A case under way.
+/// A case in progress.
 #[derive(Debug)]
 pub struct Combination<'a> {
-    shop: &'a Shop,
+    shared: &'a SharedInputs,
     plan: &'a CombinationPlan,
-    /// Where its runs lie.
+    /// Folder of its runs.
     pub folder: PathBuf,
-    /// The commands so far.
+    /// The commands that were started so far.
     commands: RefCell<Vec<String>>,
-    /// The greatest share by which losses differed that only roundings may change.
+    /// Maximum relative difference of losses that may differ only by rounding.
     pub rounding: Cell<f64>,
 }
 
 impl<'a> Combination<'a> {
-    /// A case that is to be played.
-    pub fn new(shop: &'a Shop, plan: &'a CombinationPlan, number: u64) -> Self {
-        let folder = shop.folder.join(number.to_string());
-        Self { shop, plan, folder, commands: RefCell::default(), rounding: Cell::default() }
+    /// Prepares a case.
+    pub fn new(shared: &'a SharedInputs, plan: &'a CombinationPlan, number: u64) -> Self {
+        let folder = shared.folder.join(number.to_string());
+        Self { shared, plan, folder, commands: RefCell::default(), rounding: Cell::default() }
     }
 
-    /// Plays it; what is wrong stands with the commands that show it.
-    pub fn play(&self) -> Result<(), String> {
-        self.compared().map_err(|problem| {
+    /// Runs the case; an error contains the commands that reproduce it.
+    pub fn run(&self) -> Result<(), String> {
+        self.run_and_compare().map_err(|problem| {
             let commands = self.commands.borrow().join("\n  ");
             format!("{problem}\n  {commands}")
         })
     }
 
-    fn compared(&self) -> Result<(), String> {
-        let CombinationPlan { promise, alone, among, resumed, .. } = self.plan;
+    fn run_and_compare(&self) -> Result<(), String> {
+        let CombinationPlan { determinism, alone, among, resumed, .. } = self.plan;
         fs::create_dir_all(&self.folder).map_err(|error| error.to_string())?;
-        let across = if *promise == Promise::AnyWorld { Equal::Bitwise } else { Equal::Within(ROUNDING) };
-        let alone = self.finish("alone", alone, &[])?;
+        let equality_across_worlds =
+            if *determinism == Determinism::AnyWorld { Equal::Bitwise } else { Equal::Within(ROUNDING) };
+        let alone = self.run_to_end("alone", alone, &[])?;
         let Some(resumed) = resumed else {
-            return self.equal("among", &self.finish("among", among, &[])?, &alone, across);
+            return self.equal(
+                "among",
+                &self.run_to_end("among", among, &[])?,
+                &alone,
+                equality_across_worlds,
+            );
         };
         let step = resumed.step;
         if resumed.from == Source::OwnFolder {
             let limit = ["--set".to_owned(), format!("train.max_steps={step}")];
             self.start("among", among, &limit)?;
             let resume = ["--resume", "auto", "--allow-changed", "train.max_steps"].map(str::to_owned);
-            return self.equal("resumed", &self.finish("among", &resumed.leg, &resume)?, &alone, across);
+            return self.equal(
+                "resumed",
+                &self.run_to_end("among", &resumed.leg, &resume)?,
+                &alone,
+                equality_across_worlds,
+            );
         }
         let settings = [format!("checkpoint.every_steps={step}"), "checkpoint.keep=10".to_owned()];
         let settings = settings.map(|setting| ["--set".to_owned(), setting]).concat();
-        let among = self.finish("among", among, &settings)?;
-        self.equal("among", &among, &alone, across)?;
+        let among = self.run_to_end("among", among, &settings)?;
+        self.equal("among", &among, &alone, equality_across_worlds)?;
         let checkpoint = self.folder.join("among").join(layout::CHECKPOINTS).join(layout::checkpoint(step));
         let resume = ["--resume".to_owned(), checkpoint.display().to_string()];
-        let resumed = self.finish("resumed", &resumed.leg, &resume)?;
-        let (expected, how) = match promise {
-            Promise::SameWorld => (&among, Equal::Bitwise),
-            Promise::AnyWorld | Promise::Fast => (&alone, across),
+        let resumed = self.run_to_end("resumed", &resumed.leg, &resume)?;
+        let (expected, equality) = match determinism {
+            Determinism::SameWorld => (&among, Equal::Bitwise),
+            Determinism::AnyWorld | Determinism::Fast => (&alone, equality_across_worlds),
         };
-        self.equal("resumed", &resumed, expected, how)
+        self.equal("resumed", &resumed, expected, equality)
     }
 
-    /// Runs a leg to the end of the run, and reads what it left.
-    fn finish(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<ComparedOutcome, String> {
+    /// Runs to the end of the training, and reads the result.
+    fn run_to_end(&self, run: &str, leg: &Leg, arguments: &[String]) -> Result<ComparedOutcome, String> {
         self.start(run, leg, arguments)?;
         ComparedOutcome::read(&self.folder.join(run), &self.predictions(run))
     }
@@ -116,25 +127,26 @@ impl<'a> Combination<'a> {
         match ended {
             Some(output) if output.status.success() => Ok(()),
             Some(output) => {
-                let said = tests::stderr(&output);
-                // Not what mpirun adds.
-                let said: Vec<_> = said.lines().take_while(|line| !line.starts_with("-----")).collect();
-                Err(format!("`{run}` ended with {}: {}", output.status, said.join("\n")))
+                let output_text = tests::stderr(&output);
+                // Omits the text that mpirun adds.
+                let output_text: Vec<_> =
+                    output_text.lines().take_while(|line| !line.starts_with("-----")).collect();
+                Err(format!("`{run}` ended with {}: {}", output.status, output_text.join("\n")))
             }
             None => Err(format!("`{run}` did not end within {TIMEOUT:?}")),
         }
     }
 
     fn command(&self, run: &str, leg: &Leg, arguments: &[String]) -> Command {
-        let planted = self.shop.planted.as_deref().filter(|_| run != "alone");
+        let planted = self.shared.planted.as_deref().filter(|_| run != "alone");
         let program = match planted {
             None | Some(OTHER_SEED) => "lift-trainer",
             Some(_) => "lift-trainer-faults",
         };
-        let mut command = tests::started(program, leg.ranks);
-        // Ranks that wait leave the few cores to the others.
+        let mut command = tests::trainer_command(program, leg.ranks);
+        // Waiting ranks yield the cores to other processes.
         command.env("OMP_NUM_THREADS", "1").env("OMPI_MCA_mpi_yield_when_idle", "1");
-        command.args(["train", "-q", "-m", "demo", "-d"]).arg(&self.shop.stock.preset);
+        command.args(["train", "-q", "-m", "demo", "-d"]).arg(&self.shared.inputs.preset);
         for setting in self.plan.settings_of(leg) {
             command.args(["--set", &setting]);
         }
@@ -153,16 +165,16 @@ impl<'a> Combination<'a> {
         name: &str,
         found: &ComparedOutcome,
         expected: &ComparedOutcome,
-        how: Equal,
+        equality: Equal,
     ) -> Result<(), String> {
-        let (differences, distance) = (found.differences(expected, how), found.distance(expected));
-        if how != Equal::Bitwise {
+        let (differences, distance) = (found.differences(expected, equality), found.distance(expected));
+        if equality != Equal::Bitwise {
             self.rounding.set(self.rounding.get().max(distance));
         }
         if differences.is_empty() {
             return Ok(());
         }
-        Err(format!("`{name}`, {how:?}: {} (losses differ by {distance:.1e})", differences.join("; ")))
+        Err(format!("`{name}`, {equality:?}: {} (losses differ by {distance:.1e})", differences.join("; ")))
     }
 
     fn predictions(&self, run: &str) -> PathBuf {
@@ -170,5 +182,5 @@ impl<'a> Combination<'a> {
     }
 }
 
-/// The planted bug that needs no other program.
+/// The planted bug that does not need `lift-trainer-faults`.
 const OTHER_SEED: &str = "other_seed";

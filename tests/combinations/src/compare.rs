@@ -1,11 +1,11 @@
-//! Whether two runs of a case are equal.
+//! Comparison of the results of two runs.
 
 use protocol::layout;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// What a finished run left.
+/// The result of a finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComparedOutcome {
     steps: Vec<ComparedStep>,
@@ -14,7 +14,7 @@ pub struct ComparedOutcome {
     counts: Vec<(&'static str, Value)>,
 }
 
-/// What the metrics say of a step, as numbers and not as text: they are written in full precision.
+/// A step in the metrics. The values are compared as numbers; the file contains them in full precision.
 #[derive(Clone, Debug, PartialEq)]
 struct ComparedStep {
     number: u64,
@@ -23,20 +23,20 @@ struct ComparedStep {
     learning_rate: f64,
 }
 
-/// How equal two runs must be.
+/// The required equality of two runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Equal {
-    /// Bitwise, in all that does not depend on time and place.
+    /// Bitwise, except for fields that depend on time and machine.
     Bitwise,
-    /// The same steps and samples, and losses within this share of each other.
+    /// Equal steps and samples, and losses within this relative difference.
     Within(f64),
 }
 
-/// Smaller losses are compared as if they were this large. Where a loss goes to zero, its relative error is the absolute error
-/// of the logits, which does not shrink with it.
+/// Lower bound of the divisor of relative differences: the error of a loss near zero is the absolute error of the
+/// logits, which does not become smaller with the loss.
 const SMALL_LOSS: f64 = 0.1;
 
-/// Figures of `result.json` that do not depend on time and place.
+/// Fields of `result.json` that do not depend on time and machine.
 const COUNTS: [&str; 6] =
     ["correct", "total", "per_class", "evaluation", "trainable_parameters", "frozen_fingerprint"];
 
@@ -52,7 +52,7 @@ impl ComparedOutcome {
         Ok(Self { steps, weights, predictions: text(predictions)?, counts })
     }
 
-    /// What is not as expected.
+    /// The differences from the expected result.
     pub fn differences(&self, expected: &Self, equal: Equal) -> Vec<String> {
         let mut found = Vec::new();
         if self.steps.len() != expected.steps.len() {
@@ -78,7 +78,7 @@ impl ComparedOutcome {
         found
     }
 
-    /// The greatest share by which a loss differs from the one expected.
+    /// Maximum relative difference of a loss from the expected one.
     pub fn distance(&self, expected: &Self) -> f64 {
         let steps = self.steps.iter().zip(&expected.steps);
         steps.map(|(one, other)| one.distance(other)).fold(0.0, f64::max)
@@ -89,9 +89,11 @@ impl ComparedStep {
     fn equals(&self, expected: &Self, equal: Equal) -> bool {
         match equal {
             Equal::Bitwise => self == expected && self.loss.to_bits() == expected.loss.to_bits(),
-            Equal::Within(share) => {
-                let same_place = (self.number, self.samples) == (expected.number, expected.samples);
-                same_place && self.learning_rate == expected.learning_rate && self.distance(expected) <= share
+            Equal::Within(tolerance) => {
+                let same_step = (self.number, self.samples) == (expected.number, expected.samples);
+                same_step
+                    && self.learning_rate == expected.learning_rate
+                    && self.distance(expected) <= tolerance
             }
         }
     }
@@ -108,11 +110,11 @@ fn text(path: &Path) -> Result<String, String> {
 fn steps(metrics: &str) -> Result<Vec<ComparedStep>, String> {
     let mut steps = Vec::new();
     for line in metrics.lines() {
-        let wrong = || format!("{}: `{line}`", layout::METRICS);
-        let row: Value = serde_json::from_str(line).map_err(|_| wrong())?;
+        let invalid_line = || format!("{}: `{line}`", layout::METRICS);
+        let row: Value = serde_json::from_str(line).map_err(|_| invalid_line())?;
         if row["kind"] == "step" {
-            let whole = |name: &str| row[name].as_u64().ok_or_else(wrong);
-            let float = |name: &str| row[name].as_f64().ok_or_else(wrong);
+            let whole = |name: &str| row[name].as_u64().ok_or_else(invalid_line);
+            let float = |name: &str| row[name].as_f64().ok_or_else(invalid_line);
             let (loss, learning_rate) = (float("loss")?, float("learning_rate")?);
             steps.push(ComparedStep {
                 number: whole("step")?,

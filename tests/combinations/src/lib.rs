@@ -2,13 +2,13 @@
 
 mod case;
 mod compare;
+mod methods;
 mod plan;
 mod tally;
-mod words;
 
 pub use tally::OptionTally;
 
-use case::{Combination, Shop};
+use case::{Combination, SharedInputs};
 use plan::CombinationPlan;
 use std::fs;
 use std::io;
@@ -18,24 +18,24 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tests::interrupts::is_interrupted;
 
-/// What is to be played.
+/// Options of the harness.
 #[derive(Clone, Debug)]
 pub struct CombinationOptions {
-    /// Where chance begins.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// The first case.
     pub first: u64,
     /// Number of cases.
     pub cases: u64,
-    /// Cases at the same time.
+    /// Number of concurrent cases.
     pub jobs: usize,
-    /// A bug to play; then the first problem is the last.
+    /// A bug that must be found; the harness then stops after the first problem.
     pub planted: Option<String>,
-    /// Stay with what was written, also where all went well.
+    /// Keep all files, even without problems.
     pub keep: bool,
-    /// No new case is begun after this time.
+    /// Start no new case after this time.
     pub limit: Option<Duration>,
-    /// Report each case's end.
+    /// Report the end of each case.
     pub verbose: bool,
 }
 
@@ -46,55 +46,55 @@ impl Default for CombinationOptions {
     }
 }
 
-/// After so many problems nothing more is begun.
-const MOST_PROBLEMS: usize = 20;
+/// Number of problems after which no new case starts.
+const MAX_PROBLEMS: usize = 20;
 
-/// Plays all cases.
-pub fn play(options: &CombinationOptions) -> io::Result<OptionTally> {
+/// Runs all cases.
+pub fn run(options: &CombinationOptions) -> io::Result<OptionTally> {
     let folder = tempfile::Builder::new().prefix("combinations-").tempdir()?;
-    let shop = Shop::open(folder.path(), options.planted.clone())?;
-    let player = CombinationPlayer {
+    let shared = SharedInputs::open(folder.path(), options.planted.clone())?;
+    let runner = CombinationRunner {
         options,
-        shop,
+        shared,
         next: AtomicU64::new(options.first),
         end: options.first + options.cases,
         stop: AtomicBool::new(false),
-        begun: Instant::now(),
+        start: Instant::now(),
         tally: Mutex::default(),
     };
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| player.work());
+            scope.spawn(|| runner.run_cases());
         }
     });
-    let tally = player.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let tally = runner.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     if options.keep || (!tally.is_sound() && options.planted.is_none()) {
-        eprintln!("what was written stays in {}", folder.keep().display());
+        eprintln!("files are kept in {}", folder.keep().display());
     }
     Ok(tally)
 }
 
-struct CombinationPlayer<'a> {
+struct CombinationRunner<'a> {
     options: &'a CombinationOptions,
-    shop: Shop,
+    shared: SharedInputs,
     next: AtomicU64,
     end: u64,
     stop: AtomicBool,
-    begun: Instant,
+    start: Instant,
     tally: Mutex<OptionTally>,
 }
 
-impl CombinationPlayer<'_> {
-    fn work(&self) {
+impl CombinationRunner<'_> {
+    fn run_cases(&self) {
         while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.end {
                 return;
             }
-            match CombinationPlan::draw(self.options.seed, number, &self.shop.stock) {
+            match CombinationPlan::draw(self.options.seed, number, &self.shared.inputs) {
                 Ok((plan, refusals)) => {
-                    let case = Combination::new(&self.shop, &plan, number);
-                    let problem = case.play().err();
+                    let case = Combination::new(&self.shared, &plan, number);
+                    let problem = case.run().err();
                     let tally = OptionTally::of_case(&plan, refusals, case.rounding.get());
                     self.add(number, tally, problem, Some(case.folder));
                 }
@@ -106,7 +106,7 @@ impl CombinationPlayer<'_> {
     fn add(&self, number: u64, mut tally: OptionTally, problem: Option<String>, folder: Option<PathBuf>) {
         let options = self.options;
         if problem.is_some() && is_interrupted() {
-            // The ranks may have been told as well: this case was not played to its end.
+            // The ranks may have received the signal too, so the case is incomplete.
             return;
         }
         match problem {
@@ -119,19 +119,19 @@ impl CombinationPlayer<'_> {
                 }
                 tally.problems.push(problem);
             }
-            // What cannot be removed goes with the folder above.
+            // Remaining files are removed with the parent folder.
             None if options.keep => {}
             None => drop(folder.map(fs::remove_dir_all)),
         }
         let mut all = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         all.add(tally);
-        let late = options.limit.is_some_and(|limit| self.begun.elapsed() > limit);
-        let most = if options.planted.is_some() { 1 } else { MOST_PROBLEMS };
-        if late || all.problems.len() >= most {
+        let timed_out = options.limit.is_some_and(|limit| self.start.elapsed() > limit);
+        let max_problems = if options.planted.is_some() { 1 } else { MAX_PROBLEMS };
+        if timed_out || all.problems.len() >= max_problems {
             self.stop.store(true, Ordering::Relaxed);
         }
         if options.verbose {
-            let seconds = self.begun.elapsed().as_secs();
+            let seconds = self.start.elapsed().as_secs();
             eprintln!("{seconds} s: {} cases, {} problems", all.cases, all.problems.len());
         }
     }

@@ -1,4 +1,4 @@
-//! What was counted.
+//! Counts over all cases.
 
 use super::plan::CombinationPlan;
 use std::collections::BTreeMap;
@@ -7,24 +7,24 @@ use std::fmt::Write;
 /// Counts over all cases.
 #[derive(Clone, Debug, Default)]
 pub struct OptionTally {
-    /// Cases that were played.
+    /// Number of cases.
     pub cases: u64,
     /// Starts of the trainer.
     pub starts: u64,
-    /// Processes of all starts.
+    /// Number of processes of all starts.
     pub ranks: u64,
-    /// How often each word of each key was drawn.
+    /// Number of draws of each word of each key.
     pub words: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Choices that the configuration refused, by its sentence.
+    /// Number of combinations that the configuration refused, by message.
     pub refusals: BTreeMap<String, u64>,
-    /// The greatest share by which losses differed that only roundings may change, by precision.
+    /// Maximum relative difference of losses that may differ only by rounding, by precision.
     pub rounding: BTreeMap<String, f64>,
-    /// What is wrong, each with what shows it.
+    /// The problems, each with the commands that reproduce it.
     pub problems: Vec<String>,
 }
 
 impl OptionTally {
-    /// What one case adds.
+    /// The counts of one case.
     pub fn of_case(plan: &CombinationPlan, refused: Vec<String>, rounding: f64) -> Self {
         let mut tally = Self { cases: 1, ..Self::default() };
         for leg in plan.legs() {
@@ -36,13 +36,13 @@ impl OptionTally {
         }
         let precision = plan.words.iter().find(|(key, _)| key == "train.precision");
         tally.rounding.extend(precision.map(|(_, word)| (word.clone(), rounding)));
-        for sentence in refused {
-            *tally.refusals.entry(sentence).or_default() += 1;
+        for message in refused {
+            *tally.refusals.entry(message).or_default() += 1;
         }
         tally
     }
 
-    /// Adds what another counted.
+    /// Adds another tally.
     pub fn add(&mut self, other: Self) {
         self.cases += other.cases;
         self.starts += other.starts;
@@ -52,23 +52,23 @@ impl OptionTally {
         }
         add(&mut self.refusals, other.refusals);
         for (precision, rounding) in other.rounding {
-            let greatest = self.rounding.entry(precision).or_default();
-            *greatest = greatest.max(rounding);
+            let maximum = self.rounding.entry(precision).or_default();
+            *maximum = maximum.max(rounding);
         }
         self.problems.extend(other.problems);
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// How often a word was drawn.
+    /// Number of draws of a word.
     pub fn count(&self, key: &str, word: &str) -> u64 {
         self.words.get(key).and_then(|words| words.get(word)).copied().unwrap_or(0)
     }
 
-    /// The counts, a line for each key.
+    /// The counts, with one line per key.
     pub fn table(&self) -> String {
         let mut text = String::new();
         let width = self.words.keys().map(String::len).max().unwrap_or(0);
@@ -79,13 +79,13 @@ impl OptionTally {
         for (precision, rounding) in self.rounding.iter().filter(|(_, rounding)| **rounding > 0.0) {
             let _ = writeln!(
                 text,
-                "losses that only roundings may change differ by up to {rounding:.1e} in {precision}"
+                "maximum relative difference of losses by rounding in {precision}: {rounding:.1e}"
             );
         }
-        let drawn_again: u64 = self.refusals.values().sum();
-        let _ = writeln!(text, "refused by the configuration, and drawn again: {drawn_again}");
-        for (sentence, count) in &self.refusals {
-            let _ = writeln!(text, "  {count} x {sentence}");
+        let redrawn: u64 = self.refusals.values().sum();
+        let _ = writeln!(text, "refused by the configuration and redrawn: {redrawn}");
+        for (message, count) in &self.refusals {
+            let _ = writeln!(text, "  {count} x {message}");
         }
         let Self { cases, starts, ranks, problems, .. } = self;
         let _ = writeln!(

@@ -1,4 +1,4 @@
-//! The file in shared memory over which the ranks of one communicator exchange data.
+//! The shared-memory file through which the ranks of a communicator exchange data.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::OpenOptions;
@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Bytes of data that a rank can post at once.
+/// Maximum number of bytes that a rank can post per round.
 pub(crate) const CHUNK: usize = 256 << 10;
 const PAGE: usize = 4096;
 const NAME: &str = "nccl-stand-in-";
 
-/// What stands at the start of the file. A new file is all zero.
+/// Header of the file. A new file contains zeros.
 #[repr(C)]
 struct BoardHead {
     /// Number of ranks, set by the first one.
     size: AtomicU64,
-    /// Ranks that have the file open.
+    /// Number of ranks that have opened the file.
     joined: AtomicU64,
 }
 
-/// A rank's own lines, apart from those of others.
+/// State of one rank, in separate cache lines.
 #[repr(C, align(256))]
 pub(crate) struct BoardLine {
-    /// The last round in which this rank has posted.
+    /// Last round in which this rank has posted data.
     pub(crate) posted: AtomicU64,
-    /// The last round that this rank has read.
+    /// Last round that this rank has read.
     pub(crate) read: AtomicU64,
-    /// What this rank believes the round to be part of.
+    /// Signature of the call to which this rank's round belongs.
     pub(crate) signature: AtomicU64,
-    /// The last division into smaller communicators that this rank has posted its wish for.
+    /// Last split for which this rank has posted color and key.
     pub(crate) split_posted: AtomicU64,
-    /// The last division whose wishes this rank has read.
+    /// Last split of which this rank has read all colors and keys.
     pub(crate) split_read: AtomicU64,
     pub(crate) color: AtomicI64,
     pub(crate) key: AtomicI64,
@@ -46,22 +46,22 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Opens or creates the file and waits for all ranks. `stop` ends the waiting, answered with `None`.
+    /// Opens or creates the file and waits for all ranks; `None` if `stop` ends the wait.
     pub(crate) fn join(path: &Path, size: usize, stop: impl Fn() -> bool) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        // Every rank sets the same length; the pages come into being when they are used.
+        // Every rank sets the same length; the system allocates pages on first use.
         file.set_len(Self::length(size) as u64)?;
         let map = MmapOptions::new().len(Self::length(size)).map_raw(&file)?;
         let board = Self { map, path: path.to_owned(), size };
         let head = board.head();
-        let said = head.size.compare_exchange(0, size as u64, Ordering::AcqRel, Ordering::Acquire);
-        if said.is_err_and(|other| other != size as u64) {
-            return Err(io::Error::other("ranks do not agree about their number"));
+        let stored_size = head.size.compare_exchange(0, size as u64, Ordering::AcqRel, Ordering::Acquire);
+        if stored_size.is_err_and(|other| other != size as u64) {
+            return Err(io::Error::other("the ranks have different world sizes"));
         }
         head.joined.fetch_add(1, Ordering::AcqRel);
         let complete = wait(|| head.joined.load(Ordering::Acquire) >= size as u64, stop);
-        // Everybody has it open, or nobody will use it: the name is not needed any more.
+        // All ranks have opened the file, or none will use it, so its name is no longer needed.
         let _ = std::fs::remove_file(&board.path);
         Ok(complete.then_some(board))
     }
@@ -80,14 +80,14 @@ impl Board {
 
     #[allow(clippy::cast_ptr_alignment, reason = "the map starts at a page")]
     fn head(&self) -> &BoardHead {
-        // SAFETY: the map is page-aligned, longer than the head, and holds atomics, which any bytes are.
+        // SAFETY: the map is page-aligned and longer than the header; any bytes are valid atomics.
         unsafe { &*self.map.as_ptr().cast::<BoardHead>() }
     }
 
     #[allow(clippy::cast_ptr_alignment, reason = "lines start at the second page and are 256 bytes long")]
     pub(crate) fn line(&self, rank: usize) -> &BoardLine {
         debug_assert!(rank < self.size);
-        // SAFETY: lies inside the map, aligned to 256, and holds atomics, which any bytes are.
+        // SAFETY: the line is inside the map and aligned to 256 bytes; any bytes are valid atomics.
         unsafe { &*self.map.as_ptr().add(PAGE).cast::<BoardLine>().add(rank) }
     }
 
@@ -95,22 +95,22 @@ impl Board {
         (0..self.size).map(|rank| self.line(rank))
     }
 
-    /// Where a rank posts its data: `CHUNK` bytes.
+    /// The data slot of a rank: `CHUNK` bytes.
     pub(crate) fn data(&self, rank: usize) -> *mut u8 {
         debug_assert!(rank < self.size);
-        // SAFETY: lies inside the map.
+        // SAFETY: the slot is inside the map.
         unsafe { self.map.as_mut_ptr().add(Self::lines_end(self.size) + rank * CHUNK) }
     }
 }
 
-/// Waits until `done`, or until `stop`, which is answered with false.
+/// Waits for `done`; returns false if `stop` ends the wait.
 pub(crate) fn wait(done: impl Fn() -> bool, stop: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while !done() {
         if stop() {
             return false;
         }
-        // There may be more ranks than cores: leave them to others after a moment.
+        // There may be more ranks than cores, so sleep after a short spin.
         if begin.elapsed() < Duration::from_micros(200) {
             std::thread::yield_now();
         } else {
@@ -120,7 +120,7 @@ pub(crate) fn wait(done: impl Fn() -> bool, stop: impl Fn() -> bool) -> bool {
     true
 }
 
-/// A file name that no other communicator has; short enough for a unique id.
+/// A unique file name that is short enough for a unique id.
 pub(crate) fn new_path() -> PathBuf {
     let folder = Path::new("/dev/shm");
     let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
@@ -129,7 +129,7 @@ pub(crate) fn new_path() -> PathBuf {
     folder.join(format!("{NAME}{}-{nanos:x}", std::process::id()))
 }
 
-/// Removes files whose makers are gone: they were killed before all ranks had joined.
+/// Removes files of processes that were killed before all ranks had joined.
 fn sweep(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,4 +1,4 @@
-//! Communicators: made, divided, ended.
+//! Communicators: creation, split and abort.
 
 use crate::board::{Board, wait};
 use crate::fault::{self, StandInFaultKind};
@@ -15,26 +15,27 @@ pub(crate) const INVALID_USAGE: c_int = 5;
 pub(crate) const REMOTE_ERROR: c_int = 6;
 pub(crate) const IN_PROGRESS: c_int = 7;
 
-/// One rank of a communicator. The handle that a program holds is a box with one `Arc` of it.
+/// One rank of a communicator. The handle of the program is a box with an `Arc` of this.
 pub(crate) struct StandInComm {
     /// Set once all ranks have joined.
     pub(crate) board: OnceLock<Board>,
     pub(crate) rank: usize,
     pub(crate) size: usize,
     pub(crate) blocking: bool,
-    /// What `ncclCommGetAsyncError` answers.
+    /// The result of `ncclCommGetAsyncError`.
     state: AtomicI32,
     pub(crate) aborted: AtomicBool,
-    /// Calls that are queued or run, and threads at work on this communicator.
+    /// Number of queued or running calls and of background threads.
     pub(crate) busy: AtomicUsize,
-    /// Rounds and divisions so far.
+    /// Number of rounds so far.
     pub(crate) rounds: Mutex<u64>,
+    /// Number of splits so far.
     splits: Mutex<u64>,
-    /// The first collective on a non-blocking communicator is answered with "in progress", as NCCL does.
+    /// Whether a collective was called: on a non-blocking communicator, the first one returns "in progress", like NCCL.
     pub(crate) used: AtomicBool,
 }
 
-/// The last error's text, for `ncclGetLastError`. Never freed, since programs may keep the pointer.
+/// Text of the last error, for `ncclGetLastError`. Never freed, because programs may keep the pointer.
 static LAST_ERROR: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 pub(crate) fn set_last_error(text: &str) {
@@ -63,7 +64,7 @@ impl StandInComm {
         })
     }
 
-    /// Starts to join; the outcome is the communicator's state.
+    /// Joins in the background; the outcome becomes the state of the communicator.
     pub(crate) fn start(path: PathBuf, rank: usize, size: usize, blocking: bool) -> Arc<Self> {
         let comm = Self::new(rank, size, blocking);
         comm.in_background(move |joining| {
@@ -80,17 +81,17 @@ impl StandInComm {
         match Board::join(path, self.size, || self.is_aborted()) {
             Ok(Some(board)) => {
                 let _ = self.board.set(board);
-                self.settle(SUCCESS);
+                self.finish(SUCCESS);
             }
             Ok(None) => {}
             Err(error) => {
                 set_last_error(&format!("stand-in: {}: {error}", path.display()));
-                self.settle(SYSTEM_ERROR);
+                self.finish(SYSTEM_ERROR);
             }
         }
     }
 
-    /// Runs work on a thread of its own, which counts as busy.
+    /// Runs `work` on a background thread, which counts as busy.
     pub(crate) fn in_background(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
         self.busy.fetch_add(1, Ordering::AcqRel);
         let comm = self.clone();
@@ -104,12 +105,12 @@ impl StandInComm {
         self.state.load(Ordering::Acquire)
     }
 
-    /// Ends "in progress"; an error stays.
-    fn settle(&self, state: c_int) {
+    /// Replaces the state "in progress"; keeps an error.
+    fn finish(&self, state: c_int) {
         let _ = self.state.compare_exchange(IN_PROGRESS, state, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// An error that shows in the answers from now on.
+    /// Sets an asynchronous error.
     pub(crate) fn fail(&self, code: c_int, text: &str) {
         set_last_error(text);
         self.state.store(code, Ordering::Release);
@@ -119,13 +120,13 @@ impl StandInComm {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Waits until the communicator is made, or has failed.
+    /// Waits until the communicator is ready or has failed.
     pub(crate) fn ready(&self) -> c_int {
         wait(|| self.state() != IN_PROGRESS, || self.is_aborted());
         self.state()
     }
 
-    /// Ends whatever runs on it and waits until nothing does.
+    /// Aborts all operations and waits for their end.
     pub(crate) fn abort(&self) {
         while fault::abort_hangs() {
             std::thread::sleep(Duration::from_hours(1));
@@ -134,13 +135,13 @@ impl StandInComm {
         self.drain();
     }
 
-    /// Waits until nothing runs on it.
+    /// Waits until no operation runs.
     pub(crate) fn drain(&self) {
         wait(|| self.busy.load(Ordering::Acquire) == 0, || false);
     }
 
-    /// Starts a division by color; `made` gets the new communicator's handle when it is known, or stays.
-    pub(crate) fn split(self: &Arc<Self>, color: i64, key: i64, made: &'static AtomicPtr<Arc<Self>>) {
+    /// Starts a split by color. Writes the handle of the new communicator into `created`, unless the split fails.
+    pub(crate) fn split(self: &Arc<Self>, color: i64, key: i64, created: &'static AtomicPtr<Arc<Self>>) {
         self.state.store(IN_PROGRESS, Ordering::Release);
         self.in_background(move |parent| {
             if let Some((path, rank, size)) = parent.members(color, key) {
@@ -148,13 +149,13 @@ impl StandInComm {
                 if !wait(|| child.state() != IN_PROGRESS, || parent.is_aborted()) {
                     child.aborted.store(true, Ordering::Release);
                 }
-                made.store(Box::into_raw(Box::new(child)), Ordering::Release);
+                created.store(Box::into_raw(Box::new(child)), Ordering::Release);
             }
-            parent.settle(SUCCESS);
+            parent.finish(SUCCESS);
         });
     }
 
-    /// Tells the others this rank's wish, and finds its place among those of the same color.
+    /// Posts color and key of this rank, and returns path, rank and size of its new communicator.
     fn members(&self, color: i64, key: i64) -> Option<(PathBuf, usize, usize)> {
         let board = self.board.get()?;
         let mut number = self.splits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,8 +168,9 @@ impl StandInComm {
         own.split_posted.store(*number, Ordering::Release);
         let all_posted = || board.lines().all(|line| line.split_posted.load(Ordering::Acquire) >= *number);
         wait(all_posted, || self.is_aborted()).then_some(())?;
-        let wishes = board.lines().map(|l| (l.color.load(Ordering::Relaxed), l.key.load(Ordering::Relaxed)));
-        let same = wishes.enumerate().filter(|(_, (other, _))| *other == color);
+        let colors_and_keys =
+            board.lines().map(|l| (l.color.load(Ordering::Relaxed), l.key.load(Ordering::Relaxed)));
+        let same = colors_and_keys.enumerate().filter(|(_, (other, _))| *other == color);
         let mut members: Vec<(i64, usize)> = same.map(|(rank, (_, key))| (key, rank)).collect();
         members.sort_unstable();
         own.split_read.store(*number, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The CUDA functions, with one device.
+//! The functions of the CUDA runtime and driver, with one device.
 
 use crate::stream::{StandInEvent, StandInStream};
 use std::ffi::{c_char, c_int, c_uint};
@@ -8,18 +8,18 @@ const INVALID_VALUE: c_int = 1;
 const INVALID_DEVICE: c_int = 101;
 const NOT_READY: c_int = 600;
 
-/// The stream behind a handle; null is the default one.
+/// The stream of a handle; null is the default stream.
 ///
 /// # Safety
-/// `stream` is null or was made by `cudaStreamCreateWithFlags` and not destroyed.
+/// `stream` must be null, or come from `cudaStreamCreateWithFlags` and not be destroyed.
 pub(crate) unsafe fn stream<'a>(stream: *mut StandInStream) -> &'a StandInStream {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { stream.as_ref() }.unwrap_or_else(|| StandInStream::default_stream())
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cudaGetDevice(device: *mut c_int) -> c_int {
-    // SAFETY: the program gives a place for one integer.
+    // SAFETY: the program passes a pointer to one integer.
     unsafe { device.write(0) };
     SUCCESS
 }
@@ -46,7 +46,7 @@ unsafe extern "C" fn cudaDeviceGetPCIBusId(text: *mut c_char, length: c_int, dev
     if device != 0 || (length as usize) <= address.len() {
         return INVALID_VALUE;
     }
-    // SAFETY: the program gives `length` bytes.
+    // SAFETY: the program passes a buffer of `length` bytes.
     unsafe {
         text.copy_from_nonoverlapping(address.as_ptr().cast(), address.len());
         text.add(address.len()).write(0);
@@ -56,7 +56,7 @@ unsafe extern "C" fn cudaDeviceGetPCIBusId(text: *mut c_char, length: c_int, dev
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_int {
-    // SAFETY: the program gives a place for one integer.
+    // SAFETY: the program passes a pointer to one integer.
     unsafe { device.write(ordinal) };
     cudaSetDevice(ordinal)
 }
@@ -65,14 +65,14 @@ unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_int {
 unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut [u8; 16], _device: c_int) -> c_int {
     let same = std::env::var("NCCL_STAND_IN_SAME_GPU").is_ok_and(|value| value == "1");
     let process = if same { 0 } else { u128::from(std::process::id()) };
-    // SAFETY: the program gives 16 bytes.
+    // SAFETY: the program passes a buffer of 16 bytes.
     unsafe { uuid.write(process.to_be_bytes()) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cudaStreamCreateWithFlags(stream: *mut *mut StandInStream, _flags: c_uint) -> c_int {
-    // SAFETY: the program gives a place for one handle.
+    // SAFETY: the program passes a pointer to one handle.
     unsafe { stream.write(Box::into_raw(Box::new(StandInStream::new()))) };
     SUCCESS
 }
@@ -82,7 +82,7 @@ unsafe extern "C" fn cudaStreamDestroy(stream: *mut StandInStream) -> c_int {
     if stream.is_null() {
         return INVALID_VALUE;
     }
-    // SAFETY: made by Box::into_raw, and destroyed once.
+    // SAFETY: the pointer comes from Box::into_raw and is destroyed once.
     drop(unsafe { Box::from_raw(stream) });
     SUCCESS
 }
@@ -101,13 +101,13 @@ unsafe extern "C" fn cudaStreamWaitEvent(
     _flags: c_uint,
 ) -> c_int {
     // SAFETY: the program's handles are alive.
-    unsafe { (*event).hold(stream(handle)) };
+    unsafe { (*event).make_wait(stream(handle)) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cudaEventCreateWithFlags(event: *mut *mut StandInEvent, _flags: c_uint) -> c_int {
-    // SAFETY: the program gives a place for one handle.
+    // SAFETY: the program passes a pointer to one handle.
     unsafe { event.write(Box::into_raw(Box::default())) };
     SUCCESS
 }
@@ -135,7 +135,7 @@ unsafe extern "C" fn cudaEventSynchronize(event: *const StandInEvent) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cudaEventDestroy(event: *mut StandInEvent) -> c_int {
-    // SAFETY: made by Box::into_raw, and destroyed once; queued marks hold it by a clone.
+    // SAFETY: the pointer comes from Box::into_raw and is destroyed once; queued records hold a clone.
     drop(unsafe { Box::from_raw(event) });
     SUCCESS
 }

@@ -1,4 +1,4 @@
-//! Collectives as rounds over the board: post a chunk, wait for all, read, say so.
+//! Collectives as rounds over the board: post a chunk, wait for all ranks, read, mark as read.
 
 use crate::board::{Board, CHUNK, wait};
 use crate::comm::{INVALID_USAGE, REMOTE_ERROR, StandInComm};
@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long after its start a call is done that `late_error` is about.
+/// Time from the start of a call to the error of `late_error`.
 const LATE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) enum ExchangeOperation {
     Broadcast(usize),
 }
 
-/// A collective that waits in a stream.
+/// A collective that is queued on a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExchangeCall {
     pub(crate) operation: ExchangeOperation,
@@ -29,33 +29,33 @@ pub(crate) struct ExchangeCall {
     pub(crate) receive: *mut u8,
 }
 
-// SAFETY: the program leaves the buffers alone until the stream has passed the call.
+// SAFETY: the program does not use the buffers until the stream has completed the call.
 unsafe impl Send for ExchangeCall {}
 
 /// The communicator was aborted.
 struct Aborted;
 
 impl ExchangeCall {
-    /// Runs the call, in the thread of its stream.
+    /// Runs the call on the thread of its stream.
     pub(crate) fn run(self, comm: &Arc<StandInComm>, fault: Option<Fault>, number: u64) {
         let begin = Instant::now();
         match fault {
             Some(Fault::Slow(time)) => std::thread::sleep(time),
-            Some(Fault::Hang | Fault::AbortHang) => return never(comm),
+            Some(Fault::Hang | Fault::AbortHang) => return block_until_aborted(comm),
             Some(Fault::AsyncError) => {
-                comm.fail(REMOTE_ERROR, &format!("stand-in: told to fail at call {number}"));
-                return never(comm);
+                comm.fail(REMOTE_ERROR, &format!("stand-in: injected failure at call {number}"));
+                return block_until_aborted(comm);
             }
             _ => {}
         }
         if let Some(board) = comm.board.get() {
             let mut round = comm.rounds.lock().unwrap_or_else(PoisonError::into_inner);
             let mut rounds = Rounds { comm, board, round: &mut round, signature: self.signature() };
-            // An aborted call leaves its buffers in any state, as NCCL does.
+            // An aborted call leaves its buffers undefined, like NCCL.
             let _ = self.exchange(&mut rounds);
         }
         if fault == Some(Fault::LateError) {
-            let text = format!("stand-in: told to fail after call {number}");
+            let text = format!("stand-in: injected failure after call {number}");
             comm.in_background(move |comm| {
                 wait(|| false, || comm.is_aborted() || begin.elapsed() > LATE);
                 comm.fail(REMOTE_ERROR, &text);
@@ -63,7 +63,7 @@ impl ExchangeCall {
         }
     }
 
-    /// What has to be the same on all ranks, as one number.
+    /// Encodes the properties that must be the same on all ranks.
     fn signature(self) -> u64 {
         let (operation, detail) = match self.operation {
             ExchangeOperation::AllReduce(op) => (1, op as u64),
@@ -82,10 +82,10 @@ impl ExchangeCall {
             for start in (0..self.count).step_by(step) {
                 let count = step.min(self.count - start);
                 let posts = !matches!(self.operation, ExchangeOperation::Broadcast(root) if root != rank);
-                // SAFETY: `start + count` is within the part, and the part within the program's buffer.
+                // SAFETY: `start + count` is within the part, and the part within the buffer of the program.
                 let source = unsafe { self.send.add((part * self.count + start) * width) };
                 rounds.round(posts.then_some((source, count * width)), |slots| {
-                    // SAFETY: as above; slots hold a chunk each, apart from the program's buffers.
+                    // SAFETY: as above; each slot holds a chunk and does not overlap with the program's buffers.
                     unsafe { self.receive_chunk(slots, rank, part, start, count) }
                 })?;
             }
@@ -94,10 +94,10 @@ impl ExchangeCall {
     }
 
     /// # Safety
-    /// `slots` hold `count` elements each, and `start + count` is within the call's count.
+    /// Each slot must hold `count` elements, and `start + count` must be within the count of the call.
     unsafe fn receive_chunk(self, slots: &[*const u8], rank: usize, part: usize, start: usize, count: usize) {
         let width = self.kind.size();
-        // SAFETY: inside the program's buffer, by the rules of the collective.
+        // SAFETY: the target is inside the program's buffer, whose size the collective prescribes.
         unsafe {
             let target = self.receive.add(start * width);
             match self.operation {
@@ -120,8 +120,8 @@ impl ExchangeCall {
     }
 }
 
-/// Stays until the communicator is aborted.
-fn never(comm: &StandInComm) {
+/// Blocks until the communicator is aborted.
+fn block_until_aborted(comm: &StandInComm) {
     wait(|| false, || comm.is_aborted());
 }
 
@@ -133,7 +133,7 @@ struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    /// Posts `source` (an address and its bytes, at most a chunk), then lets `read` see all ranks' slots.
+    /// Posts `source` (a pointer and a size of at most a chunk), then passes the slots of all ranks to `read`.
     fn round(
         &mut self,
         source: Option<(*const u8, usize)>,
@@ -143,7 +143,7 @@ impl Rounds<'_> {
         self.wait(|| board.lines().all(|line| line.read.load(Ordering::Acquire) >= before))?;
         let now = before + 1;
         if let Some((from, bytes)) = source {
-            // SAFETY: the slot holds a chunk, and nobody reads it: all have read the round before.
+            // SAFETY: the slot holds a chunk, and no rank reads it, because all have read the previous round.
             unsafe { from.copy_to_nonoverlapping(board.data(self.comm.rank), bytes) };
         }
         let own = board.line(self.comm.rank);
@@ -151,8 +151,8 @@ impl Rounds<'_> {
         own.posted.store(now, Ordering::Release);
         self.wait(|| board.lines().all(|line| line.posted.load(Ordering::Acquire) >= now))?;
         if board.lines().any(|line| line.signature.load(Ordering::Relaxed) != self.signature) {
-            self.comm.fail(INVALID_USAGE, "stand-in: ranks do not make the same call");
-            never(self.comm);
+            self.comm.fail(INVALID_USAGE, "stand-in: the ranks make different calls");
+            block_until_aborted(self.comm);
             return Err(Aborted);
         }
         let slots: Vec<*const u8> = (0..self.comm.size).map(|rank| board.data(rank).cast_const()).collect();

@@ -1,4 +1,4 @@
-//! What shall go wrong, and where.
+//! Injected faults.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,15 +24,15 @@ pub(crate) struct StandInFault {
 
 /// This process's rank in its first communicator.
 static RANK: OnceLock<usize> = OnceLock::new();
-/// Collectives that this process has started.
+/// Number of collectives that this process has started.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Remembers the rank that faults are compared with: the first one that is told.
+/// Sets the rank for which faults are selected. Only the first call has an effect.
 pub(crate) fn set_rank(rank: usize) {
     RANK.get_or_init(|| rank);
 }
 
-/// The fault of the environment, or what is wrong with its text.
+/// The fault in the environment variable, or an error about its text.
 pub(crate) fn configured() -> Result<Option<StandInFault>, String> {
     static FAULT: OnceLock<Result<Option<StandInFault>, String>> = OnceLock::new();
     FAULT
@@ -47,7 +47,7 @@ pub(crate) fn configured() -> Result<Option<StandInFault>, String> {
 }
 
 fn parse(text: &str, slow: &str) -> Result<StandInFault, String> {
-    let wrong = || format!("NCCL_STAND_IN_FAULT is {text:?}, expected KIND[:RANK[:CALL]]");
+    let invalid = || format!("NCCL_STAND_IN_FAULT is {text:?}, expected KIND[:RANK[:CALL]]");
     let mut fields = text.split(':');
     let kind = match fields.next().unwrap_or_default() {
         "slow" => {
@@ -60,31 +60,31 @@ fn parse(text: &str, slow: &str) -> Result<StandInFault, String> {
         "abort_hang" => StandInFaultKind::AbortHang,
         "init_fail" => StandInFaultKind::InitFail,
         "init_hang" => StandInFaultKind::InitHang,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    let rank = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
-    let call = fields.next().map(str::parse).transpose().map_err(|_| wrong())?;
-    if fields.next().is_some() { Err(wrong()) } else { Ok(StandInFault { kind, rank, call }) }
+    let rank = fields.next().map(str::parse).transpose().map_err(|_| invalid())?;
+    let call = fields.next().map(str::parse).transpose().map_err(|_| invalid())?;
+    if fields.next().is_some() { Err(invalid()) } else { Ok(StandInFault { kind, rank, call }) }
 }
 
-/// The fault, if it is this rank's.
-fn mine() -> Option<StandInFault> {
+/// The fault, if it applies to this rank.
+fn own_fault() -> Option<StandInFault> {
     let fault = configured().ok().flatten()?;
     let here = fault.rank.is_none_or(|rank| RANK.get() == Some(&rank));
     here.then_some(fault)
 }
 
-/// What goes wrong while a communicator is made.
+/// The fault during the creation of a communicator.
 pub(crate) fn at_init() -> Option<StandInFaultKind> {
-    mine()
+    own_fault()
         .map(|fault| fault.kind)
         .filter(|kind| matches!(kind, StandInFaultKind::InitFail | StandInFaultKind::InitHang))
 }
 
-/// Counts a collective and tells what goes wrong with it, with its number.
+/// Counts a collective; returns its number and its fault.
 pub(crate) fn at_call() -> (u64, Option<StandInFaultKind>) {
     let number = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
-    (number, mine().and_then(|fault| fault.at(number)))
+    (number, own_fault().and_then(|fault| fault.at(number)))
 }
 
 impl StandInFault {
@@ -103,7 +103,7 @@ impl StandInFault {
 
 /// Whether `ncclCommAbort` does not return on this rank.
 pub(crate) fn abort_hangs() -> bool {
-    mine().is_some_and(|fault| fault.kind == StandInFaultKind::AbortHang)
+    own_fault().is_some_and(|fault| fault.kind == StandInFaultKind::AbortHang)
 }
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_does_not_exist_is_refused() {
+    fn an_unknown_fault_is_an_error() {
         let text = parse("hung:1", "100").unwrap_err();
         assert_eq!(text, "NCCL_STAND_IN_FAULT is \"hung:1\", expected KIND[:RANK[:CALL]]");
     }

@@ -35,7 +35,7 @@ const MAGIC: c_uint = 0xcafe_beef;
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ncclGetVersion(version: *mut c_int) -> c_int {
-    // SAFETY: the program gives a place for one integer.
+    // SAFETY: the program passes a pointer to one integer.
     unsafe { version.write(22_809) };
     SUCCESS
 }
@@ -49,7 +49,7 @@ unsafe extern "C" fn ncclGetUniqueId(id: *mut StandInId) -> c_int {
         return SYSTEM_ERROR;
     }
     bytes[..path.len()].copy_from_slice(&path);
-    // SAFETY: the program gives 128 bytes.
+    // SAFETY: the program passes a pointer to 128 bytes.
     unsafe { id.write(StandInId(bytes)) };
     SUCCESS
 }
@@ -66,28 +66,28 @@ unsafe extern "C" fn ncclCommInitRankConfig(
         set_last_error(&format!("stand-in: {text}"));
         code
     };
-    // SAFETY: null or the program's struct, whose first fields have been the same since NCCL 2.14.
+    // SAFETY: null or the struct of the program, whose first fields are the same since NCCL 2.14.
     let config = unsafe { config.as_ref() };
     if config.is_some_and(|c| c.magic != MAGIC || c.size < size_of::<StandInConfig>() || c.version < 21_400) {
         return refuse(INVALID_ARGUMENT, "the configuration was not initialised");
     }
     if size < 1 || !(0..size).contains(&rank) {
-        return refuse(INVALID_ARGUMENT, "rank and size do not fit");
+        return refuse(INVALID_ARGUMENT, "the rank is not in 0..size");
     }
     fault::set_rank(rank as usize);
     if let Err(text) = fault::configured() {
         return refuse(INVALID_ARGUMENT, &text);
     }
     if fault::at_init() == Some(StandInFaultKind::InitFail) {
-        return refuse(SYSTEM_ERROR, "told to fail while the communicator is made");
+        return refuse(SYSTEM_ERROR, "injected failure while the communicator is created");
     }
     let end = id.0.iter().position(|&byte| byte == 0).unwrap_or(id.0.len());
     let path = PathBuf::from(OsStr::from_bytes(&id.0[..end]));
     let blocking = config.is_none_or(|config| config.blocking != 0);
-    let made = StandInComm::start(path, rank as usize, size as usize, blocking);
-    // SAFETY: the program gives a place for one handle.
-    unsafe { comm.write(Box::into_raw(Box::new(made.clone()))) };
-    if blocking { made.ready() } else { IN_PROGRESS }
+    let created = StandInComm::start(path, rank as usize, size as usize, blocking);
+    // SAFETY: the program passes a pointer to one handle.
+    unsafe { comm.write(Box::into_raw(Box::new(created.clone()))) };
+    if blocking { created.ready() } else { IN_PROGRESS }
 }
 
 #[unsafe(no_mangle)]
@@ -95,14 +95,14 @@ unsafe extern "C" fn ncclCommSplit(
     comm: Handle,
     color: c_int,
     key: c_int,
-    made: *mut Handle,
+    created: *mut Handle,
     _config: *const StandInConfig,
 ) -> c_int {
-    // SAFETY: the program keeps the place until the parent is not in progress any more; the atomic has the
-    // layout of the pointer that it holds.
-    let (parent, made) = unsafe { (&*comm, &*made.cast::<AtomicPtr<Arc<StandInComm>>>()) };
-    made.store(std::ptr::null_mut(), Ordering::Release);
-    parent.split(i64::from(color), i64::from(key), made);
+    // SAFETY: the pointer of the program is valid while the parent is in progress; an atomic pointer has the layout
+    // of a plain one.
+    let (parent, created) = unsafe { (&*comm, &*created.cast::<AtomicPtr<Arc<StandInComm>>>()) };
+    created.store(std::ptr::null_mut(), Ordering::Release);
+    parent.split(i64::from(color), i64::from(key), created);
     if parent.blocking { parent.ready() } else { IN_PROGRESS }
 }
 
@@ -115,7 +115,7 @@ unsafe extern "C" fn ncclCommFinalize(comm: Handle) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
-    // SAFETY: made by Box::into_raw, and ended once.
+    // SAFETY: the pointer comes from Box::into_raw and is freed once.
     let comm = unsafe { Box::from_raw(comm) };
     comm.drain();
     SUCCESS
@@ -123,7 +123,7 @@ unsafe extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
-    // SAFETY: made by Box::into_raw, and ended once.
+    // SAFETY: the pointer comes from Box::into_raw and is freed once.
     let comm = unsafe { Box::from_raw(comm) };
     comm.abort();
     SUCCESS
@@ -131,7 +131,7 @@ unsafe extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ncclCommGetAsyncError(comm: Handle, state: *mut c_int) -> c_int {
-    // SAFETY: the program's handle is alive, and it gives a place for one integer.
+    // SAFETY: the program's handle is alive, and the program passes a pointer to one integer.
     unsafe { state.write((*comm).state()) };
     SUCCESS
 }
@@ -157,10 +157,11 @@ extern "C" fn ncclGetLastError(_comm: Handle) -> *const c_char {
     last_error()
 }
 
-/// Puts a collective into its stream.
+/// Queues a collective on its stream.
 ///
 /// # Safety
-/// Handles are alive; the buffers are those of the collective and left alone until it is done.
+/// The handles must be alive. The buffers must have the sizes of the collective, and nothing else may use them until
+/// it is done.
 unsafe fn enqueue(
     buffers: (*const c_void, *mut c_void),
     count: usize,
@@ -169,10 +170,10 @@ unsafe fn enqueue(
     queue: *mut StandInStream,
 ) -> c_int {
     let (Some(kind), Some(operation)) = (ElementType::from_code(kind), operation) else {
-        set_last_error("stand-in: a data type or operation that it does not know");
+        set_last_error("stand-in: unknown data type or operation");
         return INVALID_ARGUMENT;
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let (comm, queue) = unsafe { ((*comm).clone(), stream(queue)) };
     if comm.board.get().is_none() || comm.is_aborted() {
         set_last_error("stand-in: the communicator is not ready");
@@ -182,12 +183,12 @@ unsafe fn enqueue(
     let (number, fault) = fault::at_call();
     comm.busy.fetch_add(1, Ordering::AcqRel);
     let first = !comm.used.swap(true, Ordering::AcqRel);
-    let answer = if first && !comm.blocking { IN_PROGRESS } else { SUCCESS };
+    let result = if first && !comm.blocking { IN_PROGRESS } else { SUCCESS };
     queue.push(move || {
         call.run(&comm, fault, number);
         comm.busy.fetch_sub(1, Ordering::AcqRel);
     });
-    answer
+    result
 }
 
 #[unsafe(no_mangle)]
@@ -201,7 +202,7 @@ unsafe extern "C" fn ncclAllReduce(
     stream: *mut StandInStream,
 ) -> c_int {
     let operation = Op::from_code(op).map(ExchangeOperation::AllReduce);
-    // SAFETY: the program's promise.
+    // SAFETY: guaranteed by the program.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }
 
@@ -214,7 +215,7 @@ unsafe extern "C" fn ncclAllGather(
     comm: Handle,
     stream: *mut StandInStream,
 ) -> c_int {
-    // SAFETY: the program's promise.
+    // SAFETY: guaranteed by the program.
     unsafe { enqueue((send, receive), count, (kind, Some(ExchangeOperation::AllGather)), comm, stream) }
 }
 
@@ -229,7 +230,7 @@ unsafe extern "C" fn ncclReduceScatter(
     stream: *mut StandInStream,
 ) -> c_int {
     let operation = Op::from_code(op).map(ExchangeOperation::ReduceScatter);
-    // SAFETY: the program's promise.
+    // SAFETY: guaranteed by the program.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }
 
@@ -246,6 +247,6 @@ unsafe extern "C" fn ncclBroadcast(
     // SAFETY: the program's handle is alive.
     let size = unsafe { &*comm }.size;
     let operation = usize::try_from(root).ok().filter(|&root| root < size).map(ExchangeOperation::Broadcast);
-    // SAFETY: the program's promise.
+    // SAFETY: guaranteed by the program.
     unsafe { enqueue((send, receive), count, (kind, operation), comm, stream) }
 }

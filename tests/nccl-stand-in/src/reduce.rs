@@ -1,8 +1,8 @@
-//! Combining the ranks' elements, always in the order of ranks.
+//! Reduction of the elements of all ranks, always in rank order.
 
 use half::bf16;
 
-/// `ncclDataType_t`, as far as it is known here.
+/// The supported values of `ncclDataType_t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ElementType {
     U8,
@@ -34,7 +34,7 @@ impl ElementType {
     }
 }
 
-/// `ncclRedOp_t`, as far as it is known here.
+/// The supported values of `ncclRedOp_t`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     Sum,
@@ -53,30 +53,31 @@ impl Op {
     }
 }
 
-/// Combines `count` elements at each of `inputs` into `output`.
+/// Reduces `count` elements at each of `inputs` into `output`.
 ///
 /// # Safety
-/// Every pointer is good for `count` elements of `kind`; `output` is apart from `inputs`.
+/// Every pointer must point to `count` elements of `kind`; `output` must not overlap with `inputs`.
 pub(crate) unsafe fn reduce(inputs: &[*const u8], output: *mut u8, count: usize, kind: ElementType, op: Op) {
-    // SAFETY: the caller's promise, with the type that `kind` names.
+    // SAFETY: guaranteed by the caller, for the type of `kind`.
     unsafe {
         match kind {
-            ElementType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, ordered(op, u8::wrapping_add)),
+            ElementType::U8 => fold(inputs, output, count, |v: u8| v, |v| v, binary_op(op, u8::wrapping_add)),
             ElementType::I64 => {
-                fold(inputs, output, count, |v: i64| v, |v| v, ordered(op, i64::wrapping_add));
+                fold(inputs, output, count, |v: i64| v, |v| v, binary_op(op, i64::wrapping_add));
             }
-            ElementType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, ordered(op, |a, b| a + b)),
-            ElementType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, ordered(op, |a, b| a + b)),
+            ElementType::F32 => fold(inputs, output, count, |v: f32| v, |v| v, binary_op(op, |a, b| a + b)),
+            ElementType::F64 => fold(inputs, output, count, |v: f64| v, |v| v, binary_op(op, |a, b| a + b)),
             // Summed in f32, rounded once.
             ElementType::BF16 => {
-                fold(inputs, output, count, bf16::to_f32, bf16::from_f32, ordered(op, |a: f32, b| a + b));
+                fold(inputs, output, count, bf16::to_f32, bf16::from_f32, binary_op(op, |a: f32, b| a + b));
             }
         }
     }
 }
 
-/// The combination of two values; of a value and NaN it is the later one, as a comparison is false then.
-fn ordered<T: PartialOrd + Copy>(op: Op, sum: fn(T, T) -> T) -> impl Fn(T, T) -> T {
+/// The reduction of two values. Minimum and maximum of a value and NaN are the second one, because the comparison is
+/// false.
+fn binary_op<T: PartialOrd + Copy>(op: Op, sum: fn(T, T) -> T) -> impl Fn(T, T) -> T {
     move |a, b| match op {
         Op::Sum => sum(a, b),
         Op::Max => {
@@ -107,7 +108,7 @@ unsafe fn fold<E: Copy, V: Copy>(
     combine: impl Fn(V, V) -> V,
 ) {
     for index in 0..count {
-        // SAFETY: `index` is below `count`; unaligned, since a buffer may start anywhere.
+        // SAFETY: `index` is below `count`; the access is unaligned, because a buffer may start at any address.
         unsafe {
             let at = |input: &*const u8| widen(input.cast::<E>().add(index).read_unaligned());
             if let Some(value) = inputs.iter().map(at).reduce(&combine) {
@@ -123,11 +124,11 @@ mod tests {
 
     #[test]
     fn bf16_is_summed_in_f32_and_rounded_once() {
-        // 256 + 1 + 1: rounding after each step would stay at 256.
+        // 256 + 1 + 1: with rounding after each addition, the sum would stay at 256.
         let ranks = [256.0f32, 1.0, 1.0].map(|v| [bf16::from_f32(v)]);
         let inputs = ranks.each_ref().map(|r| r.as_ptr().cast::<u8>());
         let mut output = [bf16::ZERO];
-        // SAFETY: one element everywhere.
+        // SAFETY: all pointers point to one element.
         unsafe { reduce(&inputs, output.as_mut_ptr().cast(), 1, ElementType::BF16, Op::Sum) };
         assert_eq!(output[0].to_f32(), 258.0);
     }

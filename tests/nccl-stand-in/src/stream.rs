@@ -1,10 +1,10 @@
-//! Streams as threads that work off a queue, events as marks in them.
+//! Streams as threads with a queue; events as records in the queue.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A queue that one thread works off, in order. The thread ends when the queue is dropped and empty.
+/// A queue of jobs that one thread runs in order. The thread ends when the queue is dropped and empty.
 pub(crate) struct StandInStream(mpsc::Sender<Job>);
 
 impl StandInStream {
@@ -14,68 +14,68 @@ impl StandInStream {
         Self(sender)
     }
 
-    /// The one that a null handle means.
+    /// The stream of a null handle.
     pub(crate) fn default_stream() -> &'static Self {
         static DEFAULT: OnceLock<StandInStream> = OnceLock::new();
         DEFAULT.get_or_init(Self::new)
     }
 
     pub(crate) fn push(&self, job: impl FnOnce() + Send + 'static) {
-        // The receiver lives as long as the sender: the thread ends only after it.
+        // Cannot fail: the thread with the receiver ends after the sender.
         let _ = self.0.send(Box::new(job));
     }
 
-    /// Waits until all that was put in so far is done.
+    /// Waits until all queued jobs are done.
     pub(crate) fn synchronize(&self) {
-        let mark = StandInEvent::default();
-        mark.record(self);
-        mark.wait(mark.recorded());
+        let event = StandInEvent::default();
+        event.record(self);
+        event.wait(event.recorded());
     }
 }
 
-/// How often a mark was set, and how often reached. Clones share it.
+/// Counts how often the event was recorded and reached. Clones share the counters.
 #[derive(Clone, Default)]
-pub(crate) struct StandInEvent(Arc<(Mutex<Marks>, Condvar)>);
+pub(crate) struct StandInEvent(Arc<(Mutex<EventCounters>, Condvar)>);
 
 #[derive(Default)]
-struct Marks {
+struct EventCounters {
     recorded: u64,
     reached: u64,
 }
 
 impl StandInEvent {
-    fn marks(&self) -> MutexGuard<'_, Marks> {
+    fn counters(&self) -> MutexGuard<'_, EventCounters> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn record(&self, stream: &StandInStream) {
-        let mut marks = self.marks();
-        marks.recorded += 1;
-        let (event, number) = (self.clone(), marks.recorded);
+        let mut counters = self.counters();
+        counters.recorded += 1;
+        let (event, number) = (self.clone(), counters.recorded);
         stream.push(move || {
-            let mut marks = event.marks();
-            marks.reached = marks.reached.max(number);
+            let mut counters = event.counters();
+            counters.reached = counters.reached.max(number);
             event.0.1.notify_all();
         });
     }
 
     pub(crate) fn recorded(&self) -> u64 {
-        self.marks().recorded
+        self.counters().recorded
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        let marks = self.marks();
-        marks.reached >= marks.recorded
+        let counters = self.counters();
+        counters.reached >= counters.recorded
     }
 
-    /// Waits until mark `number` is reached.
+    /// Waits until record `number` is reached.
     pub(crate) fn wait(&self, number: u64) {
-        let waiting = self.0.1.wait_while(self.marks(), |marks| marks.reached < number);
+        let waiting = self.0.1.wait_while(self.counters(), |counters| counters.reached < number);
         drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What is put into `stream` from here on runs after the present mark.
-    pub(crate) fn hold(&self, stream: &StandInStream) {
+    /// Makes later jobs of `stream` wait for the current record.
+    pub(crate) fn make_wait(&self, stream: &StandInStream) {
         let (event, number) = (self.clone(), self.recorded());
         stream.push(move || event.wait(number));
     }
@@ -87,7 +87,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn streams_run_in_order_and_wait_for_events_of_others() {
+    fn streams_run_in_order_and_wait_for_events_of_other_streams() {
         let (first, second) = (StandInStream::new(), StandInStream::new());
         let (sender, received) = mpsc::channel();
         let event = StandInEvent::default();
@@ -99,7 +99,7 @@ mod tests {
         });
         event.record(&first);
         assert!(!event.is_done());
-        event.hold(&second);
+        event.make_wait(&second);
         second.push(move || sender.send(2).unwrap());
         second.synchronize();
         assert_eq!(received.iter().collect::<Vec<_>>(), [1, 2]);

@@ -1,8 +1,9 @@
-//! Runs every `lift-trainer bench` on several ranks, and the scaling model on what it finds (`make bench`).
+//! Runs every `lift-trainer bench` on several ranks, and the scaling model with the results (`make bench`).
 //!
-//! Reports lie in `target/bench/` as JSON, beside the constants of the model; with `LIFT_UPDATE_DOCS=1` these become
-//! those of `docs/scaling.md`. Worlds of different size take turns, so that other work on the machine meets them
-//! alike. `--quick` measures less; names of parts (`collectives samplers steps checkpoints scaling`) run only those.
+//! The reports (JSON) and the constants of the model are in `target/bench/`; `LIFT_UPDATE_DOCS=1` copies the
+//! constants to those of `docs/scaling.md`. World sizes take turns, so that other load on the machine affects them
+//! equally. `--quick` measures less. Names of parts (`collectives samplers steps checkpoints scaling`) run only
+//! those.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -11,11 +12,11 @@ use std::process::{Command, ExitCode};
 use tests::synthetic::{SyntheticTower, data_set};
 use tests::{json, mpirun, shared};
 
-/// Worlds that are taken apart.
+/// World sizes of the detailed measurements.
 const WORLDS: [usize; 3] = [1, 2, 4];
-/// Worlds that the model is held against.
+/// World sizes with which the model is compared.
 const SCALED: [usize; 4] = [1, 2, 3, 4];
-/// The numbers that are trained and reduced have four bytes.
+/// Size in bytes of a trained and reduced value.
 const TRAINED_BYTES: f64 = 4.0;
 
 fn main() -> ExitCode {
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 
 type Part = fn(&BenchProgram);
 
-/// What can be run by itself; the last needs the reports of the first.
+/// The parts, which can run separately; the last needs the reports of the first.
 const PARTS: [(&str, Part); 5] = [
     ("collectives", BenchProgram::collectives),
     ("samplers", BenchProgram::samplers),
@@ -53,7 +54,7 @@ struct BenchProgram {
     root: PathBuf,
     reports: PathBuf,
     data: Option<PathBuf>,
-    /// Name and arguments of what is trained.
+    /// Name and arguments of each training.
     runs: Vec<(&'static str, Vec<String>)>,
     steps: Vec<String>,
     max_bytes: String,
@@ -79,14 +80,14 @@ impl BenchProgram {
         let (steps, rounds) = if quick { ("3", "3") } else { ("8", "5") };
         let mut steps = ["--steps", steps, "--rounds", rounds].map(str::to_owned).to_vec();
         if quick {
-            // Fewer steps between rounds that only use up what was read ahead.
+            // Fewer steps between rounds, which only consume prefetched batches.
             steps.extend(["--set", "data.prefetch=1"].map(str::to_owned));
         }
         let max_bytes = if quick { 1 << 20 } else { 64 << 20 }.to_string();
         Self { root, reports, data, runs, steps, max_bytes, turns: if quick { 2 } else { 5 }, quick }
     }
 
-    /// Runs `lift-trainer bench`, shows the command and the table, and gives the report.
+    /// Runs `lift-trainer bench`, prints the command and the table, and returns the report.
     fn run(&self, ranks: usize, name: &str, arguments: &[&str]) -> Value {
         let trainer = std::env::current_exe().expect("own path").with_file_name("lift-trainer");
         let save = self.reports.join(format!("{name}.json"));
@@ -129,7 +130,7 @@ impl BenchProgram {
         }
     }
 
-    /// Checkpoints of the size of iNaturalist 2018's with ViT-B/16; what the numbers are does not matter.
+    /// Checkpoints with the size of those of iNaturalist 2018 with ViT-B/16.
     fn checkpoints(&self) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let weights = folder.path().join("vit_b16.safetensors");
@@ -147,7 +148,7 @@ impl BenchProgram {
         }
     }
 
-    /// Steps of one thread a rank, as the model has them.
+    /// Steps with one thread per rank, for the model.
     fn scaling(&self) {
         let (name, select) = self.runs.last().expect("the demo at least");
         let mut base = vec!["step"];
@@ -168,13 +169,12 @@ impl BenchProgram {
         std::fs::write(&path, self.measured(name, &found, median(others)))
             .expect("the constants can be written");
         if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
-            let page = self.root.join("trainer/src/bench/scaling/measured.toml");
+            let page = self.root.join("tests/scaling/measured.toml");
             std::fs::copy(&path, page).expect("the constants of the page can be written");
         }
-        println!("\n## scaling\n\nlift-trainer bench scaling --measured target/bench/measured.toml\n");
-        let trainer = std::env::current_exe().expect("own path").with_file_name("lift-trainer");
-        let mut command = Command::new(trainer);
-        let status = command.args(["bench", "scaling", "--measured"]).arg(&path).status();
+        println!("\n## scaling\n\ntarget/release/scaling --measured target/bench/measured.toml\n");
+        let model = std::env::current_exe().expect("own path").with_file_name("scaling");
+        let status = Command::new(model).arg("--measured").arg(&path).status();
         assert!(status.expect("the command starts").success());
     }
 
@@ -184,7 +184,7 @@ impl BenchProgram {
         let two = |place: &str| median_at(found, 2, place);
         let gradient = number(first, "/trainable_parameters") * TRAINED_BYTES;
         let mut text = format!(
-            "# Written by `make bench`; seconds and bytes, medians of {} turns.\ndate = {:?}\nmachine = {:?}\ncores = {}\nothers = {others}\n",
+            "# Written by `make bench`: seconds and bytes, medians of {} turns.\ndate = {:?}\nmachine = {:?}\ncores = {}\nothers = {others}\n",
             self.turns,
             today(),
             machine(),
@@ -219,7 +219,7 @@ impl BenchProgram {
         text
     }
 
-    /// Latency and bandwidth of started all-reduces: of the smallest, and of one about as large as the gradient.
+    /// Latency and bandwidth of asynchronous all-reduces: of the smallest, and of one about as large as the gradient.
     fn link(&self, ranks: usize, gradient: f64) -> (f64, f64) {
         if ranks == 1 {
             return (0.0, 0.0);
@@ -241,19 +241,19 @@ impl BenchProgram {
     }
 }
 
-/// Other processes that want a core at this moment, looked at some times.
+/// Samples of the number of other runnable processes.
 fn others_running() -> Vec<f64> {
     let look = || {
         std::thread::sleep(std::time::Duration::from_millis(50));
         let text = std::fs::read_to_string("/proc/loadavg").ok()?;
         let (running, _) = text.split(' ').nth(3)?.split_once('/')?;
-        // Whoever looks is running.
+        // This process is runnable itself.
         Some(running.parse::<f64>().ok()? - 1.0)
     };
     (0..20).filter_map(|_| look()).collect()
 }
 
-/// The command as a person would type it.
+/// The command as a user types it.
 fn shown(ranks: usize, arguments: &[&str]) -> String {
     let start = if ranks == 1 { String::new() } else { format!("scripts/mpirun.sh -n {ranks} ") };
     format!("{start}target/release/lift-trainer bench {}", arguments.join(" "))
@@ -263,7 +263,7 @@ fn number(value: &Value, place: &str) -> f64 {
     value.pointer(place).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
-/// The median over the turns of one world.
+/// The median over the turns of one world size.
 fn median_at(found: &[(usize, Value)], ranks: usize, place: &str) -> f64 {
     median(found.iter().filter(|report| report.0 == ranks).map(|report| number(&report.1, place)).collect())
 }
@@ -288,7 +288,7 @@ fn machine() -> String {
     format!("{} cores of {name}", cores())
 }
 
-/// The day as `date` has it.
+/// The current date.
 fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
     output.map_or_else(|_| "-".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -3,34 +3,34 @@
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests::chaos::{ChaosOptions, play};
+use tests::chaos::{ChaosOptions, run};
 use tests::interrupts;
 
-/// Kills, stops, starves and damages real runs, resumes them, and compares them with undisturbed ones.
+/// Injects faults into real runs, resumes them, and compares the results with undisturbed runs.
 #[derive(Debug, Parser)]
 struct ChaosArguments {
-    /// Where chance begins.
+    /// Seed of the random numbers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Faults that are to meet a living run.
+    /// Number of faults that must hit a live run.
     #[arg(long, default_value_t = 200)]
     faults: u64,
-    /// Play this case alone.
+    /// Run only this case.
     #[arg(long, value_name = "CASE")]
     only: Option<u64>,
-    /// Runs at the same time.
+    /// Number of concurrent runs.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Begin no new run after so many seconds.
+    /// Start no new run after this many seconds.
     #[arg(long, value_name = "SECONDS")]
     limit: Option<u64>,
-    /// Play a bug that must be found: `lost_sample`, `unsynced_byte`, `stale_momentum`.
+    /// Plant a bug that must be found: `lost_sample`, `unsynced_byte`, `stale_momentum`.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
     /// Keep all run folders.
     #[arg(long)]
     keep: bool,
-    /// Counts as JSON on standard output.
+    /// Print the counts as JSON on standard output.
     #[arg(long)]
     json: bool,
 }
@@ -38,7 +38,7 @@ struct ChaosArguments {
 fn main() -> ExitCode {
     let arguments = ChaosArguments::parse();
     if let Err(error) = interrupts::listen() {
-        eprintln!("error: signals cannot be waited for: {error}");
+        eprintln!("error: cannot install the signal handlers: {error}");
         return ExitCode::from(2);
     }
     let options = ChaosOptions {
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
         limit: arguments.limit.map(Duration::from_secs),
         verbose: true,
     };
-    let begun = Instant::now();
-    let tally = match play(&options) {
+    let start = Instant::now();
+    let tally = match run(&options) {
         Ok(tally) => tally,
         Err(error) => {
             eprintln!("error: {error}");
@@ -60,16 +60,16 @@ fn main() -> ExitCode {
         }
     };
     if arguments.json {
-        println!("{:#}", tally.json(options.seed, begun.elapsed().as_secs_f64()));
+        println!("{:#}", tally.json(options.seed, start.elapsed().as_secs_f64()));
     } else {
         print!("{}", tally.table());
-        println!("{:.0} s, seed {}", begun.elapsed().as_secs_f64(), options.seed);
+        println!("{:.0} s, seed {}", start.elapsed().as_secs_f64(), options.seed);
     }
     if interrupts::is_interrupted() {
         return ExitCode::from(130);
     }
-    let whole = options.only.is_none() && options.planted.is_none();
-    let shortfalls = if whole { tally.shortfalls(options.faults) } else { Vec::new() };
+    let is_complete = options.only.is_none() && options.planted.is_none();
+    let shortfalls = if is_complete { tally.shortfalls(options.faults) } else { Vec::new() };
     for shortfall in &shortfalls {
         eprintln!("error: {shortfall}");
     }

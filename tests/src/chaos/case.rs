@@ -1,14 +1,14 @@
-//! One run with its faults, from its first start to the comparison with the undisturbed one.
+//! One run with its faults, from the first start to the comparison with an undisturbed run.
 
 use super::compare::Expected;
 use super::disk::SmallDisk;
-use super::fault::{ChaosFault, ChaosFaultKind, HURRIED};
+use super::fault::{ChaosFault, ChaosFaultKind, SHORT_TIMEOUT};
 use super::job::{ChaosJob, JobStart, Launcher, STEPS, Waited, written};
 use super::moment::{self, At};
 use super::plan::{ChaosEvent, ChaosPlan, ChaosWorld};
 use super::process;
+use super::shared_inputs::{LONG_TIMEOUT, SharedInputs, TIMEOUT};
 use super::tally::FaultTally;
-use super::workshop::{TIMEOUT, UNHURRIED, Workshop};
 use crate::checkpoints;
 use crate::stripes::StripedDataSet;
 use protocol::{Outcome, Phase, Status, layout};
@@ -18,24 +18,24 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Starts without a fault that a run gets to come to its end.
+/// Maximum number of starts without a fault in which a run must finish.
 const LAST_STARTS: usize = 2;
 
-/// Why a start ends.
+/// The expected cause for the end of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Nothing disturbs it: it is to end well.
+    /// Nothing: it must succeed.
     Nothing,
     /// A fault.
     Fault(ChaosFaultKind),
-    /// What was done to its files or its environment; whoever did it looks at the end.
+    /// A change of its files or its environment; the caller checks the end.
     Files,
 }
 
-/// A run under way.
+/// A run in progress.
 #[derive(Debug)]
 pub struct ChaosCase<'a> {
-    pub(super) shop: &'a Workshop,
+    pub(super) shared: &'a SharedInputs,
     pub(super) plan: &'a ChaosPlan,
     pub(super) folder: PathBuf,
     pub(super) run: PathBuf,
@@ -43,28 +43,28 @@ pub struct ChaosCase<'a> {
     pub(super) disk: Option<SmallDisk>,
     pub(super) job: Option<ChaosJob>,
     pub(super) tally: FaultTally,
-    /// Checkpoints that are not whole any more, unless they were written anew since.
+    /// Steps and times of damaged checkpoints; a checkpoint that was written later is intact.
     pub(super) damaged: BTreeMap<u64, SystemTime>,
-    /// When everything was killed, or a part of it; until the next start.
+    /// Time of the last kill since the last start.
     killed: Option<Instant>,
-    /// The same, for the start under way.
+    /// Time of the last kill before the current start.
     killed_before: Option<Instant>,
-    hurried: bool,
+    short_timeout: bool,
     starts: usize,
 }
 
 impl<'a> ChaosCase<'a> {
     /// Prepares the folder of a run.
-    pub fn prepare(shop: &'a Workshop, plan: &'a ChaosPlan, number: u64) -> io::Result<Self> {
-        let folder = shop.folder.join(format!("case-{number}"));
+    pub fn prepare(shared: &'a SharedInputs, plan: &'a ChaosPlan, number: u64) -> io::Result<Self> {
+        let folder = shared.folder.join(format!("case-{number}"));
         fs::create_dir_all(&folder)?;
         let own_disk = plan.any(|fault| matches!(fault, ChaosFault::FullDisk(_)));
         let disk = own_disk.then(|| SmallDisk::mount(&folder.join("disk"))).transpose()?;
         let own_data = plan.any(|fault| matches!(fault, ChaosFault::LostFile(_)));
-        let data = if own_data { shop.data.link(&folder.join("images"))? } else { shop.data.clone() };
+        let data = if own_data { shared.data.link(&folder.join("images"))? } else { shared.data.clone() };
         let run = if own_disk { folder.join("disk/run") } else { folder.join("run") };
         Ok(Self {
-            shop,
+            shared,
             plan,
             folder,
             run,
@@ -75,13 +75,13 @@ impl<'a> ChaosCase<'a> {
             damaged: BTreeMap::new(),
             killed: None,
             killed_before: None,
-            hurried: false,
+            short_timeout: false,
             starts: 0,
         })
     }
 
-    /// Plays the plan, and compares.
-    pub fn play(mut self) -> (FaultTally, PathBuf) {
+    /// Runs the plan, and compares the result.
+    pub fn run(mut self) -> (FaultTally, PathBuf) {
         if let Err(error) = self.disturb().and_then(|()| self.finish()) {
             self.problem(&format!("the harness itself failed: {error}"));
         }
@@ -99,48 +99,48 @@ impl<'a> ChaosCase<'a> {
                 break;
             }
             if self.job.is_none() && self.run.join(layout::RESULT).exists() {
-                self.tally.strike(event.fault.kind(event.world.launcher), At::Gone);
+                self.tally.record_fault(event.fault.kind(event.world.launcher), At::Gone);
             } else {
-                self.strike(event)?;
+                self.inject_event(event)?;
             }
         }
         Ok(())
     }
 
-    fn strike(&mut self, event: &ChaosEvent) -> io::Result<()> {
+    fn inject_event(&mut self, event: &ChaosEvent) -> io::Result<()> {
         let call = matches!(event.fault, ChaosFault::Call(_));
-        let hurried = matches!(event.fault, ChaosFault::Freeze(_));
+        let short_timeout = matches!(event.fault, ChaosFault::Freeze(_));
         let alone = self.job.as_ref().is_some_and(|job| job.launcher == Launcher::Nobody);
         let needs_launcher = matches!(event.fault, ChaosFault::KillLauncher) && alone;
-        if call || hurried != self.hurried || needs_launcher {
-            self.set_aside();
+        if call || short_timeout != self.short_timeout || needs_launcher {
+            self.kill_job();
         }
         if call {
-            return self.strike_call(event);
+            return self.inject_call(event);
         }
-        self.hurried = hurried;
+        self.short_timeout = short_timeout;
         if self.job.is_none() {
             self.job = Some(self.start(event.world, Vec::new())?);
         }
         let Some(job) = &mut self.job else { return Ok(()) };
-        let there = event.moment.wait(job, TIMEOUT);
-        let at = if there { moment::now(job) } else { At::Gone };
+        let reached = event.moment.wait(job, TIMEOUT);
+        let at = if reached { moment::now(job) } else { At::Gone };
         if at == At::Gone {
-            self.tally.strike(event.fault.kind(job.launcher), at);
-            return self.see_to_its_end(Cause::Nothing);
+            self.tally.record_fault(event.fault.kind(job.launcher), at);
+            return self.wait_and_check(Cause::Nothing);
         }
         self.inject(&event.fault, at)
     }
 
-    /// Counts a fault: it met the run, or the run was gone by then.
-    pub(super) fn book(&mut self, kind: ChaosFaultKind, at: At, met: bool) {
-        self.tally.strike(kind, if met { at } else { At::Gone });
-        if met && kind.limit().is_some() && kind != ChaosFaultKind::Freeze {
+    /// Counts a fault, which hit the run or came too late.
+    pub(super) fn count_fault(&mut self, kind: ChaosFaultKind, at: At, hit: bool) {
+        self.tally.record_fault(kind, if hit { at } else { At::Gone });
+        if hit && kind.limit().is_some() && kind != ChaosFaultKind::Freeze {
             self.killed = Some(Instant::now());
         }
     }
 
-    /// Starts the run once more.
+    /// Starts the run again.
     pub(super) fn start(
         &mut self,
         world: ChaosWorld,
@@ -150,22 +150,22 @@ impl<'a> ChaosCase<'a> {
             return Err(io::Error::other("interrupted"));
         }
         let faulty = !environment.is_empty();
-        // Where checkpoints cannot be looked at, an older one may be taken.
-        let blind = environment.iter().any(|(_, value)| value.starts_with("fail:list"));
-        if let Some(bug) = &self.shop.planted {
+        // If listing checkpoints fails, the run may resume from an older one.
+        let cannot_list = environment.iter().any(|(_, value)| value.starts_with("fail:list"));
+        if let Some(bug) = &self.shared.planted {
             environment.push(("LIFT_PLANTED", bug.clone()));
         }
-        let program = if faulty { self.shop.faulty.as_ref() } else { None };
+        let program = if faulty { self.shared.faulty.as_ref() } else { None };
         let start = JobStart {
-            program: program.unwrap_or(&self.shop.program),
+            program: program.unwrap_or(&self.shared.program),
             run: &self.run,
             scratch: &self.folder,
             data: &self.data,
             determinism: self.plan.determinism,
             ranks: world.ranks,
             launcher: world.launcher,
-            newest: self.newest_whole().filter(|_| !blind),
-            timeout: if self.hurried { HURRIED } else { UNHURRIED },
+            newest: self.newest_intact().filter(|_| !cannot_list),
+            timeout: if self.short_timeout { SHORT_TIMEOUT } else { LONG_TIMEOUT },
             environment,
             number: self.starts,
         };
@@ -176,24 +176,24 @@ impl<'a> ChaosCase<'a> {
         start.spawn()
     }
 
-    /// The step of the newest checkpoint that nobody has damaged.
-    fn newest_whole(&self) -> Option<u64> {
-        let is_whole = |(path, step): &(PathBuf, u64)| {
+    /// The step of the newest intact checkpoint.
+    fn newest_intact(&self) -> Option<u64> {
+        let is_intact = |(path, step): &(PathBuf, u64)| {
             self.damaged.get(step).is_none_or(|damaged| written(path).is_some_and(|time| time > *damaged))
         };
-        checkpoints(&self.run).into_iter().filter(is_whole).map(|(_, step)| step).max()
+        checkpoints(&self.run).into_iter().filter(is_intact).map(|(_, step)| step).max()
     }
 
-    /// Waits for the end of the job, and looks at how it ended.
-    pub(super) fn see_to_its_end(&mut self, cause: Cause) -> io::Result<()> {
-        self.wait_for_its_end(cause).map(drop)
+    /// Waits for the end of the job, and checks it.
+    pub(super) fn wait_and_check(&mut self, cause: Cause) -> io::Result<()> {
+        self.wait_for_end(cause).map(drop)
     }
 
-    /// The same; the job, unless it had to be ended by force.
-    pub(super) fn wait_for_its_end(&mut self, cause: Cause) -> io::Result<Option<ChaosJob>> {
+    /// Like `wait_and_check`; returns the job, unless it had to be killed.
+    pub(super) fn wait_for_end(&mut self, cause: Cause) -> io::Result<Option<ChaosJob>> {
         let Some(mut job) = self.job.take() else { return Ok(None) };
         let waited = job.wait(TIMEOUT);
-        self.look_at_its_beginning(&job);
+        self.check_resume(&job);
         let by = match cause {
             Cause::Fault(kind) => kind.name(),
             Cause::Nothing | Cause::Files => "no fault",
@@ -203,12 +203,14 @@ impl<'a> ChaosCase<'a> {
                 if let Cause::Fault(kind) = cause
                     && let Some(limit) = kind.limit()
                 {
-                    self.tally.noticed(kind, after);
+                    self.tally.detected(kind, after);
                     if after > limit {
-                        self.problem(&format!("the job ended {after:?} after {by}; at most {limit:?}"));
+                        self.problem(&format!(
+                            "the job ended {after:?} after {by}, expected at most {limit:?}"
+                        ));
                     }
                 }
-                self.look_at_its_end(&job, cause);
+                self.check_end(&job, cause);
                 Ok(Some(job))
             }
             Waited::Hangs | Waited::Left => {
@@ -225,76 +227,77 @@ impl<'a> ChaosCase<'a> {
         }
     }
 
-    /// Where it went on, and how soon.
-    fn look_at_its_beginning(&mut self, job: &ChaosJob) {
-        if job.went_past_newest() {
+    /// Checks from which checkpoint a start has resumed, and measures the time to its first checkpoint.
+    fn check_resume(&mut self, job: &ChaosJob) {
+        if job.has_skipped_newest() {
             let newest = job.newest.unwrap_or_default();
-            self.problem(&format!("checkpoint {newest} is whole, and the run did not go on from it"));
+            self.problem(&format!("checkpoint {newest} is intact, but the run did not resume from it"));
         }
         if let (Some(killed), Some(first), Some(_)) = (self.killed_before, job.first_step(), job.newest) {
-            self.tally.back = self.tally.back.max((job.started + first).duration_since(killed));
+            self.tally.max_recovery =
+                self.tally.max_recovery.max((job.started + first).duration_since(killed));
         }
     }
 
-    /// Exit code, status and result must tell the same, and only a fault may end a job before its end.
-    fn look_at_its_end(&mut self, job: &ChaosJob, cause: Cause) {
+    /// Checks that exit code, status and result agree, and that only a fault has ended the job early.
+    fn check_end(&mut self, job: &ChaosJob, cause: Cause) {
         let code = job.exit().and_then(|exit| exit.code());
         let phase = Status::read(&self.run).ok().map(|status| status.phase);
-        // Of a start that ended before it had a status the file tells nothing.
+        // A start that ended before it wrote a status leaves that of an earlier start.
         let own = job.status().map(|status| status.phase);
         let is_finished = self.run.join(layout::RESULT).exists();
-        // A full disk may take no status.
-        let can_tell = cause != Cause::Fault(ChaosFaultKind::FullDisk);
-        let lies = match (code, phase) {
+        // On a full disk, the status may not be written.
+        let status_is_reliable = cause != Cause::Fault(ChaosFaultKind::FullDisk);
+        let contradictory = match (code, phase) {
             (Some(0), _) if !is_finished => true,
-            (Some(0), phase) => can_tell && phase != Some(Phase::Done),
+            (Some(0), phase) => status_is_reliable && phase != Some(Phase::Done),
             (_, Some(Phase::Done)) => !is_finished,
             (Some(code), _) if code == i32::from(Outcome::PREEMPTED) => {
-                can_tell && own.is_some_and(|phase| phase != Phase::Preempted)
+                status_is_reliable && own.is_some_and(|phase| phase != Phase::Preempted)
             }
             _ => false,
         };
-        if lies {
-            let words = last_words(job);
+        if contradictory {
+            let output = last_output(job);
             self.problem(&format!(
-                "the job ended with {:?}, its status is {phase:?}, a result is {}: {words}",
+                "the job ended with {:?}, its status is {phase:?}, its result is {}: {output}",
                 job.exit(),
-                if is_finished { "there" } else { "not there" }
+                if is_finished { "present" } else { "missing" }
             ));
         }
         if cause == Cause::Nothing && code != Some(0) {
-            let words = last_words(job);
-            self.problem(&format!("nothing disturbed a start that ended with {:?}: {words}", job.exit()));
+            let output = last_output(job);
+            self.problem(&format!("an undisturbed start ended with {:?}: {output}", job.exit()));
         }
     }
 
-    /// Ends what runs, without counting it as a fault.
-    pub(super) fn set_aside(&mut self) {
+    /// Kills the current job without counting a fault.
+    pub(super) fn kill_job(&mut self) {
         if let Some(mut job) = self.job.take() {
             let runs = job.runs();
             job.destroy();
-            self.look_at_its_beginning(&job);
+            self.check_resume(&job);
             if !runs {
-                self.look_at_its_end(&job, Cause::Nothing);
+                self.check_end(&job, Cause::Nothing);
             }
         }
     }
 
-    /// Brings the run to its end, and compares it with the undisturbed one.
+    /// Runs to the end, and compares with the undisturbed run.
     fn finish(&mut self) -> io::Result<()> {
-        let mut tries = 0;
+        let mut attempts = 0;
         if self.job.is_some() {
-            self.see_to_its_end(Cause::Nothing)?;
+            self.wait_and_check(Cause::Nothing)?;
         }
         while self.tally.is_sound() && !self.is_done() {
-            if tries == LAST_STARTS {
-                self.problem("the run does not come to its end");
+            if attempts == LAST_STARTS {
+                self.problem("the run does not finish");
                 break;
             }
-            tries += 1;
-            self.hurried = false;
+            attempts += 1;
+            self.short_timeout = false;
             self.job = Some(self.start(self.plan.last, Vec::new())?);
-            self.see_to_its_end(Cause::Nothing)?;
+            self.wait_and_check(Cause::Nothing)?;
         }
         if self.tally.is_sound() {
             self.compare();
@@ -302,14 +305,15 @@ impl<'a> ChaosCase<'a> {
         Ok(())
     }
 
-    /// Whether there is a result, and the run has said so: it may be killed in between, and says it the next time.
+    /// Whether the run has a result and its status is `done`. A kill between the two leaves only the result; the next
+    /// start then writes the status.
     fn is_done(&self) -> bool {
-        let says_so = Status::read(&self.run).is_ok_and(|status| status.phase == Phase::Done);
-        self.run.join(layout::RESULT).exists() && says_so
+        let is_reported = Status::read(&self.run).is_ok_and(|status| status.phase == Phase::Done);
+        self.run.join(layout::RESULT).exists() && is_reported
     }
 
     fn compare(&mut self) {
-        // The checkpoint of an evaluation may be the one that could not be written.
+        // The missing checkpoint may be the one of the best evaluation.
         let fails = |fault: &ChaosFault| match fault {
             ChaosFault::FullDisk(_) => true,
             ChaosFault::Call(call) => call.starts_with("fail"),
@@ -317,31 +321,31 @@ impl<'a> ChaosCase<'a> {
         };
         let with_best = !self.plan.any(fails);
         let differences = match Expected::of(&self.run) {
-            Ok(found) => self.shop.expected(self.plan.determinism).compare(&found, with_best),
+            Ok(found) => self.shared.expected(self.plan.determinism).compare(&found, with_best),
             Err(problem) => return self.problem(&problem),
         };
         let status = Status::read(&self.run).ok().map(|status| (status.phase, status.step));
         if status != Some((Phase::Done, STEPS)) {
-            self.problem(&format!("the run is finished, and its status is {status:?}"));
+            self.problem(&format!("the run is finished, but its status is {status:?}"));
         }
         self.tally.corrupt += u64::from(differences.corrupt);
         self.tally.lost += differences.lost;
         self.tally.repeated += differences.repeated;
-        for told in differences.told {
-            self.problem(&told);
+        for message in differences.messages {
+            self.problem(&message);
         }
         for process in process::of_run(&self.run, None) {
             self.tally.left += 1;
-            self.problem(&format!("process {} is left", process.pid));
+            self.problem(&format!("process {} still runs", process.pid));
         }
     }
 
-    /// Waits until the job that was started says something; gives how long after its start that was.
-    pub(super) fn hear(&mut self, what: &str, within: Duration) -> Option<Duration> {
+    /// Waits until the output of the current job contains `what`; returns the time since its start.
+    pub(super) fn wait_for_output(&mut self, what: &str, within: Duration) -> Option<Duration> {
         let job = self.job.as_mut()?;
         loop {
             let runs = job.runs();
-            if job.said().contains(what) {
+            if job.output().contains(what) {
                 return Some(job.started.elapsed());
             }
             if job.started.elapsed() > within || !runs {
@@ -351,15 +355,15 @@ impl<'a> ChaosCase<'a> {
         }
     }
 
-    /// Something is wrong.
+    /// Records a problem.
     pub(super) fn problem(&mut self, text: &str) {
         self.tally.problems.push(text.to_owned());
     }
 }
 
-/// The end of what a job said.
-pub(super) fn last_words(job: &ChaosJob) -> String {
-    let said = job.said();
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+/// The last lines of the output of a job.
+pub(super) fn last_output(job: &ChaosJob) -> String {
+    let output = job.output();
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..].join(" | ")
 }

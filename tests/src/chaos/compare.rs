@@ -1,4 +1,4 @@
-//! Whether a run that was disturbed is, in the end, the one that was not.
+//! Compares the result of a disturbed run with that of an undisturbed one.
 
 use super::job::STEPS;
 use protocol::layout;
@@ -6,31 +6,31 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// What an undisturbed run left.
+/// The result of an undisturbed run.
 #[derive(Clone, Debug)]
 pub struct Expected {
     weights: Vec<u8>,
     lines: Vec<Value>,
     result: Value,
-    /// Which checkpoint is best, if it is there.
+    /// The best checkpoint, if it exists.
     best: Option<Value>,
 }
 
-/// How a run differs.
+/// The differences of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Differences {
-    /// Sentences.
-    pub told: Vec<String>,
-    /// The run ended as if all were well, with other weights or counts.
+    /// One sentence per difference.
+    pub messages: Vec<String>,
+    /// The run succeeded with other weights or counts.
     pub corrupt: bool,
-    /// Samples of steps that the metrics lack.
+    /// Samples of steps that are missing in the metrics.
     pub lost: u64,
-    /// Samples of steps that the metrics have twice.
+    /// Samples of steps that occur twice in the metrics.
     pub repeated: u64,
 }
 
-/// Fields that tell of time, of the machine or of the number of ranks.
-const FREE: [&str; 8] =
+/// Fields that depend on time, on the machine or on the number of ranks.
+const IGNORED_FIELDS: [&str; 8] =
     ["images_per_second", "data_wait", "seconds", "bytes", "world_size", "time", "pid", "backend"];
 
 impl Expected {
@@ -42,32 +42,38 @@ impl Expected {
             .map_err(|error| format!("{}: {error}", layout::METRICS))?;
         let lines = text
             .lines()
-            .map(|line| comparable(line).map_err(|error| format!("metrics line `{line}`: {error}")))
+            .map(|line| {
+                without_ignored_fields(line).map_err(|error| format!("metrics line `{line}`: {error}"))
+            })
             .collect::<Result<_, _>>()?;
         let result = fs::read_to_string(run.join(layout::RESULT))
             .map_err(|error| format!("{}: {error}", layout::RESULT))?;
-        let result = comparable(&result).map_err(|error| format!("{}: {error}", layout::RESULT))?;
+        let result =
+            without_ignored_fields(&result).map_err(|error| format!("{}: {error}", layout::RESULT))?;
         Ok(Self { weights, lines, result, best: best(run) })
     }
 
-    /// What is not the same in `found`; which checkpoint is best only if every checkpoint could be written.
+    /// Compares `found` with this result; the best checkpoint only with `with_best`, if every checkpoint could be
+    /// written.
     pub fn compare(&self, found: &Self, with_best: bool) -> Differences {
         let mut differences = Differences::default();
         if self.weights != found.weights {
             differences.corrupt = true;
-            differences.told.push("final.safetensors differs from that of the undisturbed run".to_owned());
+            differences
+                .messages
+                .push("final.safetensors differs from that of the undisturbed run".to_owned());
         }
         if self.result != found.result {
             differences.corrupt = true;
-            differences.told.push(self.result_difference(found));
+            differences.messages.push(self.result_difference(found));
         }
         if with_best && self.best != found.best {
             let text = format!("the best checkpoint is {:?}, expected {:?}", found.best, self.best);
-            differences.told.push(text);
+            differences.messages.push(text);
         }
         self.compare_steps(found, &mut differences);
         if self.lines != found.lines {
-            differences.told.push(self.first_line(found));
+            differences.messages.push(self.first_line(found));
         }
         differences
     }
@@ -108,7 +114,7 @@ impl Expected {
     }
 }
 
-/// What `best.json` says of a checkpoint that is there.
+/// The content of `best.json`, if its checkpoint exists.
 fn best(run: &Path) -> Option<Value> {
     let folder = run.join(layout::CHECKPOINTS);
     let best: Value = serde_json::from_slice(&fs::read(folder.join("best.json")).ok()?).ok()?;
@@ -123,10 +129,10 @@ fn samples_of(line: &Value) -> u64 {
     line["samples"].as_u64().unwrap_or(0)
 }
 
-fn comparable(text: &str) -> serde_json::Result<Value> {
+fn without_ignored_fields(text: &str) -> serde_json::Result<Value> {
     let mut value: Value = serde_json::from_str(text)?;
     if let Some(fields) = value.as_object_mut() {
-        for name in FREE {
+        for name in IGNORED_FIELDS {
             fields.remove(name);
         }
     }
@@ -150,18 +156,18 @@ mod tests {
     #[test]
     fn equal_runs_do_not_differ() {
         let differences = run(1..=STEPS).compare(&run(1..=STEPS), true);
-        assert!(differences.told.is_empty() && !differences.corrupt);
+        assert!(differences.messages.is_empty() && !differences.corrupt);
         let best = Expected { best: Some(serde_json::json!({"step": 8})), ..run(1..=STEPS) };
-        assert_eq!(best.compare(&run(1..=STEPS), true).told.len(), 1);
+        assert_eq!(best.compare(&run(1..=STEPS), true).messages.len(), 1);
     }
 
     #[test]
     fn lost_and_repeated_steps_and_samples_are_counted() {
         let expected = run(1..=STEPS);
         let lost = expected.compare(&run((1..=STEPS).filter(|&step| step != 5)), true);
-        assert_eq!((lost.lost, lost.repeated, lost.told.len()), (12, 0, 1));
+        assert_eq!((lost.lost, lost.repeated, lost.messages.len()), (12, 0, 1));
         let repeated = expected.compare(&run((1..=STEPS).chain([5])), true);
-        assert_eq!((repeated.lost, repeated.repeated, repeated.told.len()), (0, 12, 1));
+        assert_eq!((repeated.lost, repeated.repeated, repeated.messages.len()), (0, 12, 1));
         let mut short = run(1..=STEPS);
         short.lines[3]["samples"] = 11.into();
         assert_eq!(expected.compare(&short, true).lost, 1);
@@ -175,6 +181,6 @@ mod tests {
         let other = Expected { result: serde_json::json!({"correct": 8}), ..run(1..=STEPS) };
         let differences = expected.compare(&other, true);
         assert!(differences.corrupt);
-        assert_eq!(differences.told, ["result.json differs in correct: 8 correct, expected 7"]);
+        assert_eq!(differences.messages, ["result.json differs in correct: 8 correct, expected 7"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Damage to checkpoints on disk.
 
-use super::fault::Injury;
+use super::fault::DamageKind;
 use crate::draw::Draw;
 use std::fs;
 use std::io;
@@ -8,31 +8,31 @@ use std::path::Path;
 
 /// Files of a checkpoint.
 const FILES: [&str; 3] = ["manifest.json", "state.json", "tensors.safetensors"];
-/// Bytes that a torn write leaves as zeros.
+/// Number of bytes that a torn write leaves as zeros.
 const SECTOR: usize = 512;
 
 /// Damages a file of the checkpoint in `path`.
-pub fn damage(path: &Path, injury: Injury, number: u64) -> io::Result<()> {
+pub fn damage(path: &Path, kind: DamageKind, number: u64) -> io::Result<()> {
     let mut draw = Draw::of_case(number, 0);
     let file = path.join(draw.one_of(&FILES));
-    if injury == Injury::Missing {
+    if kind == DamageKind::Missing {
         return fs::remove_file(file);
     }
-    let sound = fs::read(&file)?;
-    let mut bytes = sound.clone();
-    let at = draw.below(sound.len() as u64) as usize;
-    match injury {
-        Injury::Cut => bytes.truncate(at),
-        Injury::Torn => bytes[at..sound.len().min(at + SECTOR)].fill(0),
-        Injury::Flip | Injury::Missing => {}
+    let intact = fs::read(&file)?;
+    let mut bytes = intact.clone();
+    let at = draw.below(intact.len() as u64) as usize;
+    match kind {
+        DamageKind::Cut => bytes.truncate(at),
+        DamageKind::Torn => bytes[at..intact.len().min(at + SECTOR)].fill(0),
+        DamageKind::Flip | DamageKind::Missing => {}
     }
-    if bytes == sound {
+    if bytes == intact {
         bytes[at] ^= 1 << draw.below(8);
     }
     fs::write(file, bytes)
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder recursively.
 pub fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,31 +1,31 @@
-//! A small disk that can be filled up.
+//! A small disk that a test can fill.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system in memory, unmounted at the end of its life.
+/// A file system in memory, which is unmounted on drop.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one; only root may.
+    /// Mounts it; this needs root.
     pub fn mount(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path);
         let output = command.output()?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(io::Error::other(format!("mount: {}", said.trim())));
+            let message = String::from_utf8_lossy(&output.stderr);
+            return Err(io::Error::other(format!("mount: {}", message.trim())));
         }
         Ok(Self { path: path.to_path_buf() })
     }
 
-    /// Takes all room there is.
+    /// Fills all free space.
     pub fn fill(&self) -> io::Result<()> {
         let mut file = File::create(self.filler())?;
         for size in [4096, 64] {
@@ -34,7 +34,7 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     pub fn free(&self) {
         let _ = fs::remove_file(self.filler());
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, and how it is drawn.
+//! Faults, and how they are drawn.
 
 use super::job::Launcher;
 use super::moment::FaultMoment;
@@ -11,32 +11,32 @@ use std::time::Duration;
 pub enum ChaosFault {
     /// `kill -9` of one rank.
     KillRank(u64),
-    /// `kill -9` of what started the ranks: `mpirun`, or `lift`.
+    /// `kill -9` of the launcher of the ranks: `mpirun` or `lift`.
     KillLauncher,
-    /// `kill -9` of everything.
+    /// `kill -9` of all processes.
     KillAll,
-    /// One rank is stopped for good.
+    /// One rank is stopped permanently.
     Freeze(u64),
-    /// One rank is stopped for so long; the run must go on.
+    /// One rank is stopped for this time; the run must continue.
     Pause(u64, Duration),
-    /// The disk is full; it has room again after so long, or when the run has ended.
+    /// The disk is full; it has space again after this time, or when the run has ended.
     FullDisk(Option<Duration>),
-    /// Everything is killed, and then the newest checkpoints, so many of them, are damaged.
-    Damage(Injury, u64, u64),
-    /// An image is gone; the number says which.
+    /// All processes are killed, then a number of the newest checkpoints is damaged: kind, seed, number.
+    Damage(DamageKind, u64, u64),
+    /// An image, selected by this number, is missing.
     LostFile(u64),
-    /// Signals that ask to stop, many times.
+    /// A burst of signals that request a stop.
     Signals(Burst),
-    /// A call of checkpoint writing kills the process or fails, as `LIFT_FAULT` says.
+    /// A call during checkpoint writing kills the process or fails; the text is the value of `LIFT_FAULT`.
     Call(String),
 }
 
-/// Damage to a file of a checkpoint, whose place a number tells.
+/// The kind of damage to a file of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Injury {
+pub enum DamageKind {
     /// A bit is flipped.
     Flip,
-    /// A piece of a page reads as zeros.
+    /// Part of a page contains zeros.
     Torn,
     /// The end is missing.
     Cut,
@@ -49,22 +49,22 @@ pub enum Injury {
 pub struct Burst {
     /// The signals, in order.
     pub signals: Vec<Signal>,
-    /// To whom.
+    /// The recipients.
     pub to: To,
 }
 
-/// Who gets signals.
+/// Recipients of signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// One rank.
     Rank(u64),
     /// All ranks.
     Ranks,
-    /// `mpirun` or `lift`, which pass them on.
+    /// `mpirun` or `lift`, which forward them.
     Launcher,
 }
 
-/// What a fault is counted as.
+/// The category of a fault in the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChaosFaultKind {
     /// `kill -9` of one rank.
@@ -73,26 +73,26 @@ pub enum ChaosFaultKind {
     KillMpirun,
     /// `kill -9` of `lift`.
     KillLift,
-    /// `kill -9` of everything.
+    /// `kill -9` of all processes.
     KillAll,
-    /// A rank is stopped for good.
+    /// A rank is stopped permanently.
     Freeze,
-    /// A rank is stopped for a while.
+    /// A rank is stopped temporarily.
     Pause,
     /// The disk is full.
     FullDisk,
     /// Checkpoints are damaged.
     Damage,
-    /// An image is gone.
+    /// An image is missing.
     LostFile,
-    /// Signals that ask to stop.
+    /// Signals that request a stop.
     Signals,
-    /// A call of checkpoint writing kills or fails.
+    /// A call during checkpoint writing kills the process or fails.
     Call,
 }
 
 impl ChaosFaultKind {
-    /// All, in the order of the report.
+    /// All kinds, in the order of the report.
     pub const ALL: [Self; 11] = [
         Self::KillRank,
         Self::KillMpirun,
@@ -107,7 +107,7 @@ impl ChaosFaultKind {
         Self::Call,
     ];
 
-    /// Its name in a report.
+    /// Name in a report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::KillRank => "kill one rank",
@@ -124,53 +124,53 @@ impl ChaosFaultKind {
         }
     }
 
-    /// How long the ranks that are left may take to notice it and end, on a machine that is busy with others; nothing
-    /// for what they need not notice.
+    /// Maximum time until the remaining ranks detect the fault and end, on a busy machine; `None` if they need not
+    /// detect it.
     pub const fn limit(self) -> Option<Duration> {
         match self {
             Self::KillRank | Self::KillMpirun | Self::KillLift | Self::KillAll => {
                 Some(Duration::from_secs(10))
             }
-            Self::Freeze => Some(Duration::from_secs(HURRIED + 10)),
+            Self::Freeze => Some(Duration::from_secs(SHORT_TIMEOUT + 10)),
             _ => None,
         }
     }
 }
 
-/// Seconds of silence after which a stopped rank counts as gone, in starts where one will be.
-pub const HURRIED: u64 = 5;
+/// `distributed.timeout_seconds` of starts in which a rank will be stopped.
+pub const SHORT_TIMEOUT: u64 = 5;
 
-/// What is possible here.
+/// The kinds of faults that this machine supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Means {
+pub struct SupportedFaults {
     /// File systems can be mounted.
     pub mounts: bool,
-    /// There is a trainer with the feature `faults`.
+    /// A trainer with the feature `faults` exists.
     pub calls: bool,
 }
 
-impl Means {
-    /// What cannot be played.
-    pub fn left_out(self) -> Vec<ChaosFaultKind> {
+impl SupportedFaults {
+    /// The unsupported kinds.
+    pub fn unsupported(self) -> Vec<ChaosFaultKind> {
         let kinds = [(self.mounts, ChaosFaultKind::FullDisk), (self.calls, ChaosFaultKind::Call)];
         kinds.into_iter().filter(|(possible, _)| !possible).map(|(_, kind)| kind).collect()
     }
 }
 
 impl ChaosFault {
-    /// Any fault, and when.
-    pub fn draw(draw: &mut Draw, means: Means) -> (Self, FaultMoment) {
+    /// Draws a fault and its moment.
+    pub fn draw(draw: &mut Draw, supported: SupportedFaults) -> (Self, FaultMoment) {
         let kinds = [
             (20, 0),
             (12, 1),
             (12, 2),
             (4, 3),
             (8, 4),
-            (if means.mounts { 9 } else { 0 }, 5),
+            (if supported.mounts { 9 } else { 0 }, 5),
             (14, 6),
             (8, 7),
             (12, 8),
-            (if means.calls { 12 } else { 0 }, 9),
+            (if supported.calls { 12 } else { 0 }, 9),
         ];
         let kind = draw.weighted(&kinds);
         let at = FaultMoment::draw(draw);
@@ -186,10 +186,11 @@ impl ChaosFault {
                 (Self::FullDisk(free), at)
             }
             6 => {
-                let injury = draw.one_of(&[Injury::Flip, Injury::Torn, Injury::Cut, Injury::Missing]);
+                let kind =
+                    draw.one_of(&[DamageKind::Flip, DamageKind::Torn, DamageKind::Cut, DamageKind::Missing]);
                 let many = if draw.chance(15) { u64::MAX } else { draw.within(1, 2) };
                 let at = FaultMoment::Training(draw.within(4, 6), draw.milliseconds(60));
-                (Self::Damage(injury, draw.below(u64::MAX), many), at)
+                (Self::Damage(kind, draw.below(u64::MAX), many), at)
             }
             7 => (Self::LostFile(draw.below(1 << 32)), if draw.chance(60) { training } else { at }),
             8 => (Self::Signals(Burst::draw(draw)), at),
@@ -197,7 +198,7 @@ impl ChaosFault {
         }
     }
 
-    /// What it is counted as, on ranks that were started in this way.
+    /// Its category, for ranks that this launcher has started.
     pub const fn kind(&self, launcher: Launcher) -> ChaosFaultKind {
         match (self, launcher) {
             (Self::KillRank(_), _) => ChaosFaultKind::KillRank,
@@ -229,7 +230,7 @@ impl Burst {
     }
 }
 
-/// A fault for `LIFT_FAULT`. A checkpoint takes some twenty calls.
+/// Draws a value for `LIFT_FAULT`. A checkpoint makes about twenty calls.
 fn call(draw: &mut Draw) -> String {
     let name = draw.one_of(&["mkdir", "create", "write", "fsync", "rename", "list", "unlink"]);
     match draw.below(6) {

@@ -1,4 +1,4 @@
-//! One start of the trainer on some ranks: started, watched, killed, and looked after when it is gone.
+//! One start of the trainer on some ranks.
 
 use super::process::{self, ChaosProcess};
 use crate::stripes::StripedDataSet;
@@ -14,19 +14,19 @@ use std::time::{Duration, Instant, SystemTime};
 /// Steps of a whole run.
 pub const STEPS: u64 = 40;
 
-/// What a run computes, the same for all its starts.
+/// The determinism of a run, the same for all its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobDeterminism {
-    /// The same on any number of ranks.
+    /// Bitwise equal on any number of ranks.
     AnyWorld,
-    /// The same on two ranks.
+    /// Bitwise equal on two ranks.
     TwoRanks,
 }
 
-/// Who starts the ranks.
+/// The launcher of the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
-    /// A single rank is started as it is.
+    /// A single rank starts directly.
     Nobody,
     /// `mpirun`.
     Mpirun,
@@ -34,49 +34,49 @@ pub enum Launcher {
     Lift,
 }
 
-/// A start that is to be.
+/// The parameters of a start.
 #[derive(Debug)]
 pub struct JobStart<'a> {
     /// The trainer.
     pub program: &'a Path,
     /// The run folder.
     pub run: &'a Path,
-    /// Where what it says goes, and its temporary files.
+    /// Folder for its output and its temporary files.
     pub scratch: &'a Path,
     /// The images.
     pub data: &'a StripedDataSet,
-    /// What it computes.
+    /// Its determinism.
     pub determinism: JobDeterminism,
     /// Number of ranks.
     pub ranks: usize,
-    /// Who starts them.
+    /// The launcher of the ranks.
     pub launcher: Launcher,
-    /// The step of the newest checkpoint that is whole.
+    /// The step of the newest intact checkpoint.
     pub newest: Option<u64>,
-    /// Seconds that a rank waits for another.
+    /// `distributed.timeout_seconds`.
     pub timeout: u64,
-    /// Variables for it.
+    /// Additional environment variables.
     pub environment: Vec<(&'a str, String)>,
     /// Number of this start.
     pub number: usize,
 }
 
-/// A start under way.
+/// A running start.
 #[derive(Debug)]
 pub struct ChaosJob {
     child: Child,
     run: PathBuf,
     log: PathBuf,
-    /// When it began.
+    /// Time of the start.
     pub started: Instant,
     since: SystemTime,
     /// Number of ranks.
     pub ranks: usize,
-    /// Who started them.
+    /// The launcher of the ranks.
     pub launcher: Launcher,
-    /// The step of the newest checkpoint that was whole before.
+    /// The step of the newest checkpoint that was intact before the start.
     pub newest: Option<u64>,
-    went_past: bool,
+    skipped_newest: bool,
     pid_before: Option<u32>,
     known: Vec<ChaosProcess>,
     first_step: Option<Duration>,
@@ -84,7 +84,7 @@ pub struct ChaosJob {
 }
 
 impl JobStart<'_> {
-    /// Starts it.
+    /// Starts the processes.
     pub fn spawn(&self) -> io::Result<ChaosJob> {
         let mut command = self.command();
         command.args(["train", "-d", "demo", "-m", "demo", "--resume", "auto", "--quiet"]);
@@ -108,7 +108,7 @@ impl JobStart<'_> {
             ranks: self.ranks,
             launcher: self.launcher,
             newest: self.newest,
-            went_past: false,
+            skipped_newest: false,
             pid_before,
             known: Vec::new(),
             first_step: None,
@@ -116,7 +116,7 @@ impl JobStart<'_> {
         })
     }
 
-    /// What killed ranks leave of Open MPI's own files stays among this run's.
+    /// The command. Open MPI's temporary files, which killed ranks leave behind, go to the scratch folder.
     fn command(&self) -> Command {
         let mut command = match self.launcher {
             Launcher::Nobody => Command::new(self.program),
@@ -150,7 +150,7 @@ impl JobStart<'_> {
             "checkpoint.every_steps=2",
             "checkpoint.keep=3",
             "checkpoint.best=accuracy",
-            // A disk that is full for a moment does not end a run.
+            // A temporarily full disk must not end a run.
             "checkpoint.max_failures=100",
         ];
         let mut settings: Vec<String> =
@@ -162,11 +162,11 @@ impl JobStart<'_> {
 }
 
 impl ChaosJob {
-    /// Whether it still runs; notes on the way the first new step, and where the run went on.
+    /// Whether it still runs. Also records the first new checkpoint, and whether the run skipped the newest intact one.
     pub fn runs(&mut self) -> bool {
-        self.note_newest();
+        self.check_skipped_newest();
         if self.first_step.is_none() && self.started.elapsed() > Duration::from_millis(300) {
-            self.note_first_step();
+            self.record_first_step();
         }
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -174,7 +174,7 @@ impl ChaosJob {
         self.ended.is_none()
     }
 
-    /// How `mpirun`, `lift` or the single rank ended.
+    /// Exit status of `mpirun`, `lift` or the single rank.
     pub fn exit(&self) -> Option<ExitStatus> {
         self.ended
     }
@@ -184,45 +184,46 @@ impl ChaosJob {
         Status::read(&self.run).ok().filter(|status| Some(status.pid) != self.pid_before)
     }
 
-    /// Steps in the metrics, once this start has cut them back to where it goes on.
+    /// Steps in the metrics, after this start has truncated them to the checkpoint from which it resumes.
     pub fn steps(&self) -> Option<u64> {
         self.status()?;
         Some(steps_done(&self.run))
     }
 
-    /// Time from the start to the first step that was new.
+    /// Time from the start to the first new checkpoint.
     pub fn first_step(&self) -> Option<Duration> {
         self.first_step
     }
 
-    /// Whether it left out the newest checkpoint that was whole, and went on from an older one or from none.
-    pub const fn went_past_newest(&self) -> bool {
-        self.went_past
+    /// Whether it skipped the newest intact checkpoint, and resumed from an older one or from none.
+    pub const fn has_skipped_newest(&self) -> bool {
+        self.skipped_newest
     }
 
-    /// Before its first step a start has removed what is newer than where it goes on.
-    fn note_newest(&mut self) {
+    /// Records whether the start skips the newest intact checkpoint: before its first step, a start removes all
+    /// checkpoints that are newer than the one from which it resumes.
+    fn check_skipped_newest(&mut self) {
         let Some(newest) = self.newest else { return };
         let in_init = |job: &Self| job.status().is_some_and(|status| status.phase == Phase::Init);
-        if self.went_past || self.ended.is_some() || !in_init(self) {
+        if self.skipped_newest || self.ended.is_some() || !in_init(self) {
             return;
         }
         let checkpoint = self.run.join(layout::CHECKPOINTS).join(layout::checkpoint(newest));
-        let is_there = written(&checkpoint).is_some_and(|time| time < self.since);
-        // Later a checkpoint goes because there are others, and on a full disk the status stays what it was.
+        let exists = written(&checkpoint).is_some_and(|time| time < self.since);
+        // Later, the newest checkpoint may be removed because of others, and on a full disk the status does not change.
         let others = checkpoints(&self.run).last().is_some_and(|(_, step)| *step > newest);
-        self.went_past = !is_there && !others && in_init(self);
+        self.skipped_newest = !exists && !others && in_init(self);
     }
 
-    fn note_first_step(&mut self) {
-        // A step's line is written with the checkpoint that follows it; the checkpoint's folder says so first.
+    fn record_first_step(&mut self) {
+        // The line of a step is written with the next checkpoint, so the folder of the checkpoint appears first.
         let newest = checkpoints(&self.run).pop();
         if newest.and_then(|(path, _)| written(&path)).is_some_and(|time| time > self.since) {
             self.first_step = Some(self.started.elapsed());
         }
     }
 
-    /// The launcher and the ranks that are there by now.
+    /// The launcher and the ranks that have started.
     pub fn processes(&mut self) -> &[ChaosProcess] {
         let launcher = (self.launcher != Launcher::Nobody).then_some(self.child.id());
         let complete = self.known.iter().filter(|process| process.rank.is_some()).count() == self.ranks;
@@ -242,13 +243,13 @@ impl ChaosJob {
         &self.run
     }
 
-    /// What it said, and its ranks' logs.
-    pub fn said(&self) -> String {
-        let said = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&said).into_owned()
+    /// Its output.
+    pub fn output(&self) -> String {
+        let output = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&output).into_owned()
     }
 
-    /// Waits for the end, for `limit` from now at most, of the launcher and of all ranks.
+    /// Waits for the end of the launcher and of all ranks, at most for `limit`.
     pub fn wait(&mut self, limit: Duration) -> Waited {
         let start = Instant::now();
         while self.runs() {
@@ -266,7 +267,7 @@ impl ChaosJob {
         Waited::Ended(start.elapsed())
     }
 
-    /// Ends everything of it by force.
+    /// Kills all its processes.
     pub fn destroy(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -289,18 +290,18 @@ impl Drop for ChaosJob {
     }
 }
 
-/// How a wait for the end went.
+/// The outcome of a wait for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// Everything is gone, after this time.
+    /// All processes have ended, after this time.
     Ended(Duration),
     /// The launcher, or the single rank, still runs.
     Hangs,
-    /// The launcher is gone, and ranks still run.
+    /// The launcher has ended, but ranks still run.
     Left,
 }
 
-/// When a checkpoint was written.
+/// Time at which a checkpoint was written.
 pub fn written(checkpoint: &Path) -> Option<SystemTime> {
     fs::metadata(checkpoint.join("manifest.json")).and_then(|file| file.modified()).ok()
 }

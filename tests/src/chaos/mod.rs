@@ -10,8 +10,8 @@ mod job;
 mod moment;
 mod plan;
 mod process;
+mod shared_inputs;
 mod tally;
-mod workshop;
 
 pub use fault::ChaosFaultKind;
 pub use tally::FaultTally;
@@ -19,32 +19,32 @@ pub use tally::FaultTally;
 use crate::interrupts::is_interrupted;
 use case::ChaosCase;
 use plan::ChaosPlan;
+use shared_inputs::SharedInputs;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use workshop::Workshop;
 
-/// What is to be played.
+/// Options of the harness.
 #[derive(Clone, Debug)]
 pub struct ChaosOptions {
-    /// Where chance begins.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Faults that are to meet a living run.
+    /// Number of faults that must hit a live run.
     pub faults: u64,
-    /// This case alone.
+    /// Run only this case.
     pub only: Option<u64>,
-    /// Runs at the same time.
+    /// Number of concurrent runs.
     pub jobs: usize,
-    /// A bug to play, for `lift-trainer-faults`; then the first problem is the last.
+    /// A bug in `lift-trainer-faults` that must be found; the harness then stops after the first problem.
     pub planted: Option<String>,
-    /// Stay with what was written, also where all went well.
+    /// Keep all files, even without problems.
     pub keep: bool,
-    /// No new run is begun after this time.
+    /// Start no new run after this time.
     pub limit: Option<Duration>,
-    /// Tell each run's end.
+    /// Report the end of each run.
     pub verbose: bool,
 }
 
@@ -63,46 +63,46 @@ impl Default for ChaosOptions {
     }
 }
 
-/// After so many problems nothing more is begun.
-const MOST_PROBLEMS: usize = 10;
+/// Number of problems after which no new run starts.
+const MAX_PROBLEMS: usize = 10;
 
-/// Plays runs with faults until there were enough of them.
-pub fn play(options: &ChaosOptions) -> io::Result<FaultTally> {
+/// Runs cases until there are enough faults.
+pub fn run(options: &ChaosOptions) -> io::Result<FaultTally> {
     let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?;
-    let shop = Workshop::open(folder.path(), options.planted.clone())?;
-    let player = ChaosPlayer {
+    let shared = SharedInputs::open(folder.path(), options.planted.clone())?;
+    let runner = ChaosRunner {
         options,
-        shop,
+        shared,
         next: AtomicU64::new(options.only.unwrap_or(0)),
         stop: AtomicBool::new(false),
-        begun: Instant::now(),
+        start: Instant::now(),
         tally: Mutex::default(),
     };
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| player.work());
+            scope.spawn(|| runner.run_cases());
         }
     });
-    let left_out = player.shop.means.left_out();
-    let mut tally = player.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    tally.left_out = left_out;
+    let unsupported = runner.shared.supported.unsupported();
+    let mut tally = runner.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tally.unsupported = unsupported;
     if options.keep || (!tally.is_sound() && options.planted.is_none()) {
-        eprintln!("what was written stays in {}", folder.keep().display());
+        eprintln!("files are kept in {}", folder.keep().display());
     }
     Ok(tally)
 }
 
-struct ChaosPlayer<'a> {
+struct ChaosRunner<'a> {
     options: &'a ChaosOptions,
-    shop: Workshop,
+    shared: SharedInputs,
     next: AtomicU64,
     stop: AtomicBool,
-    begun: Instant,
+    start: Instant,
     tally: Mutex<FaultTally>,
 }
 
-impl ChaosPlayer<'_> {
-    fn work(&self) {
+impl ChaosRunner<'_> {
+    fn run_cases(&self) {
         while !self.stop.load(Ordering::Relaxed) && !is_interrupted() {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if self.options.only.is_some_and(|only| only != number) {
@@ -114,13 +114,13 @@ impl ChaosPlayer<'_> {
     }
 
     fn case(&self, number: u64) -> (FaultTally, Option<PathBuf>) {
-        let plan = ChaosPlan::draw(self.options.seed, number, self.shop.means);
-        match ChaosCase::prepare(&self.shop, &plan, number) {
+        let plan = ChaosPlan::draw(self.options.seed, number, self.shared.supported);
+        match ChaosCase::prepare(&self.shared, &plan, number) {
             Ok(case) => {
-                let (tally, folder) = case.play();
-                let told: Vec<_> = plan.events.iter().map(|event| (&event.fault, &event.moment)).collect();
+                let (tally, folder) = case.run();
+                let events: Vec<_> = plan.events.iter().map(|event| (&event.fault, &event.moment)).collect();
                 if self.options.only.is_some() {
-                    eprintln!("case {number}: {:?}, {told:?}", plan.determinism);
+                    eprintln!("case {number}: {:?}, {events:?}", plan.determinism);
                 }
                 (tally, Some(folder))
             }
@@ -130,32 +130,32 @@ impl ChaosPlayer<'_> {
 
     fn add(&self, number: u64, mut tally: FaultTally, folder: Option<PathBuf>) {
         if is_interrupted() {
-            // The ranks may have been told as well; that a run was cut short is no problem of it.
+            // The ranks may have received the signal too, so an interrupted run is not a problem.
             tally.problems.clear();
         }
         let sound = tally.is_sound();
         let planted = self.options.planted.as_ref();
         let bug = planted.map(|bug| format!(" --planted {bug}")).unwrap_or_default();
-        let again = format!("replay: chaos --seed {} --only {number} --keep{bug}", self.options.seed);
+        let replay = format!("replay: chaos --seed {} --only {number} --keep{bug}", self.options.seed);
         for problem in &mut tally.problems {
-            *problem = format!("case {number}: {problem} [{again}]");
+            *problem = format!("case {number}: {problem} [{replay}]");
             if planted.is_none() {
                 eprintln!("PROBLEM {problem}");
             }
         }
         if let Some(folder) = folder.filter(|_| sound && !self.options.keep) {
-            // What cannot be removed goes with the folder above.
+            // Remaining files are removed with the parent folder.
             let _ = fs::remove_dir_all(folder);
         }
         let mut all = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         all.add(tally);
-        let late = self.options.limit.is_some_and(|limit| self.begun.elapsed() > limit);
-        let hopeless = all.problems.len() >= MOST_PROBLEMS || (planted.is_some() && !sound);
-        if all.hits() >= self.options.faults || late || hopeless {
+        let late = self.options.limit.is_some_and(|limit| self.start.elapsed() > limit);
+        let too_many_problems = all.problems.len() >= MAX_PROBLEMS || (planted.is_some() && !sound);
+        if all.hits() >= self.options.faults || late || too_many_problems {
             self.stop.store(true, Ordering::Relaxed);
         }
         if self.options.verbose {
-            let seconds = self.begun.elapsed().as_secs();
+            let seconds = self.start.elapsed().as_secs();
             eprintln!("{seconds} s: {} faults, {} problems", all.hits(), all.problems.len());
         }
     }

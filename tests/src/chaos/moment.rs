@@ -1,4 +1,4 @@
-//! When a fault strikes, and what the run was doing then.
+//! The moment of a fault, and the phase of the run at that moment.
 
 use super::job::ChaosJob;
 use crate::draw::Draw;
@@ -7,44 +7,44 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// A moment to wait for in a start of a run.
+/// A moment during a start of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultMoment {
-    /// So long after the start: processes begin, and data and backbone are read.
+    /// This time after the start, while processes start and read data and backbone.
     StartUp(Duration),
-    /// The run folder is this start's, for so long, and training has not begun.
+    /// This time after the start has opened the run folder, before training.
     Init(Duration),
-    /// So many steps were made by this start, and so long ago.
+    /// This time after this many steps of the start.
     Training(u64, Duration),
-    /// A checkpoint is being written, after so many others.
+    /// During a checkpoint, after this many others.
     Checkpoint(u64),
-    /// The test set is being evaluated after an epoch or at the end, for so long.
+    /// This time after the begin of an evaluation, after an epoch or at the end.
     Evaluating(Duration),
-    /// The files of the result are being written.
+    /// While the files of the result are written.
     Results,
 }
 
-/// What a run was doing.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum At {
-    /// It started, up to the opening of the run folder.
+    /// From the start to the opening of the run folder.
     StartUp,
     /// From there to the first step.
     Init,
-    /// It made steps.
+    /// During steps.
     Training,
-    /// It wrote a checkpoint.
+    /// While writing a checkpoint.
     Checkpoint,
-    /// It evaluated.
+    /// During an evaluation.
     Evaluating,
-    /// It wrote its results.
+    /// While writing the results.
     Results,
-    /// It was not there, or not any more.
+    /// Not started, or already ended.
     Gone,
 }
 
 impl At {
-    /// All, in the order of a run.
+    /// All phases, in the order of a run.
     pub const ALL: [Self; 7] = [
         Self::StartUp,
         Self::Init,
@@ -55,7 +55,7 @@ impl At {
         Self::Gone,
     ];
 
-    /// Its name in a report.
+    /// Name in a report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::StartUp => "start-up",
@@ -70,7 +70,7 @@ impl At {
 }
 
 impl FaultMoment {
-    /// Any moment.
+    /// Draws any moment.
     pub fn draw(draw: &mut Draw) -> Self {
         match draw.weighted(&[(12, 0), (8, 1), (28, 2), (26, 3), (14, 4), (12, 5)]) {
             0 => Self::StartUp(draw.milliseconds(900)),
@@ -82,13 +82,13 @@ impl FaultMoment {
         }
     }
 
-    /// A moment between two steps or in one.
+    /// Draws a moment during training.
     pub fn training(draw: &mut Draw) -> Self {
         Self::Training(draw.below(5), draw.milliseconds(80))
     }
 
-    /// How far in a run this is: a case has its faults in this order, or the later ones would come too late. The start
-    /// of a run is everywhere.
+    /// Rank in the order of a run. The faults of a case are sorted by it, because later ones would come too late
+    /// otherwise. `None` for moments of every start.
     pub const fn order(self) -> Option<u8> {
         match self {
             Self::StartUp(_) | Self::Init(_) => None,
@@ -98,60 +98,62 @@ impl FaultMoment {
         }
     }
 
-    /// Waits for it. False if the run ended first, or did not come there within `limit`.
+    /// Waits for the moment. False if the run ended first, or did not reach it within `limit`.
     pub fn wait(self, job: &mut ChaosJob, limit: Duration) -> bool {
         match self {
             Self::StartUp(after) => until(job, limit, |job| job.started.elapsed() >= after),
             Self::Init(after) => {
-                let there = until(job, limit, |job| job.status().is_some());
-                there && until_later(job, after)
+                let reached = until(job, limit, |job| job.status().is_some());
+                reached && until_later(job, after)
             }
             Self::Training(steps, after) => {
-                let there = until(job, limit, trains);
+                let reached = until(job, limit, has_started_training);
                 let first = job.steps().unwrap_or(0);
-                there && until(job, limit, |job| made(job, first + steps)) && until_later(job, after)
+                reached
+                    && until(job, limit, |job| has_done_steps(job, first + steps))
+                    && until_later(job, after)
             }
             Self::Checkpoint(others) => {
-                let there = until(job, limit, trains);
+                let reached = until(job, limit, has_started_training);
                 let mut seen = std::collections::BTreeSet::new();
-                there
+                reached
                     && until(job, limit, |job| {
-                        seen.extend(being_written(job.run()));
+                        seen.extend(unfinished_checkpoints(job.run()));
                         seen.len() as u64 > others
                     })
             }
-            Self::Evaluating(after) => until(job, limit, evaluates) && until_later(job, after),
-            Self::Results => until(job, limit, writes_results),
+            Self::Evaluating(after) => until(job, limit, is_evaluating) && until_later(job, after),
+            Self::Results => until(job, limit, is_writing_results),
         }
     }
 }
 
-/// What the run does now.
+/// The current phase of the run.
 pub fn now(job: &mut ChaosJob) -> At {
     if !job.runs() {
         return At::Gone;
     }
     let Some(status) = job.status() else { return At::StartUp };
-    if writes_results(job) {
+    if is_writing_results(job) {
         return At::Results;
     }
-    if being_written(job.run()).next().is_some() {
+    if unfinished_checkpoints(job.run()).next().is_some() {
         return At::Checkpoint;
     }
     match status.phase {
         Phase::Starting => At::StartUp,
         Phase::Init => At::Init,
         Phase::Evaluating => At::Evaluating,
-        Phase::Training if evaluates(job) => At::Evaluating,
+        Phase::Training if is_evaluating(job) => At::Evaluating,
         Phase::Training => At::Training,
         Phase::Done | Phase::Preempted | Phase::Failed => At::Gone,
     }
 }
 
-fn until(job: &mut ChaosJob, limit: Duration, mut so: impl FnMut(&ChaosJob) -> bool) -> bool {
+fn until(job: &mut ChaosJob, limit: Duration, mut condition: impl FnMut(&ChaosJob) -> bool) -> bool {
     let start = std::time::Instant::now();
     loop {
-        if so(job) {
+        if condition(job) {
             return job.runs();
         }
         if !job.runs() || start.elapsed() > limit {
@@ -167,16 +169,16 @@ fn until_later(job: &mut ChaosJob, after: Duration) -> bool {
     until(job, after, |_| start.elapsed() >= after)
 }
 
-fn trains(job: &ChaosJob) -> bool {
+fn has_started_training(job: &ChaosJob) -> bool {
     job.status().is_some_and(|status| !matches!(status.phase, Phase::Starting | Phase::Init))
 }
 
-fn made(job: &ChaosJob, steps: u64) -> bool {
-    job.steps().is_some_and(|made| made >= steps)
+fn has_done_steps(job: &ChaosJob, steps: u64) -> bool {
+    job.steps().is_some_and(|done| done >= steps)
 }
 
-/// After an epoch's line and before the evaluation's, or in the last evaluation.
-fn evaluates(job: &ChaosJob) -> bool {
+/// Whether the metrics have the line of an epoch but not yet that of its evaluation, or the last evaluation runs.
+fn is_evaluating(job: &ChaosJob) -> bool {
     let Some(status) = job.status() else { return false };
     if status.phase == Phase::Evaluating {
         return true;
@@ -186,7 +188,7 @@ fn evaluates(job: &ChaosJob) -> bool {
         && text.lines().last().is_some_and(|line| line.starts_with("{\"kind\":\"epoch\""))
 }
 
-fn writes_results(job: &ChaosJob) -> bool {
+fn is_writing_results(job: &ChaosJob) -> bool {
     let run = job.run();
     if run.join(layout::RESULT).exists() {
         return false;
@@ -199,8 +201,8 @@ fn writes_results(job: &ChaosJob) -> bool {
             .any(|entry| entry.file_name().as_encoded_bytes().starts_with(beside.as_bytes()))
 }
 
-/// Names of checkpoints that are being written.
-fn being_written(run: &Path) -> impl Iterator<Item = std::ffi::OsString> + use<> {
+/// Names of unfinished checkpoints.
+fn unfinished_checkpoints(run: &Path) -> impl Iterator<Item = std::ffi::OsString> + use<> {
     let entries = fs::read_dir(run.join(layout::CHECKPOINTS)).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).filter(|name| {
         let name = name.as_encoded_bytes();

@@ -1,58 +1,58 @@
-//! What happens to one run: its faults, in the order of a run, and on how many ranks each start is.
+//! The faults of one run, in order, and the number of ranks of each start.
 
-use super::fault::{ChaosFault, Means};
+use super::fault::{ChaosFault, SupportedFaults};
 use super::job::{JobDeterminism, Launcher};
 use super::moment::FaultMoment;
 use crate::draw::Draw;
 
-/// Most faults of one run.
-const MOST: u64 = 5;
-/// The place of a fault after which nothing more can be disturbed.
-const LAST: u8 = 2;
-/// Most ranks.
-const MOST_RANKS: usize = 4;
+/// Maximum number of faults per run.
+const MAX_FAULTS: u64 = 5;
+/// Order of a moment after which no further fault can hit the run.
+const LAST_ORDER: u8 = 2;
+/// Maximum number of ranks.
+const MAX_RANKS: usize = 4;
 
 /// The faults of one run.
 #[derive(Clone, Debug)]
 pub struct ChaosPlan {
-    /// What the run computes.
+    /// The determinism of the run.
     pub determinism: JobDeterminism,
-    /// What happens.
+    /// The faults.
     pub events: Vec<ChaosEvent>,
-    /// The last start, which nothing disturbs.
+    /// The last start, without a fault.
     pub last: ChaosWorld,
 }
 
-/// A fault, when it strikes, and the start that it strikes if none is under way.
+/// A fault, its moment, and the ranks of a new start if none is running.
 #[derive(Clone, Debug)]
 pub struct ChaosEvent {
-    /// What goes wrong.
+    /// The fault.
     pub fault: ChaosFault,
-    /// When.
+    /// Its moment.
     pub moment: FaultMoment,
-    /// On what.
+    /// The ranks of a new start.
     pub world: ChaosWorld,
 }
 
-/// Number of ranks, and who starts them.
+/// Number of ranks and their launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChaosWorld {
     /// Number of ranks.
     pub ranks: usize,
-    /// Who starts them.
+    /// Their launcher.
     pub launcher: Launcher,
 }
 
 impl ChaosPlan {
-    /// The plan of a case.
-    pub fn draw(seed: u64, case: u64, means: Means) -> Self {
+    /// Draws the plan of a case.
+    pub fn draw(seed: u64, case: u64, supported: SupportedFaults) -> Self {
         let mut draw = Draw::of_case(seed, case);
         let determinism = if draw.chance(85) { JobDeterminism::AnyWorld } else { JobDeterminism::TwoRanks };
-        let count = draw.within(1, MOST);
+        let count = draw.within(1, MAX_FAULTS);
         let mut events: Vec<ChaosEvent> = Vec::new();
         while (events.len() as u64) < count {
-            let event = ChaosEvent::draw(&mut draw, determinism, means);
-            // After the first of these the run is at its end: another would come too late.
+            let event = ChaosEvent::draw(&mut draw, determinism, supported);
+            // After such a fault the run is at its end, so a second one would come too late.
             if !(event.is_last() && events.iter().any(ChaosEvent::is_last)) {
                 events.push(event);
             }
@@ -61,18 +61,18 @@ impl ChaosPlan {
         Self { determinism, events, last: ChaosWorld::draw(&mut draw, determinism) }
     }
 
-    /// Whether some fault is of this kind.
-    pub fn any(&self, so: impl Fn(&ChaosFault) -> bool) -> bool {
-        self.events.iter().any(|event| so(&event.fault))
+    /// Whether any fault satisfies the condition.
+    pub fn any(&self, condition: impl Fn(&ChaosFault) -> bool) -> bool {
+        self.events.iter().any(|event| condition(&event.fault))
     }
 }
 
 impl ChaosEvent {
-    fn draw(draw: &mut Draw, determinism: JobDeterminism, means: Means) -> Self {
-        let (fault, moment) = ChaosFault::draw(draw, means);
+    fn draw(draw: &mut Draw, determinism: JobDeterminism, supported: SupportedFaults) -> Self {
+        let (fault, moment) = ChaosFault::draw(draw, supported);
         let mut world = ChaosWorld::draw(draw, determinism);
         match fault {
-            // Nobody notices that the only rank is stopped.
+            // No other rank could detect that the only rank is stopped.
             ChaosFault::Freeze(_) if world.ranks == 1 => {
                 world = ChaosWorld { ranks: 2, launcher: Launcher::Mpirun }
             }
@@ -86,7 +86,7 @@ impl ChaosEvent {
 }
 
 impl ChaosEvent {
-    /// Whether the run may well go on to its end after it, or is there already.
+    /// Whether the run may finish after it, or is already at its end.
     fn is_last(&self) -> bool {
         let goes_on = matches!(self.fault, ChaosFault::FullDisk(_) | ChaosFault::LostFile(_));
         goes_on || (self.moment == FaultMoment::Results && !matches!(self.fault, ChaosFault::Call(_)))
@@ -95,7 +95,7 @@ impl ChaosEvent {
 
 impl ChaosWorld {
     fn draw(draw: &mut Draw, determinism: JobDeterminism) -> Self {
-        let ranks = draw.weighted(&[(15, 1), (60, 2), (15, 3), (10, MOST_RANKS)]);
+        let ranks = draw.weighted(&[(15, 1), (60, 2), (15, 3), (10, MAX_RANKS)]);
         let ranks = if determinism == JobDeterminism::TwoRanks { 2 } else { ranks };
         let launcher = match draw.below(3) {
             0 => Launcher::Lift,
@@ -106,10 +106,10 @@ impl ChaosWorld {
     }
 }
 
-/// Sorts by how far in a run a fault strikes. One that strikes at a start may be anywhere but at the end.
+/// Sorts faults by their order in a run. A fault at a start may be anywhere except at the end.
 fn order(events: &mut [ChaosEvent], draw: &mut Draw) {
     let key = |event: &ChaosEvent, draw: &mut Draw| match event.moment.order() {
-        _ if event.is_last() => LAST,
+        _ if event.is_last() => LAST_ORDER,
         Some(order) => order,
         None => draw.below(2) as u8,
     };
@@ -127,12 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_draws_the_same_plan_and_every_kind_comes_up() {
-        let means = Means { mounts: true, calls: true };
+    fn a_seed_draws_the_same_plan_and_every_kind() {
+        let supported = SupportedFaults { mounts: true, calls: true };
         let mut kinds = std::collections::BTreeSet::new();
         for case in 0..100 {
-            let plan = ChaosPlan::draw(3, case, means);
-            assert_eq!(format!("{plan:?}"), format!("{:?}", ChaosPlan::draw(3, case, means)));
+            let plan = ChaosPlan::draw(3, case, supported);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", ChaosPlan::draw(3, case, supported)));
             let kind = |event: &ChaosEvent| event.fault.kind(event.world.launcher).name();
             kinds.extend(plan.events.iter().map(kind));
             let last = plan.events.iter().position(ChaosEvent::is_last).unwrap_or(plan.events.len());
@@ -145,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_possible_here_is_not_drawn() {
-        let means = Means { mounts: false, calls: false };
+    fn unsupported_faults_are_not_drawn() {
+        let supported = SupportedFaults { mounts: false, calls: false };
         let unwanted = |fault: &ChaosFault| matches!(fault, ChaosFault::FullDisk(_) | ChaosFault::Call(_));
-        assert!(!(0..200).any(|case| ChaosPlan::draw(0, case, means).any(unwanted)));
+        assert!(!(0..200).any(|case| ChaosPlan::draw(0, case, supported).any(unwanted)));
     }
 }

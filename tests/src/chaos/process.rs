@@ -10,45 +10,45 @@ use std::process::Command;
 /// A process of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChaosProcess {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// Its rank; none for the launcher.
+    /// Its rank; `None` for the launcher.
     pub rank: Option<usize>,
 }
 
-/// Sends a signal to these, and tells how many were there to get it.
+/// Sends a signal to these processes, and returns how many were alive.
 pub fn send<'a>(processes: impl IntoIterator<Item = &'a ChaosProcess>, signal: Signal) -> usize {
-    let get = |process: &&ChaosProcess| {
-        let is_there = is_alive(process.pid);
-        kill(Pid::from_raw(process.pid as i32), signal).is_ok() && is_there
+    let received = |process: &&ChaosProcess| {
+        let was_alive = is_alive(process.pid);
+        kill(Pid::from_raw(process.pid as i32), signal).is_ok() && was_alive
     };
-    processes.into_iter().filter(get).count()
+    processes.into_iter().filter(received).count()
 }
 
-/// Whether it has not ended; who has, and was not waited for yet, takes signals without effect.
+/// Whether a process is alive; zombies accept signals without effect.
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// All processes whose command line names `run`, but this one. `launcher` is the one that is no rank.
+/// All processes whose command line contains `run`, except this one. `launcher` is the process that is not a rank.
 pub fn of_run(run: &Path, launcher: Option<u32>) -> Vec<ChaosProcess> {
     let run = run.as_os_str().as_encoded_bytes();
     let own = std::process::id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| pid != own && names(pid, run))
+    pids.filter(|&pid| pid != own && has_argument(pid, run))
         .filter_map(|pid| Some(ChaosProcess { pid, rank: rank_of(pid, launcher)? }))
         .collect()
 }
 
-fn names(pid: u32, run: &[u8]) -> bool {
+fn has_argument(pid: u32, run: &[u8]) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|&byte| byte == 0).any(|argument| argument == run)
 }
 
-/// None for a process that has just been forked and is nothing yet.
+/// The rank of a process; `None` for a process that has forked but not yet started its program.
 #[expect(clippy::option_option, reason = "no process, a process without a rank, a rank")]
 fn rank_of(pid: u32, launcher: Option<u32>) -> Option<Option<usize>> {
     if launcher == Some(pid) {
@@ -65,7 +65,7 @@ fn rank_of(pid: u32, launcher: Option<u32>) -> Option<Option<usize>> {
     Some(Some(rank.unwrap_or(0)))
 }
 
-/// Where the threads of these processes stand.
+/// Stacks of the threads of these processes.
 pub fn stacks(processes: &[ChaosProcess]) -> String {
     let mut text = String::new();
     for ChaosProcess { pid, rank } in processes {

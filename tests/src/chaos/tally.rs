@@ -1,4 +1,4 @@
-//! What was counted, for people and for programs.
+//! Counts over all cases, as a table and as JSON.
 
 use super::fault::ChaosFaultKind;
 use super::moment::At;
@@ -6,85 +6,86 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Counts and worst times over all cases.
+/// Counts and maximum times over all cases.
 #[derive(Clone, Debug, Default)]
 pub struct FaultTally {
-    struck: [[u64; At::ALL.len()]; ChaosFaultKind::ALL.len()],
-    noticed: [Duration; ChaosFaultKind::ALL.len()],
-    /// Kinds that cannot be played here.
-    pub left_out: Vec<ChaosFaultKind>,
-    /// From when ranks were killed to the first new checkpoint of the next start, which goes on from one.
-    pub back: Duration,
-    /// Runs that went through.
+    counts: [[u64; At::ALL.len()]; ChaosFaultKind::ALL.len()],
+    detected: [Duration; ChaosFaultKind::ALL.len()],
+    /// Kinds that this machine does not support.
+    pub unsupported: Vec<ChaosFaultKind>,
+    /// Maximum time from a kill to the first new checkpoint of the resumed run.
+    pub max_recovery: Duration,
+    /// Runs.
     pub cases: u64,
     /// Starts of the trainer.
     pub starts: u64,
-    /// Starts that went on from a checkpoint.
+    /// Starts that resumed from a checkpoint.
     pub resumes: u64,
     /// Starts that did not end in time.
     pub hangs: u64,
     /// Starts that left a process behind.
     pub left: u64,
-    /// Runs that ended as if all were well, with other weights or counts.
+    /// Runs that succeeded with other weights or counts.
     pub corrupt: u64,
-    /// Samples that were lost.
+    /// Lost samples.
     pub lost: u64,
-    /// Samples that were seen twice.
+    /// Repeated samples.
     pub repeated: u64,
-    /// Sentences about all that is wrong.
+    /// One sentence per problem.
     pub problems: Vec<String>,
 }
 
 impl FaultTally {
-    /// Nothing but this is wrong.
+    /// A tally of one problem.
     pub fn of_problem(problem: String) -> Self {
         Self { problems: vec![problem], ..Self::default() }
     }
 
-    /// A fault of this kind struck, or came too late.
-    pub fn strike(&mut self, kind: ChaosFaultKind, at: At) {
+    /// Counts a fault in a phase.
+    pub fn record_fault(&mut self, kind: ChaosFaultKind, at: At) {
         let column = At::ALL.iter().position(|&phase| phase == at).unwrap_or(At::ALL.len() - 1);
-        self.struck[kind as usize][column] += 1;
+        self.counts[kind as usize][column] += 1;
     }
 
-    /// So long after a fault the job had ended that noticed it, or a start had said what is wrong.
-    pub fn noticed(&mut self, kind: ChaosFaultKind, after: Duration) {
-        let worst = &mut self.noticed[kind as usize];
+    /// Records the time from a fault to its detection: the end of the job, or a message of the next start.
+    pub fn detected(&mut self, kind: ChaosFaultKind, after: Duration) {
+        let worst = &mut self.detected[kind as usize];
         *worst = (*worst).max(after);
     }
 
-    /// Faults that met a living run.
+    /// Number of faults that hit a live run.
     pub fn hits(&self) -> u64 {
-        self.struck.iter().flat_map(|row| &row[..At::ALL.len() - 1]).sum()
+        self.counts.iter().flat_map(|row| &row[..At::ALL.len() - 1]).sum()
     }
 
-    /// Faults that came too late.
+    /// Number of faults that came too late.
     pub fn misses(&self) -> u64 {
-        self.struck.iter().map(|row| row[At::ALL.len() - 1]).sum()
+        self.counts.iter().map(|row| row[At::ALL.len() - 1]).sum()
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no problem.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Faults of a kind that met a living run.
+    /// Number of faults of a kind that hit a live run.
     pub fn of_kind(&self, kind: ChaosFaultKind) -> u64 {
-        self.struck[kind as usize][..At::ALL.len() - 1].iter().sum()
+        self.counts[kind as usize][..At::ALL.len() - 1].iter().sum()
     }
 
-    /// What keeps this from being a proof: fewer faults than `wanted`, too many that came too late, kinds that are absent.
+    /// The reasons why the test is insufficient: fewer faults than `wanted`, too many late ones, kinds that never
+    /// occurred.
     pub fn shortfalls(&self, wanted: u64) -> Vec<String> {
-        /// From so many on, every kind has been drawn.
+        /// Number of faults from which on every kind must occur.
         const ALL_KINDS: u64 = 200;
         let mut found = Vec::new();
         if self.hits() < wanted {
-            found.push(format!("{} of {wanted} faults met a living run", self.hits()));
+            found.push(format!("{} of {wanted} faults hit a live run", self.hits()));
         }
-        if self.misses() > most_misses(self.hits() + self.misses()) {
-            found.push(format!("{} faults came too late, more than a tenth and chance", self.misses()));
+        if self.misses() > max_misses(self.hits() + self.misses()) {
+            found.push(format!("{} faults came too late, significantly more than a tenth", self.misses()));
         }
-        let absent = |kind: &ChaosFaultKind| self.of_kind(*kind) == 0 && !self.left_out.contains(kind);
+        let absent = |kind: &ChaosFaultKind| self.of_kind(*kind) == 0 && !self.unsupported.contains(kind);
         if self.hits() >= ALL_KINDS {
             found.extend(
                 ChaosFaultKind::ALL
@@ -96,15 +97,15 @@ impl FaultTally {
         found
     }
 
-    /// Adds what another counted.
+    /// Adds another tally.
     pub fn add(&mut self, other: Self) {
-        for (own, theirs) in self.struck.as_flattened_mut().iter_mut().zip(other.struck.as_flattened()) {
+        for (own, theirs) in self.counts.as_flattened_mut().iter_mut().zip(other.counts.as_flattened()) {
             *own += theirs;
         }
-        for (own, theirs) in self.noticed.iter_mut().zip(other.noticed) {
+        for (own, theirs) in self.detected.iter_mut().zip(other.detected) {
             *own = (*own).max(theirs);
         }
-        self.back = self.back.max(other.back);
+        self.max_recovery = self.max_recovery.max(other.max_recovery);
         let counts = [
             (&mut self.cases, other.cases),
             (&mut self.starts, other.starts),
@@ -121,36 +122,36 @@ impl FaultTally {
         self.problems.extend(other.problems);
     }
 
-    /// The table.
+    /// The counts as a table.
     pub fn table(&self) -> String {
         let mut text = format!("{:20}", "faults");
         for at in At::ALL {
             let _ = write!(text, "{:>12}", at.name());
         }
-        text += "  noticed after, at worst\n";
-        for ((kind, row), worst) in ChaosFaultKind::ALL.iter().zip(self.struck).zip(self.noticed) {
+        text += "  detected within\n";
+        for ((kind, row), worst) in ChaosFaultKind::ALL.iter().zip(self.counts).zip(self.detected) {
             let _ = write!(text, "{:20}", kind.name());
             for count in row {
                 let _ = write!(text, "{:>12}", if count == 0 { "-".to_owned() } else { count.to_string() });
             }
             let worst =
                 if worst.is_zero() { "-".to_owned() } else { format!("{:.2} s", worst.as_secs_f64()) };
-            let worst = if self.left_out.contains(kind) { "not played here" } else { &worst };
+            let worst = if self.unsupported.contains(kind) { "not supported" } else { &worst };
             let _ = writeln!(text, "{worst:>25}");
         }
         let (hits, misses) = (self.hits(), self.misses());
         let share = 100.0 * hits as f64 / (hits + misses).max(1) as f64;
-        let _ = writeln!(text, "{hits} of {} faults met a living run ({share:.1} %)", hits + misses);
+        let _ = writeln!(text, "{hits} of {} faults hit a live run ({share:.1} %)", hits + misses);
         let Self { cases, starts, resumes, hangs, left, corrupt, lost, repeated, .. } = self;
         let _ = writeln!(text, "{cases} runs in {starts} starts, {resumes} of them from a checkpoint");
         let _ = writeln!(
             text,
-            "from a kill to the next new checkpoint: {:.2} s at worst",
-            self.back.as_secs_f64()
+            "from a kill to the next new checkpoint: at most {:.2} s",
+            self.max_recovery.as_secs_f64()
         );
         let _ = writeln!(
             text,
-            "hangs {hangs}, left behind {left}, silently wrong {corrupt}, samples lost {lost}, repeated {repeated}"
+            "hangs {hangs}, processes left {left}, silent corruptions {corrupt}, samples lost {lost}, repeated {repeated}"
         );
         for problem in &self.problems {
             let _ = writeln!(text, "PROBLEM {problem}");
@@ -158,15 +159,15 @@ impl FaultTally {
         text
     }
 
-    /// The same for programs.
+    /// The counts as JSON.
     pub fn json(&self, seed: u64, seconds: f64) -> Value {
         let kinds =
-            ChaosFaultKind::ALL.iter().zip(self.struck).zip(self.noticed).map(|((kind, row), worst)| {
+            ChaosFaultKind::ALL.iter().zip(self.counts).zip(self.detected).map(|((kind, row), worst)| {
                 let phases = At::ALL.iter().zip(row).map(|(at, count)| (at.name().to_owned(), json!(count)));
                 let fields = json!({
                     "by_phase": Value::Object(phases.collect()),
                     "worst_detection_seconds": worst.as_secs_f64(),
-                    "played": !self.left_out.contains(kind),
+                    "played": !self.unsupported.contains(kind),
                 });
                 (kind.name().to_owned(), fields)
             });
@@ -179,7 +180,7 @@ impl FaultTally {
             "runs": self.cases,
             "starts": self.starts,
             "resumes": self.resumes,
-            "worst_seconds_from_a_kill_to_a_new_checkpoint": self.back.as_secs_f64(),
+            "worst_seconds_from_a_kill_to_a_new_checkpoint": self.max_recovery.as_secs_f64(),
             "hangs": self.hangs,
             "left_behind": self.left,
             "silent_corruptions": self.corrupt,
@@ -190,8 +191,8 @@ impl FaultTally {
     }
 }
 
-/// A tenth of `faults`, and two standard deviations more: that many come too late by chance where a tenth does.
-fn most_misses(faults: u64) -> u64 {
+/// A tenth of `faults` plus two standard deviations: the maximum if the expected share of late faults is a tenth.
+fn max_misses(faults: u64) -> u64 {
     let tenth = faults as f64 / 10.0;
     (tenth + 2.0 * (0.9 * tenth).sqrt()) as u64
 }

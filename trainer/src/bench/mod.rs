@@ -1,4 +1,4 @@
-//! Benchmarks of collectives, samplers and steps on this machine, and a model that predicts larger worlds.
+//! Benchmarks of collectives, samplers and steps on this machine.
 //!
 //! Everything runs through the same functions as training. Times are medians of rounds in which the compared variants
 //! take turns, so that other load on the machine affects them equally.
@@ -7,7 +7,6 @@ pub mod collectives;
 mod exchange;
 pub mod memory;
 pub mod sampler;
-pub mod scaling;
 pub mod snapshot;
 mod statistics;
 pub mod step;

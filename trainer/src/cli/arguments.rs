@@ -17,7 +17,7 @@ pub struct Arguments {
     pub verb: Option<TrainerCommand>,
     /// Output options
     #[command(flatten)]
-    pub talk: OutputArguments,
+    pub output_arguments: OutputArguments,
 }
 
 impl Arguments {
@@ -35,7 +35,7 @@ impl Arguments {
                     | TrainerCommand::Order(_)
                     | TrainerCommand::Export(_)
                     | TrainerCommand::List(_)
-                    | TrainerCommand::Bench(BenchCommand::Sampler(_) | BenchCommand::Scaling(_))
+                    | TrainerCommand::Bench(BenchCommand::Sampler(_))
             )
         )
     }
@@ -75,7 +75,7 @@ pub enum TrainerCommand {
     List(ListArguments),
     /// Train the embedded demo with several methods and print a comparison table
     Demo(DemoArguments),
-    /// Benchmark collectives, samplers, training steps and scaling
+    /// Benchmark collectives, samplers and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
 }

@@ -40,11 +40,11 @@ struct Checked {
 }
 
 /// Reads everything that a run would read, except the pixels; decodes only the first image of each split.
-pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<(), Failure> {
+pub(super) fn run(select: &SelectionArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
     let resolved = super::resolve(select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
-    findings::tell(&data.findings, talk);
+    findings::print(&data.findings, output_arguments);
     let missing = data::look_at(config, &data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
@@ -57,7 +57,7 @@ pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<
     let patch = u32::try_from(backbone.vision.shape().patch).unwrap_or(u32::MAX);
     let about_weights: Vec<Finding> =
         file.notes.iter().cloned().chain(zeros_note(&backbone.all_zero)).map(Finding::note).collect();
-    findings::tell(&about_weights, talk);
+    findings::print(&about_weights, output_arguments);
     let all = [data.findings.as_slice(), &about_weights].concat();
     let of_weight =
         |weight| all.iter().filter(|found| found.weight == weight).map(|found| found.text.clone()).collect();
@@ -73,15 +73,15 @@ pub(super) fn run(select: &SelectionArguments, talk: OutputArguments) -> Result<
         warnings: of_weight(Severity::Warning),
         notes: of_weight(Severity::Note),
     };
-    print(&checked, talk)
+    print(&checked, output_arguments)
 }
 
 /// Prints JSON, or one line per checked item; with `--quiet`, only the exit code reports success.
-fn print(checked: &Checked, talk: OutputArguments) -> Result<(), Failure> {
+fn print(checked: &Checked, output_arguments: OutputArguments) -> Result<(), Failure> {
     let value = serde_json::to_value(checked).map_err(Failure::run)?;
-    let printed = if talk.json {
+    let printed = if output_arguments.json {
         terminal::print_json(&format!("{value:#}\n"))
-    } else if talk.quiet {
+    } else if output_arguments.quiet {
         return Ok(());
     } else {
         terminal::print(&lines(&value))

@@ -53,7 +53,7 @@ fn select(method: &str, set: &[String]) -> SelectionArguments {
 
 fn print(context: &CommandContext<'_>, results: &[RunResult]) {
     if context.world.rank() == 0
-        && let Err(error) = print_comparison(results, context.talk.json)
+        && let Err(error) = print_comparison(results, context.output_arguments.json)
     {
         // The runs are done, and each folder has its result.
         say(format_args!("warning: {error}; the results are in the run folders"));

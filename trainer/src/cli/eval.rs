@@ -2,7 +2,7 @@
 
 use super::CommandContext;
 use super::arguments::EvalArguments;
-use super::train::{greet, print, talk};
+use super::train::{greet, output_arguments, print};
 use crate::config::Resolved;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
@@ -30,7 +30,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Re
         resume: ResumeRequest::never(),
         weights: Some(&weights),
         predictions: arguments.predictions.as_deref(),
-        output: talk(context.talk, &rank),
+        output: output_arguments(context.output_arguments, &rank),
     };
     match experiment.run()? {
         RunEnd::Done(result, folder) => {
@@ -83,7 +83,7 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
     match recorded.diff(&resolved).into_iter().find(|change| !is_of_evaluation(&change.key)) {
         None => Ok(resolved),
         Some(change) => Err(Failure::input(format!(
-            "{} is {} in the run and {} now; with --run, expected only changed paths (data.root) and settings of the evaluation (eval.crops); to change other settings, evaluate the tensors with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
+            "{} is {} in the run and {} now; with --run, expected only changed paths (data.root) and settings of the evaluation (eval.crops)\nhint: to change other settings, evaluate the tensors with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
             change.key,
             change.left,
             change.right,

@@ -10,14 +10,14 @@ use protocol::terminal;
 use serde::{Serialize, Serializer};
 
 /// Prints all groups, or the named one: one table per group, or one JSON object with a list per group.
-pub(super) fn run(list: &ListArguments, talk: OutputArguments) -> Result<(), Failure> {
+pub(super) fn run(list: &ListArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
     let presets = Presets::find().map_err(Failure::input)?;
     let mut groups = Vec::new();
     for group in GROUPS.into_iter().filter(|(group, ..)| list.group.is_none_or(|named| named == *group)) {
         let (_, name, choice) = group;
         groups.push(ListedGroup { name, flag: choice.flag(), entries: choice.entries(&presets)? });
     }
-    if talk.json {
+    if output_arguments.json {
         let text = serde_json::to_string_pretty(&Lists(&groups)).map_err(Failure::run)?;
         terminal::print_json(&format!("{text}\n")).map_err(Failure::run)?;
     } else {

@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
     };
     // Listing presets needs neither CUDA nor MPI.
     if let Some(TrainerCommand::List(list)) = &arguments.verb {
-        return outcome::exit(outcome::once(|| list::run(list, arguments.talk)));
+        return outcome::exit(outcome::once(|| list::run(list, arguments.output_arguments)));
     }
     if arguments.is_over_ranks() {
         library_environment::set();
@@ -49,14 +49,15 @@ pub fn main() -> ExitCode {
     // Before anything asks libtorch for a device.
     let cuda = device::open_cuda();
     let result = match &arguments.verb {
-        Some(TrainerCommand::Check(select)) => outcome::once(|| check::run(select, arguments.talk)),
-        Some(TrainerCommand::Order(order)) => outcome::once(|| order::run(order, arguments.talk)),
-        Some(TrainerCommand::Export(export)) => outcome::once(|| export::run(export, arguments.talk)),
-        Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
-            outcome::once(|| bench::sampler::run(sampler, arguments.talk))
+        Some(TrainerCommand::Check(select)) => {
+            outcome::once(|| check::run(select, arguments.output_arguments))
         }
-        Some(TrainerCommand::Bench(BenchCommand::Scaling(scaling))) => {
-            outcome::once(|| bench::scaling::run(scaling, arguments.talk))
+        Some(TrainerCommand::Order(order)) => outcome::once(|| order::run(order, arguments.output_arguments)),
+        Some(TrainerCommand::Export(export)) => {
+            outcome::once(|| export::run(export, arguments.output_arguments))
+        }
+        Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
+            outcome::once(|| bench::sampler::run(sampler, arguments.output_arguments))
         }
         _ => return over_ranks(&arguments, &cuda),
     };
@@ -69,7 +70,7 @@ pub(crate) struct CommandContext<'a> {
     pub(crate) cuda: &'a Result<(), String>,
     pub(crate) stopping: &'a StopListener,
     pub(crate) logging: &'a Logging,
-    pub(crate) talk: OutputArguments,
+    pub(crate) output_arguments: OutputArguments,
 }
 
 impl CommandContext<'_> {
@@ -126,15 +127,20 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
     let world = match World::start() {
         Ok(world) => world,
         Err(error) => {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            return outcome::exit(Err(Failure::input(format!("{error}{hint}"))));
+            return outcome::exit(Err(Failure::input(error)));
         }
     };
     drop(starting);
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (stopping, logging) = (&stopping, &logging);
-        let context = CommandContext { world: &world, cuda, stopping, logging, talk: arguments.talk };
+        let context = CommandContext {
+            world: &world,
+            cuda,
+            stopping,
+            logging,
+            output_arguments: arguments.output_arguments,
+        };
         match &arguments.verb {
             Some(TrainerCommand::Train(train)) => train::run(&context, train),
             Some(TrainerCommand::Eval(eval)) => eval::run(&context, eval),
@@ -146,7 +152,7 @@ fn over_ranks(arguments: &Arguments, cuda: &Result<(), String>) -> ExitCode {
             _ => demo::embedded(&context),
         }
     });
-    stopping.heed();
+    stopping.acknowledge();
     // MPI is finalised here, on every rank, before the process ends.
     let _parting = Deadline::start("the end of MPI", own, limit);
     drop(world);

@@ -25,15 +25,16 @@ const CHUNK: u64 = 4096;
 
 /// Prints one JSON line per position, with or without `--json`. `step` is counted from 1 over the whole run, as in
 /// `metrics.jsonl`.
-pub(super) fn run(arguments: &OrderArguments, talk: OutputArguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &OrderArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
     let config = super::resolve(&arguments.select)?.config;
     let data = sources::open_data(&config)?;
-    findings::tell(&data.findings, talk);
+    findings::print(&data.findings, output_arguments);
     let order = sources::open_order(&config, data.train.labels(), data.class_names.len())?;
     let (epoch, batch, world) = (arguments.epoch, config.train.batch_size, arguments.world);
     if batch < world {
-        let message =
-            format!("train.batch_size is {batch}, less than --world {world}; raise one or lower the other");
+        let message = format!(
+            "train.batch_size is {batch}, less than --world {world}\nhint: raise one or lower the other"
+        );
         return Err(Failure::input(message));
     }
     let len = order.len(epoch);

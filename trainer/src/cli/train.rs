@@ -27,7 +27,7 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &TrainArguments) -> R
         RunEnd::Finished(folder) => {
             if predictions.is_some() {
                 return Err(Failure::input(format!(
-                    "the run in `{}` has already finished; write its predictions with `lift-trainer eval --run {} --predictions FILE`",
+                    "the run in `{}` has already finished\nhint: write its predictions with `lift-trainer eval --run {} --predictions FILE`",
                     folder.display(),
                     folder.display()
                 ))
@@ -73,14 +73,14 @@ pub(super) fn once(
     greet(context, &resolved, &rank);
     let place =
         Some(output.map_or_else(|| default_place(&resolved), |path| RunDestination::Named(path.to_owned())));
-    let output = talk(context.talk, &rank);
+    let output = output_arguments(context.output_arguments, &rank);
     let (resolved, rank, logging) = (&resolved, &rank, context.logging);
     Experiment { resolved, rank, logging, place, resume, weights: None, predictions, output }.run()
 }
 
 /// Only rank 0 shows progress.
-pub(super) fn talk(talk: OutputArguments, rank: &Rank) -> ProgressOutput {
-    if rank.leads() { ProgressOutput::choose(talk.quiet) } else { ProgressOutput::Quiet }
+pub(super) fn output_arguments(output_arguments: OutputArguments, rank: &Rank) -> ProgressOutput {
+    if rank.leads() { ProgressOutput::choose(output_arguments.quiet) } else { ProgressOutput::Quiet }
 }
 
 /// Destination of a run without `--output`.
@@ -97,7 +97,7 @@ fn default_place(resolved: &Resolved) -> RunDestination {
 
 /// Prints what is about to run, and where.
 pub(super) fn greet(context: &CommandContext<'_>, resolved: &Resolved, rank: &Rank) {
-    if !rank.leads() || context.talk.quiet {
+    if !rank.leads() || context.output_arguments.quiet {
         return;
     }
     let (names, ranks) = (&resolved.names, rank.world_size());
@@ -122,8 +122,8 @@ pub(super) fn print(
         return Ok(());
     }
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-    match (print_result(result, context.talk.json), folder) {
-        (Ok(_), Some(folder)) if !context.talk.json && !context.talk.quiet => {
+    match (print_result(result, context.output_arguments.json), folder) {
+        (Ok(_), Some(folder)) if !context.output_arguments.json && !context.output_arguments.quiet => {
             say(format_args!("run folder: {}", folder.display()));
         }
         (Ok(_), _) => {}

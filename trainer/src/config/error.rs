@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub enum ConfigError {
     /// The folder of presets is not one.
     #[error(
-        "`{path}` ({how}) is not a folder of presets: expected base.toml in it; correct the path, or leave \
+        "`{path}` ({how}) is not a folder of presets: expected base.toml in it\nhint: correct the path, or leave \
          LIFT_CONFIGS unset to use the presets of the program"
     )]
     NoPresetFolder {
@@ -28,7 +28,9 @@ pub enum ConfigError {
         reason: String,
     },
     /// A path is not UTF-8, so TOML cannot represent it.
-    #[error("the path `{path}` is not UTF-8, and a configuration can contain only UTF-8; rename or move it")]
+    #[error(
+        "the path `{path}` is not UTF-8, and a configuration can contain only UTF-8\nhint: rename or move it"
+    )]
     NotUtf8 {
         /// The path, with replacement characters.
         path: PathBuf,
@@ -75,7 +77,7 @@ pub enum ConfigError {
         hint: String,
     },
     /// A file sets a key under two names.
-    #[error("`{former}` is another name of `{key}`, and {place} gives both; keep `{key}`")]
+    #[error("`{former}` is another name of `{key}`, and {place} gives both\nhint: keep `{key}`")]
     BothNames {
         /// The key.
         key: &'static str,
@@ -111,7 +113,9 @@ pub enum ConfigError {
         origin: Origin,
     },
     /// A key that no layer sets.
-    #[error("`{key}` is missing in {place}; expected every key there, compare with docs/configuration.md")]
+    #[error(
+        "`{key}` is missing in {place}; expected every key there\nhint: compare it with docs/configuration.md"
+    )]
     Missing {
         /// The key.
         key: String,
@@ -120,7 +124,7 @@ pub enum ConfigError {
     },
     /// The record of a run in the format of a newer version of the program.
     #[error(
-        "the run's config.toml has format {found}, and this program knows up to {known}: a newer version wrote it; \
+        "the run's config.toml has format {found}, and this program knows up to {known}: a newer version wrote it\nhint: \
          use that version"
     )]
     NewerRun {
@@ -130,7 +134,7 @@ pub enum ConfigError {
         known: i64,
     },
     /// A key that the user must set.
-    #[error("`{key}` is not set: {why}; add `--set {key}={example}`")]
+    #[error("`{key}` is not set: {why}\nhint: add `--set {key}={example}`")]
     Required {
         /// The key.
         key: &'static str,
@@ -140,7 +144,7 @@ pub enum ConfigError {
         example: &'static str,
     },
     /// The user set a key that has no effect.
-    #[error("`{key}` (from {origin}) has no effect with {setting}; leave it out or change `{cause}`")]
+    #[error("`{key}` (from {origin}) has no effect with {setting}\nhint: leave it out or change `{cause}`")]
     NoEffect {
         /// The key.
         key: String,
@@ -160,7 +164,7 @@ pub enum ConfigError {
         error: Excluded,
     },
     /// Two settings exclude each other.
-    #[error("{one} cannot be combined with {other}: {why}; {remedy}")]
+    #[error("{one} cannot be combined with {other}: {why}\nhint: {remedy}")]
     Conflict {
         /// A setting, with its origin.
         one: String,
@@ -174,7 +178,7 @@ pub enum ConfigError {
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
+    nearest.map_or_else(String::new, |nearest| format!("\nhint: did you mean `{nearest}`?"))
 }
 
 fn at_line(line: Option<usize>) -> String {

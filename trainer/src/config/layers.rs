@@ -137,11 +137,11 @@ fn refuse_both_names(key: &OptionKey, values: &toml::Table, place: &Origin) -> R
 
 fn unknown_key(full: &str, place: &Origin) -> ConfigError {
     let hint = if *place == Origin::Run {
-        "; this version has no such key: use the version that wrote the run".to_owned()
+        "; this version has no such key\nhint: use the version that wrote the run".to_owned()
     } else if let Some(table) = tables().iter().find(|table| table.name == full) {
         format!(": it is a section, with the keys {}", names(table))
     } else if let Some(known) = meant(full) {
-        format!("; did you mean `{known}`?")
+        format!("\nhint: did you mean `{known}`?")
     } else if let Some(table) = table_of(full) {
         format!("; the keys of `{}` are {}", table.name, names(table))
     } else {

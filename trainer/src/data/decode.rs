@@ -51,13 +51,15 @@ pub enum DecodeError {
         start: String,
     },
     /// An image of a format that is not decoded.
-    #[error("the {0} format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM")]
+    #[error(
+        "the {0} format is not decoded\nhint: convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
+    )]
     OtherImage(&'static str),
     /// Not an image.
     #[error("the file is {0}, not an image")]
     NoImage(&'static str),
     /// The file ends before the image does.
-    #[error("the {format} image is cut short; copy the file again")]
+    #[error("the {format} image is cut short\nhint: copy the file again")]
     Truncated {
         /// Name of the format.
         format: &'static str,
@@ -71,7 +73,7 @@ pub enum DecodeError {
         reason: String,
     },
     /// A correct file of a kind that is not read.
-    #[error("unsupported {format} image: {reason}; convert the file")]
+    #[error("unsupported {format} image: {reason}\nhint: convert the file")]
     Unsupported {
         /// Name of the format.
         format: &'static str,

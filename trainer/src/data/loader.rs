@@ -121,6 +121,9 @@ impl Loader {
     }
 
     /// The batch of the next request. `None` after the last request and after an error.
+    ///
+    /// An image that cannot be read is no error: the batch lists it in `skipped`. Errors are a panic of a worker, or a
+    /// request outside of the data.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator would invite adapters that hide the waiting"

@@ -88,7 +88,7 @@ impl DataSet {
     /// Opens a data set and checks everything except the pixels.
     pub fn open(spec: &DataSpec) -> Result<Self, DataError> {
         if !spec.root.is_dir() {
-            let reason = "no such folder; set `data.root` to the folder of the data set";
+            let reason = "no such folder\nhint: set `data.root` to the folder of the data set";
             return Err(DataError::content("data root", &spec.root, reason));
         }
         let layout = match spec.layout {
@@ -245,7 +245,7 @@ fn read_text(what: &'static str, path: &Path) -> Result<String, DataError> {
     let bytes = std::fs::read(path).map_err(|error| DataError::open(what, path, error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
-        DataError::content(what, path, format!("not UTF-8 text (byte {place}); convert the file"))
+        DataError::content(what, path, format!("not UTF-8 text (byte {place})\nhint: convert the file"))
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),

@@ -7,7 +7,7 @@
 //! bus error, whose handler names the file.
 
 use crate::engine::memory::{MemoryOptions, OutOfMemory};
-use crate::run::{end_within, last_words, say};
+use crate::run::{end_within, final_status, say};
 use crate::weights::file_map::file_at;
 use collectives::Activity;
 use nix::libc::{self, c_int, c_void};
@@ -120,7 +120,7 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
     begin_end();
     let file = file_at(address.addr())
         .map_or_else(|| "a mapped file".to_owned(), |path| format!("`{}`", path.display()));
-    end(&format!("{file} was cut short while it was read{}; copy the file again", doing()));
+    end(&format!("{file} was cut short while it was read{}\nhint: copy the file again", doing()));
 }
 
 /// The text of an error, with a remedy if it is an out-of-memory message.
@@ -176,7 +176,7 @@ fn end(sentence: &str) -> ! {
         Some((rank, _)) => say(format_args!("rank {rank}: error: {sentence}")),
         None => say(format_args!("error: {sentence}")),
     }
-    if let Err(error) = last_words::leave(Outcome::Failed, &named, None) {
+    if let Err(error) = final_status::write(Outcome::Failed, &named, None) {
         tracing::error!("{error}");
     }
     exit()

@@ -5,7 +5,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
 use crate::engine::setup::device::{self, DeviceChoice};
 use crate::engine::training::stopping::StopListener;
-use crate::run::{Deadline, last_words, say, start_limit};
+use crate::run::{Deadline, final_status, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
 use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World, stand_in};
@@ -86,10 +86,10 @@ impl Rank {
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
         panics::describe((world.rank(), world.size()), activity.clone());
-        stopping.begin(world.rank(), liveness.messenger());
+        stopping.begin(world.rank(), liveness.stop_notifier());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]
-            Ok(group) => Rc::from(crate::engine::training::left_out::planted(group)),
+            Ok(group) => Rc::from(crate::engine::training::omitted_call::planted(group)),
             #[cfg(not(feature = "faults"))]
             Ok(group) => Rc::from(group),
             Err(failure) => {
@@ -255,7 +255,7 @@ fn report_to(own: usize) -> Box<dyn Fn(&Diagnosis) + Send + Sync> {
         if own != 0 {
             say(format_args!("error: {verdict}"));
         }
-        if let Err(error) = last_words::leave(Outcome::Failed, &verdict.to_string(), None) {
+        if let Err(error) = final_status::write(Outcome::Failed, &verdict.to_string(), None) {
             tracing::error!("{error}");
         }
     })

@@ -29,7 +29,7 @@ pub enum Tokenizer {
 pub enum TokenizeError {
     /// More tokens than the context length of the text tower.
     #[error(
-        "text `{text}` has {length} tokens, the text tower takes {limit}; \
+        "text `{text}` has {length} tokens, the text tower takes {limit}\nhint: \
          shorten the class name or the template"
     )]
     TooLong {

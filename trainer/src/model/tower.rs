@@ -51,7 +51,7 @@ pub trait Tower: fmt::Debug {
     fn stem(&self, pixels: &Tensor) -> Tensor;
 
     /// Hidden state before block `index` to the one after it. The last block may give only the tokens that
-    /// [`finish`](Self::finish) reads.
+    /// [`finish`](Self::finish) reads: with class-token pooling, one.
     fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor;
 
     /// Hidden state after the last block to features `[n, width]`. Tokens that tuners appended are not read.
@@ -94,7 +94,8 @@ pub trait UnitTuner: fmt::Debug {
         None
     }
 
-    /// The outputs `columns` of a linear layer: `y`, computed from `x`.
+    /// The outputs `columns` of a linear layer: `y`, computed from `x`. The last block may call it twice for one layer:
+    /// for the queries of one token, then for the keys and values of all tokens.
     fn linear(&self, site: LinearSite, x: &Tensor, columns: &Range<i64>, y: Tensor) -> Tensor {
         let _ = (site, x, columns);
         y

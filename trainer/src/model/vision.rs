@@ -101,6 +101,7 @@ impl Tower for VisionTower {
     }
 
     fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor {
+        // Class-token pooling reads one token of the last block, so its queries and MLP run for that token alone.
         let last = index + 1 == self.blocks.len();
         let rows = if last { self.pooling.rows() } else { OutputRows::All };
         self.blocks[index].forward(x, rows, tuners)

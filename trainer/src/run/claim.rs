@@ -71,7 +71,7 @@ impl Claim {
         match lock(&file).map_err(|error| fail("take", error))? {
             Locking::Taken => return Err(taken(path)),
             Locking::Unknown => tracing::warn!(
-                "the file system of `{}` does not support locks; make sure that no other job writes this folder",
+                "the file system of `{}` does not support locks\nhint: make sure that no other job writes this folder",
                 path.display()
             ),
             Locking::Own => {}

@@ -25,7 +25,7 @@ impl Deadline {
             if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 let seconds = limit.as_secs_f64();
                 say(format_args!(
-                    "error: rank {rank}: {what} took longer than {seconds} s: a rank did not start, is stopped or cannot be reached; check its host, or allow more time with {}",
+                    "error: rank {rank}: {what} took longer than {seconds} s: a rank did not start, is stopped or cannot be reached\nhint: check its host, or allow more time with {}",
                     environment::START_SECONDS
                 ));
                 // SAFETY: ends the process at once, which is required because the main thread may wait forever.

@@ -21,7 +21,7 @@ pub enum RunFolderError {
         source: Arc<io::Error>,
     },
     /// The folder already contains a run.
-    #[error("`{}` already holds {state} ({}); {remedy}", folder.display(), files.join(", "))]
+    #[error("`{}` already holds {state} ({})\nhint: {remedy}", folder.display(), files.join(", "))]
     Occupied {
         /// The folder.
         folder: PathBuf,
@@ -33,7 +33,7 @@ pub enum RunFolderError {
         remedy: &'static str,
     },
     /// Another process is writing the folder.
-    #[error("`{}` is being written by {holder}; wait for it to end, or choose another --output", folder.display())]
+    #[error("`{}` is being written by {holder}\nhint: wait for it to end, or choose another --output", folder.display())]
     Locked {
         /// The folder.
         folder: PathBuf,
@@ -45,7 +45,7 @@ pub enum RunFolderError {
         "`{}` is no longer the folder of this run: {reason}; the run ends and writes nothing more there{}",
         folder.display(),
         now.as_ref().map_or_else(String::new, |now| format!(
-            "; its own folder is `{0}` now, resume it with `--output {0} --resume auto`", now.display()
+            "; its own folder is `{0}` now\nhint: resume it with `--output {0} --resume auto`", now.display()
         ))
     )]
     Lost {
@@ -57,13 +57,13 @@ pub enum RunFolderError {
         now: Option<PathBuf>,
     },
     /// The destination of the run is not a folder.
-    #[error("`{}` is not a folder; choose another --output", path.display())]
+    #[error("`{}` is not a folder\nhint: choose another --output", path.display())]
     NotAFolder {
         /// The path.
         path: PathBuf,
     },
     /// No name is free for a run without `--output`.
-    #[error("`{}` and the next {tries} names exist; choose a name with --output", first.display())]
+    #[error("`{}` and the next {tries} names exist\nhint: choose a name with --output", first.display())]
     NamesUsedUp {
         /// The first name.
         first: PathBuf,
@@ -129,10 +129,10 @@ fn is_of_the_place(error: &io::Error) -> bool {
 fn remedy(error: &io::Error) -> &'static str {
     use io::ErrorKind as Kind;
     match error.kind() {
-        Kind::StorageFull => "; free some space on that disk or choose another --output",
-        Kind::QuotaExceeded => "; free some of your quota there or choose another --output",
-        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => "; choose an --output that you may write",
-        Kind::NotADirectory => "; a part of this path is a file, choose another --output",
+        Kind::StorageFull => "\nhint: free some space on that disk or choose another --output",
+        Kind::QuotaExceeded => "\nhint: free some of your quota there or choose another --output",
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => "\nhint: choose an --output that you may write",
+        Kind::NotADirectory => "; a part of this path is a file\nhint: choose another --output",
         _ => "",
     }
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn errors_of_the_system_end_with_what_to_do() {
-        let told = |code: i32| {
+        let text = |code: i32| {
             RunFolderError::io(
                 "write",
                 "the metrics",
@@ -154,28 +154,31 @@ mod tests {
         };
         let start = "cannot write the metrics `runs/a/metrics.jsonl`: ";
         assert_eq!(
-            told(28),
+            text(28),
             format!(
-                "{start}No space left on device (os error 28); free some space on that disk or choose another --output"
+                "{start}No space left on device (os error 28)\nhint: free some space on that disk or choose another --output"
             )
         );
         assert_eq!(
-            told(13),
-            format!("{start}Permission denied (os error 13); choose an --output that you may write")
+            text(13),
+            format!("{start}Permission denied (os error 13)\nhint: choose an --output that you may write")
         );
         assert_eq!(
-            told(30),
-            format!("{start}Read-only file system (os error 30); choose an --output that you may write")
+            text(30),
+            format!(
+                "{start}Read-only file system (os error 30)\nhint: choose an --output that you may write"
+            )
         );
         assert!(
-            told(122).ends_with("(os error 122); free some of your quota there or choose another --output")
+            text(122)
+                .ends_with("(os error 122)\nhint: free some of your quota there or choose another --output")
         );
         assert_eq!(
-            told(20),
+            text(20),
             format!(
-                "{start}Not a directory (os error 20); a part of this path is a file, choose another --output"
+                "{start}Not a directory (os error 20); a part of this path is a file\nhint: choose another --output"
             )
         );
-        assert_eq!(told(5), format!("{start}Input/output error (os error 5)"));
+        assert_eq!(text(5), format!("{start}Input/output error (os error 5)"));
     }
 }

@@ -9,7 +9,7 @@
 use super::RunFolderError;
 use super::progress::beside_bar;
 use protocol::terminal::{escaped, escaped_line};
-use protocol::{Timestamp, environment, layout};
+use protocol::{Timestamp, environment, hint, layout};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -111,7 +111,7 @@ impl Drop for Logging {
         if let Sink::Waiting { lines, .. } = &*self.shared.sink()
             && self.asked
         {
-            self.shared.tell(lines);
+            self.shared.print(lines);
         }
     }
 }
@@ -140,7 +140,7 @@ impl Shared {
     }
 
     /// Writes to standard error; if that is closed, errors cannot be reported.
-    fn tell(&self, text: &[u8]) {
+    fn print(&self, text: &[u8]) {
         beside_bar(|| {
             let _ = self.stderr.lock().unwrap_or_else(PoisonError::into_inner).write_all(text);
         });
@@ -164,7 +164,7 @@ impl Shared {
         };
         if let Some(error) = failure {
             let rank = self.rank;
-            self.tell(format!("warning: the log of rank {rank} cannot be written: {error}\n").as_bytes());
+            self.print(format!("warning: the log of rank {rank} cannot be written: {error}\n").as_bytes());
         }
     }
 }
@@ -228,7 +228,7 @@ where
         }
         line.write_str(": ")?;
         context.format_fields(line, event)?;
-        writeln!(out, "{}", escaped_line(&text))
+        writeln!(out, "{}", escaped_line(&hint::in_one_line(&text)))
     }
 }
 
@@ -248,7 +248,7 @@ impl<S: Subscriber> Layer<S> for Sentences {
         let rank = if shared.rank > 0 { format!("rank {}: ", shared.rank) } else { String::new() };
         let Sentence { message, fields } = sentence;
         let fields = if fields.is_empty() { fields } else { format!(" ({fields})") };
-        shared.tell(escaped(&format!("{level}: {rank}{message}{fields}\n")).as_bytes());
+        shared.print(escaped(&format!("{level}: {rank}{message}{fields}\n")).as_bytes());
     }
 }
 

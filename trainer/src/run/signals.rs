@@ -46,8 +46,8 @@ impl Signals {
         // Interrupted system calls restart after the handler: file reads and MPI do not handle our signals.
         let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
         let mut ours = SigSet::empty();
-        let wishes = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-        for signal in wishes.into_iter().chain([Signal::SIGALRM]) {
+        let requests = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+        for signal in requests.into_iter().chain([Signal::SIGALRM]) {
             // SAFETY: `on_signal` does only what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
             let before = unsafe { sigaction(signal, &action)? };
             if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
@@ -188,7 +188,7 @@ mod tests {
         std::process::exit(0);
     }
 
-    fn told(scene: &str) -> String {
+    fn report_of(scene: &str) -> String {
         let output = play(scene).wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
@@ -197,17 +197,17 @@ mod tests {
 
     #[test]
     fn each_signal_is_a_request() {
-        assert_eq!(told("SIGINT"), "request SIGINT 130");
-        assert_eq!(told("SIGTERM"), "request SIGTERM 75");
-        assert_eq!(told("SIGUSR1"), "request SIGUSR1 75");
-        assert_eq!(told("SIGUSR2"), "request SIGUSR2 75");
-        assert_eq!(told("SIGHUP"), "request SIGHUP 75");
+        assert_eq!(report_of("SIGINT"), "request SIGINT 130");
+        assert_eq!(report_of("SIGTERM"), "request SIGTERM 75");
+        assert_eq!(report_of("SIGUSR1"), "request SIGUSR1 75");
+        assert_eq!(report_of("SIGUSR2"), "request SIGUSR2 75");
+        assert_eq!(report_of("SIGHUP"), "request SIGHUP 75");
     }
 
     #[test]
     fn the_first_of_the_scheduler_counts_and_the_person_goes_before_it() {
-        assert_eq!(told("SIGUSR1,SIGTERM,SIGTERM,SIGTERM"), "request SIGUSR1 75");
-        assert_eq!(told("SIGTERM,SIGINT,SIGUSR2"), "request SIGINT 130");
+        assert_eq!(report_of("SIGUSR1,SIGTERM,SIGTERM,SIGTERM"), "request SIGUSR1 75");
+        assert_eq!(report_of("SIGTERM,SIGINT,SIGUSR2"), "request SIGINT 130");
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_come_back_and_order_wishes() {
+    fn codes_come_back_and_order_requests() {
         let requests = [
             StopRequest::Preempt(Signal::SIGUSR1),
             StopRequest::Preempt(Signal::SIGTERM),

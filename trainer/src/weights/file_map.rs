@@ -51,25 +51,25 @@ pub struct MapError {
 #[derive(Debug, thiserror::Error)]
 pub enum MapProblem {
     /// It does not exist.
-    #[error("there is no such file; check the path")]
+    #[error("there is no such file\nhint: check the path")]
     Missing,
     /// It is a folder or a device.
-    #[error("this is not a regular file; give the path of the file")]
+    #[error("this is not a regular file\nhint: give the path of the file")]
     NotAFile,
     /// It cannot be opened or mapped.
-    #[error("cannot be opened: {0}; check its permissions and file system")]
+    #[error("cannot be opened: {0}\nhint: check its permissions and file system")]
     Io(#[source] io::Error),
     /// No bytes.
-    #[error("the file is empty; download it again")]
+    #[error("the file is empty\nhint: download it again")]
     Empty,
     /// A file of another kind.
     #[error("this is {0}")]
     Foreign(Foreign),
     /// A file of `torch.save` where only safetensors are read.
-    #[error("this is a PyTorch archive, not a safetensors file; use the model's `.safetensors` file")]
+    #[error("this is a PyTorch archive, not a safetensors file\nhint: use the model's `.safetensors` file")]
     PyTorchArchive,
     /// The file is shorter than its header states.
-    #[error("the file is cut short: {found} bytes, its header needs {expected}; download it again")]
+    #[error("the file is cut short: {found} bytes, its header needs {expected}\nhint: download it again")]
     CutShort {
         /// Bytes that the header asks for.
         expected: u64,
@@ -77,7 +77,7 @@ pub enum MapProblem {
         found: u64,
     },
     /// The header is not that of a safetensors file.
-    #[error("the header is not that of a safetensors file ({0}); download it again or convert it")]
+    #[error("the header is not that of a safetensors file ({0})\nhint: download it again or convert it")]
     Header(SafeTensorError),
 }
 

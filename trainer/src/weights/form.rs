@@ -130,33 +130,33 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LfsPointer => f.write_str(
-                "a Git LFS pointer, a few lines of text in place of the file; \
+                "a Git LFS pointer, a few lines of text in place of the file\nhint: \
                  fetch the file itself with `git lfs pull`, or download it",
             ),
             Self::WebPage => f.write_str(
-                "a web page (HTML) in place of the file; download the file itself \
+                "a web page (HTML) in place of the file\nhint: download the file itself \
                  (on the Hugging Face hub its address has `/resolve/`, not `/blob/`), logged in where that is needed",
             ),
             Self::Xml => f.write_str(
-                "an XML document, such as the error message of a storage server; download it again",
+                "an XML document, such as the error message of a storage server\nhint: download it again",
             ),
             Self::Text(line) => {
-                write!(f, "a text file that begins with `{line}`; download the weights again")
+                write!(f, "a text file that begins with `{line}`\nhint: download the weights again")
             }
             Self::Json => f.write_str(
-                "a JSON file that lists no shards (it has no `weight_map`); give the weights, or the folder they are in",
+                "a JSON file that lists no shards (it has no `weight_map`)\nhint: give the weights, or the folder they are in",
             ),
             Self::NumPy => write!(
                 f,
-                "a file of NumPy arrays (`.npz` or `.npy`, as JAX's checkpoints come), which is not read; \
+                "a file of NumPy arrays (`.npz` or `.npy`, as JAX's checkpoints come), which is not read\nhint: \
                  use the safetensors file of the same model (timm publishes those of Google's ViTs), or {IN_PYTHON}"
             ),
             Self::OtherZip => {
-                f.write_str("a zip archive that `torch.save` did not write; unpack it and give the weights in it")
+                f.write_str("a zip archive that `torch.save` did not write\nhint: unpack it and give the weights in it")
             }
-            Self::Tar => f.write_str("a tar archive; unpack it and give the weights in it"),
+            Self::Tar => f.write_str("a tar archive\nhint: unpack it and give the weights in it"),
             Self::Compressed(format) => {
-                write!(f, "a file compressed with {format}; unpack it and give the weights in it")
+                write!(f, "a file compressed with {format}\nhint: unpack it and give the weights in it")
             }
             Self::Pickle => write!(
                 f,
@@ -164,11 +164,11 @@ impl fmt::Display for Foreign {
                  with a source that you trust, {IN_PYTHON}"
             ),
             Self::Hdf5 => f.write_str(
-                "an HDF5 file (as Keras writes `tf_model.h5`), which is not read; use the model's safetensors file",
+                "an HDF5 file (as Keras writes `tf_model.h5`), which is not read\nhint: use the model's safetensors file",
             ),
-            Self::Gguf => f.write_str("a GGUF file, which is not read; use the model's safetensors file"),
+            Self::Gguf => f.write_str("a GGUF file, which is not read\nhint: use the model's safetensors file"),
             Self::Zeros => {
-                f.write_str("a file that begins with zeros, such as an incomplete download; download it again")
+                f.write_str("a file that begins with zeros, such as an incomplete download\nhint: download it again")
             }
         }
     }

@@ -51,7 +51,7 @@ pub enum WeightsError {
         found: String,
     },
     /// An unsupported model.
-    #[error("{file}: contains {architecture}, which is not supported{named}; {remedy}")]
+    #[error("{file}: contains {architecture}, which is not supported{named}\nhint: {remedy}")]
     Architecture {
         /// The file.
         file: String,
@@ -64,7 +64,7 @@ pub enum WeightsError {
     },
     /// A name that two tensors have after a prefix is removed.
     #[error(
-        "{file}: tensor `{tensor}` occurs twice, with the prefix `{prefix}` and without it; \
+        "{file}: tensor `{tensor}` occurs twice, with the prefix `{prefix}` and without it\nhint: \
          write one of them to a separate file"
     )]
     Twice {
@@ -77,7 +77,7 @@ pub enum WeightsError {
     },
     /// Several models in one file.
     #[error(
-        "{file}: contains several models, with names that begin with {prefixes}; write the intended one to a separate file"
+        "{file}: contains several models, with names that begin with {prefixes}\nhint: write the intended one to a separate file"
     )]
     Several {
         /// The file.
@@ -86,7 +86,7 @@ pub enum WeightsError {
         prefixes: String,
     },
     /// The file inside the program is damaged.
-    #[error("{origin} cannot be read ({reason}); rebuild the program")]
+    #[error("{origin} cannot be read ({reason})\nhint: rebuild the program")]
     Embedded {
         /// Which file.
         origin: String,
@@ -127,7 +127,7 @@ pub enum WeightsError {
     },
     /// A value that is not finite: the file is damaged, or was saved by a run that diverged.
     #[error(
-        "{file}: tensor `{tensor}` contains a value that is not finite (NaN or infinity), so every result would be wrong; get the file again, or choose another one"
+        "{file}: tensor `{tensor}` contains a value that is not finite (NaN or infinity), so every result would be wrong\nhint: get the file again, or choose another one"
     )]
     NotFinite {
         /// The file.

@@ -19,7 +19,7 @@ use self::view::{check_view, gather, is_whole, item_bytes};
 pub use self::writer::{TensorTable, WriteError, write_archive};
 use super::form::{FIRST_BYTES, FileForm, Foreign};
 use super::host_tensor::HostTensor;
-use super::torch_pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, TensorRef};
+use super::torch_pickle::{Allowed, MAX_PICKLE_BYTES, TensorRef, TorchPickle};
 use crate::pickle::printable;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -65,7 +65,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<TorchCheckpoint, To
         return Err(TorchFileProblem::TorchScript);
     }
     let pickle = archive.read_pickle()?;
-    let pickle = Pickle::parse(&pickle, Allowed::Tensors)?;
+    let pickle = TorchPickle::parse(&pickle, Allowed::Tensors)?;
     let listing = Listing::of(&pickle)?;
     let tensors = archive.read_tensors(&listing.tensors)?;
     Ok(TorchCheckpoint { tensors, other: listing.other })

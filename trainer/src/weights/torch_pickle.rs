@@ -20,17 +20,17 @@ pub const MAX_OBJECTS: usize = 300_000;
 pub const MAX_RANK: usize = 8;
 
 /// A pickle of tensors.
-pub type Pickle<'a> = crate::pickle::Pickle<'a, TorchObject<'a>>;
+pub type TorchPickle<'a> = crate::pickle::Pickle<'a, TorchObject<'a>>;
 /// An object of such a pickle.
-pub type Value<'a> = crate::pickle::Value<'a, TorchObject<'a>>;
+pub type TorchValue<'a> = crate::pickle::Value<'a, TorchObject<'a>>;
 
 type Torch<'a> = Objects<'a, TorchObject<'a>>;
 type Outcome<T> = Result<T, &'static str>;
 
 /// Every storage of a pickle, as often as it is named.
-pub fn storages<'p, 'a>(pickle: &'p Pickle<'a>) -> impl Iterator<Item = StorageRef<'a>> + use<'p, 'a> {
+pub fn storages<'p, 'a>(pickle: &'p TorchPickle<'a>) -> impl Iterator<Item = StorageRef<'a>> + use<'p, 'a> {
     pickle.objects().iter().filter_map(|object| match object {
-        Value::Special(TorchObject::Storage(storage)) => Some(*storage),
+        TorchValue::Special(TorchObject::Storage(storage)) => Some(*storage),
         _ => None,
     })
 }
@@ -59,10 +59,10 @@ impl<'a> AllowList<'a> for Allowed {
         objects: &Torch<'a>,
         callable: &TorchObject<'a>,
         arguments: &[ObjectId],
-    ) -> Outcome<Value<'a>> {
+    ) -> Outcome<TorchValue<'a>> {
         let object = match callable {
             TorchObject::Global(Global::OrderedDict) if arguments.is_empty() => {
-                return Ok(Value::Dict(Vec::new()));
+                return Ok(TorchValue::Dict(Vec::new()));
             }
             TorchObject::Global(Global::OrderedDict) => {
                 return Err("an ordered dictionary is made from arguments");
@@ -74,7 +74,7 @@ impl<'a> AllowList<'a> for Allowed {
             TorchObject::Global(Global::Object) => TorchObject::Object(None),
             _ => return Err("something is called that is not an allowed function"),
         };
-        Ok(Value::Special(object))
+        Ok(TorchValue::Special(object))
     }
 
     fn new_object(&self, class: &TorchObject<'a>) -> Option<TorchObject<'a>> {
@@ -89,7 +89,7 @@ impl<'a> AllowList<'a> for Allowed {
         state: ObjectId,
     ) -> Outcome<TorchObject<'a>> {
         match (object, objects.value(state)) {
-            (TorchObject::Object(_), Value::Dict(_)) => Ok(TorchObject::Object(Some(state))),
+            (TorchObject::Object(_), TorchValue::Dict(_)) => Ok(TorchObject::Object(Some(state))),
             (&TorchObject::Object(attributes), _) => Ok(TorchObject::Object(attributes)),
             _ => Err("BUILD is used on something that is not a dictionary"),
         }
@@ -101,8 +101,8 @@ impl<'a> AllowList<'a> for Allowed {
 
     /// A storage: `("storage", type, key, device, number of elements)`; before `PyTorch` 1.6 with a
     /// sixth field for views, which is `None`.
-    fn persistent_load(&self, objects: &Torch<'a>, id: ObjectId) -> Outcome<Value<'a>> {
-        let Value::Tuple(fields) = objects.value(id) else {
+    fn persistent_load(&self, objects: &Torch<'a>, id: ObjectId) -> Outcome<TorchValue<'a>> {
+        let TorchValue::Tuple(fields) = objects.value(id) else {
             return Err("a persistent id is not a tuple");
         };
         let (&[kind, dtype, key, device, elements] | &[kind, dtype, key, device, elements, _]) =
@@ -110,19 +110,19 @@ impl<'a> AllowList<'a> for Allowed {
         else {
             return Err("a persistent id has not five fields");
         };
-        if fields.get(5).is_some_and(|&view| *objects.value(view) != Value::None) {
+        if fields.get(5).is_some_and(|&view| *objects.value(view) != TorchValue::None) {
             return Err("a storage is a view of another");
         }
         match [kind, dtype, key, device, elements].map(|field| objects.value(field)) {
             [
-                Value::Text("storage"),
-                &Value::Special(TorchObject::Global(Global::StorageType(dtype))),
-                &Value::Text(key),
-                Value::Text(_),
-                &Value::Int(elements),
+                TorchValue::Text("storage"),
+                &TorchValue::Special(TorchObject::Global(Global::StorageType(dtype))),
+                &TorchValue::Text(key),
+                TorchValue::Text(_),
+                &TorchValue::Int(elements),
             ] if elements >= 0 => {
                 let storage = StorageRef { dtype, key, elements: elements.unsigned_abs() };
-                Ok(Value::Special(TorchObject::Storage(storage)))
+                Ok(TorchValue::Special(TorchObject::Storage(storage)))
             }
             _ => Err("a persistent id does not describe a storage"),
         }
@@ -132,7 +132,7 @@ impl<'a> AllowList<'a> for Allowed {
 /// `_rebuild_parameter(data, requires_grad, hooks)` is its tensor.
 fn rebuild_parameter<'a>(objects: &Torch<'a>, arguments: &[ObjectId]) -> Outcome<TorchObject<'a>> {
     match arguments.first().map(|&data| objects.value(data)) {
-        Some(Value::Special(TorchObject::Tensor(tensor))) => Ok(TorchObject::Tensor(tensor.clone())),
+        Some(TorchValue::Special(TorchObject::Tensor(tensor))) => Ok(TorchObject::Tensor(tensor.clone())),
         _ => Err("a parameter holds no tensor"),
     }
 }
@@ -142,7 +142,7 @@ fn rebuild_tensor<'a>(objects: &Torch<'a>, arguments: &[ObjectId]) -> Outcome<Te
     if !(6..=7).contains(&arguments.len()) {
         return Err("a tensor is made from other than six or seven arguments");
     }
-    let (&Value::Special(TorchObject::Storage(storage)), &Value::Int(offset)) =
+    let (&TorchValue::Special(TorchObject::Storage(storage)), &TorchValue::Int(offset)) =
         (objects.value(arguments[0]), objects.value(arguments[1]))
     else {
         return Err("a tensor has no storage or no offset");
@@ -157,14 +157,14 @@ fn rebuild_tensor<'a>(objects: &Torch<'a>, arguments: &[ObjectId]) -> Outcome<Te
 }
 
 fn sizes(objects: &Torch<'_>, id: ObjectId) -> Outcome<Vec<u64>> {
-    let Value::Tuple(items) = objects.value(id) else {
+    let TorchValue::Tuple(items) = objects.value(id) else {
         return Err("a tensor's sizes or strides are not a tuple");
     };
     if items.len() > MAX_RANK {
         return Err("a tensor has more than 8 dimensions");
     }
     let size = |&item: &ObjectId| match objects.value(item) {
-        Value::Int(size) => u64::try_from(*size).ok(),
+        TorchValue::Int(size) => u64::try_from(*size).ok(),
         _ => None,
     };
     let sizes: Option<Vec<u64>> = items.iter().map(size).collect();

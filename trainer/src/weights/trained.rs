@@ -73,7 +73,7 @@ pub enum TrainedError {
     },
     /// Tensors of the other official code.
     #[error(
-        "{file}: this is a checkpoint of LIFT+ (tensor `{tensor}`), which is not read; give one of LIFT, or a final.safetensors"
+        "{file}: this is a checkpoint of LIFT+ (tensor `{tensor}`), which is not read\nhint: give one of LIFT, or a final.safetensors"
     )]
     LiftPlus {
         /// The file.
@@ -83,7 +83,7 @@ pub enum TrainedError {
     },
     /// Trained with another mask.
     #[error(
-        "{file}: was trained at other elements of the layers than this configuration chooses (`{mask}`); set tuner.mask_seed and tuner.mask_ratio as they were"
+        "{file}: was trained at other elements of the layers than this configuration chooses (`{mask}`)\nhint: set tuner.mask_seed and tuner.mask_ratio as they were"
     )]
     Mask {
         /// The file.
@@ -93,7 +93,7 @@ pub enum TrainedError {
     },
     /// Trained on another backbone.
     #[error(
-        "{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}; use the weights it was trained on"
+        "{file}: was trained on a backbone with fingerprint {expected}, but model.weights has {found}\nhint: use the weights it was trained on"
     )]
     Backbone {
         /// The file.

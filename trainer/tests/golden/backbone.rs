@@ -1,4 +1,4 @@
-//! Images and tokens to features.
+//! Features of the image and text towers.
 
 use crate::case::{Case, PRECISIONS, cases};
 use tch::{Device, Kind, Tensor};
@@ -16,12 +16,12 @@ const CLIP_PIXELS: ([f64; 3], [f64; 3]) =
     ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
 const VIT_PIXELS: ([f64; 3], [f64; 3]) = ([0.5; 3], [0.5; 3]);
 
-/// Mean and standard deviation that go with the case's backbone.
+/// Pixel mean and standard deviation for the backbone of the case.
 pub fn pixel_constants(case: &Case) -> ([f64; 3], [f64; 3]) {
     if case.is_clip() { CLIP_PIXELS } else { VIT_PIXELS }
 }
 
-/// The case's weights, how they are computed, and what tuners of them are made for.
+/// The weights of a case, their layout and configuration, and the context for tuners.
 pub struct Weights {
     tensors: NamedTensors,
     layout: TensorLayout,
@@ -43,19 +43,19 @@ impl Weights {
         Self { tensors, layout, config, site }
     }
 
-    /// The backbone, made ready for these tuners.
+    /// Loads the backbone for these tuners.
     pub fn load(&self, precision: Precision, tuners: &TunerSet) -> Backbone {
         let options = LoadOptions { precision, device: Device::Cpu, config: self.config.clone(), part: None };
         load(&self.tensors, self.layout, &options, tuners).unwrap()
     }
 }
 
-/// The case's backbone alone.
+/// The backbone of the case, without tuners.
 pub fn backbone(case: &Case, precision: Precision) -> Backbone {
     Weights::of(case).load(precision, &TunerSet::default())
 }
 
-/// Side of the case's images; a case without images takes the one that its backbone was made for.
+/// Image size of the case; without images, the native resolution of its backbone.
 fn resolution(case: &Case, tensors: &NamedTensors) -> i64 {
     if case.has_input("image_u8") {
         return case.input("image_u8").size()[3];
@@ -80,20 +80,20 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let pixels = PixelNorm::new(mean, std, precision.parameters, Device::Cpu);
     let features = backbone.vision.features(&pixels.forward(&case.input("image_u8")));
     for name in ["image_features_pre_projection", "features"] {
-        compare_if_there(case, name, &features, tolerance);
+        compare_if_recorded(case, name, &features, tolerance);
     }
     let Some(text) = backbone.text else {
-        compare_if_there(case, "image_features", &features, tolerance);
-        compare_if_there(case, "timm_class_token", &features, tolerance);
+        compare_if_recorded(case, "image_features", &features, tolerance);
+        compare_if_recorded(case, "timm_class_token", &features, tolerance);
         return;
     };
     let image = backbone.vision.project(&features).unwrap();
-    compare_if_there(case, "image_features", &image, tolerance);
+    compare_if_recorded(case, "image_features", &image, tolerance);
     let tokens = tokens(case, text.context());
     let text_features = text.features(&tokens);
     let zero_shot = case.config()["zero_shot"] == true;
     let unit = unit_rows(&text_features);
-    compare_if_there(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
+    compare_if_recorded(case, "text_features", if zero_shot { &unit } else { &text_features }, tolerance);
     let head = ZeroShotKind(TextClasses {
         projection: backbone.vision.projection().unwrap().shallow_clone(),
         text: unit,
@@ -102,7 +102,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let logits = head.forward(&features);
     for name in ["logits_per_image", "logits"] {
         if !case.name.contains("plus-") {
-            compare_if_there(case, name, &logits, tolerance);
+            compare_if_recorded(case, name, &logits, tolerance);
         }
     }
 }
@@ -114,7 +114,7 @@ fn tokens(case: &Case, context: i64) -> Tensor {
     crate::init::prompts(case, context)
 }
 
-fn compare_if_there(case: &Case, name: &str, found: &Tensor, tolerance: &str) {
+fn compare_if_recorded(case: &Case, name: &str, found: &Tensor, tolerance: &str) {
     if case.has_output(name) {
         case.compare(name, found, tolerance);
     }

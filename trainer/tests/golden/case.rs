@@ -1,4 +1,4 @@
-//! A golden case, and the rule by which its outputs are compared.
+//! A golden case, and the comparison of outputs with its references.
 
 use crate::coverage::covered;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use tch::{Kind, Tensor};
 use trainer::model::precision::Precision;
 use trainer::weights::NamedTensors;
 
-/// Precisions that every numerical case is run in, with the name of its tolerance.
+/// Precisions of every numerical comparison, with the name of the tolerance.
 pub const PRECISIONS: [(Precision, &str); 2] = [(Precision::FP64, "fp64"), (Precision::FP32, "fp32")];
 
-/// One case: its manifest and its tensors.
+/// A golden case: manifest and tensors.
 pub struct Case {
     pub name: String,
     pub manifest: Value,
@@ -19,28 +19,31 @@ pub struct Case {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// The few cases that are kept in the repository.
-fn kept() -> PathBuf {
+/// The cases in the repository.
+fn in_repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
 }
 
-/// The sets of fixtures on this machine: the few of the repository in two sizes, and the whole one where it is.
+/// The sets of cases on this machine: the two in the repository, and the complete set if it exists.
 pub fn roots() -> Vec<PathBuf> {
-    let kept = vec![kept(), kept().join("other-sizes")];
-    let whole = std::env::var_os("LIFT_FIXTURES").map_or_else(
+    let sets = vec![in_repository(), in_repository().join("other-sizes")];
+    let complete = std::env::var_os("LIFT_FIXTURES").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures")),
         PathBuf::from,
     );
-    if whole.is_dir() {
-        return [kept, vec![whole]].concat();
+    if complete.is_dir() {
+        return [sets, vec![complete]].concat();
     }
-    eprintln!("skipped: the whole set of golden cases (LIFT_FIXTURES not found at {})", whole.display());
-    kept
+    eprintln!(
+        "skipped: the complete set of golden cases (LIFT_FIXTURES not found at {})",
+        complete.display()
+    );
+    sets
 }
 
-/// The cases of a group that are compared, from every set. A group that exists in the whole set must have some.
+/// The compared cases of a group, from every set. If the folder of a group exists, it must contain some.
 pub fn cases(group: &str) -> Vec<Case> {
-    // Tests run side by side; libtorch's own threads would only get into each other's way.
+    // The tests already run in parallel, so libtorch uses one thread each.
     tch::set_num_threads(1);
     let mut found = Vec::new();
     for root in roots() {
@@ -58,7 +61,7 @@ pub fn cases(group: &str) -> Vec<Case> {
         }
         let count = found.len() - before;
         eprintln!("{group}: {count} cases in {}", root.display());
-        assert!(count > 0, "{} holds no case that is compared", folder.display());
+        assert!(count > 0, "{} contains no compared case", folder.display());
     }
     if found.is_empty() {
         eprintln!("skipped: golden {group} (no such folder in any set)");
@@ -66,10 +69,10 @@ pub fn cases(group: &str) -> Vec<Case> {
     found
 }
 
-/// Those of a group's cases that fit; there are some in every set.
-pub fn cases_that(group: &str, fit: impl Fn(&Case) -> bool) -> Vec<Case> {
-    let cases: Vec<Case> = cases(group).into_iter().filter(fit).collect();
-    assert!(!cases.is_empty(), "no case of {group} fits");
+/// The compared cases of a group that match the predicate; at least one must match.
+pub fn cases_that(group: &str, matches: impl Fn(&Case) -> bool) -> Vec<Case> {
+    let cases: Vec<Case> = cases(group).into_iter().filter(matches).collect();
+    assert!(!cases.is_empty(), "no case of {group} matches");
     cases
 }
 
@@ -81,19 +84,19 @@ impl Case {
         Self { name, manifest, root: root.to_owned(), tensors }
     }
 
-    /// The same case under another manifest.
+    /// The same case with another manifest.
     pub fn with_manifest(&self, manifest: Value) -> Self {
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
         let (name, root) = (self.name.clone(), self.root.clone());
         Self { name, manifest, root, tensors: tensors.collect() }
     }
 
-    /// The set that the case is from.
+    /// Root folder of the set that contains the case.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether the case is about a CLIP model, and not about an image tower alone.
+    /// Whether the case uses a CLIP model rather than an image tower alone.
     pub fn is_clip(&self) -> bool {
         self.manifest["weights"]["kind"] == "clip-vit"
     }
@@ -103,7 +106,7 @@ impl Case {
         self.root.join(&self.name)
     }
 
-    /// An input, from the case's own file or the shared one that the manifest names.
+    /// An input, from the file of the case or from a shared file in the manifest.
     pub fn input(&self, name: &str) -> Tensor {
         let file = self.manifest["inputs"][name]["file"].as_str();
         let tensor = match file {
@@ -113,7 +116,7 @@ impl Case {
         tensor.unwrap_or_else(|| panic!("{}: no input {name}", self.name))
     }
 
-    /// Trainable values of the case: `param.NAME` as NAME.
+    /// Trainable tensors of the case: `param.NAME` as NAME.
     pub fn parameters(&self) -> BTreeMap<String, Tensor> {
         let inputs = self.manifest["inputs"].as_object().unwrap();
         let names = inputs.keys().filter_map(|key| key.strip_prefix("param."));
@@ -132,29 +135,29 @@ impl Case {
         self.manifest["outputs"].get(name).is_some()
     }
 
-    /// A reference output as it is stored.
+    /// A reference output as stored.
     pub fn output(&self, name: &str) -> Tensor {
         self.tensors[name].shallow_clone()
     }
 
-    /// Shape of a whole reference output.
+    /// Shape of a reference output before subsampling.
     pub fn shape(&self, output: &str) -> Vec<i64> {
         let shape = self.manifest["outputs"][output]["shape"].as_array().unwrap();
         shape.iter().map(|n| n.as_i64().unwrap()).collect()
     }
 
-    /// Counts of training images by class.
+    /// Number of training images per class.
     pub fn class_counts(&self) -> Vec<f64> {
         let counts = self.manifest["cls_num_list"].as_array().unwrap();
         counts.iter().map(|n| n.as_f64().unwrap()).collect()
     }
 
-    /// Number of classes of the case's head.
+    /// Number of classes of the head.
     pub fn classes(&self) -> i64 {
         self.class_counts().len() as i64
     }
 
-    /// The backbone's weights, with the table of tokens made whole.
+    /// The weights of the backbone. The token embedding is stored sparsely and is expanded here.
     pub fn weights(&self) -> NamedTensors {
         let file = self.manifest["weights"]["file"].as_str().unwrap();
         let mut tensors = read(&self.root.join(file));
@@ -168,7 +171,7 @@ impl Case {
         NamedTensors::from_tensors(file, tensors)
     }
 
-    /// Compares an output with its reference, by the rule of the fixtures' README.
+    /// Compares an output with its reference, according to the README of the fixtures.
     pub fn compare(&self, output: &str, found: &Tensor, tolerance: &str) {
         let spec = &self.manifest["outputs"][output];
         let what = format!("{} {output} ({tolerance})", self.name);
@@ -182,15 +185,15 @@ impl Case {
             Some(stride) => whole.slice(0, 0, None, stride),
             None => whole.shallow_clone(),
         };
-        // Infinities of one sign differ by nothing; nothing else that is no number may pass for equal.
+        // NaN must match NaN. `nan_to_num` below then treats equal infinities, whose difference is NaN, as equal.
         assert!(
             slice.isnan().equal(&reference.isnan()),
-            "{what}: not a number where it should be one, or the other way"
+            "{what}: NaN at other positions than in the reference"
         );
         let limit = atol + rtol * max_abs(&reference).max(floor);
         let error = max_abs(&(slice - &reference).nan_to_num(0.0, None, None));
         assert!(error <= limit, "{what}: differs by {error:e}, allowed {limit:e}");
-        self.note(tolerance, error, max_abs(&reference).max(floor));
+        self.record(tolerance, error, max_abs(&reference).max(floor));
         if let Some(stats) = spec["stats"].as_array() {
             let stats: Vec<f64> = stats.iter().map(|n| n.as_f64().unwrap()).collect();
             compare_stats(&what, &whole, &stats, atol, rtol, floor);
@@ -198,7 +201,7 @@ impl Case {
     }
 }
 
-/// Sum, norm and cosine sum of the whole tensor.
+/// Compares sum, norm and cosine-weighted sum of the whole tensor.
 fn compare_stats(what: &str, whole: &Tensor, stats: &[f64], atol: f64, rtol: f64, floor: f64) {
     let n = whole.numel() as f64;
     let waves = (Tensor::arange(whole.numel() as i64, (Kind::Double, tch::Device::Cpu)) * 0.1).cos();

@@ -1,11 +1,11 @@
-//! Official checkpoints: loaded exactly, or refused by name.
+//! Official checkpoints: loaded exactly, or rejected with the name of the file.
 
 use crate::case::{PRECISIONS, cases, roots};
 use crate::peft::model;
 use serde_json::Value;
 use std::path::Path;
 use tch::no_grad;
-use trainer::model::tuners::{Make, Tuners};
+use trainer::model::tuners::{MakeTuner, Tuners};
 use trainer::options::{Method, Registry};
 use trainer::weights::official::{HeadTensors, OfficialOptions, aliases, write_checkpoint};
 use trainer::weights::torch_archive::read_archive;
@@ -23,9 +23,9 @@ pub fn golden_checkpoint() {
     }
 }
 
-/// Our options for a case's official ones.
+/// The trainer's options for the official options of a case.
 fn options(config: &Value) -> OfficialOptions {
-    let is_on = |method: &&&Method<Make>| method.official.iter().any(|switch| config[*switch] == true);
+    let is_on = |method: &&&Method<MakeTuner>| method.official.iter().any(|switch| config[*switch] == true);
     let kinds = Tuners::METHODS.iter().filter(is_on).map(|method| method.word.to_owned());
     let (head_kind, head) = match config["classifier"].as_str() {
         Some("LinearClassifier") => ("linear", HeadTensors::WeightAndBias),
@@ -42,9 +42,9 @@ fn options(config: &Value) -> OfficialOptions {
     }
 }
 
-/// Every checkpoint of LIFT on a ViT, whether its tuner can be used here or not: read, recognised, and written again.
+/// Reads every checkpoint of LIFT on a ViT, recognises its options, and writes it again, also for unsupported tuners.
 #[test]
-fn golden_checkpoint_says_its_options_and_is_written_again() {
+fn golden_checkpoint_options_are_recognised_and_the_file_is_rewritten() {
     for folder in roots().iter().map(|root| root.join("checkpoint")).filter(|folder| folder.is_dir()) {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
@@ -62,14 +62,14 @@ fn golden_checkpoint_says_its_options_and_is_written_again() {
             for (option, width) in &options.widths {
                 assert!(contents.options().contains(&format!("{option}={width}")), "{name}: {contents}");
             }
-            written_again(&name, &file, &manifest);
+            check_rewritten(&name, &file, &manifest);
             file.check_options(options).unwrap();
         }
     }
 }
 
-/// All names of the official file are in ours, with the same values.
-fn written_again(name: &str, file: &TrainedFile, manifest: &Value) {
+/// Checks that the rewritten file has all names of the official one, with the same values.
+fn check_rewritten(name: &str, file: &TrainedFile, manifest: &Value) {
     let shapes = file.tensors().iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
     let bytes = write_checkpoint(file.tensors(), &aliases(shapes)).unwrap();
     let found = read_archive(std::io::Cursor::new(&bytes)).unwrap().tensors;
@@ -89,24 +89,28 @@ fn written_again(name: &str, file: &TrainedFile, manifest: &Value) {
 fn golden_checkpoint_hostile() {
     let good = cases("checkpoint");
     for hostile in cases("checkpoint/hostile") {
-        // A hostile file is a good one of its set, changed in one place.
+        // A hostile file is a valid file of its set with one change.
         let good = good.iter().find(|good| good.root() == hostile.root()).unwrap();
         let model = model(good, PRECISIONS[1].0);
         let before = model.trainables().flat().copy();
         let path = hostile.folder().join("checkpoint.pth.tar");
         let result = TrainedFile::read(&path)
             .and_then(|file| model.trainables().load(&file, &model.tuners().constants(), None));
-        // `module.` is taken off the names, as the official code does when it saves.
+        // The prefix `module.` is removed from the names, as the official code does when it saves.
         if hostile.manifest["expect"].as_str().unwrap().starts_with("load") {
             result.unwrap_or_else(|error| panic!("{}: {error}", hostile.name));
         } else {
             let error = result.expect_err(&hostile.name).to_string();
             eprintln!("{}: {}", hostile.name, error.lines().next().unwrap_or_default());
-            assert!(error.contains("checkpoint.pth.tar"), "{}: the file is named: {error}", hostile.name);
-            assert_eq!(before, model.trainables().flat(), "{}: nothing is loaded in part", hostile.name);
+            assert!(
+                error.contains("checkpoint.pth.tar"),
+                "{}: the error names the file: {error}",
+                hostile.name
+            );
+            assert_eq!(before, model.trainables().flat(), "{}: nothing is partially loaded", hostile.name);
         }
         for folder in [Path::new("."), &hostile.folder()] {
-            assert!(!folder.join("PWNED").exists(), "{} was run", hostile.name);
+            assert!(!folder.join("PWNED").exists(), "the code in {} was executed", hostile.name);
         }
     }
 }

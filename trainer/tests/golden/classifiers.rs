@@ -1,4 +1,4 @@
-//! Heads: logits and the gradients that pass through them.
+//! Logits and gradients of the heads.
 
 use crate::case::{Case, PRECISIONS, cases};
 use tch::Device;
@@ -6,7 +6,7 @@ use trainer::model::heads::{Classes, HEAD_BIAS, HEAD_WEIGHT, HeadKind, Heads, co
 use trainer::model::trainables::Trainables;
 use trainer::options::{Registry, Values};
 
-/// The head that the case names by the official class, LIFT's where none is named. LIFT+ has names of its own for two.
+/// The head of the official class in the case; LIFT's default if there is none. LIFT+ names two of them differently.
 pub fn head_of(case: &Case) -> Box<dyn HeadKind> {
     let config = case.config();
     let official = match config["classifier"].as_str().unwrap_or("CosineClassifier") {

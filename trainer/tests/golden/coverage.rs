@@ -1,4 +1,4 @@
-//! Which cases of the whole set are compared, and which are for later: nothing is left out in silence.
+//! The numbers of compared and not yet compared cases in each set, so that no case is skipped silently.
 
 use crate::case::roots;
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use trainer::model::losses::Losses;
 use trainer::options::Registry;
 
-/// Groups, and whether a case of it is compared by the golden test of its group.
+/// Whether the golden test of a group compares this case.
 pub fn covered(group: &str, name: &str) -> bool {
     match group {
         "backbone" => !name.contains("-rn"),
@@ -31,7 +31,7 @@ pub fn covered(group: &str, name: &str) -> bool {
     }
 }
 
-/// Of each set: its groups, how many of their cases are compared, and how many are for later.
+/// The groups of each set, with the numbers of compared and not yet compared cases.
 const SETS: [&[(&str, usize, usize)]; 3] = [
     &[
         ("backbone", 1, 0),
@@ -82,7 +82,7 @@ const SETS: [&[(&str, usize, usize)]; 3] = [
 ];
 
 #[test]
-fn golden_coverage_is_as_known() {
+fn golden_coverage_is_as_listed() {
     let roots = roots();
     for (root, expected) in roots.iter().zip(SETS) {
         let mut groups = BTreeMap::new();
@@ -94,14 +94,14 @@ fn golden_coverage_is_as_known() {
         let found: Vec<_> = groups.iter().map(count).collect();
         let expected: Vec<_> =
             expected.iter().map(|&(group, now, later)| (group.to_owned(), now, later)).collect();
-        assert_eq!(found, expected, "groups of {}: compared, for later", root.display());
+        assert_eq!(found, expected, "groups of {}: compared, not yet", root.display());
         let sum = |of: fn(&(String, usize, usize)) -> usize| found.iter().map(of).sum::<usize>();
         eprintln!("{}: {} cases compared, {} not yet", root.display(), sum(|row| row.1), sum(|row| row.2));
     }
 }
 
-/// The cases of one set that are compared, as `group/name`.
-pub fn compared_everywhere(root: &Path) -> Vec<String> {
+/// The compared cases of one set, as `group/name`.
+pub fn compared_cases(root: &Path) -> Vec<String> {
     let mut groups = BTreeMap::new();
     collect(root, root, &roots(), &mut groups);
     let of_group = |(group, names): (String, Vec<String>)| {
@@ -111,7 +111,8 @@ pub fn compared_everywhere(root: &Path) -> Vec<String> {
     groups.into_iter().flat_map(of_group).collect()
 }
 
-/// Cases of a set by group, without the sets below it and the runs of older versions: a case is a folder with a manifest.
+/// Collects the cases of a set by group: a case is a folder with a manifest. Skips nested sets and runs of older
+/// versions.
 fn collect(root: &Path, folder: &Path, roots: &[PathBuf], groups: &mut BTreeMap<String, Vec<String>>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();

@@ -1,4 +1,4 @@
-//! Test-time crops: the pixels of each, its logits, and the mean that predictions are made from.
+//! Test-time crops: pixels, logits, and the mean of the logits that gives the predictions.
 
 use crate::case::{Case, PRECISIONS, cases_that, roots};
 use crate::peft::model;
@@ -11,7 +11,7 @@ use trainer::engine::step::classifier::{Classifier, mean_over_crops};
 #[test]
 pub fn golden_eval_crops() {
     let cases = cases_that("eval", |case| case.has_output("crops_u8"));
-    // Two are kept in the repository, seven more lie in the whole set.
+    // The repository contains two cases, the complete set seven more.
     let expected = if roots().len() > 2 { 9 } else { 2 };
     assert_eq!(cases.len(), expected);
     for case in &cases {
@@ -42,7 +42,7 @@ fn check(case: &Case) {
     }
 }
 
-/// The view that the case's configuration describes. LIFT+ resizes with another filter, and has five crops alone.
+/// The view of the case's configuration. LIFT+ resizes with another filter and has only five crops.
 fn view(case: &Case) -> ImageView {
     let config = case.config();
     let plus = case.manifest["source"]["repo"] == "lift-plus";
@@ -59,7 +59,7 @@ fn view(case: &Case) -> ImageView {
     }
 }
 
-/// The crops of all images, `[images * crops, 3, side, side]`.
+/// Crops of all images, `[images * crops, 3, side, side]`.
 fn crops(case: &Case, view: ImageView) -> Tensor {
     let side = i64::from(view.size());
     let mut scratch = Scratch::default();
@@ -76,7 +76,7 @@ fn crops(case: &Case, view: ImageView) -> Tensor {
     Tensor::cat(&all, 0).to_kind(Kind::Uint8)
 }
 
-/// The case's manifest with its parameters as the trainable tensors that other cases list.
+/// The manifest of the case, with its parameters as the list of trainable tensors that other cases have.
 fn with_trainables(case: &Case) -> serde_json::Value {
     let mut manifest = case.manifest.clone();
     let inputs = case.manifest["inputs"].as_object().unwrap();

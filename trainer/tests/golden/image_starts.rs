@@ -1,4 +1,5 @@
-//! Starts from images by the code that training uses: from memory through the loader, the walk and the sums over ranks.
+//! Head initialisation from images with the code of the trainer: in-memory images, loader, dataset pass, sums over
+//! ranks.
 
 use crate::backbone::{backbone, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases_that};
@@ -35,7 +36,7 @@ use trainer::model::tuners::TunerSet;
 use trainer::model::{Model, ModelSpec};
 use trainer::options::{Method, Registry};
 
-/// Images at once: not a divisor of what the cases have, so that the last batch is short.
+/// Batch size: does not divide the number of images of the cases, so the last batch is smaller.
 const BATCH: u64 = 8;
 
 #[test]
@@ -53,11 +54,11 @@ pub fn golden_init_from_images() {
     }
 }
 
-/// The start that the case names as the official configuration does; LIFT+ calls class means alike.
-fn start_of(case: &Case) -> &'static Method<MakeHeadInit> {
+/// The head initialisation of the case. LIFT and LIFT+ use the same official name for class means.
+fn initialisation_of(case: &Case) -> &'static Method<MakeHeadInit> {
     let config = case.config();
     let official = config["init_head"].as_str().or(config["classifier_init"].as_str()).unwrap();
-    HeadInits::of_official(official).unwrap_or_else(|| panic!("{}: start {official}", case.name))
+    HeadInits::of_official(official).unwrap_or_else(|| panic!("{}: initialisation {official}", case.name))
 }
 
 fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
@@ -76,12 +77,12 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
     }
     let split = Arc::new(split(case));
     let side = case.input("image_u8").size()[3];
-    // The official images are of the size that the model takes: this view leaves them as they are.
+    // The official images have the input size of the model, so this view does not change them.
     let view = ImageView::Test(TestView::plain(side as u32, Filter::Bilinear));
     let options = LoaderOptions { workers: 2, prefetch: 2 };
-    let start = start_of(case).word;
-    let images = if start == "shots" { selected(case, &split) } else { split };
-    // By one rank, and as the shards of `any_world`.
+    let initialisation = initialisation_of(case).word;
+    let images = if initialisation == "shots" { selected(case, &split) } else { split };
+    // On one rank, and with the virtual shards of `any_world`.
     for tree in [None, Some(ShardTree::new(4, 1))] {
         let parts = if tree.is_some() { 4 } else { 1 };
         let plan = ListPlan { len: images.len() as u64, batch_size: BATCH, parts };
@@ -91,20 +92,20 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
             DatasetPass { rank, plan, split: &images, images: ImageSet::Training, limit, loader, side };
         let (pass, bad_images) = (Pass::new(&model, None), &RefCell::new(BadImages::default()));
         let features = Features { walk, pass, classes: case.classes(), tree, bad_images };
-        match start {
+        match initialisation {
             "linear_probe" => check_probe(case, &features, tolerance),
             _ => case.compare("head_weight", &class_means(&features).unwrap().unwrap(), tolerance),
         }
     }
 }
 
-/// The images that the official sampler drew.
+/// The images that the official sampler has selected.
 fn selected(case: &Case, split: &Arc<Split>) -> Arc<Split> {
     let indices = Vec::<i64>::try_from(case.input("selected")).unwrap();
     Arc::new(Split::some_of(Arc::clone(split), indices.into_iter().map(|index| index as usize).collect()))
 }
 
-/// The official fit stops early; what it would have come to is compared as strictly as it was computed.
+/// Compares a linear probe with the official one, which stops early, and with the converged solution of the case.
 fn check_probe(case: &Case, features: &Features<'_>, tolerance: &str) {
     let objective = ProbeObjective::new(features, collect(features).unwrap()).unwrap().unwrap();
     let probe = fit(&objective, |_, _, _| Ok(())).unwrap();
@@ -112,17 +113,17 @@ fn check_probe(case: &Case, features: &Features<'_>, tolerance: &str) {
     case.compare("head_weight", &rows, tolerance);
     let converged = case.output("converged_weight_unit_rows");
     let error = (rows - converged).abs().max().double_value(&[]);
-    let least = case.manifest["facts"]["objective_converged"].as_f64().unwrap();
+    let minimum = case.manifest["facts"]["objective_converged"].as_f64().unwrap();
     eprintln!(
-        "{} ({tolerance}): {} steps, objective {} ({least}), gradient {:.1e}, rows within {error:.1e}",
+        "{} ({tolerance}): {} steps, objective {} ({minimum}), gradient {:.1e}, rows within {error:.1e}",
         case.name, probe.steps, probe.objective, probe.gradient
     );
     assert!(error < 1e-3, "{} ({tolerance}): rows differ from converged ones by {error:e}", case.name);
-    let excess = (probe.objective - least) / least;
+    let excess = (probe.objective - minimum) / minimum;
     assert!(excess.abs() < 1e-6, "{} ({tolerance}): objective {}", case.name, probe.objective);
 }
 
-/// The case's images and labels as a training list.
+/// The images and labels of the case as a training split.
 fn split(case: &Case) -> Split {
     let labels = Vec::<i64>::try_from(case.input("label")).unwrap();
     let labels = labels.into_iter().map(|label| label as u32).collect();
@@ -134,7 +135,7 @@ fn split(case: &Case) -> Split {
     Split::from_parts(labels, Box::new(InMemory(rows.unbind(0).into_iter().map(image).collect())))
 }
 
-/// Images that need no file.
+/// Images in memory.
 struct InMemory(Vec<RgbImage>);
 
 impl ImageReader for InMemory {

@@ -1,4 +1,4 @@
-//! First values of the head from text.
+//! Head initialisation from text.
 
 use crate::backbone::backbone;
 use crate::case::{Case, PRECISIONS, cases_that};
@@ -9,7 +9,7 @@ use trainer::model::heads::{Classes, HEAD_BIAS};
 use trainer::model::tokenizer::{Tokenizer, prompt};
 use trainer::model::trainables::Trainables;
 
-/// Token ids of the case's class names in CLIP's default prompt, for a text tower of that context.
+/// Token ids of the class names in CLIP's default prompt, for a text tower with this context length.
 pub fn prompts(case: &Case, context: i64) -> Tensor {
     let names = case.config()["classnames"].as_array().unwrap();
     let texts: Vec<String> = names.iter().map(|n| prompt("a photo of a {}.", n.as_str().unwrap())).collect();
@@ -21,7 +21,7 @@ pub fn prompts(case: &Case, context: i64) -> Tensor {
     ids
 }
 
-/// The texts that the case's configuration names.
+/// The prompts of the case's configuration.
 fn prompts_of(case: &Case) -> ClassPrompts {
     match case.config()["prompt"].as_str().unwrap() {
         "default" => ClassPrompts::Templates(vec!["a photo of a {}.".to_owned()]),

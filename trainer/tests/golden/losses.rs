@@ -1,4 +1,4 @@
-//! Loss values and their gradients: every loss of the list, by its official name.
+//! Values and gradients of every loss, selected by its official name.
 
 use crate::case::{Case, PRECISIONS, cases};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use trainer::model::losses::{
 };
 use trainer::options::{Registry, Values};
 
-/// The loss that a case's configuration names, for these counts of training images.
+/// The loss of the case's configuration, for these numbers of training images per class.
 pub fn loss(case: &Case, counts: &[f64], kind: Kind) -> Box<dyn Loss> {
     let config = case.config();
     let official = config["loss_type"].as_str().unwrap();
@@ -17,7 +17,7 @@ pub fn loss(case: &Case, counts: &[f64], kind: Kind) -> Box<dyn Loss> {
     (method.make)(&options(config), &LossContext { frequencies, kind, device: Device::Cpu })
 }
 
-/// Options by the names of the official code, which gives LDAM the scale of the head.
+/// Maps the official option names to ours. The official code passes the scale of the head to LDAM.
 fn options(config: &Value) -> Values {
     let named = &config["loss_options"];
     let option = |name: &str, default: f64| named[name].as_f64().unwrap_or(default);

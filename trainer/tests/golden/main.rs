@@ -1,7 +1,8 @@
-//! Every golden case that the trainer's types cover, in fp64 and fp32.
+//! Compares the trainer with recorded results of the official code, in fp64 and fp32.
 //!
-//! The cases lie in `LIFT_FIXTURES` (default `../shared/fixtures` beside the repository); a few of each kind
-//! are kept in `tests/fixtures`, and in `tests/fixtures/other-sizes` with other sizes: every size comes from the case. A case that exists is compared; a folder without a case is a failure.
+//! All cases are in `LIFT_FIXTURES` (default `../shared/fixtures` beside the repository). The repository contains a
+//! few of each kind in `tests/fixtures`, and a few with other sizes in `tests/fixtures/other-sizes`; every size comes
+//! from the case. Every case that exists is compared. A folder without a case fails the test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

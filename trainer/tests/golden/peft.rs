@@ -1,4 +1,4 @@
-//! Tuners in the tower: features, logits, loss, gradients.
+//! Features, logits, loss and gradients with tuners in the tower.
 
 use crate::backbone::{Weights, pixel_constants};
 use crate::case::{Case, PRECISIONS, cases, cases_that};
@@ -15,7 +15,7 @@ use trainer::options::{Registry, Several, Values};
 
 const KINDS: [&str; 4] = ["peft/clip-vit", "peft/in21k-vit", "peft/plus-clip-vit", "peft/plus-in21k-vit"];
 
-/// LIFT+ names of the tensors, and LIFT's.
+/// Converts a tensor name of LIFT+ to that of LIFT.
 pub fn lift_name(name: &str) -> String {
     let name = name.replace("tuner.classifier.", "head.");
     let Some(rest) = name.strip_prefix("tuner.image_encoder.blocks.") else { return name };
@@ -36,10 +36,10 @@ pub fn golden_peft() {
     }
 }
 
-/// The official code takes the whole depth for these, whatever its `partial` says.
+/// Tuners for which the official code ignores `partial` and uses all blocks.
 const WITHOUT_PARTIAL: [&str; 3] = ["bias_tuning", "ln_tuning", "vpt_shallow"];
 
-/// The tuners that the case's options choose.
+/// The tuners of the case's options.
 pub fn tuners_of(case: &Case, base: &TunerContext) -> TunerSet {
     if case.manifest["source"]["repo"] == "lift-plus" {
         return plus_tuners(case, base);
@@ -62,7 +62,7 @@ pub fn tuners_of(case: &Case, base: &TunerContext) -> TunerSet {
     tuners
 }
 
-/// A number, or a fraction in words.
+/// A number, or a fraction as text.
 fn ratio(value: &Value) -> f64 {
     let fraction = || {
         let (part, whole) = value.as_str()?.split_once('/')?;
@@ -79,7 +79,7 @@ fn partial(case: &Case, depth: usize) -> Range<usize> {
     }
 }
 
-/// LIFT+ has other options: its AdaptFormer is known by the names and shapes of its tensors.
+/// The tuners of a LIFT+ case, whose options differ: AdaptFormer is recognised by names and shapes of its tensors.
 fn plus_tuners(case: &Case, base: &TunerContext) -> TunerSet {
     let trainable = case.manifest["trainable"].as_object().unwrap();
     let modules = trainable.iter().filter(|(name, _)| lift_name(name).ends_with(".down_proj.weight"));
@@ -96,7 +96,7 @@ fn plus_tuners(case: &Case, base: &TunerContext) -> TunerSet {
     TunerSet::of(&Several::of(&adaptformer::METHOD), &options, &site).unwrap()
 }
 
-/// The case's model, with the case's parameters.
+/// The model of the case, with its parameters.
 pub fn model(case: &Case, precision: Precision) -> Model {
     let weights = Weights::of(case);
     let tuners = tuners_of(case, &weights.site);
@@ -138,7 +138,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         if let Some(name) = output.strip_prefix("grad.") {
             let tensor = model.trainables().get(&lift_name(name)).unwrap();
             let shape = case.shape(output);
-            // Without elements there is no gradient.
+            // An empty tensor has no gradient.
             let gradient = if tensor.numel() == 0 { tensor.zeros_like() } else { tensor.grad() };
             case.compare(output, &gradient.view(shape.as_slice()), tolerance);
         }
@@ -146,7 +146,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
 }
 
 #[test]
-fn golden_peft_in_bf16_is_near_fp32() {
+fn golden_peft_in_bf16_is_close_to_fp32() {
     for case in &cases_that("peft/clip-vit", |case| case.name == "peft/clip-vit/adaptformer") {
         let results = [Precision::FP32, Precision::BF16].map(|precision| {
             let model = model(case, precision);
@@ -157,7 +157,7 @@ fn golden_peft_in_bf16_is_near_fp32() {
         });
         let [(single, gradient), (half, half_gradient)] = results;
         assert!((single - half).abs() < 0.03 * single.abs(), "{}: loss {half}, in fp32 {single}", case.name);
-        assert_ne!(single, half, "bf16 was really used");
+        assert_ne!(single, half, "bf16 is used");
         let cosine = gradient.dot(&half_gradient) / (gradient.norm() * half_gradient.norm());
         let cosine = cosine.double_value(&[]);
         assert!(cosine > 0.99, "{}: cosine of gradients {cosine}", case.name);

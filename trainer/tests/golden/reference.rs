@@ -1,4 +1,4 @@
-//! The official run on CIFAR-100-LT, stage by stage: from files to logits.
+//! Compares each stage of the official run on CIFAR-100-LT, from files to logits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ const PIXELS: ([f64; 3], [f64; 3]) =
     ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_58, 0.275_777_11]);
 
 fn shared(variable: &str, folder: &str) -> Option<PathBuf> {
-    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")).join(folder);
-    let path = std::env::var_os(variable).map_or(beside, PathBuf::from);
+    let default = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")).join(folder);
+    let path = std::env::var_os(variable).map_or(default, PathBuf::from);
     if path.is_dir() {
         return Some(path);
     }
@@ -33,15 +33,15 @@ fn shared(variable: &str, folder: &str) -> Option<PathBuf> {
     None
 }
 
-/// Greatest difference, which must not be above `limit`.
-fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
+/// Asserts that the maximum difference is at most `limit`.
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
     assert_eq!(found.size(), expected.size(), "{what}: shape");
     let error = (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs().max().double_value(&[]);
-    eprintln!("{what}: greatest difference {error:.1e}, allowed {limit:.0e}");
+    eprintln!("{what}: maximum difference {error:.1e}, allowed {limit:.0e}");
     assert!(error <= limit, "{what}: differs by {error:e}");
 }
 
-/// Names of the classes, and the first `count` test images in the view of `side` pixels.
+/// Class names, and the first `count` test images in the view of `side` pixels.
 fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Tensor) {
     let spec = DataSpec { root, layout: DataLayout::Auto, imbalance: Some(100.0), ..DataSpec::default() };
     let data = DataSet::open(&spec).unwrap();
@@ -54,7 +54,7 @@ fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Ten
     (data.class_names, Tensor::from_slice(&bytes).view([count, 3, side, side]))
 }
 
-/// What the official code computed for its first test images.
+/// The results of the official code for its first test images.
 struct Reference {
     folder: PathBuf,
     tensors: BTreeMap<String, Tensor>,
@@ -70,7 +70,7 @@ impl Reference {
         self.tensors.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.folder.display()))
     }
 
-    /// Images, and pixels of a side.
+    /// Number of images, and their size in pixels.
     fn images(&self) -> (i64, i64) {
         let [count, _, _, side] = self.get("test_inputs").size()[..] else {
             panic!("test_inputs are images")
@@ -78,7 +78,7 @@ impl Reference {
         (count, side)
     }
 
-    /// The model with the official checkpoint in it.
+    /// The model with the official checkpoint.
     fn model(&self, config: &Config, (backbone, tuners): (Backbone, TunerSet), classes: i64) -> Model {
         let spec = ModelSpec {
             tuners,
@@ -98,21 +98,21 @@ impl Reference {
     fn compare(&self, model: &Model, bytes: &Tensor) {
         no_grad(|| {
             let without = self.get("features_without_tuner");
-            close("features without tuner", &model.frozen_features(bytes), without, 1e-5);
-            close("features", &model.features(bytes), self.get("features"), 1e-5);
-            close("logits", &model.logits(bytes), self.get("logits"), 1e-5);
+            assert_close("features without tuner", &model.frozen_features(bytes), without, 1e-5);
+            assert_close("features", &model.features(bytes), self.get("features"), 1e-5);
+            assert_close("logits", &model.logits(bytes), self.get("logits"), 1e-5);
         });
     }
 }
 
-/// LIFT with these options.
+/// The configuration of LIFT with these options.
 fn lift(set: Vec<String>) -> Config {
     let [data, model] = ["demo", "demo"].map(str::to_owned);
     let selection = Selection { data, model, method: "lift".to_owned(), set };
     Config::resolve(&selection).unwrap().config
 }
 
-/// The backbone, and what is trained beside the head.
+/// The backbone and the tuners.
 fn load_backbone(backbones: &Path, config: &Config, side: i64, classes: i64) -> (Backbone, TunerSet) {
     let file = NamedTensors::open(&backbones.join("tiny-clip/model.safetensors")).unwrap();
     let (tensors, layout) = normalise(file).unwrap();
@@ -150,18 +150,18 @@ fn golden_reference_stage_by_stage() {
     let ids = Tensor::from_slice(&ids).view([classes, tower.context()]);
     assert_eq!(ids, *reference.get("prompt_tokens"), "prompt tokens");
     let text = no_grad(|| unit_rows(&tower.features(&ids)));
-    close("text features", &text, reference.get("text_features"), 1e-5);
+    assert_close("text features", &text, reference.get("text_features"), 1e-5);
     let head = rows_from_text(&text, backbone.vision.projection().unwrap());
-    close("initial head", &head, reference.get("initial_head"), 1e-5);
+    assert_close("initial head", &head, reference.get("initial_head"), 1e-5);
 
     let model = reference.model(&config, (backbone, tuners), classes);
     let inputs = model.pixels().forward(&bytes);
-    close("normalised test inputs", &inputs, reference.get("test_inputs"), 1e-6);
-    same_pixels(&bytes, reference.get("test_inputs"));
+    assert_close("normalised test inputs", &inputs, reference.get("test_inputs"), 1e-6);
+    assert_same_pixels(&bytes, reference.get("test_inputs"));
     reference.compare(&model, &bytes);
 }
 
-/// Checkpoints of other tuners, heads, losses and starts, each with the options that its folder names.
+/// Compares checkpoints of other tuners, heads, losses and initialisations, each with the options in its folder.
 #[test]
 fn golden_reference_of_other_options() {
     let (Some(data), Some(backbones)) = (shared("LIFT_DATA", "data"), shared("LIFT_BACKBONES", "backbones"))
@@ -186,8 +186,8 @@ fn golden_reference_of_other_options() {
     }
 }
 
-/// The reference's pixels, recovered from its normalised inputs, are ours to the last level.
-fn same_pixels(bytes: &Tensor, inputs: &Tensor) {
+/// Recovers the pixels of the reference from its normalised inputs, and asserts that they equal ours exactly.
+fn assert_same_pixels(bytes: &Tensor, inputs: &Tensor) {
     let (mean, std) = PIXELS;
     let tensor = |values: [f64; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]);
     let recovered = ((inputs.to_kind(Kind::Double) * tensor(std) + tensor(mean)) * 255.0).round();

@@ -1,4 +1,4 @@
-//! Whole trajectories: losses of the steps, learning rates, final values, momentum, test logits.
+//! Trajectories of training: losses, learning rates, final values, momentum, test logits.
 
 use crate::case::{Case, PRECISIONS, cases};
 use crate::losses::loss;
@@ -8,11 +8,12 @@ use std::rc::Rc;
 use tch::{Kind, Tensor, no_grad};
 use trainer::engine::step::classifier::Classifier;
 use trainer::engine::step::gradient_sync::SyncOptions;
+use trainer::engine::step::local_batch::{LocalBatch, MicroBatch};
 use trainer::engine::step::pass::Pass;
+use trainer::engine::step::scalar_row::StepFlags;
 use trainer::engine::step::schedule::{LearningRate, Schedule};
-use trainer::engine::step::stepper::{
-    Accumulation, LocalBatch, MicroBatch, Reduction, StepFlags, StepParts, Stepper,
-};
+use trainer::engine::step::step_parts::{Accumulation, Reduction, StepParts};
+use trainer::engine::step::stepper::Stepper;
 use trainer::model::precision::Precision;
 
 #[test]
@@ -24,7 +25,7 @@ pub fn golden_train() {
     }
 }
 
-/// Sizes of a trajectory: epochs, samples of a step, samples of a micro-batch.
+/// Number of epochs, batch size and micro-batch size.
 struct Plan {
     epochs: u64,
     batch: i64,
@@ -35,7 +36,7 @@ impl Plan {
     fn of(case: &Case) -> Self {
         let number = |name: &str| case.config()[name].as_i64();
         let batch = number("batch_size").unwrap();
-        // LIFT names the micro-batch, LIFT+ how many of them make a step.
+        // LIFT has the size of a micro-batch, LIFT+ the number of micro-batches per step.
         let micro = number("micro_batch_size").unwrap_or_else(|| batch / number("accum_step").unwrap_or(1));
         Self { epochs: number("num_epochs").unwrap() as u64, batch, micro }
     }
@@ -67,7 +68,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
         for ids in order.get(epoch as i64).split(plan.batch, 0) {
             let parts: Vec<MicroBatch> = ids.split(plan.micro, 0).into_iter().map(micro_batch).collect();
             let rate = rate.at(epoch, rates.len() as u64);
-            let outcome = stepper.gradient(&LocalBatch::alone(parts), StepFlags::default()).unwrap();
+            let outcome = stepper.reduced_gradient(&LocalBatch::alone(parts), StepFlags::default()).unwrap();
             stepper.update(&outcome, rate);
             losses.push(outcome.loss);
             rates.push(rate);
@@ -79,7 +80,7 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     compare_states(case, &model, &stepper, tolerance);
 }
 
-/// The reference has the mean of each micro-batch; a step's is their mean, weighted by their sizes.
+/// Compares the loss of each step with the mean of the reference's micro-batch losses, weighted by their sizes.
 fn compare_losses(case: &Case, plan: &Plan, losses: &[f64], tolerance: &str) {
     let reference = Vec::<f64>::try_from(case.output("micro_losses")).unwrap();
     let samples = case.input("order").size()[1];

@@ -1,4 +1,4 @@
-//! libtorch's current stream, by the shim in `shim/current_stream.cpp`.
+//! The current CUDA stream of libtorch, from the shim in `shim/current_stream.cpp`.
 
 use nccl_rs::{CudaRuntime, CudaStream};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -12,22 +12,22 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The stream on which libtorch puts the calling thread's work for GPU `index`, or libtorch's words.
+/// The stream on which libtorch queues the work of the calling thread for GPU `index`, or the error text of libtorch.
 pub(super) fn current_stream(runtime: &CudaRuntime, index: usize) -> Result<CudaStream, String> {
     let mut raw = std::ptr::null_mut();
     let mut message = [0u8; 512];
     let index = c_int::try_from(index).map_err(|_| format!("there is no GPU {index}"))?;
-    // SAFETY: the shim writes one handle, or a text of at most the given length that ends with a zero byte; it
-    // catches every exception.
+    // SAFETY: the shim writes one handle, or a null-terminated text of at most the given length, and catches every
+    // exception.
     let failed = unsafe {
         collectives_current_stream(index, &raw mut raw, message.as_mut_ptr().cast(), message.len()) != 0
     };
     if failed {
         let text = CStr::from_bytes_until_nul(&message).unwrap_or(c"unknown error").to_string_lossy();
-        // Later lines are libtorch's backtrace.
+        // The following lines are a backtrace of libtorch.
         return Err(text.lines().next().unwrap_or_default().to_owned());
     }
-    // SAFETY: libtorch's streams live as long as the process.
+    // SAFETY: streams of libtorch live until the process ends.
     Ok(unsafe { CudaStream::borrowed(runtime, raw) })
 }
 
@@ -36,11 +36,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_the_cuda_part_of_libtorch_there_is_no_stream_but_an_error() {
+    fn libtorch_without_cuda_returns_an_error() {
         if tch::utils::has_cuda() {
-            println!(
-                "skipped: without_the_cuda_part_of_libtorch_there_is_no_stream_but_an_error (it is here)"
-            );
+            println!("skipped: libtorch_without_cuda_returns_an_error (libtorch has CUDA)");
             return;
         }
         let (mut raw, mut message) = (std::ptr::null_mut(), [0u8; 512]);

@@ -1,13 +1,13 @@
-//! Collectives over NCCL, in order with libtorch's own work on the GPU.
+//! Collectives over NCCL, ordered with the work of libtorch on the GPU.
 //!
-//! Each call is put into one stream of the group's own, between two events: it starts after what libtorch has
-//! queued so far on its current stream, and what libtorch queues next starts after it. The host does not wait.
-//! One stream serves the group and all that are split from it, since kernels of two communicators that start in
-//! different orders on two ranks wait for each other for ever.
+//! Each call is queued on a separate stream between two events: it starts after the work that libtorch has already
+//! queued on its current stream, and later work of libtorch starts after it. The host does not wait. A group and all
+//! groups split from it share one stream, because the kernels of two communicators deadlock if two ranks start them in
+//! different orders.
 //!
-//! A watcher thread (`watch.rs`) ends what can end in no other way: calls that hang, and peers that are gone.
+//! A watcher thread (`watch.rs`) aborts calls that hang, e.g. because a peer has died.
 //!
-//! Without a GPU, on CPU tensors, only the stand-in of the tests does; the host waits for each call then.
+//! CPU tensors work only with the stand-in of the tests; the host then waits for each call.
 
 mod current_stream;
 mod plane;
@@ -29,31 +29,31 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 use watch::WatchedPlane;
 
-/// What is told a text for people, from a thread of the group's.
+/// A callback that receives an error text, on a thread of the group.
 pub type FailureCallback = Box<dyn Fn(&str) + Send + Sync>;
 
-/// How a group over NCCL shall work, and whom it tells of failures.
+/// Options of a group over NCCL, and its callbacks for failures.
 pub struct NcclOptions {
-    /// Where this rank's tensors are: its GPU.
+    /// The device of this rank's tensors: its GPU.
     pub device: Device,
-    /// How long a call may take, from when the one before it is done.
+    /// Timeout of a call, counted from the end of the previous call.
     pub timeout: Duration,
-    /// Told once when a call has failed or timed out, with rank, operation and step, before it is aborted.
-    /// The caller's next call (or the one in which it is stuck) gives the same as an error.
+    /// Called once when a call has failed or timed out, before it is aborted; the text contains rank, operation and
+    /// step. The current or next call of the caller returns the same error.
     pub on_failure: FailureCallback,
-    /// Told when aborting did not free this process. It should end the process at once, by `_exit`: threads
-    /// are stuck that would keep an orderly end from ending.
+    /// Called if aborting does not release this process. The callback should end the process at once with `_exit`,
+    /// because stuck threads would block a normal exit.
     pub on_stuck: FailureCallback,
 }
 
-/// The process group of ranks that have a GPU each.
+/// A process group over NCCL, for ranks with one GPU each.
 pub struct NcclGroup {
-    // Fields drop in this order: the communicator says goodbye while the watcher still watches.
+    // Fields drop in this order: the communicator is finalised while the watcher still runs.
     communicator: Arc<Communicator>,
     watched: Arc<WatchedPlane>,
 }
 
-/// Where a call reads and writes.
+/// Send and receive pointers of a call.
 type Buffers = (*const c_void, *mut c_void);
 
 impl NcclGroup {
@@ -68,7 +68,7 @@ impl NcclGroup {
 
     fn new(communicator: Communicator, watched: Arc<WatchedPlane>) -> Self {
         let communicator = Arc::new(communicator);
-        watched.plane().watch(communicator.clone());
+        watched.plane().register(communicator.clone());
         Self { communicator, watched }
     }
 
@@ -76,17 +76,17 @@ impl NcclGroup {
         self.watched.plane()
     }
 
-    fn asked(&self, operation: &'static str) -> CallSite {
+    fn call_site(&self, operation: &'static str) -> CallSite {
         CallSite { rank: self.plane().rank, operation }
     }
 
-    /// The tensor's type for NCCL, if it is one that can travel and lies on the group's device.
+    /// The NCCL data type of the tensor, or an error if its kind or device is not supported.
     fn accept(&self, operation: &'static str, tensor: &Tensor) -> Result<DataType, CollectiveError> {
-        let asked = self.asked(operation);
-        let element = asked.element(tensor)?;
+        let call_site = self.call_site(operation);
+        let element = call_site.element(tensor)?;
         if tensor.device() != self.plane().device {
             let (expected, found) = (format!("a tensor on {:?}", self.plane().device), tensor.device());
-            return Err(asked.refuse(expected, format!("one on {found:?}")));
+            return Err(call_site.refuse(expected, format!("one on {found:?}")));
         }
         Ok(match element {
             Element::F32 => DataType::F32,
@@ -97,7 +97,7 @@ impl NcclGroup {
         })
     }
 
-    /// Queues a call on tensors of `count` elements; empty ones need none, on any rank.
+    /// Queues a call on tensors of `count` elements. Empty tensors, which are empty on every rank, need no call.
     fn run(
         &self,
         operation: &'static str,
@@ -111,7 +111,7 @@ impl NcclGroup {
         plane.run(operation, plane.timeout, Waiter::OnDevice, |stream| call(&self.communicator, stream))
     }
 
-    /// Queues a call whose end is waited for later; `kept` are the tensors that it reads and writes.
+    /// Queues an asynchronous call; `kept` are the tensors that it reads and writes.
     fn begin(
         &self,
         operation: &'static str,
@@ -136,13 +136,13 @@ impl NcclGroup {
         self.plane().activity.add_bytes(traffic.bytes(self.size()));
     }
 
-    /// A barrier is a sum that the host waits for.
-    fn meet(&self, timeout: Duration) -> Result<(), CollectiveError> {
+    /// A barrier: an all-reduce for which the host waits.
+    fn barrier_with_timeout(&self, timeout: Duration) -> Result<(), CollectiveError> {
         let plane = self.plane();
         let token = Tensor::zeros([1], (Kind::Int64, plane.device));
         let buffers = in_place(&token);
         plane.run("barrier", timeout, Waiter::OnHost, |stream| {
-            // SAFETY: one element, which lives until the host has waited for the call.
+            // SAFETY: one element, which stays alive until the host has waited for the call.
             unsafe { self.communicator.all_reduce(buffers, 1, DataType::I64, ReduceOp::Sum.into(), stream) }
         })
     }
@@ -162,8 +162,8 @@ impl From<ReduceOp> for nccl_rs::RedOp {
     }
 }
 
-// About memory in the calls below: libtorch gives freed memory of a stream to later work of the same stream only,
-// and that stream waits for the call; so a tensor may be dropped as soon as the call has returned.
+// Memory in the calls below: libtorch reuses freed memory of a stream only for later work on the same stream, and that
+// stream waits for the call. A tensor may therefore be dropped as soon as the call has returned.
 impl ProcessGroup for NcclGroup {
     fn rank(&self) -> usize {
         self.communicator.rank()
@@ -182,7 +182,7 @@ impl ProcessGroup for NcclGroup {
         self.count(Traffic::AllReduce(size_of(tensor)));
         let (buffers, count) = (in_place(tensor), tensor.numel());
         self.run("all_reduce", count, |communicator, stream| {
-            // SAFETY: `count` contiguous elements on the stream's device, ordered as said above.
+            // SAFETY: `count` contiguous elements on the stream's device, ordered as described above.
             unsafe { communicator.all_reduce(buffers, count, kind, op.into(), stream) }
         })
     }
@@ -192,7 +192,7 @@ impl ProcessGroup for NcclGroup {
         self.count(Traffic::AllReduce(size_of(tensor)));
         let (buffers, count) = (in_place(tensor), tensor.numel());
         self.begin("all_reduce", vec![tensor.shallow_clone()], |communicator, stream| {
-            // SAFETY: `count` contiguous elements on the stream's device, kept until the call was waited for.
+            // SAFETY: `count` contiguous elements on the stream's device, kept until `Pending::wait`.
             unsafe { communicator.all_reduce(buffers, count, kind, op.into(), stream) }
         })
     }
@@ -200,13 +200,13 @@ impl ProcessGroup for NcclGroup {
     fn start_all_gather(&self, input: &Tensor, output: &Tensor) -> Result<Pending, CollectiveError> {
         let kind = self.accept("all_gather", input)?;
         self.accept("all_gather", output)?;
-        self.asked("all_gather").parts(self.size(), output, input)?;
+        self.call_site("all_gather").parts(self.size(), output, input)?;
         self.count(Traffic::GatherOrScatter(size_of(output)));
         let (buffers, count) = ((input.data_ptr().cast_const(), output.data_ptr()), input.numel());
         let kept = vec![input.shallow_clone(), output.shallow_clone()];
         self.begin("all_gather", kept, |communicator, stream| {
-            // SAFETY: `count` and `count * size` contiguous elements on the stream's device, as `parts`
-            // checked, kept until the call was waited for.
+            // SAFETY: `count` and `count * size` contiguous elements on the stream's device, as `parts` has
+            // checked, kept until `Pending::wait`.
             unsafe { communicator.all_gather(buffers, count, kind, stream) }
         })
     }
@@ -216,7 +216,7 @@ impl ProcessGroup for NcclGroup {
         self.count(Traffic::Broadcast(size_of(tensor)));
         let (buffers, count) = (in_place(tensor), tensor.numel());
         self.run("broadcast", count, |communicator, stream| {
-            // SAFETY: `count` contiguous elements on the stream's device, ordered as said above.
+            // SAFETY: `count` contiguous elements on the stream's device, ordered as described above.
             unsafe { communicator.broadcast(buffers, count, kind, root, stream) }
         })
     }
@@ -224,12 +224,12 @@ impl ProcessGroup for NcclGroup {
     fn all_gather(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
         let kind = self.accept("all_gather", input)?;
         self.accept("all_gather", output)?;
-        self.asked("all_gather").parts(self.size(), output, input)?;
+        self.call_site("all_gather").parts(self.size(), output, input)?;
         self.count(Traffic::GatherOrScatter(size_of(output)));
         let (buffers, count) = ((input.data_ptr().cast_const(), output.data_ptr()), input.numel());
         self.run("all_gather", count, |communicator, stream| {
-            // SAFETY: `count` and `count * size` contiguous elements on the stream's device, as `parts`
-            // checked, ordered as said above.
+            // SAFETY: `count` and `count * size` contiguous elements on the stream's device, as `parts` has
+            // checked, ordered as described above.
             unsafe { communicator.all_gather(buffers, count, kind, stream) }
         })
     }
@@ -237,28 +237,28 @@ impl ProcessGroup for NcclGroup {
     fn reduce_scatter(&self, input: &Tensor, output: &mut Tensor) -> Result<(), CollectiveError> {
         let kind = self.accept("reduce_scatter", output)?;
         self.accept("reduce_scatter", input)?;
-        self.asked("reduce_scatter").parts(self.size(), input, output)?;
+        self.call_site("reduce_scatter").parts(self.size(), input, output)?;
         self.count(Traffic::GatherOrScatter(size_of(input)));
         let (buffers, count) = ((input.data_ptr().cast_const(), output.data_ptr()), output.numel());
         self.run("reduce_scatter", count, |communicator, stream| {
-            // SAFETY: `count * size` and `count` contiguous elements on the stream's device, as `parts`
-            // checked, ordered as said above.
+            // SAFETY: `count * size` and `count` contiguous elements on the stream's device, as `parts` has
+            // checked, ordered as described above.
             unsafe { communicator.reduce_scatter(buffers, count, kind, ReduceOp::Sum.into(), stream) }
         })
     }
 
     fn barrier(&self) -> Result<(), CollectiveError> {
-        self.meet(self.plane().timeout)
+        self.barrier_with_timeout(self.plane().timeout)
     }
 
     fn barrier_within(&self, timeout: Duration) -> Result<(), CollectiveError> {
-        self.meet(timeout)
+        self.barrier_with_timeout(timeout)
     }
 
     fn split(&self, color: usize, key: usize) -> Result<Box<dyn ProcessGroup>, CollectiveError> {
-        // Every rank's wish tells each its place, so that NCCL need not be asked for it.
-        let mut wish = [color as i64, key as i64];
-        let own = Tensor::from_slice(&wish).to_device(self.plane().device);
+        // Gathers color and key of all ranks to compute the rank and size of this rank in the new group.
+        let mut color_and_key = [color as i64, key as i64];
+        let own = Tensor::from_slice(&color_and_key).to_device(self.plane().device);
         let all = Tensor::zeros([self.size() as i64, 2], (Kind::Int64, self.plane().device));
         let mut gathered = all.view(-1);
         self.all_gather(&own, &mut gathered)?;
@@ -266,16 +266,17 @@ impl ProcessGroup for NcclGroup {
         self.check()?;
         let mut members = Vec::new();
         for rank in 0..self.size() {
-            gathered.narrow(0, 2 * rank as i64, 2).copy_data(&mut wish, 2);
-            if wish[0] == color as i64 {
-                members.push((wish[1], rank));
+            gathered.narrow(0, 2 * rank as i64, 2).copy_data(&mut color_and_key, 2);
+            if color_and_key[0] == color as i64 {
+                members.push((color_and_key[1], rank));
             }
         }
         members.sort_unstable();
         let place = members.iter().take_while(|&&(_, rank)| rank != self.rank()).count();
-        let made =
-            self.plane().hold("split", || self.communicator.split(color, key, (place, members.len())))?;
-        Ok(Box::new(Self::new(made, self.watched.clone())))
+        let split = self
+            .plane()
+            .run_blocking("split", || self.communicator.split(color, key, (place, members.len())))?;
+        Ok(Box::new(Self::new(split, self.watched.clone())))
     }
 
     fn check(&self) -> Result<(), CollectiveError> {
@@ -285,6 +286,6 @@ impl ProcessGroup for NcclGroup {
 
 impl Drop for NcclGroup {
     fn drop(&mut self) {
-        self.plane().forget(&self.communicator);
+        self.plane().unregister(&self.communicator);
     }
 }

@@ -1,4 +1,4 @@
-//! What the groups of one process share: the stream, the calls under way, and the failure if there is one.
+//! State that all NCCL groups of a process share: the stream, the pending calls, and the failure if there is one.
 
 use super::current_stream::current_stream;
 use super::{FailureCallback, NcclOptions};
@@ -10,14 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tch::Device;
 
-/// How long aborting may take before this process counts as stuck.
+/// Timeout of an abort, after which this process counts as stuck.
 pub(super) const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) struct Plane {
     runtime: CudaRuntime,
     stream: CudaStream,
     pub(super) activity: Activity,
-    /// This process's number among all, for messages.
+    /// Rank of this process in the world, for messages.
     pub(super) rank: usize,
     pub(super) device: Device,
     pub(super) timeout: Duration,
@@ -25,25 +25,25 @@ pub(super) struct Plane {
     pub(super) on_failure: FailureCallback,
     pub(super) on_stuck: FailureCallback,
     state: Mutex<PlaneState>,
-    /// The state changed in a way that others wait for.
+    /// Signals changes of the state.
     pub(super) changed: Condvar,
 }
 
 pub(super) struct PlaneState {
-    /// Calls under way, the oldest first.
+    /// Pending calls, the oldest first.
     calls: VecDeque<CollectiveCall>,
-    next: u64,
-    /// Events to use again.
-    spare: Vec<Arc<CudaEvent>>,
-    /// When the call before the oldest one was done.
-    moved: Instant,
+    last_number: u64,
+    /// Events for reuse.
+    spare_events: Vec<Arc<CudaEvent>>,
+    /// End of the last completed call.
+    last_completed: Instant,
     pub(super) communicators: Vec<Arc<Communicator>>,
     pub(super) failure: Option<CollectiveError>,
-    /// All communicators are aborted.
+    /// Whether all communicators are aborted.
     pub(super) ended: bool,
-    /// A caller has been given the failure.
-    pub(super) told: bool,
-    /// The last group is gone.
+    /// Whether a caller has received the failure.
+    pub(super) reported: bool,
+    /// Whether the last group is dropped.
     pub(super) closing: bool,
 }
 
@@ -53,14 +53,14 @@ struct CollectiveCall {
     step: u64,
     since: Instant,
     timeout: Duration,
-    /// Done when this is; `None` while the host is inside NCCL.
+    /// The event after the call; `None` while the host is inside NCCL.
     done: Option<Arc<CudaEvent>>,
 }
 
-/// Who waits for a call.
+/// The waiter for the result of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
-    /// What libtorch queues next; on the CPU that is the host.
+    /// Later work of libtorch on the device; on the CPU, the host.
     OnDevice,
     /// The host.
     OnHost,
@@ -77,13 +77,13 @@ impl Plane {
         let NcclOptions { device, timeout, on_failure, on_stuck } = options;
         let state = PlaneState {
             calls: VecDeque::new(),
-            next: 0,
-            spare: Vec::new(),
-            moved: Instant::now(),
+            last_number: 0,
+            spare_events: Vec::new(),
+            last_completed: Instant::now(),
             communicators: Vec::new(),
             failure: None,
             ended: false,
-            told: false,
+            reported: false,
             closing: false,
         };
         Self {
@@ -101,20 +101,20 @@ impl Plane {
         }
     }
 
-    /// A panic of another thread leaves nothing half done here.
+    /// Ignores poisoning: a panic of another thread leaves the state consistent.
     pub(super) fn state(&self) -> MutexGuard<'_, PlaneState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self, communicator: Arc<Communicator>) {
+    pub(super) fn register(&self, communicator: Arc<Communicator>) {
         self.state().communicators.push(communicator);
     }
 
-    pub(super) fn forget(&self, communicator: &Arc<Communicator>) {
+    pub(super) fn unregister(&self, communicator: &Arc<Communicator>) {
         self.state().communicators.retain(|other| !Arc::ptr_eq(other, communicator));
     }
 
-    /// Queues a call behind libtorch's work and before what comes next.
+    /// Queues a call between the earlier and the later work of libtorch.
     pub(super) fn run(
         &self,
         operation: &'static str,
@@ -127,7 +127,7 @@ impl Plane {
         self.finish(operation, wait, &done)
     }
 
-    /// Queues a call behind libtorch's work. What it writes may be used after [`finish`](Self::finish).
+    /// Queues a call after the earlier work of libtorch. Its result may be used after [`finish`](Self::finish).
     pub(super) fn start(
         &self,
         operation: &'static str,
@@ -136,12 +136,12 @@ impl Plane {
     ) -> Result<Arc<CudaEvent>, CollectiveError> {
         self.check()?;
         let number = self.begin(operation, timeout);
-        let done = self.queue(call).map_err(|message| self.give_up(operation, message))?;
-        self.state().under_way(number, done.clone());
+        let done = self.queue(call).map_err(|message| self.fail(operation, message))?;
+        self.state().set_event(number, done.clone());
         Ok(done)
     }
 
-    /// Lets what libtorch queues next, or the host, wait for a call.
+    /// Makes later work of libtorch, or the host, wait for a call.
     pub(super) fn finish(
         &self,
         operation: &'static str,
@@ -149,18 +149,18 @@ impl Plane {
         done: &CudaEvent,
     ) -> Result<(), CollectiveError> {
         if wait == Waiter::OnHost || self.device == Device::Cpu {
-            // The host waits here; the watcher frees it if need be.
-            done.synchronize().map_err(|error| self.give_up(operation, error.to_string()))?;
+            // Synchronises the host with the device; the watcher releases the host if the call hangs.
+            done.synchronize().map_err(|error| self.fail(operation, error.to_string()))?;
         } else if let Device::Cuda(index) = self.device {
             let waits = current_stream(&self.runtime, index)
                 .and_then(|libtorch| libtorch.wait(done).map_err(|error| error.to_string()));
-            waits.map_err(|message| self.give_up(operation, message))?;
+            waits.map_err(|message| self.fail(operation, message))?;
         }
         self.check()
     }
 
-    /// Makes a call that the host waits for itself, under the watcher's eyes.
-    pub(super) fn hold<T>(
+    /// Makes a blocking call, which the watcher monitors as well.
+    pub(super) fn run_blocking<T>(
         &self,
         operation: &'static str,
         call: impl FnOnce() -> Result<T, nccl_rs::Error>,
@@ -168,12 +168,12 @@ impl Plane {
         let _entered = self.activity.enter_collective(operation);
         self.check()?;
         let number = self.begin(operation, self.timeout);
-        let made = call().map_err(|error| self.give_up(operation, error.to_string()))?;
+        let result = call().map_err(|error| self.fail(operation, error.to_string()))?;
         self.state().remove(number);
-        self.check().map(|()| made)
+        self.check().map(|()| result)
     }
 
-    /// The failure, if there is one; once what was under way is aborted, so that nothing writes any more.
+    /// Returns the failure, if there is one, after the pending calls are aborted and no longer write into tensors.
     pub(super) fn check(&self) -> Result<(), CollectiveError> {
         let state = self.state();
         if state.failure.is_none() {
@@ -182,7 +182,7 @@ impl Plane {
         let aborting = |state: &mut PlaneState| !state.ended && !state.closing;
         let waited = self.changed.wait_timeout_while(state, ABORT_TIMEOUT, aborting);
         let mut state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
-        state.told = true;
+        state.reported = true;
         self.changed.notify_all();
         state.failure.clone().map_or(Ok(()), Err)
     }
@@ -190,13 +190,13 @@ impl Plane {
     fn begin(&self, operation: &'static str, timeout: Duration) -> u64 {
         let step = self.activity.now().0.step;
         let mut state = self.state();
-        state.next += 1;
-        let (number, since) = (state.next, Instant::now());
+        state.last_number += 1;
+        let (number, since) = (state.last_number, Instant::now());
         state.calls.push_back(CollectiveCall { number, operation, step, since, timeout, done: None });
         number
     }
 
-    /// Puts a call into the stream; the answer is done when the call is.
+    /// Queues a call on the stream, and returns the event after it.
     fn queue(
         &self,
         call: impl FnOnce(&CudaStream) -> Result<(), nccl_rs::Error>,
@@ -212,20 +212,20 @@ impl Plane {
         let before = self.event()?;
         before.record(&libtorch).map_err(text)?;
         self.stream.wait(&before).map_err(text)?;
-        // A stream's wish to wait is for the mark as it is now, so the event can be used again at once.
-        self.state().spare.push(before);
+        // `wait` refers to the current record of the event, so the event can be reused at once.
+        self.state().spare_events.push(before);
         call(&self.stream).map_err(text)?;
         done.record(&self.stream).map_err(text)?;
         Ok(done)
     }
 
     fn event(&self) -> Result<Arc<CudaEvent>, String> {
-        let spare = self.state().spare.pop();
+        let spare = self.state().spare_events.pop();
         spare.map_or_else(|| self.runtime.event().map(Arc::new).map_err(|error| error.to_string()), Ok)
     }
 
-    /// Makes an error of this thread's call the failure of all (if there is none yet), and waits for the end.
-    fn give_up(&self, operation: &'static str, message: String) -> CollectiveError {
+    /// Stores an error of a call as the failure of all groups (if there is none yet), and waits for the abort.
+    fn fail(&self, operation: &'static str, message: String) -> CollectiveError {
         let (rank, step) = (self.rank, self.activity.now().0.step);
         let own = CollectiveError::Nccl { rank, operation, step, message };
         self.state().failure.get_or_insert_with(|| own.clone());
@@ -233,15 +233,15 @@ impl Plane {
         self.check().err().unwrap_or(own)
     }
 
-    /// Forgets calls that are done, and finds what is wrong with the others.
+    /// Removes completed calls, and returns the failure of the pending ones.
     pub(super) fn inspect(&self) -> Option<CollectiveError> {
         let mut state = self.state();
-        let problem = state.settle().err().or_else(|| {
+        let problem = state.remove_completed().err().or_else(|| {
             let mut communicators = state.communicators.iter();
             communicators.find_map(|communicator| communicator.async_error().err())
         });
         let oldest = state.calls.front();
-        // Between calls it is the connection to the others that fails.
+        // Without a pending call, the connection to the other ranks has failed.
         let between = || ("connection", self.activity.now().0.step);
         let (operation, step) = oldest.map_or_else(between, |call| (call.operation, call.step));
         let rank = self.rank;
@@ -249,14 +249,14 @@ impl Plane {
             return Some(CollectiveError::Nccl { rank, operation, step, message: error.to_string() });
         }
         let call = oldest?;
-        let waited = call.since.max(state.moved).elapsed();
+        let waited = call.since.max(state.last_completed).elapsed();
         let timeout = call.timeout;
         (waited > timeout).then_some(CollectiveError::TimedOut { rank, operation, step, timeout })
     }
 }
 
 impl PlaneState {
-    fn under_way(&mut self, number: u64, done: Arc<CudaEvent>) {
+    fn set_event(&mut self, number: u64, done: Arc<CudaEvent>) {
         if let Some(call) = self.calls.iter_mut().find(|call| call.number == number) {
             call.done = Some(done);
         }
@@ -264,18 +264,18 @@ impl PlaneState {
 
     fn remove(&mut self, number: u64) {
         self.calls.retain(|call| call.number != number);
-        self.moved = Instant::now();
+        self.last_completed = Instant::now();
     }
 
-    /// Drops the calls that are done: a prefix, as they run in order.
-    fn settle(&mut self) -> Result<(), nccl_rs::Error> {
+    /// Removes the completed calls: a prefix, because they run in order.
+    fn remove_completed(&mut self) -> Result<(), nccl_rs::Error> {
         while let Some(done) = self.calls.front().and_then(|call| call.done.clone()) {
             if !done.is_done()? {
                 break;
             }
             self.calls.pop_front();
-            self.spare.push(done);
-            self.moved = Instant::now();
+            self.spare_events.push(done);
+            self.last_completed = Instant::now();
         }
         Ok(())
     }

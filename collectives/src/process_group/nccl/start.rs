@@ -1,4 +1,5 @@
-//! The start of a group: libraries, one GPU for each rank, a common name, the communicator.
+//! Starts a group: loads the libraries, checks that each rank has its own GPU, distributes the unique id, and creates
+//! the communicator.
 
 use super::NcclOptions;
 use super::plane::Plane;
@@ -11,7 +12,7 @@ use nccl_rs::{Communicator, CudaRuntime, CudaStream, Library, UniqueId};
 use std::sync::Arc;
 use tch::Device;
 
-/// The symbol that tells the stand-in of the tests.
+/// A symbol that only the stand-in of the tests exports.
 const STAND_IN: &str = "nccl_stand_in";
 
 struct OpenedPlane {
@@ -23,7 +24,8 @@ struct OpenedPlane {
     stand_in: bool,
 }
 
-/// A rank's problem; that time ran out is usually another rank's fault, and told only where nobody knows better.
+/// The problem of a rank. A timeout is usually caused by another rank, so it is reported only if no rank has another
+/// problem.
 struct StartProblem {
     text: String,
     timeout: bool,
@@ -35,8 +37,8 @@ impl StartProblem {
     }
 }
 
-/// All ranks get a group, or the same error; a rank on which NCCL itself fails gets its error at once, and has to end
-/// the job, since the others wait for it.
+/// All ranks receive a group, or all receive the same error. Exception: a rank on which NCCL itself fails receives its
+/// error at once and must end the job, because the other ranks wait for it.
 pub(super) fn start(
     control: &Control,
     activity: &Activity,
@@ -51,18 +53,18 @@ pub(super) fn start(
     let _entered = activity.enter_collective("init");
     let step = activity.now().0.step;
     let place = (control.rank(), control.size());
-    let made = Communicator::init_rank(&opened.nccl, &id, place, options.timeout);
+    let created = Communicator::init_rank(&opened.nccl, &id, place, options.timeout);
     let failed = |rank, message| CollectiveError::Nccl { rank, operation: "init", step, message };
-    if let Err(error) = &made
+    if let Err(error) = &created
         && !error.is_timeout()
     {
-        // The others cannot finish without this rank: to wait until they give up would help nobody.
+        // The other ranks cannot finish without this rank, so it does not wait for their timeout.
         return Err(failed(control.rank(), error.to_string()));
     }
-    let communicator = agreed(control, made.map_err(|error| StartProblem::new(&error)), failed)?;
+    let communicator = agreed(control, created.map_err(|error| StartProblem::new(&error)), failed)?;
 
     let OpenedPlane { nccl, runtime, stream, gpu, stand_in } = opened;
-    tell(&nccl, &gpu, stand_in);
+    log_library(&nccl, &gpu, stand_in);
     let plane = Plane::new(runtime, stream, (activity.clone(), control.rank()), options, stand_in);
     let watched = WatchedPlane::start(plane);
     let no_thread = |error: std::io::Error| StartProblem {
@@ -73,10 +75,13 @@ pub(super) fn start(
     Ok((communicator, Arc::new(watched)))
 }
 
-fn tell(nccl: &Library, gpu: &str, stand_in: bool) {
+fn log_library(nccl: &Library, gpu: &str, stand_in: bool) {
     let version = nccl.version().map_or_else(|error| error.to_string(), |version| version.to_string());
     if stand_in {
-        tracing::warn!("NCCL's stand-in {}: for tests only, no figure is NCCL's", nccl.path().display());
+        tracing::warn!(
+            "stand-in for NCCL {}: for tests only, measurements say nothing about NCCL",
+            nccl.path().display()
+        );
     } else {
         tracing::info!("NCCL {version} ({}) on {gpu}", nccl.path().display());
     }
@@ -92,7 +97,8 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
         (device, _) => {
             let needed =
                 if stand_in { "its stand-in needs tensors in host memory" } else { "it needs a GPU" };
-            let text = format!("{needed}, but this rank computes on {device:?}; use the group over MPI");
+            let text =
+                format!("{needed}, but this rank computes on {device:?}\nhint: use the group over MPI");
             return Err(StartProblem { text, timeout: false });
         }
     };
@@ -106,7 +112,7 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
     Ok(OpenedPlane { nccl, runtime, stream, gpu, stand_in })
 }
 
-/// NCCL cannot run two ranks on one GPU, and says so in words that help nobody.
+/// Returns an error if two ranks share a GPU, which NCCL does not support and reports with an unclear message.
 fn refuse_shared_gpus(control: &Control, gpu: &str) -> Result<(), CollectiveError> {
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let all = control.all_gather(format!("{host}\n{gpu}").as_bytes())?;
@@ -121,7 +127,7 @@ fn refuse_shared_gpus(control: &Control, gpu: &str) -> Result<(), CollectiveErro
     Ok(())
 }
 
-/// Rank 0 makes the name of the communicator.
+/// Creates the unique id of the communicator, on rank 0 only.
 fn new_id(control: &Control, nccl: &Library) -> Result<Option<UniqueId>, StartProblem> {
     if control.rank() != 0 {
         return Ok(None);
@@ -140,22 +146,23 @@ fn share(control: &Control, id: Option<UniqueId>) -> Result<UniqueId, Collective
     Ok(UniqueId::from_bytes(bytes.try_into().map_err(wrong)?))
 }
 
-/// Makes a problem of any rank the error of all: of those ranks that know the cause, the first is named.
+/// Turns a problem of any rank into an error on all ranks. The error names the lowest rank whose problem is not a
+/// timeout, if there is one.
 fn agreed<T>(
     control: &Control,
     own: Result<T, StartProblem>,
     error: impl FnOnce(usize, String) -> CollectiveError,
 ) -> Result<T, CollectiveError> {
-    let said = match &own {
+    let text = match &own {
         Ok(_) => String::new(),
         Err(problem) => format!("{}{}", if problem.timeout { 't' } else { 'e' }, problem.text),
     };
-    let all = control.all_gather(said.as_bytes())?;
-    let first = |mark| all.iter().position(|said: &Vec<u8>| said.first() == Some(&mark));
+    let all = control.all_gather(text.as_bytes())?;
+    let first = |mark| all.iter().position(|text: &Vec<u8>| text.first() == Some(&mark));
     match (first(b'e').or_else(|| first(b't')), own) {
         (Some(rank), _) => Err(error(rank, String::from_utf8_lossy(&all[rank][1..]).into_owned())),
         (None, Ok(value)) => Ok(value),
-        // Its own problem is among those gathered, so this rank has none either.
+        // Unreachable: the gathered problems include that of this rank.
         (None, Err(problem)) => Err(error(control.rank(), problem.text)),
     }
 }

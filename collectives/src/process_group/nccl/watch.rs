@@ -1,9 +1,13 @@
-//! The thread that ends what can end in no other way.
+//! The watcher thread of the NCCL groups, which aborts calls that hang.
 //!
-//! It looks every few milliseconds for an error that NCCL found by itself and for a call that takes too long.
-//! Then, in this order: the failure is set, so that every call answers it; `on_failure` is told; all communicators
-//! are aborted, which frees a thread that waits for a call; and if the abort hangs, or no caller has come for
-//! the failure soon after it, `on_stuck` is told, which should end the process.
+//! Every few milliseconds, it checks for an asynchronous error of NCCL and for a call that exceeds its timeout. After a
+//! failure, it takes these steps:
+//!
+//! 1. It stores the failure, which every call returns from then on.
+//! 2. It calls `on_failure`.
+//! 3. It aborts all communicators, which releases a thread that waits for a call.
+//! 4. If the abort hangs, or no caller receives the failure soon after it, it calls `on_stuck`, which should end the
+//!    process.
 
 use super::plane::{ABORT_TIMEOUT, Plane, PlaneState};
 use crate::error::CollectiveError;
@@ -12,12 +16,12 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Pause between two looks.
+/// Polling interval.
 const POLL: Duration = Duration::from_millis(3);
-/// How long after an abort a caller may take to come back.
+/// Time after an abort within which a caller must receive the failure.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A plane and its watcher, which ends with this value.
+/// A plane and its watcher thread, which ends when this value is dropped.
 pub(super) struct WatchedPlane {
     plane: Arc<Plane>,
     watcher: Option<JoinHandle<()>>,
@@ -42,7 +46,7 @@ impl Drop for WatchedPlane {
         self.plane.state().closing = true;
         self.plane.changed.notify_all();
         if let Some(watcher) = self.watcher.take() {
-            // Its panic has been printed; there is nothing to add.
+            // The panic hook has already printed a panic.
             let _ = watcher.join();
         }
     }
@@ -54,11 +58,11 @@ fn watch(plane: &Plane) {
     }
 }
 
-/// Looks until something is wrong; `None` when the groups are gone.
+/// Waits for the first failure; `None` when all groups are dropped.
 fn first_failure(plane: &Plane) -> Option<CollectiveError> {
     loop {
-        let quiet = |state: &mut PlaneState| state.failure.is_none() && !state.closing;
-        let waited = plane.changed.wait_timeout_while(plane.state(), POLL, quiet);
+        let no_failure = |state: &mut PlaneState| state.failure.is_none() && !state.closing;
+        let waited = plane.changed.wait_timeout_while(plane.state(), POLL, no_failure);
         let state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         if let Some(failure) = &state.failure {
             return Some(failure.clone());
@@ -68,7 +72,7 @@ fn first_failure(plane: &Plane) -> Option<CollectiveError> {
         }
         drop(state);
         if let Some(failure) = plane.inspect() {
-            // The caller's own error may have come first.
+            // A caller may have stored its own error first.
             return Some(plane.state().failure.get_or_insert(failure).clone());
         }
     }
@@ -85,19 +89,19 @@ fn end(plane: &Plane, failure: &CollectiveError) {
     let mut state = plane.state();
     state.ended = true;
     plane.changed.notify_all();
-    let away = |state: &mut PlaneState| !state.told && !state.closing;
-    let waited = plane.changed.wait_timeout_while(state, RETURN_TIMEOUT, away);
+    let unreported = |state: &mut PlaneState| !state.reported && !state.closing;
+    let waited = plane.changed.wait_timeout_while(state, RETURN_TIMEOUT, unreported);
     let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-    let returned = state.told || state.closing;
+    let returned = state.reported || state.closing;
     drop(state);
     if !returned {
         (plane.on_stuck)(&format!(
-            "{text}; it was aborted, but the program has not come back within {RETURN_TIMEOUT:?}"
+            "{text}; it was aborted, but the program has not returned within {RETURN_TIMEOUT:?}"
         ));
     }
 }
 
-/// Aborts all at once: each may need the whole timeout.
+/// Aborts all communicators concurrently, because each may need the whole timeout.
 fn abort_all(communicators: &[Arc<Communicator>]) -> Result<(), nccl_rs::Error> {
     std::thread::scope(|scope| {
         let aborts: Vec<_> = communicators

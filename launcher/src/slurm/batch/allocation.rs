@@ -40,8 +40,8 @@ impl Allocation {
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, SlurmError> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let job = get("SLURM_JOB_ID").ok_or_else(|| {
-            SlurmError::Nonsense(
-                "`lift job` runs inside a Slurm job, but SLURM_JOB_ID is not set; submit a job with `lift submit` or `sbatch slurm/lift.sbatch`"
+            SlurmError::InvalidArguments(
+                "`lift job` runs inside a Slurm job, but SLURM_JOB_ID is not set\nhint: submit a job with `lift submit` or `sbatch slurm/lift.sbatch`"
                     .to_owned(),
             )
         })?;
@@ -53,7 +53,7 @@ impl Allocation {
         // One rank per GPU, unless the job sets its number of tasks.
         let ranks_per_node: Option<u32> = named.or((gpus > 0 && tasks == nodes).then_some(gpus));
         if ranks_per_node.is_some_and(|ranks| ranks == 0 || ranks > limits::RANKS_OF_HOST) {
-            return Err(SlurmError::Nonsense(format!(
+            return Err(SlurmError::InvalidArguments(format!(
                 "{}={} is out of range; expected from 1 to {}",
                 environment::RANKS_PER_NODE,
                 ranks_per_node.unwrap_or(0),
@@ -85,7 +85,7 @@ impl Allocation {
 fn number<N: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<N>, SlurmError> {
     let Some(text) = get(name) else { return Ok(None) };
     let parsed = text.trim().parse().map(Some);
-    parsed.map_err(|_| SlurmError::Nonsense(format!("{name}={text} is not a whole number")))
+    parsed.map_err(|_| SlurmError::InvalidArguments(format!("{name}={text} is not a whole number")))
 }
 
 /// The smallest number in a list of CPUs per node: `4(x2),8`.

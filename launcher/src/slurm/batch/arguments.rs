@@ -46,7 +46,9 @@ pub fn completed(
 /// The line of a sweep that belongs to the task.
 fn line(file: &Path, allocation: &Allocation) -> Result<Vec<OsString>, SlurmError> {
     let Some((_, task)) = &allocation.task else {
-        return Err(SlurmError::Nonsense("a sweep is for an array; use --array=1-N".to_owned()));
+        return Err(SlurmError::InvalidArguments(
+            "a sweep is for an array\nhint: use --array=1-N".to_owned(),
+        ));
     };
     let text = std::fs::read_to_string(file).map_err(|source| SlurmError::File {
         operation: "read",
@@ -56,14 +58,14 @@ fn line(file: &Path, allocation: &Allocation) -> Result<Vec<OsString>, SlurmErro
     let number: usize = task.parse().unwrap_or(0);
     let line = number.checked_sub(1).and_then(|index| text.lines().nth(index));
     let line = line.filter(|line| !line.trim().is_empty()).ok_or_else(|| {
-        SlurmError::Nonsense(format!(
-            "{} has no line {task}; use --array=1-{}",
+        SlurmError::InvalidArguments(format!(
+            "{} has no line {task}\nhint: use --array=1-{}",
             file.display(),
             text.lines().count()
         ))
     })?;
     let words = shlex::split(line).ok_or_else(|| {
-        SlurmError::Nonsense(format!("line {task} of {}: a quote is not closed", file.display()))
+        SlurmError::InvalidArguments(format!("line {task} of {}: a quote is not closed", file.display()))
     })?;
     Ok(words.into_iter().map(OsString::from).collect())
 }
@@ -124,10 +126,10 @@ mod tests {
         };
         assert_eq!(of("2").unwrap(), ["train", "--set", "data.root=/a b", "-o", "2/x2", "--quiet"]);
         let file = file.display();
-        assert_eq!(of("3").unwrap_err(), format!("{file} has no line 3; use --array=1-4"));
+        assert_eq!(of("3").unwrap_err(), format!("{file} has no line 3\nhint: use --array=1-4"));
         assert_eq!(of("4").unwrap_err(), format!("line 4 of {file}: a quote is not closed"));
-        assert_eq!(of("0").unwrap_err(), format!("{file} has no line 0; use --array=1-4"));
+        assert_eq!(of("0").unwrap_err(), format!("{file} has no line 0\nhint: use --array=1-4"));
         let alone = typed(Some(Path::new("x")), &[], &allocation(&[]).unwrap()).unwrap_err().to_string();
-        assert_eq!(alone, "a sweep is for an array; use --array=1-N");
+        assert_eq!(alone, "a sweep is for an array\nhint: use --array=1-N");
     }
 }

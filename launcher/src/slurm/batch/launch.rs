@@ -30,14 +30,14 @@ impl Launch {
         let (program, options) = if srun_knows_pmix() {
             if let Some((ranks, cpus)) = crowd(allocation) {
                 say(format_args!(
-                    "lift: note: {ranks} ranks share the {cpus} CPUs that the job has on a node; ask for more with --cpus-per-task"
+                    "lift: note: {ranks} ranks share the {cpus} CPUs that the job has on a node\nhint: ask for more with --cpus-per-task"
                 ));
             }
             ("srun", srun(allocation))
         } else {
             if find("mpirun").is_none() {
-                return Err(SlurmError::Nonsense(
-                    "srun --mpi=list names no pmix, and there is no mpirun on PATH; load your MPI module before sbatch".to_owned(),
+                return Err(SlurmError::InvalidArguments(
+                    "srun --mpi=list names no pmix, and there is no mpirun on PATH\nhint: load your MPI module before sbatch".to_owned(),
                 ));
             }
             say("lift: note: srun --mpi=list names no pmix here; starting the ranks with mpirun");
@@ -122,15 +122,15 @@ fn trainer_command(allocation: &Allocation) -> Result<Vec<OsString>, SlurmError>
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let Some(image) = named(environment::CONTAINER) else { return Ok(vec![trainer()?.into()]) };
     if !Path::new(&image).exists() && !image.to_string_lossy().contains("://") {
-        return Err(SlurmError::Nonsense(format!(
-            "the image {} does not exist; set {}",
+        return Err(SlurmError::InvalidArguments(format!(
+            "the image {} does not exist\nhint: set {}",
             image.display(),
             environment::CONTAINER
         )));
     }
     let apptainer = find("apptainer").or_else(|| find("singularity")).ok_or_else(|| {
-        SlurmError::Nonsense(
-            "neither apptainer nor singularity is on PATH; load its module before sbatch".to_owned(),
+        SlurmError::InvalidArguments(
+            "neither apptainer nor singularity is on PATH\nhint: load its module before sbatch".to_owned(),
         )
     })?;
     let here = protocol::current_folder()?;

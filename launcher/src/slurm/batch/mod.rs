@@ -114,7 +114,7 @@ fn report_failure(end: &AttemptEnd, launcher: &str, run: Option<&Path>) {
     if let Some(rank) = end.first_failure() {
         say(format_args!("lift: rank {rank} failed first"));
     }
-    if let Some((log, lines)) = end.last_words(None, run) {
+    if let Some((log, lines)) = end.last_log_lines(None, run) {
         say(format_args!("lift: last lines of {}:", log.display()));
         for line in lines {
             say(format_args!("    {}", escaped_line(&line)));

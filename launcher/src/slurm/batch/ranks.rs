@@ -42,13 +42,13 @@ impl Silence {
 
 /// Whether the ranks must be asked to save and stop. After TERM, Slurm has already done so.
 pub fn wants_save() -> bool {
-    let wishes = signals::wishes();
-    wishes.interrupts > 0 || wishes.preemptions > wishes.terminations
+    let requests = signals::requests();
+    requests.interrupts > 0 || requests.preemptions > requests.terminations
 }
 
 /// Whether Slurm is ending this job.
 pub fn is_ended_by_slurm() -> bool {
-    signals::wishes().terminations > 0
+    signals::requests().terminations > 0
 }
 
 /// Starts the ranks and waits for their end. Returns the exit code of the launcher, which is only a hint, and the rank
@@ -77,7 +77,7 @@ pub fn run(
 
 fn wait(child: &mut Child, silence: Option<&Silence>) -> std::io::Result<i32> {
     let (started, pid) = (Instant::now(), Pid::from_raw(child.id() as i32));
-    let tell = |signal| {
+    let signal_ranks = |signal| {
         // A process that has exited in the meantime needs no signal.
         let _ = kill(pid, signal);
     };
@@ -92,7 +92,7 @@ fn wait(child: &mut Child, silence: Option<&Silence>) -> std::io::Result<i32> {
                 say("lift: asking the ranks to save and end");
             }
             // srun and mpirun forward USR2 to all ranks. They do not forward TERM but end the ranks at once.
-            tell(Signal::SIGUSR2);
+            signal_ranks(Signal::SIGUSR2);
             asked = Some(Instant::now());
         }
         if let Some(silence) = silence.filter(|_| asked.is_none() && !is_ending)
@@ -101,7 +101,7 @@ fn wait(child: &mut Child, silence: Option<&Silence>) -> std::io::Result<i32> {
             let (file, age, limit) = (silence.status.display(), age.as_secs(), silence.limit.as_secs());
             say(format_args!("lift: {file} has not changed for {age} s (LIFT_HANG_SECONDS={limit})"));
             say("lift: ending the ranks");
-            tell(Signal::SIGTERM);
+            signal_ranks(Signal::SIGTERM);
             is_ending = true;
         }
         std::thread::sleep(LOOK);

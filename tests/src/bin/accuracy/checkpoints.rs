@@ -1,4 +1,4 @@
-//! What official checkpoints answer here, beside what they answer there.
+//! Compares the predictions of official checkpoints with the official predictions.
 
 use crate::Compared;
 use tests::official::Official;
@@ -11,18 +11,18 @@ pub fn compare(official: &Official) -> Compared {
             .to_owned(),
         "| --- | --- | --- | --- |".to_owned(),
     ];
-    let mut apart = Vec::new();
+    let mut excessive = Vec::new();
     for run in official.runs() {
-        let answers = RANKS.map(|ranks| {
+        let comparisons = RANKS.map(|ranks| {
             let folder = tempfile::tempdir().expect("a folder for one evaluation");
-            let answers = run.evaluate(official, ranks, folder.path());
-            eprintln!("{} on {ranks} ranks: {answers:?}", run.name);
-            if !answers.agree() {
-                apart.push(format!("{} on {ranks} ranks: {answers:?}", run.name));
+            let comparisons = run.evaluate(official, ranks, folder.path());
+            eprintln!("{} on {ranks} ranks: {comparisons:?}", run.name);
+            if !comparisons.agree() {
+                excessive.push(format!("{} on {ranks} ranks: {comparisons:?}", run.name));
             }
-            answers
+            comparisons
         });
-        let [one, three] = &answers;
+        let [one, three] = &comparisons;
         table.push(format!(
             "| {} | {} | {}, {} | {}, {} |",
             run.name,
@@ -33,5 +33,5 @@ pub fn compare(official: &Official) -> Compared {
             three.different.len()
         ));
     }
-    Compared { table, apart }
+    Compared { table, excessive }
 }

@@ -1,10 +1,10 @@
-//! Compares with the official figures and prints ours beside them (`make accuracy`): the answers that official checkpoints
-//! give here, and what training reaches in two and in ten epochs.
+//! Compares accuracies with the official figures (`make accuracy`): predictions of official checkpoints, and
+//! trainings of two and of ten epochs.
 //!
-//!     accuracy [checkpoints] [two-epochs] [ten-epochs]        all of them where none is named
+//!     accuracy [checkpoints] [two-epochs] [ten-epochs]        without names: all of them
 //!
-//! Runs lie in `runs/accuracy/`; those that are finished are not made again. Each table goes into `docs/fidelity.md`,
-//! between its two marks. The exit code is 1 where something is too far apart.
+//! The runs are in `runs/accuracy/`; finished runs are not repeated. Each table is written into `docs/fidelity.md`,
+//! between its two markers. The exit code is 1 if a difference exceeds its limit.
 
 mod checkpoints;
 mod ten_epochs;
@@ -21,12 +21,12 @@ struct ComparedPart {
     compare: fn(&Official, &Path) -> Compared,
 }
 
-/// What a part found.
+/// The result of a part.
 struct Compared {
     /// The table, as Markdown.
     table: Vec<String>,
-    /// What is too far apart, a sentence each.
-    apart: Vec<String>,
+    /// The differences that exceed their limits, one sentence each.
+    excessive: Vec<String>,
 }
 
 const PARTS: [ComparedPart; 3] = [
@@ -36,36 +36,36 @@ const PARTS: [ComparedPart; 3] = [
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let requested: Vec<String> = std::env::args().skip(1).collect();
     let names = PARTS.map(|part| part.name);
-    if let Some(other) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+    if let Some(other) = requested.iter().find(|name| !names.contains(&name.as_str())) {
         eprintln!("error: no part `{other}`; expected some of {}", names.join(", "));
         return ExitCode::from(2);
     }
     let Some(official) = Official::find("accuracy") else { return ExitCode::from(2) };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut apart = Vec::new();
+    let mut excessive = Vec::new();
     for part in &PARTS {
-        if wanted.is_empty() || wanted.iter().any(|name| name == part.name) {
+        if requested.is_empty() || requested.iter().any(|name| name == part.name) {
             let found = (part.compare)(&official, &root.join("runs/accuracy"));
             let table = found.table.join("\n");
             println!("{table}\n");
             write_page(&root.join("docs/fidelity.md"), part.name, &table);
-            apart.extend(found.apart);
+            excessive.extend(found.excessive);
         }
     }
-    for difference in &apart {
-        println!("apart: {difference}");
+    for difference in &excessive {
+        println!("too different: {difference}");
     }
-    ExitCode::from(u8::from(!apart.is_empty()))
+    ExitCode::from(u8::from(!excessive.is_empty()))
 }
 
-/// Replaces a table of the page, between its marks.
+/// Replaces a table of the page, between its markers.
 fn write_page(page: &Path, name: &str, table: &str) {
-    let marks = [format!("<!-- table: accuracy {name} -->"), format!("<!-- end of {name} -->")];
+    let markers = [format!("<!-- table: accuracy {name} -->"), format!("<!-- end of {name} -->")];
     let text = std::fs::read_to_string(page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
-    let (before, rest) = text.split_once(&marks[0]).expect("the page has a mark before its table");
-    let (_, after) = rest.split_once(&marks[1]).expect("the page has a mark after its table");
-    let text = format!("{before}{}\n\n{table}\n\n{}{after}", marks[0], marks[1]);
+    let (before, rest) = text.split_once(&markers[0]).expect("the page has a marker before its table");
+    let (_, after) = rest.split_once(&markers[1]).expect("the page has a marker after its table");
+    let text = format!("{before}{}\n\n{table}\n\n{}{after}", markers[0], markers[1]);
     std::fs::write(page, text).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
 }

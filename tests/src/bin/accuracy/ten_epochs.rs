@@ -1,11 +1,11 @@
-//! Ten epochs, as published: LIFT, the classifier alone, full fine-tuning.
+//! Trainings of ten epochs, as published: LIFT, classifier only, full fine-tuning.
 
 use crate::Compared;
-use crate::training::{ApartLimits, OfficialFigures, Repeated, compare as train_and_compare};
+use crate::training::{DifferenceLimits, OfficialFigures, Repeated, compare as train_and_compare};
 use std::path::Path;
 use tests::official::Official;
 
-/// What the official code reached: means over its seeds (three of `lift` and `classifier`, one of `full`).
+/// Results of the official code: means over its seeds (three of `lift` and `classifier`, one of `full`).
 const OFFICIAL: [(&str, &[&str], OfficialFigures); 4] = [
     ("lift", &["lift"], OfficialFigures([30.43, 25.74, 31.45, 34.70, 3.195, 2.571])),
     ("classifier", &["classifier"], OfficialFigures([30.12, 24.83, 30.93, 35.34, 3.338, 2.575])),
@@ -21,7 +21,7 @@ const OFFICIAL: [(&str, &[&str], OfficialFigures); 4] = [
     ),
 ];
 
-const LIMITS: ApartLimits = ApartLimits { overall: 1.0, group: 1.0, loss: 0.05 };
+const LIMITS: DifferenceLimits = DifferenceLimits { overall: 1.0, group: 1.0, loss: 0.05 };
 
 pub fn compare(official: &Official, runs: &Path) -> Compared {
     let repeated: Vec<Repeated> = OFFICIAL

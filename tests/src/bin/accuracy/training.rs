@@ -1,4 +1,4 @@
-//! Trains with three seeds what the official code trained, and compares the means with its figures.
+//! Repeats official trainings with three seeds, and compares the means with the official figures.
 
 use crate::Compared;
 use serde_json::Value;
@@ -7,24 +7,24 @@ use std::process::Command;
 use std::sync::Mutex;
 use tests::{json, metrics};
 
-/// What is repeated.
+/// A training that is repeated with several seeds.
 pub struct Repeated<'a> {
-    /// How the table calls it.
+    /// Name in the table.
     pub name: String,
-    /// The folders of its runs are called so, and by the seed.
+    /// Prefix of the run folders; the seed follows.
     pub folder: String,
-    /// What the official code reached.
+    /// Results of the official code.
     pub expected: OfficialFigures,
-    /// The command of a run with a seed, but for its output.
+    /// The command of a run with a seed, without its output folder.
     pub command: Box<dyn Fn(u64) -> Command + Sync + 'a>,
 }
 
-/// Overall, many, medium and few in per cent; mean loss of the first and of the last epoch.
+/// Accuracy overall, many, medium and few in percent; mean loss of the first and of the last epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct OfficialFigures(pub [f64; 6]);
 
-/// Greatest difference of the mean of our seeds from the official figure.
-pub struct ApartLimits {
+/// Maximum differences between the mean of our seeds and the official figures.
+pub struct DifferenceLimits {
     pub overall: f64,
     pub group: f64,
     pub loss: f64,
@@ -38,17 +38,16 @@ const HEADER: [&str; 2] = [
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 ];
 
-pub fn compare(repeated: &[Repeated], limits: &ApartLimits, runs: &Path) -> Compared {
-    let mut apart = train_missing(repeated, runs);
+pub fn compare(repeated: &[Repeated], limits: &DifferenceLimits, runs: &Path) -> Compared {
+    let mut excessive = train_missing(repeated, runs);
     let mut table = HEADER.map(str::to_owned).to_vec();
     for one in repeated {
-        table.extend(rows(one, limits, runs, &mut apart));
+        table.extend(rows(one, limits, runs, &mut excessive));
     }
-    Compared { table, apart }
+    Compared { table, excessive }
 }
 
-/// Trains what has no result yet, as many runs at a time as there are cores. What failed is reported, and the others
-/// go on.
+/// Trains all runs without a result, one per core at a time. Returns the failures, which do not stop other runs.
 fn train_missing(repeated: &[Repeated], runs: &Path) -> Vec<String> {
     let each = SEEDS.into_iter().flat_map(|seed| repeated.iter().map(move |one| (one, seed)));
     let missing =
@@ -60,8 +59,8 @@ fn train_missing(repeated: &[Repeated], runs: &Path) -> Vec<String> {
             scope.spawn(|| {
                 let next = || missing.lock().expect("no thread panics here").next();
                 while let Some((one, seed)) = next() {
-                    if let Err(why) = train(one, seed, runs) {
-                        failed.lock().expect("no thread panics here").push(why);
+                    if let Err(failure) = train(one, seed, runs) {
+                        failed.lock().expect("no thread panics here").push(failure);
                     }
                 }
             });
@@ -72,7 +71,7 @@ fn train_missing(repeated: &[Repeated], runs: &Path) -> Vec<String> {
 
 fn train(one: &Repeated, seed: u64, runs: &Path) -> Result<(), String> {
     let run = runs.join(run_name(one, seed));
-    // What an interrupted run left behind has no result and is in the way.
+    // Removes the folder of an interrupted run.
     let _ = std::fs::remove_dir_all(&run);
     eprintln!("training {} with seed {seed}", one.name);
     let mut command = (one.command)(seed);
@@ -88,13 +87,14 @@ fn run_name(one: &Repeated, seed: u64) -> String {
     format!("{}-seed{seed}", one.folder)
 }
 
-/// Our row, the official one, and their differences; what is too far apart is noted.
-fn rows(one: &Repeated, limits: &ApartLimits, runs: &Path, apart: &mut Vec<String>) -> Vec<String> {
+/// The rows of our figures, of the official ones and of their differences. Adds differences above the limit to
+/// `excessive`.
+fn rows(one: &Repeated, limits: &DifferenceLimits, runs: &Path, excessive: &mut Vec<String>) -> Vec<String> {
     let folders = SEEDS.map(|seed| runs.join(run_name(one, seed)));
     let found: Vec<Vec<f64>> =
         folders.iter().filter(|run| run.join("result.json").exists()).map(|run| figures(run)).collect();
     let column = |i: usize| found.iter().map(|values| values[i]).collect::<Vec<f64>>();
-    let (mut ours, mut theirs, mut differences) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut official, mut differences) = (Vec::new(), Vec::new(), Vec::new());
     for (i, (name, expected)) in NAMES.into_iter().zip(one.expected.0).enumerate() {
         let (mean, spread) = mean_and_spread(&column(i));
         let (limit, digits) = match i {
@@ -103,23 +103,24 @@ fn rows(one: &Repeated, limits: &ApartLimits, runs: &Path, apart: &mut Vec<Strin
             _ => (limits.loss, 3),
         };
         ours.push(format!("{mean:.digits$} ± {spread:.digits$}"));
-        theirs.push(format!("{expected:.digits$}"));
+        official.push(format!("{expected:.digits$}"));
         let difference = mean - expected;
-        let near = difference.abs() <= limit;
-        differences.push(format!("{difference:+.digits$}{}", if near { "" } else { " (apart)" }));
-        if !near {
-            apart.push(format!("{}: {name} is {mean:.digits$}, officially {expected:.digits$}; at most {limit} apart is expected", one.name));
+        let is_within_limit = difference.abs() <= limit;
+        differences
+            .push(format!("{difference:+.digits$}{}", if is_within_limit { "" } else { " (too large)" }));
+        if !is_within_limit {
+            excessive.push(format!("{}: {name} is {mean:.digits$}, officially {expected:.digits$}; expected a difference of at most {limit}", one.name));
         }
     }
     let (seconds, _) = mean_and_spread(&column(NAMES.len()));
     vec![
         format!("| {}, ours | {} | {} | {seconds:.0} |", one.name, found.len(), ours.join(" | ")),
-        format!("| {}, official | | {} | |", one.name, theirs.join(" | ")),
+        format!("| {}, official | | {} | |", one.name, official.join(" | ")),
         format!("| difference | | {} | |", differences.join(" | ")),
     ]
 }
 
-/// The figures of a finished run, and its seconds.
+/// The figures of a finished run, and its duration in seconds.
 fn figures(run: &Path) -> Vec<f64> {
     let result = json(&run.join("result.json"));
     let epochs = metrics(run, "epoch");
@@ -130,7 +131,7 @@ fn figures(run: &Path) -> Vec<f64> {
     vec![overall, many, medium, few, loss(epochs.first()), loss(epochs.last()), seconds]
 }
 
-/// Mean and sample standard deviation; not a number where there are too few values.
+/// Mean and sample standard deviation; NaN if there are too few values.
 fn mean_and_spread(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;

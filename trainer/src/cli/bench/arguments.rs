@@ -14,8 +14,6 @@ pub enum BenchCommand {
     Sampler(SamplerArguments),
     /// Time of each part of a training step and the cost of settings, over all started ranks
     Step(StepArguments),
-    /// Model of step time by number of ranks: compared with measured steps, and applied to GPU clusters
-    Scaling(ScalingArguments),
 }
 
 /// Arguments of `bench collectives`.
@@ -85,14 +83,6 @@ pub struct StepArguments {
 /// Comparisons, as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparisons(pub Vec<Comparison>);
-
-/// Arguments of `bench scaling`.
-#[derive(Debug, Args)]
-pub struct ScalingArguments {
-    /// File with measured constants and step times, written by `make bench` [default: the values of docs/scaling.md]
-    #[arg(long, value_name = "FILE")]
-    pub measured: Option<PathBuf>,
-}
 
 fn zipf(text: &str) -> Result<(usize, u32), String> {
     const EXPECTED: &str = "expected IMAGES,CLASSES, such as 100000000,1000000";

@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(
         CollectiveOptions { max_bytes: options.max_bytes, rounds: usize::from(options.rounds), seconds };
     let found = measure(&rank, options)?;
     if rank.leads() {
-        report(&found, context.talk.json, save, text)?;
+        report(&found, context.output_arguments.json, save, text)?;
     }
     Ok(Outcome::Done)
 }

@@ -4,5 +4,4 @@ pub(super) mod arguments;
 pub(super) mod collectives;
 mod print;
 pub(super) mod sampler;
-pub(super) mod scaling;
 pub(super) mod step;

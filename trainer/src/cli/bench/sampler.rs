@@ -9,10 +9,13 @@ use protocol::command_line::OutputArguments;
 use std::path::Path;
 
 /// Measures and prints.
-pub(in crate::cli) fn run(arguments: &SamplerArguments, talk: OutputArguments) -> Result<(), Failure> {
+pub(in crate::cli) fn run(
+    arguments: &SamplerArguments,
+    output_arguments: OutputArguments,
+) -> Result<(), Failure> {
     let (source, labels) = labels(arguments)?;
     let found = measure(source, &labels).map_err(Failure::input)?;
-    report(&found, talk.json, arguments.save.as_deref(), text)
+    report(&found, output_arguments.json, arguments.save.as_deref(), text)
 }
 
 fn labels(arguments: &SamplerArguments) -> Result<(String, Labels), Failure> {
@@ -39,7 +42,7 @@ fn counts(file: &Path) -> Result<Vec<u32>, Failure> {
             let number = number + 1;
             let expected = "expected the number of images of a class";
             Failure::input(format!(
-                "`{shown}`, line {number}: {expected}, found `{line}`; write one number per line"
+                "`{shown}`, line {number}: {expected}, found `{line}`\nhint: write one number per line"
             ))
         })
     };

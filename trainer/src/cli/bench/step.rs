@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(
     let (data, model, method, set) = (select.data, select.model, select.method, select.set);
     let found = measure(&Selection { data, model, method, set }, rank, &options)?;
     if leads {
-        report(&found, context.talk.json, arguments.save.as_deref(), text)?;
+        report(&found, context.output_arguments.json, arguments.save.as_deref(), text)?;
     }
     Ok(Outcome::Done)
 }

@@ -61,13 +61,13 @@ struct ExportedTensors {
 }
 
 /// Exports the trained tensors; needs neither data nor backbone nor device.
-pub(super) fn run(arguments: &ExportArguments, talk: OutputArguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &ExportArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
     let ExportArguments { run, format, output, force } = arguments;
     can_be_written(output, *force)?;
     let source = if run.join(layout::FINAL_WEIGHTS).exists() { finished(run)? } else { unfinished(run)? };
     let bytes = format.encode(&source.tensors)?;
     write_atomically(output, &bytes).map_err(|error| Failure::run(cannot_write(output, error)))?;
-    report(arguments, &source, talk)
+    report(arguments, &source, output_arguments)
 }
 
 fn finished(run: &Path) -> Result<ExportedTensors, Failure> {
@@ -110,7 +110,7 @@ fn can_be_written(output: &Path, force: bool) -> Result<(), Failure> {
     } else if !folder.is_dir() {
         format!("there is no folder `{}`", folder.display())
     } else if output.exists() && !force {
-        "it exists; choose another name, or replace it with --force".to_owned()
+        "it exists\nhint: choose another name, or replace it with --force".to_owned()
     } else {
         return Ok(());
     };
@@ -124,13 +124,13 @@ fn cannot_write(output: &Path, reason: impl std::fmt::Display) -> String {
 fn report(
     arguments: &ExportArguments,
     source: &ExportedTensors,
-    talk: OutputArguments,
+    output_arguments: OutputArguments,
 ) -> Result<(), Failure> {
     let (output, from) = (arguments.output.display(), source.path.display());
-    let printed = if talk.json {
+    let printed = if output_arguments.json {
         let value = serde_json::json!({ "output": output.to_string(), "source": from.to_string() });
         terminal::print_json(&format!("{value:#}\n"))
-    } else if talk.quiet {
+    } else if output_arguments.quiet {
         return Ok(());
     } else {
         terminal::print(&format!("wrote `{output}` from `{from}`\n"))

@@ -9,7 +9,7 @@ fn idle(set: &str, setting: &str, from: &str) -> String {
     let key = set.split_once('=').unwrap().0;
     let cause = setting.split_once(' ').unwrap().0;
     format!(
-        "`{key}` (from --set {set}) has no effect with `{setting}` (from {from}); leave it out or change \
+        "`{key}` (from --set {set}) has no effect with `{setting}` (from {from})\nhint: leave it out or change \
          `{cause}`"
     )
 }
@@ -191,13 +191,13 @@ fn settings_that_exclude_each_other() {
         select_vit("lift", &["head.init=text"]),
         format!(
             "`head.init = \"text\"` (from --set head.init=text) cannot be combined with {vit}: this model has no text \
-             tower; set `head.init` to class_mean, or choose a CLIP model"
+             tower\nhint: set `head.init` to class_mean, or choose a CLIP model"
         )
     );
     assert_eq!(
         refusal(&demo("lift", &["loss.kind=lade", "head.placement=sharded"])),
         "`head.placement = \"sharded\"` (from --set head.placement=sharded) cannot be combined with `loss.kind = \"lade\"` \
-         (from --set loss.kind=lade): LADE needs all logits of a sample on one rank; set `head.placement` to \
+         (from --set loss.kind=lade): LADE needs all logits of a sample on one rank\nhint: set `head.placement` to \
          replicated, or choose another loss"
     );
     let zero_shot = "`head.kind = \"zero_shot\"` (from configs/method/zero_shot.toml)";
@@ -205,21 +205,21 @@ fn settings_that_exclude_each_other() {
         select_vit("zero_shot", &[]),
         format!(
             "{zero_shot} cannot be combined with {vit}: it compares images with text, and this model has no text \
-             tower; choose another method or a CLIP model"
+             tower\nhint: choose another method or a CLIP model"
         )
     );
     assert_eq!(
         refusal(&demo("zero_shot", &["tuner.kind=full"])),
         format!(
             "`tuner.kinds = \"full\"` (from --set tuner.kind=full) cannot be combined with {zero_shot}: zero-shot \
-             classification trains nothing; leave out one of them, or choose another method"
+             classification trains nothing\nhint: leave out one of them, or choose another method"
         )
     );
     assert_eq!(
         refusal(&demo("zero_shot", &["train.epochs=3"])),
         format!(
             "`train.epochs = 3` (from --set train.epochs=3) cannot be combined with {zero_shot}: zero-shot \
-             classification trains nothing; set `train.epochs` to 0, or choose another method"
+             classification trains nothing\nhint: set `train.epochs` to 0, or choose another method"
         )
     );
 }
@@ -228,11 +228,11 @@ fn settings_that_exclude_each_other() {
 fn settings_that_are_required() {
     assert_eq!(
         refusal(&select("cifar100_ir100", "demo", "lift", &[])),
-        "`data.root` is not set: it is the folder that holds the data set; add `--set data.root=FOLDER`"
+        "`data.root` is not set: it is the folder that holds the data set\nhint: add `--set data.root=FOLDER`"
     );
     assert_eq!(
         refusal(&select("demo", "clip_vit_b16", "lift", &[])),
-        "`model.weights` is not set: it is the file of the backbone; add `--set model.weights=FILE`"
+        "`model.weights` is not set: it is the file of the backbone\nhint: add `--set model.weights=FILE`"
     );
     let lists = |set: &[&str]| {
         refusal(&select(
@@ -244,17 +244,17 @@ fn settings_that_are_required() {
     };
     assert_eq!(
         lists(&[]),
-        "`data.train_list` is not set: `data.layout = \"lists\"` needs the training list; add `--set \
+        "`data.train_list` is not set: `data.layout = \"lists\"` needs the training list\nhint: add `--set \
          data.train_list=FILE`"
     );
     assert_eq!(
         lists(&["data.train_list=/a"]),
-        "`data.test_list` is not set: `data.layout = \"lists\"` needs the test list; add `--set \
+        "`data.test_list` is not set: `data.layout = \"lists\"` needs the test list\nhint: add `--set \
          data.test_list=FILE`"
     );
     assert_eq!(
         lists(&["data.train_list=/a", "data.test_list=/b"]),
         "`data.class_names` is not set: the head starts from the text features of the class names, one a \
-         line; add `--set data.class_names=FILE`"
+         line\nhint: add `--set data.class_names=FILE`"
     );
 }

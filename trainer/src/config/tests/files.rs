@@ -72,11 +72,11 @@ fn faults_of_a_file_name_file_and_line() {
     assert!(syntax.starts_with(&format!("file {name} is not TOML at line 3: ")), "{syntax}");
     assert_eq!(
         refusal("[data]\nrot = \"x\"\n"),
-        format!("unknown key `data.rot` in file {name}; did you mean `data.root`?")
+        format!("unknown key `data.rot` in file {name}\nhint: did you mean `data.root`?")
     );
     assert_eq!(
         refusal("epochs = 3\n"),
-        format!("unknown key `epochs` in file {name}; did you mean `train.epochs`?")
+        format!("unknown key `epochs` in file {name}\nhint: did you mean `train.epochs`?")
     );
     assert_eq!(
         refusal("data = 3\n"),
@@ -132,7 +132,9 @@ fn the_environment_names_a_folder_of_presets() {
     assert_eq!(pets.origins["data.root"].to_string(), "configs/data/pets.toml");
     let text = resolve(&select("pet", "demo", "lift", &[]), &presets).unwrap_err();
     assert!(
-        text.ends_with("pets, places_lt, or the path of a .toml file of your own; did you mean `pets`?"),
+        text.ends_with(
+            "pets, places_lt, or the path of a .toml file of your own\nhint: did you mean `pets`?"
+        ),
         "{text}"
     );
     let outside = resolve(&select("../base", "demo", "lift", &[]), &presets).unwrap_err();
@@ -146,7 +148,7 @@ fn an_environment_without_presets_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "`{}` (LIFT_CONFIGS) is not a folder of presets: expected base.toml in it; correct the path, or \
+            "`{}` (LIFT_CONFIGS) is not a folder of presets: expected base.toml in it\nhint: correct the path, or \
              leave LIFT_CONFIGS unset to use the presets of the program",
             folder.path().display()
         )
@@ -177,7 +179,7 @@ fn a_base_without_a_key_is_refused() {
     let presets = Presets::find_from(Some(folder.path().into()), None).unwrap();
     assert_eq!(
         resolve(&demo("lift", &[]), &presets).unwrap_err(),
-        "`train.momentum` is missing in configs/base.toml; expected every key there, compare with \
+        "`train.momentum` is missing in configs/base.toml; expected every key there\nhint: compare it with \
          docs/configuration.md"
     );
 }
@@ -196,7 +198,7 @@ fn a_preset_may_be_idle_where_the_user_may_not() {
         text,
         format!(
             "`tuner.adapter_dim` (from file {name}) has no effect with `tuner.kinds = \"none\"` \
-             (from configs/method/classifier.toml); leave it out or change `tuner.kinds`"
+             (from configs/method/classifier.toml)\nhint: leave it out or change `tuner.kinds`"
         )
     );
 }
@@ -223,6 +225,6 @@ fn a_path_that_toml_cannot_hold_is_refused() {
     let error = Resolved::new(&selection, &Presets::embedded(), here).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the path `/home/\u{fffd}/w.pt` is not UTF-8, and a configuration can contain only UTF-8; rename or move it"
+        "the path `/home/\u{fffd}/w.pt` is not UTF-8, and a configuration can contain only UTF-8\nhint: rename or move it"
     );
 }

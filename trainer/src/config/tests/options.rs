@@ -251,7 +251,7 @@ fn a_file_gives_a_key_one_name() {
     assert_eq!(
         refusal(&select("demo", "demo", name, &[])),
         format!(
-            "`tuner.kind` is another name of `tuner.kinds`, and file {name} gives both; keep `tuner.kinds`"
+            "`tuner.kind` is another name of `tuner.kinds`, and file {name} gives both\nhint: keep `tuner.kinds`"
         )
     );
 }

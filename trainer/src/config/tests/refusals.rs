@@ -13,14 +13,14 @@ fn unknown_presets() {
     assert_eq!(
         refusal(&select("cifar100_ir20", "demo", "lift", &[])),
         format!(
-            "unknown data set `cifar100_ir20`: known are {DATA}, or the path of a .toml file of your own; \
+            "unknown data set `cifar100_ir20`: known are {DATA}, or the path of a .toml file of your own\nhint: \
              did you mean `cifar100_ir10`?"
         )
     );
     assert_eq!(
         refusal(&select("demo", "clip_vit_b61", "lift", &[])),
         format!(
-            "unknown model `clip_vit_b61`: known are {MODELS}, or the path of a .toml file of your own; did you mean \
+            "unknown model `clip_vit_b61`: known are {MODELS}, or the path of a .toml file of your own\nhint: did you mean \
              `clip_vit_b16`?"
         )
     );
@@ -38,13 +38,13 @@ fn unknown_presets() {
 #[test]
 fn unknown_keys() {
     let text = |set: &str| refusal(&demo("lift", &[set]));
-    assert_eq!(text("train.epoch=3"), "unknown key `train.epoch`; did you mean `train.epochs`?");
-    assert_eq!(text("epochs=3"), "unknown key `epochs`; did you mean `train.epochs`?");
-    assert_eq!(text("data.epochs=3"), "unknown key `data.epochs`; did you mean `train.epochs`?");
-    assert_eq!(text("trian.epochs=3"), "unknown key `trian.epochs`; did you mean `train.epochs`?");
-    assert_eq!(text("Train.Epochs=3"), "unknown key `Train.Epochs`; did you mean `train.epochs`?");
-    assert_eq!(text("train.lr=3"), "unknown key `train.lr`; did you mean `train.learning_rate`?");
-    assert_eq!(text("bs=3"), "unknown key `bs`; did you mean `train.batch_size`?");
+    assert_eq!(text("train.epoch=3"), "unknown key `train.epoch`\nhint: did you mean `train.epochs`?");
+    assert_eq!(text("epochs=3"), "unknown key `epochs`\nhint: did you mean `train.epochs`?");
+    assert_eq!(text("data.epochs=3"), "unknown key `data.epochs`\nhint: did you mean `train.epochs`?");
+    assert_eq!(text("trian.epochs=3"), "unknown key `trian.epochs`\nhint: did you mean `train.epochs`?");
+    assert_eq!(text("Train.Epochs=3"), "unknown key `Train.Epochs`\nhint: did you mean `train.epochs`?");
+    assert_eq!(text("train.lr=3"), "unknown key `train.lr`\nhint: did you mean `train.learning_rate`?");
+    assert_eq!(text("bs=3"), "unknown key `bs`\nhint: did you mean `train.batch_size`?");
     assert_eq!(
         text("loss.frobnicate=3"),
         "unknown key `loss.frobnicate`; the keys of `loss` are kind, gamma, max_margin, scale, beta, exponent, prior, tau, \
@@ -58,7 +58,10 @@ fn unknown_keys() {
         text("tuner={kind=\"none\"}"),
         "unknown key `tuner`: it is a section, with the keys kinds, partial, vpt_len, adapter_dim, mask_ratio, mask_seed"
     );
-    assert_eq!(text("eval.batch_sise=3"), "unknown key `eval.batch_sise`; did you mean `eval.batch_size`?");
+    assert_eq!(
+        text("eval.batch_sise=3"),
+        "unknown key `eval.batch_sise`\nhint: did you mean `eval.batch_size`?"
+    );
     assert_eq!(text("train.epochs"), "`--set train.epochs` has no value: expected section.key=value");
     assert_eq!(
         text("=3"),
@@ -90,7 +93,7 @@ fn wrong_types() {
     assert_eq!(
         text("train.precision=pf32"),
         "`train.precision` expects one of `fp32`, `tf32`, `bf16`, `fp64`; found the text \"pf32\" (from --set \
-         train.precision=pf32); did you mean `fp32`?"
+         train.precision=pf32)\nhint: did you mean `fp32`?"
     );
     assert_eq!(
         text("train.precision=16"),

@@ -74,19 +74,19 @@ fn damaged_records_are_refused() {
     assert_eq!(
         refusal(&text.replace("[names]", "[title]")),
         format!(
-            "`names.data` is missing in {place}; expected every key there, compare with docs/configuration.md"
+            "`names.data` is missing in {place}; expected every key there\nhint: compare it with docs/configuration.md"
         )
     );
     assert_eq!(
         refusal(&text.replace("momentum = 0.9", "momentun = 0.9")),
         format!(
-            "unknown key `train.momentun` in {place}; this version has no such key: use the version that wrote the run"
+            "unknown key `train.momentun` in {place}; this version has no such key\nhint: use the version that wrote the run"
         )
     );
     assert_eq!(
         refusal(&text.replace("format = 2", "format = 3")),
         format!(
-            "{place} has format 3, and this program knows up to 2: a newer version wrote it; use that version"
+            "{place} has format 3, and this program knows up to 2: a newer version wrote it\nhint: use that version"
         )
     );
     assert!(

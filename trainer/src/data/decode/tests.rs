@@ -191,11 +191,11 @@ fn refusals_say_what_is_expected() {
     );
     assert_eq!(
         decode(b"\0\0\0\x18ftypavif\0\0\0\0").expect_err("a refusal").to_string(),
-        "the AVIF format is not decoded; convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
+        "the AVIF format is not decoded\nhint: convert the file to JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"
     );
     assert_eq!(
         decode(b"\xff\xd8\xff\xe0\0\x10JF").expect_err("a refusal").to_string(),
-        "the JPEG image is cut short; copy the file again"
+        "the JPEG image is cut short\nhint: copy the file again"
     );
 }
 

@@ -103,23 +103,28 @@ impl Sampler {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum OrderError {
     /// The list of labels is empty.
-    #[error("the training list has no samples: expected at least one; check the list file and the data root")]
+    #[error(
+        "the training list has no samples: expected at least one\nhint: check the list file and the data root"
+    )]
     NoSamples,
     /// More samples than a 32-bit index can represent.
-    #[error("the training list has {found} samples: expected at most {}; split the list", u32::MAX)]
+    #[error("the training list has {found} samples: expected at most {}\nhint: split the list", u32::MAX)]
     TooManySamples {
         /// Samples in the list.
         found: usize,
     },
     /// More classes than a 32-bit label can represent.
-    #[error("the data set declares {found} classes: expected at most {}; check the class names", u32::MAX)]
+    #[error(
+        "the data set declares {found} classes: expected at most {}\nhint: check the class names",
+        u32::MAX
+    )]
     TooManyClasses {
         /// Classes declared.
         found: usize,
     },
     /// A label outside the classes.
     #[error(
-        "sample {sample} has label {label}: expected a label below the number of classes, {classes}; \
+        "sample {sample} has label {label}: expected a label below the number of classes, {classes}\nhint: \
          correct the list or the class names"
     )]
     LabelOutOfRange {
@@ -145,14 +150,16 @@ pub enum OrderError {
     /// Repeats add up to more positions than can be counted.
     #[error(
         "sampler `repeat_factor` with threshold {threshold} makes an epoch of more positions than 2^44: \
-         expected fewer; lower the threshold"
+         expected fewer\nhint: lower the threshold"
     )]
     EpochTooLong {
         /// The threshold given.
         threshold: f64,
     },
     /// A progressive order over no epochs.
-    #[error("sampler `progressive` runs over 0 epochs: expected at least 1; set it to the epochs of the run")]
+    #[error(
+        "sampler `progressive` runs over 0 epochs: expected at least 1\nhint: set it to the epochs of the run"
+    )]
     ZeroEpochs,
     /// An n-shot order that keeps no image.
     #[error("sampler `n_shot` keeps 0 images of each class: expected at least 1")]

@@ -90,12 +90,11 @@ fn open_images(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
         (None, Some(imbalance)) => root.join(list_name(imbalance)),
         (Some(_), Some(_)) => {
             return Err(DataError::Setting(
-                "`train_list` and `imbalance` both say what to train on; set one".into(),
+                "`train_list` and `imbalance` both say what to train on\nhint: set one".into(),
             ));
         }
         (None, None) => {
-            let reason =
-                "images.tar contains a part of CIFAR-100; set `imbalance` (100) to select the training list";
+            let reason = "images.tar contains a part of CIFAR-100\nhint: set `imbalance` (100) to select the training list";
             return Err(DataError::Setting(reason.into()));
         }
     };
@@ -140,7 +139,7 @@ fn open_published(
     ] {
         if value.is_some() {
             return Err(DataError::Setting(format!(
-                "`{key}` has no effect with CIFAR-100's published files; remove it"
+                "`{key}` has no effect with CIFAR-100's published files\nhint: remove it"
             )));
         }
     }
@@ -201,8 +200,9 @@ fn binary_split(path: &Path) -> Result<PublishedFile, DataError> {
     let mut file = File::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     if len == 0 || !len.is_multiple_of(RECORD as u64) {
-        let reason =
-            format!("expected records of {RECORD} bytes, found {len} bytes in total; copy the file again");
+        let reason = format!(
+            "expected records of {RECORD} bytes, found {len} bytes in total\nhint: copy the file again"
+        );
         return Err(DataError::content("CIFAR-100 file", path, reason));
     }
     let mut labels = Vec::new();

@@ -109,7 +109,8 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     let failed = |error: io::Error| DataError::open("pickle", path, error);
     let found = fs::metadata(path).map_err(failed)?.len();
     if found > MAX_BYTES as u64 {
-        let reason = format!("it has {found} bytes, expected at most {MAX_BYTES}; take the published file");
+        let reason =
+            format!("it has {found} bytes, expected at most {MAX_BYTES}\nhint: take the published file");
         return Err(DataError::content("pickle", path, reason));
     }
     fs::read(path).map_err(failed)
@@ -121,7 +122,7 @@ impl<'a> CifarFile<'a> {
         match Pickle::parse(bytes, PlainData) {
             Ok(pickle) => Ok(Self { bytes, pickle }),
             Err(error) => {
-                let reason = format!("{error}; no code in it was run; copy the published file again");
+                let reason = format!("{error}; no code in it was run\nhint: copy the published file again");
                 Err(DataError::content("pickle", path, reason))
             }
         }

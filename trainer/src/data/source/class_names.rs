@@ -149,7 +149,7 @@ fn by_folder(
         )),
         Match::Conflict { label, folder, key } => Err(format!(
             "the pictures of label {label} lie in `{folder}`, which is `{key}` here, but not all labels can be matched \
-             like that; give one line a class in the order of the labels"
+             like that\nhint: give one line a class in the order of the labels"
         )),
         Match::None if order == RowOrder::OfLabels => {
             Ok((rows.into_iter().map(|(_, name)| name).collect(), None))

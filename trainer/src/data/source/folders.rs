@@ -19,7 +19,7 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     for (value, key) in [(&spec.train_list, "data.train_list"), (&spec.test_list, "data.test_list")] {
         if let Some(list) = value {
             let reason = format!(
-                "`{key}` ({}) has no effect with class folders; remove it or use lists",
+                "`{key}` ({}) has no effect with class folders\nhint: remove it or use lists",
                 list.display()
             );
             return Err(DataError::Setting(reason));
@@ -76,7 +76,7 @@ fn ids_as_names(classes: &[String]) -> Option<Finding> {
     classes.iter().all(is_id).then(|| {
         let examples = first_few(classes.iter().map(|name| format!("`{name}`")));
         Finding::warning(format!(
-            "the class folders are named by ids ({examples}), which say nothing to a text tower; name the classes in \
+            "the class folders are named by ids ({examples}), which say nothing to a text tower\nhint: name the classes in \
              `data.class_names` if the head starts from text"
         ))
     })

@@ -40,7 +40,7 @@ fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
     if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
         let reason = format!(
-            "the largest label {largest} leaves most classes empty; name the classes in `data.class_names`"
+            "the largest label {largest} leaves most classes empty\nhint: name the classes in `data.class_names`"
         );
         return Err(DataError::content("list", &train.path, reason));
     }
@@ -112,8 +112,11 @@ impl ListFile {
             Some(index) => {
                 let label = self.labels[index];
                 let from_one = label as usize == classes && !self.labels.contains(&0);
-                let hint =
-                    if from_one { "; labels are counted from 0, and none is 0 here: subtract 1" } else { "" };
+                let hint = if from_one {
+                    "; labels are counted from 0, and none is 0 here\nhint: subtract 1"
+                } else {
+                    ""
+                };
                 let last = classes.saturating_sub(1);
                 let reason = format!("label {label} is outside the {classes} classes (0 to {last}){hint}");
                 Err(DataError::line(&self.path, self.line(index), reason))

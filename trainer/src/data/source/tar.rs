@@ -184,7 +184,7 @@ impl Scan<'_> {
 
     fn early(&self, at: u64, len: u64) -> DataError {
         let reason = format!(
-            "the file of {len} bytes whose header is here goes beyond the end of the tar ({} bytes); copy it again",
+            "the file of {len} bytes whose header is here goes beyond the end of the tar ({} bytes)\nhint: copy it again",
             self.size
         );
         self.wrong(at, &reason)
@@ -202,7 +202,7 @@ impl Scan<'_> {
         let len = self.size.saturating_sub(at).min(WINDOW as u64) as usize;
         if len < BLOCK as usize {
             let reason = format!(
-                "expected a file or the closing block of zeros, found the end of the tar ({} bytes); copy it again",
+                "expected a file or the closing block of zeros, found the end of the tar ({} bytes)\nhint: copy it again",
                 self.size
             );
             return Err(self.wrong(at, &reason));

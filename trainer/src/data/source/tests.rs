@@ -124,7 +124,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             with("huge.txt", "good.txt", None),
-            "list `ROOT/huge.txt`: the largest label 4000000000 leaves most classes empty; name the classes in \
+            "list `ROOT/huge.txt`: the largest label 4000000000 leaves most classes empty\nhint: name the classes in \
              `data.class_names`",
         ),
         (
@@ -139,7 +139,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             with("good.txt", "good.txt", Some("latin.txt")),
-            "class names `ROOT/latin.txt`: not UTF-8 text (byte 3); convert the file",
+            "class names `ROOT/latin.txt`: not UTF-8 text (byte 3)\nhint: convert the file",
         ),
         (
             DataSpec { test_list: None, ..with("good.txt", "good.txt", None) },
@@ -151,7 +151,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             DataSpec { root: root.path().join("nowhere"), ..DataSpec::default() },
-            "data root `ROOT`: no such folder; set `data.root` to the folder of the data set",
+            "data root `ROOT`: no such folder\nhint: set `data.root` to the folder of the data set",
         ),
         (
             DataSpec { layout: DataLayout::Auto, train_list: None, test_list: None, ..lists(root.path()) },
@@ -241,7 +241,7 @@ fn a_tar_that_ends_early_names_the_place() {
     open_tar(&whole[..2560 + 512]).expect("a tar");
     let error = open_tar(&whole[..1000]).expect_err("a refusal").to_string();
     assert!(error.ends_with(
-        "at byte 0: the file of 700 bytes whose header is here goes beyond the end of the tar (1000 bytes); \
+        "at byte 0: the file of 700 bytes whose header is here goes beyond the end of the tar (1000 bytes)\nhint: \
          copy it again"
     ));
     let error = open_tar(&[b'x'; 600]).expect_err("a refusal").to_string();
@@ -274,7 +274,7 @@ fn class_folders_in_byte_order() {
     let spec = DataSpec { train_list: Some("x".into()), layout: DataLayout::Folders, ..spec };
     assert_eq!(
         refusal(&spec),
-        "`data.train_list` (x) has no effect with class folders; remove it or use lists"
+        "`data.train_list` (x) has no effect with class folders\nhint: remove it or use lists"
     );
 }
 
@@ -393,18 +393,18 @@ fn hostile_pickles_are_refused() {
     assert_eq!(
         with(b"cos\nsystem\n(U\x04echotR."),
         "pickle `ROOT/train`: global `os.system` at byte 0 is not allowed in a file of CIFAR-100 (the published \
-         `cifar-100-python` holds plain data and a NumPy array alone); no code in it was run; copy the published file \
+         `cifar-100-python` holds plain data and a NumPy array alone); no code in it was run\nhint: copy the published file \
          again"
     );
     assert_eq!(
         with(b"\x80\x02Q."),
         "pickle `ROOT/train`: opcode `BINPERSID` (0x51) at byte 2 is not allowed in a file of CIFAR-100; no code in \
-         it was run; copy the published file again"
+         it was run\nhint: copy the published file again"
     );
     assert_eq!(
         with(b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff"),
         "pickle `ROOT/train`: the pickle ends early: byte 9 needs 18446744073709551615 more bytes, 0 are left; \
-         no code in it was run; copy the published file again"
+         no code in it was run\nhint: copy the published file again"
     );
     assert_eq!(with(b"}."), "CIFAR-100 file `ROOT/train`: expected a list of numbers `fine_labels`");
     // What Python 3 writes for bytes in protocol 2: keys are decoded, pixels do not stand in the file as they are.

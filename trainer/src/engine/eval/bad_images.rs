@@ -8,7 +8,7 @@ use crate::data::loader::Skipped;
 use crate::data::source::{DataSet, Split};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
-use protocol::Outcome;
+use protocol::{Outcome, hint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -145,11 +145,13 @@ fn too_many(count: u64, met: &BTreeSet<BadImage>, limit: BadImageLimit) -> Failu
     let shown: Vec<String> = met
         .iter()
         .take(MOST_SHOWN)
-        .map(|BadImage { images, path, reason }| format!("{images} image `{path}` ({reason})"))
+        .map(|BadImage { images, path, reason }| {
+            format!("{images} image `{path}` ({})", hint::in_one_line(reason))
+        })
         .collect();
     let more = if met.len() > MOST_SHOWN { "; the log of rank 0 lists all" } else { "" };
     let message = format!(
-        "{count} image{plural} cannot be read, more than data.max_bad_images={} allows: {}{more}; repair what is broken, or raise data.max_bad_images to leave it out",
+        "{count} image{plural} cannot be read, more than data.max_bad_images={} allows: {}{more}\nhint: repair what is broken, or raise data.max_bad_images to leave it out",
         limit.most,
         shown.join(", ")
     );

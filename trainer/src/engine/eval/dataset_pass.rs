@@ -7,7 +7,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::setup::loader_plan::LoaderPlan;
 use crate::engine::step::batch_plan::{ListPlan, to_device};
-use crate::engine::step::stepper::MicroBatch;
+use crate::engine::step::local_batch::MicroBatch;
 use collectives::{CollectiveError, ReduceOp};
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ pub fn slower_than_fp32(device: Device) -> Option<String> {
 fn note(fp32: f64, bf16: f64) -> Option<String> {
     (bf16 < fp32).then(|| {
         format!(
-            "warning: train.precision=bf16 is slower than fp32 on this CPU, which emulates it: {bf16:.1} against {fp32:.1} GFLOP/s in a product of ViT-B; use train.precision=fp32"
+            "warning: train.precision=bf16 is slower than fp32 on this CPU, which emulates it: {bf16:.1} against {fp32:.1} GFLOP/s in a product of ViT-B\nhint: use train.precision=fp32"
         )
     })
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct LoaderPlan {
     /// The view of an image.
     pub view: ImageView,
-    /// Threads, prefetched batches, and the policy for unreadable images.
+    /// Threads and prefetched batches.
     pub options: LoaderOptions,
 }
 

@@ -46,7 +46,7 @@ impl Placement {
         if sharded && sizes.classes < rank.world_size() as i64 {
             let (classes, ranks) = (sizes.classes, rank.world_size());
             let message = format!(
-                "head.placement=sharded needs a class for each rank, found {classes} classes and {ranks} ranks; use head.placement=replicated"
+                "head.placement=sharded needs a class for each rank, found {classes} classes and {ranks} ranks\nhint: use head.placement=replicated"
             );
             return Err(Failure::input(message).on_all_ranks());
         }
@@ -144,7 +144,7 @@ fn shards_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &m
 
 /// Bytes that a rank sends in a step for the head: replicated, and with sharded classes. `batch` is the
 /// global batch, `at_once` the samples per pass.
-pub(crate) fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: PlacementSizes) -> (f64, f64) {
+pub fn wire_bytes((batch, at_once): (u64, u64), ranks: f64, sizes: PlacementSizes) -> (f64, f64) {
     let own = batch.div_ceil(ranks as u64);
     let most = own.min(at_once);
     let (passes, rows) = (own.div_ceil(most) as f64, most as f64 * ranks);

@@ -21,7 +21,7 @@ pub fn same_program(rank: &Rank) -> Result<(), Failure> {
     let version = format!("{} ({})", env!("CARGO_PKG_VERSION"), short(&hash));
     let (ours, theirs) = two_texts(rank, &version, other)?;
     refuse(&format!(
-        "rank {other} runs another program than rank 0: lift-trainer {theirs}, on rank 0 {ours}; install the same build on every host"
+        "rank {other} runs another program than rank 0: lift-trainer {theirs}, on rank 0 {ours}\nhint: install the same build on every host"
     ))
 }
 
@@ -35,7 +35,7 @@ pub fn same_configuration(rank: &Rank, resolved: &Resolved) -> Result<(), Failur
         None => String::new(),
     };
     refuse(&format!(
-        "rank {other} has another configuration than rank 0{difference}; start all ranks with the same arguments and files"
+        "rank {other} has another configuration than rank 0{difference}\nhint: start all ranks with the same arguments and files"
     ))
 }
 
@@ -57,7 +57,7 @@ pub fn same_data(
         None => ": it has more or fewer images".to_owned(),
     };
     refuse(&format!(
-        "rank {other} has another data set than rank 0{difference}; data.root must have the same files on every host"
+        "rank {other} has another data set than rank 0{difference}\nhint: data.root must have the same files on every host"
     ))
 }
 
@@ -67,7 +67,7 @@ pub fn same_backbone(rank: &Rank, file: &BackboneFile) -> Result<(), Failure> {
     let Some(other) = first_other(rank, own.as_bytes())? else { return Ok(()) };
     let (ours, theirs) = two_texts(rank, &own, other)?;
     refuse(&format!(
-        "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0; model.weights and the configuration beside it must be the same files on every host"
+        "rank {other} has another backbone than rank 0: {theirs} there, {ours} on rank 0\nhint: model.weights and the configuration beside it must be the same files on every host"
     ))
 }
 
@@ -88,7 +88,7 @@ fn same_content(rank: &Rank, data: &DataSet, sample: &ContentSample) -> Result<(
     for (other, bytes) in all.iter().enumerate().skip(1).filter(|(_, bytes)| **bytes != all[0]) {
         if let Some(difference) = first.difference(&read(bytes)?, (&data.train, &data.test)) {
             return refuse(&format!(
-                "rank {other} has another data set than rank 0: {difference}; data.root must have the same files on every host"
+                "rank {other} has another data set than rank 0: {difference}\nhint: data.root must have the same files on every host"
             ));
         }
     }

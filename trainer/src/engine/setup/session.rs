@@ -99,12 +99,12 @@ impl SessionPurpose {
 impl Session {
     /// Opens data and weights, builds the model and initialises its head. All ranks agree on every failure.
     ///
-    /// `tell` prints a message during the work.
+    /// `report` prints a message during the work.
     pub fn open(
         resolved: &Resolved,
         rank: &Rank,
         purpose: SessionPurpose,
-        tell: &dyn Fn(&str),
+        report: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
         panics::set_limits(MemoryOptions::of(&config));
@@ -120,7 +120,7 @@ impl Session {
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
         rank.begin("init");
         let DataSet { class_names, train, test, findings } = data;
-        let mut notes = report(findings, rank);
+        let mut notes = report_findings(findings, rank);
         let (train, test) = (Arc::new(train), Arc::new(test));
         let classes = class_names.len();
         let order =
@@ -143,7 +143,7 @@ impl Session {
             prepared,
             fingerprint: &file.fingerprint,
             bad_images: RefCell::new(bad_images),
-            tell,
+            report,
         };
         let model = start.model(backbone, tuners, placement.classes, shards.as_ref())?;
         let bad_images = start.bad_images.into_inner();
@@ -252,7 +252,7 @@ impl Session {
 }
 
 /// Warns of findings in the data, once for all ranks; returns the notes.
-fn report(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
+fn report_findings(findings: Vec<Finding>, rank: &Rank) -> Vec<String> {
     let (warnings, notes): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|finding| finding.weight == Severity::Warning);
     for warning in warnings.iter().filter(|_| rank.leads()) {
@@ -296,7 +296,7 @@ fn load_backbone(
     let load = || load(&file.tensors, file.layout, &options, &tuners).map_err(Failure::input);
     let backbone = agreed(&rank.control, load)?;
     if backbone.slices.is_none() && placement.backbone.is_some() {
-        let message = "backbone.placement has nothing to shard, because tuner.kind=full trains every block; use replicated";
+        let message = "backbone.placement has nothing to shard, because tuner.kind=full trains every block\nhint: use replicated";
         return Err(Failure::input(message).on_all_ranks());
     }
     Ok((backbone, tuners, placement))
@@ -328,18 +328,18 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
     let (batch, world) = (config.train.batch_size, rank.world_size() as u64);
     if batch < world {
         return Err(Failure::input(format!(
-            "train.batch_size is {batch}, less than the {world} ranks; raise it or start fewer ranks"
+            "train.batch_size is {batch}, less than the {world} ranks\nhint: raise it or start fewer ranks"
         )));
     }
     let shards = config.train.virtual_shards;
     if config.train.determinism == Determinism::AnyWorld && shards < world {
         return Err(Failure::input(format!(
-            "train.virtual_shards is {shards}, less than the {world} ranks; raise it"
+            "train.virtual_shards is {shards}, less than the {world} ranks\nhint: raise it"
         )));
     }
     if config.train.accumulation == AccumulationName::Official && world > 1 {
         return Err(Failure::input(format!(
-            "train.accumulation=official needs one rank, found {world} ranks; use train.accumulation=exact"
+            "train.accumulation=official needs one rank, found {world} ranks\nhint: use train.accumulation=exact"
         )));
     }
     Ok(())

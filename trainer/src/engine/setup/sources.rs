@@ -68,7 +68,7 @@ pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLay
         return Ok((tensors, layout));
     }
     Err(Failure::input(format!(
-        "{} contains {layout}, which does not match model.kind `{}`; choose the -m of that model, or another file",
+        "{} contains {layout}, which does not match model.kind `{}`\nhint: choose the -m of that model, or another file",
         tensors.file(),
         config.model.kind
     )))
@@ -92,5 +92,5 @@ pub fn filter(config: &Config) -> Filter {
 }
 
 fn required<'a>(path: Option<&'a Path>, key: &str, what: &str) -> Result<&'a Path, Failure> {
-    path.ok_or_else(|| Failure::input(format!("{key} is not set; give {what} with `--set {key}=PATH`")))
+    path.ok_or_else(|| Failure::input(format!("{key} is not set\nhint: give {what} with `--set {key}=PATH`")))
 }

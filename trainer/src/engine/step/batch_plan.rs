@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-use crate::engine::step::stepper::{LocalBatch, MicroBatch};
+use crate::engine::step::local_batch::{LocalBatch, MicroBatch};
 
 /// The steps of a run, and this rank's part of each.
 #[derive(Debug, Clone)]

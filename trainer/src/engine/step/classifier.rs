@@ -55,7 +55,7 @@ impl Classifier {
     /// autograd accumulates it.
     ///
     /// A rank without samples passes none and gets no result.
-    pub fn loss(
+    pub fn loss_and_backward(
         &self,
         model: &Model,
         samples: Option<(&Tensor, &Tensor)>,

@@ -4,8 +4,9 @@
 //! and is kept; with several passes, each runs forward twice, because the model's memory is sized for one. Ranks
 //! exchange four numbers per class: first the greatest logits, then sums, under `any_world` in the tree of the shards.
 
+use crate::engine::step::local_batch::LocalBatch;
 use crate::engine::step::pass::Tape;
-use crate::engine::step::stepper::{Accumulation, LocalBatch, Reduction, StepParts};
+use crate::engine::step::step_parts::{Accumulation, Reduction, StepParts};
 use crate::model::losses::Columns;
 use collectives::{CollectiveError, ReduceOp};
 use tch::{Tensor, no_grad};

@@ -1,133 +1,18 @@
 //! One optimiser step over a global batch, on one rank.
 
-use crate::engine::step::classifier::{Classifier, SampleLoss, TrainingObjective};
+use crate::engine::step::classifier::TrainingObjective;
 use crate::engine::step::columns::LossPrelude;
 use crate::engine::step::gradient_sync::{GradientSync, SyncOptions};
-use crate::engine::step::pass::{Pass, Tape};
+use crate::engine::step::local_batch::{LocalBatch, MicroBatch};
+use crate::engine::step::pass::Tape;
+use crate::engine::step::scalar_row::{ScalarRow, StepFlags, StepOutcome, read_outcome, row};
 use crate::engine::step::sgd::Sgd;
 use crate::engine::step::shard_tree::ShardTree;
+use crate::engine::step::step_parts::{Accumulation, Reduction, StepParts};
 use crate::model::losses::{Columns, Loss};
-use collectives::{CollectiveError, Pending, ProcessGroup, ReduceOp};
+use collectives::{CollectiveError, Pending, ReduceOp};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
-
-/// Samples that go through the model at once.
-#[derive(Debug)]
-pub struct MicroBatch {
-    /// Pixels, `[n, 3, side, side]`, bytes, on the model's device.
-    pub bytes: Tensor,
-    /// Labels, `[n]`, int64.
-    pub labels: Tensor,
-}
-
-/// A rank's part of a global batch.
-#[derive(Debug, Default)]
-pub struct LocalBatch {
-    /// The micro-batches of each of the rank's shards.
-    pub shards: Vec<Vec<MicroBatch>>,
-    /// Largest number of shards of any rank and of micro-batches of any shard: every rank makes this number of passes.
-    pub passes: (usize, usize),
-}
-
-impl LocalBatch {
-    /// One shard, for a rank that computes alone.
-    pub fn alone(parts: Vec<MicroBatch>) -> Self {
-        Self { passes: (1, parts.len().max(1)), shards: vec![parts] }
-    }
-
-    /// A micro-batch of a shard; none if this rank does not have it or it has no samples.
-    pub(crate) fn part(&self, shard: usize, number: usize) -> Option<&MicroBatch> {
-        self.shards.get(shard)?.get(number).filter(|part| part.labels.numel() > 0)
-    }
-}
-
-/// How the gradients of micro-batches are combined into the gradient of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accumulation {
-    /// The mean over the global batch, however it is cut (law 1).
-    Exact,
-    /// The rule of the official code: means over micro-batches, divided by the number of micro-batches of a full batch,
-    /// even if the last group has fewer. For one rank.
-    Official {
-        /// Micro-batches of a full batch.
-        micro_batches: u64,
-    },
-}
-
-/// How the gradients of ranks are reduced.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Reduction {
-    /// Reduced in buckets, overlapped with the backward pass.
-    Buckets(SyncOptions),
-    /// Added in one fixed tree over the shards of the batch, which are distributed over ranks.
-    FixedTree(ShardTree),
-}
-
-/// Flags and counts that a rank sends to the others in a step, beside its gradient.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StepFlags {
-    /// Unreadable images that this rank encounters for the first time.
-    pub bad_images: u64,
-    /// This rank has failed.
-    pub failed: bool,
-    /// This rank received a request to stop.
-    pub stop: bool,
-    /// A checkpoint is due after this step.
-    pub save: bool,
-}
-
-/// The result of a step, the same on all ranks.
-#[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact about a step")]
-pub struct StepOutcome {
-    /// Mean loss over the global batch; NaN if it had no sample.
-    pub loss: f64,
-    /// Samples of the global batch.
-    pub samples: u64,
-    /// Unreadable images that any rank encountered for the first time.
-    pub bad_images: u64,
-    /// Loss and gradient are finite.
-    pub finite: bool,
-    /// A rank has failed; nothing was updated.
-    pub failed: bool,
-    /// A rank received a request to stop.
-    pub stop: bool,
-    /// A checkpoint is due after this step.
-    pub save: bool,
-    /// Loss of this rank's own samples is finite.
-    pub own_finite: bool,
-}
-
-/// The row of scalars that is reduced with the gradient, in double precision.
-mod row {
-    pub const LOSS: i64 = 0;
-    pub const NORMALISER: i64 = 1;
-    pub const DIVISOR: i64 = 2;
-    pub const SAMPLES: i64 = 3;
-    pub const BAD_IMAGES: i64 = 4;
-    pub const FAILED: i64 = 5;
-    pub const STOP: i64 = 6;
-    pub const SAVE: i64 = 7;
-    pub const WIDTH: usize = 8;
-}
-
-/// Parts of a model in training on this rank.
-pub struct StepParts<'a> {
-    /// Forward and backward pass through the model.
-    pub pass: Pass<'a>,
-    /// From features to losses.
-    pub classifier: &'a Classifier,
-    /// The objective.
-    pub loss: Box<dyn Loss>,
-    /// All ranks.
-    pub group: Rc<dyn ProcessGroup>,
-    /// How their gradients are reduced.
-    pub reduction: Reduction,
-    /// How micro-batches are accumulated.
-    pub accumulation: Accumulation,
-    /// Momentum and weight decay.
-    pub optimiser: (f64, f64),
-}
 
 /// A model in training on this rank.
 pub struct Stepper<'a> {
@@ -161,7 +46,11 @@ impl<'a> Stepper<'a> {
     /// nothing.
     ///
     /// A rank without samples, or one that has failed, contributes zeros (law 4).
-    pub fn gradient(&mut self, work: &LocalBatch, notice: StepFlags) -> Result<StepOutcome, CollectiveError> {
+    pub fn reduced_gradient(
+        &mut self,
+        work: &LocalBatch,
+        notice: StepFlags,
+    ) -> Result<StepOutcome, CollectiveError> {
         let (scalars, own_finite) = match self.parts.reduction {
             Reduction::Buckets(_) => self.reduce_in_buckets(work, notice)?,
             Reduction::FixedTree(tree) => self.reduce_in_tree(work, notice, tree)?,
@@ -176,7 +65,7 @@ impl<'a> Stepper<'a> {
         if self.parts.classifier.is_collective() {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
         }
-        Ok(outcome(&scalars, &finite, &own_finite))
+        Ok(read_outcome(&scalars, &finite, &own_finite))
     }
 
     /// Applies the gradient that was reduced last, unless the step has failed or is not finite. Makes no collective
@@ -210,7 +99,7 @@ impl<'a> Stepper<'a> {
         for number in 0..passes {
             let part = work.part(0, number);
             let last = Some(notice).filter(|_| number + 1 == passes);
-            self.pass(part, (columns.as_ref(), tape.take()), &mut own, last)?;
+            self.micro_batch(part, (columns.as_ref(), tape.take()), &mut own, last)?;
         }
         self.sync.finish()?;
         let (scalars, pending) = self.row.take().unwrap_or_else(|| (own.close(notice), Pending::done()));
@@ -235,7 +124,7 @@ impl<'a> Stepper<'a> {
             let _ = gradient.zero_();
             for number in 0..work.passes.1.max(1) {
                 let part = work.part(shard, number);
-                self.pass(part, (columns.as_ref(), tape.take()), &mut row, None)?;
+                self.micro_batch(part, (columns.as_ref(), tape.take()), &mut row, None)?;
             }
             if (shard as u64) < own.end - own.start {
                 finite = finite.logical_and(&row.finite());
@@ -251,7 +140,7 @@ impl<'a> Stepper<'a> {
 
     /// Runs one micro-batch forward, unless that was done `ahead`, and backward, and adds to the gradient and to `row`.
     /// The last one of a step receives the flags: then the row and the gradients are reduced as they are completed.
-    fn pass(
+    fn micro_batch(
         &mut self,
         part: Option<&MicroBatch>,
         ahead: (Option<&Columns>, Option<Tape>),
@@ -264,11 +153,14 @@ impl<'a> Stepper<'a> {
         let tape = tape.map_or_else(|| pass.forward(part.map(|part| &part.bytes)), Ok)?;
         let samples = tape.features().zip(part.map(|part| &part.labels));
         let mean = matches!(accumulation, Accumulation::Official { .. });
-        if let Some(found) =
-            classifier.loss(model, samples, TrainingObjective { loss: loss.as_ref(), columns, mean })?
-        {
+        if let Some(found) = classifier.loss_and_backward(
+            model,
+            samples,
+            TrainingObjective { loss: loss.as_ref(), columns, mean },
+        )? {
             row.add(&found, part.map_or(0, |part| part.labels.numel()), *accumulation);
         }
+        // The gradients of the head are complete from here on, those of a block when `backward` reports it.
         let sync = &mut self.sync;
         if let Some(notice) = last {
             let scalars = row.close(notice);
@@ -277,71 +169,5 @@ impl<'a> Stepper<'a> {
             sync.unit_done(model.tower().shape().layers)?;
         }
         pass.backward(tape, &mut |unit| if last.is_some() { sync.unit_done(unit) } else { Ok(()) })
-    }
-}
-
-/// A row of scalars under construction. The entries that depend on samples are on the device.
-struct ScalarRow {
-    loss: Tensor,
-    normaliser: Tensor,
-    divisor: Tensor,
-    samples: usize,
-}
-
-impl ScalarRow {
-    fn new(device: tch::Device) -> Self {
-        let zero = || Tensor::zeros([1], (Kind::Double, device));
-        Self { loss: zero(), normaliser: zero(), divisor: zero(), samples: 0 }
-    }
-
-    fn add(&mut self, found: &SampleLoss, samples: usize, accumulation: Accumulation) {
-        let _ = self.loss.g_add_(&found.sum.to_kind(Kind::Double).view([1]));
-        let _ = self.normaliser.g_add_(&found.normaliser.view([1]));
-        self.samples += samples;
-        self.divisor = match accumulation {
-            Accumulation::Exact => self.normaliser.shallow_clone(),
-            Accumulation::Official { micro_batches } => self.normaliser.full_like(micro_batches as f64),
-        };
-    }
-
-    fn finite(&self) -> Tensor {
-        self.loss.isfinite().view([])
-    }
-
-    fn close(&self, notice: StepFlags) -> Tensor {
-        let known = [
-            self.samples as f64,
-            notice.bad_images as f64,
-            flag(notice.failed),
-            flag(notice.stop),
-            flag(notice.save),
-        ];
-        let known = Tensor::from_slice(&known).to_device(self.loss.device());
-        Tensor::cat(&[&self.loss, &self.normaliser, &self.divisor, &known], 0)
-    }
-}
-
-fn flag(set: bool) -> f64 {
-    if set { 1.0 } else { 0.0 }
-}
-
-/// Reads the row: the only point of a step where the host waits for the device.
-fn outcome(scalars: &Tensor, gradient_finite: &Tensor, own_finite: &Tensor) -> StepOutcome {
-    let own_finite = own_finite.to_kind(Kind::Double).view([1]);
-    let all = Tensor::cat(&[scalars.shallow_clone(), gradient_finite.shallow_clone(), own_finite], 0);
-    let mut values = [0.0; row::WIDTH + 2];
-    all.to_device(tch::Device::Cpu).copy_data(&mut values, row::WIDTH + 2);
-    let at = |index: i64| values[index as usize];
-    let loss = at(row::LOSS) / at(row::NORMALISER);
-    let samples = at(row::SAMPLES) as u64;
-    StepOutcome {
-        loss,
-        samples,
-        bad_images: at(row::BAD_IMAGES) as u64,
-        finite: (loss.is_finite() || samples == 0) && values[row::WIDTH] > 0.0,
-        failed: at(row::FAILED) > 0.0,
-        stop: at(row::STOP) > 0.0,
-        save: at(row::SAVE) > 0.0,
-        own_finite: values[row::WIDTH + 1] > 0.0,
     }
 }

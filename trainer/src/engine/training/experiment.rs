@@ -8,14 +8,13 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::session::{Session, SessionPurpose};
 use crate::engine::setup::trained_weights::TrainedWeights;
 use crate::engine::training::progress::{Progress, RunState};
-use crate::engine::training::restoring::{check, open_folder};
+use crate::engine::training::restoring::{RestoredRun, check, open_folder};
 use crate::engine::training::resume::{Resume, ResumeDecision, ResumePoint, ResumeRequest};
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
-use crate::run::checkpoint::TensorBytes;
 use crate::run::{
     Claim, ClassResult, Logging, MetricsRecord, ProgressOutput, RunDestination, RunFolder, RunResult,
-    RunStart, StopRequest, Summary, last_words, read_metrics, resume_command, say,
+    RunStart, StopRequest, Summary, final_status, read_metrics, resume_command, say,
 };
 use protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
@@ -51,14 +50,6 @@ pub enum RunEnd {
     Stopped(Outcome),
 }
 
-/// The point from which a run resumes: its state on every rank, and on rank 0 the tensors.
-pub struct RestoredRun {
-    /// Its progress.
-    pub state: RunState,
-    /// Trained tensors and momentum.
-    pub tensors: Option<Vec<TensorBytes>>,
-}
-
 impl Experiment<'_> {
     /// Trains and evaluates. Errors in the input are detected before a run folder exists.
     pub fn run(&mut self) -> Result<RunEnd, Failure> {
@@ -91,19 +82,19 @@ impl Experiment<'_> {
             (None, None) => SessionPurpose::Train,
         };
         let session =
-            Session::open(self.resolved, self.rank, purpose, &|note| self.tell(&[note.to_owned()]))?;
+            Session::open(self.resolved, self.rank, purpose, &|note| self.print_notes(&[note.to_owned()]))?;
         if let Some(state) = &state {
             // Before any file of the run is changed.
             let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
             check(&session, state, tensors, self.rank)?;
         }
-        self.tell(&session.notes);
+        self.print_notes(&session.notes);
         if let Some(trained) = &trained {
             trained.load_into(&session, self.rank)?;
         }
         let (folder, path) = self.open_folder(found.as_ref())?;
         if let Some(path) = &path {
-            last_words::leave_in(path);
+            final_status::set_folder(path);
             let trains = self.weights.is_none();
             self.rank.stopping.set_resume(resume_command(path).filter(|_| trains));
         }
@@ -190,7 +181,7 @@ impl Experiment<'_> {
         serde_json::from_slice(&bytes).map(Some).map_err(Failure::run)
     }
 
-    fn tell(&self, notes: &[String]) {
+    fn print_notes(&self, notes: &[String]) {
         for note in notes.iter().filter(|_| self.rank.leads() && self.output != ProgressOutput::Quiet) {
             say(note);
         }
@@ -248,7 +239,7 @@ impl Experiment<'_> {
             }
         };
         // From here on, a request to stop has no effect: the run finishes.
-        self.rank.stopping.heed();
+        self.rank.stopping.acknowledge();
         let summary = summarise(&evaluated, session)?;
         let progress = &trained.progress;
         let after = (progress.epoch, progress.steps);

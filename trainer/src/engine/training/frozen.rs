@@ -29,7 +29,7 @@ impl FrozenWeights {
             let changed = self.sums.iter().zip(&now).find(|(before, now)| before != now);
             changed.map_or(Ok(()), |((name, _), _)| {
                 Err(Failure::run(format!(
-                    "rank {}: the frozen weights changed during the run ({name}), found after step {step}; the memory of that host may be faulty. Resume from the last checkpoint, on another host",
+                    "rank {}: the frozen weights changed during the run ({name}), found after step {step}; the memory of that host may be faulty\nhint: resume from the last checkpoint, on another host",
                     rank.number()
                 )))
             })

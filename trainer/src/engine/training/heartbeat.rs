@@ -3,9 +3,9 @@
 //! The thread writes while this rank makes progress, in any part of the run. If the rank stands still, the file becomes
 //! stale, which a watcher can detect.
 
-use crate::run::{Claim, last_words};
+use crate::run::{Claim, final_status};
 use collectives::Activity;
-use protocol::{Outcome, Phase, Status, StatusError};
+use protocol::{Outcome, Phase, Status, StatusError, hint};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -76,7 +76,7 @@ impl Heartbeat {
         self.stop();
         let mut state = self.shared.state();
         state.status.end(outcome, message);
-        let _pen = last_words::pen();
+        let _lock = final_status::lock();
         self.claim.place_of_last_word().map_or(Ok(()), |folder| state.status.write(&folder))
     }
 
@@ -114,7 +114,7 @@ impl Shared {
             if !has_news && idle > written.elapsed() {
                 continue;
             }
-            let _pen = last_words::pen();
+            let _lock = final_status::lock();
             if Status::read(folder).is_ok_and(|status| status.outcome.is_some()) {
                 // The code that detected a dead or stuck rank has already written the final status.
                 return;
@@ -124,7 +124,7 @@ impl Shared {
                 && warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
             {
                 warned = Some(written);
-                tracing::warn!("{error}; training continues and will try again");
+                tracing::warn!("{}", hint::with_clause(error, "training continues and tries again"));
             }
         }
     }

@@ -8,7 +8,7 @@ pub mod gather_shards;
 pub(crate) mod heartbeat;
 pub(crate) mod last_step;
 #[cfg(feature = "faults")]
-pub(crate) mod left_out;
+pub(crate) mod omitted_call;
 pub mod progress;
 pub mod replica_check;
 pub mod restoring;

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub struct Progress {
     /// The current epoch, counted from 0; the number of epochs when all are done.
     pub epoch: u64,
-    /// Steps done in it.
+    /// Steps done in it. A resumed run starts its loader at this step of the epoch.
     pub in_epoch: u64,
     /// Number of its steps; known with its first step.
     pub of_epoch: u64,
@@ -27,7 +27,7 @@ pub struct Progress {
     pub non_finite: u64,
     /// Steps to skip, because they were rolled back.
     pub left_out: BTreeSet<u64>,
-    /// Whether the evaluation after the last epoch is still pending.
+    /// Whether the evaluation of the epoch that has just ended is still pending.
     pub evaluation_due: bool,
     /// Means over the steps of the epoch.
     pub totals: EpochTotals,

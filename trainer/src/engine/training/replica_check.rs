@@ -29,7 +29,7 @@ pub fn check_agreement(trainables: &Trainables, rank: &Rank, step: u64) -> Resul
         let column: Vec<_> = rows.iter().map(|row| of(row, i)).collect();
         if let Some((odd, same)) = odd_one(&column) {
             let message = format!(
-                "rank {odd} has other values in `{name}` than {same} other rank{} after step {step}; its memory or its libraries may be faulty. Resume from the last checkpoint, without that host",
+                "rank {odd} has other values in `{name}` than {same} other rank{} after step {step}; its memory or its libraries may be faulty\nhint: resume from the last checkpoint, without that host",
                 if same == 1 { "" } else { "s" }
             );
             return Err(Failure::run(message).on_all_ranks());

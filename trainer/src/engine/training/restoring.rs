@@ -16,6 +16,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use tch::{Kind, Tensor};
 
+/// The point from which a run resumes: its state on every rank, and on rank 0 the tensors.
+pub struct RestoredRun {
+    /// Its progress.
+    pub state: RunState,
+    /// Trained tensors and momentum.
+    pub tensors: Option<Vec<TensorBytes>>,
+}
+
 /// The folder of a resumed run: its own, or a new one that begins with the metrics and the checkpoint of the old one.
 pub fn open_folder(
     place: &RunDestination,
@@ -133,14 +141,14 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
     for (what, theirs, ours) in inputs {
         if theirs != ours {
             return Err(Failure::input(format!(
-                "{what} differs from that of the checkpoint: its fingerprint is {ours}, expected {theirs}; use the same files"
+                "{what} differs from that of the checkpoint: its fingerprint is {ours}, expected {theirs}\nhint: use the same files"
             )));
         }
     }
     let ours = &session.backbone_config;
     if let Some(theirs) = state.identity.backbone_config.as_ref().filter(|theirs| *theirs != ours) {
         return Err(Failure::input(format!(
-            "the backbone is computed differently than when the checkpoint was made: now {ours}; then {theirs}. Restore the configuration file beside model.weights"
+            "the backbone is computed differently than when the checkpoint was made: now {ours}; then {theirs}\nhint: restore the configuration file beside model.weights"
         )));
     }
     let sample = state.identity.data_sample.as_ref();
@@ -148,7 +156,7 @@ fn same_inputs(session: &Session, state: &RunState) -> Result<(), Failure> {
     match sample.and_then(|sample| sample.difference(&session.data_sample, set)) {
         None => Ok(()),
         Some(difference) if difference.is_another_set() => Err(Failure::input(format!(
-            "the data set differs from that of the checkpoint: {difference}; use the same files"
+            "the data set differs from that of the checkpoint: {difference}\nhint: use the same files"
         ))),
         Some(difference) => {
             tracing::warn!("files of the data set have changed since the checkpoint was made: {difference}");

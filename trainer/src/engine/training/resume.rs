@@ -91,7 +91,7 @@ impl ResumeRequest {
         match newest(&reader)? {
             Some(snapshot) => self.go_on(snapshot, run, resolved),
             None if is_finished => Err(Failure::input(format!(
-                "the run in `{}` has finished and has no checkpoint to resume from; choose another --output",
+                "the run in `{}` has finished and has no checkpoint to resume from\nhint: choose another --output",
                 run.display()
             ))),
             None => Ok(ResumeDecision::Fresh),
@@ -183,7 +183,7 @@ fn newest(reader: &CheckpointReader) -> Result<Option<Snapshot<RunState>>, Failu
 /// Refuses changes that make the progress of the run meaningless.
 fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved) -> Result<(), Failure> {
     if resolved.config.train.epochs == 0 {
-        let text = "train.epochs=0 trains nothing and would lose what the run has learnt; evaluate it with `lift-trainer eval --run`";
+        let text = "train.epochs=0 trains nothing and would lose what the run has learnt\nhint: evaluate it with `lift-trainer eval --run`";
         return Err(Failure::input(text));
     }
     let progressive = resolved.config.data.sampler == SamplerName::Progressive;
@@ -194,7 +194,7 @@ fn fits(progress: &Progress, changes: &[SettingDifference], resolved: &Resolved)
         return Ok(());
     }
     Err(Failure::input(format!(
-        "{} decides which samples follow, and the checkpoint lies {} steps within epoch {}; change it where an epoch ends, by naming such a checkpoint with --resume",
+        "{} decides which samples follow, and the checkpoint lies {} steps within epoch {}\nhint: change it where an epoch ends, by naming such a checkpoint with --resume",
         change.key,
         progress.in_epoch,
         progress.epoch + 1

@@ -4,7 +4,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::heartbeat::Heartbeat;
 use crate::run::{EvalRecord, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError};
-use protocol::{Outcome, Phase, Status};
+use protocol::{Outcome, Phase, Status, hint};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,7 @@ impl RunLog {
             && self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL)
         {
             self.warned = Some(Instant::now());
-            tracing::warn!("{error}; training continues and will try again");
+            tracing::warn!("{}", hint::with_clause(error, "training continues and tries again"));
         }
     }
 }

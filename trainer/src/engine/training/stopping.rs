@@ -2,13 +2,13 @@
 //! not react.
 //!
 //! Usually the training thread checks requests between steps, and all ranks agree, save and shut down in order; it
-//! announces this with [`StopListener::heed`], and this thread does nothing more. A step that does not end (a file
+//! announces this with [`StopListener::acknowledge`], and this thread does nothing more. A step that does not end (a file
 //! system that does not answer, a very long step) must not delay the request. After a few seconds rank 0 saves the
 //! state after the last finished step, notifies the others through the liveness channel, and every process ends
 //! immediately.
 
 use crate::engine::failure::Failure;
-use crate::run::{Signals, StopRequest, last_words, say};
+use crate::run::{Signals, StopRequest, final_status, say};
 use collectives::liveness::StopNotifier;
 use nix::errno::Errno;
 use nix::libc;
@@ -112,7 +112,7 @@ impl StopListener {
 
     /// Announces that the training thread follows the request, or has reached the end of its work. Does not return if
     /// this process is already being ended.
-    pub fn heed(&self) {
+    pub fn acknowledge(&self) {
         self.state().heeded = true;
     }
 
@@ -188,7 +188,7 @@ impl Shared {
         let word = words(StopRequest::Stop(Signal::SIGINT), "before anything was saved", resume.as_deref());
         let _ = Builder::new().spawn(move || {
             tracing::warn!("{word}");
-            let _ = done.send(last_words::leave(Outcome::Interrupted, &word, None));
+            let _ = done.send(final_status::write(Outcome::Interrupted, &word, None));
         });
         let _ = written.recv_timeout(LAST_WORD);
         exit(Outcome::Interrupted);
@@ -241,7 +241,7 @@ fn leave(
         };
         let word = words(request, &how, resume.as_deref());
         tracing::warn!("{word}");
-        if let Err(error) = last_words::leave(outcome, &word, at) {
+        if let Err(error) = final_status::write(outcome, &word, at) {
             tracing::error!("{error}");
         }
         let _ = done.send(());
@@ -259,7 +259,7 @@ fn leave(
 
 /// Prints a message without waiting for a blocked terminal.
 fn aside(sentence: String) {
-    let _ = Builder::new().name("talk".into()).spawn(move || say(sentence));
+    let _ = Builder::new().name("output_arguments".into()).spawn(move || say(sentence));
 }
 
 /// Ends the process immediately: the training thread may hang in MPI.

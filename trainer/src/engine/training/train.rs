@@ -1,4 +1,5 @@
 //! The training loop: the steps of a run in their order. The files of `train/` contain what follows from a step.
+//! docs/architecture.md explains it by line.
 
 mod after_step;
 mod non_finite;
@@ -11,8 +12,9 @@ use crate::engine::eval::bad_images::{BadImageLimit, ImageSet};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::step::batch_plan::BatchPlan;
+use crate::engine::step::scalar_row::StepFlags;
 use crate::engine::step::schedule::LearningRate;
-use crate::engine::step::stepper::{StepFlags, Stepper};
+use crate::engine::step::stepper::Stepper;
 use crate::engine::training::contention::Contention;
 use crate::engine::training::frozen::FrozenWeights;
 use crate::engine::training::progress::Progress;
@@ -107,14 +109,15 @@ impl Training<'_, '_, '_> {
         let apply = !self.progress.left_out.contains(&(self.progress.steps + 1));
 
         let entered = self.rank.activity.enter("step");
-        let outcome = self.stepper.gradient(&own, flags)?;
+        let outcome = self.stepper.reduced_gradient(&own, flags)?;
         if outcome.failed {
-            return Err(self.common_failure(problem.as_deref())?);
+            let failure = self.common_failure(problem.as_deref())?;
+            return Err(self.save_before(failure));
         }
         if outcome.bad_images > 0
             && let Err(failure) = self.progress.left_out_images.meet(&bad, self.limit, self.rank)
         {
-            return Err(self.keep(failure));
+            return Err(self.save_before(failure));
         }
         if apply && outcome.finite {
             self.saver.begin_change();
@@ -139,14 +142,5 @@ impl Training<'_, '_, '_> {
             Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, Some("the loader ended before the epoch did".to_owned())),
         }
-    }
-
-    /// Whether all steps are made in the middle of an epoch. An epoch without steps is closed and counted first.
-    fn is_cut_off(&self) -> bool {
-        self.has_all_steps() && self.progress.in_epoch < self.plan.steps(self.progress.epoch)
-    }
-
-    fn has_all_steps(&self) -> bool {
-        self.max_steps > 0 && self.progress.steps >= self.max_steps
     }
 }

@@ -11,12 +11,12 @@ use crate::engine::step::batch_plan::BatchPlan;
 use crate::engine::step::classifier::Classifier;
 use crate::engine::step::gradient_sync::SyncOptions;
 use crate::engine::step::schedule::{LearningRate, Schedule};
-use crate::engine::step::stepper::{Accumulation, Reduction, StepParts, Stepper};
+use crate::engine::step::step_parts::{Accumulation, Reduction, StepParts};
+use crate::engine::step::stepper::Stepper;
 use crate::engine::training::contention::Contention;
-use crate::engine::training::experiment::RestoredRun;
 use crate::engine::training::final_weights;
 use crate::engine::training::progress::{Progress, RunState};
-use crate::engine::training::restoring::{discard_after, restore};
+use crate::engine::training::restoring::{RestoredRun, discard_after, restore};
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::saving::{SaveReason, Saver};
 use crate::engine::training::train::{LoopEnd, Training};
@@ -196,7 +196,7 @@ impl TrainingRun<'_> {
                 let request = training.stop()?;
                 request.map(|request| TrainEnd::Finished(TrainingFinish::Stopped(request))).ok_or(failure)
             }
-            Err(failure) => Err(training.keep(failure)),
+            Err(failure) => Err(training.save_before(failure)),
         }
     }
 

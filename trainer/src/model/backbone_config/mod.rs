@@ -109,7 +109,7 @@ pub enum BackboneConfigError {
     Weights(#[from] WeightsError),
     /// The file is not the preset's model.
     #[error(
-        "{file}: {what} is {found}, but {origin} states {expected}; choose the preset of this model, or set `model.{key}={found}`"
+        "{file}: {what} is {found}, but {origin} states {expected}\nhint: choose the preset of this model, or set `model.{key}={found}`"
     )]
     Shape {
         /// The weights.
@@ -127,7 +127,7 @@ pub enum BackboneConfigError {
     },
     /// The configuration beside the weights contradicts the user.
     #[error(
-        "`{key} = {stated}` ({origin}) contradicts {beside}, which states {found}; leave the option out, or correct that file"
+        "`{key} = {stated}` ({origin}) contradicts {beside}, which states {found}\nhint: leave the option out, or correct that file"
     )]
     Contradiction {
         /// The option.
@@ -143,7 +143,7 @@ pub enum BackboneConfigError {
     },
     /// No source states a property.
     #[error(
-        "{file}: nothing states {what}, and the tensors do not determine it; put the model's configuration file beside the weights, or set `{key}` to {choices}"
+        "{file}: nothing states {what}, and the tensors do not determine it\nhint: put the model's configuration file beside the weights, or set `{key}` to {choices}"
     )]
     Open {
         /// The weights.
@@ -157,7 +157,7 @@ pub enum BackboneConfigError {
     },
     /// Pooling whose tensors are missing in the file, or would not be used.
     #[error(
-        "{file} {holds}, but {origin} states pooling `{stated}`; leave that out, or give the weights that go with it"
+        "{file} {holds}, but {origin} states pooling `{stated}`\nhint: leave that out, or give the weights that go with it"
     )]
     Pool {
         /// The weights.

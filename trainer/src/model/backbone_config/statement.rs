@@ -52,7 +52,7 @@ pub enum SidecarError {
         reason: String,
     },
     /// It requires an unsupported property.
-    #[error("{file}: {what} is not supported; choose another backbone")]
+    #[error("{file}: {what} is not supported\nhint: choose another backbone")]
     Unsupported {
         /// The file.
         file: PathBuf,
@@ -61,7 +61,7 @@ pub enum SidecarError {
     },
     /// It belongs to other weights.
     #[error(
-        "{file} describes another model than the weights beside it: {what} {expected}, in the weights {found}; keep each model in a folder of its own"
+        "{file} describes another model than the weights beside it: {what} {expected}, in the weights {found}\nhint: keep each model in a folder of its own"
     )]
     AnotherModel {
         /// The file.
@@ -75,7 +75,7 @@ pub enum SidecarError {
     },
     /// Two configuration files contradict each other.
     #[error(
-        "{one} and {other} state different things about the weights beside them ({what}); remove the one that does not belong to them"
+        "{one} and {other} state different things about the weights beside them ({what})\nhint: remove the one that does not belong to them"
     )]
     Disagree {
         /// One of the files.

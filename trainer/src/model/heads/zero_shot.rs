@@ -22,7 +22,7 @@ pub const METHOD: Method<MakeHead> = Method {
 /// Zero-shot needs the joint space of image and text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "zero-shot classification needs a CLIP model; this backbone has no text tower. Choose another --method"
+    "zero-shot classification needs a CLIP model; this backbone has no text tower\nhint: choose another --method"
 )]
 pub struct NoTextTower;
 

@@ -62,7 +62,7 @@ fn load_positions(
     let found = placed(rows, shape, options.config.resize_positions);
     let (placed, grid) = found.unwrap_or((prefix, patches));
     let why = format!(
-        "for images of {resolution} pixels in patches of {patch}; see model.resolution and model.positions"
+        "for images of {resolution} pixels in patches of {patch}\nhint: see model.resolution and model.positions"
     );
     let expected = [lead, &[placed + grid, width]].concat();
     let positions = reader.take_because(name, &expected, kind, &why)?.view([placed + grid, width]);

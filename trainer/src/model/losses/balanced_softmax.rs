@@ -5,11 +5,11 @@
 //! of 1.
 
 use super::logit_adjusted::LogitAdjusted;
-use super::{Make, frequencies};
+use super::{MakeLoss, frequencies};
 use crate::options::{Declared, Method};
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "balanced_softmax",
     about: "Balanced softmax: logit adjustment with an unscaled prior.",
     official: &["BS"],

@@ -5,7 +5,7 @@
 //! that are really different. That number is of the images that there are, so counts decide, whatever the sampler
 //! draws.
 
-use super::Make;
+use super::MakeLoss;
 use super::class_weighted::ClassWeighted;
 use super::frequencies::Prior;
 use crate::options::{Declared, Method, section};
@@ -20,7 +20,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "class_balanced",
     about: "Class-balanced loss: cross entropy weighted by the inverse effective number of images, by `loss.beta`.",
     official: &["CB"],

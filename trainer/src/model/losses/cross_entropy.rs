@@ -2,11 +2,11 @@
 //!
 //! `-log softmax(z)[y]`, for logits `z` of a sample and its label `y`.
 
-use super::{Loss, Make};
+use super::{Loss, MakeLoss};
 use crate::options::Method;
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "cross_entropy",
     about: "Plain cross entropy.",
     official: &["CE"],

@@ -2,7 +2,7 @@
 //!
 //! `-(1 - p)^gamma log p` for the probability `p` of the label: samples that are right already count for less.
 
-use super::{Loss, Make};
+use super::{Loss, MakeLoss};
 use crate::options::{Declared, Method, section};
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "focal",
     about: "Focal loss: cross entropy that gives well-classified samples less weight, by `loss.gamma`.",
     official: &["Focal"],

@@ -12,7 +12,7 @@
 
 use super::columns::{ColumnTerm, Columns, Term};
 use super::logit_adjusted::LogitAdjusted;
-use super::{Loss, LossContext, Make, frequencies};
+use super::{Loss, LossContext, MakeLoss, frequencies};
 use crate::options::{Declared, Method, Values, section};
 use std::ops::Range;
 use tch::{Kind, Tensor, no_grad};
@@ -30,7 +30,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "lade",
     about: "LADE: balanced softmax plus density ratio estimation, weighted by `loss.estimation_weight`.",
     official: &["LADE"],

@@ -6,7 +6,7 @@
 //! margins follow is in the number of images that there are, so counts decide, whatever the sampler draws.
 
 use super::frequencies::Prior;
-use super::{Loss, Make};
+use super::{Loss, MakeLoss};
 use crate::model::heads::cosine;
 use crate::options::{Declared, Method, section};
 use std::ops::Range;
@@ -25,7 +25,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "ldam",
     about: "LDAM: cross entropy with a margin per class, `loss.max_margin` for the rarest.",
     official: &["LDAM"],

@@ -3,7 +3,7 @@
 //! Cross entropy of `z + tau log(prior)`: the classifier that minimises it is balanced once the adjustment is left
 //! out, as it is in evaluation.
 
-use super::{Loss, LossContext, Make, frequencies};
+use super::{Loss, LossContext, MakeLoss, frequencies};
 use crate::options::{Declared, Method, Values, section};
 use std::ops::Range;
 use tch::Tensor;
@@ -18,7 +18,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "logit_adjusted",
     about: "Logit adjustment: cross entropy of the logits plus `loss.tau` times the log prior (LIFT).",
     official: &["LA"],

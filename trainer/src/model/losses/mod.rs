@@ -59,16 +59,16 @@ impl Debug for LossContext<'_> {
 }
 
 /// Constructs a loss from its options.
-pub type Make = fn(&Values, &LossContext<'_>) -> Box<dyn Loss>;
+pub type MakeLoss = fn(&Values, &LossContext<'_>) -> Box<dyn Loss>;
 
 /// All losses, by `loss.kind`.
 #[derive(Debug)]
 pub enum Losses {}
 
 impl Registry for Losses {
-    type Make = Make;
+    type Make = MakeLoss;
     const KEY: &'static str = "loss.kind";
-    const METHODS: &'static [&'static Method<Make>] = &[
+    const METHODS: &'static [&'static Method<MakeLoss>] = &[
         &cross_entropy::METHOD,
         &focal::METHOD,
         &ldam::METHOD,

@@ -6,7 +6,7 @@
 //! leaves nothing to do.
 
 use super::class_weighted::ClassWeighted;
-use super::{Make, frequencies};
+use super::{MakeLoss, frequencies};
 use crate::options::{Declared, Method, section};
 
 section! {
@@ -19,7 +19,7 @@ section! {
 }
 
 /// The entry in the registry.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeLoss> = Method {
     word: "reweighted",
     about: "Generalised re-weighting: cross entropy weighted by inverse class frequencies to the power `loss.exponent`.",
     official: &["GRW"],

@@ -30,7 +30,7 @@ impl Batch {
         (counts, shares)
     }
 
-    fn build(&self, method: &Method<Make>, options: &Options, kind: Kind) -> Box<dyn Loss> {
+    fn build(&self, method: &Method<MakeLoss>, options: &Options, kind: Kind) -> Box<dyn Loss> {
         let frequencies = &|_| Frequencies::new(&self.counts);
         (method.make)(&options.values(), &LossContext { frequencies, kind, device: Device::Cpu })
     }
@@ -293,6 +293,6 @@ fn official_names_are_found_once() {
     }
 }
 
-fn of_word(word: &str) -> &'static Method<Make> {
+fn of_word(word: &str) -> &'static Method<MakeLoss> {
     Losses::METHODS.iter().find(|method| method.word == word).unwrap()
 }

@@ -33,10 +33,14 @@ const MAX_CACHED_BYTES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// It cannot be unpacked.
-    #[error("the embedded vocabulary cannot be unpacked: {0}; restore {VOCABULARY_FILE} and build again")]
+    #[error(
+        "the embedded vocabulary cannot be unpacked: {0}\nhint: restore {VOCABULARY_FILE} and build again"
+    )]
     Unpack(#[from] std::io::Error),
     /// A line is not a merge of two earlier symbols.
-    #[error("line {line} of the embedded vocabulary is no merge; restore {VOCABULARY_FILE} and build again")]
+    #[error(
+        "line {line} of the embedded vocabulary is no merge\nhint: restore {VOCABULARY_FILE} and build again"
+    )]
     Line {
         /// Counted from 1.
         line: usize,

@@ -89,7 +89,7 @@ fn what_is_too_long_is_an_error_that_says_by_how_much() {
     assert_eq!(
         error.to_string(),
         format!(
-            "text `{shown}...` has 78 tokens, the text tower takes 77; shorten the class name or the template"
+            "text `{shown}...` has 78 tokens, the text tower takes 77\nhint: shorten the class name or the template"
         )
     );
     assert_eq!(CLIP.tokenize(&["word ".repeat(75)], CLIP_CONTEXT).expect("it fits").len(), 77);

@@ -3,15 +3,15 @@
 //! `U` and the biases start at zero, so an untrained module changes nothing.
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
-use super::{Make, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
-use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
+use crate::model::trainables::{ParameterSpec, Trainables};
 use crate::options::{Declared, Method};
 use tch::Tensor;
 
 /// The adapter.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "adapter",
     about: "A bottleneck after the MLP of each block.",
     official: &["adapter"],
@@ -37,12 +37,7 @@ impl Tuner for Adapter {
         Bottleneck::specs(LIST, block, self.width, self.dim)
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        precision: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, precision: Precision) -> Attached {
         Ok(Some(Box::new(Module(Bottleneck::new(LIST, block, trainables, precision)?))))
     }
 }

@@ -5,15 +5,15 @@
 //! for the scale that it reads nowhere: the scale is always learnt.
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
-use super::{Make, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
-use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::model::trainables::{Init, ParameterSpec, Trainables};
 use crate::options::{Declared, Method};
 use tch::Tensor;
 
 /// AdaptFormer.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "adaptformer",
     about: "A bottleneck parallel to the MLP of each block (LIFT).",
     official: &["adaptformer"],
@@ -49,12 +49,7 @@ impl Tuner for AdaptFormer {
         std::iter::once(scale).chain(Bottleneck::specs(LIST, block, self.width, self.dim)).collect()
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        precision: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, precision: Precision) -> Attached {
         let scale = LIST.get(trainables, block, "scale")?;
         let bottleneck = Bottleneck::new(LIST, block, trainables, precision)?;
         Ok(Some(Box::new(Module { bottleneck, scale })))

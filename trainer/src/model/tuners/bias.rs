@@ -3,12 +3,12 @@
 //! Official checkpoints number them over all blocks, in the order in which PyTorch lists the parameters of a block. The
 //! official code takes the biases of all blocks whatever its `partial` says; here `tuner.partial` holds.
 
-use super::{Make, Tuner};
+use super::{MakeTuner, Tuner};
 use crate::model::tower::{BlockNames, Field};
 use crate::options::Method;
 
 /// BitFit.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "bias",
     about: "The biases of the blocks, including those of the layer norms (BitFit).",
     official: &["bias_tuning"],

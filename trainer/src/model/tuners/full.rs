@@ -1,12 +1,12 @@
 //! Full fine-tuning: every tensor of the blocks (paper, section 3). As in the official code, what lies before and after
 //! the blocks stays frozen.
 
-use super::{Make, Tuner};
+use super::{MakeTuner, Tuner};
 use crate::model::tower::{BlockNames, Field};
 use crate::options::Method;
 
 /// Full fine-tuning.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "full",
     about: "Every tensor of the blocks.",
     official: &["full_tuning"],

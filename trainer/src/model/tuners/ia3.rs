@@ -4,16 +4,16 @@
 //! that all start at one, so an untrained module changes nothing. The official code does not have it, so that the names of the
 //! tensors are our own. It acts after all tuners that change these outputs: what they add is scaled too.
 
-use super::{Make, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
-use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::model::trainables::{Init, ParameterSpec, Trainables};
 use crate::options::Method;
 use std::ops::Range;
 use tch::Tensor;
 
 /// IA3.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "ia3",
     about: "Scales of the keys, the values and the hidden layer of the MLP (IA3).",
     official: &[],
@@ -35,12 +35,7 @@ impl Tuner for Ia3 {
         vec![spec("k", width), spec("v", width), spec("hidden", hidden)]
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        _: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, _: Precision) -> Attached {
         let get = |name: &str| LIST.get(trainables, block, name);
         Ok(Some(Box::new(Factors { k: get("k")?, v: get("v")?, hidden: get("hidden")? })))
     }

@@ -3,12 +3,12 @@
 //! Official checkpoints number them over all blocks. The official code takes the norms of all blocks whatever its `partial`
 //! says; here `tuner.partial` holds.
 
-use super::{Make, Tuner};
+use super::{MakeTuner, Tuner};
 use crate::model::tower::Field;
 use crate::options::Method;
 
 /// The layer norms.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "layer_norm",
     about: "The layer norms of the blocks.",
     official: &["ln_tuning"],

@@ -5,7 +5,7 @@
 //! uniform in `+-1/sqrt(r)`, because that code takes `r` for the fan-in; `B` starts at zero; the factor is `1/r`.
 
 use super::bottleneck::BottleneckOptions;
-use super::{Make, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -14,7 +14,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// LoRA of attention.
-pub const ATTENTION: Method<Make> = Method {
+pub const ATTENTION: Method<MakeTuner> = Method {
     word: "lora",
     about: "Low-rank updates of the queries and values (LoRA).",
     official: &["lora"],
@@ -29,7 +29,7 @@ pub const ATTENTION: Method<Make> = Method {
 };
 
 /// LoRA of the MLP.
-pub const MLP: Method<Make> = Method {
+pub const MLP: Method<MakeTuner> = Method {
     word: "lora_mlp",
     about: "Low-rank updates of both layers of the MLP (LoRA).",
     official: &["lora_mlp"],
@@ -76,12 +76,7 @@ impl Tuner for Lora {
         self.parts.iter().flat_map(of_part).collect()
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        precision: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, precision: Precision) -> Attached {
         let get = |part: &LoraFactors, factor: &str| {
             self.list.get(trainables, block, &format!("{}.lora_{factor}", part.name))
         };

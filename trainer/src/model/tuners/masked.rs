@@ -4,7 +4,7 @@
 //! elements of each layer in turn, of which the first ones are taken. An element is a place in `[out, in + 1]`, whose last
 //! column is the bias. The official code keeps no record of them; here they are saved with the trained values.
 
-use super::{Make, ParameterNames, Tuner, TunerContext};
+use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerContext};
 use crate::model::layers::Linear;
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, TowerShape, UnitTuner};
@@ -29,7 +29,7 @@ section! {
 }
 
 /// Arbitrary fine-tuning.
-pub const METHOD: Method<Make> = Method {
+pub const METHOD: Method<MakeTuner> = Method {
     word: "masked",
     about: "A random fraction of the weights and biases of the blocks.",
     official: &["mask"],
@@ -132,12 +132,7 @@ impl Tuner for Masked {
         self.of_block(block).flat_map(of_layer).collect()
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        _: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, _: Precision) -> Attached {
         let get = |site, what: &str| LIST.get(trainables, block, &format!("{}.optimized_{what}", name(site)));
         let mut layers = Vec::new();
         for (site, mask) in self.of_block(block) {

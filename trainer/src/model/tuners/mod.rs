@@ -40,17 +40,18 @@ pub struct TunerContext {
 }
 
 /// Constructs a tuner from its options.
-pub type Make = fn(&Values, &TunerContext) -> Box<dyn Tuner>;
+pub type MakeTuner = fn(&Values, &TunerContext) -> Box<dyn Tuner>;
 
-/// All tuners, by `tuner.kinds`, in the order in which they act within a block.
+/// All tuners, by `tuner.kinds`, in the order in which they act within a block. A tuner with an official name also has
+/// a line in `weights/official/mod.rs`, where its tensors are read and written; a test compares both lists.
 #[derive(Debug)]
 pub enum Tuners {}
 
 impl Registry for Tuners {
-    type Make = Make;
+    type Make = MakeTuner;
     const KEY: &'static str = "tuner.kinds";
     const NONE: &'static str = "No tuner; the backbone is not changed.";
-    const METHODS: &'static [&'static Method<Make>] = &[
+    const METHODS: &'static [&'static Method<MakeTuner>] = &[
         &full::METHOD,
         &bias::METHOD,
         &layer_norm::METHOD,
@@ -68,6 +69,9 @@ impl Registry for Tuners {
     ];
 }
 
+/// The hooks of a tuner inside a block, if it has any there.
+pub type Attached = Result<Option<Box<dyn UnitTuner>>, UnknownParameter>;
+
 /// A tuner: trains tensors in the blocks of a tower.
 pub trait Tuner: std::fmt::Debug {
     /// The tensors of block `block` itself that it trains, of those that the block has, each with its official name.
@@ -83,12 +87,7 @@ pub trait Tuner: std::fmt::Debug {
     }
 
     /// The hooks inside block `block`, over the tensors of [`parameters`](Self::parameters).
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        precision: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, precision: Precision) -> Attached {
         let _ = (block, trainables, precision);
         Ok(None)
     }

@@ -1,6 +1,6 @@
 //! The tuners of a model, each with the blocks that it tunes.
 
-use super::{Make, Tuner, TunerContext, Tuners, bias, full, layer_norm, masked, vpt};
+use super::{MakeTuner, Tuner, TunerContext, Tuners, bias, full, layer_norm, masked, vpt};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, Tower, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -11,7 +11,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 /// Pairs of tuners of which only one can be used, and why.
-const EXCLUDED: [(&Method<Make>, &Method<Make>, &str); 4] = [
+const EXCLUDED: [(&Method<MakeTuner>, &Method<MakeTuner>, &str); 4] = [
     (&full::METHOD, &bias::METHOD, "full trains the biases already"),
     (&full::METHOD, &layer_norm::METHOD, "full trains the norms already"),
     (&full::METHOD, &masked::METHOD, "both would train the weights of the linear layers"),
@@ -20,7 +20,7 @@ const EXCLUDED: [(&Method<Make>, &Method<Make>, &str); 4] = [
 
 /// Two tuners that exclude each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("`{one}` and `{other}` cannot be used together, because {why}; leave out one of them")]
+#[error("`{one}` and `{other}` cannot be used together, because {why}\nhint: leave out one of them")]
 pub struct Excluded {
     one: &'static str,
     other: &'static str,

@@ -1,7 +1,7 @@
 //! SSF (Lian et al., 2022, section 3.2): `scale * y + shift` by channel, of the outputs of attention's layers, of the MLP's
 //! layers or of the norms.
 
-use super::{Make, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, LinearSite, NormSite, TowerShape, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -10,7 +10,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 /// SSF of attention.
-pub const ATTENTION: Method<Make> = Method {
+pub const ATTENTION: Method<MakeTuner> = Method {
     word: "ssf_attn",
     about: "Scale and shift after both linear layers of attention (SSF).",
     official: &["ssf_attn"],
@@ -25,7 +25,7 @@ pub const ATTENTION: Method<Make> = Method {
 };
 
 /// SSF of the MLP.
-pub const MLP: Method<Make> = Method {
+pub const MLP: Method<MakeTuner> = Method {
     word: "ssf_mlp",
     about: "Scale and shift after both linear layers of the MLP (SSF).",
     official: &["ssf_mlp"],
@@ -38,7 +38,7 @@ pub const MLP: Method<Make> = Method {
 };
 
 /// SSF of the norms.
-pub const NORMS: Method<Make> = Method {
+pub const NORMS: Method<MakeTuner> = Method {
     word: "ssf_ln",
     about: "Scale and shift after both layer norms (SSF).",
     official: &["ssf_ln"],
@@ -81,12 +81,7 @@ impl Tuner for Ssf {
         self.sites.iter().flat_map(of_site).collect()
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        _: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, _: Precision) -> Attached {
         let get = |name: &str, what: &str| self.list.get(trainables, block, &format!("{name}.{what}"));
         let factors =
             self.sites.iter().map(|(name, site)| Ok((*site, get(name, "scale")?, get(name, "shift")?)));

@@ -4,10 +4,10 @@
 //! are put there once, before the first tuned block, and go through all blocks that follow. As in the official code they
 //! come after the patches, not after the class token.
 
-use super::{Make, ParameterNames, Tuner, TunerContext};
+use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerContext};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
-use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
+use crate::model::trainables::{Init, ParameterSpec, Trainables};
 use crate::options::{Declared, Method, Values, section};
 use tch::Tensor;
 
@@ -21,7 +21,7 @@ section! {
 }
 
 /// VPT-shallow.
-pub const SHALLOW: Method<Make> = Method {
+pub const SHALLOW: Method<MakeTuner> = Method {
     word: "vpt_shallow",
     about: "Prompt tokens that are added before the first tuned block (VPT-shallow).",
     official: &["vpt_shallow"],
@@ -30,7 +30,7 @@ pub const SHALLOW: Method<Make> = Method {
 };
 
 /// VPT-deep.
-pub const DEEP: Method<Make> = Method {
+pub const DEEP: Method<MakeTuner> = Method {
     word: "vpt_deep",
     about: "Separate prompt tokens for each block (VPT-deep).",
     official: &["vpt_deep"],
@@ -75,12 +75,7 @@ impl Tuner for Vpt {
         Some(spec).filter(|_| self.has_prompts(block)).into_iter().collect()
     }
 
-    fn attach(
-        &self,
-        block: usize,
-        trainables: &Trainables,
-        _: Precision,
-    ) -> Result<Option<Box<dyn UnitTuner>>, UnknownParameter> {
+    fn attach(&self, block: usize, trainables: &Trainables, _: Precision) -> Attached {
         if !self.has_prompts(block) {
             return Ok(None);
         }

@@ -34,7 +34,7 @@ pub enum CheckpointError {
     },
     /// The disk, or this user's share of it, is full.
     #[error(
-        "no room for checkpoint `{}`: it needs {needed} bytes and {} there ({source}); free some space or set a \
+        "no room for checkpoint `{}`: it needs {needed} bytes and {} there ({source})\nhint: free some space or set a \
          smaller checkpoint.keep; older checkpoints are unchanged",
         path.display(), free.map_or_else(|| "the number of free bytes is unknown".into(), |free| format!("{free} are free"))
     )]
@@ -55,7 +55,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// A checkpoint, or a part of it, differs from what was written.
-    #[error("checkpoint `{}` is damaged: {reason}; use an older one", path.display())]
+    #[error("checkpoint `{}` is damaged: {reason}\nhint: use an older one", path.display())]
     Damaged {
         /// The checkpoint's folder, or the damaged file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum CheckpointError {
     },
     /// An intact checkpoint of a version with another format or another state.
     #[error(
-        "checkpoint `{}` is of another version of this program: {reason}; it is kept: use that version, or name an older \
+        "checkpoint `{}` is of another version of this program: {reason}; it is kept\nhint: use that version, or name an older \
          checkpoint with --resume PATH and another --output",
         path.display()
     )]
@@ -96,7 +96,7 @@ pub enum CheckpointError {
     },
     /// There is a checkpoint of a later step, which would count as newer than the one to be written.
     #[error(
-        "cannot write checkpoint {step} into `{}`: it has one of the later step {newest}; first discard those after the \
+        "cannot write checkpoint {step} into `{}`: it has one of the later step {newest}\nhint: first discard those after the \
          step to resume from",
         folder.display()
     )]

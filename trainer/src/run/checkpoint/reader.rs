@@ -7,7 +7,7 @@ use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
 use super::names::{BEST, Leftover, LeftoverKind, step_of};
 use super::retry::{LOAD_PAUSES, patiently};
 use super::{CheckpointError, Snapshot, sealed, tensors};
-use protocol::layout;
+use protocol::{hint, layout};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -88,7 +88,8 @@ impl CheckpointReader {
     /// The checkpoint in the folder `path`, at any location. A folder named by a step must contain the checkpoint of
     /// that step; one with another name may contain any.
     pub fn load_path<S: DeserializeOwned>(&self, path: &Path) -> Result<Snapshot<S>, CheckpointError> {
-        let told = |error: &CheckpointError, _| tracing::warn!("{error}; trying again");
+        let told =
+            |error: &CheckpointError, _| tracing::warn!("{}", hint::with_clause(error, "trying again"));
         patiently(&LOAD_PAUSES, told, || self.load_once(path))
     }
 

@@ -23,7 +23,7 @@ fn a_folder_that_was_moved_is_lost_and_says_where_it_is() {
     fs::rename(&path, &moved).unwrap();
     let expected = format!(
         "`{}` is no longer the folder of this run: it was moved or removed; the run ends and writes nothing more there; \
-         its own folder is `{1}` now, resume it with `--output {1} --resume auto`",
+         its own folder is `{1}` now\nhint: resume it with `--output {1} --resume auto`",
         path.display(),
         moved.display()
     );

@@ -135,7 +135,10 @@ fn refusals_of_folders_that_hold_a_run() {
     let holder = fs::read_to_string(path.join("run.lock")).unwrap();
     assert_eq!(
         refusal(path),
-        format!("is being written by {}; wait for it to end, or choose another --output", holder.trim())
+        format!(
+            "is being written by {}\nhint: wait for it to end, or choose another --output",
+            holder.trim()
+        )
     );
     drop(first);
     assert_eq!(
@@ -156,7 +159,7 @@ fn refusals_of_folders_that_hold_a_run() {
     assert_eq!(
         refusal(path),
         "already holds an unfinished run of another configuration: train.seed is 1 there and 0 here (config.toml, \
-         metrics.jsonl); choose another --output"
+         metrics.jsonl)\nhint: choose another --output"
     );
     fs::write(
         path.join("config.toml"),
@@ -166,7 +169,7 @@ fn refusals_of_folders_that_hold_a_run() {
     assert_eq!(
         refusal(path),
         "already holds an unfinished run of another configuration: data.root is \"x\" there and \"data\" here, data.shots \
-         is 1 there and 16 here, train.epochs is 3 there and 10 here, and 1 more (config.toml, metrics.jsonl); choose \
+         is 1 there and 16 here, train.epochs is 3 there and 10 here, and 1 more (config.toml, metrics.jsonl)\nhint: choose \
          another --output"
     );
     // Keys that a version of the program does not have are no differences.
@@ -175,15 +178,15 @@ fn refusals_of_folders_that_hold_a_run() {
     fs::write(path.join("config.toml"), "[train").unwrap();
     assert_eq!(
         refusal(path),
-        "already holds an unfinished run whose configuration cannot be read (config.toml, metrics.jsonl); choose \
+        "already holds an unfinished run whose configuration cannot be read (config.toml, metrics.jsonl)\nhint: choose \
          another --output"
     );
     fs::remove_file(path.join("config.toml")).unwrap();
-    assert_eq!(refusal(path), "already holds parts of a run (metrics.jsonl); choose another --output");
+    assert_eq!(refusal(path), "already holds parts of a run (metrics.jsonl)\nhint: choose another --output");
     fs::write(path.join("result.json"), "").unwrap();
     assert_eq!(
         refusal(path),
-        "already holds a finished run (metrics.jsonl, result.json); choose another --output"
+        "already holds a finished run (metrics.jsonl, result.json)\nhint: choose another --output"
     );
 }
 
@@ -205,13 +208,13 @@ fn places_that_cannot_be_written() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let message = named(&file).unwrap_err().to_string();
-    assert_eq!(message, format!("`{}` is not a folder; choose another --output", file.display()));
+    assert_eq!(message, format!("`{}` is not a folder\nhint: choose another --output", file.display()));
     let below = file.join("run");
     let message = named(&below).unwrap_err().to_string();
     assert_eq!(
         message,
         format!(
-            "cannot create the run folder `{}`: Not a directory (os error 20); a part of this path is a file, choose \
+            "cannot create the run folder `{}`: Not a directory (os error 20); a part of this path is a file\nhint: choose \
              another --output",
             below.display()
         )

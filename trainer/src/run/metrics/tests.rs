@@ -201,7 +201,7 @@ fn a_full_disk_is_told_and_the_lines_are_kept() {
     let message = writer.flush().unwrap_err().to_string();
     assert_eq!(
         message,
-        "cannot write the metrics `/dev/full`: No space left on device (os error 28); free some space on that disk or \
+        "cannot write the metrics `/dev/full`: No space left on device (os error 28)\nhint: free some space on that disk or \
          choose another --output"
     );
     assert_eq!(writer.position(), position);

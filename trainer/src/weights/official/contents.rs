@@ -193,7 +193,7 @@ impl fmt::Display for Contents {
             let quote = if option.contains('[') { "'" } else { "" };
             format!(" --set {quote}{option}{quote}")
         };
-        write!(f, "; evaluate it with{}", self.options().iter().map(quoted).collect::<String>())?;
+        write!(f, "\nhint: evaluate it with{}", self.options().iter().map(quoted).collect::<String>())?;
         if self.head == HeadTensors::Weight {
             write!(f, " and the head.kind of its training (cosine, l2_norm or layer_norm)")?;
         }
@@ -307,12 +307,12 @@ mod tests {
         assert_eq!(
             lora.to_string(),
             "it holds tensors of bias_tuned, lora_list in blocks 1 to 2 and a head of 10 classes on 128 features, \
-             without a bias; evaluate it with --set 'tuner.kinds=[\"bias\", \"lora\"]' --set tuner.adapter_dim=8 \
+             without a bias\nhint: evaluate it with --set 'tuner.kinds=[\"bias\", \"lora\"]' --set tuner.adapter_dim=8 \
              --set 'tuner.partial=[1, 3]' and the head.kind of its training (cosine, l2_norm or layer_norm)"
         );
         assert_eq!(
             of(&[]).to_string(),
-            "it holds no tensors of a tuner and no head; \
+            "it holds no tensors of a tuner and no head\nhint: \
              evaluate it with --set 'tuner.kinds=[\"none\"]' --set head.kind=zero_shot"
         );
     }

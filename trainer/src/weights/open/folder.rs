@@ -33,7 +33,7 @@ pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
         RIVALS.iter().find(|(whole, index)| there.contains(whole) && there.contains(index))
     {
         return Err(refuse(format!(
-            "this folder contains both `{whole}` and `{index}`; set `model.weights` to one of them"
+            "this folder contains both `{whole}` and `{index}`\nhint: set `model.weights` to one of them"
         )));
     }
     if let [name, others @ ..] = &there[..] {
@@ -49,7 +49,7 @@ pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
             Ok(ChosenFile { file: folder.join(name), note: format!("`{name}` of the folder is read") })
         }
         [] if folder.join("snapshots").is_dir() => Err(refuse(
-            "this folder is the cache of a Hugging Face repository; give model.weights a folder in its `snapshots/`"
+            "this folder is the cache of a Hugging Face repository\nhint: give model.weights a folder in its `snapshots/`"
                 .to_owned(),
         )),
         [] => Err(refuse(format!(
@@ -57,7 +57,7 @@ pub(super) fn choose(folder: &Path) -> Result<ChosenFile, WeightsError> {
             quoted(&NAMES)
         ))),
         [..] => Err(refuse(format!(
-            "this folder holds {} files that may be weights, such as {}; give model.weights the one that is meant",
+            "this folder holds {} files that may be weights, such as {}\nhint: give model.weights the one that is meant",
             files.len(),
             quoted(&files[..files.len().min(3)])
         ))),

@@ -23,13 +23,14 @@ pub(super) fn open(index: &FileMap, mut notes: Vec<String>) -> Result<NamedTenso
     let names: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     let files = names.iter().map(|name| file_beside(index.path(), name)).collect::<Option<Vec<_>>>();
     let Some(files) = files.filter(|files| !files.is_empty()) else {
-        let problem = "this index names no files, or files outside of its own folder; download it again";
+        let problem =
+            "this index names no files, or files outside of its own folder\nhint: download it again";
         return Err(refuse(problem.to_owned()));
     };
     let missing: Vec<&PathBuf> = files.iter().filter(|file| !file.is_file()).collect();
     if let Some(first) = missing.first() {
         return Err(refuse(format!(
-            "{} of the {} files that this index names are missing, among them `{}`; download them into its folder",
+            "{} of the {} files that this index names are missing, among them `{}`\nhint: download them into its folder",
             missing.len(),
             files.len(),
             first.display()
@@ -92,7 +93,7 @@ pub(super) fn refuse_single(file: &Path) -> Result<(), WeightsError> {
     };
     Err(WeightsError::Choice {
         path: file.to_owned(),
-        problem: format!("this is one of {count} shards of a model; {remedy}"),
+        problem: format!("this is one of {count} shards of a model\nhint: {remedy}"),
     })
 }
 

@@ -62,7 +62,7 @@ fn a_write_elsewhere_is_not_needed_to_keep_the_mapping() {
 fn wrong_files_are_explained() {
     let good = weights(HEADER, &numbers());
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (vec![], "the file is empty; download it again"),
+        (vec![], "the file is empty\nhint: download it again"),
         (b"PK\x03\x04 and more".to_vec(), "this is a PyTorch archive, not a safetensors file"),
         (b"\x80\x02}q\x00.".to_vec(), "this is a bare pickle"),
         (good[..good.len() - 1].to_vec(), "the file is cut short: 173 bytes, its header needs 174"),
@@ -91,7 +91,7 @@ fn missing_files_and_folders_are_named() {
     let error = MappedWeights::open(&path).expect_err("no file");
     assert_eq!(
         error.to_string(),
-        format!("weights `{}`: there is no such file; check the path", path.display())
+        format!("weights `{}`: there is no such file\nhint: check the path", path.display())
     );
 }
 

@@ -19,14 +19,14 @@ pub struct TorchFileError {
 #[derive(Debug, thiserror::Error)]
 pub enum TorchFileProblem {
     /// The file does not exist or cannot be opened or read.
-    #[error("cannot be read: {0}; check the path and its permissions")]
+    #[error("cannot be read: {0}\nhint: check the path and its permissions")]
     Io(#[from] io::Error),
     /// No bytes.
-    #[error("the file is empty; copy it again")]
+    #[error("the file is empty\nhint: copy it again")]
     Empty,
     /// Not a zip archive.
     #[error(
-        "this is not a zip archive as `torch.save` writes it; \
+        "this is not a zip archive as `torch.save` writes it\nhint: \
          give a `checkpoint.pth.tar` or a safetensors file"
     )]
     NotAnArchive,
@@ -35,17 +35,17 @@ pub enum TorchFileProblem {
     Foreign(Foreign),
     /// The format before `PyTorch` 1.6, or any other pickle.
     #[error(
-        "this is a bare pickle, which is not read because it may contain code; \
+        "this is a bare pickle, which is not read because it may contain code\nhint: \
          load it with PyTorch 1.6 or later and save it again with `torch.save`"
     )]
     BarePickle,
     /// A `TorchScript` program with weights.
     #[error(
-        "this is a TorchScript archive, a program with weights; use the safetensors file of the same model"
+        "this is a TorchScript archive, a program with weights\nhint: use the safetensors file of the same model"
     )]
     TorchScript,
     /// The zip directory or an entry is damaged, or the file is cut short.
-    #[error("the archive is damaged or cut short ({reason}); copy it again")]
+    #[error("the archive is damaged or cut short ({reason})\nhint: copy it again")]
     Damaged {
         /// The message of the zip reader.
         reason: String,
@@ -60,7 +60,7 @@ pub enum TorchFileProblem {
     },
     /// An entry that `torch.save` would have stored uncompressed.
     #[error(
-        "entry `{entry}` is compressed or encrypted; `torch.save` stores entries as they are, save it again"
+        "entry `{entry}` is compressed or encrypted; `torch.save` stores entries as they are\nhint: save it again"
     )]
     Compressed {
         /// Its name.
@@ -68,7 +68,7 @@ pub enum TorchFileProblem {
     },
     /// Written on a machine with another byte order.
     #[error(
-        "the numbers are stored in byte order `{found}`, expected `little`; save it again on a little-endian machine"
+        "the numbers are stored in byte order `{found}`, expected `little`\nhint: save it again on a little-endian machine"
     )]
     ByteOrder {
         /// The byte order as named in the file.
@@ -98,7 +98,7 @@ pub enum TorchFileProblem {
         limit: u64,
     },
     /// The numbers of a tensor are not in the archive.
-    #[error("tensor `{tensor}`: its storage `{key}` is not in the archive; copy the file again")]
+    #[error("tensor `{tensor}`: its storage `{key}` is not in the archive\nhint: copy the file again")]
     StorageMissing {
         /// A tensor that needs it.
         tensor: String,
@@ -107,7 +107,7 @@ pub enum TorchFileProblem {
     },
     /// The storage is shorter than declared.
     #[error(
-        "tensor `{tensor}`: its storage `{key}` has {found} bytes, expected {expected}; copy the file again"
+        "tensor `{tensor}`: its storage `{key}` has {found} bytes, expected {expected}\nhint: copy the file again"
     )]
     StorageShort {
         /// A tensor that needs it.

@@ -2,12 +2,12 @@
 
 use super::{MAX_DEPTH, MAX_ENTRIES, MAX_NAME_BYTES, MAX_TENSORS, TorchFileProblem};
 use crate::pickle::{ObjectId, printable};
-use crate::weights::torch_pickle::{Pickle, TensorRef, TorchObject, Value};
+use crate::weights::torch_pickle::{TensorRef, TorchObject, TorchPickle, TorchValue};
 use std::collections::BTreeMap;
 
 /// The named tensors of a pickle.
 pub(super) struct Listing<'p, 'a> {
-    pickle: &'p Pickle<'a>,
+    pickle: &'p TorchPickle<'a>,
     /// Tensors by name: keys of nested dictionaries joined by dots.
     pub(super) tensors: BTreeMap<String, &'p TensorRef<'a>>,
     /// Names of the entries that are no tensors.
@@ -17,10 +17,10 @@ pub(super) struct Listing<'p, 'a> {
 
 impl<'p, 'a> Listing<'p, 'a> {
     /// Lists a pickle whose root is a dictionary or a module.
-    pub(super) fn of(pickle: &'p Pickle<'a>) -> Result<Self, TorchFileProblem> {
+    pub(super) fn of(pickle: &'p TorchPickle<'a>) -> Result<Self, TorchFileProblem> {
         let mut listing = Self { pickle, tensors: BTreeMap::new(), other: Vec::new(), visited: 0 };
         match pickle.value(pickle.root()) {
-            Value::Dict(_) | Value::Special(TorchObject::Object(Some(_))) => {
+            TorchValue::Dict(_) | TorchValue::Special(TorchObject::Object(Some(_))) => {
                 listing.walk(pickle.root(), &mut String::new(), 0)?;
                 Ok(listing)
             }
@@ -31,18 +31,18 @@ impl<'p, 'a> Listing<'p, 'a> {
     /// The dictionaries that a file consists of, where no tensor lies beside them: what a training script
     /// wraps a state dict in, and what it keeps of its optimiser.
     pub(super) fn tables(&self) -> Vec<&'a str> {
-        let Value::Dict(entries) = self.pickle.value(self.pickle.root()) else { return Vec::new() };
-        if entries
-            .iter()
-            .any(|&(_, value)| matches!(self.pickle.value(value), Value::Special(TorchObject::Tensor(_))))
-        {
+        let TorchValue::Dict(entries) = self.pickle.value(self.pickle.root()) else { return Vec::new() };
+        if entries.iter().any(|&(_, value)| {
+            matches!(self.pickle.value(value), TorchValue::Special(TorchObject::Tensor(_)))
+        }) {
             return Vec::new();
         }
         let table =
             |&(key, value): &(ObjectId, ObjectId)| match (self.pickle.value(key), self.pickle.value(value)) {
-                (&Value::Text(key), Value::Dict(_) | Value::Special(TorchObject::Object(Some(_)))) => {
-                    Some(key)
-                }
+                (
+                    &TorchValue::Text(key),
+                    TorchValue::Dict(_) | TorchValue::Special(TorchObject::Object(Some(_))),
+                ) => Some(key),
                 _ => None,
             };
         entries.iter().filter_map(table).collect()
@@ -56,22 +56,22 @@ impl<'p, 'a> Listing<'p, 'a> {
         limit(depth, "levels of nesting", MAX_DEPTH)?;
         limit(name.len(), "bytes in a name", MAX_NAME_BYTES)?;
         match self.pickle.value(id) {
-            Value::Special(TorchObject::Tensor(tensor)) => {
+            TorchValue::Special(TorchObject::Tensor(tensor)) => {
                 limit(self.tensors.len() + 1, "tensors", MAX_TENSORS)?;
                 match self.tensors.insert(name.clone(), tensor) {
                     None => Ok(()),
                     Some(_) => Err(TorchFileProblem::Twice { name: printable(name) }),
                 }
             }
-            Value::Special(TorchObject::Object(Some(attributes))) => self.walk(*attributes, name, depth),
-            Value::Dict(entries) => {
+            TorchValue::Special(TorchObject::Object(Some(attributes))) => self.walk(*attributes, name, depth),
+            TorchValue::Dict(entries) => {
                 entries.iter().try_for_each(|&(key, value)| match *self.pickle.value(key) {
-                    Value::Text(key) => self.walk_entry(key, value, name, depth),
-                    Value::Int(key) => self.walk_entry(&key.to_string(), value, name, depth),
+                    TorchValue::Text(key) => self.walk_entry(key, value, name, depth),
+                    TorchValue::Int(key) => self.walk_entry(&key.to_string(), value, name, depth),
                     _ => Err(TorchFileProblem::NotNamed { place: format!("entry `{}`", printable(name)) }),
                 })
             }
-            Value::List(items) | Value::Tuple(items) => items
+            TorchValue::List(items) | TorchValue::Tuple(items) => items
                 .iter()
                 .enumerate()
                 .try_for_each(|(index, &item)| self.walk_entry(&index.to_string(), item, name, depth)),

@@ -6,7 +6,9 @@
 
 use super::{TorchFileProblem, damaged, item_bytes};
 use crate::weights::form::FileForm;
-use crate::weights::torch_pickle::{Allowed, MAX_PICKLE_BYTES, Pickle, StorageRef, Value, storages};
+use crate::weights::torch_pickle::{
+    Allowed, MAX_PICKLE_BYTES, StorageRef, TorchPickle, TorchValue, storages,
+};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -22,7 +24,7 @@ pub(super) fn is_old(file: &[u8]) -> bool {
 
 /// The objects of such a file, and where its storages lie.
 pub(super) struct Old<'a> {
-    pub(super) pickle: Pickle<'a>,
+    pub(super) pickle: TorchPickle<'a>,
     places: HashMap<&'a str, Range<usize>>,
 }
 
@@ -47,12 +49,12 @@ pub(super) fn read(file: &[u8]) -> Result<Old<'_>, TorchFileProblem> {
     let keys = rest.pickle()?;
     let item: HashMap<&str, u64> =
         storages(&pickle).map(|storage| (storage.key, item_bytes(storage.dtype))).collect();
-    let Value::List(keys_in_order) = keys.value(keys.root()) else {
+    let TorchValue::List(keys_in_order) = keys.value(keys.root()) else {
         return Err(damaged("it has no list of storages"));
     };
     let mut places = HashMap::new();
     for &key in keys_in_order {
-        let &Value::Text(key) = keys.value(key) else {
+        let &TorchValue::Text(key) = keys.value(key) else {
             return Err(damaged("the key of a storage is no text"));
         };
         let item = *item.get(key).ok_or_else(|| damaged("it has a storage that no tensor names"))?;
@@ -65,10 +67,11 @@ pub(super) fn read(file: &[u8]) -> Result<Old<'_>, TorchFileProblem> {
     Ok(Old { pickle, places })
 }
 
-fn is_little_endian(machine: &Pickle<'_>) -> bool {
-    let Value::Dict(facts) = machine.value(machine.root()) else { return false };
+fn is_little_endian(machine: &TorchPickle<'_>) -> bool {
+    let TorchValue::Dict(facts) = machine.value(machine.root()) else { return false };
     facts.iter().any(|&(key, value)| {
-        *machine.value(key) == Value::Text("little_endian") && *machine.value(value) == Value::Bool(true)
+        *machine.value(key) == TorchValue::Text("little_endian")
+            && *machine.value(value) == TorchValue::Bool(true)
     })
 }
 
@@ -86,10 +89,10 @@ impl<'a> Rest<'a> {
         Ok(taken)
     }
 
-    fn pickle(&mut self) -> Result<Pickle<'a>, TorchFileProblem> {
+    fn pickle(&mut self) -> Result<TorchPickle<'a>, TorchFileProblem> {
         let rest = &self.file[self.position..];
         let (pickle, length) =
-            Pickle::parse_first(&rest[..rest.len().min(MAX_PICKLE_BYTES)], Allowed::Objects)?;
+            TorchPickle::parse_first(&rest[..rest.len().min(MAX_PICKLE_BYTES)], Allowed::Objects)?;
         self.position += length;
         Ok(pickle)
     }

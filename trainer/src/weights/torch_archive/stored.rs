@@ -4,7 +4,7 @@ use super::listing::Listing;
 use super::{Archive, TorchFileProblem, check_views, item_bytes, old};
 use crate::pickle::printable;
 use crate::weights::dtype::DType;
-use crate::weights::torch_pickle::{Allowed, Pickle, StorageRef, TensorRef};
+use crate::weights::torch_pickle::{Allowed, StorageRef, TensorRef, TorchPickle};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 use std::ops::Range;
@@ -45,12 +45,12 @@ pub fn stored_tensors(file: &[u8], is_model: impl Fn(&[&str]) -> bool) -> Result
     let mut archive = Archive::open(Cursor::new(file), file.len() as u64)?;
     let program = archive.program;
     let pickle = archive.read_pickle()?;
-    let pickle = Pickle::parse(&pickle, Allowed::Objects)?;
+    let pickle = TorchPickle::parse(&pickle, Allowed::Objects)?;
     select(&pickle, file.len(), program, is_model, |storage| archive.locate(&format!("data/{}", storage.key)))
 }
 
 fn select(
-    pickle: &Pickle<'_>,
+    pickle: &TorchPickle<'_>,
     length: usize,
     program: bool,
     is_model: impl Fn(&[&str]) -> bool,

@@ -10,7 +10,7 @@ const TENSOR: &[u8] = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x00((X\x07\
     ccollections\nOrderedDict\n)RtR.";
 
 fn refusal(program: &[u8]) -> String {
-    Pickle::parse(program, Allowed::Tensors).expect_err("the program is hostile").to_string()
+    TorchPickle::parse(program, Allowed::Tensors).expect_err("the program is hostile").to_string()
 }
 
 fn with_protocol(body: &[u8]) -> Vec<u8> {
@@ -19,8 +19,8 @@ fn with_protocol(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_tensor_is_read() {
-    let pickle = Pickle::parse(TENSOR, Allowed::Tensors).expect("a plain tensor");
-    let Value::Special(TorchObject::Tensor(tensor)) = pickle.value(pickle.root()) else {
+    let pickle = TorchPickle::parse(TENSOR, Allowed::Tensors).expect("a plain tensor");
+    let TorchValue::Special(TorchObject::Tensor(tensor)) = pickle.value(pickle.root()) else {
         panic!("no tensor: {pickle:?}")
     };
     let storage = StorageRef { dtype: DType::F32, key: "7", elements: 6 };
@@ -32,18 +32,18 @@ fn a_parameter_is_its_tensor() {
     let tensor = &TENSOR[2..TENSOR.len() - 1];
     let program =
         with_protocol(&[b"ctorch._utils\n_rebuild_parameter\n(".as_slice(), tensor, b"\x88NtR"].concat());
-    let pickle = Pickle::parse(&program, Allowed::Tensors).expect("a parameter");
-    assert!(matches!(pickle.value(pickle.root()), Value::Special(TorchObject::Tensor(_))));
+    let pickle = TorchPickle::parse(&program, Allowed::Tensors).expect("a parameter");
+    assert!(matches!(pickle.value(pickle.root()), TorchValue::Special(TorchObject::Tensor(_))));
 }
 
 #[test]
 fn integers_of_every_width_are_read() {
     let program =
         b"\x80\x04(J\xff\xff\xff\xffK\xffM\xff\xff\x8a\x00\x8a\x01\x80\x8a\x08\x01\0\0\0\0\0\0\x80t.";
-    let pickle = Pickle::parse(program, Allowed::Tensors).expect("integers");
-    let Value::Tuple(items) = pickle.value(pickle.root()) else { panic!("no tuple") };
+    let pickle = TorchPickle::parse(program, Allowed::Tensors).expect("integers");
+    let TorchValue::Tuple(items) = pickle.value(pickle.root()) else { panic!("no tuple") };
     let found: Vec<_> = items.iter().map(|&item| pickle.value(item).clone()).collect();
-    assert_eq!(found, [-1, 255, 65535, 0, -128, i64::MIN + 1].map(Value::Int));
+    assert_eq!(found, [-1, 255, 65535, 0, -128, i64::MIN + 1].map(TorchValue::Int));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn every_function_but_the_allowed_is_refused_by_name() {
 fn objects_beside_tensors_are_names_and_attributes_alone() {
     let parse = |body: &[u8]| {
         let program = with_protocol(body);
-        let pickle = Pickle::parse(&program, Allowed::Objects).map_err(|error| error.to_string())?;
+        let pickle = TorchPickle::parse(&program, Allowed::Objects).map_err(|error| error.to_string())?;
         Ok::<_, String>(format!("{:?}", pickle.value(pickle.root())))
     };
     assert_eq!(
@@ -269,7 +269,7 @@ fn deep_nesting_needs_no_recursion() {
     let depth = 250_000;
     let body = [vec![b')'], vec![0x85; depth]].concat();
     let pickle = with_protocol(&body);
-    assert!(Pickle::parse(&pickle, Allowed::Tensors).is_ok());
+    assert!(TorchPickle::parse(&pickle, Allowed::Tensors).is_ok());
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_memo_bomb_stays_small() {
     }
     body.push(b't');
     let program = with_protocol(&[b"(".as_slice(), &body].concat());
-    let pickle = Pickle::parse(&program, Allowed::Tensors).expect("a program of shared lists");
+    let pickle = TorchPickle::parse(&program, Allowed::Tensors).expect("a program of shared lists");
     assert!(pickle.objects().iter().count() < 100);
 }
 
@@ -302,8 +302,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Pickle::parse(&bytes, Allowed::Tensors);
-        let _ = Pickle::parse(&bytes, Allowed::Objects);
+        let _ = TorchPickle::parse(&bytes, Allowed::Tensors);
+        let _ = TorchPickle::parse(&bytes, Allowed::Objects);
     }
 
     /// Programs of allowed instructions reach deeper than random bytes.
@@ -324,16 +324,16 @@ proptest! {
             }
         }
         program.push(b'.');
-        let _ = Pickle::parse(&program, Allowed::Tensors);
-        let _ = Pickle::parse(&program, Allowed::Objects);
+        let _ = TorchPickle::parse(&program, Allowed::Tensors);
+        let _ = TorchPickle::parse(&program, Allowed::Objects);
     }
 
     #[test]
     fn flipped_bytes_are_survived(at in 0..TENSOR.len(), byte in any::<u8>(), cut in 0..TENSOR.len()) {
         let mut program = TENSOR.to_vec();
         program[at] = byte;
-        let _ = Pickle::parse(&program, Allowed::Tensors);
-        let _ = Pickle::parse(&program[..cut], Allowed::Tensors);
-        prop_assert!(Pickle::parse(&TENSOR[..cut], Allowed::Tensors).is_err());
+        let _ = TorchPickle::parse(&program, Allowed::Tensors);
+        let _ = TorchPickle::parse(&program[..cut], Allowed::Tensors);
+        prop_assert!(TorchPickle::parse(&TENSOR[..cut], Allowed::Tensors).is_err());
     }
 }

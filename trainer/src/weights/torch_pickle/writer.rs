@@ -111,7 +111,7 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Allowed, Pickle, StorageRef, TorchObject, Value};
+    use super::super::{Allowed, StorageRef, TorchObject, TorchPickle, TorchValue};
     use super::*;
 
     fn tensor(dtype: DType, key: &str, shape: &[u64]) -> TensorRef<'static> {
@@ -130,17 +130,22 @@ mod tests {
         ];
         let tables = [("tuner", tuner), ("head", Vec::new())];
         let program = write_tables(&tables).expect("plain tensors");
-        let pickle = Pickle::parse(&program, Allowed::Tensors).expect("it is read again");
-        let Value::Dict(found) = pickle.value(pickle.root()) else { panic!("no dictionary: {pickle:?}") };
+        let pickle = TorchPickle::parse(&program, Allowed::Tensors).expect("it is read again");
+        let TorchValue::Dict(found) = pickle.value(pickle.root()) else {
+            panic!("no dictionary: {pickle:?}")
+        };
         assert_eq!(found.len(), 2);
         for (&(name, table), (expected, tensors)) in found.iter().zip(&tables) {
-            assert_eq!(pickle.value(name), &Value::Text(expected));
-            let Value::Dict(entries) = pickle.value(table) else { panic!("no dictionary: {pickle:?}") };
+            assert_eq!(pickle.value(name), &TorchValue::Text(expected));
+            let TorchValue::Dict(entries) = pickle.value(table) else { panic!("no dictionary: {pickle:?}") };
             let values = entries.iter().map(|&(name, value)| (pickle.value(name), pickle.value(value)));
-            let expected: Vec<(Value<'_>, Value<'_>)> = tensors
+            let expected: Vec<(TorchValue<'_>, TorchValue<'_>)> = tensors
                 .iter()
                 .map(|(name, tensor)| {
-                    (Value::Text(name), Value::Special(TorchObject::Tensor(Box::new(tensor.clone()))))
+                    (
+                        TorchValue::Text(name),
+                        TorchValue::Special(TorchObject::Tensor(Box::new(tensor.clone()))),
+                    )
                 })
                 .collect();
             assert!(values.eq(expected.iter().map(|(name, value)| (name, value))));

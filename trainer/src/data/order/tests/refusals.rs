@@ -11,21 +11,21 @@ fn lists_without_an_order() {
     for sampler in super::SAMPLERS {
         assert_eq!(
             refusal(sampler, &[], 3),
-            "the training list has no samples: expected at least one; check the list file and the data root"
+            "the training list has no samples: expected at least one\nhint: check the list file and the data root"
         );
         assert_eq!(
             refusal(sampler, &[0, 2, 3, 9], 3),
-            "sample 2 has label 3: expected a label below the number of classes, 3; \
+            "sample 2 has label 3: expected a label below the number of classes, 3\nhint: \
              correct the list or the class names"
         );
         assert_eq!(
             refusal(sampler, &[0], 0),
-            "sample 0 has label 0: expected a label below the number of classes, 0; \
+            "sample 0 has label 0: expected a label below the number of classes, 0\nhint: \
              correct the list or the class names"
         );
         assert_eq!(
             refusal(sampler, &[0], 1 << 40),
-            "the data set declares 1099511627776 classes: expected at most 4294967295; check the class names"
+            "the data set declares 1099511627776 classes: expected at most 4294967295\nhint: check the class names"
         );
     }
 }
@@ -49,7 +49,7 @@ fn settings_without_an_order() {
     }
     assert_eq!(
         refusal(Sampler::Progressive { epochs: 0 }, &[0], 1),
-        "sampler `progressive` runs over 0 epochs: expected at least 1; set it to the epochs of the run"
+        "sampler `progressive` runs over 0 epochs: expected at least 1\nhint: set it to the epochs of the run"
     );
     assert_eq!(
         refusal(Sampler::NShot { shots: 0 }, &[0], 1),

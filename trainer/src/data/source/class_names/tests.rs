@@ -122,7 +122,7 @@ fn folders_decide_the_order() {
     assert_eq!(
         read("classnames.txt", "n01440764 tench\nn01484850 shark\n", &half).expect_err("a refusal"),
         "class names `ROOT/classnames.txt`: the pictures of label 1 lie in `n01440764`, which is `n01440764` here, but \
-         not all labels can be matched like that; give one line a class in the order of the labels"
+         not all labels can be matched like that\nhint: give one line a class in the order of the labels"
     );
     let unknown =
         read("names.json", r#"{"n01": "one", "n02": "two"}"#, &Folders::default()).expect_err("a refusal");

@@ -43,7 +43,7 @@ pub struct InitContext<'a> {
     /// Images that are left out so far.
     pub bad_images: &'a RefCell<BadImages>,
     /// Prints a message.
-    pub tell: &'a dyn Fn(&str),
+    pub report: &'a dyn Fn(&str),
 }
 
 impl InitContext<'_> {

@@ -28,7 +28,7 @@ impl FromFile {
         };
         let weight = tensor(["head.weight", "weight"])?.ok_or_else(|| {
             Failure::input(format!(
-                "{} has neither `head.weight` nor `weight`; use a safetensors file with the head's rows, final.safetensors \
+                "{} has neither `head.weight` nor `weight`\nhint: use a safetensors file with the head's rows, final.safetensors \
                  of a run, or an official checkpoint",
                 path.display()
             ))
@@ -53,7 +53,7 @@ impl HeadInit for FromFile {
         if !fits {
             let width = facts.width.map_or_else(|| "width of the features".to_owned(), |w| w.to_string());
             return Err(self.refuse(&format!(
-                "has a head of shape {found:?}, expected [{classes}, {width}]: a row for each class; use the file of a run \
+                "has a head of shape {found:?}, expected [{classes}, {width}]: a row for each class\nhint: use the file of a run \
                  on these classes and this backbone, or another head.init"
             )));
         }
@@ -62,13 +62,13 @@ impl HeadInit for FromFile {
             return Err(self.refuse(&format!("has a bias of shape {bias:?}, expected [{classes}]")));
         }
         if bias.is_some() && !facts.has_bias {
-            return Err(
-                self.refuse("has a head with a bias; use head.kind=linear, or a file without `head.bias`")
-            );
+            return Err(self.refuse(
+                "has a head with a bias\nhint: use head.kind=linear, or a file without `head.bias`",
+            ));
         }
         let tensors = [Some(&self.weight), self.bias.as_ref()];
         if tensors.into_iter().flatten().any(|tensor| tensor.isfinite().all().int64_value(&[]) == 0) {
-            return Err(self.refuse("has values that are not finite; use another file"));
+            return Err(self.refuse("has values that are not finite\nhint: use another file"));
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ fn no_image((class, name): (usize, &str), listed: u64, instead: &str) -> Failure
         0 => format!("class {class} (`{name}`) has no training image to start from"),
         n => format!("none of the {n} training images of class {class} (`{name}`) can be read to start from"),
     };
-    Failure::input(format!("{what}; use {instead}"))
+    Failure::input(format!("{what}\nhint: use {instead}"))
 }
 
 #[cfg(test)]
@@ -156,13 +156,13 @@ mod tests {
         let error = facts.every_class_has_images().unwrap_err();
         assert_eq!(
             error.message,
-            "class 1 (`blue`) has no training image to start from; use head.init=text or head.init=random"
+            "class 1 (`blue`) has no training image to start from\nhint: use head.init=text or head.init=random"
         );
         let image_tower =
             InitFacts { has_text_tower: false, weights: Some(Path::new("vision.safetensors")), ..facts };
         assert_eq!(
             image_tower.every_class_has_images().unwrap_err().message,
-            "class 1 (`blue`) has no training image to start from; use head.init=random (`vision.safetensors` has no \
+            "class 1 (`blue`) has no training image to start from\nhint: use head.init=random (`vision.safetensors` has no \
              text tower, which head.init=text needs)"
         );
         assert!(InitFacts { counts: &[3, 1], ..facts }.every_class_has_images().is_ok());

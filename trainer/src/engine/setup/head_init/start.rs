@@ -89,7 +89,7 @@ pub struct InitialValues<'a> {
     /// Images that are left out so far.
     pub bad_images: RefCell<BadImages>,
     /// Prints a message.
-    pub tell: &'a dyn Fn(&str),
+    pub report: &'a dyn Fn(&str),
 }
 
 impl InitialValues<'_> {
@@ -173,7 +173,7 @@ impl InitialValues<'_> {
             text,
             backbone: self.fingerprint,
             bad_images: &self.bad_images,
-            tell: self.tell,
+            report: self.report,
         };
         if let Some(rows) = init.rows(&context)? {
             model.trainables().set(HEAD_WEIGHT, &rows).map_err(Failure::run)?;

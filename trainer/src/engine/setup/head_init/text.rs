@@ -52,8 +52,10 @@ impl HeadInit for Text {
     fn rows(&self, context: &InitContext<'_>) -> Result<Option<Tensor>, Failure> {
         let features = context.text_features(&self.prompts)?;
         let projection = context.model.tower().projection().ok_or_else(|| {
-            Failure::input("the weights have no projection into the space of texts; use head.init=class_mean")
-                .on_all_ranks()
+            Failure::input(
+                "the weights have no projection into the space of texts\nhint: use head.init=class_mean",
+            )
+            .on_all_ranks()
         })?;
         Ok(Some(no_grad(|| rows_from_text(&features, projection))))
     }
@@ -143,7 +145,7 @@ fn missing(file: &Path, class_names: &[String], is_there: impl Fn(&String) -> bo
         n => format!(", nor for {n} other classes"),
     };
     Failure::input(format!(
-        "head.prompts: {} has no text for class {first} (`{}`){others}; add them, or use head.prompts=default",
+        "head.prompts: {} has no text for class {first} (`{}`){others}\nhint: add them, or use head.prompts=default",
         file.display(),
         class_names[first]
     ))
@@ -216,7 +218,7 @@ pub fn class_features(
     rank: &Rank,
 ) -> Result<Tensor, Failure> {
     let tower = tower.ok_or_else(|| {
-        Failure::input("the weights have no text tower; use head.init=class_mean, or a CLIP model")
+        Failure::input("the weights have no text tower\nhint: use head.init=class_mean, or a CLIP model")
             .on_all_ranks()
     })?;
     let chunks = agreed(&rank.control, || {
@@ -276,7 +278,7 @@ mod tests {
         assert_eq!(
             error.message,
             format!(
-                "head.prompts: {}/texts.json has no text for class 1 (`elk`), nor for 2 other classes; add them, or use head.prompts=default",
+                "head.prompts: {}/texts.json has no text for class 1 (`elk`), nor for 2 other classes\nhint: add them, or use head.prompts=default",
                 folder.path().display()
             )
         );

@@ -2,7 +2,7 @@
 
 use super::Training;
 use crate::engine::failure::Failure;
-use crate::engine::step::stepper::StepOutcome;
+use crate::engine::step::scalar_row::StepOutcome;
 use crate::engine::training::progress::Progress;
 use crate::engine::training::replica_check::check_agreement;
 use crate::engine::training::saving::SaveReason;
@@ -58,14 +58,14 @@ impl Training<'_, '_, '_> {
             Err(failure) if matches!(failure.outcome, Outcome::Preempted | Outcome::Interrupted) => {
                 return self.stop();
             }
-            Err(failure) => return Err(self.keep(failure)),
+            Err(failure) => return Err(self.save_before(failure)),
         }
         Ok(None)
     }
 
     /// Saves after a rank was asked to stop, which all ranks know; returns the strongest request of any rank.
     pub fn stop(&mut self) -> Result<Option<StopRequest>, Failure> {
-        self.rank.stopping.heed();
+        self.rank.stopping.acknowledge();
         let request = self.common_request()?;
         if request.is_some() {
             self.save_and_wait()?;
@@ -78,6 +78,16 @@ impl Training<'_, '_, '_> {
         let mut code = [self.rank.stopping.requested().map_or(0, |request| i64::from(request.code()))];
         self.rank.control.all_reduce(&mut code, ReduceOp::Max)?;
         Ok(i32::try_from(code[0]).ok().and_then(StopRequest::from_code))
+    }
+
+    /// Whether `train.max_steps` ends the run in the middle of an epoch. An epoch without steps is closed and counted first.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.has_all_steps() && self.progress.in_epoch < self.plan.steps(self.progress.epoch)
+    }
+
+    /// Whether the run has made `train.max_steps` steps.
+    pub(super) fn has_all_steps(&self) -> bool {
+        self.max_steps > 0 && self.progress.steps >= self.max_steps
     }
 
     /// The problem of the first rank that has one, the same on every rank.

@@ -5,7 +5,7 @@ use super::records::FinishedStep;
 use crate::config::NonFinite;
 use crate::data::loader::Batch;
 use crate::engine::failure::Failure;
-use crate::engine::step::stepper::StepOutcome;
+use crate::engine::step::scalar_row::StepOutcome;
 
 impl Training<'_, '_, '_> {
     /// Applies `train.non_finite` to a step that was not finite, which changed nothing. Returns whether the run continues
@@ -27,7 +27,7 @@ impl Training<'_, '_, '_> {
         if policy == NonFinite::Stop {
             let remedy = "try a lower train.learning_rate or train.precision=fp32, or set train.non_finite";
             self.record(finished);
-            return Err(Failure::run(format!("{what}; {remedy}")).on_all_ranks());
+            return Err(Failure::run(format!("{what}\nhint: {remedy}")).on_all_ranks());
         }
         if self.progress.non_finite > most {
             self.record(finished);

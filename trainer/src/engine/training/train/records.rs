@@ -1,7 +1,7 @@
 //! What a step, an epoch and an evaluation leave behind: progress, metrics, status and a line on the terminal.
 
 use super::Training;
-use crate::engine::step::stepper::StepOutcome;
+use crate::engine::step::scalar_row::StepOutcome;
 use crate::engine::training::progress::EpochTotals;
 use crate::run::{EpochRecord, EvalRecord, MetricsRecord, StepRecord};
 use std::time::Duration;

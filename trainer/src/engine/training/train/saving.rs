@@ -3,6 +3,7 @@
 use super::Training;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::training::saving::SaveReason;
+use protocol::hint;
 
 impl Training<'_, '_, '_> {
     /// Takes a snapshot, which is written in the background.
@@ -31,16 +32,19 @@ impl Training<'_, '_, '_> {
         agreed(&self.rank.control, || self.saver.finish())
     }
 
-    /// Saves before a failure that all ranks know of ends the run; returns the failure, and says in it what was saved.
-    pub fn keep(&mut self, failure: Failure) -> Failure {
+    /// Saves before a failure that all ranks know of ends the run: the last step is complete on every rank. Returns the failure, and says in it what was saved.
+    pub fn save_before(&mut self, failure: Failure) -> Failure {
         if !failure.common || self.progress.steps == 0 {
             return failure;
         }
         match self.save_and_wait() {
             Ok(()) => Failure {
-                message: format!(
-                    "{failure}; the {} steps made so far are saved, and `--resume auto` continues from there",
-                    self.progress.steps
+                message: hint::with_clause(
+                    &failure,
+                    format_args!(
+                        "the {} steps made so far are saved, and `--resume auto` continues from there",
+                        self.progress.steps
+                    ),
                 ),
                 ..failure
             },

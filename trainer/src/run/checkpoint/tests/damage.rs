@@ -94,7 +94,7 @@ fn a_folder_renamed_to_another_step_is_found() {
     fs::rename(&path, &renamed).unwrap();
     let refusal = refusal(&reader, &renamed);
     assert!(
-        refusal.ends_with("its manifest is that of step 10; the folder was renamed; use an older one"),
+        refusal.ends_with("its manifest is that of step 10; the folder was renamed\nhint: use an older one"),
         "{refusal}"
     );
     assert!(reader.newest::<State>().is_err());

@@ -45,7 +45,7 @@ fn a_full_disk_keeps_the_old_ones_and_says_how_much_is_missing() {
         error.to_string(),
         format!(
             "no room for checkpoint `{}/00000030`: it needs {needed} bytes and {free} are free there (No space left on \
-             device (os error 28)); free some space or set a smaller checkpoint.keep; older checkpoints are unchanged",
+             device (os error 28))\nhint: free some space or set a smaller checkpoint.keep; older checkpoints are unchanged",
             folder.display()
         )
     );

@@ -76,7 +76,7 @@ fn the_newest_whole_one_is_taken_and_the_others_are_named() {
         *missing,
         format!(
             "checkpoint `{}` is damaged: expected the files manifest.json, state.json and tensors.safetensors, found \
-             manifest.json, tensors.safetensors; use an older one",
+             manifest.json, tensors.safetensors\nhint: use an older one",
             second.display()
         )
     );
@@ -156,7 +156,7 @@ fn a_run_that_goes_on_from_an_older_step_discards_the_later_ones_first() {
     assert_eq!(
         error,
         format!(
-            "cannot write checkpoint 2 into `{}`: it has one of the later step 3; first discard those after the step \
+            "cannot write checkpoint 2 into `{}`: it has one of the later step 3\nhint: first discard those after the step \
              to resume from",
             folder.path().display()
         )

@@ -27,7 +27,7 @@ pub(crate) fn minimise<F: FnMut(u64, f64, f64) -> Result<(), Failure>>(
     if !first.is_finite() || first == 0.0 {
         return Err(Failure::run(format!(
             "the linear probe cannot be fitted: at zero weights its gradient has the norm {first}, because features are not \
-             finite or those of all classes alike; use another head.init"
+             finite or those of all classes alike\nhint: use another head.init"
         ))
         .on_all_ranks());
     }

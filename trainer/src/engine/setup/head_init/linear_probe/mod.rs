@@ -64,7 +64,7 @@ impl HeadInit for LinearProbe {
         if facts.class_names.len() < 2 {
             let found = facts.class_names.len();
             return Err(Failure::input(format!(
-                "head.init=linear_probe needs 2 or more classes, found {found}; use head.init=class_mean"
+                "head.init=linear_probe needs 2 or more classes, found {found}\nhint: use head.init=class_mean"
             )));
         }
         facts.every_class_has_images()
@@ -74,18 +74,18 @@ impl HeadInit for LinearProbe {
         let features = context.features(context.train, InitView::Plain);
         let samples = collect(&features)?;
         let objective = ProbeObjective::new(&features, samples)?.map_err(|class| context.unread(class))?;
-        let tell = |text: String| {
+        let report = |text: String| {
             tracing::info!("{text}");
             if context.rank.leads() {
-                (context.tell)(&format!("head.init: {text}"));
+                (context.report)(&format!("head.init: {text}"));
             }
         };
-        tell(memory(&objective));
+        report(memory(&objective));
         let mut last = Instant::now();
         let probe = fit(&objective, |number, value, gradient| {
             if last.elapsed() >= BETWEEN_REPORTS {
                 last = Instant::now();
-                tell(format!(
+                report(format!(
                     "linear probe, evaluation {number}: objective {value:.6}, gradient {gradient:.1e} of the first"
                 ));
             }
@@ -95,7 +95,7 @@ impl HeadInit for LinearProbe {
         let end =
             format!("after {steps} steps: objective {objective:.6}, gradient {gradient:.1e} of the first");
         if probe.gradient <= TOLERANCE {
-            tell(format!("the linear probe has converged {end}"));
+            report(format!("the linear probe has converged {end}"));
         } else if context.rank.leads() {
             tracing::warn!(
                 "head.init: the linear probe has not converged {end}, {TOLERANCE:.0e} expected; it is used anyway"

@@ -1,12 +1,12 @@
 //! The model for ViT-B/16 on clusters of GPUs, with constants that are assumptions.
 
 use super::{ComputeTime, Interconnect, all_reduce_bytes};
-use crate::engine::setup::placement::{PlacementSizes, wire_bytes};
-use crate::model::loading::block_elements;
-use crate::model::slices::RING;
-use crate::model::tuners::adaptformer::adaptformer_numbers;
-use crate::model::tuners::bottleneck::auto_adapter_dim;
 use serde::Serialize;
+use trainer::engine::setup::placement::{PlacementSizes, wire_bytes};
+use trainer::model::loading::block_elements;
+use trainer::model::slices::RING;
+use trainer::model::tuners::adaptformer::adaptformer_numbers;
+use trainer::model::tuners::bottleneck::auto_adapter_dim;
 
 /// Bytes of a trained or reduced scalar, and of a frozen one in bf16.
 const TRAINED: f64 = 4.0;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gpu_sends_nothing_and_is_all_it_can_be() {
+    fn one_gpu_sends_nothing_and_has_full_efficiency() {
         let one = forecast(&JOB, &Cluster::H100, ClusterPlacement::Replicated, 128, 1).unwrap();
         assert_eq!((one.sent, one.exposed, one.efficiency), (0.0, 0.0, 1.0));
         assert!(one.step >= one.compute && one.step >= one.data);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sharded_head_sends_less_as_long_as_the_batch_is_small() {
+    fn a_sharded_head_sends_less_with_small_batches() {
         let sent =
             |placement, batch, ranks| forecast(&JOB, &Cluster::H100, placement, batch, ranks).unwrap().sent;
         assert!(sent(ClusterPlacement::ShardedHead, 128, 8) < sent(ClusterPlacement::Replicated, 128, 8));

@@ -1,5 +1,13 @@
 //! A model of step time by number of ranks.
 //!
+//! ```
+//! use scaling::ComputeTime;
+//!
+//! // Steps of 32, 16 and 8 samples: a fixed part, and one for each sample.
+//! let time = ComputeTime::fit(&[(32.0, 3.4), (16.0, 1.8), (8.0, 1.0)]);
+//! assert!((time.fixed - 0.2).abs() < 1e-9 && (time.each - 0.1).abs() < 1e-9);
+//! ```
+//!
 //! `t(n) = max(compute, data) + exposed communication`, where the slowest rank computes `a + b samples`, and an
 //! all-reduce of `s` bytes takes a latency per call and `2 (n - 1) / n s` bytes over the bandwidth of a link.
 //! [`machine`] compares it with measured steps, with constants from `lift-trainer bench`; [`cluster`] applies it to
@@ -10,6 +18,9 @@ pub mod machine;
 mod page;
 
 pub use page::{forecasts, tables};
+
+/// The measured constants and step times of docs/scaling.md.
+pub const MEASURED: &str = include_str!("../measured.toml");
 
 /// Seconds to compute some samples: `fixed + each * samples`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_found_again() {
+    fn fit_recovers_a_line() {
         let line = ComputeTime { fixed: 0.01, each: 0.002 };
         let points = [32.0, 64.0, 128.0].map(|n| (n, line.seconds(n)));
         let found = ComputeTime::fit(&points);
@@ -81,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_all_reduce_sends_nearly_everything_twice() {
+    fn an_all_reduce_sends_almost_all_bytes_twice() {
         assert_eq!(all_reduce_bytes(100.0, 1.0), 0.0);
         assert_eq!(all_reduce_bytes(100.0, 4.0), 150.0);
         let link = Interconnect { latency: 1e-3, bandwidth: 1e3 };

@@ -1,8 +1,8 @@
-//! What all cases share: programs, images, and what undisturbed runs leave.
+//! Shared by all cases: programs, images and the results of undisturbed runs.
 
 use super::compare::Expected;
 use super::disk::SmallDisk;
-use super::fault::Means;
+use super::fault::SupportedFaults;
 use super::job::{JobDeterminism, JobStart, Launcher, Waited};
 use crate::stripes::{CLASSES, StripedDataSet};
 use std::fs;
@@ -10,38 +10,38 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a start may take that nothing disturbs, on a machine that is busy with others.
+/// Timeout of a start, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Seconds that ranks wait for each other where nothing is to be noticed.
-pub const UNHURRIED: u64 = 60;
+/// `distributed.timeout_seconds` of starts in which no rank is stopped.
+pub const LONG_TIMEOUT: u64 = 60;
 
-/// Training images of each class, and test images of every class.
+/// Training images of each class, and test images per class.
 const IMAGES: ([usize; CLASSES], usize) = ([30, 20, 14, 10, 8, 6, 5, 3], 5);
 
-/// What all cases share.
+/// The data that all cases share.
 #[derive(Debug)]
-pub struct Workshop {
-    /// Where everything lies.
+pub struct SharedInputs {
+    /// Root folder of all cases.
     pub folder: PathBuf,
     /// The trainer.
     pub program: PathBuf,
-    /// The trainer that can be told to fail.
+    /// The trainer with injected faults.
     pub faulty: Option<PathBuf>,
-    /// A bug that every disturbed run is played with.
+    /// A bug that every disturbed run contains.
     pub planted: Option<String>,
-    /// What is possible here.
-    pub means: Means,
+    /// The supported kinds of faults.
+    pub supported: SupportedFaults,
     /// The images.
     pub data: StripedDataSet,
     any_world: Expected,
     two_ranks: Expected,
 }
 
-impl Workshop {
-    /// Writes the images and makes the undisturbed runs.
+impl SharedInputs {
+    /// Writes the images and runs the undisturbed runs.
     pub fn open(folder: &Path, planted: Option<String>) -> io::Result<Self> {
-        let faulty = Some(crate::beside("lift-trainer-faults")).filter(|path| path.exists());
+        let faulty = Some(crate::build_file("lift-trainer-faults")).filter(|path| path.exists());
         if planted.is_some() && faulty.is_none() {
             return Err(io::Error::other("a planted bug needs lift-trainer-faults; `make chaos` builds it"));
         }
@@ -65,11 +65,20 @@ impl Workshop {
         let data = StripedDataSet::write(&folder.join("images"), IMAGES.0, IMAGES.1)?;
         let any_world = undisturbed(folder, &program, &data, JobDeterminism::AnyWorld)?;
         let two_ranks = undisturbed(folder, &program, &data, JobDeterminism::TwoRanks)?;
-        let means = Means { mounts, calls: faulty.is_some() && planted.is_none() };
-        Ok(Self { folder: folder.to_path_buf(), program, faulty, planted, means, data, any_world, two_ranks })
+        let supported = SupportedFaults { mounts, calls: faulty.is_some() && planted.is_none() };
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            program,
+            faulty,
+            planted,
+            supported,
+            data,
+            any_world,
+            two_ranks,
+        })
     }
 
-    /// What a run is to be in the end.
+    /// The expected result of a run.
     pub fn expected(&self, determinism: JobDeterminism) -> &Expected {
         match determinism {
             JobDeterminism::AnyWorld => &self.any_world,
@@ -100,15 +109,15 @@ fn undisturbed(
         ranks,
         launcher: if ranks == 1 { Launcher::Nobody } else { Launcher::Mpirun },
         newest: None,
-        timeout: UNHURRIED,
+        timeout: LONG_TIMEOUT,
         environment: Vec::new(),
         number: 0,
     };
     let mut job = start.spawn()?;
     let waited = job.wait(TIMEOUT);
-    let went_well = job.exit().is_some_and(|exit| exit.success());
-    if !matches!(waited, Waited::Ended(_)) || !went_well {
-        let problem = format!("the undisturbed run failed ({waited:?}, {:?}): {}", job.exit(), job.said());
+    let succeeded = job.exit().is_some_and(|exit| exit.success());
+    if !matches!(waited, Waited::Ended(_)) || !succeeded {
+        let problem = format!("the undisturbed run failed ({waited:?}, {:?}): {}", job.exit(), job.output());
         return Err(io::Error::other(problem));
     }
     Expected::of(&run).map_err(io::Error::other)

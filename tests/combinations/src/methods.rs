@@ -1,4 +1,4 @@
-//! Words and options as the configuration knows them, and what it says to a choice of them.
+//! Method names and options from the registries, and the check of a combination by the configuration.
 
 use std::path::Path;
 use tests::draw::Draw;
@@ -11,12 +11,12 @@ pub fn words(key: &str) -> Vec<&'static str> {
     words_of(key).iter().map(|word| word.word).collect()
 }
 
-/// One of the words of a key.
+/// Draws one of the words of a key.
 pub fn one_of(key: &str, draw: &mut Draw) -> &'static str {
     draw.one_of(&words(key))
 }
 
-/// The options of the methods that these keys and words choose, each once.
+/// The options of the selected methods, without duplicates.
 pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static OptionKey> {
     let mut keys: Vec<&'static OptionKey> = Vec::new();
     for method in methods().filter(|method| chosen.contains(&(method.key, method.word))) {
@@ -29,14 +29,14 @@ pub fn options_of(chosen: &[(&str, &str)]) -> Vec<&'static OptionKey> {
     keys
 }
 
-/// Another value of an option, near its default; none for a text.
+/// A value of an option other than its default; `None` for text options.
 pub fn other_value(key: &OptionKey, draw: &mut Draw) -> Option<String> {
     let words = (key.words)();
     if !words.is_empty() {
         return Some(draw.one_of(&words).word.to_owned());
     }
     match (key.default)() {
-        // Mostly the word for a rule.
+        // 0 usually selects a rule.
         Value::Integer(0) => Some(draw.within(1, 3).to_string()),
         Value::Integer(number) => Some(draw.one_of(&[number / 2, number * 2]).to_string()),
         Value::Float(0.0) => Some("0.5".to_owned()),
@@ -45,7 +45,7 @@ pub fn other_value(key: &OptionKey, draw: &mut Draw) -> Option<String> {
     }
 }
 
-/// Why the configuration does not take these settings beside the preset of the data; nothing if it does.
+/// The error of the configuration for these settings with the preset of the data; `None` if it accepts them.
 pub fn refusal(preset: &Path, settings: &[String]) -> Option<String> {
     let data = preset.display().to_string();
     let [model, method] = ["demo", "lift"].map(str::to_owned);

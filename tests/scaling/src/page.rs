@@ -137,8 +137,6 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    const MEASURED: &str = include_str!("measured.toml");
-
     #[test]
     fn the_tables_have_a_row_for_each_world() {
         let tables = tables(&ideal());
@@ -150,10 +148,10 @@ mod tests {
 
     #[test]
     fn the_scaling_page_is_up_to_date() {
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/scaling.md"));
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.md"));
         let found = std::fs::read_to_string(&path).unwrap();
         let mut page = found.clone();
-        for (name, table) in tables(&Measured::parse(MEASURED).unwrap()) {
+        for (name, table) in tables(&Measured::parse(crate::MEASURED).unwrap()) {
             let (start, end) = (format!("<!-- table: {name} -->"), "<!-- end of table -->");
             let (before, rest) = page.split_once(&start).unwrap_or_else(|| panic!("no mark for {name}"));
             let (_, after) = rest.split_once(end).unwrap();

@@ -89,7 +89,7 @@ pub struct MachineModel {
     pub compute: ComputeTime,
     /// Cores that the ranks and the other processes share.
     pub cores: f64,
-    /// Other processes that want a core.
+    /// Number of other runnable processes.
     pub others: f64,
     /// Share of the communication that is hidden by computation.
     pub hidden: f64,
@@ -106,7 +106,7 @@ pub struct Predicted {
     pub exposed: f64,
     /// The whole step.
     pub step: f64,
-    /// As measured.
+    /// The measured step.
     pub measured: f64,
     /// Relative error of the prediction.
     pub error: f64,
@@ -145,7 +145,7 @@ impl MachineModel {
 
     fn predict(&self, measured: &Measured, world: &MeasuredWorld) -> Predicted {
         let ranks = world.ranks;
-        // One rank shared the cores too.
+        // The step of one rank shared the cores with other processes too.
         let sharing = self.sharing(ranks) / self.sharing(1.0);
         let compute = self.compute.seconds((measured.batch_size / ranks).ceil()) * sharing;
         let exposed = if ranks > 1.0 {
@@ -165,7 +165,7 @@ impl MachineModel {
 pub(crate) mod tests {
     use super::*;
 
-    /// A machine that does exactly as the model says.
+    /// Measurements that follow the model exactly.
     pub(crate) fn ideal() -> Measured {
         let compute = |samples: f64| 0.01 + 0.001 * samples;
         let world = |ranks: f64| {
@@ -199,7 +199,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_follows_the_model_is_predicted() {
+    fn steps_that_follow_the_model_are_predicted_exactly() {
         let measured = ideal();
         let machine = measured.machine();
         assert!((machine.hidden - 0.5).abs() < 1e-9, "{machine:?}");
@@ -210,21 +210,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_wants_a_core_gets_an_equal_share() {
+    fn processes_share_the_cores_equally() {
         let machine = |others| MachineModel { others, ..ideal().machine() };
         assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(0.0).sharing(ranks)), [1.0, 1.0, 2.0]);
         assert_eq!([1.0, 2.0, 4.0].map(|ranks| machine(2.0).sharing(ranks)), [1.5, 2.0, 3.0]);
     }
 
     #[test]
-    fn the_file_is_read_back() {
+    fn a_written_file_parses() {
         let text = toml::to_string(&ideal()).unwrap();
         assert_eq!(Measured::parse(&text).unwrap(), ideal());
         assert!(Measured::parse(&text.replace("cores", "kernels")).is_err());
     }
 
     #[test]
-    fn what_is_hidden_is_a_share() {
+    fn the_hidden_share_is_between_zero_and_one() {
         let overlap = |on, off, silent| Overlap { ranks: 2.0, on, off, silent }.hidden();
         assert_eq!(overlap(1.0, 2.0, 1.0), 1.0);
         assert_eq!(overlap(3.0, 2.0, 1.0), 0.0);

@@ -1,0 +1,42 @@
+//! Pages of docs/ that quote the code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rows such as `| 71 | `code` | text |`, below a line that names the file.
+#[test]
+fn the_walk_through_the_loop_quotes_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = root.join("docs/architecture.md");
+    let found = fs::read_to_string(&page).unwrap();
+    let (mut file, mut from, mut rows) = (None::<PathBuf>, 0, 0);
+    let lines = found.lines().map(|line| {
+        if let Some(path) = line.strip_prefix('`').and_then(|line| line.strip_suffix("`:")) {
+            (file, from) = (Some(root.join(path)), 0);
+        }
+        let Some((code, text)) = quoted(line) else { return line.to_owned() };
+        let source = fs::read_to_string(file.as_ref().expect("a file is named first")).unwrap();
+        let after = source.lines().skip(from).position(|line| line.contains(code));
+        let at = from + after.unwrap_or_else(|| panic!("`{code}` is not in {file:?} below line {from}"));
+        (from, rows) = (at + 1, rows + 1);
+        format!("| {} | `{code}` | {text}", at + 1)
+    });
+    let page_now = lines.collect::<Vec<_>>().join("\n") + "\n";
+    assert!(rows > 20, "{rows} rows");
+    if std::env::var_os("LIFT_UPDATE_DOCS").is_some_and(|value| value == "1") {
+        fs::write(&page, page_now).unwrap();
+        return;
+    }
+    assert!(
+        found == page_now,
+        "{} has other line numbers than the code; run the test with LIFT_UPDATE_DOCS=1",
+        page.display()
+    );
+}
+
+/// Code and text of a row that begins with a number.
+fn quoted(line: &str) -> Option<(&str, &str)> {
+    let (number, rest) = line.strip_prefix("| ")?.split_once(" | `")?;
+    number.parse::<u32>().ok()?;
+    rest.split_once("` | ")
+}
