@@ -1,7 +1,7 @@
 //! A GPU for tests: the stand-in for libtorch's CUDA part (`tests/cuda-stand-in`) and the one for NCCL. No figure measured
 //! with them is a figure of a GPU.
 
-use crate::{beside, binary, json};
+use crate::{binary, build_file, json};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ pub fn on_stand_in(command: &mut Command) -> &mut Command {
 fn libraries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = beside("cuda-stand-in");
+        let folder = build_file("cuda-stand-in");
         let stand_in = binary("libcuda_stand_in.so");
         made(&folder, &stand_in).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         folder

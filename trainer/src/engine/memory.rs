@@ -68,8 +68,9 @@ impl OutOfMemory {
 
     /// One sentence with the kind of memory and where it happened, and a hint with what to lower.
     pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &MemoryOptions) -> String {
-        let doing =
-            moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
+        let comma = if self.free.is_some() { "," } else { "" };
+        let doing = moment
+            .map(|now| format!("{comma} after step {} ({}, in {})", now.step, now.phase, now.operation));
         let fits = pass_memory::images_that_fit(self.asked.as_deref().map_or(0, bytes));
         let advice = limits.advice(self.place, moment, fits);
         format!("{self}{}\nhint: {advice}", doing.unwrap_or_default())
@@ -96,7 +97,7 @@ impl fmt::Display for OutOfMemory {
         let Some(asked) = &self.asked else { return Ok(()) };
         write!(f, ": {asked} requested")?;
         let Some((free, total)) = &self.free else { return Ok(()) };
-        write!(f, ", {free} of {total} free,")
+        write!(f, ", {free} of {total} free")
     }
 }
 
@@ -176,7 +177,7 @@ mod tests {
         let host = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
                     allocate 411041792 bytes. Error code 12 (Cannot allocate memory)";
         for (text, expected) in [
-            (gpu, Some("out of GPU memory: 2.50 GiB requested, 12.00 MiB of 139.81 GiB free,")),
+            (gpu, Some("out of GPU memory: 2.50 GiB requested, 12.00 MiB of 139.81 GiB free")),
             (
                 "CUDA out of memory. Tried to allocate 20 bytes (GPU 1)",
                 Some("out of GPU memory: 20 bytes requested"),
