@@ -365,7 +365,7 @@ fn the_micro_batch_that_is_proposed_when_memory_runs_out_fits() {
     succeed(&mut gpu_training(1, &path("free"), &settings));
     succeed(&mut gpu_training(1, &path("small"), &[&settings[..], &["train.micro_batch_size=1"]].concat()));
     // Half of what the whole batch needs more than one image does.
-    let memory = (peak(&path("free")) + peak(&path("small"))) / 2;
+    let memory = u64::midpoint(peak(&path("free")), peak(&path("small")));
     let limited = |name: &str, micro: &str| {
         let mut command = gpu_training(1, &path(name), &[&settings[..], &[micro]].concat());
         command.env("CUDA_STAND_IN_MEMORY", memory.to_string());
@@ -395,7 +395,7 @@ fn the_batch_that_is_proposed_when_an_evaluation_runs_out_of_memory_fits() {
     for (name, batch) in [("free", "eval.batch_size=24"), ("small", "eval.batch_size=1")] {
         succeed(&mut with(name, batch));
     }
-    let memory = (peak(&path("free")) + peak(&path("small"))) / 2;
+    let memory = u64::midpoint(peak(&path("free")), peak(&path("small")));
     let limited = |name: &str, batch: &str| {
         let mut command = with(name, batch);
         command.env("CUDA_STAND_IN_MEMORY", memory.to_string());
