@@ -25,6 +25,9 @@ FAULTS ?= 200
 SEED ?= 0
 JOBS ?= 2
 
+# Options of `make gpu-check`, which needs a Python with torch.
+ARGS ?=
+
 # Number of cases of `make combinations`, which also uses SEED and JOBS.
 CASES ?= 1000
 
@@ -75,8 +78,8 @@ chaos: build build-faults ## faults in real runs: kills, stops, full disks, dama
 combinations: build ## laws 1 and 7 on random tuners, losses, heads, initialisations, world sizes (CASES=1000 SEED=0 JOBS=2)
 	target/release/combinations --cases $(CASES) --seed $(SEED) --jobs $(JOBS)
 
-gpu-check: build ## the demo on one GPU over NCCL, compared with the CPU; needs a GPU
-	@scripts/gpu_check.sh
+gpu-check: build ## losses, bits, memory and speed on one GPU, beside PyTorch (PYTHON, ARGS="--only speed"); docs/gpu.md
+	@target/release/lift gpu-check $(ARGS)
 
 
 lint: fmt-check ## format and clippy, warnings are errors

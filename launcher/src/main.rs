@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{Parser, Subcommand};
+use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
 use launcher::limits;
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
@@ -83,6 +84,9 @@ enum LiftCommand {
         #[arg(long)]
         rank: Option<usize>,
     },
+    /// Check the programs on this machine's GPU, beside PyTorch; without a GPU, on the CPU at small sizes
+    #[command(after_help = GPU_CHECK_EXAMPLES)]
+    GpuCheck(GpuCheckOptions),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -114,6 +118,34 @@ Environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTART
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 interrupted.";
 
+const GPU_CHECK_EXAMPLES: &str = "Examples:
+  lift gpu-check                                  every part, in less than eight minutes
+  lift gpu-check --only speed memory              speed and memory only
+  lift gpu-check --json --output runs/check       one JSON document on stdout; logs in runs/check/logs
+
+Needs a Python with torch 2.11: the one in the variable PYTHON, or the one beside lift, or python3. docs/gpu.md explains \
+each part.
+
+Exit codes: 0 no part failed; 1 a part failed; 2 wrong input; 130 interrupted.";
+
+/// Why a command cannot do its task.
+#[derive(Debug, thiserror::Error)]
+enum LiftError {
+    #[error(transparent)]
+    Jobs(#[from] SlurmError),
+    #[error(transparent)]
+    GpuCheck(#[from] GpuCheckError),
+}
+
+impl LiftError {
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Jobs(error) => error.outcome(),
+            Self::GpuCheck(error) => error.outcome(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -130,24 +162,29 @@ fn grace() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(..=i64::from(limits::WAIT_SECONDS))
 }
 
-fn act(verb: LiftCommand) -> Result<Outcome, SlurmError> {
-    let here = current_folder()?;
-    match verb {
+fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
+    let here = current_folder().map_err(SlurmError::from)?;
+    Ok(match verb {
         LiftCommand::Run(options) => {
-            LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)
+            LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)?
         }
-        LiftCommand::Submit { job, json } => slurm::submit::submit(&job, &here, json).map(|()| Outcome::Done),
-        LiftCommand::Render(job) => render(&job, &here),
-        LiftCommand::Job(options) => slurm::batch::run(&options),
-        LiftCommand::Status { names, json } => status(&names, json),
+        LiftCommand::Submit { job, json } => {
+            slurm::submit::submit(&job, &here, json)?;
+            Outcome::Done
+        }
+        LiftCommand::Render(job) => render(&job, &here)?,
+        LiftCommand::Job(options) => slurm::batch::run(&options)?,
+        LiftCommand::Status { names, json } => status(&names, json)?,
         LiftCommand::Cancel { name, now, grace } => {
             let grace = (!now).then(|| Duration::from_secs(grace.into()));
-            done(terminal::print(&format!("{}\n", slurm::cancel::cancel(&name, grace)?)))
+            done(terminal::print(&format!("{}\n", slurm::cancel::cancel(&name, grace)?)))?
         }
         LiftCommand::Logs { name, follow, rank } => {
-            slurm::logs::print(&name, rank, follow).map(|()| Outcome::Done)
+            slurm::logs::print(&name, rank, follow)?;
+            Outcome::Done
         }
-    }
+        LiftCommand::GpuCheck(options) => gpu_check::run(&options)?,
+    })
 }
 
 fn render(job: &JobOptions, here: &Path) -> Result<Outcome, SlurmError> {

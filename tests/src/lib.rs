@@ -16,6 +16,7 @@ pub mod interrupts;
 pub mod launched;
 pub mod official;
 pub mod pictures;
+pub mod python;
 pub mod stripes;
 pub mod synthetic;
 

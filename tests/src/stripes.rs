@@ -1,9 +1,11 @@
 //! A small long-tailed data set of real JPEG files, with lists.
 
+use crate::trainer;
 use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
 /// Number of classes.
@@ -34,6 +36,23 @@ pub fn data_beside(run: &Path) -> PathBuf {
     let root = run.parent().expect("a run folder has a parent");
     let preset = root.join("stripes.toml");
     if preset.exists() { preset } else { small(root).expect("the data set can be written") }
+}
+
+/// A short run on the [`small`] data set beside its folder, on one thread a rank.
+pub fn short_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
+    let mut command = trainer(ranks);
+    let data = data_beside(output);
+    command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "-d"]).arg(data);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.arg("--output").arg(output);
+    command
+}
+
+/// The trained tensors of a finished run.
+pub fn final_bytes(run: &Path) -> Vec<u8> {
+    fs::read(run.join("final.safetensors")).expect("a finished run has its trained tensors")
 }
 
 /// The data set on disk.

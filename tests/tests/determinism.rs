@@ -6,23 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use tests::launched::{ranks as processes, signal, wait_for_checkpoint};
-use tests::stripes::{SMALL_TRAINING, data_beside};
-use tests::{losses, metrics, run, stderr, succeed, trainer, within};
+use tests::stripes::{SMALL_TRAINING, final_bytes, short_run};
+use tests::{losses, metrics, run, stderr, succeed, within};
 
 /// A short run on the small data set.
 fn training(ranks: usize, output: &Path, settings: &[&str]) -> Command {
-    let mut command = trainer(ranks);
-    command.args(["train", "-q", "-m", "demo", "-d"]).arg(data_beside(output));
-    command.args(["--set", "train.threads=1", "--set", "train.batch_size=16"]);
-    for setting in settings {
-        command.args(["--set", setting]);
-    }
-    command.arg("--output").arg(output);
-    command
-}
-
-fn final_bytes(run: &Path) -> Vec<u8> {
-    std::fs::read(run.join("final.safetensors")).unwrap()
+    short_run(ranks, output, &[&["train.batch_size=16"], settings].concat())
 }
 
 #[test]

@@ -7,7 +7,7 @@ use protocol::layout;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::{run, stderr, succeed, trainer};
+use tests::{python, run, stderr, succeed, trainer};
 
 /// A short run of the embedded demo on two ranks, with a checkpoint after every step.
 fn trained(folder: &Path) -> PathBuf {
@@ -55,7 +55,7 @@ fn an_exported_run_gives_the_same_predictions() {
     assert_eq!(start.status.code(), Some(2), "the tensors of the tuner are not ignored");
 
     // Compares with the tensors that PyTorch reads, if a Python with PyTorch exists.
-    let Some(python) = python_with_torch("an_exported_run_gives_the_same_predictions") else { return };
+    let Some(python) = python::with_torch("an_exported_run_gives_the_same_predictions") else { return };
     let seen = succeed(Command::new(python).args(["-c", LISTING, file]));
     let seen = String::from_utf8(seen.stdout).unwrap();
     let bytes = std::fs::read(Path::new(trained).join(layout::FINAL_WEIGHTS)).unwrap();
@@ -83,24 +83,6 @@ for table, tensors in file.items():
         data = tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
         print(f"{table}.{name}", list(tensor.shape), data)
 "#;
-
-/// A Python that can import PyTorch: from `LIFT_PYTHON`, the repository or the system. Without one, prints that the
-/// part is skipped and returns `None`.
-fn python_with_torch(test: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    let candidates = [std::env::var_os("LIFT_PYTHON").map(PathBuf::from), Some(own), Some("python3".into())];
-    let loads = |python: &PathBuf| {
-        let tried = Command::new(python).args(["-c", "import torch"]).output();
-        tried.is_ok_and(|output| output.status.success())
-    };
-    let found = candidates.into_iter().flatten().find(loads);
-    if found.is_none() {
-        eprintln!(
-            "skipped: {test}, the part with PyTorch (no Python with PyTorch; LIFT_PYTHON can name one)"
-        );
-    }
-    found
-}
 
 #[test]
 fn a_file_is_replaced_only_with_force_and_an_unfinished_run_can_be_exported() {

@@ -7,25 +7,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
-use tests::stripes::data_beside;
+use tests::stripes::{data_beside, final_bytes, short_run};
 use tests::{json, losses, run, stderr, succeed, trainer, within};
-
-/// A short run on the small data set beside its folder.
-fn short_run(ranks: usize, output: &Path, settings: &[&str]) -> Command {
-    let mut command = trainer(ranks);
-    let data = data_beside(output);
-    command.args(["train", "-q", "-m", "demo", "--set", "train.threads=1", "-d"]).arg(data);
-    for setting in settings {
-        command.args(["--set", setting]);
-    }
-    command.arg("--output").arg(output);
-    command
-}
-
-fn final_bytes(run: &Path) -> Vec<u8> {
-    std::fs::read(run.join("final.safetensors")).unwrap()
-}
 
 /// Shape and values of a tensor in `final.safetensors`.
 fn tensor(run: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {

@@ -311,7 +311,7 @@ mod tests {
             ),
             (
                 JobOptions { job_name: r"a\b".into(), ..job() },
-                r"--job-name `a\b`: sbatch misreads \ in a name\nhint: remove it",
+                "--job-name `a\\b`: sbatch misreads \\ in a name\nhint: remove it",
             ),
             (
                 JobOptions { account: Some("a\"b".into()), ..job() },

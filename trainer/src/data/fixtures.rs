@@ -1,6 +1,13 @@
 //! Where the tests of this room find their reference files.
 
+use super::decode::RgbImage;
 use std::path::{Path, PathBuf};
+
+/// An image of noise; the script that made the reference values of `resize` draws the same.
+pub(crate) fn noise(width: u32, height: u32) -> RgbImage {
+    let pixels = (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    RgbImage { width, height, pixels }
+}
 
 /// Reference files that are part of the repository.
 pub(crate) fn kept(name: &str) -> PathBuf {

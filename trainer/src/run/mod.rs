@@ -21,6 +21,8 @@ mod result;
 mod signals;
 mod summary;
 mod table;
+#[cfg(test)]
+mod test_terminal;
 mod views;
 
 pub use again::resume_command;

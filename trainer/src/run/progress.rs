@@ -268,27 +268,7 @@ fn write_duration(line: &mut String, seconds: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    #[derive(Clone, Default)]
-    struct Terminal(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Terminal {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Terminal {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
+    use crate::run::test_terminal::Terminal;
 
     fn plan(steps_per_line: u64) -> ProgressPlan {
         ProgressPlan { epochs: 2, steps: 20, steps_done: 0, steps_per_line }

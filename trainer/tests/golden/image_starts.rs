@@ -1,14 +1,14 @@
 //! Head initialisation from images with the code of the trainer: in-memory images, loader, dataset pass, sums over
 //! ranks.
 
-use crate::backbone::{backbone, pixel_constants};
+use crate::backbone::backbone;
 use crate::case::{Case, PRECISIONS, cases_that};
-use crate::classifiers::head_of;
+use crate::peft::spec_of;
 use collectives::World;
 use protocol::Outcome;
 use std::cell::RefCell;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Tensor;
 use trainer::config::{Config, Selection};
 use trainer::data::decode::RgbImage;
 use trainer::data::error::DataError;
@@ -29,11 +29,10 @@ use trainer::engine::step::batch_plan::ListPlan;
 use trainer::engine::step::pass::Pass;
 use trainer::engine::step::shard_tree::ShardTree;
 use trainer::engine::training::stopping::StopListener;
-use trainer::model::heads::Classes;
+use trainer::model::Model;
 use trainer::model::precision::Precision;
 use trainer::model::text::unit_rows;
 use trainer::model::tuners::TunerSet;
-use trainer::model::{Model, ModelSpec};
 use trainer::options::{Method, Registry};
 
 /// Batch size: does not divide the number of images of the cases, so the last batch is smaller.
@@ -62,15 +61,7 @@ fn initialisation_of(case: &Case) -> &'static Method<MakeHeadInit> {
 }
 
 fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
-    let spec = ModelSpec {
-        tuners: TunerSet::default(),
-        head: head_of(case),
-        classes: Classes::all(case.classes()),
-        seed: 0,
-        pixels: pixel_constants(case),
-        precision,
-        device: Device::Cpu,
-    };
+    let spec = spec_of(case, TunerSet::default(), precision);
     let model = Model::build(backbone(case, precision), spec).unwrap();
     if case.has_output("features") {
         case.compare("features", &model.frozen_features(&case.input("image_u8")), tolerance);

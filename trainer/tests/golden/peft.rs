@@ -97,6 +97,19 @@ fn plus_tuners(case: &Case, base: &TunerContext) -> TunerSet {
 }
 
 /// The model of the case, with its parameters.
+/// The model of the case, with these tuners.
+pub fn spec_of(case: &Case, tuners: TunerSet, precision: Precision) -> ModelSpec {
+    ModelSpec {
+        tuners,
+        head: head_of(case),
+        classes: Classes::all(case.classes()),
+        seed: 0,
+        pixels: pixel_constants(case),
+        precision,
+        device: Device::Cpu,
+    }
+}
+
 pub fn model(case: &Case, precision: Precision) -> Model {
     let weights = Weights::of(case);
     let tuners = tuners_of(case, &weights.site);
@@ -105,15 +118,7 @@ pub fn model(case: &Case, precision: Precision) -> Model {
         assert_eq!(mask, expected, "{}: {name}", case.name);
     }
     let backbone = weights.load(precision, &tuners);
-    let spec = ModelSpec {
-        tuners,
-        head: head_of(case),
-        classes: Classes::all(case.classes()),
-        seed: 0,
-        pixels: pixel_constants(case),
-        precision,
-        device: Device::Cpu,
-    };
+    let spec = spec_of(case, tuners, precision);
     let model = Model::build(backbone, spec).unwrap();
     for (name, value) in case.parameters() {
         model.trainables().set(&lift_name(&name), &value).unwrap();

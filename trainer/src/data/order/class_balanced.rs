@@ -43,10 +43,6 @@ impl EpochOrder for ClassBalanced {
         self.index.sample(place)
     }
 
-    fn class_weight(&self, _epoch: u64, count: u32) -> f64 {
-        f64::from(count.min(1))
-    }
-
     fn memory_bytes(&self) -> usize {
         self.index.memory_bytes()
     }

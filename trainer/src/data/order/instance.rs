@@ -31,10 +31,6 @@ impl EpochOrder for Instance {
         move |position| permutation.at(position)
     }
 
-    fn sample(&self, place: u64) -> u64 {
-        place
-    }
-
     fn class_weight(&self, _epoch: u64, count: u32) -> f64 {
         f64::from(count)
     }

@@ -196,10 +196,16 @@ trait EpochOrder {
     fn places(&self, epoch: u64) -> impl FnMut(u64) -> u64;
 
     /// The sample at a place of the table; the place itself where a sampler has no table.
-    fn sample(&self, place: u64) -> u64;
+    fn sample(&self, place: u64) -> u64 {
+        place
+    }
 
-    /// How often a class of `count` images comes in an epoch, up to a factor common to all classes.
-    fn class_weight(&self, epoch: u64, count: u32) -> f64;
+    /// How often a class of `count` images comes in an epoch, up to a factor common to all classes. By default, all
+    /// classes that have images come equally often.
+    fn class_weight(&self, epoch: u64, count: u32) -> f64 {
+        let _ = epoch;
+        f64::from(count.min(1))
+    }
 
     /// Heap memory held, in bytes.
     fn memory_bytes(&self) -> usize;

@@ -51,10 +51,6 @@ impl EpochOrder for Progressive {
         }
     }
 
-    fn sample(&self, place: u64) -> u64 {
-        place
-    }
-
     fn class_weight(&self, epoch: u64, count: u32) -> f64 {
         let t = self.balanced_share(epoch);
         (1.0 - t) * self.instance.class_weight(epoch, count) / self.instance.samples() as f64

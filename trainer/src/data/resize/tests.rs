@@ -1,14 +1,9 @@
 //! Resampling against Pillow's own results and against the rule written down plainly.
 
 use super::*;
+use crate::data::fixtures::noise;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-
-/// An image of noise that the script for the table below makes too.
-fn noise(width: u32, height: u32) -> RgbImage {
-    let pixels = (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    RgbImage { width, height, pixels }
-}
 
 /// First eight bytes of the SHA-256 of what Pillow 13.0.0 gives for [`noise`]: width, height, new width, new
 /// height, bilinear, bicubic.

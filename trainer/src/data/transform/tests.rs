@@ -1,6 +1,7 @@
 //! Views against the golden cases of the official code, and the draws against their law.
 
 use super::*;
+use crate::data::fixtures::noise;
 use crate::data::{decode, fixtures};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors};
@@ -234,8 +235,7 @@ proptest! {
     fn windows_are_parts_of_the_whole(
         width in 1u32..60, height in 1u32..60, size in 1u32..40, extra in 0u32..30, cubic: bool,
     ) {
-        let pixels = (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let image = RgbImage { width, height, pixels };
+        let image = noise(width, height);
         let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
         let view = TestView { size, resize: size + extra, filter };
         let mut out = vec![0; 3 * (size * size) as usize];

@@ -143,7 +143,7 @@ fn refusals_of_folders_that_hold_a_run() {
     drop(first);
     assert_eq!(
         refusal(path),
-        "already holds an unfinished run of this configuration (config.toml); resume it with --resume auto, or choose \
+        "already holds an unfinished run of this configuration (config.toml)\nhint: resume it with --resume auto, or choose \
          another --output"
     );
     // Where a value comes from is not what it is.

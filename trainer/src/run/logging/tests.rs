@@ -1,27 +1,8 @@
 //! What is logged where, before and after the run folder exists.
 
 use super::*;
+use crate::run::test_terminal::Terminal;
 use tracing::{debug, error, info, info_span, warn};
-
-#[derive(Clone, Default)]
-struct Terminal(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Terminal {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Terminal {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
 
 /// Runs `act` under the logging of one rank and says what came to the terminal.
 fn under(rank: usize, filter: Option<&str>, act: impl FnOnce(&Logging)) -> String {

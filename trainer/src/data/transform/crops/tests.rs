@@ -2,6 +2,7 @@
 
 use super::super::ImageView;
 use super::*;
+use crate::data::fixtures::noise;
 use crate::data::resize::resize;
 use proptest::prelude::*;
 
@@ -92,8 +93,7 @@ proptest! {
     fn crops_are_parts_of_the_whole(
         width in 1u32..70, height in 1u32..70, size in 1u32..12, expand in 0u32..40, cubic: bool,
     ) {
-        let pixels = (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let image = RgbImage { width, height, pixels };
+        let image = noise(width, height);
         let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
         let view = CornerCrops::lift(size, expand, filter, true);
         let (long, high) = resized_size(width, height, size + expand);

@@ -173,7 +173,7 @@ fn another_format_is_named_as_such() {
     let refusal = refusal(&reader, &path);
     assert!(
         refusal.ends_with(
-            "is of another version of this program: expected format 1, found 2; it is kept: use that version, or name an \
+            "is of another version of this program: expected format 1, found 2; it is kept\nhint: use that version, or name an \
              older checkpoint with --resume PATH and another --output"
         ),
         "{refusal}"
