@@ -342,6 +342,11 @@ fn a_failed_allocation_of_any_rank_is_an_error_with_rank_sizes_and_remedies() {
         {
             assert!(said.contains(part), "{part:?} in {said}");
         }
+        println!("{said}");
+        assert!(
+            ranks == 1 || said.contains("error: rank 0: out of") || said.contains("rank 1: error: out of"),
+            "{said}"
+        );
     }
 }
 
