@@ -1,6 +1,8 @@
-//! Compiles the C and C++ shims: MPI constants that are macros, and one query to libtorch's C++ interface.
+//! Compiles the C and C++ shims: MPI constants that are macros, and two queries to libtorch's C++ interface.
 
 use std::path::PathBuf;
+
+const LIBTORCH_SHIMS: [&str; 2] = ["shim/current_stream.cpp", "shim/libtorch_config.cpp"];
 
 fn main() {
     let compiler = std::env::var("MPICC").unwrap_or_else(|_| "mpicc".to_owned());
@@ -8,7 +10,9 @@ fn main() {
     println!("cargo:rerun-if-changed=shim/mpi_constants.c");
     cc::Build::new().compiler(compiler).file("shim/mpi_constants.c").compile("mpi_constants");
 
-    println!("cargo:rerun-if-changed=shim/current_stream.cpp");
+    for shim in LIBTORCH_SHIMS {
+        println!("cargo:rerun-if-changed={shim}");
+    }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -19,8 +23,8 @@ fn main() {
         .warnings(false)
         .include(libtorch_include())
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file("shim/current_stream.cpp")
-        .compile("current_stream");
+        .files(LIBTORCH_SHIMS)
+        .compile("libtorch_shims");
 }
 
 /// Header folder of the libtorch that torch-sys found.

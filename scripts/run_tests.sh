@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Sources of the test programs that mostly wait, and the number of their tests that run concurrently.
-waiting='/tests/(chaos|cores|lift_run|liveness|process_groups|run_folders|signals|slurm|stuck_steps|troubles)\.rs'
+waiting='/tests/(chaos|cores|doctor|lift_run|liveness|process_groups|run_folders|signals|slurm|stuck_steps|troubles)\.rs'
 waiting_threads=3
 
 logs=$(mktemp -d)

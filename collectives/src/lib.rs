@@ -17,7 +17,8 @@
 //!   - [`ProcessGroup`]: in-place collectives on tensors ([`Solo`], [`MpiGroup`], [`NcclGroup`]);
 //!   - [`Control`]: agreements and small objects, on a separate communicator.
 //! - [`liveness`]: detects dead and stuck ranks, also while a collective hangs;
-//! - [`host`]: divides the cores of a machine among its ranks.
+//! - [`host`]: divides the cores of a machine among its ranks;
+//! - [`installed`]: the versions of libtorch, MPI and NCCL.
 //!
 //! Every return code is checked. The crate is independent of the model that is trained.
 
@@ -27,6 +28,7 @@ mod activity;
 mod control;
 mod error;
 pub mod host;
+pub mod installed;
 mod launch;
 pub mod liveness;
 mod process_group;

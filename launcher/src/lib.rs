@@ -16,6 +16,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod doctor;
 pub mod gpu_check;
 pub mod limits;
 pub mod run;

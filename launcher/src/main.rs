@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{Parser, Subcommand};
+use launcher::doctor;
 use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
 use launcher::limits;
 use launcher::run::{self, LaunchPlan};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 /// Start LIFT training on this machine, on several hosts or on a Slurm cluster.
 #[derive(Debug, Parser)]
-#[command(name = "lift", version)]
+#[command(name = "lift", version, after_help = WHEN_IT_FAILS)]
 struct Arguments {
     #[command(subcommand)]
     command: LiftCommand,
@@ -26,6 +27,12 @@ enum LiftCommand {
     /// Start, monitor and restart ranks on this machine or on several hosts
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::RunOptions),
+    /// Examine this machine: what a run would use, what is wrong, and what to do about it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(doctor::DoctorOptions),
+    /// Make one probe of `lift doctor`
+    #[command(subcommand, hide = true)]
+    Probe(doctor::ProbeCommand),
     /// Submit a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -88,6 +95,19 @@ enum LiftCommand {
     #[command(after_help = GPU_CHECK_EXAMPLES)]
     GpuCheck(GpuCheckOptions),
 }
+
+const WHEN_IT_FAILS: &str =
+    "If a run does not start or is slow, `lift doctor` names the reason and the remedy.";
+
+const DOCTOR_EXAMPLES: &str = "Examples:
+  lift doctor                                   this machine, with runs in `runs`
+  lift doctor --output /scratch/me --data DIR   with the file systems of a run
+  srun -N 1 lift doctor                         a node of the cluster
+  lift doctor --json                            for scripts: `ready`, `findings`, `run`, `facts`
+
+It changes nothing and takes less than five seconds.
+
+Exit codes: 0 training can start, perhaps with warnings; 2 it cannot.";
 
 const RUN_EXAMPLES: &str = "Examples:
   lift run -n 2                                     the embedded demo on two ranks
@@ -167,6 +187,11 @@ fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
     Ok(match verb {
         LiftCommand::Run(options) => {
             LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)?
+        }
+        LiftCommand::Doctor(options) => doctor::examine(&options).map_err(SlurmError::from)?,
+        LiftCommand::Probe(probe) => {
+            doctor::probe(&probe).map_err(SlurmError::from)?;
+            Outcome::Done
         }
         LiftCommand::Submit { job, json } => {
             slurm::submit::submit(&job, &here, json)?;

@@ -24,6 +24,7 @@
 //! - [`command_line`]: the part of the trainer's command line that both parse;
 //! - [`arguments`]: the launcher's view of that command line;
 //! - [`terminal`]: output to standard output and standard error;
+//! - [`lock`]: locks of files and folders; [`probe`]: what the trainer reports to `lift doctor`;
 //! - [`orphan`]: a rank exits when its parent process is gone.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -35,8 +36,10 @@ pub mod environment;
 mod here;
 pub mod hint;
 pub mod layout;
+pub mod lock;
 pub mod orphan;
 mod outcome;
+pub mod probe;
 mod status;
 pub mod terminal;
 mod timestamp;

@@ -179,7 +179,7 @@ impl RankProcesses {
 
 /// The kernel kills the command when this process ends for any reason. The ranks below it then notice that it is gone
 /// ([`orphan`](protocol::orphan)).
-fn end_with_this_process(command: &mut Command) {
+pub(crate) fn end_with_this_process(command: &mut Command) {
     let parent = Pid::this();
     let prepare = move || {
         set_pdeathsig(Signal::SIGKILL)?;

@@ -169,7 +169,7 @@ fn carried(name: &std::ffi::OsStr) -> bool {
 }
 
 /// The `mpirun` that `make setup` installed, or the one on PATH.
-fn mpirun() -> PathBuf {
+pub(crate) fn mpirun() -> PathBuf {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|path| Some(path.ancestors().nth(3)?.join(".mpi/bin/mpirun")));
     beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("mpirun"))

@@ -12,10 +12,11 @@ pub(crate) mod restart;
 pub(crate) mod signals;
 mod stopped;
 
+pub(crate) use attempt::end_with_this_process;
 pub use command::CpuBinding;
-pub(crate) use command::set_grace;
-pub(crate) use plan::is_program;
+pub(crate) use command::{mpirun, set_grace};
 pub use plan::{LaunchPlan, RunOptions, trainer};
+pub(crate) use plan::{is_program, on_path};
 
 use attempt::attempt;
 use end::{AttemptEnd, Before};

@@ -35,6 +35,7 @@ impl Arguments {
                     | TrainerCommand::Order(_)
                     | TrainerCommand::Export(_)
                     | TrainerCommand::List(_)
+                    | TrainerCommand::Probe
                     | TrainerCommand::Bench(BenchCommand::Sampler(_))
             )
         )
@@ -78,6 +79,9 @@ pub enum TrainerCommand {
     /// Benchmark collectives, samplers and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Report the libraries, the cores and the GPUs of this process as lines of JSON, for `lift doctor`
+    #[command(hide = true)]
+    Probe,
 }
 
 /// Arguments of `eval`.

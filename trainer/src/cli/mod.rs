@@ -11,6 +11,7 @@ mod here;
 mod list;
 mod order;
 mod outcome;
+mod probe;
 mod train;
 
 use crate::config::{Config, Resolved, Selection};
@@ -25,6 +26,7 @@ use arguments::{Arguments, TrainerCommand};
 use bench::arguments::BenchCommand;
 use collectives::World;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::Outcome;
 use protocol::command_line::{OutputArguments, SelectionArguments};
 use std::process::ExitCode;
 
@@ -41,6 +43,10 @@ pub fn main() -> ExitCode {
     // Listing presets needs neither CUDA nor MPI.
     if let Some(TrainerCommand::List(list)) = &arguments.verb {
         return outcome::exit(outcome::once(|| list::run(list, arguments.output_arguments)));
+    }
+    // It opens CUDA itself, after the parts that cannot hang.
+    if matches!(arguments.verb, Some(TrainerCommand::Probe)) {
+        return outcome::exit(probe::run().map(|()| Outcome::Done));
     }
     if arguments.is_over_ranks() {
         library_environment::set();

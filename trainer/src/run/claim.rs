@@ -10,8 +10,9 @@
 //! another run nor creates a new one.
 
 use super::RunFolderError;
+use protocol::lock::{Locking, try_lock};
 use protocol::{Timestamp, layout};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -60,7 +61,7 @@ impl Claim {
     pub fn take(path: &Path) -> Result<Self, RunFolderError> {
         let fail = |operation, error| RunFolderError::io(operation, "the run folder", path, error);
         let folder = File::open(path).map_err(|error| fail("open", error))?;
-        if lock(&folder).map_err(|error| fail("lock", error))? == Locking::Taken {
+        if try_lock(&folder).map_err(|error| fail("lock", error))? == Locking::Taken {
             return Err(taken(path));
         }
         let lock_path = path.join(layout::LOCK);
@@ -68,7 +69,7 @@ impl Claim {
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&lock_path);
         let mut file = file.map_err(|error| fail("create", error))?;
-        match lock(&file).map_err(|error| fail("take", error))? {
+        match try_lock(&file).map_err(|error| fail("take", error))? {
             Locking::Taken => return Err(taken(path)),
             Locking::Unknown => tracing::warn!(
                 "the file system of `{}` does not support locks\nhint: make sure that no other job writes this folder",
@@ -150,7 +151,7 @@ impl Claim {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             opened => opened?,
         };
-        if lock(&file)? == Locking::Taken {
+        if try_lock(&file)? == Locking::Taken {
             return Ok(());
         }
         file.write_all(self.holder.as_bytes())?;
@@ -176,31 +177,6 @@ impl Claim {
         let stayed = FolderId::of(&self.path).is_ok_and(|there| there == own);
         (moved && !stayed).then_some(now)
     }
-}
-
-/// Result of an attempt to lock.
-#[derive(PartialEq, Eq)]
-enum Locking {
-    Own,
-    Taken,
-    /// This file system does not lock files, or not folders. Training must still be possible there.
-    Unknown,
-}
-
-fn lock(file: &File) -> io::Result<Locking> {
-    match file.try_lock() {
-        Ok(()) => Ok(Locking::Own),
-        Err(TryLockError::WouldBlock) => Ok(Locking::Taken),
-        Err(TryLockError::Error(error)) if knows_no_locks(&error) => Ok(Locking::Unknown),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Some network file systems are mounted without locks. NFS grants a write lock only on a file that is open for
-/// writing, which a folder cannot be.
-fn knows_no_locks(error: &io::Error) -> bool {
-    use nix::libc::{EBADF, ENOLCK};
-    error.kind() == io::ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(ENOLCK | EBADF))
 }
 
 /// Content of `run.lock` in `folder`.

@@ -2,12 +2,12 @@
 //! system or from a container image.
 
 use super::allocation::Allocation;
-use crate::run::{set_grace, trainer};
+use crate::run::{on_path, set_grace, trainer};
 use crate::slurm::SlurmError;
 use protocol::environment;
 use protocol::terminal::say;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Seconds between TERM and KILL when Slurm ends a job. The default of mpirun is one second.
@@ -35,7 +35,7 @@ impl Launch {
             }
             ("srun", srun(allocation))
         } else {
-            if find("mpirun").is_none() {
+            if on_path("mpirun").is_none() {
                 return Err(SlurmError::InvalidArguments(
                     "srun --mpi=list names no pmix, and there is no mpirun on PATH\nhint: load your MPI module before sbatch".to_owned(),
                 ));
@@ -128,7 +128,7 @@ fn trainer_command(allocation: &Allocation) -> Result<Vec<OsString>, SlurmError>
             environment::CONTAINER
         )));
     }
-    let apptainer = find("apptainer").or_else(|| find("singularity")).ok_or_else(|| {
+    let apptainer = on_path("apptainer").or_else(|| on_path("singularity")).ok_or_else(|| {
         SlurmError::InvalidArguments(
             "neither apptainer nor singularity is on PATH\nhint: load its module before sbatch".to_owned(),
         )
@@ -141,12 +141,6 @@ fn trainer_command(allocation: &Allocation) -> Result<Vec<OsString>, SlurmError>
     }
     words.extend([image, named(environment::TRAINER).unwrap_or_else(|| "lift-trainer".into())]);
     Ok(words)
-}
-
-/// A program on PATH.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| crate::run::is_program(path))
 }
 
 #[cfg(test)]

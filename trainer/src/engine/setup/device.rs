@@ -3,6 +3,7 @@
 //! One binary serves both: it links libtorch's CPU part only, and opens the CUDA part at start if it is in the same
 //! folder. Opening it registers the CUDA backend.
 
+use collectives::installed::loaded_file;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -22,7 +23,7 @@ pub enum DeviceChoice {
 pub enum DeviceError {
     /// The job has GPUs, but libtorch cannot use them.
     #[error(
-        "this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}. Set train.device=cpu to train on the CPU anyway"
+        "this job was allotted GPUs ({allotted}), but CUDA cannot be used: {reason}\nhint: set `train.device=cpu` to train on the CPU anyway"
     )]
     Unusable {
         /// The variable that names the GPUs.
@@ -32,7 +33,7 @@ pub enum DeviceError {
     },
     /// CUDA was requested but cannot be used.
     #[error(
-        "train.device=cuda, but CUDA cannot be used: {reason}. Install the CUDA set with `LIFT_CUDA=1 make setup`, or set train.device=cpu"
+        "train.device=cuda, but CUDA cannot be used: {reason}\nhint: install the CUDA set with `LIFT_CUDA=1 make setup`, or set `train.device=cpu`"
     )]
     NoCuda {
         /// The reason.
@@ -43,12 +44,16 @@ pub enum DeviceError {
 /// Opens libtorch's CUDA part if it is in the folder of the CPU part. Call it first in `main`, before any use of
 /// libtorch. The error is the reason for [`choose`].
 pub fn open_cuda() -> Result<(), String> {
-    let beside =
-        loaded_library("libtorch_cpu.so").and_then(|path| Some(path.parent()?.join("libtorch_cuda.so")));
-    let Some(path) = beside.filter(|path| path.exists()) else {
+    let Some(path) = cuda_part() else {
         return Err("libtorch here has no CUDA part (libtorch_cuda.so)".to_owned());
     };
     open_for_ever(&path)
+}
+
+/// libtorch's CUDA part, if it is in the folder of the CPU part.
+pub fn cuda_part() -> Option<PathBuf> {
+    let path = loaded_file("libtorch_cpu.so")?.parent()?.join("libtorch_cuda.so");
+    path.exists().then_some(path)
 }
 
 /// The device of this rank. `local_rank` selects one of the GPUs of the host.
@@ -87,18 +92,9 @@ fn allotted_gpus(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     )
 }
 
-/// The file that a loaded library was read from.
-fn loaded_library(name: &str) -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps
-        .lines()
-        .filter_map(|line| line.find('/').map(|at| &line[at..]))
-        .find(|path| path.ends_with(name))?;
-    Some(PathBuf::from(path))
-}
-
 fn open_for_ever(path: &Path) -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    use std::error::Error;
     // SAFETY: libtorch's own library; its initialisers register the CUDA backend and nothing else.
     match unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => {
@@ -106,7 +102,11 @@ fn open_for_ever(path: &Path) -> Result<(), String> {
             std::mem::forget(library);
             Ok(())
         }
-        Err(error) => Err(format!("libtorch_cuda.so does not load ({error})")),
+        Err(error) => {
+            // The reason of the loader.
+            let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Err(format!("libtorch_cuda.so does not load ({reason})"))
+        }
     }
 }
 

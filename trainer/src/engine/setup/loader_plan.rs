@@ -16,6 +16,11 @@ pub struct LoaderPlan {
 }
 
 impl LoaderPlan {
+    /// Threads of a loader beside this number of compute threads, unless `data.workers` sets them.
+    pub fn default_workers(threads: usize) -> usize {
+        threads.clamp(1, 8)
+    }
+
     /// Starts the threads.
     pub fn start(
         &self,

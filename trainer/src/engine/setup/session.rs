@@ -319,7 +319,8 @@ fn sizes(
 /// Settings of a loader for this configuration.
 pub(crate) fn loader_plan(config: &Config, view: ImageView, rank: &Rank) -> LoaderPlan {
     let data = &config.data;
-    let workers = if data.workers > 0 { data.workers as usize } else { rank.threads.clamp(1, 8) };
+    let workers =
+        if data.workers > 0 { data.workers as usize } else { LoaderPlan::default_workers(rank.threads) };
     LoaderPlan { view, options: LoaderOptions { workers, prefetch: data.prefetch as usize } }
 }
 

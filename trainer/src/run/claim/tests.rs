@@ -1,6 +1,7 @@
 //! Folders that are moved, replaced and taken over while they are claimed.
 
 use super::*;
+use std::fs::TryLockError;
 
 /// A folder to be claimed, inside one that is removed in the end.
 fn place() -> (tempfile::TempDir, PathBuf) {
@@ -96,12 +97,4 @@ fn where_nothing_is_locked_the_name_in_the_lock_file_decides() {
     assert!(text.contains("process 7 on elsewhere has taken it over; the run ends"), "{text}");
     assert!(!text.contains("--resume"), "{text}");
     assert_eq!(claim.place_of_last_word(), None);
-}
-
-#[test]
-fn systems_that_lock_nothing_are_known() {
-    use nix::libc::{EBADF, EIO, ENOLCK, ENOSYS, ENOTSUP};
-    for (code, unknown) in [(ENOLCK, true), (ENOTSUP, true), (ENOSYS, true), (EBADF, true), (EIO, false)] {
-        assert_eq!(knows_no_locks(&io::Error::from_raw_os_error(code)), unknown, "{code}");
-    }
 }
