@@ -1,13 +1,15 @@
-//! Lists the presets below `configs`, so that the program embeds each file.
+//! Lists the presets below `configs`, so that the program embeds each file, and compiles the shim to libtorch's C++
+//! interface.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Variants of `PresetKind`, and the folder of each.
 const KINDS: [(&str, &str); 3] = [("Data", "data"), ("Model", "model"), ("Method", "method")];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    compile_shim();
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").canonicalize()?;
     let mut list = String::from("&[\n");
     for (kind, folder) in KINDS {
@@ -25,4 +27,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     list.push(']');
     fs::write(Path::new(&env::var("OUT_DIR")?).join("presets.rs"), list)?;
     Ok(())
+}
+
+fn compile_shim() {
+    println!("cargo::rerun-if-changed=shim/gpu.cpp");
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(libtorch_include())
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file("shim/gpu.cpp")
+        .compile("trainer_gpu");
+}
+
+/// Header folder of the libtorch that torch-sys found.
+fn libtorch_include() -> PathBuf {
+    let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let beside = || {
+        let lib = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
+        lib.and_then(|lib| Some(lib.parent()?.to_owned()))
+    };
+    root.or_else(beside).unwrap_or_default().join("include")
 }

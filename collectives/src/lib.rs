@@ -36,6 +36,7 @@ pub mod liveness;
 mod process_group;
 mod raw;
 mod reduce_op;
+pub mod stand_in;
 mod world;
 
 pub use activity::{Activity, ActivitySnapshot, OperationGuard};

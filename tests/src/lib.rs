@@ -10,6 +10,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod cuda;
 pub mod draw;
 pub mod interrupts;
 pub mod launched;

@@ -123,7 +123,7 @@ pub fn measure(rank: &Rank, options: CollectiveOptions) -> Result<CollectiveRepo
     let rows = cases.iter().map(|case| case.row(ranks)).collect();
     Ok(CollectiveReport {
         backend: rank.group.backend(),
-        device: if device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() },
+        device: rank.device_name().to_owned(),
         world_size: ranks,
         rounds: options.rounds,
         rows,

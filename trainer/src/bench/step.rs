@@ -9,6 +9,8 @@ use super::variants::{Comparison, Variant};
 use crate::config::{Config, Resolved, Selection};
 use crate::data::loader::Loader;
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::gpu::arithmetic;
+use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::{Session, SessionPurpose};
 use crate::engine::step::batch_plan::BatchPlan;
@@ -17,6 +19,7 @@ use crate::engine::step::scalar_row::StepFlags;
 use crate::engine::step::sgd::Sgd;
 use crate::engine::step::stepper::Stepper;
 use crate::engine::training::training_run::parts;
+use crate::run::GpuMemory;
 use protocol::Outcome;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -112,6 +115,8 @@ pub struct StepReport {
     pub rounds: usize,
     /// The selected configuration, unchanged.
     pub selected: VariantReport,
+    /// The most memory of a GPU that a rank used for it; none on CPUs.
+    pub gpu_memory: Option<GpuMemory>,
     /// The comparisons.
     pub comparisons: Vec<ComparisonReport>,
     /// The cost of a checkpoint for the training thread.
@@ -126,6 +131,7 @@ pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> 
     let resolved = bench.resolve(&Variant::selected())?;
     let (mut selected, sessions) = bench.turns(vec![Variant::selected()])?;
     let selected = selected.swap_remove(0);
+    let gpu_memory = peaks_of_all_ranks(&rank)?;
     let Some(Some((_, session))) = sessions.first() else {
         return Err(Failure::input(selected.unavailable.unwrap_or_default()).on_all_ranks());
     };
@@ -147,12 +153,13 @@ pub fn measure(selection: &Selection, mut rank: Rank, options: &StepOptions) -> 
         model: names.model,
         method: names.method,
         backend: rank.group.backend(),
-        device: if rank.device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() },
+        device: rank.device_name().to_owned(),
         world_size: rank.world_size(),
         trainable_parameters,
         steps: options.steps,
         rounds: options.rounds,
         selected,
+        gpu_memory,
         comparisons,
         checkpoint,
     })
@@ -313,6 +320,9 @@ impl<'a> Lane<'a> {
         let rank = bench.rank;
         rank.check_requests()?;
         rank.begin("measuring");
+        agreed(&rank.control, || {
+            arithmetic::apply(&self.session.config, rank.device).map_err(Failure::input)
+        })?;
         tch::set_num_threads(self.threads as i32);
         bench.meter.set_silent(self.silent);
         for _ in 0..=self.session.config.data.prefetch {

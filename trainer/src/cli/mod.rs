@@ -19,7 +19,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
 use crate::engine::rank::Rank;
 use crate::engine::setup::device::DeviceChoice;
-use crate::engine::setup::openmp;
+use crate::engine::setup::library_environment;
 use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, TrainerCommand};
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
         return outcome::exit(probe::run().map(|()| Outcome::Done));
     }
     if arguments.is_over_ranks() {
-        openmp::bound_spin();
+        library_environment::set();
     }
     protocol::orphan::watch_parent();
     let result = match &arguments.verb {

@@ -1,15 +1,20 @@
 //! Messages for out-of-memory errors: the requested size, the kind of memory, and the option to lower.
 
-use crate::config::Config;
+use crate::config::{Config, PrecisionName};
+use crate::engine::gpu::pass_memory;
 use collectives::ActivitySnapshot;
-use regex::Regex;
+use regex::{Captures, Regex};
 use std::fmt;
 use std::sync::LazyLock;
 
-/// Out-of-memory messages of libtorch, its GPU libraries, C++ and the system, with the size if they contain it.
+/// Out-of-memory messages of libtorch, its GPU libraries, C++ and the system, with the sizes that they contain: requested,
+/// in total, free.
 static MESSAGES: LazyLock<Vec<(MemoryKind, Regex)>> = LazyLock::new(|| {
     let messages = [
-        (MemoryKind::Gpu, r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?[KMGT]?i?B))?"),
+        (
+            MemoryKind::Gpu,
+            r"(?i)CUDA out of memory\.?(?: Tried to allocate ([0-9.]+ ?(?:bytes|[KMGT]iB)))?(?:.*total capacity of ([0-9.]+ ?(?:bytes|[KMGT]iB)) of which ([0-9.]+ ?(?:bytes|[KMGT]iB)) is free)?",
+        ),
         (
             MemoryKind::Gpu,
             r"(?i)CUDA error: out of memory|cudaErrorMemoryAllocation|CU[A-Z]+_STATUS_ALLOC_FAILED",
@@ -37,6 +42,8 @@ pub struct OutOfMemory {
     place: MemoryKind,
     /// The size, as the library reports it.
     asked: Option<String>,
+    /// What is free, and the whole memory, if the library reports them.
+    free: Option<(String, String)>,
 }
 
 impl OutOfMemory {
@@ -44,22 +51,41 @@ impl OutOfMemory {
     pub fn of(text: &str) -> Option<Self> {
         MESSAGES.iter().find_map(|(place, message)| {
             let found = message.captures(text)?;
-            let asked = found.get(1).map(|asked| asked.as_str().to_owned());
-            Some(Self { place: *place, asked })
+            let size = |at| size(&found, at);
+            Some(Self { place: *place, asked: size(1), free: size(3).zip(size(2)) })
         })
+    }
+
+    /// Whether it is a GPU's memory: then the library's own text is all in [`sentence`](Self::sentence).
+    pub fn is_of_gpu(&self) -> bool {
+        self.place == MemoryKind::Gpu
     }
 
     /// A failed request for this number of bytes of host memory.
     pub fn of_host(bytes: usize) -> Self {
-        Self { place: MemoryKind::Host, asked: Some(format!("{bytes} bytes")) }
+        Self { place: MemoryKind::Host, asked: Some(format!("{bytes} bytes")), free: None }
     }
 
-    /// One sentence: the kind of memory, where it happened, and what to lower.
+    /// One sentence with the kind of memory and where it happened, and a hint with what to lower.
     pub fn sentence(&self, moment: Option<&ActivitySnapshot>, limits: &MemoryOptions) -> String {
-        let doing =
-            moment.map(|now| format!(" after step {} ({}, in {})", now.step, now.phase, now.operation));
-        format!("{self}{}\nhint: {}", doing.unwrap_or_default(), limits.advice(self.place, moment))
+        let comma = if self.free.is_some() { "," } else { "" };
+        let doing = moment
+            .map(|now| format!("{comma} after step {} ({}, in {})", now.step, now.phase, now.operation));
+        let fits = pass_memory::images_that_fit(self.asked.as_deref().map_or(0, bytes));
+        let advice = limits.advice(self.place, moment, fits);
+        format!("{self}{}\nhint: {advice}", doing.unwrap_or_default())
     }
+}
+
+fn size(found: &Captures<'_>, at: usize) -> Option<String> {
+    found.get(at).map(|size| size.as_str().to_owned())
+}
+
+/// Bytes of a size as libtorch writes it, such as `2.50 GiB`.
+fn bytes(size: &str) -> u64 {
+    let (number, unit) = size.split_once(' ').unwrap_or((size, "bytes"));
+    let power = ["bytes", "KiB", "MiB", "GiB", "TiB"].iter().position(|name| *name == unit).unwrap_or(0);
+    (number.parse::<f64>().unwrap_or(0.0) * 1024f64.powi(power as i32)) as u64
 }
 
 impl fmt::Display for OutOfMemory {
@@ -69,7 +95,9 @@ impl fmt::Display for OutOfMemory {
             MemoryKind::Gpu => "out of GPU memory",
         })?;
         let Some(asked) = &self.asked else { return Ok(()) };
-        write!(f, ": {asked} requested")
+        write!(f, ": {asked} requested")?;
+        let Some((free, total)) = &self.free else { return Ok(()) };
+        write!(f, ", {free} of {total} free")
     }
 }
 
@@ -79,11 +107,12 @@ pub struct MemoryOptions {
     micro_batch_size: u64,
     eval_batch_size: u64,
     prefetch: u64,
+    precision: Option<PrecisionName>,
 }
 
 impl MemoryOptions {
     /// Before a configuration is known.
-    pub const NONE: Self = Self { micro_batch_size: 0, eval_batch_size: 0, prefetch: 0 };
+    pub const NONE: Self = Self { micro_batch_size: 0, eval_batch_size: 0, prefetch: 0, precision: None };
 
     /// The values of a configuration.
     pub fn of(config: &Config) -> Self {
@@ -91,11 +120,19 @@ impl MemoryOptions {
             micro_batch_size: config.train.micro_batch_size.min(config.train.batch_size),
             eval_batch_size: config.eval.batch_size,
             prefetch: u64::from(config.data.prefetch),
+            precision: Some(config.train.precision),
         }
     }
 
-    fn advice(self, place: MemoryKind, moment: Option<&ActivitySnapshot>) -> String {
-        let lower = |key: &str, now: u64| if now > 0 { format!("{key} (now {now})") } else { key.to_owned() };
+    /// What to set; `fits` is the number of images that should fit, if it is known.
+    fn advice(&self, place: MemoryKind, moment: Option<&ActivitySnapshot>, fits: Option<u64>) -> String {
+        let lower = |key: &str, now: u64| match (fits, now) {
+            (Some(fits), 1..) => format!("set {key}={fits}, which should fit (now {now})"),
+            (None, 1..) => format!("lower {key} (now {now})"),
+            (_, 0) => format!("lower {key}"),
+        };
+        // Before the first pass it is the model that does not fit.
+        let loads = moment.is_some_and(|now| now.phase == "init") && !pass_memory::is_under_way();
         let evaluates = moment.is_some_and(|now| matches!(now.phase, "evaluating" | "init"));
         let batch = if evaluates {
             lower("eval.batch_size", self.eval_batch_size)
@@ -104,12 +141,24 @@ impl MemoryOptions {
         };
         match place {
             MemoryKind::Gpu => {
-                format!("lower {batch}, or shard the backbone over ranks with backbone.placement=sharded")
+                let sharded = "shard the backbone over ranks with backbone.placement=sharded";
+                let half = self.precision.filter(|&precision| precision != PrecisionName::Bf16);
+                let half = half.map(|now| format!("set train.precision=bf16 (now {now})"));
+                let others: Vec<String> = Some(batch).filter(|_| !loads).into_iter().chain(half).collect();
+                if others.is_empty() {
+                    sharded.to_owned()
+                } else {
+                    format!("{}, or {sharded}", others.join(", "))
+                }
             }
             MemoryKind::Host => {
-                let prefetch = lower("data.prefetch", self.prefetch);
+                let prefetch = if self.prefetch > 0 {
+                    format!("data.prefetch (now {})", self.prefetch)
+                } else {
+                    "data.prefetch".to_owned()
+                };
                 format!(
-                    "lower {batch} or {prefetch}, start fewer ranks on this machine, or give the job more memory"
+                    "{batch} or {prefetch}, start fewer ranks on this machine, or give the job more memory"
                 )
             }
         }
@@ -123,11 +172,16 @@ mod tests {
 
     #[test]
     fn what_libraries_say_about_memory_is_understood() {
-        let gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.81 GiB";
+        let gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.81 GiB of which 12.00 \
+                   MiB is free. Process 7 has 139.79 GiB memory in use.";
         let host = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
                     allocate 411041792 bytes. Error code 12 (Cannot allocate memory)";
         for (text, expected) in [
-            (gpu, Some("out of GPU memory: 2.50 GiB requested")),
+            (gpu, Some("out of GPU memory: 2.50 GiB requested, 12.00 MiB of 139.81 GiB free")),
+            (
+                "CUDA out of memory. Tried to allocate 20 bytes (GPU 1)",
+                Some("out of GPU memory: 20 bytes requested"),
+            ),
             ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Some("out of GPU memory")),
             (host, Some("out of memory: 411041792 bytes requested")),
             ("Torch(\"std::bad_alloc\")", Some("out of memory")),
@@ -137,11 +191,13 @@ mod tests {
         ] {
             assert_eq!(OutOfMemory::of(text).map(|found| found.to_string()).as_deref(), expected, "{text}");
         }
+        assert_eq!(["512 bytes", "2.50 GiB", "12.00 MiB"].map(bytes), [512, 5 << 29, 12 << 20]);
     }
 
     #[test]
     fn the_option_to_lower_fits_what_was_being_done() {
-        let limits = MemoryOptions { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4 };
+        let precision = Some(PrecisionName::Fp32);
+        let limits = MemoryOptions { micro_batch_size: 32, eval_batch_size: 64, prefetch: 4, precision };
         let moment = |phase| ActivitySnapshot {
             step: 7,
             phase,
@@ -157,11 +213,22 @@ mod tests {
             "out of memory: 4096 bytes requested after step 7 (training, in step)\nhint: lower train.micro_batch_size \
              (now 32) or data.prefetch (now 4), start fewer ranks on this machine, or give the job more memory"
         );
-        let gpu = OutOfMemory { place: MemoryKind::Gpu, asked: None };
+        let gpu = OutOfMemory { place: MemoryKind::Gpu, asked: None, free: None };
         assert_eq!(
             gpu.sentence(Some(&moment("evaluating")), &limits),
-            "out of GPU memory after step 7 (evaluating, in step)\nhint: lower eval.batch_size (now 64), or shard the backbone \
-             over ranks with backbone.placement=sharded"
+            "out of GPU memory after step 7 (evaluating, in step)\nhint: lower eval.batch_size (now 64), set \
+             train.precision=bf16 (now fp32), or shard the backbone over ranks with backbone.placement=sharded"
+        );
+        assert_eq!(
+            gpu.sentence(Some(&moment("init")), &limits),
+            "out of GPU memory after step 7 (init, in step)\nhint: set train.precision=bf16 (now fp32), or shard the \
+             backbone over ranks with backbone.placement=sharded"
+        );
+        let half = MemoryOptions { precision: Some(PrecisionName::Bf16), ..limits };
+        assert_eq!(
+            half.advice(MemoryKind::Gpu, Some(&moment("training")), Some(8)),
+            "set train.micro_batch_size=8, which should fit (now 32), or shard the backbone over ranks with \
+             backbone.placement=sharded"
         );
     }
 }

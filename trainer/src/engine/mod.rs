@@ -2,6 +2,7 @@
 
 pub mod eval;
 pub mod failure;
+pub mod gpu;
 pub mod memory;
 pub mod panics;
 pub mod rank;

@@ -35,7 +35,8 @@ static RESERVED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static ENDER: AtomicI32 = AtomicI32::new(0);
 
 struct Scene {
-    rank: Option<usize>,
+    /// Number of this rank, and of all.
+    rank: Option<(usize, usize)>,
     activity: Option<Activity>,
     limits: MemoryOptions,
 }
@@ -62,8 +63,8 @@ fn explain_signal(signal: Signal, handler: SigHandler) {
     }
 }
 
-/// The rank and the current activity of this process.
-pub fn describe(rank: usize, activity: Activity) {
+/// The rank among how many, and the current activity of this process.
+pub fn describe(rank: (usize, usize), activity: Activity) {
     let mut scene = scene();
     (scene.rank, scene.activity) = (Some(rank), Some(activity));
 }
@@ -85,8 +86,11 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
         begin_end();
     }
     let place = panic.location().map(|at| format!(" (at {at})")).unwrap_or_default();
-    tracing::info!("a panic in the thread `{}`: {text}{place}", thread.name().unwrap_or("?"));
-    if let Some(shortage) = OutOfMemory::of(text).filter(|_| ends) {
+    let shortage = OutOfMemory::of(text);
+    // Lines after the first are the C++ frames of libtorch, which say nothing about a shortage.
+    let told = if shortage.is_some() { first_line(text) } else { text };
+    tracing::info!("a panic in the thread `{}`: {told}{place}", thread.name().unwrap_or("?"));
+    if let Some(shortage) = shortage.filter(|_| ends) {
         // Without its backtrace, which needs memory.
         end(&explained(&shortage));
     }
@@ -122,9 +126,15 @@ extern "C" fn on_bus_error(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void)
 /// The text of an error, with a remedy if it is an out-of-memory message.
 pub fn explain(text: String) -> String {
     match OutOfMemory::of(&text) {
+        Some(shortage) if shortage.is_of_gpu() => explained(&shortage),
         Some(shortage) => format!("{text}: {}", explained(&shortage)),
         None => text,
     }
+}
+
+fn first_line(text: &str) -> &str {
+    // In the text of a failed `unwrap`, line ends are escaped.
+    text.lines().next().unwrap_or_default().split("\\n").next().unwrap_or_default()
 }
 
 fn explained(shortage: &OutOfMemory) -> String {
@@ -157,12 +167,13 @@ fn begin_end() {
 /// Reports the reason and ends the process.
 fn end(sentence: &str) -> ! {
     let rank = scene().rank;
-    let named = rank.map_or_else(|| sentence.to_owned(), |rank| format!("rank {rank}: {sentence}"));
-    tracing::error!("{sentence}");
+    let named = rank.map_or_else(|| sentence.to_owned(), |(rank, _)| format!("rank {rank}: {sentence}"));
+    let alone = rank.is_none_or(|(_, size)| size == 1);
+    tracing::error!("{}", if alone { sentence } else { &named });
     // The log has already printed rank 0's error on the terminal.
     match rank {
-        Some(0) => {}
-        Some(rank) => say(format_args!("rank {rank}: error: {sentence}")),
+        Some((0, _)) => {}
+        Some((rank, _)) => say(format_args!("rank {rank}: error: {sentence}")),
         None => say(format_args!("error: {sentence}")),
     }
     if let Err(error) = final_status::write(Outcome::Failed, &named, None) {

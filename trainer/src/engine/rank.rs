@@ -8,7 +8,7 @@ use crate::engine::training::stopping::StopListener;
 use crate::run::{Deadline, final_status, say, start_limit};
 use collectives::host::{self, CoreShare};
 use collectives::liveness::{Diagnosis, Liveness, LivenessOptions, StepClock};
-use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World};
+use collectives::{Activity, CollectiveError, Control, NcclOptions, ProcessGroup, World, stand_in};
 use protocol::Outcome;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -91,7 +91,7 @@ impl Rank {
         let meeting = Deadline::start("the start of the ranks", world.rank(), limit);
         let liveness = Liveness::start(&control, &activity, watch).map_err(Failure::run)?;
         drop(meeting);
-        panics::describe(world.rank(), activity.clone());
+        panics::describe((world.rank(), world.size()), activity.clone());
         stopping.begin(world.rank(), liveness.stop_notifier());
         let group = match group(world, &control, device, options) {
             #[cfg(feature = "faults")]
@@ -167,6 +167,11 @@ impl Rank {
         self.control.rank()
     }
 
+    /// What computes: `cpu`, `cuda`, or the stand-in of the tests for the latter.
+    pub fn device_name(&self) -> &'static str {
+        device_name(self.device)
+    }
+
     /// Number of ranks.
     pub fn world_size(&self) -> usize {
         self.control.size()
@@ -225,7 +230,16 @@ fn placement(device: Device, threads: usize, share: &CoreShare) -> String {
         Device::Cpu => {
             format!("CPU, {threads} thread{} a rank{widened}", if threads == 1 { "" } else { "s" })
         }
+        gpu if stand_in::cuda_is_stand_in() => format!("{gpu:?}, a stand-in for tests{widened}"),
         gpu => format!("{gpu:?}{widened}"),
+    }
+}
+
+fn device_name(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        _ if stand_in::cuda_is_stand_in() => "cuda (stand-in)",
+        _ => "cuda",
     }
 }
 

@@ -5,6 +5,7 @@
 //! are views of that buffer, so nothing is copied to use them, and tensors saved by autograd are valid again once the
 //! buffer contains the same block.
 
+use crate::weights::uploaded;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -74,7 +75,7 @@ impl BlockLayout {
             let numbers =
                 tensor.reshape([-1]).narrow(0, ((start - field.bytes.start) / element) as i64, count);
             let place = part.narrow(0, (start - own.start) as i64, (end - start) as i64);
-            place.view_dtype(field.kind).copy_(&numbers);
+            place.view_dtype(field.kind).copy_(&uploaded(&numbers, field.kind, device));
         }
         part
     }

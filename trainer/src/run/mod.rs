@@ -36,7 +36,7 @@ pub use metrics::{
     EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, read_metrics,
 };
 pub use progress::{ProgressOutput, ProgressPlan, Reporter, say};
-pub use result::{ClassResult, RunResult};
+pub use result::{ClassResult, GpuMemory, RunResult};
 pub use signals::{Signals, StopRequest, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
 pub use table::{TableLook, comparison_table, listing, print_comparison, print_result, result_table};

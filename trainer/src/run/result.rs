@@ -40,6 +40,9 @@ pub struct RunResult {
     pub trainable_parameters: u64,
     /// Training images per second over all ranks; null if nothing was trained.
     pub images_per_second: Option<f64>,
+    /// The most memory of a GPU that a rank used; null on CPUs.
+    #[serde(default)]
+    pub gpu_memory: Option<GpuMemory>,
     /// Duration of the run in seconds.
     pub seconds: f64,
     /// Unreadable images that were left out, of training and test together, each counted once.
@@ -52,6 +55,15 @@ pub struct RunResult {
     /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<i64>>,
+}
+
+/// The greatest memory of a GPU over the ranks of a run, as libtorch's allocator counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuMemory {
+    /// Bytes of tensors.
+    pub peak_allocated_bytes: u64,
+    /// Bytes that the allocator took from the device.
+    pub peak_reserved_bytes: u64,
 }
 
 /// One class in [`RunResult::per_class`].
@@ -152,6 +164,7 @@ pub(super) mod tests {
             summary: Summary::new(&counts, &train).unwrap(),
             trainable_parameters: 1_622_528,
             images_per_second: Some(1234.5),
+            gpu_memory: None,
             seconds: 61.25,
             bad_images: 0,
             absent_classes: vec!["dog".into()],
@@ -191,6 +204,7 @@ pub(super) mod tests {
   "total": 5,
   "trainable_parameters": 1622528,
   "images_per_second": 1234.5,
+  "gpu_memory": null,
   "seconds": 61.25,
   "bad_images": 0,
   "absent_classes": ["dog"],

@@ -18,5 +18,6 @@ pub mod trained;
 pub use block_names::{BlockNames, Field};
 pub use form::Foreign;
 pub use layout::normalise;
+pub(crate) use named::uploaded;
 pub use named::{NamedTensors, TensorReader, TensorsFingerprint, WeightsError, copy_bytes};
 pub use naming::{Naming, TensorLayout};

@@ -306,7 +306,7 @@ impl<'a> TensorReader<'a> {
         why: &str,
     ) -> Result<Tensor, WeightsError> {
         let tensor = self.shaped(name, shape, why)?;
-        let taken = tensor.to_kind(kind).to_device(self.device);
+        let taken = uploaded(&tensor, kind, self.device).to_kind(kind).to_device(self.device);
         let taken = if taken.data_ptr() == tensor.data_ptr() { taken.copy() } else { taken };
         self.check_values(name, &taken)?;
         Ok(taken)
@@ -361,6 +361,13 @@ impl<'a> TensorReader<'a> {
         let names = left.iter().take(4).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         Err(WeightsError::LeftOver { file: self.tensors.file(), count: left.len(), names })
     }
+}
+
+/// A tensor of the host that is wanted in `kind` on a device: as it is stored on the device, where fewer bytes are sent so.
+/// The conversion rounds alike on either side.
+pub(crate) fn uploaded(tensor: &Tensor, kind: Kind, device: Device) -> Tensor {
+    let smaller = tensor.kind().elt_size_in_bytes() < kind.elt_size_in_bytes();
+    if smaller { tensor.to_device(device) } else { tensor.shallow_clone() }
 }
 
 pub(super) fn known_kind(file: &str, tensor: &str, dtype: DType) -> Result<Kind, WeightsError> {

@@ -7,6 +7,7 @@ use super::watch::WatchedPlane;
 use crate::activity::Activity;
 use crate::control::Control;
 use crate::error::CollectiveError;
+use crate::stand_in::cuda_is_stand_in;
 use nccl_rs::{Communicator, CudaRuntime, CudaStream, DeviceIdentity, Library, UniqueId};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -98,10 +99,11 @@ fn open(device: Device) -> Result<OpenedPlane, StartProblem> {
     let nccl = Library::open().map_err(|error| StartProblem::new(&error))?;
     let stand_in = nccl.has_symbol(STAND_IN);
     let index = match (device, stand_in) {
-        (Device::Cuda(index), false) => index as i32,
+        (Device::Cuda(index), stand_in) if stand_in == cuda_is_stand_in() => index as i32,
         (Device::Cpu, true) => 0,
         (device, _) => {
-            let needed = if stand_in { "its stand-in needs tensors on the CPU" } else { "it needs a GPU" };
+            let needed =
+                if stand_in { "its stand-in needs tensors in host memory" } else { "it needs a GPU" };
             let text =
                 format!("{needed}, but this rank computes on {device:?}\nhint: use the group over MPI");
             return Err(StartProblem { text, timeout: false });

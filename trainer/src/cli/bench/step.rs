@@ -58,6 +58,12 @@ fn text(found: &StepReport) -> String {
         "ratio",
     ];
     let mut text = format!("{head}; {medians}\n{}", table(&headers, rows));
+    if let Some(memory) = found.gpu_memory {
+        let [allocated, reserved] =
+            [memory.peak_allocated_bytes, memory.peak_reserved_bytes].map(|size| bytes(size as f64));
+        let _ =
+            writeln!(text, "GPU memory of the selected setting: {allocated} of tensors, {reserved} reserved");
+    }
     let all = found.comparisons.iter().flat_map(|comparison| &comparison.variants);
     for (variant, why) in all.filter_map(|variant| Some((variant, variant.unavailable.as_ref()?))) {
         // Writing into a string cannot fail.

@@ -111,6 +111,9 @@ words! {
     pub enum PrecisionName {
         /// 32 bits.
         Fp32 = "fp32",
+        /// fp32 whose convolutions and matrix products round their operands to TF32 (10 bits of mantissa), on the tensor cores
+        /// of NVIDIA's GPUs since Ampere; refused on the CPU.
+        Tf32 = "tf32",
         /// 16 bits with the range of fp32.
         Bf16 = "bf16",
         /// 64 bits, for comparisons.

@@ -8,6 +8,7 @@ use crate::data::transform::{ImageView, TrainView};
 use crate::engine::eval::bad_images::{BadImages, ImageSet, look_for_files};
 use crate::engine::eval::views;
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::gpu::arithmetic;
 use crate::engine::memory::MemoryOptions;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
@@ -113,6 +114,7 @@ impl Session {
         let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
         same_data(rank, &data, &data_fingerprint, &data_sample)?;
         agreed(&rank.control, || fits(&config, rank))?;
+        agreed(&rank.control, || arithmetic::apply(&config, rank.device).map_err(Failure::input))?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
@@ -349,7 +351,8 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
 /// The kinds that the configuration names.
 pub(crate) fn precision(config: &Config) -> Precision {
     match config.train.precision {
-        PrecisionName::Fp32 => Precision::FP32,
+        // TF32 is a setting of libtorch, not an element type.
+        PrecisionName::Fp32 | PrecisionName::Tf32 => Precision::FP32,
         PrecisionName::Bf16 => Precision::BF16,
         PrecisionName::Fp64 => Precision::FP64,
     }

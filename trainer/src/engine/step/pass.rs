@@ -5,6 +5,7 @@
 //! still have to run; sharded weights are gathered just before they are used; and nothing below the first trained
 //! module is recorded.
 
+use crate::engine::gpu::pass_memory::PassMemory;
 use crate::engine::step::block_gather::BlockGather;
 use crate::model::Model;
 use collectives::CollectiveError;
@@ -25,6 +26,8 @@ pub struct Tape {
     end: Option<(Tensor, Tensor)>,
     /// The features, detached from the graph that computed them.
     features: Option<Tensor>,
+    /// The note of the memory that this pass takes.
+    memory: Option<PassMemory>,
 }
 
 impl Tape {
@@ -49,6 +52,7 @@ impl<'a> Pass<'a> {
     /// this too.
     pub fn features(&self, bytes: Option<&Tensor>, tuned: bool) -> Result<Option<Tensor>, CollectiveError> {
         no_grad(|| {
+            let _memory = self.memory(bytes, 0);
             let mut x = bytes.map(|bytes| self.model.stem(bytes));
             for block in 0..self.depth() {
                 self.all_gather_block(block, Some((block + 1) % self.depth()))?;
@@ -61,6 +65,7 @@ impl<'a> Pass<'a> {
     /// Forward, storing what the backward pass needs.
     pub fn forward(&self, bytes: Option<&Tensor>) -> Result<Tape, CollectiveError> {
         let (model, first) = (self.model, self.model.first_tuned());
+        let memory = self.memory(bytes, self.depth() - first.min(self.depth()));
         let mut x = bytes.map(|bytes| no_grad(|| model.stem(bytes)));
         let mut blocks = Vec::new();
         for block in 0..self.depth() {
@@ -73,6 +78,7 @@ impl<'a> Pass<'a> {
                 let input = if block > first { leaf(&before) } else { before };
                 let output = model.block(block, &input, true);
                 blocks.push((input, output.shallow_clone()));
+                memory.iter().for_each(PassMemory::part_done);
                 output
             });
         }
@@ -83,7 +89,7 @@ impl<'a> Pass<'a> {
             (input, features)
         });
         let features = end.as_ref().map(|(_, f)| if trained { leaf(f) } else { f.shallow_clone() });
-        Ok(Tape { blocks, end, features })
+        Ok(Tape { blocks, end, features, memory })
     }
 
     /// Backward from the gradient of the tape's features, which autograd has accumulated there. Calls `unit_done` for
@@ -94,7 +100,7 @@ impl<'a> Pass<'a> {
         unit_done: &mut dyn FnMut(usize) -> Result<(), CollectiveError>,
     ) -> Result<(), CollectiveError> {
         let first = self.model.first_tuned();
-        let Tape { mut blocks, end, features } = tape;
+        let Tape { mut blocks, end, features, memory: _memory } = tape;
         let mut gradient = None;
         if let (Some((input, output)), Some(features)) = (end, features)
             && first < self.depth()
@@ -117,6 +123,11 @@ impl<'a> Pass<'a> {
     /// SHA-256 over the frozen weights of the tower, by all ranks together.
     pub fn frozen_fingerprint(&self) -> Result<String, CollectiveError> {
         self.model.frozen_fingerprint(|block| self.all_gather_block(block, None))
+    }
+
+    /// Notes the memory of a pass; on a GPU only.
+    fn memory(&self, bytes: Option<&Tensor>, parts: usize) -> Option<PassMemory> {
+        PassMemory::begin(self.model.device(), bytes?.size()[0] as u64, parts)
     }
 
     fn depth(&self) -> usize {

@@ -117,7 +117,7 @@ impl<'a> Stepper<'a> {
         let mut gradient = model.trainables().gradient();
         let own = tree.of_rank(group.rank() as u64);
         let (mut rows, mut gradients) = (Vec::new(), Vec::new());
-        let mut finite = Tensor::from(true);
+        let mut finite = Tensor::ones([], (Kind::Bool, model.device()));
         let LossPrelude { columns, mut tape } = LossPrelude::of(&self.parts, work)?;
         for shard in 0..work.passes.0.max(tree.most() as usize) {
             let mut row = ScalarRow::new(model.device());

@@ -3,6 +3,7 @@
 use crate::config::Resolved;
 use crate::engine::eval::evaluate::EvaluationCounts;
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::{Session, SessionPurpose};
 use crate::engine::setup::trained_weights::TrainedWeights;
@@ -18,7 +19,6 @@ use crate::run::{
 use protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tch::Device;
 
 /// A run: its configuration, destination and output.
 pub struct Experiment<'a> {
@@ -275,7 +275,7 @@ impl Experiment<'_> {
             method: names.method.clone(),
             seed: config.train.seed,
             world_size: self.rank.world_size(),
-            device: if self.rank.device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() },
+            device: self.rank.device_name().to_owned(),
             precision: config.train.precision.to_string(),
             filter: config.model.filter.to_string(),
             weights_fingerprint: session.weights_fingerprint.clone(),
@@ -284,6 +284,7 @@ impl Experiment<'_> {
             summary,
             trainable_parameters,
             images_per_second: (progress.steps > 0).then_some(speed),
+            gpu_memory: peaks_of_all_ranks(self.rank)?,
             seconds: start.elapsed().as_secs_f64(),
             bad_images: progress.left_out_images.count(),
             absent_classes: ClassResult::absent(&per_class),

@@ -1,0 +1,89 @@
+// The device itself: one GPU with one stream, on which all work is done when a call returns.
+#include "counters.h"
+#include "memory.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+
+namespace stand_in {
+
+using c10::Device;
+using c10::DeviceIndex;
+using c10::Stream;
+
+struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
+    c10::DeviceType type() const override { return c10::kCUDA; }
+    Device exchangeDevice(Device) const override { return gpu(); }
+    Device getDevice() const override { return gpu(); }
+    void setDevice(Device) const override {}
+    void uncheckedSetDevice(Device) const noexcept override {}
+    DeviceIndex deviceCount() const noexcept override { return 1; }
+
+    Stream getStream(Device) const override { return default_stream(); }
+    Stream getDefaultStream(Device) const override { return default_stream(); }
+    Stream getStreamFromGlobalPool(Device, bool) const override { return default_stream(); }
+    Stream getNewStream(Device, int) const override { return default_stream(); }
+    Stream exchangeStream(Stream) const override { return default_stream(); }
+    // Null is the default stream of the CUDA runtime, and of its stand-in.
+    void *getStreamNativeHandle(const Stream) const override { return nullptr; }
+    bool queryStream(const Stream &) const override { return true; }
+    void synchronizeStream(const Stream &) const override { count_wait("synchronize_stream"); }
+
+    void record(void **, const Stream &, const DeviceIndex, const c10::EventFlag) const override {}
+    void block(void *, const Stream &) const override {}
+    bool queryEvent(void *) const override { return true; }
+    void synchronizeEvent(void *) const override { count_wait("synchronize_event"); }
+    void synchronizeDevice(const DeviceIndex) const override { count_wait("synchronize_device"); }
+
+private:
+    static Stream default_stream() { return Stream(Stream::DEFAULT, gpu()); }
+};
+
+struct Hooks final : at::CUDAHooksInterface {
+    explicit Hooks(at::CUDAHooksArgs) {}
+    void init() const override {}
+    bool isBuilt() const override { return true; }
+    bool isAvailable() const override { return true; }
+    bool hasPrimaryContext(DeviceIndex) const override { return true; }
+    DeviceIndex deviceCount() const override { return 1; }
+    int getNumGPUs() const override { return 1; }
+    DeviceIndex current_device() const override { return 0; }
+    DeviceIndex getCurrentDevice() const override { return 0; }
+    void setCurrentDevice(DeviceIndex) const override {}
+    DeviceIndex exchangeDevice(DeviceIndex) const override { return 0; }
+    DeviceIndex maybeExchangeDevice(DeviceIndex) const override { return 0; }
+    void deviceSynchronize(DeviceIndex) const override { count_wait("synchronize_device"); }
+
+    bool hasCUDA() const override { return true; }
+    bool hasCUDART() const override { return true; }
+    long versionCUDART() const override { return 13000; }
+    bool hasCuDNN() const override { return true; }
+    bool compiledWithCuDNN() const override { return true; }
+    long versionCuDNN() const override { return 91500; }
+    long versionRuntimeCuDNN() const override { return 91500; }
+    bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
+
+    bool isPinnedPtr(const void *) const override { return false; }
+    at::Allocator *getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
+    at::Allocator *getCUDADeviceAllocator() const override { return &memory(); }
+    const at::Generator &getDefaultGenerator(DeviceIndex) const override {
+        static const at::Generator generator = at::detail::createCPUGenerator();
+        return generator;
+    }
+    at::Generator getNewGenerator(DeviceIndex) const override { return at::detail::createCPUGenerator(); }
+};
+
+}  // namespace stand_in
+
+namespace c10::impl {
+using StandInGuard = stand_in::DeviceGuard;
+C10_REGISTER_GUARD_IMPL(CUDA, StandInGuard)
+}  // namespace c10::impl
+
+namespace at {
+// libtorch looks for this name.
+using CUDAHooks = stand_in::Hooks;
+REGISTER_CUDA_HOOKS(CUDAHooks)
+}  // namespace at

@@ -1,0 +1,15 @@
+//! A stand-in for libtorch's CUDA part, on host memory: NOT CUDA, NOT for training.
+//!
+//! Put it beside the other libraries of libtorch under the name `libtorch_cuda.so`, and `lift-trainer` computes on a
+//! device of the type CUDA, whose memory is the host's and whose work the CPU does. `README.md` says what this proves, and
+//! what it cannot. The parts in `cpp` register with libtorch when the library is loaded.
+//!
+//! A figure measured with it says nothing about a GPU.
+
+use std::ffi::c_int;
+
+/// Tells programs what they talk to.
+#[unsafe(no_mangle)]
+extern "C" fn cuda_stand_in() -> c_int {
+    1
+}

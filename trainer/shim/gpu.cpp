@@ -1,0 +1,63 @@
+// Settings and figures of libtorch for a GPU that tch does not have. They go through libtorch's device-independent
+// interface, so that nothing of CUDA is needed to build or to link.
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdint>
+
+namespace {
+
+// Runs what may throw; 0 if it did not.
+template <typename Work>
+int guarded(Work work) noexcept {
+    try {
+        work();
+        return 0;
+    } catch (...) {
+        return 1;
+    }
+}
+
+}  // namespace
+
+// Whether convolutions and matrix products of fp32 may use TF32.
+extern "C" int trainer_allow_tf32(int allowed) noexcept {
+    return guarded([&] {
+        at::globalContext().setAllowTF32CuDNN(allowed != 0);
+        at::globalContext().setFloat32MatmulPrecision(allowed != 0 ? "high" : "highest");
+    });
+}
+
+// Whether every operation must be bitwise repeatable. The choice of convolutions by measured time is never used: two runs
+// may choose differently.
+extern "C" int trainer_be_deterministic(int on) noexcept {
+    return guarded([&] {
+        auto &context = at::globalContext();
+        context.setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
+        context.setDeterministicCuDNN(on != 0);
+        context.setBenchmarkCuDNN(false);
+        // No result depends on memory that was not written, so filling it would only cost time.
+        context.setDeterministicFillUninitializedMemory(false);
+    });
+}
+
+// Bytes of a GPU's allocator: of tensors now, at their peak, held now, at their peak.
+extern "C" int trainer_gpu_memory(int index, std::int64_t figures[4]) noexcept {
+    return guarded([&] {
+        const auto device = static_cast<c10::DeviceIndex>(index);
+        auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+        const auto stats = allocator->getDeviceStats(device);
+        const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+        const auto &allocated = stats.allocated_bytes[all], &reserved = stats.reserved_bytes[all];
+        const std::int64_t found[4] = {allocated.current, allocated.peak, reserved.current, reserved.peak};
+        for (int i = 0; i < 4; ++i) figures[i] = found[i];
+    });
+}
+
+// Bytes of a GPU that no process uses. This asks the driver, which takes its time.
+extern "C" int trainer_free_gpu_memory(int index, std::int64_t *bytes) noexcept {
+    return guarded([&] {
+        auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+        *bytes = static_cast<std::int64_t>(allocator->getMemoryInfo(static_cast<c10::DeviceIndex>(index)).first);
+    });
+}

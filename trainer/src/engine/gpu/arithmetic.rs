@@ -1,0 +1,93 @@
+//! How a GPU computes: with or without TF32, and in which order it adds.
+
+use super::ffi;
+use crate::config::{Config, Determinism, PrecisionName};
+use crate::engine::setup::library_environment::CUBLAS_WORKSPACE;
+use tch::Device;
+
+/// Why the configured arithmetic is not available.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ArithmeticError {
+    /// TF32 is a format of NVIDIA's GPUs.
+    #[error(
+        "`train.precision = \"tf32\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=fp32"
+    )]
+    Tf32OnCpu,
+    /// cuBLAS would add in an order that depends on its streams.
+    #[error(
+        "`train.determinism = \"{determinism}\"` needs `CUBLAS_WORKSPACE_CONFIG` to be `:4096:8` or `:16:8`, found `{found}`\nhint: unset it"
+    )]
+    Workspace {
+        /// The requested level.
+        determinism: Determinism,
+        /// The value of the user.
+        found: String,
+    },
+    /// A defect of libtorch or of the shim.
+    #[error("libtorch refuses the settings of the GPU's arithmetic")]
+    Refused,
+}
+
+/// Sets libtorch's arithmetic for what follows. Call it before the first computation of a configuration.
+///
+/// libtorch's default lets convolutions of fp32 use TF32, which rounds their operands to ten bits: fp32 must say no. A CPU
+/// has no TF32, and all its operations are repeatable.
+pub fn apply(config: &Config, device: Device) -> Result<(), ArithmeticError> {
+    let (precision, determinism) = (config.train.precision, config.train.determinism);
+    let tf32 = precision == PrecisionName::Tf32;
+    if !device.is_cuda() {
+        return if tf32 { Err(ArithmeticError::Tf32OnCpu) } else { Ok(()) };
+    }
+    let deterministic = determinism != Determinism::Fast;
+    if deterministic {
+        let found = std::env::var(CUBLAS_WORKSPACE.0).unwrap_or_default();
+        check_workspace(determinism, found)?;
+    }
+    // Under deterministic algorithms libtorch chooses attention whose backward pass adds in a fixed order, and adds rows
+    // and elements by sorting where it would use atomic additions.
+    if ffi::allow_tf32(tf32) && ffi::be_deterministic(deterministic) {
+        Ok(())
+    } else {
+        Err(ArithmeticError::Refused)
+    }
+}
+
+fn check_workspace(determinism: Determinism, found: String) -> Result<(), ArithmeticError> {
+    if [":4096:8", ":16:8"].contains(&found.as_str()) {
+        Ok(())
+    } else {
+        Err(ArithmeticError::Workspace { determinism, found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Selection;
+
+    fn config(set: &[&str]) -> Config {
+        let set = set.iter().map(|&set| set.to_owned()).collect();
+        let selection = Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set };
+        Config::resolve(&selection).unwrap().config
+    }
+
+    #[test]
+    fn tf32_is_refused_on_the_cpu() {
+        let error = apply(&config(&["train.precision=tf32"]), Device::Cpu).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`train.precision = \"tf32\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=fp32"
+        );
+        assert_eq!(apply(&config(&["train.determinism=any_world"]), Device::Cpu), Ok(()));
+    }
+
+    #[test]
+    fn a_workspace_that_is_not_repeatable_is_refused() {
+        assert_eq!(check_workspace(Determinism::SameWorld, ":16:8".to_owned()), Ok(()));
+        let error = check_workspace(Determinism::AnyWorld, ":0:0".to_owned()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`train.determinism = \"any_world\"` needs `CUBLAS_WORKSPACE_CONFIG` to be `:4096:8` or `:16:8`, found `:0:0`\nhint: unset it"
+        );
+    }
+}
