@@ -42,11 +42,12 @@ class Machine(unittest.TestCase):
             start.check_machine("lift", "x86_64", library)
 
     def test_the_library_of_this_machine(self):
-        with mock.patch.object(os, "confstr", side_effect=ValueError), mock.patch.object(os, "listdir") as names:
-            names.return_value = ["ld-musl-x86_64.so.1"]
-            self.assertEqual(start.c_library(), "musl")
-            names.return_value = []
-            self.assertEqual(start.c_library(), "another C library")
+        for answer in [{"side_effect": ValueError}, {"return_value": ""}]:  # another Python, and musl's own
+            with mock.patch.object(os, "confstr", **answer), mock.patch.object(os, "listdir") as names:
+                names.return_value = ["ld-musl-x86_64.so.1"]
+                self.assertEqual(start.c_library(), "musl")
+                names.return_value = []
+                self.assertEqual(start.c_library(), "another C library")
 
 
 class Packages(unittest.TestCase):
@@ -80,6 +81,14 @@ class Packages(unittest.TestCase):
             self.assertEqual(
                 refusal(start.find_torch, "lift"),
                 f"error: `lift` needs torch 2.11, and `{sys.executable}` has no torch\nhint: {PIP} 'torch>=2.11,<2.12'`",
+            )
+
+    def test_a_python_that_is_too_old_for_torch(self):
+        with mock.patch.object(sys, "version_info", (3, 9, 2)), mock.patch.object(start, "IN_BUNDLE", True):
+            self.assertEqual(
+                start.install(),
+                "use Python 3.10 or newer, which torch needs (this is 3.9), "
+                "or name a Python that has it: `PYTHON=/path/to/python`",
             )
 
     def test_torch_is_found_and_not_imported(self):

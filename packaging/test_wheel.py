@@ -153,6 +153,22 @@ class Installed(unittest.TestCase):
         code, output = self.root.run([bundle / "bin/lift", *words])
         self.assertEqual((code, output.split(" ")[0]), (2, "error:"), output)
 
+    def test_a_driver_that_is_too_old_for_torch(self):
+        version = (self.packages / "torch/version.py").read_text()
+        if "+cu" not in version or not shutil.which("cc"):
+            self.skipTest("needs a torch for CUDA, and a compiler for a driver that only tells its version")
+        source = "int cuDriverGetVersion(int *version) { *version = 11040; return 0; }"
+        driver = self.runs / "driver/libcuda.so.1"
+        driver.parent.mkdir()
+        subprocess.run(["cc", "-shared", "-x", "c", "-", "-o", driver], input=source, text=True, check=True)
+        old = {"LD_LIBRARY_PATH": driver.parent}
+        words = [*SHORT, "--output", self.runs / "driver/run"]
+        code, output = self.command("lift-trainer", *words, environment=old)
+        self.assertEqual(code, 2, output)
+        self.assertRegex(output, r"^error: .* torch is built for CUDA 1\d\.\d, the NVIDIA driver supports CUDA 11\.4\nhint: .*\n$")
+        code, output = self.command("lift-trainer", *words, "--set", "train.device=cpu", environment=old)
+        self.assertEqual(code, 0, output)
+
     def test_a_python_without_torch_and_one_with_another(self):
         other = self.runs / "other"
         shutil.copytree(self.packages / "lift_rs", other / "lift_rs")

@@ -13,6 +13,7 @@ import sys
 
 GLIBC = (2, 28)
 TORCH = (2, 11)
+PYTHON = (3, 10)  # oldest of torch
 LIBTORCH, LIBMPI = "libtorch_cpu.so", "libmpi.so.40"
 # Oldest driver for each major version of CUDA: any driver for the major version runs all of its minor versions.
 DRIVERS = {12: "525", 13: "580"}
@@ -22,6 +23,7 @@ PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
 TORCH_BESIDE = os.path.normpath(PROGRAMS + "/../../torch/lib")
 MPI_BESIDE = [os.path.normpath(PROGRAMS + "/../../../.."), os.path.normpath(PROGRAMS + "/../../lib")]
 
+IN_BUNDLE = __name__ == "__main__"
 COMPUTING = ("train", "eval", "demo")
 
 
@@ -79,9 +81,11 @@ def starts_trainer(arguments, environment):
 def c_library():
     """The name and version of the C library, such as `glibc 2.36`; only glibc tells it."""
     try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or "another C library"
+        told = os.confstr("CS_GNU_LIBC_VERSION")
     except (ValueError, OSError):
-        return "musl" if any(name.startswith("ld-musl") for name in os.listdir("/lib")) else "another C library"
+        told = None
+    musl = any(name.startswith("ld-musl") for name in os.listdir("/lib"))
+    return told or ("musl" if musl else "another C library")
 
 
 def check_machine(name, machine, library):
@@ -135,10 +139,13 @@ def stated(text, name):
 
 
 def install():
-    """The command that installs a fitting torch into the Python that runs this."""
-    return "`{} -m pip install 'torch>={}.{},<{}.{}'`".format(
+    """How the Python that runs this gets a fitting torch."""
+    own = "`{} -m pip install 'torch>={}.{},<{}.{}'`".format(
         sys.executable, TORCH[0], TORCH[1], TORCH[0], TORCH[1] + 1
     )
+    if sys.version_info < PYTHON:
+        own = "use Python {}.{} or newer, which torch needs (this is {}.{})".format(*PYTHON, *sys.version_info[:2])
+    return own + (", or name a Python that has it: `PYTHON=/path/to/python`" if IN_BUNDLE else "")
 
 
 def may_use_gpu(name, arguments, environment):
@@ -245,5 +252,5 @@ def same(one, other):
     return one is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
-if __name__ == "__main__":  # started by bin/lift and bin/lift-trainer of the bundle
+if IN_BUNDLE:  # started by bin/lift and bin/lift-trainer of the bundle
     sys.exit(start(os.path.basename(sys.argv[1]), sys.argv[1], sys.argv[2:], os.environ))
