@@ -11,9 +11,9 @@ trap 'echo "packaging: error: stopped by an unexpected failure at ${BASH_SOURCE[
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034  # for the parts of setup
 readonly ROOT VENV=$ROOT/.venv TOOLS=$ROOT/.tools
-# shellcheck source=scripts/setup/common.sh
+# shellcheck source=/dev/null
 source "$ROOT/scripts/setup/common.sh"
-# shellcheck source=scripts/setup/wheels.sh
+# shellcheck source=/dev/null
 source "$ROOT/scripts/setup/wheels.sh"
 say() { printf 'packaging: %s\n' "$*"; }
 die() {

@@ -1,6 +1,8 @@
 """What `lift_rs/start.py` refuses and which environment it makes: python3 -m unittest packaging/test_start.py"""
 
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -191,6 +193,29 @@ class Driver(unittest.TestCase):
 
 
 class Commands(unittest.TestCase):
+    def started(self, program):
+        """Starts `program` as `lift`, in a process of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            if program:
+                os.symlink(program, os.path.join(folder, "lift"))
+            code = f"from lift_rs import start; start.PROGRAMS = {folder!r}; exit(start.lift())"
+            command = [sys.executable, "-c", code, "-c", "echo $0 $$; grep SigIgn /proc/self/status"]
+            done = subprocess.run(command, cwd=os.path.dirname(__file__) or ".", capture_output=True, text=True)
+            return done, folder
+
+    def test_the_program_takes_the_place_of_python_without_its_ignored_signals(self):
+        done, _ = self.started("/bin/sh")
+        name, ignored = done.stdout.splitlines()
+        self.assertTrue(name.split()[0].endswith("/-c"), name)  # the command as it was called
+        mask = int(ignored.split()[1], 16)
+        self.assertEqual([mask >> (number - 1) & 1 for number in (signal.SIGPIPE, signal.SIGXFSZ)], [0, 0])
+
+    def test_a_program_that_does_not_start(self):
+        done, folder = self.started(None)
+        self.assertEqual(
+            (done.returncode, done.stderr), (1, f"error: cannot start `{folder}/lift`: No such file or directory\n")
+        )
+
     def test_what_starts_no_trainer_needs_no_torch(self):
         own = os.path.join(start.PROGRAMS, "lift-trainer")
         for line, environment, expected in [

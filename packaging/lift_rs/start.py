@@ -9,6 +9,7 @@ The syntax is that of Python 3.6, so that an older Python than torch needs gets 
 import importlib.util
 import os
 import re
+import signal
 import sys
 
 GLIBC = (2, 28)
@@ -45,7 +46,7 @@ def lift_trainer():
 
 
 def start(name, command, arguments, environment):
-    """Replaces this process by the program, so that signals reach it. Returns only if something is missing.
+    """Replaces this process by the program, so that signals reach it. Returns only if that cannot be.
 
     Batch scripts start `command` again, so that the nodes are checked as well.
     """
@@ -54,7 +55,15 @@ def start(name, command, arguments, environment):
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 2
-    os.execve(os.path.join(PROGRAMS, name), [os.path.abspath(command)] + arguments, environment)
+    # Python ignores them, and the program would inherit that.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
+    program = os.path.join(PROGRAMS, name)
+    try:
+        os.execve(program, [os.path.abspath(command)] + arguments, environment)
+    except OSError as error:
+        print("error: cannot start `{}`: {}".format(program, error.strerror), file=sys.stderr)
+        return 1
 
 
 def prepared(name, arguments, environment):
