@@ -42,7 +42,7 @@ ifeq ($(MAKE_RESTARTS),)
 endif
 endif
 
-.PHONY: FORCE help setup build test test-long golden demo accuracy chaos combinations bench gpu-check lint fmt doc deny build-faults check fmt-check run-tests clean
+.PHONY: FORCE help setup build test test-long golden demo accuracy chaos combinations bench gpu-check wheel bundle test-wheel lint fmt doc deny build-faults check fmt-check run-tests clean
 FORCE:
 
 help: ## list the targets
@@ -81,6 +81,14 @@ combinations: build ## laws 1 and 7 on random tuners, losses, heads, initialisat
 gpu-check: build ## losses, bits, memory and speed on one GPU, beside PyTorch (PYTHON, ARGS="--only speed"); docs/gpu.md
 	@target/release/lift gpu-check $(ARGS)
 
+wheel: setup ## dist/lift_rs-*.whl for pip, on any Linux with glibc 2.28 or newer (docs/install.md)
+	@$(WITH_TOOLS) packaging/build.sh wheel
+
+bundle: setup ## the wheel, and dist/lift-bundle-*.tar.gz to unpack beside any Python with torch 2.11
+	@$(WITH_TOOLS) packaging/build.sh bundle
+
+test-wheel: bundle ## install wheel and bundle in a root without Rust, MPI and compiler, and train there
+	@packaging/test.sh
 
 lint: fmt-check ## format and clippy, warnings are errors
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings

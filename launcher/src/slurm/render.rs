@@ -1,10 +1,10 @@
 //! The batch script: the options of sbatch, then `lift job`.
 
 use super::{JobOptions, SlurmError};
-use crate::run::{StartError, trainer};
+use crate::run::{StartError, is_program, trainer};
 use protocol::arguments::TrainerArguments;
 use protocol::{Timestamp, environment, layout};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +28,15 @@ pub fn render(job: &JobOptions, submit_folder: &Path) -> Result<Rendered, SlurmE
         Some(_) => std::env::var_os(environment::TRAINER).map(PathBuf::from),
         None => Some(trainer()?),
     };
-    let lift = std::env::current_exe().map_err(StartError::Watch)?;
+    let own = std::env::current_exe().map_err(StartError::Watch)?;
+    let lift = command(std::env::args_os().next(), own);
     rendered(job, submit_folder, trainer.as_deref(), &lift)
+}
+
+/// What the script starts: the command as it was called, because that may be a script which starts this program (as the
+/// Python package has one). A relative path has no meaning in a job.
+fn command(called: Option<OsString>, own: PathBuf) -> PathBuf {
+    called.map(PathBuf::from).filter(|path| path.is_absolute() && is_program(path)).unwrap_or(own)
 }
 
 fn rendered(
@@ -152,7 +159,6 @@ fn quoted(word: &OsStr) -> Result<String, SlurmError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsString;
 
     fn job(arguments: &[&str]) -> JobOptions {
         let arguments = arguments.iter().map(OsString::from).collect();
@@ -165,6 +171,16 @@ mod tests {
         let trainer = Path::new(LIFT).with_file_name("lift-trainer");
         let trainer = job.container.is_none().then_some(trainer);
         rendered(job, Path::new(folder), trainer.as_deref(), Path::new(LIFT))
+    }
+
+    #[test]
+    fn a_job_starts_the_command_that_was_called() {
+        let of = |called: &str| command(Some(called.into()), LIFT.into());
+        assert_eq!(of("/bin/sh"), Path::new("/bin/sh"));
+        for called in ["lift", "target/release/lift", "/etc", "/nowhere/lift"] {
+            assert_eq!(of(called), Path::new(LIFT), "{called}");
+        }
+        assert_eq!(command(None, LIFT.into()), Path::new(LIFT));
     }
 
     #[test]
