@@ -12,6 +12,7 @@ fn main() {
     println!("cargo:rerun-if-changed=shim/mpi_constants.c");
     cc::Build::new().compiler(compiler).file("shim/mpi_constants.c").compile("mpi_constants");
 
+    println!("cargo:rerun-if-changed=shim/caught.h");
     for shim in LIBTORCH_SHIMS {
         println!("cargo:rerun-if-changed={shim}");
     }

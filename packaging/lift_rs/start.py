@@ -69,14 +69,29 @@ def start(name, command, arguments, environment):
 def prepared(name, arguments, environment):
     """The environment for the program, once nothing is missing."""
     check_machine(name, os.uname().machine, c_library())
+    if name == "lift" and arguments[:1] == ["doctor"]:
+        return prepared_for_doctor(environment)
     if name == "lift" and not starts_trainer(arguments, environment):
         return environment
     torch = find_torch(name)
     cuda = check_torch(name, torch)
-    if cuda and may_use_gpu(name, arguments, environment):
+    checks_gpu = name == "lift" and arguments[:1] == ["gpu-check"]  # and reports an old driver itself
+    if cuda and not checks_gpu and may_use_gpu(name, arguments, environment):
         check_driver(name, cuda, driver_version())
     mpi = find_mpi(name, environment, MPI_BESIDE + list(prefixes(sys.path)))
-    return with_folders(environment, os.path.join(torch, "lib"), mpi)
+    environment = with_folders(environment, os.path.join(torch, "lib"), mpi)
+    if checks_gpu:
+        environment.setdefault("PYTHON", sys.executable)
+    return environment
+
+
+def prepared_for_doctor(environment):
+    """The environment for `lift doctor`, which itself reports what is missing."""
+    try:
+        torch = os.path.join(find_torch("lift"), "lib")
+        return with_folders(environment, torch, find_mpi("lift", environment, MPI_BESIDE + list(prefixes(sys.path))))
+    except Refusal:
+        return environment
 
 
 def starts_trainer(arguments, environment):
@@ -84,7 +99,7 @@ def starts_trainer(arguments, environment):
     own = os.path.join(PROGRAMS, "lift-trainer")
     if environment.get("LIFT_CONTAINER") or environment.get("LIFT_TRAINER", own) not in ("", own):
         return False
-    return arguments[:1] in (["run"], ["job"]) and not {"-h", "--help"} & set(arguments)
+    return arguments[:1] in (["run"], ["job"], ["gpu-check"]) and not {"-h", "--help"} & set(arguments)
 
 
 def c_library():

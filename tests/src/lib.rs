@@ -12,6 +12,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod cuda;
 pub mod draw;
+pub mod harness;
 pub mod interrupts;
 pub mod launched;
 pub mod official;

@@ -223,9 +223,9 @@ fn running_out_of_memory_is_reported() {
     assert_eq!(ended.status.code(), Some(1), "{messages}");
     assert!(!messages.contains("panicked"), "{messages}");
     let status = json(&output.join("status.json"));
-    let message = status["message"].as_str().unwrap_or_default();
+    let explanation = ["message", "hint"].map(|field| status[field].as_str().unwrap_or_default()).join("\n");
     let log = fs::read_to_string(output.join("logs/rank-0.log")).unwrap();
-    for text in [messages.as_str(), message, &log] {
+    for text in [messages.as_str(), &explanation, &log] {
         assert!(text.contains("out of memory") && text.contains("(now 64)"), "{text}");
     }
     assert_eq!(status["outcome"], "failed");

@@ -2,7 +2,7 @@
 
 use super::cores::{self, CoreFacts};
 use super::folder::{self, FolderFacts, FolderUsage};
-use super::gpus::{self, GpuFacts};
+use super::gpus::{self, DriverFacts};
 use super::limits::{self, LimitFacts};
 use super::memory::{self, MemoryFacts};
 use super::mpi::{self, MpiFacts};
@@ -27,7 +27,7 @@ pub struct Facts {
     /// Limits of a process.
     pub limits: LimitFacts,
     /// GPUs and their driver.
-    pub gpus: GpuFacts,
+    pub gpus: DriverFacts,
     /// The trainer, with libtorch, MPI and NCCL as it uses them.
     pub trainer: TrainerFacts,
     /// `mpirun`.

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// GPUs and their driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct GpuFacts {
+pub struct DriverFacts {
     /// Device files of GPUs: `/dev/nvidia0` and so on.
     pub device_files: usize,
     /// Variables that promise GPUs to this process, such as `NVIDIA_VISIBLE_DEVICES=all`.
@@ -63,15 +63,16 @@ pub struct SliceFact {
 }
 
 /// Asks the driver in a child process.
-pub(super) fn look() -> GpuFacts {
-    let own = GpuFacts { device_files: device_files(), promised_by: promised_by(), ..GpuFacts::default() };
+pub(super) fn look() -> DriverFacts {
+    let own =
+        DriverFacts { device_files: device_files(), promised_by: promised_by(), ..DriverFacts::default() };
     let mut command = match ProbeCommand::Gpus.command() {
         Ok(command) => command,
-        Err(error) => return GpuFacts { error: Some(error.to_string()), ..own },
+        Err(error) => return DriverFacts { error: Some(error.to_string()), ..own },
     };
     let answer = ask(&mut command, LIMIT);
-    let told: GpuFacts = answer.facts();
-    GpuFacts {
+    let told: DriverFacts = answer.facts();
+    DriverFacts {
         device_files: own.device_files,
         promised_by: own.promised_by,
         timed_out: matches!(answer.end, ChildEnd::TimedOut(_)),
@@ -164,7 +165,13 @@ fn kernel_version(text: &str) -> Option<String> {
 
 /// Variables by which a container runtime or a scheduler promises GPUs.
 fn promised_by() -> Vec<String> {
-    let names = ["NVIDIA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE"];
+    let names = [
+        "NVIDIA_VISIBLE_DEVICES",
+        "CUDA_VISIBLE_DEVICES",
+        "SLURM_JOB_GPUS",
+        "SLURM_STEP_GPUS",
+        "SLURM_GPUS_ON_NODE",
+    ];
     let promise = |name: &str| {
         let value = std::env::var(name).ok()?;
         let none = ["", "0", "-1", "none", "void", "NoDevFiles"].contains(&value.trim());

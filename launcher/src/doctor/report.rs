@@ -1,7 +1,7 @@
 //! The report: a table for people, or one JSON object.
 
 use super::facts::Facts;
-use super::judge::{Finding, Level};
+use super::judge::{DoctorFinding, Level};
 use super::plan::RunPlan;
 use super::units::count;
 use protocol::terminal::escaped_line;
@@ -18,7 +18,7 @@ pub struct Report {
     /// Whether training can start: no finding is an error.
     pub ready: bool,
     /// The findings, by area.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<DoctorFinding>,
     /// What a run would use.
     pub run: Option<RunPlan>,
     /// What the findings are based on.
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let finding = |area, level, text: &str, hint: Option<&str>| Finding {
+        let finding = |area, level, text: &str, hint: Option<&str>| DoctorFinding {
             area,
             level,
             text: text.into(),

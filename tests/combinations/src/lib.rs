@@ -12,37 +12,35 @@ use case::{Combination, SharedInputs};
 use plan::CombinationPlan;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use tests::harness::HarnessOptions;
 use tests::interrupts::is_interrupted;
 
-/// Options of the harness.
-#[derive(Clone, Debug)]
+/// Options of `combinations`. Planted bugs: `lost_sample`, `stale_momentum`, `other_seed`.
+#[derive(Clone, Debug, clap::Args)]
 pub struct CombinationOptions {
-    /// Seed of the random numbers.
-    pub seed: u64,
-    /// The first case.
-    pub first: u64,
     /// Number of cases.
+    #[arg(long, default_value_t = 1000)]
     pub cases: u64,
-    /// Number of concurrent cases.
-    pub jobs: usize,
-    /// A bug that must be found; the harness then stops after the first problem.
-    pub planted: Option<String>,
-    /// Keep all files, even without problems.
-    pub keep: bool,
-    /// Start no new case after this time.
-    pub limit: Option<Duration>,
-    /// Report the end of each case.
-    pub verbose: bool,
+    /// The first case.
+    #[arg(long, value_name = "CASE", default_value_t = 0)]
+    pub first: u64,
+    /// Run only this case.
+    #[arg(long, conflicts_with_all = ["first", "cases"])]
+    pub case: Option<u64>,
+    /// The options of every harness.
+    #[command(flatten)]
+    pub harness: HarnessOptions,
 }
 
-impl Default for CombinationOptions {
-    fn default() -> Self {
-        let (planted, limit) = (None, None);
-        Self { seed: 0, first: 0, cases: 60, jobs: 1, planted, keep: false, limit, verbose: false }
+impl CombinationOptions {
+    /// The numbers of the cases.
+    fn range(&self) -> Range<u64> {
+        self.case.map_or(self.first..self.first + self.cases, |case| case..case + 1)
     }
 }
 
@@ -52,23 +50,23 @@ const MAX_PROBLEMS: usize = 20;
 /// Runs all cases.
 pub fn run(options: &CombinationOptions) -> io::Result<OptionTally> {
     let folder = tempfile::Builder::new().prefix("combinations-").tempdir()?;
-    let shared = SharedInputs::open(folder.path(), options.planted.clone())?;
+    let shared = SharedInputs::open(folder.path(), options.harness.planted.clone())?;
     let runner = CombinationRunner {
         options,
         shared,
-        next: AtomicU64::new(options.first),
-        end: options.first + options.cases,
+        next: AtomicU64::new(options.range().start),
+        end: options.range().end,
         stop: AtomicBool::new(false),
         start: Instant::now(),
         tally: Mutex::default(),
     };
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
+        for _ in 0..options.harness.jobs.max(1) {
             scope.spawn(|| runner.run_cases());
         }
     });
     let tally = runner.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if options.keep || (!tally.is_sound() && options.planted.is_none()) {
+    if options.harness.keep || (!tally.is_sound() && options.harness.planted.is_none()) {
         eprintln!("files are kept in {}", folder.keep().display());
     }
     Ok(tally)
@@ -91,7 +89,7 @@ impl CombinationRunner<'_> {
             if number >= self.end {
                 return;
             }
-            match CombinationPlan::draw(self.options.seed, number, &self.shared.inputs) {
+            match CombinationPlan::draw(self.options.harness.seed, number, &self.shared.inputs) {
                 Ok((plan, refusals)) => {
                     let case = Combination::new(&self.shared, &plan, number);
                     let problem = case.run().err();
@@ -111,26 +109,32 @@ impl CombinationRunner<'_> {
         }
         match problem {
             Some(problem) => {
-                let bug = options.planted.as_ref().map(|bug| format!(" --planted {bug}")).unwrap_or_default();
-                let replay = format!("combinations --seed {} --case {number} --keep{bug}", options.seed);
+                let bug = options
+                    .harness
+                    .planted
+                    .as_ref()
+                    .map(|bug| format!(" --planted {bug}"))
+                    .unwrap_or_default();
+                let replay =
+                    format!("combinations --seed {} --case {number} --keep{bug}", options.harness.seed);
                 let problem = format!("case {number}: {problem}\nreplay: {replay}");
-                if options.planted.is_none() {
+                if options.harness.planted.is_none() {
                     eprintln!("PROBLEM {problem}");
                 }
                 tally.problems.push(problem);
             }
             // Remaining files are removed with the parent folder.
-            None if options.keep => {}
+            None if options.harness.keep => {}
             None => drop(folder.map(fs::remove_dir_all)),
         }
         let mut all = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         all.add(tally);
-        let timed_out = options.limit.is_some_and(|limit| self.start.elapsed() > limit);
-        let max_problems = if options.planted.is_some() { 1 } else { MAX_PROBLEMS };
+        let timed_out = options.harness.limit.is_some_and(|limit| self.start.elapsed() > limit);
+        let max_problems = if options.harness.planted.is_some() { 1 } else { MAX_PROBLEMS };
         if timed_out || all.problems.len() >= max_problems {
             self.stop.store(true, Ordering::Relaxed);
         }
-        if options.verbose {
+        if options.harness.verbose {
             let seconds = self.start.elapsed().as_secs();
             eprintln!("{seconds} s: {} cases, {} problems", all.cases, all.problems.len());
         }

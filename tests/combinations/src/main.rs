@@ -4,59 +4,33 @@ use clap::Parser;
 use combinations::{CombinationOptions, run};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tests::interrupts;
 
 /// Draws combinations of tuners, loss, head, initialisation and placements, and compares runs of each on several
 /// world sizes and after a resume.
 #[derive(Debug, Parser)]
 struct CombinationArguments {
-    /// Seed of the random numbers.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Number of cases.
-    #[arg(long, default_value_t = 1000)]
-    cases: u64,
-    /// The first case.
-    #[arg(long, value_name = "CASE", default_value_t = 0)]
-    first: u64,
-    /// Run only this case.
-    #[arg(long, conflicts_with_all = ["first", "cases"])]
-    case: Option<u64>,
-    /// Number of concurrent cases.
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
-    /// Start no new case after this many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    limit: Option<u64>,
-    /// Plant a bug that must be found: `lost_sample`, `stale_momentum`, `other_seed`.
-    #[arg(long, value_name = "BUG")]
-    planted: Option<String>,
-    /// Keep all run folders.
-    #[arg(long)]
-    keep: bool,
+    #[command(flatten)]
+    options: CombinationOptions,
 }
 
 fn main() -> ExitCode {
-    let CombinationArguments { seed, first, cases, case, jobs, limit, planted, keep } =
-        CombinationArguments::parse();
+    let CombinationArguments { options } = CombinationArguments::parse();
     if let Err(error) = interrupts::listen() {
         eprintln!("error: cannot install the signal handlers: {error}");
         return ExitCode::from(2);
     }
-    let (first, cases) = case.map_or((first, cases), |case| (case, 1));
-    let limit = limit.map(Duration::from_secs);
     let start = Instant::now();
-    let tally =
-        match run(&CombinationOptions { seed, first, cases, jobs, planted, keep, limit, verbose: true }) {
-            Ok(tally) => tally,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::from(2);
-            }
-        };
+    let tally = match run(&options) {
+        Ok(tally) => tally,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     print!("{}", tally.table());
-    println!("{:.0} s, {}seed {seed}", start.elapsed().as_secs_f64(), cpu_seconds());
+    println!("{:.0} s, {}seed {}", start.elapsed().as_secs_f64(), cpu_seconds(), options.harness.seed);
     if interrupts::is_interrupted() {
         return ExitCode::from(130);
     }

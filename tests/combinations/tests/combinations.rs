@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use combinations::{CombinationOptions, run};
+use tests::harness::HarnessOptions;
 use trainer::config::words_of;
 
 /// Maximum number of concurrent cases: each has up to four ranks with about 300 MB.
@@ -14,8 +15,8 @@ fn jobs() -> usize {
 
 #[test]
 fn laws_1_and_7_hold_on_sixty_random_combinations() {
-    let tally =
-        run(&CombinationOptions { cases: 60, jobs: jobs(), ..CombinationOptions::default() }).unwrap();
+    let harness = HarnessOptions::quiet(jobs());
+    let tally = run(&CombinationOptions { cases: 60, first: 0, case: None, harness }).unwrap();
     println!("{}", tally.table());
     assert!(tally.is_sound(), "{}\n{}", tally.problems.join("\n"), tally.table());
     for key in ["tuner.kinds", "loss.kind", "head.kind", "head.init"] {
@@ -29,9 +30,8 @@ fn laws_1_and_7_hold_on_sixty_random_combinations() {
 fn planted_bugs_are_found_within_a_few_combinations() {
     for bug in ["lost_sample", "stale_momentum", "other_seed"] {
         let planted = Some(bug.to_owned());
-        let tally =
-            run(&CombinationOptions { seed: 1, cases: 6, jobs: 1, planted, ..CombinationOptions::default() })
-                .unwrap();
+        let harness = HarnessOptions { seed: 1, planted, ..HarnessOptions::quiet(1) };
+        let tally = run(&CombinationOptions { cases: 6, first: 0, case: None, harness }).unwrap();
         assert_eq!(tally.problems.len(), 1, "{bug} was not found: {}", tally.table());
         let found = tally.problems[0].lines().next().unwrap_or_default();
         println!("{bug} found after {} combinations: {found}", tally.cases);

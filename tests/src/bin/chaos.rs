@@ -2,55 +2,26 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tests::chaos::{ChaosOptions, run};
 use tests::interrupts;
 
 /// Injects faults into real runs, resumes them, and compares the results with undisturbed runs.
 #[derive(Debug, Parser)]
 struct ChaosArguments {
-    /// Seed of the random numbers.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Number of faults that must hit a live run.
-    #[arg(long, default_value_t = 200)]
-    faults: u64,
-    /// Run only this case.
-    #[arg(long, value_name = "CASE")]
-    only: Option<u64>,
-    /// Number of concurrent runs.
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
-    /// Start no new run after this many seconds.
-    #[arg(long, value_name = "SECONDS")]
-    limit: Option<u64>,
-    /// Plant a bug that must be found: `lost_sample`, `unsynced_byte`, `stale_momentum`.
-    #[arg(long, value_name = "BUG")]
-    planted: Option<String>,
-    /// Keep all run folders.
-    #[arg(long)]
-    keep: bool,
+    #[command(flatten)]
+    options: ChaosOptions,
     /// Print the counts as JSON on standard output.
     #[arg(long)]
     json: bool,
 }
 
 fn main() -> ExitCode {
-    let arguments = ChaosArguments::parse();
+    let ChaosArguments { options, json } = ChaosArguments::parse();
     if let Err(error) = interrupts::listen() {
         eprintln!("error: cannot install the signal handlers: {error}");
         return ExitCode::from(2);
     }
-    let options = ChaosOptions {
-        seed: arguments.seed,
-        faults: arguments.faults,
-        only: arguments.only,
-        jobs: arguments.jobs,
-        planted: arguments.planted,
-        keep: arguments.keep,
-        limit: arguments.limit.map(Duration::from_secs),
-        verbose: true,
-    };
     let start = Instant::now();
     let tally = match run(&options) {
         Ok(tally) => tally,
@@ -59,16 +30,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if arguments.json {
-        println!("{:#}", tally.json(options.seed, start.elapsed().as_secs_f64()));
+    if json {
+        println!("{:#}", tally.json(options.harness.seed, start.elapsed().as_secs_f64()));
     } else {
         print!("{}", tally.table());
-        println!("{:.0} s, seed {}", start.elapsed().as_secs_f64(), options.seed);
+        println!("{:.0} s, seed {}", start.elapsed().as_secs_f64(), options.harness.seed);
     }
     if interrupts::is_interrupted() {
         return ExitCode::from(130);
     }
-    let is_complete = options.only.is_none() && options.planted.is_none();
+    let is_complete = options.only.is_none() && options.harness.planted.is_none();
     let shortfalls = if is_complete { tally.shortfalls(options.faults) } else { Vec::new() };
     for shortfall in &shortfalls {
         eprintln!("error: {shortfall}");

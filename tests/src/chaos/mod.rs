@@ -16,6 +16,7 @@ mod tally;
 pub use fault::ChaosFaultKind;
 pub use tally::FaultTally;
 
+use crate::harness::HarnessOptions;
 use crate::interrupts::is_interrupted;
 use case::ChaosCase;
 use plan::ChaosPlan;
@@ -25,42 +26,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Options of the harness.
-#[derive(Clone, Debug)]
+/// Options of `chaos`. Planted bugs: `lost_sample`, `unsynced_byte`, `stale_momentum`.
+#[derive(Clone, Debug, clap::Args)]
 pub struct ChaosOptions {
-    /// Seed of the random numbers.
-    pub seed: u64,
     /// Number of faults that must hit a live run.
+    #[arg(long, default_value_t = 200)]
     pub faults: u64,
     /// Run only this case.
+    #[arg(long, value_name = "CASE")]
     pub only: Option<u64>,
-    /// Number of concurrent runs.
-    pub jobs: usize,
-    /// A bug in `lift-trainer-faults` that must be found; the harness then stops after the first problem.
-    pub planted: Option<String>,
-    /// Keep all files, even without problems.
-    pub keep: bool,
-    /// Start no new run after this time.
-    pub limit: Option<Duration>,
-    /// Report the end of each run.
-    pub verbose: bool,
-}
-
-impl Default for ChaosOptions {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            faults: 200,
-            only: None,
-            jobs: 1,
-            planted: None,
-            keep: false,
-            limit: None,
-            verbose: false,
-        }
-    }
+    /// The options of every harness.
+    #[command(flatten)]
+    pub harness: HarnessOptions,
 }
 
 /// Number of problems after which no new run starts.
@@ -69,7 +48,7 @@ const MAX_PROBLEMS: usize = 10;
 /// Runs cases until there are enough faults.
 pub fn run(options: &ChaosOptions) -> io::Result<FaultTally> {
     let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?;
-    let shared = SharedInputs::open(folder.path(), options.planted.clone())?;
+    let shared = SharedInputs::open(folder.path(), options.harness.planted.clone())?;
     let runner = ChaosRunner {
         options,
         shared,
@@ -79,14 +58,14 @@ pub fn run(options: &ChaosOptions) -> io::Result<FaultTally> {
         tally: Mutex::default(),
     };
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
+        for _ in 0..options.harness.jobs.max(1) {
             scope.spawn(|| runner.run_cases());
         }
     });
     let unsupported = runner.shared.supported.unsupported();
     let mut tally = runner.tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     tally.unsupported = unsupported;
-    if options.keep || (!tally.is_sound() && options.planted.is_none()) {
+    if options.harness.keep || (!tally.is_sound() && options.harness.planted.is_none()) {
         eprintln!("files are kept in {}", folder.keep().display());
     }
     Ok(tally)
@@ -114,7 +93,7 @@ impl ChaosRunner<'_> {
     }
 
     fn case(&self, number: u64) -> (FaultTally, Option<PathBuf>) {
-        let plan = ChaosPlan::draw(self.options.seed, number, self.shared.supported);
+        let plan = ChaosPlan::draw(self.options.harness.seed, number, self.shared.supported);
         match ChaosCase::prepare(&self.shared, &plan, number) {
             Ok(case) => {
                 let (tally, folder) = case.run();
@@ -134,27 +113,28 @@ impl ChaosRunner<'_> {
             tally.problems.clear();
         }
         let sound = tally.is_sound();
-        let planted = self.options.planted.as_ref();
+        let planted = self.options.harness.planted.as_ref();
         let bug = planted.map(|bug| format!(" --planted {bug}")).unwrap_or_default();
-        let replay = format!("replay: chaos --seed {} --only {number} --keep{bug}", self.options.seed);
+        let replay =
+            format!("replay: chaos --seed {} --only {number} --keep{bug}", self.options.harness.seed);
         for problem in &mut tally.problems {
             *problem = format!("case {number}: {problem} [{replay}]");
             if planted.is_none() {
                 eprintln!("PROBLEM {problem}");
             }
         }
-        if let Some(folder) = folder.filter(|_| sound && !self.options.keep) {
+        if let Some(folder) = folder.filter(|_| sound && !self.options.harness.keep) {
             // Remaining files are removed with the parent folder.
             let _ = fs::remove_dir_all(folder);
         }
         let mut all = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         all.add(tally);
-        let late = self.options.limit.is_some_and(|limit| self.start.elapsed() > limit);
+        let late = self.options.harness.limit.is_some_and(|limit| self.start.elapsed() > limit);
         let too_many_problems = all.problems.len() >= MAX_PROBLEMS || (planted.is_some() && !sound);
         if all.hits() >= self.options.faults || late || too_many_problems {
             self.stop.store(true, Ordering::Relaxed);
         }
-        if self.options.verbose {
+        if self.options.harness.verbose {
             let seconds = self.start.elapsed().as_secs();
             eprintln!("{seconds} s: {} faults, {} problems", all.hits(), all.problems.len());
         }

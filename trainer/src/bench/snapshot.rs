@@ -8,7 +8,7 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::session::Session;
 use crate::engine::training::progress::Progress;
 use crate::engine::training::run_log::RunLog;
-use crate::engine::training::saving::{SaveReason, Saver};
+use crate::engine::training::saver::{SaveReason, Saver};
 use crate::run::{MetricsRecord, RunDestination, RunFolder, RunStart, StepRecord};
 use protocol::layout;
 use serde::Serialize;

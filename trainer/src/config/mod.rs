@@ -177,3 +177,11 @@ impl Serialize for Config {
 pub fn words_of(key: &str) -> Vec<OptionWord> {
     find_key(key).map_or_else(Vec::new, |key| (key.words)())
 }
+
+/// The demo with these `--set` flags.
+#[cfg(test)]
+pub(crate) fn demo_config(set: &[&str]) -> Config {
+    let set = set.iter().map(|&set| set.to_owned()).collect();
+    let selection = Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set };
+    Config::resolve(&selection).unwrap().config
+}

@@ -7,7 +7,7 @@
 //! program ends before that and `LIFT_LOG` is set, the buffered lines go to standard error too.
 
 use super::RunFolderError;
-use super::progress::beside_bar;
+use super::progress_bar::beside_bar;
 use protocol::terminal::{escaped, escaped_line};
 use protocol::{Timestamp, environment, hint, layout};
 use std::fmt;

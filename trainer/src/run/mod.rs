@@ -16,7 +16,7 @@ mod folder;
 mod json;
 mod logging;
 mod metrics;
-mod progress;
+mod progress_bar;
 mod result;
 mod signals;
 mod summary;
@@ -35,7 +35,7 @@ pub use logging::{Logging, LoggingError};
 pub use metrics::{
     EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, read_metrics,
 };
-pub use progress::{ProgressOutput, ProgressPlan, Reporter, say};
+pub use progress_bar::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, GpuMemory, RunResult};
 pub use signals::{Signals, StopRequest, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};

@@ -1,8 +1,8 @@
 //! GPUs, their driver, and NCCL.
 
-use super::Finding;
+use super::DoctorFinding;
 use crate::doctor::facts::Facts;
-use crate::doctor::gpus::{GpuFact, GpuFacts};
+use crate::doctor::gpus::{DriverFacts, GpuFact};
 use crate::doctor::units::{count, size};
 use protocol::probe::{DeviceReport, NcclReport};
 use std::collections::BTreeMap;
@@ -10,28 +10,28 @@ use std::collections::BTreeMap;
 /// Memory that a driver itself takes on an idle GPU; more is that of a program.
 const IDLE_MEMORY: u64 = 2 << 30;
 
-pub(super) fn gpus(facts: &Facts) -> Vec<Finding> {
+pub(super) fn gpus(facts: &Facts) -> Vec<DoctorFinding> {
     const AREA: &str = "gpus";
     let mut found = if facts.gpus.devices.is_empty() {
         vec![none(AREA, facts)]
     } else {
-        let mut found = vec![Finding::ok(AREA, listed(&facts.gpus.devices))];
+        let mut found = vec![DoctorFinding::ok(AREA, listed(&facts.gpus.devices))];
         found.extend(facts.gpus.devices.iter().filter_map(|gpu| in_use(AREA, gpu)));
         found.extend(facts.gpus.devices.iter().filter_map(|gpu| divided(AREA, gpu)));
         found
     };
     if let Some(DeviceReport::Refused(reason)) = &facts.trainer.report.device {
         let (text, hint) = reason.split_once("\nhint: ").unwrap_or((reason, "set `train.device=cpu`"));
-        found.push(Finding::error(AREA, text, hint));
+        found.push(DoctorFinding::error(AREA, text, hint));
     }
     found
 }
 
 /// Why there is no GPU.
-fn none(area: &'static str, facts: &Facts) -> Finding {
-    let GpuFacts { device_files, promised_by, error, timed_out, .. } = &facts.gpus;
+fn none(area: &'static str, facts: &Facts) -> DoctorFinding {
+    let DriverFacts { device_files, promised_by, error, timed_out, .. } = &facts.gpus;
     if *timed_out {
-        return Finding::warning(
+        return DoctorFinding::warning(
             area,
             "the driver does not answer",
             "see whether `nvidia-smi` answers; its persistence mode (`nvidia-smi -pm 1`) makes the driver answer quickly",
@@ -39,7 +39,7 @@ fn none(area: &'static str, facts: &Facts) -> Finding {
     }
     if *device_files > 0 {
         let reason = error.clone().unwrap_or_else(|| "NVML lists no GPU".to_owned());
-        return Finding::warning(
+        return DoctorFinding::warning(
             area,
             format!(
                 "{} in /dev, but the driver cannot be asked: {reason}",
@@ -49,15 +49,15 @@ fn none(area: &'static str, facts: &Facts) -> Finding {
         );
     }
     if let Some(promise) = promised_by.first() {
-        return Finding::warning(
+        return DoctorFinding::warning(
             area,
             format!("{promise} promises GPUs, but there is no device file of one in /dev"),
             "start the container with its GPUs (`docker run --gpus all`, `apptainer exec --nv`), or ask the scheduler for GPUs (`lift submit --gpus-per-node`)",
         );
     }
     match facts.trainer.report.cuda.as_ref().map_or(0, |cuda| cuda.gpus) {
-        0 => Finding::ok(area, "none; runs use the CPU"),
-        gpus => Finding::ok(area, format!("{}; NVML is not here to name them", count(gpus, "GPU"))),
+        0 => DoctorFinding::ok(area, "none; runs use the CPU"),
+        gpus => DoctorFinding::ok(area, format!("{}; NVML is not here to name them", count(gpus, "GPU"))),
     }
 }
 
@@ -71,12 +71,12 @@ fn listed(gpus: &[GpuFact]) -> String {
     kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect::<Vec<_>>().join(", ")
 }
 
-fn in_use(area: &'static str, gpu: &GpuFact) -> Option<Finding> {
+fn in_use(area: &'static str, gpu: &GpuFact) -> Option<DoctorFinding> {
     let processes = gpu.processes.unwrap_or(0) as usize;
     let used = gpu.used_bytes.unwrap_or(0);
     (processes > 0 || used > IDLE_MEMORY).then(|| {
         let by = if processes > 0 { format!(" by {}", plural(processes)) } else { String::new() };
-        Finding::warning(
+        DoctorFinding::warning(
             area,
             format!("GPU {} is in use{by}, with {} of its memory", gpu.index, size(used)),
             "end that program, or use other GPUs (`lift run --gpus`)",
@@ -89,10 +89,10 @@ fn plural(processes: usize) -> String {
 }
 
 /// CUDA shows a process one slice at most.
-fn divided(area: &'static str, gpu: &GpuFact) -> Option<Finding> {
+fn divided(area: &'static str, gpu: &GpuFact) -> Option<DoctorFinding> {
     let names: Vec<&str> = gpu.slices.iter().map(|slice| slice.name.as_str()).collect();
     (names.len() > 1).then(|| {
-        Finding::warning(
+        DoctorFinding::warning(
             area,
             format!(
                 "GPU {} is divided into {} MIG slices ({}), but a process sees one of them, so all ranks of this host would share it",
@@ -106,7 +106,7 @@ fn divided(area: &'static str, gpu: &GpuFact) -> Option<Finding> {
 }
 
 /// The driver, compared with the CUDA runtime of libtorch.
-pub(super) fn driver(facts: &Facts) -> Option<Finding> {
+pub(super) fn driver(facts: &Facts) -> Option<DoctorFinding> {
     const AREA: &str = "driver";
     let driver = facts.gpus.driver.as_ref()?;
     let supports = &facts.gpus.driver_cuda;
@@ -116,7 +116,7 @@ pub(super) fn driver(facts: &Facts) -> Option<Finding> {
     if let (Some(supports), Some(runtime)) = (supports, runtime)
         && major(supports) < major(runtime)
     {
-        return Some(Finding::warning(
+        return Some(DoctorFinding::warning(
             AREA,
             format!(
                 "{driver} supports CUDA {supports}, and libtorch needs CUDA {runtime}: runs do not use the GPUs"
@@ -129,41 +129,41 @@ pub(super) fn driver(facts: &Facts) -> Option<Finding> {
         let hint = if runtime.is_some() {
             "see whether `nvidia-smi` lists the GPUs, and whether CUDA_VISIBLE_DEVICES hides them"
         } else {
-            "install the CUDA libraries of libtorch (`LIFT_CUDA=1 make setup`)"
+            "install torch 2.11 with the CUDA packages it requires, or run `LIFT_CUDA=1 make setup` in the sources"
         };
-        return Some(Finding::warning(
+        return Some(DoctorFinding::warning(
             AREA,
             format!("{driver}{has}, but libtorch cannot use it: {reason}"),
             hint,
         ));
     }
     let uses = runtime.map(|runtime| format!("; libtorch uses CUDA {runtime}")).unwrap_or_default();
-    Some(Finding::ok(AREA, format!("{driver}{has}{uses}")))
+    Some(DoctorFinding::ok(AREA, format!("{driver}{has}{uses}")))
 }
 
 fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-pub(super) fn nccl(facts: &Facts) -> Finding {
+pub(super) fn nccl(facts: &Facts) -> DoctorFinding {
     const AREA: &str = "nccl";
     let with_gpus = !facts.gpus.devices.is_empty();
     match &facts.trainer.report.nccl {
         Some(NcclReport::Loaded(library)) => {
             let place = library.path.as_ref().map(|path| format!(", {}", path.display()));
-            Finding::ok(AREA, format!("{}{}", library.version, place.unwrap_or_default()))
+            DoctorFinding::ok(AREA, format!("{}{}", library.version, place.unwrap_or_default()))
         }
-        Some(NcclReport::Unusable(reason)) if with_gpus => Finding::warning(
+        Some(NcclReport::Unusable(reason)) if with_gpus => DoctorFinding::warning(
             AREA,
             format!("runs on several GPUs cannot start: {reason}"),
-            "install it with libtorch (`LIFT_CUDA=1 make setup`), or let NCCL_RS_LIBRARY name its file",
+            "install it with pip (`nvidia-nccl-cu13`, or `-cu12`), or let NCCL_RS_LIBRARY name its file",
         ),
-        None if with_gpus => Finding::warning(
+        None if with_gpus => DoctorFinding::warning(
             AREA,
             "unknown, because the trainer did not report it",
             "first remedy what is reported about the trainer",
         ),
-        _ => Finding::ok(AREA, "not needed without GPUs"),
+        _ => DoctorFinding::ok(AREA, "not needed without GPUs"),
     }
 }
 
@@ -187,12 +187,12 @@ mod tests {
 
     /// Two idle GPUs that libtorch can use.
     fn good() -> Facts {
-        let gpus = GpuFacts {
+        let gpus = DriverFacts {
             device_files: 2,
             driver: Some("580.95.05".into()),
             driver_cuda: Some("13.0".into()),
             devices: vec![gpu(0), gpu(1)],
-            ..GpuFacts::default()
+            ..DriverFacts::default()
         };
         let mut facts = Facts { gpus, ..Facts::default() };
         let report = &mut facts.trainer.report;
@@ -209,10 +209,10 @@ mod tests {
     #[test]
     fn good_gpus_are_listed_by_kind() {
         let facts = good();
-        assert_eq!(gpus(&facts), [Finding::ok("gpus", "2 NVIDIA H200 (139.8 GiB)")]);
+        assert_eq!(gpus(&facts), [DoctorFinding::ok("gpus", "2 NVIDIA H200 (139.8 GiB)")]);
         let expected = "580.95.05, supports CUDA 13.0; libtorch uses CUDA 13.0";
-        assert_eq!(driver(&facts), Some(Finding::ok("driver", expected)));
-        assert_eq!(nccl(&facts), Finding::ok("nccl", "2.28.9, /n/libnccl.so.2"));
+        assert_eq!(driver(&facts), Some(DoctorFinding::ok("driver", expected)));
+        assert_eq!(nccl(&facts), DoctorFinding::ok("nccl", "2.28.9, /n/libnccl.so.2"));
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn gpus_that_are_promised_but_absent_are_a_warning() {
         let mut facts = Facts::default();
-        assert_eq!(gpus(&facts), [Finding::ok("gpus", "none; runs use the CPU")]);
+        assert_eq!(gpus(&facts), [DoctorFinding::ok("gpus", "none; runs use the CPU")]);
         facts.gpus.promised_by = vec!["NVIDIA_VISIBLE_DEVICES=all".into()];
         let found = gpus(&facts);
         let expected = "NVIDIA_VISIBLE_DEVICES=all promises GPUs, but there is no device file of one in /dev";
@@ -262,7 +262,7 @@ mod tests {
         let mut facts = good();
         facts.trainer.report.device = Some(DeviceReport::Refused("no CUDA\nhint: do this".into()));
         let found = gpus(&facts);
-        assert_eq!(found[1], Finding::error("gpus", "no CUDA", "do this"));
+        assert_eq!(found[1], DoctorFinding::error("gpus", "no CUDA", "do this"));
     }
 
     #[test]
@@ -292,6 +292,6 @@ mod tests {
         let found = nccl(&facts);
         assert_eq!(found.text, "runs on several GPUs cannot start: NCCL was not found");
         facts.gpus.devices.clear();
-        assert_eq!(nccl(&facts), Finding::ok("nccl", "not needed without GPUs"));
+        assert_eq!(nccl(&facts), DoctorFinding::ok("nccl", "not needed without GPUs"));
     }
 }

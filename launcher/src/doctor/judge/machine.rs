@@ -1,6 +1,6 @@
 //! Cores, memory, shared memory and limits.
 
-use super::Finding;
+use super::DoctorFinding;
 use crate::doctor::cores::CoreFacts;
 use crate::doctor::folder::FolderFacts;
 use crate::doctor::limits::{LimitFacts, ProcessLimit};
@@ -14,10 +14,10 @@ const LEAST_SHARED: u64 = 128 << 20;
 /// Open files that a small run needs: libraries, loaders, and a connection to each rank.
 const LEAST_FILES: u64 = 1024;
 
-pub(super) fn cores(facts: &CoreFacts) -> Finding {
+pub(super) fn cores(facts: &CoreFacts) -> DoctorFinding {
     const AREA: &str = "cores";
     let (Some(present), Some(allowed)) = (facts.present, facts.allowed) else {
-        return Finding::warning(AREA, "their number is unknown", "set it with `lift run --threads`");
+        return DoctorFinding::warning(AREA, "their number is unknown", "set it with `lift run --threads`");
     };
     let usable = facts.usable.unwrap_or(allowed).min(allowed);
     let limited_by = match (usable < allowed, allowed < present) {
@@ -30,34 +30,42 @@ pub(super) fn cores(facts: &CoreFacts) -> Finding {
     parts.extend(facts.model.clone());
     let text = parts.join(", ");
     if facts.architecture == "x86_64" && !facts.instructions.iter().any(|name| name == "AVX2") {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("{text}, without AVX2: libtorch is several times slower"),
             "in a virtual machine, pass the instructions of the host on (`-cpu host`); else use a newer processor",
         );
     }
-    Finding::ok(AREA, text)
+    DoctorFinding::ok(AREA, text)
 }
 
-pub(super) fn memory(facts: &MemoryFacts) -> Finding {
+pub(super) fn memory(facts: &MemoryFacts) -> DoctorFinding {
     const AREA: &str = "memory";
     let (Some(total), Some(usable)) = (facts.total_bytes, facts.usable_bytes()) else {
-        return Finding::warning(AREA, "its size is unknown", "see that /proc is mounted");
+        return DoctorFinding::warning(AREA, "its size is unknown", "see that /proc is mounted");
     };
     let limit = facts.limit_bytes.map(|limit| format!(", limited to {} by the cgroup", size(limit)));
     let text = format!("{} of {} available{}", size(usable), size(total), limit.unwrap_or_default());
     if usable < LEAST_MEMORY {
         let hint = "end other programs, ask the scheduler for more (`lift submit --mem`), or raise the limit of the container";
-        return Finding::warning(AREA, format!("{text}; a rank needs {} at least", size(LEAST_MEMORY)), hint);
+        return DoctorFinding::warning(
+            AREA,
+            format!("{text}; a rank needs {} at least", size(LEAST_MEMORY)),
+            hint,
+        );
     }
-    Finding::ok(AREA, text)
+    DoctorFinding::ok(AREA, text)
 }
 
-pub(super) fn shared_memory(facts: &FolderFacts) -> Finding {
+pub(super) fn shared_memory(facts: &FolderFacts) -> DoctorFinding {
     const AREA: &str = "/dev/shm";
     const HINT: &str = "mount a tmpfs there (`mount -t tmpfs -o size=1g shm /dev/shm`; in a container `--shm-size=1g` or `--ipc=host`)";
     let fails = |reason: String| {
-        Finding::warning(AREA, format!("{reason}: several ranks on this host may fail or be slow"), HINT)
+        DoctorFinding::warning(
+            AREA,
+            format!("{reason}: several ranks on this host may fail or be slow"),
+            HINT,
+        )
     };
     match (facts.exists, facts.writable, facts.size_bytes, facts.free_bytes) {
         (Some(false), ..) => fails("it does not exist".to_owned()),
@@ -65,19 +73,19 @@ pub(super) fn shared_memory(facts: &FolderFacts) -> Finding {
             fails(format!("{} of {} free, less than {}", size(free), size(total), size(LEAST_SHARED)))
         }
         (_, Some(true), Some(total), Some(free)) => {
-            Finding::ok(AREA, format!("{} of {} free", size(free), size(total)))
+            DoctorFinding::ok(AREA, format!("{} of {} free", size(free), size(total)))
         }
         _ => fails(facts.error.clone().unwrap_or_else(|| "it cannot be used".to_owned())),
     }
 }
 
-pub(super) fn limits(facts: &LimitFacts) -> Vec<Finding> {
+pub(super) fn limits(facts: &LimitFacts) -> Vec<DoctorFinding> {
     const AREA: &str = "limits";
     let mut found = Vec::new();
     if let Some(ProcessLimit { hard: Some(hard), .. }) = facts.open_files
         && hard < LEAST_FILES
     {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("{hard} open files; a run needs {LEAST_FILES} or more"),
             "raise the hard limit of open files (`nofile` in /etc/security/limits.conf; in a container `--ulimit nofile=65536`)",
@@ -86,14 +94,14 @@ pub(super) fn limits(facts: &LimitFacts) -> Vec<Finding> {
     if let Some(ProcessLimit { soft: Some(soft), .. }) = facts.locked_memory_bytes
         && !facts.fabrics.is_empty()
     {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("{} of locked memory; the fabric ({}) needs all of it", size(soft), facts.fabrics.join(", ")),
             "remove the limit (`memlock unlimited` in /etc/security/limits.conf; under Slurm `PropagateResourceLimitsExcept=MEMLOCK`; in a container `--ulimit memlock=-1`)",
         ));
     }
     if found.is_empty() {
-        found.push(Finding::ok(AREA, listed(facts)));
+        found.push(DoctorFinding::ok(AREA, listed(facts)));
     }
     found
 }

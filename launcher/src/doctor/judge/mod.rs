@@ -34,7 +34,7 @@ impl Level {
 
 /// What was found about one part of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct DoctorFinding {
     /// The part, such as `mpi`.
     pub area: &'static str,
     /// How good it is.
@@ -45,7 +45,7 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-impl Finding {
+impl DoctorFinding {
     fn ok(area: &'static str, text: impl Into<String>) -> Self {
         Self { area, level: Level::Ok, text: text.into(), hint: None }
     }
@@ -60,7 +60,7 @@ impl Finding {
 }
 
 /// The findings, in the order in which they are printed.
-pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<DoctorFinding> {
     let mut findings = vec![machine::cores(&facts.cores), machine::memory(&facts.memory)];
     findings.extend(gpus::gpus(facts));
     findings.extend(gpus::driver(facts));
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     /// `area level`, for comparisons.
-    pub(super) fn levels<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<String> {
+    pub(super) fn levels<'a>(findings: impl IntoIterator<Item = &'a DoctorFinding>) -> Vec<String> {
         findings.into_iter().map(|one| format!("{} {}", one.area, one.level.word())).collect()
     }
 

@@ -1,16 +1,16 @@
 //! The trainer, libtorch and MPI.
 
-use super::Finding;
+use super::DoctorFinding;
 use crate::doctor::facts::Facts;
 use crate::doctor::mpi::{MpiIdentity, identify};
 use crate::doctor::trainer::TrainerFacts;
 use protocol::probe::CudaReport;
 use std::path::Path;
 
-pub(super) fn trainer(facts: &TrainerFacts) -> Vec<Finding> {
+pub(super) fn trainer(facts: &TrainerFacts) -> Vec<DoctorFinding> {
     const AREA: &str = "trainer";
     if let Some(reason) = &facts.absent {
-        return vec![Finding::error(
+        return vec![DoctorFinding::error(
             AREA,
             reason,
             "build it with `make build`, or set LIFT_TRAINER to its path",
@@ -19,7 +19,7 @@ pub(super) fn trainer(facts: &TrainerFacts) -> Vec<Finding> {
     let path = facts.path.as_deref().unwrap_or(Path::new("lift-trainer")).display();
     if !facts.missing_libraries.is_empty() {
         let names = facts.missing_libraries.join(", ");
-        return vec![Finding::error(
+        return vec![DoctorFinding::error(
             AREA,
             format!("`{path}` does not load, because these libraries are not found: {names}"),
             remedies(&facts.missing_libraries),
@@ -27,13 +27,13 @@ pub(super) fn trainer(facts: &TrainerFacts) -> Vec<Finding> {
     }
     let failure = facts.failure.as_deref().unwrap_or("reports nothing");
     match &facts.report.version {
-        None if facts.timed_out => vec![Finding::warning(
+        None if facts.timed_out => vec![DoctorFinding::warning(
             AREA,
             format!("`{path}` {failure}, so nothing is known about its libraries"),
             "repeat the command: from a network file system the first start is slow",
         )],
         // The exit code for wrong input: it does not know the command.
-        None if facts.exit_code.is_none_or(|code| code != 2 && code != 0) => vec![Finding::error(
+        None if facts.exit_code.is_none_or(|code| code != 2 && code != 0) => vec![DoctorFinding::error(
             AREA,
             format!("`{path}` does not run: {failure}"),
             "run `lift-trainer --version` to see its error; build it on this machine with `make build`",
@@ -47,21 +47,21 @@ pub(super) fn trainer(facts: &TrainerFacts) -> Vec<Finding> {
 }
 
 /// A trainer that has reported its version.
-fn known(area: &'static str, facts: &TrainerFacts, path: &str, version: &str) -> Vec<Finding> {
+fn known(area: &'static str, facts: &TrainerFacts, path: &str, version: &str) -> Vec<DoctorFinding> {
     let own = env!("CARGO_PKG_VERSION");
     let mut found = vec![if version == own {
-        Finding::ok(area, format!("{version}, {path}"))
+        DoctorFinding::ok(area, format!("{version}, {path}"))
     } else {
         other_version(area, format!("`{path}` is version {version}, and lift is version {own}"))
     }];
     if facts.timed_out {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             area,
             format!("its report {}", facts.failure.as_deref().unwrap_or("is not complete")),
             "repeat the command: CUDA is slow to load the first time; see whether `nvidia-smi` answers",
         ));
     } else if let Some(failure) = &facts.failure {
-        found.push(Finding::error(
+        found.push(DoctorFinding::error(
             area,
             format!("its report failed: {failure}"),
             "run `lift-trainer probe` to see where it fails",
@@ -70,8 +70,8 @@ fn known(area: &'static str, facts: &TrainerFacts, path: &str, version: &str) ->
     found
 }
 
-fn other_version(area: &'static str, text: String) -> Finding {
-    Finding::warning(area, text, "install both from the same build (`make build`), or set LIFT_TRAINER")
+fn other_version(area: &'static str, text: String) -> DoctorFinding {
+    DoctorFinding::warning(area, text, "install both from the same build (`make build`), or set LIFT_TRAINER")
 }
 
 /// What to do about missing libraries, each remedy once.
@@ -99,7 +99,7 @@ fn remedy(library: &str) -> &'static str {
     }
 }
 
-pub(super) fn libtorch(facts: &Facts) -> Option<Finding> {
+pub(super) fn libtorch(facts: &Facts) -> Option<DoctorFinding> {
     const AREA: &str = "libtorch";
     let report = &facts.trainer.report;
     let torch = report.libtorch.as_ref()?;
@@ -113,17 +113,17 @@ pub(super) fn libtorch(facts: &Facts) -> Option<Finding> {
     let place = torch.path.as_ref().map(|path| format!(", {}", path.display())).unwrap_or_default();
     let text = format!("{version}, {build}{place}");
     if !torch.has_cuda_part && !facts.gpus.devices.is_empty() {
-        return Some(Finding::warning(
+        return Some(DoctorFinding::warning(
             AREA,
             format!("{text}: runs do not use the GPUs"),
-            "install the CUDA build (`LIFT_CUDA=1 make setup`, then `make build`)",
+            "install a CUDA build of torch 2.11 with pip, or run `LIFT_CUDA=1 make setup build` in the sources",
         ));
     }
-    Some(Finding::ok(AREA, text))
+    Some(DoctorFinding::ok(AREA, text))
 }
 
 /// `mpirun`, compared with the library of the trainer.
-pub(super) fn mpi(facts: &Facts) -> Finding {
+pub(super) fn mpi(facts: &Facts) -> DoctorFinding {
     const AREA: &str = "mpi";
     let library = facts.trainer.report.mpi.as_ref();
     let linked = library.and_then(|library| identify(&library.version));
@@ -131,7 +131,7 @@ pub(super) fn mpi(facts: &Facts) -> Finding {
     let links = links.unwrap_or_default();
     let install = linked.as_ref().map_or("MPI".to_owned(), named);
     let Some(mpirun) = facts.mpi.mpirun.as_ref() else {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("there is no `mpirun` on PATH, so `lift run` starts one rank only{links}"),
             format!("load the module of {install}, or install it (`make setup`)"),
@@ -139,14 +139,14 @@ pub(super) fn mpi(facts: &Facts) -> Finding {
     };
     let path = mpirun.display();
     if let Some(failure) = &facts.mpi.failure {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("`{path}` does not run: {failure}"),
             format!("load the module of {install}, or install it (`make setup`)"),
         );
     }
     let Some(own) = facts.mpi.identity.as_ref() else {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("`{path}` is of an unknown implementation{links}"),
             "see that it belongs to the MPI library of the trainer: other ranks would be runs of their own",
@@ -154,7 +154,7 @@ pub(super) fn mpi(facts: &Facts) -> Finding {
     };
     let text = format!("{}, {path}{links}", named(own));
     match &linked {
-        Some(linked) if linked.implementation != own.implementation => Finding::warning(
+        Some(linked) if linked.implementation != own.implementation => DoctorFinding::warning(
             AREA,
             format!("{text}: several ranks cannot start"),
             format!(
@@ -163,12 +163,12 @@ pub(super) fn mpi(facts: &Facts) -> Finding {
                 named(own)
             ),
         ),
-        Some(linked) if linked.version != own.version => Finding::warning(
+        Some(linked) if linked.version != own.version => DoctorFinding::warning(
             AREA,
             format!("{text}: several ranks may not start"),
             format!("put the `mpirun` of {} first on PATH", named(linked)),
         ),
-        _ => Finding::ok(AREA, text),
+        _ => DoctorFinding::ok(AREA, text),
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_trainer_that_loads_and_fits_is_fine() {
         let expected = format!("{}, /b/lift-trainer", env!("CARGO_PKG_VERSION"));
-        assert_eq!(trainer(&good()), [Finding::ok("trainer", expected)]);
+        assert_eq!(trainer(&good()), [DoctorFinding::ok("trainer", expected)]);
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         facts.trainer.report.libtorch = Some(LibtorchReport { path, has_cuda_part: false });
         facts.trainer.report.libtorch_version = Some("2.11.0".into());
         let expected = "2.11.0, CPU build, /t/libtorch_cpu.so";
-        assert_eq!(libtorch(&facts), Some(Finding::ok("libtorch", expected)));
+        assert_eq!(libtorch(&facts), Some(DoctorFinding::ok("libtorch", expected)));
         let mut with_cuda = facts.clone();
         with_cuda.trainer.report.libtorch = Some(LibtorchReport { path: None, has_cuda_part: true });
         assert_eq!(libtorch(&with_cuda).unwrap().text, "2.11.0, CUDA build");

@@ -1,19 +1,19 @@
 //! Slurm, and `PMIx`, by which it starts MPI ranks.
 
-use super::Finding;
+use super::DoctorFinding;
 use crate::doctor::facts::Facts;
 use crate::doctor::slurm::{JobFacts, SlurmFacts};
 use crate::doctor::units::count;
 
-pub(super) fn slurm(facts: &SlurmFacts) -> Finding {
+pub(super) fn slurm(facts: &SlurmFacts) -> DoctorFinding {
     const AREA: &str = "slurm";
     let job = facts.job.as_ref().map(|job| format!("; inside {}", described(job))).unwrap_or_default();
     if !facts.is_installed() {
-        return Finding::ok(AREA, format!("not installed; only `lift submit` needs it{job}"));
+        return DoctorFinding::ok(AREA, format!("not installed; only `lift submit` needs it{job}"));
     }
     let missing = facts.missing();
     if !missing.is_empty() {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("{} not on PATH, so `lift submit` does not work{job}", listed(&missing)),
             "load the module of Slurm, or install its client programs (Debian: slurm-client)",
@@ -22,13 +22,13 @@ pub(super) fn slurm(facts: &SlurmFacts) -> Finding {
     let version = facts.version.as_deref().unwrap_or("installed");
     if facts.controller == Some(false) {
         let said = facts.controller_error.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("{version}, but no controller answers{said}{job}"),
             "only `lift submit` needs it: run it on a login node of the cluster, and see what `scontrol ping` says",
         );
     }
-    Finding::ok(AREA, format!("{version}, the controller answers{job}"))
+    DoctorFinding::ok(AREA, format!("{version}, the controller answers{job}"))
 }
 
 fn listed(names: &[&str]) -> String {
@@ -49,7 +49,7 @@ fn described(job: &JobFacts) -> String {
 
 /// Nothing without Slurm, because `mpirun` brings its own PMIx, and nothing without a controller, because without a
 /// configuration `srun` does not tell.
-pub(super) fn pmix(facts: &Facts) -> Option<Finding> {
+pub(super) fn pmix(facts: &Facts) -> Option<DoctorFinding> {
     const AREA: &str = "pmix";
     const WITHOUT: &str = "`lift job` starts ranks with `mpirun` in place of `srun`";
     if !facts.slurm.is_installed() {
@@ -61,21 +61,21 @@ pub(super) fn pmix(facts: &Facts) -> Option<Finding> {
     let listed =
         facts.slurm.mpi_types.as_ref().map(|types| types.iter().any(|name| name.starts_with("pmix")));
     Some(match (listed, facts.mpi.pmix) {
-        (Some(true), Some(false)) => Finding::warning(
+        (Some(true), Some(false)) => DoctorFinding::warning(
             AREA,
             "`srun --mpi=list` names it, but this Open MPI is built without it: ranks of `srun` would be runs of their own",
             "load an Open MPI that is built with PMIx (`ompi_info` names a component `pmix`)",
         ),
         (Some(true), Some(true)) => {
-            Finding::ok(AREA, "`srun --mpi=list` names it, and Open MPI is built with it")
+            DoctorFinding::ok(AREA, "`srun --mpi=list` names it, and Open MPI is built with it")
         }
-        (Some(true), None) => Finding::ok(AREA, "`srun --mpi=list` names it"),
-        (Some(false), _) => Finding::warning(
+        (Some(true), None) => DoctorFinding::ok(AREA, "`srun --mpi=list` names it"),
+        (Some(false), _) => DoctorFinding::warning(
             AREA,
             format!("`srun --mpi=list` does not name it: {WITHOUT}"),
             "ask for Slurm's PMIx plugin (Debian: slurm-wlm-basic-plugins, and libpmix-dev for its library)",
         ),
-        (None, _) => Finding::warning(
+        (None, _) => DoctorFinding::warning(
             AREA,
             format!("`srun --mpi=list` does not answer: {WITHOUT} if it names no pmix"),
             "run lift where Slurm is configured, and see what `srun --mpi=list` says",
@@ -104,7 +104,7 @@ mod tests {
     fn slurm_is_needed_only_to_submit() {
         assert_eq!(levels([&slurm(&SlurmFacts::default())]), ["slurm ok"]);
         let all = installed(&["sbatch", "srun", "scontrol"]);
-        assert_eq!(slurm(&all), Finding::ok("slurm", "22.05.8, the controller answers"));
+        assert_eq!(slurm(&all), DoctorFinding::ok("slurm", "22.05.8, the controller answers"));
         let found = slurm(&installed(&["sinfo", "srun"]));
         assert_eq!(found.text, "sbatch, scontrol are not on PATH, so `lift submit` does not work");
         let error = Some("Slurmctld(primary) at c is DOWN".into());

@@ -1,6 +1,6 @@
 //! The folder for runs, and the data.
 
-use super::Finding;
+use super::DoctorFinding;
 use crate::doctor::folder::FolderFacts;
 use crate::doctor::units::{rate, size};
 
@@ -9,42 +9,42 @@ const LEAST_FREE: u64 = 1 << 30;
 /// Speed below which checkpoints delay a run, in bytes per second.
 const LEAST_SPEED: f64 = 5e6;
 
-pub(super) fn output(facts: &FolderFacts) -> Vec<Finding> {
+pub(super) fn output(facts: &FolderFacts) -> Vec<DoctorFinding> {
     const AREA: &str = "output";
     let path = facts.path.display();
     if facts.writable != Some(true) {
         let reason = facts.error.as_deref().unwrap_or("its file system does not answer");
-        return vec![Finding::error(AREA, format!("`{path}` cannot be used: {reason}"), remedy(facts))];
+        return vec![DoctorFinding::error(AREA, format!("`{path}` cannot be used: {reason}"), remedy(facts))];
     }
-    let mut found = vec![Finding::ok(AREA, described(facts))];
+    let mut found = vec![DoctorFinding::ok(AREA, described(facts))];
     if facts.timed_out {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("`{path}` is slow: writing and reading a few MiB took longer than the time limit"),
             "choose a folder on another file system (`--output`), or repeat the command when the disk is idle",
         ));
     } else if let Some(reason) = &facts.error {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("`{path}`: {reason}"),
             "choose another folder (`--output`)",
         ));
     } else if let Some(speed) = facts.write_bytes_per_second.filter(|speed| *speed < LEAST_SPEED) {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("`{path}` is slow: {} with fsync; checkpoints may delay the run", rate(speed)),
             "choose a folder on another file system (`--output`), or save less often (`checkpoint.every_steps`)",
         ));
     }
     if let Some(free) = facts.free_bytes.filter(|free| *free < LEAST_FREE) {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("`{path}` has {} free; checkpoints may not fit", size(free)),
             "remove old runs, or choose another folder (`--output`)",
         ));
     }
     if facts.locks == Some(false) {
-        found.push(Finding::warning(
+        found.push(DoctorFinding::warning(
             AREA,
             format!("`{path}` does not support locks, so a second run in the same folder is noticed late"),
             "mount it with locks (Lustre `-o flock`, NFS without `nolock`), and let each job write its own folder",
@@ -64,27 +64,31 @@ fn remedy(facts: &FolderFacts) -> &'static str {
     }
 }
 
-pub(super) fn data(facts: &FolderFacts) -> Finding {
+pub(super) fn data(facts: &FolderFacts) -> DoctorFinding {
     const AREA: &str = "data";
     let path = facts.path.display();
     if facts.exists == Some(false) {
-        return Finding::error(
+        return DoctorFinding::error(
             AREA,
             format!("`{path}` does not exist"),
             "set `data.root` to the folder of the data",
         );
     }
     if facts.timed_out {
-        return Finding::warning(
+        return DoctorFinding::warning(
             AREA,
             format!("`{path}` is slow: it did not answer in time"),
             "copy the data to a local disk, or see whether `ls` of that folder returns",
         );
     }
     if let Some(reason) = &facts.error {
-        return Finding::error(AREA, format!("`{path}`: {reason}"), "make the data readable for this user");
+        return DoctorFinding::error(
+            AREA,
+            format!("`{path}`: {reason}"),
+            "make the data readable for this user",
+        );
     }
-    Finding::ok(AREA, described(facts))
+    DoctorFinding::ok(AREA, described(facts))
 }
 
 /// `runs on ext4 (/dev/vda, local), 53.0 GiB free; write 120 MB/s, read 1.9 GB/s`
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn a_good_folder_is_described() {
         let expected = "`runs` on nfs4 (server:/home, network), 53.0 GiB free; write 120 MB/s, read 1.9 GB/s";
-        assert_eq!(output(&good()), [Finding::ok("output", expected)]);
+        assert_eq!(output(&good()), [DoctorFinding::ok("output", expected)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod lift;
 
 use crate::engine::failure::Failure;
-use crate::engine::training::saving::MOMENTUM;
+use crate::engine::training::saver::MOMENTUM;
 use crate::run::checkpoint::{CheckpointReader, FoundCheckpoint};
 use crate::run::say;
 use crate::weights::host_tensor::HostTensor;

@@ -4,7 +4,7 @@
 
 use super::EpochOrder;
 use super::class_index::ClassIndex;
-use super::key::{Key, KeyPurpose, below, mix};
+use super::key::{Key, KeyPurpose, below};
 
 /// Independent keyed draws of a class and an image.
 #[derive(Debug)]
@@ -34,8 +34,7 @@ impl EpochOrder for ClassBalanced {
         let key = self.key.with(epoch);
         move |position| {
             let bits = key.with(position).bits();
-            let class = self.index.row(below(bits, self.index.rows()));
-            class.start + below(mix(bits), class.count)
+            self.index.row(below(bits, self.index.rows())).draw(bits)
         }
     }
 

@@ -1,5 +1,7 @@
 //! The images of each class, side by side: what class-wise samplers draw from.
 
+use super::key::{below, mix};
+
 /// Sample indices sorted by class (and by index within a class), four bytes a sample.
 ///
 /// Classes without images have no row: samplers that visit classes visit rows and so skip them.
@@ -15,6 +17,13 @@ pub(super) struct ClassIndex {
 pub(super) struct ClassRow {
     pub(super) start: u64,
     pub(super) count: u64,
+}
+
+impl ClassRow {
+    /// A place in the row, drawn uniformly by random bits that have also drawn the row.
+    pub(super) fn draw(self, bits: u64) -> u64 {
+        self.start + below(mix(bits), self.count)
+    }
 }
 
 impl ClassIndex {

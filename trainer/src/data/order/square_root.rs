@@ -4,7 +4,7 @@
 
 use super::EpochOrder;
 use super::class_index::ClassIndex;
-use super::key::{Key, KeyPurpose, below, mix, split};
+use super::key::{Key, KeyPurpose, split};
 
 /// Independent keyed draws of a class, by an alias table, and an image.
 #[derive(Debug)]
@@ -31,8 +31,7 @@ impl EpochOrder for SquareRoot {
         let key = self.key.with(epoch);
         move |position| {
             let bits = key.with(position).bits();
-            let class = self.index.row(self.table.draw(bits));
-            class.start + below(mix(bits), class.count)
+            self.index.row(self.table.draw(bits)).draw(bits)
         }
     }
 

@@ -52,13 +52,7 @@ fn expand(config: &Config, patch: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Selection;
-
-    fn config(set: &[&str]) -> Config {
-        let set = set.iter().map(|&set| set.to_owned()).collect();
-        let selection = Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set };
-        Config::resolve(&selection).unwrap().config
-    }
+    use crate::config::demo_config as config;
 
     #[test]
     fn expand_follows_the_patch_as_in_lift() {

@@ -63,13 +63,7 @@ fn check_workspace(determinism: Determinism, found: String) -> Result<(), Arithm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Selection;
-
-    fn config(set: &[&str]) -> Config {
-        let set = set.iter().map(|&set| set.to_owned()).collect();
-        let selection = Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set };
-        Config::resolve(&selection).unwrap().config
-    }
+    use crate::config::demo_config as config;
 
     #[test]
     fn tf32_is_refused_on_the_cpu() {

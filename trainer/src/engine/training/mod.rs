@@ -14,7 +14,7 @@ pub mod replica_check;
 pub mod restoring;
 pub mod resume;
 pub mod run_log;
-pub mod saving;
+pub mod saver;
 pub mod stopping;
 pub mod train;
 pub mod training_run;

@@ -26,7 +26,8 @@ pub struct Progress {
     /// Steps that were skipped or rolled back because something was not finite.
     pub non_finite: u64,
     /// Steps to skip, because they were rolled back.
-    pub left_out: BTreeSet<u64>,
+    #[serde(rename = "left_out")]
+    pub skipped_steps: BTreeSet<u64>,
     /// Whether the evaluation of the epoch that has just ended is still pending.
     pub evaluation_due: bool,
     /// Means over the steps of the epoch.

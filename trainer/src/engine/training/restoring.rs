@@ -5,7 +5,7 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::session::Session;
 use crate::engine::training::progress::RunState;
 use crate::engine::training::resume::ResumePoint;
-use crate::engine::training::saving::MOMENTUM;
+use crate::engine::training::saver::MOMENTUM;
 #[cfg(feature = "faults")]
 use crate::run::checkpoint::Planted;
 use crate::run::checkpoint::{CheckpointReader, Dtype, Retention, Snapshot, Store, TensorBytes};
@@ -103,7 +103,7 @@ pub fn restore(
                 continue;
             }
             let bytes = names.get(format!("{prefix}{name}").as_str()).copied();
-            let value = share(bytes, &shape, into, rank)?;
+            let value = broadcast_tensor(bytes, &shape, into, rank)?;
             trainables.set_in(into, name, &value).map_err(Failure::run)?;
         }
     }
@@ -115,7 +115,7 @@ fn by_name(tensors: &[TensorBytes]) -> BTreeMap<&str, &TensorBytes> {
 }
 
 /// Broadcasts a tensor of rank 0 to every rank.
-fn share(
+fn broadcast_tensor(
     bytes: Option<&TensorBytes>,
     shape: &[i64],
     like: &Tensor,

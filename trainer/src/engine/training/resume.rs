@@ -6,7 +6,7 @@ use crate::engine::training::progress::{Progress, RunState};
 use crate::options::OnResume;
 use crate::run::checkpoint::{CheckpointReader, Snapshot};
 use crate::run::{RunDestination, say};
-use protocol::layout;
+use protocol::{hint, layout};
 use std::path::{Path, PathBuf};
 
 /// The checkpoint to resume from.
@@ -164,7 +164,7 @@ impl ResumeRequest {
         }
         let lines: String = refused.iter().map(line).collect();
         Err(Failure::input(format!(
-            "the run to resume has another configuration:{lines}\nuse the same settings, or allow the change with --allow-changed KEY, or start from scratch with --resume never and another --output"
+            "the run to resume has another configuration:{lines}\nhint: use the same settings, or allow the change with --allow-changed KEY, or start from scratch with --resume never and another --output"
         )))
     }
 }
@@ -174,7 +174,8 @@ fn newest(reader: &CheckpointReader) -> Result<Option<Snapshot<RunState>>, Failu
     let found = reader.newest::<RunState>().map_err(Failure::of_checkpoint)?;
     Ok(found.map(|found| {
         for (path, reason) in &found.skipped {
-            say(format_args!("warning: `{}` cannot be used: {reason}", path.display()));
+            // The hint is to use an older checkpoint, which is done here.
+            say(format_args!("warning: `{}` cannot be used: {}", path.display(), hint::split(reason).0));
         }
         found.snapshot
     }))

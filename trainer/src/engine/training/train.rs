@@ -19,7 +19,7 @@ use crate::engine::training::contention::Contention;
 use crate::engine::training::frozen::FrozenWeights;
 use crate::engine::training::progress::Progress;
 use crate::engine::training::run_log::RunLog;
-use crate::engine::training::saving::Saver;
+use crate::engine::training::saver::Saver;
 use crate::model::Model;
 use crate::model::losses::Loss;
 use crate::run::Reporter;
@@ -106,7 +106,7 @@ impl Training<'_, '_, '_> {
         let usable = batch.as_ref().filter(|_| problem.is_none());
         let own = self.plan.work((epoch, in_epoch), usable, side, device);
         let rate = self.rate.at(epoch, self.plan.steps_before(epoch) + in_epoch);
-        let apply = !self.progress.left_out.contains(&(self.progress.steps + 1));
+        let apply = !self.progress.skipped_steps.contains(&(self.progress.steps + 1));
 
         let entered = self.rank.activity.enter("step");
         let outcome = self.stepper.reduced_gradient(&own, flags)?;

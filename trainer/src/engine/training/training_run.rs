@@ -18,7 +18,7 @@ use crate::engine::training::final_weights;
 use crate::engine::training::progress::{Progress, RunState};
 use crate::engine::training::restoring::{RestoredRun, discard_after, restore};
 use crate::engine::training::run_log::RunLog;
-use crate::engine::training::saving::{SaveReason, Saver};
+use crate::engine::training::saver::{SaveReason, Saver};
 use crate::engine::training::train::{LoopEnd, Training};
 use crate::run::checkpoint::CheckpointReader;
 use crate::run::{
@@ -243,9 +243,9 @@ impl TrainingRun<'_> {
         let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
         restore(self.session, stepper.momentum(), tensors, self.rank)?;
         agreed(control, || record.cut_metrics(state.mark()))?;
-        let (non_finite, left_out) = (now.non_finite, now.left_out.clone());
+        let (non_finite, skipped_steps) = (now.non_finite, now.skipped_steps.clone());
         let left_out_images = now.left_out_images.clone();
-        Ok(Progress { left_out_images, non_finite, left_out, ..state.progress })
+        Ok(Progress { left_out_images, non_finite, skipped_steps, ..state.progress })
     }
 }
 

@@ -107,7 +107,10 @@ impl NoGpu {
                 path.display(),
                 versions.unwrap_or_default()
             );
-            return Self::new(reason, "install the CUDA build with `LIFT_CUDA=1 make setup`");
+            return Self::new(
+                reason,
+                "install a CUDA build of torch 2.11 with pip, or run `LIFT_CUDA=1 make setup` in the sources",
+            );
         }
         match &facts.runtime {
             Some(runtime) if runtime.devices.is_err() || facts.library == Some(CudaLibrary::Opened) => {
@@ -116,7 +119,7 @@ impl NoGpu {
             _ => match &facts.library {
                 Some(CudaLibrary::Broken(reason)) => Self::new(
                     format!("libtorch_cuda.so does not load: {reason}"),
-                    "install the libraries of CUDA that it needs with `LIFT_CUDA=1 make setup`",
+                    "install torch 2.11 with the CUDA packages it requires, or run `LIFT_CUDA=1 make setup` in the sources",
                 ),
                 _ => Self::new("the CUDA runtime (libcudart.so) was not found", "install the CUDA runtime"),
             },

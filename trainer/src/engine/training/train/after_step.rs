@@ -5,7 +5,7 @@ use crate::engine::failure::Failure;
 use crate::engine::step::scalar_row::StepOutcome;
 use crate::engine::training::progress::Progress;
 use crate::engine::training::replica_check::check_agreement;
-use crate::engine::training::saving::SaveReason;
+use crate::engine::training::saver::SaveReason;
 use crate::run::{EvalRecord, Reporter, StopRequest};
 use collectives::ReduceOp;
 use protocol::Outcome;

@@ -36,7 +36,7 @@ impl Training<'_, '_, '_> {
         }
         if policy == NonFinite::Rollback {
             tracing::warn!("{what}; going back to the last checkpoint");
-            self.progress.left_out.insert(step);
+            self.progress.skipped_steps.insert(step);
             return Ok(true);
         }
         tracing::warn!("{what}; the step is left out");

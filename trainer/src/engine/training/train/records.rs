@@ -44,7 +44,7 @@ impl Training<'_, '_, '_> {
             samples: outcome.samples,
             images_per_second: outcome.samples as f64 / seconds.max(1e-9),
             data_wait: data_wait.as_secs_f64(),
-            finite: outcome.finite && !self.progress.left_out.contains(&self.progress.steps),
+            finite: outcome.finite && !self.progress.skipped_steps.contains(&self.progress.steps),
             bytes: *bytes,
         };
         self.reporter.step(&record);

@@ -2,7 +2,7 @@
 
 use super::Training;
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::training::saving::SaveReason;
+use crate::engine::training::saver::SaveReason;
 use protocol::hint;
 
 impl Training<'_, '_, '_> {

@@ -80,7 +80,10 @@ fn a_cpu_build_of_libtorch_beside_a_gpu_is_named() {
         "this libtorch is built for the CPU only: `/opt/torch/lib/libtorch_cuda.so` does not exist; \
          the driver supports CUDA 13.0, the runtime is CUDA 13.0 (found: /dev/nvidia0)"
     );
-    assert_eq!(hint, "install the CUDA build with `LIFT_CUDA=1 make setup`, or set train.device=cpu");
+    assert_eq!(
+        hint,
+        "install a CUDA build of torch 2.11 with pip, or run `LIFT_CUDA=1 make setup` in the sources, or set train.device=cpu"
+    );
 }
 
 #[test]
