@@ -4,6 +4,7 @@ use super::DoctorFinding;
 use crate::doctor::facts::Facts;
 use crate::doctor::gpus::{DriverFacts, GpuFact};
 use crate::doctor::units::{count, size};
+use protocol::hint;
 use protocol::probe::{DeviceReport, NcclReport};
 use std::collections::BTreeMap;
 
@@ -12,18 +13,23 @@ const IDLE_MEMORY: u64 = 2 << 30;
 
 pub(super) fn gpus(facts: &Facts) -> Vec<DoctorFinding> {
     const AREA: &str = "gpus";
+    let refusal = match &facts.trainer.report.device {
+        Some(DeviceReport::Refused(reason)) => {
+            let (text, hint) = hint::split(reason);
+            Some(DoctorFinding::error(AREA, text, hint.unwrap_or("set `train.device=cpu`")))
+        }
+        _ => None,
+    };
     let mut found = if facts.gpus.devices.is_empty() {
-        vec![none(AREA, facts)]
+        // A refusal gives the reason too, and its remedy.
+        Vec::from_iter(refusal.is_none().then(|| none(AREA, facts)))
     } else {
         let mut found = vec![DoctorFinding::ok(AREA, listed(&facts.gpus.devices))];
         found.extend(facts.gpus.devices.iter().filter_map(|gpu| in_use(AREA, gpu)));
         found.extend(facts.gpus.devices.iter().filter_map(|gpu| divided(AREA, gpu)));
         found
     };
-    if let Some(DeviceReport::Refused(reason)) = &facts.trainer.report.device {
-        let (text, hint) = reason.split_once("\nhint: ").unwrap_or((reason, "set `train.device=cpu`"));
-        found.push(DoctorFinding::error(AREA, text, hint));
-    }
+    found.extend(refusal);
     found
 }
 
@@ -282,7 +288,7 @@ mod tests {
         assert!(found.hint.unwrap().starts_with("see whether `nvidia-smi` lists the GPUs"));
         facts.trainer.report.cuda =
             Some(CudaReport { runtime: None, gpus: 0, reason: Some("absent".into()) });
-        assert!(driver(&facts).unwrap().hint.unwrap().starts_with("install the CUDA libraries"));
+        assert!(driver(&facts).unwrap().hint.unwrap().starts_with("install torch 2.11"));
     }
 
     #[test]
