@@ -244,8 +244,17 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 fn read_text(what: &'static str, path: &Path) -> Result<String, DataError> {
     let bytes = std::fs::read(path).map_err(|error| DataError::open(what, path, error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let place = error.utf8_error().valid_up_to();
-        DataError::content(what, path, format!("not UTF-8 text (byte {place})\nhint: convert the file"))
+        let is_utf_16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+        let reason = if is_utf_16 {
+            "expected UTF-8 text, found UTF-16\nhint: convert it, e.g. with `iconv -f UTF-16 -t UTF-8`"
+                .to_owned()
+        } else {
+            let place = error.utf8_error().valid_up_to();
+            format!(
+                "expected UTF-8 text, found another encoding (byte {place})\nhint: convert the file to UTF-8"
+            )
+        };
+        DataError::content(what, path, reason)
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),

@@ -139,7 +139,7 @@ fn refusals_of_lists_name_file_and_line() {
         ),
         (
             with("good.txt", "good.txt", Some("latin.txt")),
-            "class names `ROOT/latin.txt`: not UTF-8 text (byte 3)\nhint: convert the file",
+            "class names `ROOT/latin.txt`: expected UTF-8 text, found another encoding (byte 3)\nhint: convert the file to UTF-8",
         ),
         (
             DataSpec { test_list: None, ..with("good.txt", "good.txt", None) },
