@@ -23,6 +23,7 @@
 //! - [`layout`]: the names inside a run folder; [`environment`]: the names of environment variables;
 //! - [`command_line`]: the part of the trainer's command line that both parse;
 //! - [`arguments`]: the launcher's view of that command line;
+//! - [`gpus`]: what files and variables tell about GPUs;
 //! - [`terminal`]: output to standard output and standard error;
 //! - [`lock`]: locks of files and folders; [`probe`]: what the trainer reports to `lift doctor`;
 //! - [`orphan`]: a rank exits when its parent process is gone.
@@ -33,6 +34,7 @@ pub mod arguments;
 mod atomic;
 pub mod command_line;
 pub mod environment;
+pub mod gpus;
 mod here;
 pub mod hint;
 pub mod layout;

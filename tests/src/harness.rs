@@ -1,6 +1,9 @@
 //! What the harnesses of random cases have in common: their options, as flags and as fields.
 
+use crate::interrupts;
 use clap::Args;
+use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Options of every harness.
@@ -31,6 +34,17 @@ impl HarnessOptions {
     pub fn quiet(jobs: usize) -> Self {
         Self { seed: 0, jobs, limit: None, planted: None, keep: false, verbose: false }
     }
+}
+
+/// Runs a harness as a program: Ctrl-C ends it between cases. The exit code of an error that is not a finding is 2.
+pub fn run_program<T>(run: impl FnOnce() -> io::Result<T>) -> Result<T, ExitCode> {
+    let result = interrupts::listen()
+        .map_err(|error| format!("cannot install the signal handlers: {error}"))
+        .and_then(|()| run().map_err(|error| error.to_string()));
+    result.map_err(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

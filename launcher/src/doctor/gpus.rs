@@ -4,6 +4,7 @@ use super::child::{ChildEnd, ask};
 use super::probes::ProbeCommand;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+use protocol::gpus::{ALLOTMENTS, VISIBLE, device_files, driver_version, promise};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -64,8 +65,11 @@ pub struct SliceFact {
 
 /// Asks the driver in a child process.
 pub(super) fn look() -> DriverFacts {
-    let own =
-        DriverFacts { device_files: device_files(), promised_by: promised_by(), ..DriverFacts::default() };
+    let own = DriverFacts {
+        device_files: device_files(Path::new("/dev")).count(),
+        promised_by: promised_by(),
+        ..DriverFacts::default()
+    };
     let mut command = match ProbeCommand::Gpus.command() {
         Ok(command) => command,
         Err(error) => return DriverFacts { error: Some(error.to_string()), ..own },
@@ -140,58 +144,14 @@ fn told(error: &NvmlError) -> String {
     }
 }
 
-fn device_files() -> usize {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let is_gpu = |name: &str| {
-        name.strip_prefix("nvidia")
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_gpu)).count()
-}
-
 /// Version of the driver by its kernel module, for a container without NVML.
 fn driver_of_kernel() -> Option<String> {
     let text = std::fs::read_to_string(Path::new("/proc/driver/nvidia/version")).ok()?;
-    kernel_version(&text)
-}
-
-/// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue ...`
-fn kernel_version(text: &str) -> Option<String> {
-    let words = text.lines().next()?.split_whitespace();
-    let is_version =
-        |word: &&str| word.contains('.') && word.split('.').all(|part| part.parse::<u32>().is_ok());
-    words.filter(is_version).map(str::to_owned).next()
+    driver_version(&text).map(str::to_owned)
 }
 
 /// Variables by which a container runtime or a scheduler promises GPUs.
 fn promised_by() -> Vec<String> {
-    let names = [
-        "NVIDIA_VISIBLE_DEVICES",
-        "CUDA_VISIBLE_DEVICES",
-        "SLURM_JOB_GPUS",
-        "SLURM_STEP_GPUS",
-        "SLURM_GPUS_ON_NODE",
-    ];
-    let promise = |name: &str| {
-        let value = std::env::var(name).ok()?;
-        let none = ["", "0", "-1", "none", "void", "NoDevFiles"].contains(&value.trim());
-        // GPU 0 alone has the same name as no GPU, except where the value is a number of GPUs.
-        let none = none && !(value.trim() == "0" && name != "SLURM_GPUS_ON_NODE");
-        (!none).then(|| format!("{name}={value}"))
-    };
-    names.into_iter().filter_map(promise).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_module_names_its_version() {
-        let text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 09:55:41 UTC 2025\nGCC version: 13.3.0\n";
-        assert_eq!(kernel_version(text).as_deref(), Some("580.95.05"));
-        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build\n";
-        assert_eq!(kernel_version(open).as_deref(), Some("570.86.10"));
-        assert_eq!(kernel_version(""), None);
-    }
+    let variable = |name: &str| std::env::var(name).ok();
+    VISIBLE.into_iter().chain(ALLOTMENTS).filter_map(|name| promise(name, variable)).collect()
 }

@@ -5,6 +5,7 @@ use combinations::{CombinationOptions, run};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::process::ExitCode;
 use std::time::Instant;
+use tests::harness::run_program;
 use tests::interrupts;
 
 /// Draws combinations of tuners, loss, head, initialisation and placements, and compares runs of each on several
@@ -17,17 +18,10 @@ struct CombinationArguments {
 
 fn main() -> ExitCode {
     let CombinationArguments { options } = CombinationArguments::parse();
-    if let Err(error) = interrupts::listen() {
-        eprintln!("error: cannot install the signal handlers: {error}");
-        return ExitCode::from(2);
-    }
     let start = Instant::now();
-    let tally = match run(&options) {
+    let tally = match run_program(|| run(&options)) {
         Ok(tally) => tally,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     print!("{}", tally.table());
     println!("{:.0} s, {}seed {}", start.elapsed().as_secs_f64(), cpu_seconds(), options.harness.seed);

@@ -4,6 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use std::time::Instant;
 use tests::chaos::{ChaosOptions, run};
+use tests::harness::run_program;
 use tests::interrupts;
 
 /// Injects faults into real runs, resumes them, and compares the results with undisturbed runs.
@@ -18,17 +19,10 @@ struct ChaosArguments {
 
 fn main() -> ExitCode {
     let ChaosArguments { options, json } = ChaosArguments::parse();
-    if let Err(error) = interrupts::listen() {
-        eprintln!("error: cannot install the signal handlers: {error}");
-        return ExitCode::from(2);
-    }
     let start = Instant::now();
-    let tally = match run(&options) {
+    let tally = match run_program(|| run(&options)) {
         Ok(tally) => tally,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(2);
-        }
+        Err(code) => return code,
     };
     if json {
         println!("{:#}", tally.json(options.harness.seed, start.elapsed().as_secs_f64()));

@@ -3,15 +3,8 @@
 use super::DeviceChoice;
 use super::library::{self, CudaLibrary};
 use collectives::gpu::{CudaError, CudaRuntime, CudaVersion};
+use protocol::gpus::{ALLOTMENTS, CUDA_VISIBLE, VISIBLE, driver_version, names_none, promise};
 use std::path::Path;
-
-/// Variables with which a scheduler allots GPUs to a job.
-const ALLOTMENTS: [&str; 3] = ["SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE"];
-/// Variables that make GPUs visible to a container or a program.
-const VISIBLE: [&str; 2] = ["NVIDIA_VISIBLE_DEVICES", CUDA_VISIBLE];
-const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
-/// Values of these variables that mean no GPU.
-const NONE: [&str; 6] = ["", "-1", "NoDevFiles", "none", "void", "no_gpu"];
 
 /// Facts about the GPUs of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +65,7 @@ impl GpuFacts {
 
     /// What files below `root` and variables tell.
     fn of_host(root: &Path, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| {
-            let value = variable(name)?;
-            let is_none =
-                NONE.contains(&value.trim()) || (name == "SLURM_GPUS_ON_NODE" && value.trim() == "0");
-            (!is_none).then(|| format!("{name}={value}"))
-        };
+        let set = |name: &str| promise(name, &variable);
         let mut signs = Vec::new();
         if root.join("dev/nvidia0").exists() {
             signs.push("/dev/nvidia0".to_owned());
@@ -94,7 +82,7 @@ impl GpuFacts {
         Self {
             allotted: ALLOTMENTS.into_iter().find_map(set),
             signs,
-            hidden: variable(CUDA_VISIBLE).is_some_and(|value| NONE.contains(&value.trim())),
+            hidden: variable(CUDA_VISIBLE).is_some_and(|value| names_none(&value)),
             library: None,
             runtime: None,
             usable: 0,
@@ -131,12 +119,6 @@ impl RuntimeRefusal {
             other => Self { code: -1, name: String::new(), message: other.to_string() },
         }
     }
-}
-
-/// The number in the driver's version file, e.g. `580.65.06`.
-fn driver_version(text: &str) -> Option<&str> {
-    let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    text.lines().next()?.split_whitespace().find(is_number)
 }
 
 #[cfg(test)]
