@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 6] = ["attention", "collectives", "counters", "device", "memory", "operations"];
+const SOURCES: [&str; 8] =
+    ["attention", "collectives", "counters", "device", "memory", "operations", "pinned", "streams"];
 
 fn main() {
     println!("cargo::rerun-if-changed=cpp");

@@ -1,9 +1,13 @@
-// Settings and figures of libtorch for a GPU that tch does not have. They go through libtorch's device-independent
+// Settings, figures, streams and events of libtorch for a GPU that tch does not have. They go through libtorch's device-independent
 // interface, so that nothing of CUDA is needed to build or to link.
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstdint>
+#include <memory>
 
 namespace {
 
@@ -16,6 +20,13 @@ int guarded(Work work) noexcept {
     } catch (...) {
         return 1;
     }
+}
+
+c10::Device gpu(int index) { return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)}; }
+
+// The stream of this thread.
+c10::Stream current_stream(int index) {
+    return c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(gpu(index));
 }
 
 }  // namespace
@@ -60,4 +71,33 @@ extern "C" int trainer_free_gpu_memory(int index, std::int64_t *bytes) noexcept 
         auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
         *bytes = static_cast<std::int64_t>(allocator->getMemoryInfo(static_cast<c10::DeviceIndex>(index)).first);
     });
+}
+
+// Makes a stream of libtorch's pool the current one of this thread.
+extern "C" int trainer_use_pool_stream(int index) noexcept {
+    return guarded([&] {
+        const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
+        guard.exchangeStream(guard.getStreamFromGlobalPool(gpu(index)));
+    });
+}
+
+// A new event, recorded in the current stream of this thread.
+extern "C" int trainer_record_event(int index, void **event) noexcept {
+    return guarded([&] {
+        auto recorded = std::make_unique<c10::Event>(c10::DeviceType::CUDA);
+        recorded->record(current_stream(index));
+        *event = recorded.release();
+    });
+}
+
+// Later work of this thread's current stream starts after the event.
+extern "C" int trainer_block_on_event(int index, void *event) noexcept {
+    return guarded([&] { static_cast<c10::Event *>(event)->block(current_stream(index)); });
+}
+
+extern "C" void trainer_free_event(void *event) noexcept { delete static_cast<c10::Event *>(event); }
+
+// The memory of a tensor is not given to other streams before the current stream of this thread has done its present work.
+extern "C" int trainer_record_stream(int index, void *tensor) noexcept {
+    return guarded([&] { static_cast<at::Tensor *>(tensor)->record_stream(current_stream(index)); });
 }

@@ -1,10 +1,11 @@
-// The device itself: one GPU with one stream, on which all work is done when a call returns.
+// The device itself: one GPU, whose default stream has done its work when a call returns.
 #include "counters.h"
 #include "memory.h"
+#include "pinned.h"
+#include "streams.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
 namespace stand_in {
@@ -21,24 +22,30 @@ struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
     void uncheckedSetDevice(Device) const noexcept override {}
     DeviceIndex deviceCount() const noexcept override { return 1; }
 
-    Stream getStream(Device) const override { return default_stream(); }
-    Stream getDefaultStream(Device) const override { return default_stream(); }
-    Stream getStreamFromGlobalPool(Device, bool) const override { return default_stream(); }
-    Stream getNewStream(Device, int) const override { return default_stream(); }
-    Stream exchangeStream(Stream) const override { return default_stream(); }
+    Stream getStream(Device) const override { return current_stream(); }
+    Stream getDefaultStream(Device) const override { return Stream(Stream::DEFAULT, gpu()); }
+    Stream getStreamFromGlobalPool(Device, bool) const override { return stream_of_pool(); }
+    Stream getNewStream(Device, int) const override { return stream_of_pool(); }
+    Stream exchangeStream(Stream stream) const override { return exchange_stream(stream); }
     // Null is the default stream of the CUDA runtime, and of its stand-in.
     void *getStreamNativeHandle(const Stream) const override { return nullptr; }
     bool queryStream(const Stream &) const override { return true; }
-    void synchronizeStream(const Stream &) const override { count_wait("synchronize_stream"); }
+    void synchronizeStream(const Stream &stream) const override {
+        count_wait("synchronize_stream");
+        drain(stream);
+    }
 
-    void record(void **, const Stream &, const DeviceIndex, const c10::EventFlag) const override {}
-    void block(void *, const Stream &) const override {}
-    bool queryEvent(void *) const override { return true; }
-    void synchronizeEvent(void *) const override { count_wait("synchronize_event"); }
+    void record(void **event, const Stream &stream, const DeviceIndex, const c10::EventFlag) const override {
+        record_event(event, stream);
+    }
+    void block(void *event, const Stream &stream) const override { block_on_event(event, stream); }
+    void destroyEvent(void *event, const DeviceIndex) const noexcept override { destroy_event(event); }
+    bool queryEvent(void *event) const override { return is_past(event); }
+    void synchronizeEvent(void *event) const override {
+        count_wait("synchronize_event");
+        wait_for_event(event);
+    }
     void synchronizeDevice(const DeviceIndex) const override { count_wait("synchronize_device"); }
-
-private:
-    static Stream default_stream() { return Stream(Stream::DEFAULT, gpu()); }
 };
 
 struct Hooks final : at::CUDAHooksInterface {
@@ -65,8 +72,8 @@ struct Hooks final : at::CUDAHooksInterface {
     long versionRuntimeCuDNN() const override { return 91500; }
     bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
 
-    bool isPinnedPtr(const void *) const override { return false; }
-    at::Allocator *getPinnedMemoryAllocator() const override { return c10::GetCPUAllocator(); }
+    bool isPinnedPtr(const void *address) const override { return is_pinned(address); }
+    at::Allocator *getPinnedMemoryAllocator() const override { return &pinned_memory(); }
     at::Allocator *getCUDADeviceAllocator() const override { return &memory(); }
     const at::Generator &getDefaultGenerator(DeviceIndex) const override {
         static const at::Generator generator = at::detail::createCPUGenerator();

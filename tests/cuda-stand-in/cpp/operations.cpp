@@ -4,6 +4,8 @@
 #include "collectives.h"
 #include "counters.h"
 #include "memory.h"
+#include "pinned.h"
+#include "streams.h"
 
 #include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
@@ -227,8 +229,14 @@ private:
     std::vector<Written> written_;
 };
 
-void on_cpu(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
+// An operation comes after collectives and after the earlier work of its own stream, and is done at once.
+void catch_up() {
     catch_up_with_stream();
+    drain(current_stream());
+}
+
+void on_cpu(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
+    catch_up();
     HostCall(op, *stack).run();
 }
 
@@ -245,20 +253,27 @@ Tensor empty_strided(IntArrayRef sizes, IntArrayRef strides, std::optional<Scala
 
 const char *place(const Tensor &tensor) { return tensor.is_cuda() ? "device" : "host"; }
 
-// CUDA converts on the side of the source, and waits unless the host's memory is pinned, which it never is here.
-Tensor &copy(Tensor &self, const Tensor &source, bool) {
-    catch_up_with_stream();
+// CUDA converts on the side of the source, and the host waits unless its memory is pinned and the caller does not want to.
+Tensor &copy(Tensor &self, const Tensor &source, bool non_blocking) {
+    catch_up();
     count_copy(place(source), place(self), self.numel() * self.element_size());
-    const std::string direction = std::string(place(source)) + "_to_" + place(self);
-    if (self.is_cuda() != source.is_cuda()) count_wait("copy_" + direction);
-    else count_operation("copy_");
-    at::AutoDispatchBelowADInplaceOrView guard;
-    on_host(self).copy_(on_host(source));
+    const bool crosses = self.is_cuda() != source.is_cuda();
+    const Tensor &host = self.is_cuda() ? source : self;
+    const bool queued = crosses && non_blocking && is_pinned(host.const_data_ptr());
+    if (crosses && !queued) count_wait(std::string("copy_") + place(source) + "_to_" + place(self));
+    if (!crosses) count_operation("copy_");
+    auto work = [self, source] {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        at::NoGradGuard no_graph;
+        on_host(self).copy_(on_host(source));
+    };
+    if (queued) put_into(current_stream(), work);
+    else work();
     return self;
 }
 
 at::Scalar local_scalar(const Tensor &tensor) {
-    catch_up_with_stream();
+    catch_up();
     count_wait("item");
     return on_host(tensor).item();
 }
@@ -279,7 +294,7 @@ const Tensor &resize(const Tensor &tensor, IntArrayRef sizes, std::optional<at::
 
 Tensor cudnn_convolution(const Tensor &input, const Tensor &weight, c10::SymIntArrayRef padding, c10::SymIntArrayRef stride,
                          c10::SymIntArrayRef dilation, c10::SymInt groups, bool, bool, bool tf32) {
-    catch_up_with_stream();
+    catch_up();
     TORCH_CHECK(input.is_cuda() && weight.is_cuda(), "Expected all tensors to be on the same device, but got ",
                 input.is_cuda() ? "weight" : "self",
                 " is on cpu, different from other tensors on cuda:0 (when checking argument in method "
@@ -293,7 +308,7 @@ Tensor cudnn_convolution(const Tensor &input, const Tensor &weight, c10::SymIntA
 
 Tensor view(const Tensor &tensor, IntArrayRef sizes) { return at::native::view(tensor, sizes); }
 
-bool is_pinned(const Tensor &, std::optional<at::Device>) { return false; }
+bool is_pinned_tensor(const Tensor &tensor, std::optional<at::Device>) { return is_pinned(tensor.const_data_ptr()); }
 
 void record_stream(Tensor &, at::Stream) {}
 
@@ -341,7 +356,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
     library.impl("copy_", TORCH_FN(copy));
     library.impl("_local_scalar_dense", TORCH_FN(local_scalar));
     library.impl("resize_", TORCH_FN(resize));
-    library.impl("is_pinned", TORCH_FN(is_pinned));
+    library.impl("is_pinned", TORCH_FN(is_pinned_tensor));
     library.impl("record_stream", TORCH_FN(record_stream));
     library.impl("cudnn_convolution", TORCH_FN(cudnn_convolution));
     // Without a kernel of its own, libtorch would compose it of others.

@@ -7,9 +7,9 @@ use super::statistics::{median, median_of};
 use super::timed::{Meter, Timed};
 use super::variants::{Comparison, Variant};
 use crate::config::{Config, Resolved, Selection};
-use crate::data::loader::Loader;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::arithmetic;
+use crate::engine::gpu::device_loader::DeviceLoader;
 use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::{Session, SessionPurpose};
@@ -275,7 +275,7 @@ struct Lane<'a> {
     session: &'a Session,
     stepper: Stepper<'a>,
     plan: BatchPlan,
-    loader: Loader,
+    loader: DeviceLoader,
     at: (u64, u64),
     threads: usize,
     silent: bool,
@@ -299,7 +299,8 @@ impl<'a> Lane<'a> {
         let plan = BatchPlan { epochs: u64::MAX, ..session.plan(rank) };
         let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(0, 0);
-        let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))?;
+        let loader =
+            agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests, rank.device))?;
         let (config, trainables) = (&session.config, session.model.trainables());
         let sgd = Sgd::new(&trainables.flat(), config.train.momentum, config.train.weight_decay);
         Ok(Self {
@@ -353,17 +354,16 @@ impl<'a> Lane<'a> {
         bench.meter.take();
         let bytes = rank.activity.now().0.bytes;
         let start = Instant::now();
-        let batch = self
+        let loaded = self
             .loader
             .next()
             .ok_or_else(|| Failure::run("the loader ended before all requests were loaded"))?;
-        let batch = batch.map_err(Failure::run)?;
-        if let Some(bad) = batch.skipped.first() {
+        let loaded = loaded.map_err(Failure::run)?;
+        if let Some(bad) = loaded.batch.skipped.first() {
             return Err(Failure::run(format!("image `{}`: {}", bad.path, bad.reason)));
         }
         let data_wait = start.elapsed();
-        let side = self.session.model.tower().shape().resolution;
-        let work = self.plan.work(self.at, Some(&batch), side, device);
+        let work = self.plan.work(self.at, Some(&loaded));
         let outcome = self.stepper.reduced_gradient(&work, StepFlags::default())?;
         self.stepper.update(&outcome, 0.0);
         settle(device);

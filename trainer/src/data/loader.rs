@@ -120,6 +120,11 @@ impl Loader {
         Ok(loader)
     }
 
+    /// Ends this loader from another thread.
+    pub fn stopper(&self) -> LoaderStop {
+        LoaderStop(Arc::clone(&self.shared))
+    }
+
     /// The batch of the next request. `None` after the last request and after an error.
     ///
     /// An image that cannot be read is no error: the batch lists it in `skipped`. Errors are a panic of a worker, or a
@@ -159,14 +164,32 @@ impl Loader {
     }
 }
 
+/// Ends a loader from another thread.
+#[derive(Clone)]
+pub struct LoaderStop(Arc<Shared>);
+
+impl std::fmt::Debug for LoaderStop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LoaderStop")
+    }
+}
+
+impl LoaderStop {
+    /// Workers end after their item, and `next` returns `None`, also to a thread that waits in it.
+    pub fn stop(&self) {
+        {
+            // Under the lock, so that no thread is between its check of `stop` and its wait.
+            let _queue = self.0.lock();
+            self.0.stop.store(true, Ordering::Release);
+        }
+        self.0.work.notify_all();
+        self.0.ready.notify_all();
+    }
+}
+
 impl Drop for Loader {
     fn drop(&mut self) {
-        {
-            // Under the lock, so that no worker is between its check of `stop` and its wait.
-            let _queue = self.shared.lock();
-            self.shared.stop.store(true, Ordering::Release);
-        }
-        self.shared.work.notify_all();
+        self.stopper().stop();
         let start = Instant::now();
         for worker in self.workers.drain(..) {
             while !worker.is_finished() && start.elapsed() < PARTING {

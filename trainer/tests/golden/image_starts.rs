@@ -78,8 +78,7 @@ fn check(case: &Case, rank: &Rank, precision: Precision, tolerance: &str) {
         let plan = ListPlan { len: images.len() as u64, batch_size: BATCH, parts };
         let limit = BadImageLimit { most: 0, outcome: Outcome::Failed };
         let loader = LoaderPlan { view, options };
-        let walk =
-            DatasetPass { rank, plan, split: &images, images: ImageSet::Training, limit, loader, side };
+        let walk = DatasetPass { rank, plan, split: &images, images: ImageSet::Training, limit, loader };
         let (pass, bad_images) = (Pass::new(&model, None), &RefCell::new(BadImages::default()));
         let features = Features { walk, pass, classes: case.classes(), tree, bad_images };
         match initialisation {

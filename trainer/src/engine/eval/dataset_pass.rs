@@ -1,12 +1,13 @@
 //! One pass of all ranks over all samples of a list.
 
-use crate::data::loader::{Batch, Loader};
+use crate::data::loader::Batch;
 use crate::data::source::Split;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::gpu::device_loader::{DeviceBatch, DeviceLoader};
 use crate::engine::rank::Rank;
 use crate::engine::setup::loader_plan::LoaderPlan;
-use crate::engine::step::batch_plan::{ListPlan, to_device};
+use crate::engine::step::batch_plan::ListPlan;
 use crate::engine::step::local_batch::MicroBatch;
 use collectives::{CollectiveError, ReduceOp};
 use std::sync::Arc;
@@ -28,8 +29,6 @@ pub struct DatasetPass<'a> {
     pub limit: BadImageLimit,
     /// How its images are loaded.
     pub loader: LoaderPlan,
-    /// Side of an image.
-    pub side: i64,
 }
 
 impl DatasetPass<'_> {
@@ -45,7 +44,7 @@ impl DatasetPass<'_> {
         let rank = self.rank;
         let plan = self.plan;
         let requests = part.into_iter().flat_map(move |part| plan.requests(part));
-        let start = || self.loader.start(Arc::clone(self.split), requests);
+        let start = || self.loader.start(Arc::clone(self.split), requests, rank.device);
         let mut loader = agreed(&rank.control, start)?;
         let (mut problem, mut met) = (None, Vec::new());
         for number in 0..self.plan.most() {
@@ -56,15 +55,14 @@ impl DatasetPass<'_> {
             // Each batch counts as progress for the liveness watch: without collective calls, nothing else would until
             // the pass ends.
             let _entered = rank.activity.enter("batch");
-            let batch = if stopped { Ok(None) } else { self.next(&mut loader) };
-            let batch = batch.unwrap_or_else(|failure| {
+            let loaded = if stopped { Ok(None) } else { self.next(&mut loader) };
+            let loaded = loaded.unwrap_or_else(|failure| {
                 problem = Some(failure);
                 None
             });
-            met.extend(batch.iter().flat_map(|batch| bad.news(self.images, &batch.skipped)));
-            let batch = batch.filter(|batch| !batch.is_empty());
-            let on_device = batch.as_ref().map(|batch| to_device(batch, self.side, rank.device));
-            each(batch.as_ref().zip(on_device.as_ref()))?;
+            met.extend(loaded.iter().flat_map(|loaded| bad.news(self.images, &loaded.batch.skipped)));
+            let usable = loaded.as_ref().filter(|loaded| !loaded.batch.is_empty());
+            each(usable.map(|loaded| (&loaded.batch, &loaded.on_device)))?;
         }
         agreed(&rank.control, || problem.map_or(Ok(()), Err))?;
         bad.meet(&met, self.limit, rank)
@@ -77,7 +75,7 @@ impl DatasetPass<'_> {
         Ok(stopped[0] > 0)
     }
 
-    fn next(&self, loader: &mut Loader) -> Result<Option<Batch>, Failure> {
+    fn next(&self, loader: &mut DeviceLoader) -> Result<Option<DeviceBatch>, Failure> {
         self.rank.check_requests()?;
         loader.next().transpose().map_err(Failure::run)
     }

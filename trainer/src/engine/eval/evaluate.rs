@@ -116,9 +116,8 @@ impl Evaluation<'_> {
         bad: &mut BadImages,
     ) -> Result<Vec<i64>, Failure> {
         let model = self.pass.model();
-        let side = model.tower().shape().resolution;
         let (images, limit) = (self.images, self.limit);
-        let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader, side };
+        let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader };
         let own = plan.samples(rank.number() as u64);
         let mut predictions = vec![LEFT_OUT; (own.end - own.start) as usize];
         walk.through(Some(rank.number() as u64), bad, |part| {

@@ -4,6 +4,7 @@ use crate::data::loader::{BatchRequest, Loader, LoaderOptions};
 use crate::data::source::Split;
 use crate::data::transform::ImageView;
 use crate::engine::failure::Failure;
+use crate::engine::gpu::device_loader::DeviceLoader;
 use std::sync::Arc;
 use tch::Device;
 
@@ -17,13 +18,15 @@ pub struct LoaderPlan {
 }
 
 impl LoaderPlan {
-    /// Starts the threads.
+    /// Starts the threads. Batches arrive on `device`.
     pub fn start(
         &self,
         split: Arc<Split>,
         requests: impl Iterator<Item = BatchRequest> + Send + 'static,
-    ) -> Result<Loader, Failure> {
-        Loader::start(split, self.view, requests, self.options).map_err(Failure::run)
+        device: Device,
+    ) -> Result<DeviceLoader, Failure> {
+        let loader = Loader::start(split, self.view, requests, self.options).map_err(Failure::run)?;
+        DeviceLoader::new(loader, self.view.size().into(), device).map_err(Failure::run)
     }
 }
 

@@ -5,8 +5,9 @@ use crate::data::order::Order;
 use crate::data::order::shard::{share, step_slice, steps_per_epoch};
 use std::ops::Range;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use crate::engine::gpu::device_loader::DeviceBatch;
 use crate::engine::step::local_batch::{LocalBatch, MicroBatch};
 
 /// The steps of a run, and this rank's part of each.
@@ -70,23 +71,16 @@ impl BatchPlan {
     }
 
     /// Converts a loaded batch into the work of a step; none if it could not be loaded.
-    pub fn work(
-        &self,
-        (epoch, step): (u64, u64),
-        batch: Option<&Batch>,
-        side: i64,
-        device: Device,
-    ) -> LocalBatch {
-        if let Some(Batch { positions, samples, .. }) = batch {
+    pub fn work(&self, (epoch, step): (u64, u64), loaded: Option<&DeviceBatch>) -> LocalBatch {
+        if let Some(Batch { positions, samples, .. }) = loaded.map(|loaded| &loaded.batch) {
             let step = step + 1;
             tracing::trace!(target: "samples", epoch, step, ?positions, ?samples, "one step's share of this rank");
         }
-        let whole = batch.map(|batch| (batch, to_device(batch, side, device)));
         let micro_batches_of = |shard| {
-            let Some((batch, whole)) = &whole else { return Vec::new() };
+            let Some(DeviceBatch { batch, on_device }) = loaded else { return Vec::new() };
             let positions = self.slice(epoch, step, shard);
             let at = |end| batch.positions.partition_point(|&position| position < end);
-            micro_batches(whole, &(at(positions.start)..at(positions.end)), self.micro_batch_size)
+            micro_batches(on_device, &(at(positions.start)..at(positions.end)), self.micro_batch_size)
         };
         let shards = self.own.clone().map(micro_batches_of).collect();
         let longest = self.slice(epoch, step, 0);
@@ -154,15 +148,6 @@ impl ListPlan {
             let items = (start..end).map(|i| Item { position: i, sample: i }).collect();
             BatchRequest { epoch: 0, items }
         })
-    }
-}
-
-/// A batch on the device; the crops of an image are adjacent.
-pub fn to_device(batch: &Batch, side: i64, device: Device) -> MicroBatch {
-    let crops = batch.images.len() as i64 / (3 * side * side);
-    MicroBatch {
-        bytes: Tensor::from_slice(&batch.images).view([crops, 3, side, side]).to_device(device),
-        labels: Tensor::from_slice(&batch.labels).to_device(device),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The row of scalars that ranks reduce once per step, with the gradient: losses, counts and flags.
 
+use crate::engine::gpu::upload::upload;
 use crate::engine::step::classifier::SampleLoss;
 use crate::engine::step::step_parts::Accumulation;
 use tch::{Kind, Tensor};
@@ -88,7 +89,7 @@ impl ScalarRow {
             flag(notice.stop),
             flag(notice.save),
         ];
-        let known = Tensor::from_slice(&known).to_device(self.loss.device());
+        let known = upload(&known, self.loss.device());
         Tensor::cat(&[&self.loss, &self.normaliser, &self.divisor, &known], 0)
     }
 }

@@ -7,9 +7,9 @@ mod records;
 mod saving;
 
 use crate::config::NonFinite;
-use crate::data::loader::{Batch, Loader};
 use crate::engine::eval::bad_images::{BadImageLimit, ImageSet};
 use crate::engine::failure::Failure;
+use crate::engine::gpu::device_loader::{DeviceBatch, DeviceLoader};
 use crate::engine::rank::Rank;
 use crate::engine::step::batch_plan::BatchPlan;
 use crate::engine::step::scalar_row::StepFlags;
@@ -68,7 +68,11 @@ pub struct Training<'a, 'm, 'r> {
 
 impl Training<'_, '_, '_> {
     /// Trains from `progress` to the end of the run, or to the step at which a rank is asked to stop or fails.
-    pub fn run(&mut self, mut loader: Loader, at_epoch_end: &mut AtEpochEnd<'_>) -> Result<LoopEnd, Failure> {
+    pub fn run(
+        &mut self,
+        mut loader: DeviceLoader,
+        at_epoch_end: &mut AtEpochEnd<'_>,
+    ) -> Result<LoopEnd, Failure> {
         while self.progress.epoch < self.plan.epochs && !self.is_cut_off() {
             if self.progress.evaluation_due
                 && let Some(request) = self.evaluate(at_epoch_end)?
@@ -89,11 +93,12 @@ impl Training<'_, '_, '_> {
     }
 
     /// One step: batch, gradient over all ranks, update, record, checkpoint. Returns the end of the loop, if this is it.
-    fn step(&mut self, loader: &mut Loader) -> Result<Option<LoopEnd>, Failure> {
+    fn step(&mut self, loader: &mut DeviceLoader) -> Result<Option<LoopEnd>, Failure> {
         let (start, sent) = (Instant::now(), self.rank.activity.now().0.bytes);
-        let (batch, problem) = self.next_batch(loader);
+        let (loaded, problem) = self.next_batch(loader);
         let data_wait = start.elapsed();
-        let skipped = batch.as_ref().map_or(&[][..], |batch| &batch.skipped);
+        let batch = loaded.as_ref().map(|loaded| &loaded.batch);
+        let skipped = batch.map_or(&[][..], |batch| &batch.skipped);
         let bad = self.progress.left_out_images.news(ImageSet::Training, skipped);
         let flags = StepFlags {
             bad_images: bad.len() as u64,
@@ -102,9 +107,8 @@ impl Training<'_, '_, '_> {
             save: self.saver.is_due_after(self.progress.steps + 1),
         };
         let (epoch, in_epoch) = (self.progress.epoch, self.progress.in_epoch);
-        let (side, device) = (self.model.tower().shape().resolution, self.model.device());
-        let usable = batch.as_ref().filter(|_| problem.is_none());
-        let own = self.plan.work((epoch, in_epoch), usable, side, device);
+        let usable = loaded.as_ref().filter(|_| problem.is_none());
+        let own = self.plan.work((epoch, in_epoch), usable);
         let rate = self.rate.at(epoch, self.plan.steps_before(epoch) + in_epoch);
         let apply = !self.progress.skipped_steps.contains(&(self.progress.steps + 1));
 
@@ -127,7 +131,7 @@ impl Training<'_, '_, '_> {
 
         let bytes = self.rank.activity.now().0.bytes - sent;
         let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
-        if !outcome.finite && apply && self.is_rolled_back(&finished, batch.as_ref())? {
+        if !outcome.finite && apply && self.is_rolled_back(&finished, batch)? {
             return Ok(Some(LoopEnd::Rollback));
         }
         self.record(&finished);
@@ -135,7 +139,7 @@ impl Training<'_, '_, '_> {
     }
 
     /// The next batch, or why there is none.
-    fn next_batch(&mut self, loader: &mut Loader) -> (Option<Batch>, Option<String>) {
+    fn next_batch(&mut self, loader: &mut DeviceLoader) -> (Option<DeviceBatch>, Option<String>) {
         let _entered = self.rank.activity.enter("waiting for images");
         match loader.next() {
             Some(Ok(batch)) => (Some(batch), self.saver.problem()),

@@ -1,10 +1,10 @@
 //! Training as a configuration describes it, from its start or from a checkpoint, to the last evaluation.
 
 use crate::config::{AccumulationName, BestMetric, Config, NonFinite, ScheduleName, SelectedNames, Wire};
-use crate::data::loader::Loader;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages};
 use crate::engine::eval::evaluate::{CropBatch, Evaluation, EvaluationCounts};
 use crate::engine::failure::{Failure, agreed};
+use crate::engine::gpu::device_loader::DeviceLoader;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::{Session, shard_tree};
 use crate::engine::step::batch_plan::BatchPlan;
@@ -214,11 +214,11 @@ impl TrainingRun<'_> {
         evaluation(self.session, self.rank).run(self.rank, reporter, bad)
     }
 
-    fn loader(self, plan: &BatchPlan, progress: &Progress) -> Result<Loader, Failure> {
+    fn loader(self, plan: &BatchPlan, progress: &Progress) -> Result<DeviceLoader, Failure> {
         let (session, rank) = (self.session, self.rank);
         let loader = session.loader(session.train_view(), rank);
         let requests = plan.requests(progress.epoch, progress.in_epoch);
-        agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests))
+        agreed(&rank.control, || loader.start(Arc::clone(&session.train), requests, rank.device))
     }
 
     /// Puts the last checkpoint's values back, on every rank.

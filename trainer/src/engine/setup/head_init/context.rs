@@ -74,7 +74,6 @@ impl InitContext<'_> {
             images: ImageSet::Training,
             limit: BadImageLimit::within(config),
             loader: loader_plan(config, view, rank),
-            side: i64::from(config.model.resolution),
         };
         let pass = Pass::new(self.model, self.shards);
         Features { walk, pass, classes: self.classes(), tree, bad_images: self.bad_images }
