@@ -273,12 +273,7 @@ fn the_host_waits_only_for_copies_and_memory_is_reported() {
     let more = |group: &str| count(two, group) - count(one, group);
     println!("a step: {} operations, {} waits: {}", more("operations"), more("waits"), two["waits"]);
     assert_eq!(one["waits"]["item"], two["waits"]["item"], "no step reads a number");
-    assert!(
-        more("waits") <= 1,
-        "one row of results: {} {}",
-        one["waits"],
-        two["waits"]
-    );
+    assert!(more("waits") <= 1, "one row of results: {} {}", one["waits"], two["waits"]);
     let result = json(&folder.path().join("run-1-2/result.json"));
     let (peak, held) =
         (&result["gpu_memory"]["peak_allocated_bytes"], &result["gpu_memory"]["peak_reserved_bytes"]);

@@ -55,6 +55,40 @@ fn another_program_on_a_rank_is_reported() {
 }
 
 #[test]
+fn law_7_steps_before_a_failure_of_the_loader_are_saved_and_the_run_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let command = |name: &str, more: &[&str]| {
+        let mut command = mpirun(2);
+        command
+            .env("NO_COLOR", "1")
+            .arg(binary("lift-trainer-faults"))
+            .args(["train", "-q", "-m", "demo", "-d"]);
+        command.arg(data_beside(&path(name))).args([
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch_size=4",
+        ]);
+        command.args(["--set", "train.threads=1", "--output"]).arg(path(name)).args(more);
+        command.stdin(Stdio::null());
+        command
+    };
+    let output = run(command("failed", &[]).env("LIFT_PLANTED", "failed_loader"));
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{messages}");
+    assert!(messages.contains("sample 18446744073709551615 was requested, but the split has"), "{messages}");
+    assert!(messages.contains("the 3 steps made so far are saved"), "{messages}");
+    assert_eq!(steps_done(&path("failed")), 3);
+    succeed(&mut command("failed", &["--resume", "auto"]));
+    succeed(&mut command("whole", &[]));
+    assert_eq!(losses(&path("failed")), losses(&path("whole")));
+    let weights =
+        ["failed", "whole"].map(|name| std::fs::read(path(name).join("final.safetensors")).unwrap());
+    assert!(weights[0] == weights[1], "a resumed run has other weights");
+}
+
+#[test]
 fn another_data_set_on_a_rank_is_reported_with_the_first_difference() {
     let folder = tempfile::tempdir().unwrap();
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/odd/pngsuite_basi0g01.png");

@@ -64,7 +64,7 @@ impl BatchPlan {
             (first..plan.steps(at)).map(move |step| {
                 let request = plan.request(at, step);
                 #[cfg(feature = "faults")]
-                let request = lossy(request, plan.own.start == 0 && from > 0 && (at, step) == (epoch, from));
+                let request = planted(request, plan.own.start == 0, (epoch, from), (at, step));
                 request
             })
         })
@@ -102,11 +102,15 @@ impl BatchPlan {
     }
 }
 
-/// The planted bug that loses a sample when a run resumes.
+/// The bugs planted in requests of the first rank: a resumed run loses a sample, or the loader of a new run fails.
 #[cfg(feature = "faults")]
-fn lossy(mut request: BatchRequest, here: bool) -> BatchRequest {
-    if here && crate::run::checkpoint::Planted::LostSample.is_played() {
+fn planted(mut request: BatchRequest, first_rank: bool, from: (u64, u64), at: (u64, u64)) -> BatchRequest {
+    use crate::run::checkpoint::Planted;
+    if first_rank && from.1 > 0 && at == from && Planted::LostSample.is_played() {
         request.items.pop();
+    }
+    if first_rank && from == (0, 0) && at == (0, 3) && Planted::FailedLoader.is_played() {
+        request.items.push(Item { position: 0, sample: u64::MAX });
     }
     request
 }

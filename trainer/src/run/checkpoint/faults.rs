@@ -29,6 +29,7 @@ pub const FAULT_LOG: &str = "LIFT_FAULT_LOG";
 /// - `torn_publish`: the folder gets its name before its files are written.
 /// - `stale_momentum`: a resumed run starts with the momentum of a new run.
 /// - `lost_sample`: the first step of a resumed run lacks one sample.
+/// - `failed_loader`: in a new run, the loader of rank 0 fails at the fourth step of the first epoch.
 pub const PLANTED: &str = "LIFT_PLANTED";
 
 const ERRNOS: [(&str, i32); 12] = [
@@ -55,6 +56,7 @@ pub(crate) enum Planted {
     TornPublish,
     StaleMomentum,
     LostSample,
+    FailedLoader,
     ChangedWeight,
 }
 
@@ -256,6 +258,7 @@ fn planted(text: &str) -> Option<Planted> {
         "torn_publish" => Some(Planted::TornPublish),
         "stale_momentum" => Some(Planted::StaleMomentum),
         "lost_sample" => Some(Planted::LostSample),
+        "failed_loader" => Some(Planted::FailedLoader),
         "changed_weight" => Some(Planted::ChangedWeight),
         _ => None,
     }
