@@ -73,10 +73,12 @@ extern "C" int trainer_free_gpu_memory(int index, std::int64_t *bytes) noexcept 
     });
 }
 
-// Makes a stream of libtorch's pool the current one of this thread.
+// Makes the GPU and a stream of libtorch's pool the current ones of this thread.
 extern "C" int trainer_use_pool_stream(int index) noexcept {
     return guarded([&] {
         const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
+        // A new thread has GPU 0, and its first call would make a context there.
+        guard.setDevice(gpu(index));
         guard.exchangeStream(guard.getStreamFromGlobalPool(gpu(index)));
     });
 }

@@ -76,7 +76,7 @@ impl DeviceLoader {
         match &mut self.0 {
             Kept::Host { loader, side } => Some(loader.next()?.map_err(Into::into).map(|batch| {
                 let on_device = MicroBatch {
-                    bytes: pixels(Tensor::from_slice(&batch.images), *side),
+                    bytes: pixels(&Tensor::from_slice(&batch.images), *side),
                     labels: Tensor::from_slice(&batch.labels),
                 };
                 DeviceBatch { batch, on_device }
@@ -87,7 +87,7 @@ impl DeviceLoader {
 }
 
 /// Bytes as images, `[n, 3, side, side]`.
-fn pixels(bytes: Tensor, side: i64) -> Tensor {
+fn pixels(bytes: &Tensor, side: i64) -> Tensor {
     let crops = bytes.numel() as i64 / (3 * side * side).max(1);
     bytes.view([crops, 3, side, side])
 }
@@ -153,7 +153,7 @@ fn copy(mut batch: Batch, side: i64, index: usize) -> Uploaded {
         // Labels come first, so that they are aligned.
         let all = upload_bytes(&[labels, &batch.images], Device::Cuda(index))?;
         let labels = all.f_narrow(0, 0, start)?.f_view_dtype(Kind::Int64)?;
-        Ok(MicroBatch { bytes: pixels(all.f_narrow(0, start, length)?, side), labels })
+        Ok(MicroBatch { bytes: pixels(&all.f_narrow(0, start, length)?, side), labels })
     };
     let on_device =
         tensors().map_err(|error: TchError| DeviceLoaderError::Gpu(explain(error.to_string())))?;
