@@ -19,6 +19,8 @@
 pub mod doctor;
 pub mod gpu_check;
 pub mod limits;
+pub mod records;
+pub mod report;
 pub mod run;
 pub mod slurm;
 pub mod tail;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use launcher::doctor;
 use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
 use launcher::limits;
+use launcher::report::{self, ReportError, ReportOptions};
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
 use protocol::terminal::{self, OutputError, OutputReader, say};
@@ -91,6 +92,9 @@ enum LiftCommand {
         #[arg(long)]
         rank: Option<usize>,
     },
+    /// Write a report about runs: accuracy by class size, confusion, calibration, curves, and differences between settings
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportOptions),
     /// Check the programs on this machine's GPU, beside PyTorch; without a GPU, on the CPU at small sizes
     #[command(after_help = GPU_CHECK_EXAMPLES)]
     GpuCheck(GpuCheckOptions),
@@ -138,6 +142,16 @@ Environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTART
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 interrupted.";
 
+const REPORT_EXAMPLES: &str = "Examples:
+  lift report runs/a                              writes runs/a/report.html
+  lift report runs/lift-* runs/full-*             compares settings over their seeds: report.html
+  lift report --thumbnails runs/a                 with pictures of mistakes (eval.thumbnails)
+  lift report --format latex runs/a > tables.tex  the tables for a paper
+
+It reads the run folders only: no images, no network. docs/report.md explains each part.
+
+Exit codes: 0 done; 1 the report cannot be written; 2 a folder is not that of a run.";
+
 const GPU_CHECK_EXAMPLES: &str = "Examples:
   lift gpu-check                                  every part, in less than eight minutes
   lift gpu-check --only speed memory              speed and memory only
@@ -154,6 +168,8 @@ enum LiftError {
     #[error(transparent)]
     Jobs(#[from] SlurmError),
     #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
     GpuCheck(#[from] GpuCheckError),
 }
 
@@ -161,6 +177,7 @@ impl LiftError {
     const fn outcome(&self) -> Outcome {
         match self {
             Self::Jobs(error) => error.outcome(),
+            Self::Report(error) => error.outcome(),
             Self::GpuCheck(error) => error.outcome(),
         }
     }
@@ -208,6 +225,7 @@ fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
             slurm::logs::print(&name, rank, follow)?;
             Outcome::Done
         }
+        LiftCommand::Report(options) => report::run(&options)?,
         LiftCommand::GpuCheck(options) => gpu_check::run(&options)?,
     })
 }

@@ -18,6 +18,12 @@ pub const FINAL_WEIGHTS: &str = "final.safetensors";
 /// The figures of the finished run.
 pub const RESULT: &str = "result.json";
 
+/// Confusion, calibration and the most confident mistakes of the last evaluation.
+pub const EVALUATION: &str = "evaluation.json";
+
+/// Folder of small pictures of mistakes.
+pub const MISTAKES: &str = "mistakes";
+
 /// Folder of log files, one per rank.
 pub const LOGS: &str = "logs";
 

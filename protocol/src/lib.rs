@@ -24,6 +24,7 @@
 //! - [`command_line`]: the part of the trainer's command line that both parse;
 //! - [`arguments`]: the launcher's view of that command line;
 //! - [`gpus`]: what files and variables tell about GPUs;
+//! - [`evaluation`]: confusion, calibration and mistakes of the last evaluation;
 //! - [`terminal`]: output to standard output and standard error;
 //! - [`lock`]: locks of files and folders; [`probe`]: what the trainer reports to `lift doctor`;
 //! - [`orphan`]: a rank exits when its parent process is gone.
@@ -34,6 +35,7 @@ pub mod arguments;
 mod atomic;
 pub mod command_line;
 pub mod environment;
+pub mod evaluation;
 pub mod gpus;
 mod here;
 pub mod hint;

@@ -137,7 +137,8 @@ fn escape(text: &str, keep: fn(char) -> bool, write: fn(char, &mut String)) -> C
 /// Whether a terminal interprets a character instead of showing it: control characters of both ranges, line and
 /// paragraph separators, and those that change the direction of text.
 fn is_obeyed(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

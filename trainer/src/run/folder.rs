@@ -125,7 +125,7 @@ impl RunFolder {
 
     /// A resumed run is not finished, and must not look finished if it is interrupted.
     fn forget_results(&self) -> Result<(), RunFolderError> {
-        for path in [self.result(), self.final_weights()] {
+        for path in [self.result(), self.final_weights(), self.path().join(layout::EVALUATION)] {
             remove(&path)?;
         }
         let path = self.path();

@@ -11,6 +11,7 @@ mod claim;
 mod counts;
 mod deadline;
 mod error;
+mod evaluated;
 pub mod final_status;
 mod folder;
 mod json;
@@ -30,6 +31,7 @@ pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
 pub use error::RunFolderError;
+pub use evaluated::{Evaluated, MOST_MISTAKES, write_evaluation};
 pub use folder::{DEFAULT_PARENT, MARKS, RunDestination, RunFolder, RunStart};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{

@@ -8,10 +8,8 @@
 use super::{ClassCounts, CountsError};
 use serde::{Deserialize, Serialize};
 
-/// A class with more training images than this is one of the many-shot classes.
-pub const MANY_ABOVE: u64 = 100;
-/// A class with fewer training images than this is one of the few-shot classes.
-pub const FEW_BELOW: u64 = 20;
+pub use protocol::evaluation::{FEW_BELOW, MANY_ABOVE};
+
 /// Lower bound in percent of the class accuracies in the harmonic mean, which a zero would make zero.
 pub const HARMONIC_FLOOR: f64 = 0.001;
 
@@ -27,6 +25,18 @@ pub enum Shot {
 }
 
 impl Shot {
+    /// All groups, the largest classes first.
+    pub const ALL: [Self; 3] = [Self::Many, Self::Medium, Self::Few];
+
+    /// Its name in files and tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Many => "many",
+            Self::Medium => "medium",
+            Self::Few => "few",
+        }
+    }
+
     /// The group of a class with this number of training images.
     pub const fn of(train_count: u64) -> Self {
         if train_count > MANY_ABOVE {

@@ -8,6 +8,9 @@ use crate::options::{Needs, Values, holds, one_of, section, words};
 /// Random crops of an image above which a number cannot be meant.
 const MAX_CROPS: u32 = 1000;
 
+/// A report with more pictures than this cannot be meant.
+const MAX_THUMBNAILS: u32 = 1000;
+
 /// A test would otherwise come after the end.
 const WITHIN_THE_RUN: Needs = holds("train.epochs", "up to `train.epochs`", |values: &Values| {
     let [epochs, every] = ["train.epochs", "eval.every_epochs"].map(|key| values.of::<u64>(key));
@@ -38,6 +41,11 @@ section! {
         pub random_crops: u32 = 1,
         /// Split to evaluate.
         pub split: EvalSplit = EvalSplit::Test,
+        /// Pictures of the most confident mistakes that the last evaluation writes into the run folder, for `lift
+        /// report --thumbnails`.
+        #[range(..=MAX_THUMBNAILS)]
+        #[resume(Free)]
+        pub thumbnails: u32 = 0,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::engine::step::classifier::Classifier;
 use crate::engine::step::pass::Pass;
 use crate::run::{ClassCounts, Reporter};
 use collectives::{CollectiveError, ReduceOp};
+use protocol::evaluation::CERTAIN;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
@@ -74,6 +75,8 @@ pub struct EvaluationCounts {
     pub counts: ClassCounts,
     /// One class per image, or [`LEFT_OUT`].
     pub predictions: Vec<i64>,
+    /// The softmax probability of the predicted class of each image, in millionths; undefined for one left out.
+    pub confidences: Vec<u64>,
     /// Time it took.
     pub seconds: f64,
 }
@@ -94,10 +97,9 @@ impl Evaluation<'_> {
         };
         let own = self.own_part(plan, (rank, reporter), bad)?;
         let mut counts = ClassCounts::new(self.classes);
-        let parts = rank.control.all_gather(bytemuck::cast_slice(&own))?;
-        let predictions =
-            parts.iter().flat_map(|part| part.as_chunks().0).map(|&bytes| i64::from_ne_bytes(bytes));
-        let predictions = predictions.collect();
+        let (own, confidences) = own;
+        let predictions = Self::of_all_ranks(rank, &own, i64::from_ne_bytes)?;
+        let confidences = Self::of_all_ranks(rank, &confidences, u64::from_ne_bytes)?;
         let range = plan.samples(rank.number() as u64);
         let labels = &self.split.labels()[range.start as usize..range.end as usize];
         let seen = own.iter().zip(labels).filter(|(class, _)| **class != LEFT_OUT);
@@ -105,36 +107,52 @@ impl Evaluation<'_> {
             seen.map(|(&class, &label)| (class, i64::from(label))).unzip();
         counts.add(&seen, &labels).map_err(Failure::run)?;
         rank.control.all_reduce(counts.flat_mut(), ReduceOp::Sum)?;
-        Ok(EvaluationCounts { counts, predictions, seconds: start.elapsed().as_secs_f64() })
+        Ok(EvaluationCounts { counts, predictions, confidences, seconds: start.elapsed().as_secs_f64() })
     }
 
-    /// Predictions of this rank's contiguous part of the list.
+    /// The numbers of all images, from those of each rank's part of the list.
+    fn of_all_ranks<T: bytemuck::NoUninit>(
+        rank: &Rank,
+        own: &[T],
+        read: fn([u8; 8]) -> T,
+    ) -> Result<Vec<T>, Failure> {
+        let parts = rank.control.all_gather(bytemuck::cast_slice(own))?;
+        Ok(parts.iter().flat_map(|part| part.as_chunks().0).map(|&bytes| read(bytes)).collect())
+    }
+
+    /// Predictions of this rank's contiguous part of the list, and their confidences.
     fn own_part(
         &self,
         plan: ListPlan,
         (rank, reporter): (&Rank, &mut Reporter),
         bad: &mut BadImages,
-    ) -> Result<Vec<i64>, Failure> {
+    ) -> Result<(Vec<i64>, Vec<u64>), Failure> {
         let model = self.pass.model();
         let (images, limit) = (self.images, self.limit);
         let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader };
         let own = plan.samples(rank.number() as u64);
         let mut predictions = vec![LEFT_OUT; (own.end - own.start) as usize];
+        let mut confidences = vec![0; predictions.len()];
         walk.through(Some(rank.number() as u64), bad, |part| {
             let features = self.features(part.map(|(_, on_device)| &on_device.bytes))?;
             let best = self.classifier.predict(model, features.as_ref(), self.batch.crops as i64)?;
             if let Some((best, (batch, _))) = best.zip(part) {
-                let mut classes = vec![0i64; best.numel()];
-                best.to_device(tch::Device::Cpu).copy_data(&mut classes, best.numel());
-                for (sample, class) in batch.samples.iter().zip(classes) {
-                    predictions[(sample - own.start) as usize] = class;
+                let mut classes = vec![0i64; best.classes.numel()];
+                let mut probabilities = vec![0f64; classes.len()];
+                best.classes.to_device(tch::Device::Cpu).copy_data(&mut classes, best.classes.numel());
+                best.confidences.to_device(tch::Device::Cpu).copy_data(&mut probabilities, classes.len());
+                for ((sample, class), probability) in batch.samples.iter().zip(classes).zip(probabilities) {
+                    let at = (sample - own.start) as usize;
+                    predictions[at] = class;
+                    // The probability of logits that are not finite is NaN, which becomes 0.
+                    confidences[at] = (probability * CERTAIN as f64).round() as u64;
                 }
                 let done = batch.samples.last().map_or(0, |last| last + 1 - own.start);
                 reporter.progress("evaluating", (done * plan.parts).min(plan.len), plan.len);
             }
             Ok(())
         })?;
-        Ok(predictions)
+        Ok((predictions, confidences))
     }
 
     /// Features of the crops of a batch.

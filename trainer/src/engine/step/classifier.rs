@@ -34,6 +34,14 @@ pub struct SampleLoss {
     pub normaliser: Tensor,
 }
 
+/// Predictions for `n` images.
+pub struct Predictions {
+    /// `[n]`: the class with the greatest mean logit over the crops, the first of equal ones.
+    pub classes: Tensor,
+    /// `[n]`, in double precision: the softmax probability of that class.
+    pub confidences: Tensor,
+}
+
 /// The objective of a batch.
 #[derive(Clone, Copy)]
 pub struct TrainingObjective<'a> {
@@ -74,18 +82,21 @@ impl Classifier {
         }
     }
 
-    /// The predicted classes of images, `[n]`, of each of which `features` has `crops` rows one after the other: the
-    /// class with the greatest mean logit, the first of equal ones.
+    /// The predictions for images, of each of which `features` has `crops` rows one after the other.
     pub fn predict(
         &self,
         model: &Model,
         features: Option<&Tensor>,
         crops: i64,
-    ) -> Result<Option<Tensor>, CollectiveError> {
+    ) -> Result<Option<Predictions>, CollectiveError> {
         no_grad(|| match self {
-            Self::Replicated => {
-                Ok(features.map(|features| mean_over_crops(model.classify(features), crops).argmax(1, false)))
-            }
+            Self::Replicated => Ok(features.map(|features| {
+                let logits = mean_over_crops(model.classify(features), crops);
+                let classes = logits.argmax(1, false);
+                let greatest = logits.gather(1, &classes.unsqueeze(1), false).squeeze_dim(1);
+                let confidences = (greatest.to_kind(Kind::Double) - log_sum_exp(&logits)).exp();
+                Predictions { classes, confidences }
+            })),
             Self::ClassSharded { group, most } => {
                 ShardedCall { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }
@@ -99,6 +110,12 @@ pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
         return logits;
     }
     logits.view([-1, crops, logits.size()[1]]).mean_dim([1i64].as_slice(), false, logits.kind())
+}
+
+/// `[n]`, in double precision, from `[n, classes]`: the logarithm of the softmax's denominator.
+fn log_sum_exp(logits: &Tensor) -> Tensor {
+    let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    logits.to_kind(kind).logsumexp([1i64].as_slice(), false).to_kind(Kind::Double)
 }
 
 /// One call with sharded classes.
@@ -133,20 +150,28 @@ impl ShardedCall<'_> {
         }))
     }
 
-    fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
+    fn predict(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Predictions>, CollectiveError> {
         // The rows of every rank are padded to `most`, which is a multiple of the crops of an image.
         let logits = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
         let (value, class) = logits.max_dim(1, false);
         let class = class + self.model.classes().start;
         let (world, rows) = (self.group.size() as i64, value.numel() as i64);
-        let mut values = Tensor::zeros([world, rows], (value.kind(), value.device()));
+        // Each logit keeps its value in double precision, and with it the order.
+        let value = Tensor::stack(&[value.to_kind(Kind::Double), log_sum_exp(&logits)], 0);
+        let mut values = Tensor::zeros([world, 2, rows], (value.kind(), value.device()));
         let mut classes = Tensor::zeros([world, rows], (class.kind(), class.device()));
         self.group.all_gather(&value, &mut values)?;
         self.group.all_gather(&class, &mut classes)?;
-        let best = values.argmax(0, true);
-        let best = classes.gather(0, &best, false).squeeze_dim(0);
+        let (greatest, denominators) = (values.select(1, 0), values.select(1, 1));
+        let best = greatest.argmax(0, true);
+        let classes = classes.gather(0, &best, false).squeeze_dim(0);
+        let greatest = greatest.gather(0, &best, false).squeeze_dim(0);
+        let confidences = (greatest - denominators.logsumexp([0i64].as_slice(), false)).exp();
         let start = self.group.rank() as i64 * self.most / crops;
-        Ok(features.map(|features| best.narrow(0, start, features.size()[0] / crops)))
+        Ok(features.map(|features| {
+            let own = |all: &Tensor| all.narrow(0, start, features.size()[0] / crops);
+            Predictions { classes: own(&classes), confidences: own(&confidences) }
+        }))
     }
 
     /// The features of all ranks, padded with zeros per rank: `[world * most, width]`.

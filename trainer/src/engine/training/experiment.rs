@@ -2,6 +2,7 @@
 
 use crate::config::Resolved;
 use crate::engine::eval::evaluate::EvaluationCounts;
+use crate::engine::eval::thumbnails;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
@@ -13,9 +14,11 @@ use crate::engine::training::resume::{Resume, ResumeDecision, ResumePoint, Resum
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
 use crate::run::{
-    Claim, ClassResult, Logging, MetricsRecord, ProgressOutput, RunDestination, RunFolder, RunResult,
-    RunStart, StopRequest, Summary, final_status, read_metrics, resume_command, say,
+    Claim, ClassResult, Evaluated, Logging, MOST_MISTAKES, MetricsRecord, ProgressOutput, RunDestination,
+    RunFolder, RunResult, RunStart, StopRequest, Summary, final_status, read_metrics, resume_command, say,
+    write_evaluation,
 };
+use protocol::evaluation::EvaluationRecord;
 use protocol::{Outcome, Phase, Status, layout};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -244,10 +247,15 @@ impl Experiment<'_> {
         let progress = &trained.progress;
         let after = (progress.epoch, progress.steps);
         record.evaluation(eval_record(session, after, summary.clone(), evaluated.seconds));
+        let details = folder.map(|folder| details(session, &evaluated, folder));
         let result = self.result(session, &trained.progress, evaluated, summary, start)?;
         // A result marks the run as finished, so everything else must be written before it.
         agreed(&self.rank.control, || {
             record.secure_metrics()?;
+            if let Some((folder, details)) = folder.zip(details.as_ref()) {
+                folder.check().map_err(Failure::run)?;
+                write_evaluation(details, folder.path()).map_err(Failure::run)?;
+            }
             self.write(&result, folder)
         })?;
         Ok(ExperimentWork::Done(Box::new(result)))
@@ -303,6 +311,21 @@ impl Experiment<'_> {
         folder.check().map_err(Failure::run)?;
         result.write(folder.path()).map_err(Failure::run)
     }
+}
+
+/// What `evaluation.json` tells; with the pictures of mistakes, which are written here.
+fn details(session: &Session, evaluated: &EvaluationCounts, folder: &RunFolder) -> EvaluationRecord {
+    let (split, _) = session.evaluated();
+    let pictures = session.config.eval.thumbnails as usize;
+    let mut record = Evaluated {
+        predictions: &evaluated.predictions,
+        confidences: &evaluated.confidences,
+        labels: split.labels(),
+        train_counts: &session.train_counts(),
+    }
+    .record(pictures.max(MOST_MISTAKES), |image| split.name(image));
+    thumbnails::write(&mut record, split, pictures, folder);
+    record
 }
 
 enum ExperimentWork {

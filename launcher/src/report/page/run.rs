@@ -1,0 +1,224 @@
+//! The section of one run.
+
+use super::super::charts::{
+    Bar, BarGroup, ChartError, Curve, CurveLook, accuracy_against_size, bars, curve, reliability,
+    size_heat_map,
+};
+use super::super::figures::{calibration_error, size_confusion};
+use super::super::pictures::Picture;
+use super::super::table::{count, duration, percent};
+use super::super::tables;
+use super::{classes, html_table, visible};
+use crate::records::RunRecords;
+use crate::records::metrics::{EvalLine, StepLine};
+use crate::records::result::{Group, ResultRecord};
+use maud::{Markup, PreEscaped, html};
+use protocol::evaluation::{CERTAIN, EvaluationRecord, Mistake};
+
+/// Parts of the classes in the heat map of head and tail.
+const PARTS: usize = 10;
+
+/// All about a run.
+pub fn section(run: &RunRecords, pictures: Option<&Vec<Picture>>) -> Result<Markup, ChartError> {
+    let curves = curves(run)?;
+    let Some(result) = &run.result else {
+        return Ok(html! {
+            p.alert { "This run is " (tables::state(run)) ". Figures of its classes follow when it ends." }
+            div.charts { (curves) }
+            @if let Some(table) = tables::throughput(run) { h3 { "Speed" } (html_table(&table)) }
+            @if let Some(table) = tables::changed(run) { h3 { "Settings" } (html_table(&table)) }
+        });
+    };
+    let evaluation = run.evaluation.as_ref();
+    let size = accuracy_against_size(result)?;
+    let groups = BarGroup::of(result);
+    let bars = bars(&groups, &[String::new()])?;
+    Ok(html! {
+        (tiles(result))
+        div.charts {
+            figure { (PreEscaped(size)) figcaption { "Accuracy of each class against its training images, and the mean over classes of similar size. Colours: "
+                @for (number, group) in Group::ALL.into_iter().enumerate() { span style=(format!("color: var(--series-{number})")) { (group.word()) } @if number < 2 { ", " } @else { "." } } } }
+            figure { (PreEscaped(bars)) figcaption { "Accuracy by group of classes." } }
+            (curves)
+        }
+        h3 { "Groups of classes" }
+        (html_table(&tables::groups(result, evaluation)))
+        @if let Some(evaluation) = evaluation { (calibration(evaluation)?) (confusion(result, evaluation)?) }
+        @else { p.alert { "This run has no " code { (protocol::layout::EVALUATION) } ", so there is neither confusion nor calibration." } }
+        @if let (Some(pictures), Some(evaluation)) = (pictures, evaluation) { (mistakes(result, evaluation, pictures)) }
+        (classes::section(result, evaluation))
+        h3 { "Run, speed and settings" }
+        div.halves {
+            div { (html_table(&tables::facts(run, result))) }
+            @if let Some(table) = tables::throughput(run) { div { (html_table(&table)) } }
+        }
+        @if let Some(table) = tables::changed(run) { div style="margin-top: 1.2rem" { (html_table(&table)) } }
+    })
+}
+
+fn tiles(result: &ResultRecord) -> Markup {
+    let speed = result
+        .images_per_second
+        .map_or_else(|| super::super::table::NONE.to_owned(), |speed| count(speed.round() as u64));
+    let tiles = [
+        (percent(result.accuracy), "overall accuracy, %"),
+        (percent(result.many), "many"),
+        (percent(result.medium), "medium"),
+        (percent(result.few), "few"),
+        (percent(result.mean_class_accuracy), "mean over classes"),
+        (count(result.trainable_parameters), "trained parameters"),
+        (speed, "images a second"),
+        (duration(result.seconds), "time"),
+    ];
+    html! { ul.tiles { @for (value, name) in tiles { li { b { (value) } span { (name) } } } } }
+}
+
+impl BarGroup {
+    fn of(result: &ResultRecord) -> Vec<Self> {
+        let figures = [
+            ("overall", result.accuracy),
+            ("many", result.many),
+            ("medium", result.medium),
+            ("few", result.few),
+        ];
+        let group = |(name, value): (&str, Option<f64>)| Self {
+            name: name.to_owned(),
+            bars: vec![value.map(|value| Bar { value, deviation: None })],
+        };
+        figures.map(group).into()
+    }
+}
+
+/// The loss of a run over its steps.
+pub fn loss(run: &RunRecords) -> Curve {
+    let name = visible(&run.folder.display().to_string()).into_owned();
+    Curve { name, points: over_steps(run, |step| step.loss) }
+}
+
+fn over_steps(run: &RunRecords, value: impl Fn(&StepLine) -> Option<f64>) -> Vec<(f64, f64)> {
+    run.metrics.steps.iter().filter_map(|step| Some((step.step as f64, value(step)?))).collect()
+}
+
+/// Charts over the steps.
+fn curves(run: &RunRecords) -> Result<Markup, ChartError> {
+    let one = |points| vec![Curve { name: String::new(), points }];
+    let wait = |step: &StepLine| Some(100.0 * step.data_wait? / step.seconds()?);
+    let epochs =
+        run.metrics.epochs.iter().filter_map(|epoch| Some((epoch.step as f64, epoch.loss?))).collect();
+    let mut losses = vec![Curve { name: "step".into(), points: over_steps(run, |step| step.loss) }];
+    if run.metrics.epochs.len() > 1 {
+        losses.push(Curve { name: "mean of the epoch".into(), points: epochs });
+    }
+    let charts: [(Vec<Curve>, CurveLook<'_>); 5] = [
+        (losses, CurveLook { title: "Loss over the steps", quantity: "loss", from_zero: false }),
+        (
+            evaluations(run),
+            CurveLook {
+                title: "Accuracy by group during training",
+                quantity: "accuracy, %",
+                from_zero: false,
+            },
+        ),
+        (
+            one(over_steps(run, |step| step.learning_rate)),
+            CurveLook { title: "Learning rate over the steps", quantity: "learning rate", from_zero: true },
+        ),
+        (
+            one(over_steps(run, |step| step.images_per_second)),
+            CurveLook {
+                title: "Images a second over the steps, all ranks",
+                quantity: "images/s",
+                from_zero: true,
+            },
+        ),
+        (
+            one(over_steps(run, wait)),
+            CurveLook {
+                title: "Waiting for images, share of the step on rank 0",
+                quantity: "wait, %",
+                from_zero: true,
+            },
+        ),
+    ];
+    let mut drawn = Vec::new();
+    for (curves, look) in charts {
+        drawn.extend(curve(&curves, look)?.map(|svg| (svg, look.title)));
+    }
+    Ok(html! { @for (svg, title) in drawn { figure { (PreEscaped(svg)) figcaption { (title) "." } } } })
+}
+
+/// Groups as they move, if there was more than one evaluation.
+fn evaluations(run: &RunRecords) -> Vec<Curve> {
+    type Figure = fn(&EvalLine) -> Option<f64>;
+    let figures: [(&str, Figure); 4] = [
+        ("many", |line| line.many),
+        ("medium", |line| line.medium),
+        ("few", |line| line.few),
+        ("overall", |line| line.accuracy),
+    ];
+    if run.metrics.evaluations.len() < 2 {
+        return Vec::new();
+    }
+    let points = |figure: Figure| -> Vec<(f64, f64)> {
+        run.metrics.evaluations.iter().filter_map(|line| Some((line.step as f64, figure(line)?))).collect()
+    };
+    figures
+        .into_iter()
+        .map(|(name, figure)| Curve { name: name.to_owned(), points: points(figure) })
+        .collect()
+}
+
+fn calibration(evaluation: &EvaluationRecord) -> Result<Markup, ChartError> {
+    let mut diagrams = Vec::new();
+    for group in &evaluation.reliability {
+        if let Some(error) = calibration_error(&group.bins) {
+            diagrams.push((reliability(&visible(&group.group), &group.bins)?, &group.group, error));
+        }
+    }
+    Ok(html! {
+        h3 { "Calibration" }
+        div.charts.thirds {
+            @for (svg, group, error) in diagrams {
+                figure { (PreEscaped(svg)) figcaption { b { (visible(group)) } ": ECE " (format!("{error:.1}")) " %. Bars: accuracy of the images in a bin, stronger with more images; dots: at the mean confidence." } }
+            }
+        }
+    })
+}
+
+fn confusion(result: &ResultRecord, evaluation: &EvaluationRecord) -> Result<Markup, ChartError> {
+    let shares = size_confusion(result, evaluation, PARTS);
+    let map = shares.map(|shares| size_heat_map(&shares)).transpose()?;
+    Ok(html! {
+        h3 { "Confusion" }
+        div.halves {
+            @if let Some(map) = map {
+                figure { (PreEscaped(map)) figcaption { "Predictions by class size: ten parts of the classes, the largest first. Each row is the images of one part; below the diagonal, classes of the tail are taken for larger ones." } }
+            }
+            div {
+                (html_table(&tables::head_to_tail(result, evaluation)))
+            }
+        }
+        div style="margin-top: 1.2rem" { (html_table(&tables::worst(result, evaluation))) }
+    })
+}
+
+fn mistakes(result: &ResultRecord, evaluation: &EvaluationRecord, pictures: &[Picture]) -> Markup {
+    let name = |class: u32| visible(&result.per_class[class as usize].name).into_owned();
+    let words = |mistake: &Mistake| format!("{} taken for {}", name(mistake.label), name(mistake.predicted));
+    html! {
+        @if !pictures.is_empty() {
+            h3 { "The most confident mistakes" }
+            div.pictures {
+                @for (picture, mistake) in pictures.iter().map(|picture| (picture, &evaluation.mistakes[picture.mistake])) {
+                    figure {
+                        img src=(picture.address) alt=(words(mistake)) width="64" height="64" loading="lazy";
+                        figcaption {
+                            bdi { (name(mistake.label)) } " taken for " b { bdi { (name(mistake.predicted)) } }
+                            " (" (format!("{:.1}", 100.0 * mistake.confidence as f64 / CERTAIN as f64)) " %), " bdi { (visible(&mistake.name)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
