@@ -2,6 +2,7 @@
 
 use super::bench::arguments::BenchCommand;
 use super::export::ExportArguments;
+use super::predict::PredictArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
 use std::ffi::OsString;
@@ -49,6 +50,7 @@ const EXAMPLES: &str = "Examples:
       --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
+  lift-trainer predict --run runs/NAME photo.jpg FOLDER list.txt
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
   lift-trainer list methods                      the available methods";
@@ -66,6 +68,8 @@ pub enum TrainerCommand {
     Train(TrainArguments),
     /// Evaluate a run or a file of trained tensors
     Eval(EvalArguments),
+    /// Predict the classes of images with a finished run; needs no data set
+    Predict(PredictArguments),
     /// Check configuration, data and weights without training
     Check(SelectionArguments),
     /// Print the sample, rank and step of each position in the training order as JSON lines; needs no model

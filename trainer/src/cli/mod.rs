@@ -7,10 +7,12 @@ mod demo;
 mod eval;
 mod export;
 mod findings;
+mod finished_run;
 mod here;
 mod list;
 mod order;
 mod outcome;
+mod predict;
 mod probe;
 mod train;
 
@@ -142,6 +144,7 @@ fn over_ranks(arguments: &Arguments) -> ExitCode {
         match &arguments.verb {
             Some(TrainerCommand::Train(train)) => train::run(&context, train),
             Some(TrainerCommand::Eval(eval)) => eval::run(&context, eval),
+            Some(TrainerCommand::Predict(predict)) => predict::run(&context, predict),
             Some(TrainerCommand::Demo(demo)) => demo::run(&context, demo),
             Some(TrainerCommand::Bench(BenchCommand::Collectives(options))) => {
                 bench::collectives::run(&context, options)

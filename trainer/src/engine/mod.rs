@@ -5,6 +5,7 @@ pub mod failure;
 pub mod gpu;
 pub mod memory;
 pub mod panics;
+pub mod predict;
 pub mod rank;
 pub mod setup;
 pub mod step;

@@ -125,6 +125,11 @@ impl Model {
         self.classes.own.clone()
     }
 
+    /// Number of classes over all processes.
+    pub fn total_classes(&self) -> i64 {
+        self.classes.total
+    }
+
     /// Whether the classes are sharded.
     pub fn classes_are_sharded(&self) -> bool {
         self.classes.are_sharded()

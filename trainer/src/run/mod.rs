@@ -39,5 +39,7 @@ pub use progress_bar::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, GpuMemory, RunResult};
 pub use signals::{Signals, StopRequest, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
-pub use table::{TableLook, comparison_table, listing, print_comparison, print_result, result_table};
+pub use table::{
+    TableLook, comparison_table, listing, listing_of, print_comparison, print_result, result_table,
+};
 pub use views::Views;

@@ -139,7 +139,7 @@ impl Evaluation<'_> {
     }
 
     /// Features of the crops of a batch.
-    fn features(&self, bytes: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
+    pub(super) fn features(&self, bytes: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
         let parts = bytes.map(|bytes| bytes.split(self.batch.at_once as i64, 0)).unwrap_or_default();
         let mut features = Vec::with_capacity(parts.len());
         for number in 0..self.batch.passes() {

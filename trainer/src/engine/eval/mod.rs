@@ -3,4 +3,5 @@
 pub mod bad_images;
 pub mod dataset_pass;
 pub mod evaluate;
+pub mod scores;
 pub mod views;
