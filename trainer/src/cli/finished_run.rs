@@ -6,14 +6,27 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::resume::is_free;
 use protocol::layout;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// The configuration, this process as a rank of it, and the file of final tensors, with the changes in `set`, such as moved paths.
+/// The configuration, this process as a rank of it, and the file of final tensors, with the changes in `set`, such as moved
+/// paths.
 pub(super) fn open(
     context: &CommandContext<'_>,
     run: &Path,
     set: &[String],
 ) -> Result<(Resolved, Rank, PathBuf), Failure> {
+    let resolved = configuration_on_all_ranks(context, run, set)?;
+    let (rank, weights) = rank_and_weights(context, run, &resolved)?;
+    Ok((resolved, rank, weights))
+}
+
+/// The configuration alone, for a command that changes more of it.
+pub(super) fn configuration_on_all_ranks(
+    context: &CommandContext<'_>,
+    run: &Path,
+    set: &[String],
+) -> Result<Resolved, Failure> {
     let control = context.world.control().map_err(Failure::run)?;
     let resolved = agreed(&control, || configuration(run, set))?;
     let absent = resolved.absent();
@@ -23,14 +36,23 @@ pub(super) fn open(
             absent.join(", ")
         );
     }
+    Ok(resolved)
+}
+
+/// This process as a rank of a finished run, and the file of its final tensors.
+pub(super) fn rank_and_weights(
+    context: &CommandContext<'_>,
+    run: &Path,
+    resolved: &Resolved,
+) -> Result<(Rank, PathBuf), Failure> {
+    let control = context.world.control().map_err(Failure::run)?;
     let weights = run.join(layout::FINAL_WEIGHTS);
     agreed(&control, || {
         let missing =
             || format!("`{}` does not exist: the training of the run has not finished", weights.display());
         if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
     })?;
-    let rank = context.rank(&resolved.config)?;
-    Ok((resolved, rank, weights))
+    Ok((context.rank(&resolved.config)?, weights))
 }
 
 fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
@@ -56,4 +78,11 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
             run.join(layout::FINAL_WEIGHTS).display()
         ))),
     }
+}
+
+/// SHA-256 of a file of trained tensors, in hexadecimal.
+pub(super) fn fingerprint(weights: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::input(format!("cannot read `{}`: {error}", weights.display()));
+    let digest = Sha256::digest(std::fs::read(weights).map_err(failed)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

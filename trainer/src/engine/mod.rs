@@ -1,5 +1,6 @@
 //! Runs training and evaluation over ranks; the only module that depends on all others.
 
+pub mod calibrate;
 pub mod eval;
 pub mod failure;
 pub mod gpu;

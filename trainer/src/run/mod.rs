@@ -6,6 +6,7 @@
 //! counts its own part of the test images ([`ClassCounts`]).
 
 mod again;
+mod calibration;
 pub mod checkpoint;
 mod claim;
 mod counts;
@@ -26,6 +27,9 @@ mod test_terminal;
 mod views;
 
 pub use again::resume_command;
+pub use calibration::{
+    Calibration, CalibrationFigures, CalibrationParts, ConformalFigures, GroupFigures, GroupSets,
+};
 pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};

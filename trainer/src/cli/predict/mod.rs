@@ -6,6 +6,7 @@ mod output;
 use super::CommandContext;
 use super::finished_run;
 use super::train::{greet, output_arguments};
+use super::writable;
 use crate::data::source::Split;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::predict::{AppliedRun, Prediction, PredictionRun};
@@ -68,7 +69,9 @@ pub enum PredictionFormat {
 pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) -> Result<Outcome, Failure> {
     let (mut resolved, rank, weights) = finished_run::open(context, &arguments.run, &arguments.set)?;
     resolved.config.eval.split = crate::config::EvalSplit::Test;
-    agreed(&rank.control, || output::can_be_written(arguments.output.as_deref()))?;
+    agreed(&rank.control, || {
+        arguments.output.as_deref().map_or(Ok(()), |path| writable::check("--output", path))
+    })?;
     let images = inputs::of_all_ranks(&arguments.inputs, arguments.root.as_deref(), &rank)?;
     greet(context, &resolved, &rank);
     let paths = images.iter().map(|image| image.path.clone()).collect();

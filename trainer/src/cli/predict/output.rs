@@ -16,20 +16,6 @@ pub(super) struct Table<'a> {
     pub(super) class_names: &'a [String],
 }
 
-/// Refuses a file that cannot be written, before any work.
-pub(super) fn can_be_written(output: Option<&Path>) -> Result<(), Failure> {
-    let Some(output) = output else { return Ok(()) };
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let reason = if output.is_dir() {
-        "it is a folder".to_owned()
-    } else if !folder.is_dir() {
-        format!("there is no folder `{}`", folder.display())
-    } else {
-        return Ok(());
-    };
-    Err(Failure::input(format!("--output `{}` cannot be written: {reason}", output.display())))
-}
-
 /// Writes the predictions to the file or to standard output.
 pub(super) fn write(
     table: &Table<'_>,

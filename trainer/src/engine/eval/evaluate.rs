@@ -7,6 +7,7 @@
 use crate::data::source::Split;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
 use crate::engine::eval::dataset_pass::DatasetPass;
+use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::setup::loader_plan::LoaderPlan;
@@ -37,6 +38,8 @@ pub struct Evaluation<'a> {
     pub loader: LoaderPlan,
     /// How many images of the run may be left out.
     pub limit: BadImageLimit,
+    /// Where the logits of the images are kept, on request.
+    pub kept: Option<&'a KeptLogits>,
 }
 
 /// Grouping of crops into batches and passes.
@@ -123,7 +126,7 @@ impl Evaluation<'_> {
         let mut predictions = vec![LEFT_OUT; (own.end - own.start) as usize];
         walk.through(Some(rank.number() as u64), bad, |part| {
             let features = self.features(part.map(|(_, on_device)| &on_device.bytes))?;
-            let best = self.classifier.predict(model, features.as_ref(), self.batch.crops as i64)?;
+            let best = self.best(features.as_ref(), part.map(|(batch, _)| batch))?;
             if let Some((best, (batch, _))) = best.zip(part) {
                 let mut classes = vec![0i64; best.numel()];
                 best.to_device(tch::Device::Cpu).copy_data(&mut classes, best.numel());

@@ -3,5 +3,6 @@
 pub mod bad_images;
 pub mod dataset_pass;
 pub mod evaluate;
+pub mod kept_logits;
 pub mod scores;
 pub mod views;

@@ -8,6 +8,7 @@ use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::step::batch_plan::ListPlan;
 use crate::run::Reporter;
+use collectives::CollectiveError;
 use std::ops::Range;
 use tch::{Device, Tensor};
 
@@ -21,6 +22,21 @@ impl Evaluation<'_> {
     /// The places in the list of the images of this rank.
     pub fn own(&self, rank: &Rank) -> Range<u64> {
         self.plan(rank).samples(rank.number() as u64)
+    }
+
+    /// The predicted classes of a batch, `[n]`, whose logits are kept if they were requested.
+    pub(super) fn best(
+        &self,
+        features: Option<&Tensor>,
+        batch: Option<&Batch>,
+    ) -> Result<Option<Tensor>, CollectiveError> {
+        let (model, crops) = (self.pass.model(), self.batch.crops as i64);
+        let Some(kept) = self.kept else { return self.classifier.predict(model, features, crops) };
+        let logits = self.classifier.logits(model, features, crops)?;
+        Ok(logits.zip(batch).map(|(logits, batch)| {
+            kept.keep(&self.split, batch, &logits);
+            logits.argmax(1, false)
+        }))
     }
 
     /// Calls `each` with every batch of this rank's images and their logits, `[n, classes]`, in main memory. Images that

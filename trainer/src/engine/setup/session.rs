@@ -27,12 +27,14 @@ use crate::engine::step::shard_tree::ShardTree;
 use crate::engine::training::frozen::FrozenWeights;
 use crate::engine::training::progress::RunIdentity;
 use crate::model::Model;
+use crate::model::backbone_config::BackboneConfig;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
 use crate::model::precision::Precision;
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::run::Views;
+use crate::weights::TensorLayout;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,7 +62,11 @@ pub struct Session {
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
-    /// Description of how the backbone is computed.
+    /// How the backbone is computed.
+    pub backbone: BackboneConfig,
+    /// The layout of the names of its tensors.
+    pub layout: TensorLayout,
+    /// The same as text.
     pub backbone_config: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
@@ -197,6 +203,8 @@ impl Session {
             order,
             weights_fingerprint: file.fingerprint,
             backbone_config: file.config.to_string(),
+            backbone: file.config,
+            layout: file.layout,
             data_fingerprint,
             bad_images,
             data_sample,
