@@ -1,7 +1,9 @@
 //! The command line of `lift-trainer`.
 
 use super::bench::arguments::BenchCommand;
-use super::export::ExportArguments;
+use super::calibrate::CalibrateArguments;
+use super::export::{ExportArguments, ExportFormat};
+use super::predict::PredictArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
 use std::ffi::OsString;
@@ -33,7 +35,7 @@ impl Arguments {
             Some(
                 TrainerCommand::Check(_)
                     | TrainerCommand::Order(_)
-                    | TrainerCommand::Export(_)
+                    | TrainerCommand::Export(ExportArguments { format: ExportFormat::Lift, .. })
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
                     | TrainerCommand::Bench(BenchCommand::Sampler(_))
@@ -49,6 +51,8 @@ const EXAMPLES: &str = "Examples:
       --set data.root=DIR --set model.weights=FILE
   lift-trainer eval --run runs/NAME
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
+  lift-trainer calibrate --run runs/NAME
+  lift-trainer predict --run runs/NAME photo.jpg FOLDER list.txt
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
   lift-trainer list methods                      the available methods";
@@ -66,11 +70,15 @@ pub enum TrainerCommand {
     Train(TrainArguments),
     /// Evaluate a run or a file of trained tensors
     Eval(EvalArguments),
+    /// Predict the classes of images with a finished run; needs no data set
+    Predict(PredictArguments),
+    /// Calibrate the probabilities of a finished run, and measure sets of classes that contain the label
+    Calibrate(CalibrateArguments),
     /// Check configuration, data and weights without training
     Check(SelectionArguments),
     /// Print the sample, rank and step of each position in the training order as JSON lines; needs no model
     Order(OrderArguments),
-    /// Export the trained tensors of a run for another program; needs no data, backbone or GPU
+    /// Export a trained model for another program; needs no data and no GPU
     Export(ExportArguments),
     /// List data sets, models, methods, tuners, losses, heads and head initialisations
     List(ListArguments),
@@ -105,6 +113,9 @@ pub struct EvalArguments {
     /// Write the predicted class of each evaluated image to FILE, one per line
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
+    /// Write the logits of each evaluated image to FILE (safetensors), with its label and its name
+    #[arg(long, value_name = "FILE")]
+    pub logits: Option<PathBuf>,
 }
 
 /// Arguments of `order`.

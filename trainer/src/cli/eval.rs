@@ -2,25 +2,33 @@
 
 use super::CommandContext;
 use super::arguments::EvalArguments;
+use super::finished_run;
 use super::train::{greet, output_arguments, print};
+use super::writable;
 use crate::config::Resolved;
+use crate::engine::calibrate::{LogitsFile, Recorded};
+use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::experiment::{Experiment, RunEnd};
-use crate::engine::training::resume::{ResumeRequest, is_free};
-use crate::run::{DEFAULT_PARENT, RunDestination};
-use protocol::{Outcome, layout};
+use crate::engine::training::resume::ResumeRequest;
+use crate::run::{DEFAULT_PARENT, RunDestination, RunResult};
+use protocol::Outcome;
 use std::path::{Path, PathBuf};
 
 /// Evaluates and prints the result; with `--output`, or for a file, also writes them into a separate run folder.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Result<Outcome, Failure> {
     let (resolved, rank, weights) = if let Some(run) = &arguments.run {
-        of_run(context, run, &arguments.select.set)?
+        finished_run::open(context, run, &arguments.select.set)?
     } else {
         let (resolved, rank) = context.open(&arguments.select)?;
         (resolved, rank, arguments.weights.clone().unwrap_or_default())
     };
     greet(context, &resolved, &rank);
+    agreed(&rank.control, || {
+        arguments.logits.as_deref().map_or(Ok(()), |path| writable::check("--logits", path))
+    })?;
+    let kept = KeptLogits::default();
     let place = place(arguments, &resolved);
     let mut experiment = Experiment {
         resolved: &resolved,
@@ -30,10 +38,14 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Re
         resume: ResumeRequest::never(),
         weights: Some(&weights),
         predictions: arguments.predictions.as_deref(),
+        kept: arguments.logits.as_ref().map(|_| &kept),
         output: output_arguments(context.output_arguments, &rank),
     };
     match experiment.run()? {
         RunEnd::Done(result, folder) => {
+            if let Some(path) = &arguments.logits {
+                write_logits(path, kept, &result, (&weights, &rank))?;
+            }
             print(context, &result, Some(&folder))?;
             Ok(Outcome::Done)
         }
@@ -42,54 +54,27 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &EvalArguments) -> Re
     }
 }
 
-/// Configuration and final weights of a run, with the changes in `set`, such as moved paths.
-fn of_run(
-    context: &CommandContext<'_>,
-    run: &Path,
-    set: &[String],
-) -> Result<(Resolved, Rank, PathBuf), Failure> {
-    let control = context.world.control().map_err(Failure::run)?;
-    let resolved = agreed(&control, || configuration(run, set))?;
-    let absent = resolved.absent();
-    if !absent.is_empty() && context.world.rank() == 0 {
-        tracing::warn!(
-            "the run was written by an older version; the defaults of {} are used",
-            absent.join(", ")
-        );
-    }
-    let weights = run.join(layout::FINAL_WEIGHTS);
-    agreed(&control, || {
-        let missing =
-            || format!("`{}` does not exist: the training of the run has not finished", weights.display());
-        if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
-    })?;
-    let rank = context.rank(&resolved.config)?;
-    Ok((resolved, rank, weights))
-}
-
-fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
-    let path = run.join(layout::CONFIG);
-    let cannot_read = |error| {
-        let path = path.display();
-        Failure::input(format!("cannot read `{path}`: {error}; --run needs the folder of a run"))
-    };
-    let text = std::fs::read_to_string(&path).map_err(cannot_read)?;
-    let recorded = Resolved::from_run_folder(&text).map_err(Failure::input)?;
-    let folder = std::env::current_dir()
-        .map_err(|error| Failure::input(format!("cannot read the working directory: {error}")))?;
-    let resolved = recorded.changed(set, &folder).map_err(Failure::input)?;
-    let is_of_evaluation =
-        |key: &str| is_free(key) || (key.starts_with("eval.") && key != "eval.every_epochs");
-    match recorded.diff(&resolved).into_iter().find(|change| !is_of_evaluation(&change.key)) {
-        None => Ok(resolved),
-        Some(change) => Err(Failure::input(format!(
-            "{} is {} in the run and {} now; with --run, expected only changed paths (data.root) and settings of the evaluation (eval.crops)\nhint: to change other settings, evaluate the tensors with `lift-trainer eval --weights {} -d DATA -m MODEL --method METHOD --set ...`",
-            change.key,
-            change.left,
-            change.right,
-            run.join(layout::FINAL_WEIGHTS).display()
-        ))),
-    }
+/// Gathers the logits, and writes them on rank 0.
+fn write_logits(
+    path: &Path,
+    kept: KeptLogits,
+    result: &RunResult,
+    (weights, rank): (&Path, &Rank),
+) -> Result<(), Failure> {
+    let table = kept.gathered(rank)?;
+    agreed(&rank.control, || {
+        if !rank.leads() {
+            return Ok(());
+        }
+        let recorded = Recorded {
+            class_names: result.per_class.iter().map(|class| class.name.clone()).collect(),
+            train_counts: result.per_class.iter().map(|class| class.train_count).collect(),
+            split: result.evaluation.split.clone(),
+            crops: result.evaluation.crops.clone(),
+            trained: finished_run::fingerprint(weights)?,
+        };
+        LogitsFile { table, recorded }.write(path).map_err(Failure::run)
+    })
 }
 
 fn place(arguments: &EvalArguments, resolved: &Resolved) -> Option<RunDestination> {

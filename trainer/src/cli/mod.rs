@@ -2,17 +2,21 @@
 
 mod arguments;
 mod bench;
+mod calibrate;
 mod check;
 mod demo;
 mod eval;
 mod export;
 mod findings;
+mod finished_run;
 mod here;
 mod list;
 mod order;
 mod outcome;
+mod predict;
 mod probe;
 mod train;
+mod writable;
 
 use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};
@@ -25,6 +29,7 @@ use crate::run::{Deadline, Logging, start_limit};
 use arguments::{Arguments, TrainerCommand};
 use bench::arguments::BenchCommand;
 use collectives::World;
+use export::ExportFormat;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use protocol::Outcome;
 use protocol::command_line::{OutputArguments, SelectionArguments};
@@ -57,7 +62,7 @@ pub fn main() -> ExitCode {
             outcome::once(|| check::run(select, arguments.output_arguments))
         }
         Some(TrainerCommand::Order(order)) => outcome::once(|| order::run(order, arguments.output_arguments)),
-        Some(TrainerCommand::Export(export)) => {
+        Some(TrainerCommand::Export(export)) if export.format == ExportFormat::Lift => {
             outcome::once(|| export::run(export, arguments.output_arguments))
         }
         Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
@@ -142,6 +147,9 @@ fn over_ranks(arguments: &Arguments) -> ExitCode {
         match &arguments.verb {
             Some(TrainerCommand::Train(train)) => train::run(&context, train),
             Some(TrainerCommand::Eval(eval)) => eval::run(&context, eval),
+            Some(TrainerCommand::Export(export)) => export::over_ranks(&context, export),
+            Some(TrainerCommand::Predict(predict)) => predict::run(&context, predict),
+            Some(TrainerCommand::Calibrate(calibrate)) => calibrate::run(&context, calibrate),
             Some(TrainerCommand::Demo(demo)) => demo::run(&context, demo),
             Some(TrainerCommand::Bench(BenchCommand::Collectives(options))) => {
                 bench::collectives::run(&context, options)

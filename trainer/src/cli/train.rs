@@ -75,7 +75,8 @@ pub(super) fn once(
         Some(output.map_or_else(|| default_place(&resolved), |path| RunDestination::Named(path.to_owned())));
     let output = output_arguments(context.output_arguments, &rank);
     let (resolved, rank, logging) = (&resolved, &rank, context.logging);
-    Experiment { resolved, rank, logging, place, resume, weights: None, predictions, output }.run()
+    Experiment { resolved, rank, logging, place, resume, weights: None, predictions, kept: None, output }
+        .run()
 }
 
 /// Only rank 0 shows progress.

@@ -15,6 +15,7 @@ mod files;
 mod finding;
 mod fingerprint;
 mod folders;
+mod given;
 mod lists;
 mod longtail;
 mod names;
@@ -28,6 +29,7 @@ mod tests;
 pub use files::{FileSample, MAX_FILE_BYTES};
 pub use finding::{Finding, Severity};
 pub use fingerprint::{ContentDifference, ContentSample};
+pub use given::{images_below, is_image};
 pub use longtail::long_tailed_rows;
 pub use presence::{MissingImage, SplitFiles};
 

@@ -2,6 +2,8 @@
 
 pub mod backbone_config;
 pub mod block;
+pub mod export;
+pub mod fold;
 pub mod heads;
 pub mod layers;
 pub mod loading;
@@ -17,15 +19,15 @@ pub mod tuners;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
-use heads::{Classes, Head, HeadKind};
+use heads::{Classes, Head, HeadKind, LinearHead};
 use loading::Backbone;
 use precision::Precision;
 use slices::Slices;
 use std::ops::Range;
-use tch::{Device, Tensor};
+use tch::{Device, Tensor, no_grad};
 use tower::{BlockNames, Field, Tower, UnitTuner};
 use trainables::{Trainables, UnknownParameter};
-use tuners::TunerSet;
+use tuners::{TunerModule, TunerSet};
 use vision::PixelNorm;
 
 /// The parts to build on a backbone.
@@ -125,6 +127,11 @@ impl Model {
         self.classes.own.clone()
     }
 
+    /// Number of classes over all processes.
+    pub fn total_classes(&self) -> i64 {
+        self.classes.total
+    }
+
     /// Whether the classes are sharded.
     pub fn classes_are_sharded(&self) -> bool {
         self.classes.are_sharded()
@@ -208,6 +215,16 @@ impl Model {
     /// The image tower.
     pub fn tower(&self) -> &dyn Tower {
         self.tower.as_ref()
+    }
+
+    /// The head as a linear layer.
+    pub fn linear_head(&self) -> LinearHead {
+        no_grad(|| self.head.as_linear())
+    }
+
+    /// Modules that tuners add to a block, in the order in which they act.
+    pub fn modules(&self, block: usize) -> Vec<TunerModule> {
+        no_grad(|| self.units[block].iter().filter_map(|tuner| tuner.module()).collect())
     }
 
     /// The tuners.

@@ -4,6 +4,7 @@
 //! autograd graph, gather its weights in time and detect when its gradients are complete.
 
 use super::layers::Linear;
+use super::tuners::TunerModule;
 pub use crate::weights::{BlockNames, Field};
 use std::fmt;
 use std::ops::Range;
@@ -83,6 +84,12 @@ pub trait Tower: fmt::Debug {
 
 /// The hooks of a tuner inside one block. Every default changes nothing.
 pub trait UnitTuner: fmt::Debug {
+    /// The part of its effect that the weights of the block cannot hold; `None` if they can hold all of it. A tuner that
+    /// has neither this nor a linear effect would be lost in an export, which compares the logits.
+    fn module(&self) -> Option<TunerModule> {
+        None
+    }
+
     /// The hidden state `[n, tokens, width]` at the input of the block.
     fn enter(&self, x: Tensor) -> Tensor {
         x

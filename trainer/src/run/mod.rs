@@ -6,6 +6,7 @@
 //! counts its own part of the test images ([`ClassCounts`]).
 
 mod again;
+mod calibration;
 pub mod checkpoint;
 mod claim;
 mod counts;
@@ -27,6 +28,9 @@ mod test_terminal;
 mod views;
 
 pub use again::resume_command;
+pub use calibration::{
+    Calibration, CalibrationFigures, CalibrationParts, ConformalFigures, GroupFigures, GroupSets,
+};
 pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
@@ -41,5 +45,7 @@ pub use progress_bar::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, GpuMemory, RunResult};
 pub use signals::{Signals, StopRequest, end_within};
 pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
-pub use table::{TableLook, comparison_table, listing, print_comparison, print_result, result_table};
+pub use table::{
+    TableLook, comparison_table, listing, listing_of, print_comparison, print_result, result_table,
+};
 pub use views::Views;

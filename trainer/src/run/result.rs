@@ -1,6 +1,6 @@
 //! `result.json`: the figures of a finished run, and the settings that they were obtained with.
 
-use super::{ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
+use super::{Calibration, ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
 use protocol::{layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -55,6 +55,9 @@ pub struct RunResult {
     /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Vec<i64>>,
+    /// What `lift-trainer calibrate` found; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// The greatest memory of a GPU over the ranks of a run, as libtorch's allocator counts it.
@@ -170,6 +173,7 @@ pub(super) mod tests {
             absent_classes: vec!["dog".into()],
             per_class: ClassResult::of_all(&names, &train, &counts).unwrap(),
             predictions: Some(vec![0, 0, 2, 0, 2]),
+            calibration: None,
         }
     }
 

@@ -113,6 +113,19 @@ pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, 
     drawn(&mut table, &headers, |_| true, look)
 }
 
+/// Rows of several cells below their headers; the last column contains numbers.
+pub fn listing_of<const N: usize>(
+    headers: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    look: TableLook,
+) -> String {
+    let mut table = Table::new();
+    for row in rows {
+        table.add_row(row.map(|cell| escaped_line(&cell).into_owned()));
+    }
+    drawn(&mut table, &headers, |at| at + 1 < N, look)
+}
+
 struct Column {
     header: &'static str,
     /// Whether the column is omitted if all runs have the same value.

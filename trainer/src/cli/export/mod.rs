@@ -1,115 +1,99 @@
-//! `lift-trainer export`: the trained tensors of a run in another program's format.
+//! `lift-trainer export`: a trained model in another program's format.
 
 mod lift;
+mod model;
+mod trained;
 
 use crate::engine::failure::Failure;
-use crate::engine::training::saver::MOMENTUM;
-use crate::run::checkpoint::{CheckpointReader, FoundCheckpoint};
-use crate::run::say;
-use crate::weights::host_tensor::HostTensor;
-use crate::weights::trained::TrainedFile;
 use clap::{Args, ValueEnum};
 use protocol::command_line::OutputArguments;
-use protocol::terminal;
-use protocol::{layout, write_atomically};
-use serde::de::IgnoredAny;
-use std::collections::BTreeMap;
+use protocol::{terminal, write_atomically};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use trained::ExportedTensors;
+
+pub(super) use model::run as over_ranks;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ExportArguments {
-    /// Run folder; its final tensors are exported, or those of its newest checkpoint if training has not finished
+    /// Run folder; its final tensors are exported, or with --format lift those of its newest checkpoint if training has
+    /// not finished
     #[arg(long)]
     pub run: PathBuf,
-    /// Program that reads the file
+    /// Program that reads the model
     #[arg(long, value_enum)]
     pub format: ExportFormat,
-    /// File to write
-    #[arg(short, long, value_name = "FILE")]
+    /// File to write, or folder for a format of several files
+    #[arg(short, long, value_name = "FILE|DIR")]
     pub output: PathBuf,
-    /// Replace an existing file
+    /// Replace existing files
     #[arg(long)]
     pub force: bool,
+    /// Set a path that has moved (model.weights); may be repeated
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 const EXAMPLES: &str = "Examples:
+  lift-trainer export --run runs/NAME --format onnx --output model.onnx
+  lift-trainer export --run runs/NAME --format timm --output FOLDER
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer eval -d DATA -m MODEL --weights checkpoint.pth.tar --set ...   evaluate it here";
 
-/// Programs that read the exported file; each has its own module here.
+/// Programs that read the exported model; each has its own module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
-    /// The official LIFT code, which loads a checkpoint.pth.tar
+    /// One file with the whole model, its head and its tuners; docs/export.md has a PyTorch module for it
+    Safetensors,
+    /// A folder for transformers: CLIPVisionModel
+    HfClip,
+    /// A folder for open_clip, with the text tower
+    OpenClip,
+    /// A folder for timm
+    Timm,
+    /// A folder for PEFT: the adapter alone
+    Peft,
+    /// One file for ONNX Runtime, from bytes to logits, with the tuners
+    Onnx,
+    /// The official LIFT code, which loads a checkpoint.pth.tar; needs neither data nor backbone nor device
     Lift,
 }
 
 impl ExportFormat {
-    /// Encodes the trained tensors as the content of the file.
-    fn encode(self, tensors: &BTreeMap<String, HostTensor>) -> Result<Vec<u8>, Failure> {
-        match self {
-            Self::Lift => lift::encode(tensors),
-        }
+    /// Whether the format has several files, in a folder.
+    const fn is_folder(self) -> bool {
+        matches!(self, Self::HfClip | Self::OpenClip | Self::Timm | Self::Peft)
     }
 }
 
-/// The trained tensors of a run, and the file or folder they come from.
-struct ExportedTensors {
-    path: PathBuf,
-    tensors: BTreeMap<String, HostTensor>,
-}
-
-/// Exports the trained tensors; needs neither data nor backbone nor device.
+/// Exports the trained tensors for the official code.
 pub(super) fn run(arguments: &ExportArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
-    let ExportArguments { run, format, output, force } = arguments;
-    can_be_written(output, *force)?;
-    let source = if run.join(layout::FINAL_WEIGHTS).exists() { finished(run)? } else { unfinished(run)? };
-    let bytes = format.encode(&source.tensors)?;
-    write_atomically(output, &bytes).map_err(|error| Failure::run(cannot_write(output, error)))?;
-    report(arguments, &source, output_arguments)
-}
-
-fn finished(run: &Path) -> Result<ExportedTensors, Failure> {
-    let path = run.join(layout::FINAL_WEIGHTS);
-    let file = TrainedFile::read(&path).map_err(Failure::input)?;
-    Ok(ExportedTensors { tensors: file.tensors().clone(), path })
-}
-
-/// The newest checkpoint of a run whose training has not finished, with a warning.
-fn unfinished(run: &Path) -> Result<ExportedTensors, Failure> {
-    let reader = CheckpointReader::new(&run.join(layout::CHECKPOINTS));
-    let found: Option<FoundCheckpoint<IgnoredAny>> = reader.newest().map_err(Failure::of_checkpoint)?;
-    let Some(FoundCheckpoint { snapshot, path, skipped }) = found else {
+    can_be_written(arguments)?;
+    if let Some(set) = arguments.set.first() {
         return Err(Failure::input(format!(
-            "`{}` has neither {} nor a checkpoint; --run needs the folder of a run that has trained",
-            run.display(),
-            layout::FINAL_WEIGHTS
+            "--set {set} has no effect with --format lift, which exports only trained tensors\nhint: leave it out"
         )));
-    };
-    for (path, reason) in skipped {
-        say(format_args!("warning: `{}` cannot be used: {reason}", path.display()));
     }
-    say(format_args!(
-        "warning: the training of the run has not finished; its newest checkpoint is exported, of step {}",
-        snapshot.step
-    ));
-    let trained = snapshot.tensors.into_iter().filter(|tensor| !tensor.name.starts_with(MOMENTUM));
-    let tensors = trained.map(|tensor| {
-        let values = HostTensor { dtype: tensor.dtype.into(), shape: tensor.shape, bytes: tensor.bytes };
-        (tensor.name, values)
-    });
-    Ok(ExportedTensors { tensors: tensors.collect(), path })
+    let source = ExportedTensors::of(&arguments.run)?;
+    let bytes = lift::encode(&source.tensors)?;
+    let output = &arguments.output;
+    write_atomically(output, &bytes).map_err(|error| Failure::run(cannot_write(output, error)))?;
+    report(output, &source.path, output_arguments)
 }
 
-/// Refuses an output that cannot be written, or an existing file without `--force`.
-fn can_be_written(output: &Path, force: bool) -> Result<(), Failure> {
+/// Refuses an output that cannot be written, or existing files without `--force`.
+fn can_be_written(arguments: &ExportArguments) -> Result<(), Failure> {
+    let ExportArguments { output, force, format, .. } = arguments;
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let reason = if output.is_dir() {
+    let reason = if output.is_dir() && !format.is_folder() {
         "it is a folder".to_owned()
+    } else if output.exists() && !output.is_dir() && format.is_folder() {
+        "it is a file, and the format needs a folder".to_owned()
     } else if !folder.is_dir() {
         format!("there is no folder `{}`", folder.display())
-    } else if output.exists() && !force {
+    } else if is_in_use(output) && !force {
         "it exists\nhint: choose another name, or replace it with --force".to_owned()
     } else {
         return Ok(());
@@ -117,16 +101,20 @@ fn can_be_written(output: &Path, force: bool) -> Result<(), Failure> {
     Err(Failure::input(cannot_write(output, reason)))
 }
 
-fn cannot_write(output: &Path, reason: impl std::fmt::Display) -> String {
+/// An empty folder is not in use.
+fn is_in_use(output: &Path) -> bool {
+    match std::fs::read_dir(output) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => output.exists(),
+    }
+}
+
+fn cannot_write(output: &Path, reason: impl Display) -> String {
     format!("--output `{}` cannot be written: {reason}", output.display())
 }
 
-fn report(
-    arguments: &ExportArguments,
-    source: &ExportedTensors,
-    output_arguments: OutputArguments,
-) -> Result<(), Failure> {
-    let (output, from) = (arguments.output.display(), source.path.display());
+fn report(output: &Path, from: &Path, output_arguments: OutputArguments) -> Result<(), Failure> {
+    let (output, from) = (output.display(), from.display());
     let printed = if output_arguments.json {
         let value = serde_json::json!({ "output": output.to_string(), "source": from.to_string() });
         terminal::print_json(&format!("{value:#}\n"))

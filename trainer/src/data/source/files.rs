@@ -55,8 +55,13 @@ fn open_at_once(path: &Path) -> io::Result<(File, Metadata)> {
 
 /// Reads and decodes the file `name` below `root`.
 pub(super) fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError> {
-    let bytes = read_bytes(&root.join(name)).map_err(|fault| DataError::image(name.to_owned(), fault))?;
-    decode(&bytes).map_err(|error| DataError::image(name.to_owned(), error))
+    read_image_at(&root.join(name), name.to_owned())
+}
+
+/// Reads and decodes the file at `path`, which messages call `name`.
+pub(super) fn read_image_at(path: &Path, name: String) -> Result<RgbImage, DataError> {
+    let decoded = read_bytes(path).and_then(|bytes| decode(&bytes).map_err(ImageFault::from));
+    decoded.map_err(|fault| DataError::image(name, fault))
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {

@@ -43,6 +43,18 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     Ok(DataSet { class_names, train, test, findings })
 }
 
+/// The images in a folder and in the folders below it, in byte order of their paths, and what was left out.
+pub(super) fn images_below(root: &Path) -> Result<(Vec<String>, Vec<Finding>), DataError> {
+    let (mut left_out, whole) = (LeftOut::default(), [String::new()]);
+    let images = search(root, &whole, &mut left_out)?.swap_remove(0);
+    Ok((images, left_out.findings(root, &whole)))
+}
+
+/// Whether a name has the extension of an image.
+pub(super) fn has_image_ending(name: &str) -> bool {
+    search::has_image_ending(name)
+}
+
 fn split_roots(root: &Path) -> Result<(PathBuf, PathBuf), DataError> {
     let train = root.join("train");
     if !train.is_dir() {

@@ -22,6 +22,8 @@ pub enum ImageSet {
     Training,
     /// Test images.
     Test,
+    /// Images that a user names, outside of any data set.
+    Input,
 }
 
 /// How many images a run may leave out.
@@ -49,6 +51,9 @@ pub struct BadImage {
 pub struct BadImages {
     training: BTreeSet<String>,
     test: BTreeSet<String>,
+    /// No run has such images, so no checkpoint records them.
+    #[serde(skip)]
+    input: BTreeSet<String>,
 }
 
 impl BadImageLimit {
@@ -56,6 +61,9 @@ impl BadImageLimit {
     pub fn before_training(config: &Config) -> Self {
         Self { most: config.data.max_bad_images, outcome: Outcome::WrongInput }
     }
+
+    /// No limit.
+    pub const NONE: Self = Self { most: u64::MAX, outcome: Outcome::Failed };
 
     /// The limit during a run.
     pub fn within(config: &Config) -> Self {
@@ -66,7 +74,7 @@ impl BadImageLimit {
 impl BadImages {
     /// Number of images.
     pub fn count(&self) -> u64 {
-        (self.training.len() + self.test.len()) as u64
+        (self.training.len() + self.test.len() + self.input.len()) as u64
     }
 
     /// The images of `skipped` that are not in the list yet.
@@ -120,6 +128,7 @@ impl BadImages {
         match images {
             ImageSet::Training => &self.training,
             ImageSet::Test => &self.test,
+            ImageSet::Input => &self.input,
         }
     }
 
@@ -127,6 +136,7 @@ impl BadImages {
         match images {
             ImageSet::Training => &mut self.training,
             ImageSet::Test => &mut self.test,
+            ImageSet::Input => &mut self.input,
         }
     }
 }
@@ -136,6 +146,7 @@ impl std::fmt::Display for ImageSet {
         f.write_str(match self {
             Self::Training => "training",
             Self::Test => "test",
+            Self::Input => "input",
         })
     }
 }
@@ -183,7 +194,7 @@ pub fn missing_files(config: &Config, data: &DataSet, wanted: &[ImageSet]) -> Re
     for &images in wanted {
         let split = match images {
             ImageSet::Training => &data.train,
-            ImageSet::Test => &data.test,
+            ImageSet::Test | ImageSet::Input => &data.test,
         };
         let missing = split.missing();
         if !missing.is_empty() {

@@ -2,7 +2,7 @@
 
 use crate::data::loader::Batch;
 use crate::data::source::Split;
-use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
+use crate::engine::eval::bad_images::{BadImage, BadImageLimit, BadImages, ImageSet};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::device_loader::{DeviceBatch, DeviceLoader};
 use crate::engine::rank::Rank;
@@ -34,13 +34,14 @@ pub struct DatasetPass<'a> {
 impl DatasetPass<'_> {
     /// Calls `each` for every batch of `part`, the same number of times on every rank: without a batch if none is left,
     /// if this rank has no part, if no image of the batch can be read, or if the rank has failed. A failure of any rank
-    /// ends the pass on all ranks soon after. Unreadable images are left out and added to `bad`.
+    /// ends the pass on all ranks soon after. Unreadable images are left out and added to `bad`; those that this rank has
+    /// encountered for the first time are returned.
     pub fn through(
         &self,
         part: Option<u64>,
         bad: &mut BadImages,
         mut each: impl FnMut(Option<(&Batch, &MicroBatch)>) -> Result<(), CollectiveError>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<BadImage>, Failure> {
         let rank = self.rank;
         let plan = self.plan;
         let requests = part.into_iter().flat_map(move |part| plan.requests(part));
@@ -65,7 +66,8 @@ impl DatasetPass<'_> {
             each(usable.map(|loaded| (&loaded.batch, &loaded.on_device)))?;
         }
         agreed(&rank.control, || problem.map_or(Ok(()), Err))?;
-        bad.meet(&met, self.limit, rank)
+        bad.meet(&met, self.limit, rank)?;
+        Ok(met)
     }
 
     /// Whether a rank has failed or received a request to stop.

@@ -7,6 +7,7 @@
 use crate::data::source::Split;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
 use crate::engine::eval::dataset_pass::DatasetPass;
+use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::setup::loader_plan::LoaderPlan;
@@ -38,6 +39,8 @@ pub struct Evaluation<'a> {
     pub loader: LoaderPlan,
     /// How many images of the run may be left out.
     pub limit: BadImageLimit,
+    /// Where the logits of the images are kept, on request.
+    pub kept: Option<&'a KeptLogits>,
 }
 
 /// Grouping of crops into batches and passes.
@@ -135,7 +138,7 @@ impl Evaluation<'_> {
         let mut confidences = vec![0; predictions.len()];
         walk.through(Some(rank.number() as u64), bad, |part| {
             let features = self.features(part.map(|(_, on_device)| &on_device.bytes))?;
-            let best = self.classifier.predict(model, features.as_ref(), self.batch.crops as i64)?;
+            let best = self.best(features.as_ref(), part.map(|(batch, _)| batch))?;
             if let Some((best, (batch, _))) = best.zip(part) {
                 let mut classes = vec![0i64; best.classes.numel()];
                 let mut probabilities = vec![0f64; classes.len()];
@@ -156,7 +159,7 @@ impl Evaluation<'_> {
     }
 
     /// Features of the crops of a batch.
-    fn features(&self, bytes: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
+    pub(super) fn features(&self, bytes: Option<&Tensor>) -> Result<Option<Tensor>, CollectiveError> {
         let parts = bytes.map(|bytes| bytes.split(self.batch.at_once as i64, 0)).unwrap_or_default();
         let mut features = Vec::with_capacity(parts.len());
         for number in 0..self.batch.passes() {

@@ -4,4 +4,6 @@ pub mod bad_images;
 pub mod dataset_pass;
 pub mod evaluate;
 pub mod thumbnails;
+pub mod kept_logits;
+pub mod scores;
 pub mod views;

@@ -27,12 +27,14 @@ use crate::engine::step::shard_tree::ShardTree;
 use crate::engine::training::frozen::FrozenWeights;
 use crate::engine::training::progress::RunIdentity;
 use crate::model::Model;
+use crate::model::backbone_config::BackboneConfig;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
 use crate::model::precision::Precision;
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::run::Views;
+use crate::weights::TensorLayout;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,7 +62,11 @@ pub struct Session {
     pub order: Arc<Order>,
     /// Fingerprint of the weights' file.
     pub weights_fingerprint: String,
-    /// Description of how the backbone is computed.
+    /// How the backbone is computed.
+    pub backbone: BackboneConfig,
+    /// The layout of the names of its tensors.
+    pub layout: TensorLayout,
+    /// The same as text.
     pub backbone_config: String,
     /// Fingerprint of the data set's lists.
     pub data_fingerprint: String,
@@ -72,6 +78,13 @@ pub struct Session {
     pub notes: Vec<String>,
 }
 
+/// A data set, and what identifies it.
+struct OpenedData {
+    data: DataSet,
+    fingerprint: String,
+    sample: ContentSample,
+}
+
 /// Purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionPurpose {
@@ -81,6 +94,8 @@ pub enum SessionPurpose {
     Resume,
     /// An evaluation of trained tensors: only its images are read.
     Evaluate,
+    /// A use of trained tensors without a data set, for images that the user names or for none.
+    Apply,
 }
 
 impl SessionPurpose {
@@ -92,6 +107,7 @@ impl SessionPurpose {
             }
             Self::Train | Self::Resume => vec![ImageSet::Training],
             Self::Evaluate => vec![evaluated],
+            Self::Apply => Vec::new(),
         }
     }
 }
@@ -106,14 +122,42 @@ impl Session {
         purpose: SessionPurpose,
         report: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
-        let mut config = resolved.config.clone();
-        panics::set_limits(MemoryOptions::of(&config));
+        Self::begin(resolved, rank)?;
+        let data = agreed(&rank.control, || sources::open_data(&resolved.config))?;
+        let (fingerprint, sample) = (data.fingerprint(), data.content_sample());
+        same_data(rank, &data, &fingerprint, &sample)?;
+        agreed(&rank.control, || fits(&resolved.config, rank))?;
+        Self::of_data(resolved, rank, purpose, OpenedData { data, fingerprint, sample }, report)
+    }
+
+    /// Opens the weights and builds the model for `data` that are not a data set on disk: the classes of a run, and
+    /// images that the user names. All ranks have the same.
+    pub fn apply(
+        resolved: &Resolved,
+        rank: &Rank,
+        data: DataSet,
+        report: &dyn Fn(&str),
+    ) -> Result<Self, Failure> {
+        Self::begin(resolved, rank)?;
+        let opened = OpenedData { data, fingerprint: String::new(), sample: ContentSample::default() };
+        Self::of_data(resolved, rank, SessionPurpose::Apply, opened, report)
+    }
+
+    fn begin(resolved: &Resolved, rank: &Rank) -> Result<(), Failure> {
+        panics::set_limits(MemoryOptions::of(&resolved.config));
         same_program(rank)?;
-        same_configuration(rank, resolved)?;
-        let data = agreed(&rank.control, || sources::open_data(&config))?;
-        let (data_fingerprint, data_sample) = (data.fingerprint(), data.content_sample());
-        same_data(rank, &data, &data_fingerprint, &data_sample)?;
-        agreed(&rank.control, || fits(&config, rank))?;
+        same_configuration(rank, resolved)
+    }
+
+    fn of_data(
+        resolved: &Resolved,
+        rank: &Rank,
+        purpose: SessionPurpose,
+        opened: OpenedData,
+        report: &dyn Fn(&str),
+    ) -> Result<Self, Failure> {
+        let OpenedData { data, fingerprint: data_fingerprint, sample: data_sample } = opened;
+        let mut config = resolved.config.clone();
         agreed(&rank.control, || arithmetic::apply(&config, rank.device).map_err(Failure::input))?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
@@ -125,7 +169,7 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
-        if purpose != SessionPurpose::Evaluate {
+        if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
             notes.extend(loss::absent_note(&config, &order));
         }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
@@ -159,6 +203,8 @@ impl Session {
             order,
             weights_fingerprint: file.fingerprint,
             backbone_config: file.config.to_string(),
+            backbone: file.config,
+            layout: file.layout,
             data_fingerprint,
             bad_images,
             data_sample,

@@ -27,27 +27,42 @@ impl TrainedWeights {
         })
     }
 
-    /// Copies the tensors into the model. Collective. Every name and shape must match.
+    /// Copies the tensors into the model, and reports other inputs than those of the training. Collective. Every name and
+    /// shape must match.
     pub fn load_into(&self, session: &Session, rank: &Rank) -> Result<(), Failure> {
+        self.copy_into(session, rank)?;
+        if rank.leads() {
+            self.compare_data(session);
+        }
+        Ok(())
+    }
+
+    /// The same, without a data set to compare.
+    pub fn copy_into(&self, session: &Session, rank: &Rank) -> Result<(), Failure> {
         let backbone = Some(session.weights_fingerprint.as_str());
         agreed(&rank.control, || {
             let masks = session.model.tuners().constants();
             session.model.trainables().load(&self.file, &masks, backbone).map_err(Failure::input)
         })?;
         if rank.leads() {
-            self.compare_inputs(session);
+            self.compare_backbone(session);
         }
         Ok(())
     }
 
-    /// Reports whether tensors are evaluated with another backbone or other data than they were trained with.
-    fn compare_inputs(&self, session: &Session) {
+    /// Reports whether the tensors are used with another backbone than they were trained with.
+    fn compare_backbone(&self, session: &Session) {
         let (path, ours) = (self.path.display(), &session.backbone_config);
         if let Some(theirs) = self.file.says(BACKBONE_CONFIG_KEY).filter(|theirs| theirs != ours) {
             tracing::warn!(
                 "the backbone is computed differently than when `{path}` was trained: now {ours}; then {theirs}; the result is that of the current backbone"
             );
         }
+    }
+
+    /// Reports whether the tensors are evaluated with other data than they were trained with.
+    fn compare_data(&self, session: &Session) {
+        let path = self.path.display();
         let ours = &session.data_fingerprint;
         match self.file.says(DATA_FINGERPRINT_KEY) {
             Some(theirs) if theirs == ours => {

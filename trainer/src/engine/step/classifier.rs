@@ -5,6 +5,7 @@
 //! logit of the label. The gradient of the features is summed over ranks and scattered to the ranks that own them; the
 //! gradient of a rank's classes is complete on that rank and is never communicated.
 
+use crate::data::order::shard::share;
 use crate::engine::step::pass::backward_from;
 use crate::engine::step::sharded_softmax::{NO_SAMPLE, ShardedSoftmax};
 use crate::model::Model;
@@ -104,6 +105,24 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// The mean logits of images for all classes, `[n, classes]`, of each of which `features` has `crops` rows one after
+    /// the other.
+    pub fn logits(
+        &self,
+        model: &Model,
+        features: Option<&Tensor>,
+        crops: i64,
+    ) -> Result<Option<Tensor>, CollectiveError> {
+        no_grad(|| match self {
+            Self::Replicated => Ok(features.map(|features| mean_over_crops(model.classify(features), crops))),
+            Self::ClassSharded { group, most } => {
+                ShardedCall { model, group: group.as_ref(), most: *most }.logits(features, crops)
+            }
+        })
+    }
+}
+
 /// Mean logits of images, `[n, classes]`, from those of their crops, `[n * crops, classes]`, in the same kind.
 pub fn mean_over_crops(logits: Tensor, crops: i64) -> Tensor {
     if crops == 1 {
@@ -171,6 +190,26 @@ impl ShardedCall<'_> {
         Ok(features.map(|features| {
             let own = |all: &Tensor| all.narrow(0, start, features.size()[0] / crops);
             Predictions { classes: own(&classes), confidences: own(&confidences) }
+        }))
+    }
+
+    /// Every rank sends its columns for the images of all ranks, padded to the most classes of a rank.
+    fn logits(&self, features: Option<&Tensor>, crops: i64) -> Result<Option<Tensor>, CollectiveError> {
+        let own = mean_over_crops(self.model.classify(&self.gather(features)?), crops);
+        let (world, total) = (self.group.size() as i64, self.model.total_classes());
+        let (rows, most) = (own.size()[0], (total as u64).div_ceil(world as u64) as i64);
+        let sent = own.constant_pad_nd([0, most - own.size()[1]]).contiguous();
+        let mut all = Tensor::zeros([world, rows, most], (sent.kind(), sent.device()));
+        self.group.all_gather(&sent, &mut all)?;
+        let start = self.group.rank() as i64 * self.most / crops;
+        Ok(features.map(|features| {
+            let images = features.size()[0] / crops;
+            let of_rank = |rank: i64| {
+                let classes = share(total as u64, world as u64, rank as u64);
+                let columns = (classes.end - classes.start) as i64;
+                all.select(0, rank).narrow(0, start, images).narrow(1, 0, columns)
+            };
+            Tensor::cat(&(0..world).map(of_rank).collect::<Vec<_>>(), 1)
         }))
     }
 

@@ -3,6 +3,7 @@
 use crate::config::Resolved;
 use crate::engine::eval::evaluate::EvaluationCounts;
 use crate::engine::eval::thumbnails;
+use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
@@ -39,6 +40,8 @@ pub struct Experiment<'a> {
     pub weights: Option<&'a Path>,
     /// File for the predicted classes, one per line.
     pub predictions: Option<&'a Path>,
+    /// Where the logits of the last evaluation are kept, on request.
+    pub kept: Option<&'a KeptLogits>,
     /// How progress is shown.
     pub output: ProgressOutput,
 }
@@ -229,7 +232,8 @@ impl Experiment<'_> {
     ) -> Result<ExperimentWork, Failure> {
         let trains = session.config.train.epochs > 0 && self.weights.is_none();
         let names = &self.resolved.names;
-        let run = TrainingRun { session, rank: self.rank, output: self.output, folder, names };
+        let run =
+            TrainingRun { session, rank: self.rank, output: self.output, folder, names, kept: self.kept };
         let trained = if trains {
             run.train(self.resolved.to_toml(), record, restored)?
         } else {
@@ -298,6 +302,7 @@ impl Experiment<'_> {
             absent_classes: ClassResult::absent(&per_class),
             per_class,
             predictions: self.predictions.map(|_| evaluated.predictions),
+            calibration: None,
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::config::{AccumulationName, BestMetric, Config, NonFinite, ScheduleName, SelectedNames, Wire};
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages};
 use crate::engine::eval::evaluate::{CropBatch, Evaluation, EvaluationCounts};
+use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::device_loader::DeviceLoader;
 use crate::engine::rank::Rank;
@@ -42,6 +43,8 @@ pub struct TrainingRun<'a> {
     pub folder: Option<&'a RunFolder>,
     /// What it is a run of.
     pub names: &'a SelectedNames,
+    /// Where the logits of the last evaluation are kept, on request.
+    pub kept: Option<&'a KeptLogits>,
 }
 
 /// How far training came, and how it ended.
@@ -211,7 +214,8 @@ impl TrainingRun<'_> {
         final_weights::write(self.session, self.names, self.folder, self.rank)?;
         record.phase(Phase::Evaluating);
         self.rank.begin("evaluating");
-        evaluation(self.session, self.rank).run(self.rank, reporter, bad)
+        let kept = self.kept;
+        Evaluation { kept, ..evaluation(self.session, self.rank) }.run(self.rank, reporter, bad)
     }
 
     fn loader(self, plan: &BatchPlan, progress: &Progress) -> Result<DeviceLoader, Failure> {
@@ -282,6 +286,7 @@ pub fn evaluation<'a>(session: &'a Session, rank: &Rank) -> Evaluation<'a> {
         images,
         classes: session.class_names.len(),
         batch,
+        kept: None,
     }
 }
 

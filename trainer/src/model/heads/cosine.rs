@@ -3,7 +3,7 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. Lengths of features and rows do not matter.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
+use super::{Classes, HEAD_WEIGHT, Head, HeadInput, HeadKind, LinearHead, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method, above, section};
@@ -53,5 +53,9 @@ impl HeadKind for CosineKind {
 impl Head for CosineHead {
     fn forward(&self, features: &Tensor) -> Tensor {
         unit_rows(features).linear(&unit_rows(&self.weight), None::<Tensor>) * self.scale
+    }
+
+    fn as_linear(&self) -> LinearHead {
+        LinearHead::plain(HeadInput::UnitLength, unit_rows(&self.weight) * self.scale)
     }
 }

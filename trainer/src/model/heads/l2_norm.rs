@@ -2,7 +2,7 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. The length of a feature scales all of its logits.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
+use super::{Classes, HEAD_WEIGHT, Head, HeadInput, HeadKind, LinearHead, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
@@ -39,5 +39,9 @@ impl HeadKind for L2NormKind {
 impl Head for L2NormHead {
     fn forward(&self, features: &Tensor) -> Tensor {
         features.linear(&unit_rows(&self.weight), None::<Tensor>)
+    }
+
+    fn as_linear(&self) -> LinearHead {
+        LinearHead::plain(HeadInput::AsIs, unit_rows(&self.weight))
     }
 }

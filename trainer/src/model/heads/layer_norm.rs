@@ -3,7 +3,7 @@
 //!
 //! Trained: `head.weight`, `[classes, width]`. The norm has no scale or shift of its own, and adds 1e-12 to the variance.
 
-use super::{Classes, HEAD_WEIGHT, Head, HeadKind, MakeHead};
+use super::{Classes, HEAD_WEIGHT, Head, HeadInput, HeadKind, LinearHead, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
@@ -45,5 +45,9 @@ impl Head for LayerNormHead {
         let width = self.weight.size()[1];
         let features = features.layer_norm([width], None::<Tensor>, None::<Tensor>, EPSILON, false);
         features.linear(&unit_rows(&self.weight), None::<Tensor>)
+    }
+
+    fn as_linear(&self) -> LinearHead {
+        LinearHead::plain(HeadInput::ZeroMean, unit_rows(&self.weight))
     }
 }

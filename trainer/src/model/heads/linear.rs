@@ -4,7 +4,7 @@
 //! into rectifiers", 2015), and `head.bias`, `[classes]`, from 0. An initialisation other than `random` replaces only the
 //! rows of the weight, and these have unit length, as in the official code.
 
-use super::{Classes, HEAD_BIAS, HEAD_WEIGHT, Head, HeadKind, MakeHead};
+use super::{Classes, HEAD_BIAS, HEAD_WEIGHT, Head, HeadInput, HeadKind, LinearHead as AsLinear, MakeHead};
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
 use crate::options::Method;
 use tch::Tensor;
@@ -46,6 +46,10 @@ impl HeadKind for LinearKind {
 impl Head for LinearHead {
     fn forward(&self, features: &Tensor) -> Tensor {
         features.linear(&self.weight, Some(&self.bias))
+    }
+
+    fn as_linear(&self) -> AsLinear {
+        AsLinear { bias: Some(self.bias.detach()), ..AsLinear::plain(HeadInput::AsIs, self.weight.detach()) }
     }
 }
 

@@ -42,9 +42,54 @@ pub trait Head: Debug {
     /// `[n, width] -> [n, classes]`, in the kind of the features.
     fn forward(&self, features: &Tensor) -> Tensor;
 
+    /// The same function as a linear layer behind a normalisation.
+    fn as_linear(&self) -> LinearHead;
+
     /// Its tensors that are not trained, by name.
     fn frozen(&self) -> Vec<(&'static str, &Tensor)> {
         Vec::new()
+    }
+}
+
+/// A head as a linear layer: `normalise(features projection) weight^T + bias`.
+#[derive(Debug)]
+pub struct LinearHead {
+    /// From the features into another space first, `[width, joint]`.
+    pub projection: Option<Tensor>,
+    /// The normalisation of each sample.
+    pub input: HeadInput,
+    /// `[classes, width]`, with the scale of the head and the normalisation of its rows.
+    pub weight: Tensor,
+    /// `[classes]`.
+    pub bias: Option<Tensor>,
+}
+
+/// How a head normalises its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadInput {
+    /// Not at all.
+    AsIs,
+    /// To unit length.
+    UnitLength,
+    /// To mean 0 and variance 1 over the width, with 1e-12 added to the variance.
+    ZeroMean,
+}
+
+impl HeadInput {
+    /// Its word in exported files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::AsIs => "none",
+            Self::UnitLength => "unit_length",
+            Self::ZeroMean => "zero_mean",
+        }
+    }
+}
+
+impl LinearHead {
+    /// A head without projection and bias.
+    fn plain(input: HeadInput, weight: Tensor) -> Self {
+        Self { projection: None, input, weight: weight.detach(), bias: None }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Nothing is trained: projection, texts and scale are the backbone's.
 
 use super::prompt::Prompt;
-use super::{Classes, Head, HeadKind, MakeHead};
+use super::{Classes, Head, HeadInput, HeadKind, LinearHead, MakeHead};
 use crate::model::text::unit_rows;
 use crate::model::trainables::{ParameterSpec, Trainables, UnknownParameter};
 use crate::options::{Declared, Method};
@@ -57,6 +57,12 @@ impl Head for ZeroShotKind {
     fn forward(&self, features: &Tensor) -> Tensor {
         let TextClasses { projection, text, scale } = &self.0;
         unit_rows(&features.matmul(projection)).matmul(&text.transpose(0, 1)) * scale
+    }
+
+    fn as_linear(&self) -> LinearHead {
+        let TextClasses { projection, text, scale } = &self.0;
+        let plain = LinearHead::plain(HeadInput::UnitLength, text * scale);
+        LinearHead { projection: Some(projection.detach()), ..plain }
     }
 
     fn frozen(&self) -> Vec<(&'static str, &Tensor)> {

@@ -3,7 +3,7 @@
 //! `U` and the biases start at zero, so an untrained module changes nothing.
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
-use super::{Attached, MakeTuner, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerModule};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{ParameterSpec, Trainables};
@@ -43,6 +43,10 @@ impl Tuner for Adapter {
 }
 
 impl UnitTuner for Module {
+    fn module(&self) -> Option<TunerModule> {
+        Some(TunerModule::AfterMlp(self.0.tensors(None)))
+    }
+
     fn mlp(&self, y: Tensor) -> Tensor {
         let added = self.0.forward(&y.to_kind(self.0.kind()));
         y + added

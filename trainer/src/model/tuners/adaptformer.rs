@@ -5,7 +5,7 @@
 //! for the scale that it reads nowhere: the scale is always learnt.
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
-use super::{Attached, MakeTuner, ParameterNames, Tuner};
+use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerModule};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables};
@@ -57,6 +57,10 @@ impl Tuner for AdaptFormer {
 }
 
 impl UnitTuner for Module {
+    fn module(&self) -> Option<TunerModule> {
+        Some(TunerModule::BesideMlp(self.bottleneck.tensors(Some(&self.scale))))
+    }
+
     fn beside_mlp(&self, x: &Tensor) -> Option<Tensor> {
         Some(self.bottleneck.forward(x) * &self.scale)
     }

@@ -1,6 +1,6 @@
 //! The bottleneck that adapters are made of: `relu(norm(x) D^T + d) U^T + u`.
 
-use super::{ParameterNames, TunerContext};
+use super::{BottleneckTensors, ParameterNames, TunerContext};
 use crate::model::layers::{LayerNorm, Linear};
 use crate::model::precision::Precision;
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -57,6 +57,18 @@ impl Bottleneck {
             down: Linear::new(get("down_proj.weight")?, get("down_proj.bias")?, precision),
             up: Linear::new(get("up_proj.weight")?, get("up_proj.bias")?, precision),
         })
+    }
+
+    /// Its tensors, with its output multiplied by `scale`.
+    pub(super) fn tensors(&self, scale: Option<&Tensor>) -> BottleneckTensors {
+        let pair = |layer: &Linear| (layer.weight.detach(), layer.bias.detach());
+        let (weight, bias) = pair(&self.up);
+        let up = match scale {
+            Some(scale) => (weight * scale.detach(), bias * scale.detach()),
+            None => (weight, bias),
+        };
+        let norm = (self.norm.weight.detach(), self.norm.bias.detach());
+        BottleneckTensors { norm, epsilon: NORM_EPS, down: pair(&self.down), up }
     }
 
     /// The kind that it reads.

@@ -13,10 +13,12 @@ pub mod ia3;
 pub mod layer_norm;
 pub mod lora;
 pub mod masked;
+mod module;
 mod set;
 pub mod ssf;
 pub mod vpt;
 
+pub use module::{BottleneckTensors, TunerModule};
 pub use set::{Excluded, TunerSet, excluded};
 
 use crate::model::precision::Precision;

@@ -4,7 +4,7 @@
 //! are put there once, before the first tuned block, and go through all blocks that follow. As in the official code they
 //! come after the patches, not after the class token.
 
-use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerContext};
+use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerContext, TunerModule};
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables};
@@ -91,6 +91,10 @@ struct PromptTokens {
 }
 
 impl UnitTuner for PromptTokens {
+    fn module(&self) -> Option<TunerModule> {
+        Some(TunerModule::Prompts(self.prompt.detach()))
+    }
+
     fn enter(&self, x: Tensor) -> Tensor {
         let own = x.narrow(1, 0, self.tokens);
         let prompts = self.prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(x.kind());

@@ -138,10 +138,15 @@ impl Search {
     }
 }
 
+/// Whether a name has the extension of an image.
+pub(super) fn has_image_ending(name: &str) -> bool {
+    let is_known = |(_, ending): (&str, &str)| ENDINGS.contains(&ending.to_ascii_lowercase().as_str());
+    name.rsplit_once('.').is_some_and(is_known)
+}
+
 /// The reason why a file is not an image, if it is not.
 fn examined(folder: &Path, name: &str) -> Option<LeftOutReason> {
-    let has_ending = |(_, ending): (&str, &str)| ENDINGS.contains(&ending.to_ascii_lowercase().as_str());
-    if name.rsplit_once('.').is_some_and(has_ending) {
+    if has_image_ending(name) {
         return None;
     }
     Some(match probe(&folder.join(name)).err()? {

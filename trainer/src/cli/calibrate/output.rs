@@ -1,0 +1,87 @@
+//! The figures of a calibration for people and as JSON.
+
+use crate::engine::failure::Failure;
+use crate::run::{
+    Calibration, CalibrationFigures, ConformalFigures, GroupFigures, GroupSets, TableLook, listing_of,
+};
+use protocol::command_line::OutputArguments;
+use protocol::terminal;
+use std::fmt::Write;
+
+/// Prints a table, or with `--json` the part of `result.json`.
+pub(super) fn print(calibration: &Calibration, output: OutputArguments) -> Result<(), Failure> {
+    let printed = if output.json {
+        let text = serde_json::to_string(calibration).map_err(Failure::run)?;
+        terminal::print_json(&format!("{text}\n"))
+    } else {
+        terminal::print_as_is(table(calibration, TableLook::of_stdout()))
+    };
+    printed.map(drop).map_err(Failure::run)
+}
+
+const GROUPS: [&str; 4] = ["all", "many", "medium", "few"];
+
+fn table(calibration: &Calibration, look: TableLook) -> String {
+    let Calibration { parts, before, after, marginal, by_group, by_class, .. } = calibration;
+    let mut text = String::new();
+    let target = match calibration.target.as_str() {
+        "none" => String::new(),
+        target => format!(", probabilities for the class distribution `{target}`"),
+    };
+    let _ = writeln!(
+        text,
+        "temperature {:.4} from {} images{}, thresholds from {}, figures of {} others",
+        calibration.temperature,
+        parts.temperature,
+        protocol::terminal::escaped_line(&target),
+        parts.thresholds,
+        parts.reported
+    );
+    let figure = |what: &str, figures: &CalibrationFigures, get: fn(&GroupFigures) -> String| {
+        let CalibrationFigures { all, many, medium, few } = figures;
+        row(what, [all, many, medium, few].map(|group| group.as_ref().map(get)))
+    };
+    let ece = |group: &GroupFigures| format!("{:.2} %", group.ece);
+    let nll = |group: &GroupFigures| format!("{:.4}", group.nll);
+    let accuracy = |group: &GroupFigures| format!("{:.2} %", group.accuracy);
+    let rows = [
+        figure("images", after, |group| group.images.to_string()),
+        figure("accuracy before", before, accuracy),
+        figure("accuracy after", after, accuracy),
+        figure("calibration error before", before, ece),
+        figure("calibration error after", after, ece),
+        figure("negative log-likelihood before", before, nll),
+        figure("negative log-likelihood after", after, nll),
+    ];
+    let headers = ["", GROUPS[0], GROUPS[1], GROUPS[2], GROUPS[3]];
+    text.push_str(&listing_of(headers, rows, look));
+    let _ = writeln!(
+        text,
+        "\nsets of classes ({}), wanted coverage {:.1} %",
+        calibration.score, calibration.wanted
+    );
+    let sets = |what: &str, figures: &ConformalFigures| {
+        let ConformalFigures { all, many, medium, few, .. } = figures;
+        let groups = [all, many, medium, few];
+        let covered =
+            groups.map(|group| group.as_ref().map(|sets: &GroupSets| format!("{:.2} %", sets.coverage)));
+        let size =
+            groups.map(|group| group.as_ref().map(|sets: &GroupSets| format!("{:.2}", sets.mean_size)));
+        [row(&format!("coverage, {what}"), covered), row(&format!("mean size, {what}"), size)]
+    };
+    let rows = [sets("one threshold", marginal), sets("by group", by_group), sets("by class", by_class)];
+    text.push_str(&listing_of(headers, rows.into_iter().flatten(), look));
+    if by_class.without_threshold > 0 {
+        let _ = writeln!(
+            text,
+            "{} classes have too few images for a threshold of their own and are in every set by class",
+            by_class.without_threshold
+        );
+    }
+    text
+}
+
+fn row(what: &str, values: [Option<String>; 4]) -> [String; 5] {
+    let [all, many, medium, few] = values.map(|value| value.unwrap_or_else(|| "-".to_owned()));
+    [what.to_owned(), all, many, medium, few]
+}
