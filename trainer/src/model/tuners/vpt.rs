@@ -91,6 +91,10 @@ struct PromptTokens {
 }
 
 impl UnitTuner for PromptTokens {
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
     fn enter(&self, x: Tensor) -> Tensor {
         let own = x.narrow(1, 0, self.tokens);
         let prompts = self.prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(x.kind());
