@@ -1,15 +1,18 @@
-//! Lists the presets below `configs`, so that the program embeds each file, and compiles the shim to libtorch's C++
-//! interface.
+//! Lists the presets below `configs`, so that the program embeds each file, and compiles the shims to libtorch's
+//! C++ interface.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+/// Calls of libtorch's C++ interface.
+const SHIMS: [&str; 2] = ["shim/backward.cpp", "shim/gpu.cpp"];
+
 /// Variants of `PresetKind`, and the folder of each.
 const KINDS: [(&str, &str); 3] = [("Data", "data"), ("Model", "model"), ("Method", "method")];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    compile_shim();
+    compile_shims();
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").canonicalize()?;
     let mut list = String::from("&[\n");
     for (kind, folder) in KINDS {
@@ -29,8 +32,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn compile_shim() {
-    println!("cargo::rerun-if-changed=shim/gpu.cpp");
+fn compile_shims() {
+    for shim in SHIMS {
+        println!("cargo::rerun-if-changed={shim}");
+    }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -41,8 +46,8 @@ fn compile_shim() {
         .warnings(false)
         .include(libtorch_include())
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        .file("shim/gpu.cpp")
-        .compile("trainer_gpu");
+        .files(SHIMS)
+        .compile("trainer_shims");
 }
 
 /// Header folder of the libtorch that torch-sys found.

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8, "I64": torch.int64}
 NAMES = {kind: name for name, kind in KINDS.items()}
 
 

@@ -21,6 +21,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod aten;
 pub mod bench;
 pub mod cli;
 pub mod config;

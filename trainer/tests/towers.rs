@@ -268,7 +268,7 @@ fn prompts_are_not_pooled() {
         let tower = fixture.load(Precision::FP64, None, &TunerSet::default()).vision;
         let pixels = fixture.pixels.to_kind(Kind::Double);
         let start = tower.stem(&pixels);
-        let all = tower.block(1, &tower.block(0, &start, &[]), &[]);
+        let all = tower.block(1, &tower.block(0, &start, &[], None), &[], None);
         let prompts = Tensor::ones([all.size()[0], 7, all.size()[2]], (Kind::Double, Device::Cpu));
         let with_prompts = Tensor::cat(&[&all, &prompts], 1);
         assert_eq!(tower.finish(&with_prompts), tower.finish(&all), "{name}");

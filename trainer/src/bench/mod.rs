@@ -6,6 +6,7 @@
 pub mod collectives;
 mod exchange;
 pub mod memory;
+pub mod peer;
 pub mod sampler;
 pub mod snapshot;
 mod statistics;

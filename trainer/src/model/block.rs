@@ -1,8 +1,9 @@
 //! One pre-norm transformer block, from hidden state to hidden state, with tuners inside and beside it.
 
 use super::backbone_config::TowerConfig;
-use super::layers::{Activation, LayerNorm, Linear};
-use super::precision::Precision;
+use super::graph::BlockGraph;
+use super::layers::{Activation, LayerNorm, Linear, QUICK_GELU};
+use super::precision::{Kernels, Precision};
 use super::tower::{Field, LinearSite, NormSite, UnitTuner};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -58,22 +59,49 @@ type Tuners<'a> = &'a [Box<dyn UnitTuner>];
 
 impl Block {
     /// `x`: `[images, tokens, width]`. `OutputRows::First` gives `[images, 1, width]`, at the cost of keys and
-    /// values for all tokens and the rest for one.
-    pub fn forward(&self, x: &Tensor, rows: OutputRows, tuners: Tuners<'_>) -> Tensor {
+    /// values for all tokens and the rest for one. With `graph`, the backward pass is that of the graph.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        rows: OutputRows,
+        tuners: Tuners<'_>,
+        graph: Option<&BlockGraph>,
+    ) -> Tensor {
         let x = tuners.iter().fold(x.shallow_clone(), |x, tuner| tuner.enter(x));
-        let normed = self.norm(NormSite::First, &x, tuners);
+        let normed = tuned_norm(NormSite::First, self.norm1.forward(&x), tuners);
         let (attended, x) = match rows {
-            OutputRows::All => (self.attend_all(&normed, tuners), x),
-            OutputRows::First => (self.attend_first(&normed, tuners), x.narrow(1, 0, 1)),
+            OutputRows::All => (self.attend_all(&normed, tuners, graph), x),
+            OutputRows::First => (self.attend_first(&normed, tuners, graph), x.narrow(1, 0, 1)),
         };
-        let x = x + scaled(self.linear(LinearSite::Proj, &attended, tuners), self.scale1.as_ref());
-        let read = self.norm(NormSite::Second, &x, tuners);
-        let hidden = self.activation.forward(&self.linear(LinearSite::Fc1, &read, tuners));
+        let attended = self.tuned(LinearSite::Proj, tuners).forward(&attended, graph);
+        let x = x + scaled(attended, self.scale1.as_ref());
+        let x = graph.map_or_else(|| x.shallow_clone(), |graph| graph.join(x.shallow_clone()));
+        let out = self.add_mlp(&x, tuners, graph);
+        let beside = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x, graph));
+        beside.fold(out, |out, y| out + y)
+    }
+
+    /// `x + scale2 mlp(norm2(x))`.
+    ///
+    /// QuickGELU is `silu(c h) / c` with `c = 1.702`, which is one operation. The norm takes up the factor `c`, and the addition
+    /// to `x` the factor `1 / c`.
+    fn add_mlp(&self, x: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {
+        let folded = self.fc1.kernels() == Kernels::Fused
+            && self.activation == Activation::QuickGelu
+            && tuners.iter().all(|tuner| tuner.is_homogeneous());
+        let factor = if folded { QUICK_GELU } else { 1.0 };
+        let read = if folded { self.norm2.forward_times(x, factor) } else { self.norm2.forward(x) };
+        let read = tuned_norm(NormSite::Second, read, tuners);
+        let hidden = self.tuned(LinearSite::Fc1, tuners).bias_times(factor).forward(&read, graph);
+        let hidden = if folded { hidden.silu() } else { self.activation.forward(&hidden) };
         let hidden = tuners.iter().fold(hidden, |hidden, tuner| tuner.hidden(hidden));
-        let y = scaled(self.linear(LinearSite::Fc2, &hidden, tuners), self.scale2.as_ref());
-        let y = tuners.iter().fold(y, |y, tuner| tuner.mlp(y));
-        let beside = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x));
-        beside.fold(&x + y, |out, y| out + y)
+        let y = self.tuned(LinearSite::Fc2, tuners).bias_times(factor).forward(&hidden, graph);
+        if folded {
+            let own = || Tensor::full([1], 1.0 / factor, (x.kind(), x.device()));
+            return x.addcmul(&y, &self.scale2.as_ref().map_or_else(own, |scale| scale / factor));
+        }
+        let y = scaled(y, self.scale2.as_ref());
+        x + tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph))
     }
 
     /// A block from its tensors; only the scales are optional.
@@ -149,23 +177,10 @@ impl Block {
         tensors
     }
 
-    fn norm(&self, site: NormSite, x: &Tensor, tuners: Tuners<'_>) -> Tensor {
-        let norm = match site {
-            NormSite::First => &self.norm1,
-            NormSite::Second => &self.norm2,
-        };
-        tuners.iter().fold(norm.forward(x), |y, tuner| tuner.norm(site, y))
-    }
-
-    fn linear(&self, site: LinearSite, x: &Tensor, tuners: Tuners<'_>) -> Tensor {
-        let layer = self.tuned(site, tuners);
-        layer.columns(x, &(0..layer.outputs()))
-    }
-
     fn tuned<'a>(&'a self, site: LinearSite, tuners: Tuners<'a>) -> TunedLinear<'a> {
         let own = self.layer(site);
         let replaced = tuners.iter().find_map(|tuner| tuner.replace(site, own));
-        TunedLinear { site, own, replaced, tuners }
+        TunedLinear { site, own, replaced, tuners, bias_factor: 1.0 }
     }
 
     fn layer(&self, site: LinearSite) -> &Linear {
@@ -177,25 +192,24 @@ impl Block {
         }
     }
 
-    fn attend_all(&self, normed: &Tensor, tuners: Tuners<'_>) -> Tensor {
-        let (n, tokens, width) = dims(normed);
-        let heads = self.heads;
-        let qkv = self.linear(LinearSite::Qkv, normed, tuners);
-        let qkv = qkv.view([n, tokens, 3, heads, width / heads]).permute([2, 0, 3, 1, 4]);
-        let (q, k, v) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
+    fn attend_all(&self, normed: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {
+        let qkv = self.tuned(LinearSite::Qkv, tuners).forward(normed, graph).chunk(3, -1);
+        let [q, k, v] = [&qkv[0], &qkv[1], &qkv[2]].map(|part| self.split_heads(part));
         merge_heads(&self.scaled_dot_product(&q, &k, &v))
     }
 
-    fn attend_first(&self, normed: &Tensor, tuners: Tuners<'_>) -> Tensor {
-        let (n, tokens, width) = dims(normed);
-        let (heads, head_width) = (self.heads, width / self.heads);
-        let first = normed.narrow(1, 0, 1);
+    fn attend_first(&self, normed: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {
+        let width = normed.size()[2];
         let qkv = self.tuned(LinearSite::Qkv, tuners);
-        let q = qkv.columns(&first, &(0..width));
-        let q = q.view([n, 1, heads, head_width]).transpose(1, 2);
-        let kv = qkv.columns(normed, &(width..3 * width));
-        let kv = kv.view([n, tokens, 2, heads, head_width]).permute([2, 0, 3, 1, 4]);
-        merge_heads(&self.scaled_dot_product(&q, &kv.select(0, 0), &kv.select(0, 1)))
+        let q = self.split_heads(&qkv.columns(&normed.narrow(1, 0, 1), &(0..width), graph));
+        let kv = qkv.columns(normed, &(width..3 * width), graph).chunk(2, -1);
+        merge_heads(&self.scaled_dot_product(&q, &self.split_heads(&kv[0]), &self.split_heads(&kv[1])))
+    }
+
+    /// `[images, tokens, width]` to `[images, heads, tokens, head width]`, as a view.
+    fn split_heads(&self, x: &Tensor) -> Tensor {
+        let (n, tokens, width) = dims(x);
+        x.view([n, tokens, self.heads, width / self.heads]).transpose(1, 2)
     }
 
     /// `[images, heads, tokens, head width]`: four dimensions, which fused kernels require.
@@ -211,18 +225,28 @@ struct TunedLinear<'a> {
     own: &'a Linear,
     replaced: Option<Linear>,
     tuners: Tuners<'a>,
+    bias_factor: f64,
 }
 
 impl TunedLinear<'_> {
-    fn outputs(&self) -> i64 {
-        self.own.weight.size()[0]
+    fn bias_times(self, bias_factor: f64) -> Self {
+        Self { bias_factor, ..self }
+    }
+
+    fn forward(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        self.columns(x, &(0..self.own.weight.size()[0]), graph)
     }
 
     /// Some of the outputs.
-    fn columns(&self, x: &Tensor, columns: &Range<i64>) -> Tensor {
-        let y = self.replaced.as_ref().unwrap_or(self.own).forward_rows(x, columns);
+    fn columns(&self, x: &Tensor, columns: &Range<i64>, graph: Option<&BlockGraph>) -> Tensor {
+        let layer = self.replaced.as_ref().unwrap_or(self.own);
+        let y = layer.rows(columns.clone()).bias_times(self.bias_factor).apply(x, graph);
         self.tuners.iter().fold(y, |y, tuner| tuner.linear(self.site, x, columns, y))
     }
+}
+
+fn tuned_norm(site: NormSite, y: Tensor, tuners: Tuners<'_>) -> Tensor {
+    tuners.iter().fold(y, |y, tuner| tuner.norm(site, y))
 }
 
 fn scaled(y: Tensor, scale: Option<&Tensor>) -> Tensor {

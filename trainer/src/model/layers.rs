@@ -1,9 +1,11 @@
 //! The three layers that transformers are made of.
 
-use super::precision::Precision;
+use super::graph::BlockGraph;
+use super::precision::{Kernels, Precision};
+use crate::aten::{self, backward_from};
 use std::fmt;
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// `y = x W^T + b`, computed in `precision.compute`.
 #[derive(Debug)]
@@ -13,39 +15,127 @@ pub struct Linear {
     /// `[out]`.
     pub bias: Tensor,
     compute: Kind,
+    kernels: Kernels,
 }
 
 impl Linear {
     /// Tensors that may be trainable are converted to `precision.compute` at use, which is free if they already have
     /// that element type; frozen tensors should be given in it.
     pub fn new(weight: Tensor, bias: Tensor, precision: Precision) -> Self {
-        Self { weight, bias, compute: precision.compute }
+        Self { weight, bias, compute: precision.compute, kernels: precision.kernels }
     }
 
-    /// A layer with other weights, computed in the same element type.
+    /// A layer with other weights, computed in the same way.
     #[must_use]
     pub fn with(&self, weight: Tensor, bias: Tensor) -> Self {
-        Self { weight, bias, compute: self.compute }
+        Self { weight, bias, compute: self.compute, kernels: self.kernels }
     }
 
-    /// `[..., in] -> [..., out]`, in `precision.compute`.
+    /// How it is computed.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// `[..., in] -> [..., out]`, in `precision.compute`, recorded by autograd.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.apply(x, &self.weight, &self.bias)
+        self.forward_in(x, None)
     }
 
-    /// Some of the outputs only.
-    pub fn forward_rows(&self, x: &Tensor, rows: &Range<i64>) -> Tensor {
-        let length = rows.end - rows.start;
-        if length == self.weight.size()[0] {
-            return self.forward(x);
+    /// The same, recorded in `graph` if there is one.
+    pub fn forward_in(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        self.rows(0..self.weight.size()[0]).apply(x, graph)
+    }
+
+    /// Some of the outputs.
+    pub fn rows(&self, rows: Range<i64>) -> LinearRows<'_> {
+        LinearRows { layer: self, rows, bias_factor: 1.0 }
+    }
+}
+
+/// Some of the outputs of a linear layer, with its bias times a factor.
+#[derive(Debug)]
+pub struct LinearRows<'a> {
+    layer: &'a Linear,
+    rows: Range<i64>,
+    bias_factor: f64,
+}
+
+impl LinearRows<'_> {
+    /// With the bias times a factor: the outputs times that factor, if the input is times that factor too.
+    #[must_use]
+    pub fn bias_times(self, bias_factor: f64) -> Self {
+        Self { bias_factor, ..self }
+    }
+
+    /// `[..., in] -> [..., rows]`; recorded in `graph` if there is one, else by autograd.
+    pub fn apply(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        let Linear { weight, bias, compute, kernels } = self.layer;
+        let all = self.rows.end - self.rows.start == weight.size()[0];
+        let part = |tensor: &Tensor| {
+            let part = if all {
+                tensor.shallow_clone()
+            } else {
+                tensor.narrow(0, self.rows.start, self.rows.end - self.rows.start)
+            };
+            part.to_kind(*compute)
+        };
+        let bias = if self.bias_factor == 1.0 { part(bias) } else { part(bias) * self.bias_factor };
+        let layer = Product { x: x.to_kind(*compute), weight: part(weight), bias };
+        let fast = *kernels == Kernels::Fused
+            && *compute == Kind::Float
+            && x.device() == Device::Cpu
+            && aten::products_are_fast();
+        fast.then(|| layer.outside_autograd(graph)).flatten().unwrap_or_else(|| layer.by_autograd())
+    }
+}
+
+/// `x W^T + b`.
+struct Product {
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Product {
+    fn by_autograd(&self) -> Tensor {
+        self.x.linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The product by oneDNN, cut out of `graph`. None if autograd has to record it, or if oneDNN refuses it.
+    fn outside_autograd(&self, graph: Option<&BlockGraph>) -> Option<Tensor> {
+        let Self { x, weight, bias } = self;
+        let recorded = x.requires_grad() || weight.requires_grad();
+        if graph.is_none() && (recorded || bias.requires_grad()) {
+            return None;
         }
-        self.apply(x, &self.weight.narrow(0, rows.start, length), &self.bias.narrow(0, rows.start, length))
+        let frozen_bias = (!bias.requires_grad()).then_some(bias);
+        let y = aten::product(&x.detach().contiguous(), &weight.detach(), frozen_bias).ok()?;
+        let y = match graph {
+            Some(graph) if recorded => graph.cut(x, y, self.backward()),
+            _ => y,
+        };
+        Some(if frozen_bias.is_some() { y } else { y + bias })
     }
 
-    fn apply(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-        let compute = self.compute;
-        x.to_kind(compute).linear(&weight.to_kind(compute), Some(bias.to_kind(compute)))
+    /// From the gradient of the output to that of the input; the weight gets its gradient on the way.
+    fn backward(&self) -> impl FnOnce(&Tensor) -> Option<Tensor> + 'static {
+        let (of_input, trained) = (self.x.requires_grad(), self.weight.requires_grad());
+        let weight = self.weight.shallow_clone();
+        let x = trained.then(|| self.x.detach());
+        move |gradient| {
+            let gradient = gradient.contiguous();
+            if let Some(x) = x {
+                let (rows, columns) = (gradient.flatten(0, -2), x.flatten(0, -2));
+                backward_from(&weight, &multiplied(&rows.tr(), &columns), true);
+            }
+            of_input.then(|| multiplied(&gradient, &weight.detach()))
+        }
     }
+}
+
+/// `[..., k] x [k, n]` in fp32 on the CPU, without a graph.
+fn multiplied(a: &Tensor, b: &Tensor) -> Tensor {
+    aten::product(a, &b.tr(), None).unwrap_or_else(|_| a.matmul(b))
 }
 
 /// Layer normalisation over the last dimension.
@@ -68,6 +158,18 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let width = self.weight.size();
         x.layer_norm(width.as_slice(), Some(&self.weight), Some(&self.bias), self.eps, false)
+    }
+
+    /// The output times a factor, in one pass.
+    pub fn forward_times(&self, x: &Tensor, factor: f64) -> Tensor {
+        let width = self.weight.size();
+        x.layer_norm(
+            width.as_slice(),
+            Some(&self.weight * factor),
+            Some(&self.bias * factor),
+            self.eps,
+            false,
+        )
     }
 }
 
@@ -92,11 +194,14 @@ impl fmt::Display for Activation {
     }
 }
 
+/// The factor of [`Activation::QuickGelu`].
+pub const QUICK_GELU: f64 = 1.702;
+
 impl Activation {
     /// Elementwise.
     pub fn forward(self, x: &Tensor) -> Tensor {
         match self {
-            Self::QuickGelu => (x * 1.702).sigmoid_() * x,
+            Self::QuickGelu => (x * QUICK_GELU).sigmoid_() * x,
             Self::Gelu => x.gelu("none"),
             Self::GeluTanh => x.gelu("tanh"),
         }

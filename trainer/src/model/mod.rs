@@ -4,6 +4,7 @@ pub mod backbone_config;
 pub mod block;
 pub mod export;
 pub mod fold;
+pub mod graph;
 pub mod heads;
 pub mod layers;
 pub mod loading;
@@ -19,6 +20,7 @@ pub mod tuners;
 pub mod vision;
 
 use crate::weights::TensorsFingerprint;
+use graph::BlockGraph;
 use heads::{Classes, Head, HeadKind, LinearHead};
 use loading::Backbone;
 use precision::Precision;
@@ -109,7 +111,12 @@ impl Model {
 
     /// Hidden state before block `index` to the one after it, with or without the tuners of the block.
     pub fn block(&self, index: usize, x: &Tensor, tuned: bool) -> Tensor {
-        self.tower.block(index, x, if tuned { &self.units[index] } else { &[] })
+        self.tower.block(index, x, if tuned { &self.units[index] } else { &[] }, None)
+    }
+
+    /// The same, tuned, with a graph for its backward pass.
+    pub fn trained_block(&self, index: usize, x: &Tensor, graph: &BlockGraph) -> Tensor {
+        self.tower.block(index, x, &self.units[index], Some(graph))
     }
 
     /// The first block with trainable tensors in it or beside it; the number of blocks if there is none.

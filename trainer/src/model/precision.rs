@@ -10,13 +10,24 @@ pub struct Precision {
     pub parameters: Kind,
     /// Element type of matrix products.
     pub compute: Kind,
+    /// How blocks are computed.
+    pub kernels: Kernels,
+}
+
+/// How blocks are computed. Both ways are equal up to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// As the equations are written, by libtorch's own choice of operations.
+    Plain,
+    /// In fewer passes over memory, and by the faster of several libraries.
+    Fused,
 }
 
 impl Precision {
     /// Single precision throughout.
-    pub const FP32: Self = Self { parameters: Kind::Float, compute: Kind::Float };
+    pub const FP32: Self = Self { parameters: Kind::Float, compute: Kind::Float, kernels: Kernels::Fused };
     /// Products in bfloat16, the rest in single precision.
-    pub const BF16: Self = Self { parameters: Kind::Float, compute: Kind::BFloat16 };
+    pub const BF16: Self = Self { parameters: Kind::Float, compute: Kind::BFloat16, kernels: Kernels::Fused };
     /// Double precision throughout, for comparisons with references.
-    pub const FP64: Self = Self { parameters: Kind::Double, compute: Kind::Double };
+    pub const FP64: Self = Self { parameters: Kind::Double, compute: Kind::Double, kernels: Kernels::Fused };
 }

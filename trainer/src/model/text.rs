@@ -42,7 +42,7 @@ impl TextTower {
         let rows = self.tokens.index_select(0, &ids.flatten(0, 1)).to_kind(self.positions.kind());
         let mut x = rows.view([n, longest, width]) + self.positions.narrow(0, 0, longest);
         for block in &self.blocks {
-            x = block.forward(&x, OutputRows::All, &[]);
+            x = block.forward(&x, OutputRows::All, &[], None);
         }
         let end = end.unsqueeze(2).expand([n, 1, width], false);
         let x = x.gather(1, &end, false).squeeze_dim(1);

@@ -3,6 +3,8 @@
 //! A tower runs unit by unit: the stem, then the blocks, then the end. This lets the engine run each block in a separate
 //! autograd graph, gather its weights in time and detect when its gradients are complete.
 
+use super::block::OutputRows;
+use super::graph::BlockGraph;
 use super::layers::Linear;
 use super::tuners::TunerModule;
 pub use crate::weights::{BlockNames, Field};
@@ -52,8 +54,18 @@ pub trait Tower: fmt::Debug {
     fn stem(&self, pixels: &Tensor) -> Tensor;
 
     /// Hidden state before block `index` to the one after it. The last block may give only the tokens that
-    /// [`finish`](Self::finish) reads: with class-token pooling, one.
-    fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor;
+    /// [`finish`](Self::finish) reads: with class-token pooling, one. With `graph`, its backward pass is that of the graph;
+    /// without, that of autograd.
+    fn block(
+        &self,
+        index: usize,
+        x: &Tensor,
+        tuners: &[Box<dyn UnitTuner>],
+        graph: Option<&BlockGraph>,
+    ) -> Tensor;
+
+    /// The rows that the last block produces.
+    fn last_rows(&self) -> OutputRows;
 
     /// Hidden state after the last block to features `[n, width]`. Tokens that tuners appended are not read.
     fn finish(&self, x: &Tensor) -> Tensor;
@@ -73,7 +85,7 @@ pub trait Tower: fmt::Debug {
     /// Normalised pixels to features, without tuners.
     fn features(&self, pixels: &Tensor) -> Tensor {
         let start = self.stem(pixels);
-        self.finish(&(0..self.shape().layers).fold(start, |x, index| self.block(index, &x, &[])))
+        self.finish(&(0..self.shape().layers).fold(start, |x, index| self.block(index, &x, &[], None)))
     }
 
     /// Features `[n, width]` in the joint space with text, `[n, joint]`; `None` without a text tower.
@@ -120,13 +132,20 @@ pub trait UnitTuner: fmt::Debug {
     }
 
     /// The output of the MLP, before it is added to the hidden state.
-    fn mlp(&self, y: Tensor) -> Tensor {
+    fn mlp(&self, y: Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        let _ = graph;
         y
     }
 
+    /// Whether the tuner lets a factor on the output of the MLP's norm pass through the MLP: it acts nowhere inside, or only by
+    /// factors and products, and not on its output. The output is then the same times that factor, apart from the activation.
+    fn is_homogeneous(&self) -> bool {
+        false
+    }
+
     /// An addition parallel to the MLP, computed from the input of the MLP's norm.
-    fn beside_mlp(&self, x: &Tensor) -> Option<Tensor> {
-        let _ = x;
+    fn beside_mlp(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Option<Tensor> {
+        let _ = (x, graph);
         None
     }
 }

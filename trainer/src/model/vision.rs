@@ -2,6 +2,7 @@
 //! inside the blocks, and in the pooling.
 
 use super::block::{Block, OutputRows};
+use super::graph::BlockGraph;
 use super::layers::LayerNorm;
 use super::pooling::Pooling;
 use super::precision::Precision;
@@ -100,11 +101,21 @@ impl Tower for VisionTower {
         self.stem.forward(pixels)
     }
 
-    fn block(&self, index: usize, x: &Tensor, tuners: &[Box<dyn UnitTuner>]) -> Tensor {
+    fn block(
+        &self,
+        index: usize,
+        x: &Tensor,
+        tuners: &[Box<dyn UnitTuner>],
+        graph: Option<&BlockGraph>,
+    ) -> Tensor {
         // Class-token pooling reads one token of the last block, so its queries and MLP run for that token alone.
         let last = index + 1 == self.blocks.len();
-        let rows = if last { self.pooling.rows() } else { OutputRows::All };
-        self.blocks[index].forward(x, rows, tuners)
+        let rows = if last { self.last_rows() } else { OutputRows::All };
+        self.blocks[index].forward(x, rows, tuners, graph)
+    }
+
+    fn last_rows(&self) -> OutputRows {
+        self.pooling.rows()
     }
 
     fn finish(&self, x: &Tensor) -> Tensor {

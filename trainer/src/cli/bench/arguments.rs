@@ -72,7 +72,25 @@ pub struct StepArguments {
     /// Number of checkpoint snapshots to time; 0 for none
     #[arg(long, default_value_t = 5)]
     pub snapshots: u16,
-    /// New folder for the files of the snapshots, removed afterwards [default: in the temporary folder]
+    /// Compare with the same step in PyTorch instead: benches/peers/step.py, or another script that answers as it does
+    #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["compare", "snapshots"])]
+    pub peer: Option<PathBuf>,
+    /// The Python with PyTorch that runs the script of --peer
+    #[arg(long, value_name = "PROGRAM", default_value = "python3", requires = "peer")]
+    pub python: PathBuf,
+    /// Precisions of the comparison with --peer
+    #[arg(
+        long,
+        value_name = "WORD,...",
+        default_value = "fp32,bf16",
+        value_delimiter = ',',
+        requires = "peer"
+    )]
+    pub precisions: Vec<String>,
+    /// Be our own side of a comparison with --peer, whose sides share FOLDER
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub side: Option<PathBuf>,
+    /// New folder for the files of the snapshots or of the peers, removed afterwards [default: in the temporary folder]
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
     /// Also write the report to FILE as JSON
@@ -143,5 +161,7 @@ mod tests {
         assert!(bench("sampler --zipf 10,2 --counts FILE").is_err());
         assert!(bench("collectives --max-bytes 3").is_err());
         assert!(bench("step --steps 0").is_err());
+        assert!(bench("step --python python3").is_err());
+        assert!(bench("step --peer step.py --snapshots 1").is_err());
     }
 }

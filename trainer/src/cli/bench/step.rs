@@ -2,37 +2,94 @@
 
 use super::arguments::StepArguments;
 use super::print::{bytes, or_dash, report, table, time};
+use crate::bench::peer::{self, PeerOptions, PeerReport, PeerRow};
 use crate::bench::snapshot::SnapshotReport;
 use crate::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::cli::CommandContext;
 use crate::config::Selection;
 use crate::engine::failure::Failure;
 use protocol::Outcome;
+use protocol::command_line::SelectionArguments;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 /// Measures over all ranks; rank 0 prints.
 pub(in crate::cli) fn run(
     context: &CommandContext<'_>,
     arguments: &StepArguments,
 ) -> Result<Outcome, Failure> {
-    let (_, rank) = context.open(&arguments.select)?;
+    if let Some(script) = &arguments.peer {
+        return peers(context, arguments, script);
+    }
+    let (resolved, rank) = context.open(&arguments.select)?;
+    if let Some(folder) = &arguments.side {
+        return peer::side::serve(&resolved, &rank, folder).map(|()| Outcome::Done);
+    }
     let leads = rank.leads();
-    let folder = arguments.folder.clone();
     let options = StepOptions {
         steps: usize::from(arguments.steps),
         rounds: usize::from(arguments.rounds),
         compare: arguments.compare.0.clone(),
         snapshots: usize::from(arguments.snapshots),
-        folder: folder
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("lift-bench-{}", std::process::id()))),
+        folder: folder(arguments),
     };
-    let select = arguments.select.clone();
-    let (data, model, method, set) = (select.data, select.model, select.method, select.set);
+    let SelectionArguments { data, model, method, set } = arguments.select.clone();
     let found = measure(&Selection { data, model, method, set }, rank, &options)?;
     if leads {
         report(&found, context.output_arguments.json, arguments.save.as_deref(), text)?;
     }
     Ok(Outcome::Done)
+}
+
+/// Compares with a peer. The sides are processes of their own, so this one opens nothing.
+fn peers(context: &CommandContext<'_>, arguments: &StepArguments, script: &Path) -> Result<Outcome, Failure> {
+    peer::check_script(script)?;
+    let SelectionArguments { data, model, method, set } = &arguments.select;
+    let mut selection: Vec<String> =
+        ["-d", data, "-m", model, "--method", method].iter().map(|&word| word.to_owned()).collect();
+    selection.extend(set.iter().flat_map(|value| ["--set".to_owned(), value.clone()]));
+    let options = PeerOptions {
+        script: script.to_owned(),
+        python: arguments.python.clone(),
+        precisions: arguments.precisions.clone(),
+        steps: usize::from(arguments.steps),
+        rounds: usize::from(arguments.rounds),
+        selection,
+        folder: folder(arguments),
+    };
+    let found = peer::compare(&options)?;
+    report(&found, context.output_arguments.json, arguments.save.as_deref(), peer_text)?;
+    Ok(Outcome::Done)
+}
+
+fn folder(arguments: &StepArguments) -> PathBuf {
+    let own = || std::env::temp_dir().join(format!("lift-bench-{}", std::process::id()));
+    arguments.folder.clone().unwrap_or_else(own)
+}
+
+fn peer_text(found: &PeerReport) -> String {
+    let PeerReport { steps, rounds, batch_size, bounds, rows } = found;
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let row = |row: &PeerRow| {
+        vec![
+            row.precision.clone(),
+            row.side.clone(),
+            format!("{:.2}", row.images_per_second),
+            format!("{:.2}", row.ratio_to_eager),
+            percent(row.share_of_bound),
+            bytes(row.peak_bytes),
+            format!("{:.2}", row.memory_ratio_to_eager),
+            format!("{:.5}", row.loss),
+        ]
+    };
+    let headers =
+        ["precision", "side", "images/s", "to eager", "of bound", "peak memory", "to eager", "loss"];
+    let bounds: Vec<String> = bounds.iter().map(|(name, bound)| format!("{bound:.2} in {name}")).collect();
+    format!(
+        "batch {batch_size}; medians of {steps} steps in each of {rounds} rounds, taking turns\n{}matrix products alone, images/s: {}\n",
+        table(&headers, rows.iter().map(row)),
+        bounds.join(", ")
+    )
 }
 
 fn text(found: &StepReport) -> String {

@@ -6,7 +6,7 @@
 //! gradient of a rank's classes is complete on that rank and is never communicated.
 
 use crate::data::order::shard::share;
-use crate::engine::step::pass::backward_from;
+use crate::aten::backward_from;
 use crate::engine::step::sharded_softmax::{NO_SAMPLE, ShardedSoftmax};
 use crate::model::Model;
 use crate::model::losses::{Columns, Loss};
@@ -155,14 +155,14 @@ impl ShardedCall<'_> {
         let own = self.model.classes();
         let logits = loss.adjust(self.model.classify(&all), &labels, &own);
         let (losses, gradient) = ShardedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
-        backward_from(&logits, &gradient);
+        backward_from(&logits, &gradient, false);
         let mut back = self.rows(1, &all);
         self.group.reduce_scatter(&all.grad(), &mut back)?;
         Ok(samples.map(|(features, labels)| {
             let n = labels.numel() as i64;
             // The graph of the features ends at them, so the gradient is stored where autograd would accumulate it.
             if features.requires_grad() {
-                backward_from(features, &back.narrow(0, 0, n));
+                backward_from(features, &back.narrow(0, 0, n), false);
             }
             let own = losses.narrow(0, self.group.rank() as i64 * self.most, n);
             SampleLoss { sum: own.sum(own.kind()), normaliser: loss.normaliser(labels) }

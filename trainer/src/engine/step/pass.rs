@@ -5,9 +5,11 @@
 //! still have to run; sharded weights are gathered just before they are used; and nothing below the first trained
 //! module is recorded.
 
+use crate::aten::backward_from;
 use crate::engine::gpu::pass_memory::PassMemory;
 use crate::engine::step::block_gather::BlockGather;
 use crate::model::Model;
+use crate::model::graph::BlockGraph;
 use collectives::CollectiveError;
 use tch::{Tensor, no_grad};
 
@@ -20,14 +22,21 @@ pub struct Pass<'a> {
 
 /// State that a forward pass stores for the backward pass.
 pub struct Tape {
-    /// Input and output of the blocks from the first trained one on.
-    blocks: Vec<(Tensor, Tensor)>,
+    /// The blocks from the first trained one on.
+    blocks: Vec<BlockTape>,
     /// Output of the last block, and the features computed from it.
     end: Option<(Tensor, Tensor)>,
     /// The features, detached from the graph that computed them.
     features: Option<Tensor>,
     /// The note of the memory that this pass takes.
     memory: Option<PassMemory>,
+}
+
+/// What one block keeps: its input, its output, and the graph between them.
+struct BlockTape {
+    input: Tensor,
+    output: Tensor,
+    graph: BlockGraph,
 }
 
 impl Tape {
@@ -76,8 +85,9 @@ impl<'a> Pass<'a> {
                 no_grad(|| model.block(block, &before, true))
             } else {
                 let input = if block > first { leaf(&before) } else { before };
-                let output = model.block(block, &input, true);
-                blocks.push((input, output.shallow_clone()));
+                let graph = BlockGraph::default();
+                let output = model.trained_block(block, &input, &graph);
+                blocks.push(BlockTape { input, output: output.shallow_clone(), graph });
                 memory.iter().for_each(PassMemory::part_done);
                 output
             });
@@ -105,14 +115,16 @@ impl<'a> Pass<'a> {
         if let (Some((input, output)), Some(features)) = (end, features)
             && first < self.depth()
         {
-            backward_from(&output, &features.grad());
+            backward_from(&output, &features.grad(), false);
             gradient = Some(input.grad());
         }
         for block in (first..self.depth()).rev() {
             let after = if block > first { block - 1 } else { 0 };
             self.all_gather_block(block, Some(after))?;
-            if let (Some((input, output)), Some(of_output)) = (blocks.pop(), gradient.take()) {
-                backward_from(&output, &of_output);
+            if let (Some(BlockTape { input, output, graph }), Some(of_output)) =
+                (blocks.pop(), gradient.take())
+            {
+                graph.backward(output, &of_output);
                 gradient = (block > first).then(|| input.grad());
             }
             unit_done(block)?;
@@ -150,9 +162,4 @@ impl<'a> Pass<'a> {
 /// The same values as a leaf of a new graph.
 fn leaf(x: &Tensor) -> Tensor {
     x.detach().set_requires_grad(true)
-}
-
-/// Scalar whose backward pass starts from the gradient of `output`: the inner product of both.
-pub fn backward_from(output: &Tensor, gradient: &Tensor) {
-    output.reshape([-1]).dot(&gradient.reshape([-1])).backward();
 }

@@ -4,6 +4,7 @@
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
 use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerModule};
+use crate::model::graph::BlockGraph;
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{ParameterSpec, Trainables};
@@ -47,8 +48,8 @@ impl UnitTuner for Module {
         Some(TunerModule::AfterMlp(self.0.tensors(None)))
     }
 
-    fn mlp(&self, y: Tensor) -> Tensor {
-        let added = self.0.forward(&y.to_kind(self.0.kind()));
+    fn mlp(&self, y: Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        let added = self.0.forward(&y.to_kind(self.0.kind()), graph);
         y + added
     }
 }

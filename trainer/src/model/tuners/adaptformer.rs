@@ -6,6 +6,7 @@
 
 use super::bottleneck::{Bottleneck, BottleneckOptions};
 use super::{Attached, MakeTuner, ParameterNames, Tuner, TunerModule};
+use crate::model::graph::BlockGraph;
 use crate::model::precision::Precision;
 use crate::model::tower::{Field, UnitTuner};
 use crate::model::trainables::{Init, ParameterSpec, Trainables};
@@ -61,7 +62,11 @@ impl UnitTuner for Module {
         Some(TunerModule::BesideMlp(self.bottleneck.tensors(Some(&self.scale))))
     }
 
-    fn beside_mlp(&self, x: &Tensor) -> Option<Tensor> {
-        Some(self.bottleneck.forward(x) * &self.scale)
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
+    fn beside_mlp(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Option<Tensor> {
+        Some(self.bottleneck.forward_times(x, &self.scale, graph))
     }
 }

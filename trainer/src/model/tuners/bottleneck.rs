@@ -1,6 +1,7 @@
 //! The bottleneck that adapters are made of: `relu(norm(x) D^T + d) U^T + u`.
 
 use super::{BottleneckTensors, ParameterNames, TunerContext};
+use crate::model::graph::BlockGraph;
 use crate::model::layers::{LayerNorm, Linear};
 use crate::model::precision::Precision;
 use crate::model::trainables::{Init, ParameterSpec, Trainables, UnknownParameter};
@@ -77,8 +78,17 @@ impl Bottleneck {
     }
 
     /// `[..., w] -> [..., w]`.
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        self.up.forward(&self.down.forward(&self.norm.forward(x)).relu())
+    pub(super) fn forward(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        self.into(&self.up, x, graph)
+    }
+
+    /// The same times a factor of one number, which the last layer takes up.
+    pub(super) fn forward_times(&self, x: &Tensor, factor: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        self.into(&self.up.with(&self.up.weight * factor, &self.up.bias * factor), x, graph)
+    }
+
+    fn into(&self, up: &Linear, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        up.forward_in(&self.down.forward_in(&self.norm.forward(x), graph).relu(), graph)
     }
 }
 

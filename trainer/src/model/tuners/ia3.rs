@@ -61,6 +61,10 @@ impl UnitTuner for Factors {
         &y * factors.to_kind(y.kind())
     }
 
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
     fn hidden(&self, x: Tensor) -> Tensor {
         &x * self.hidden.to_kind(x.kind())
     }
@@ -203,7 +207,7 @@ mod tests {
                 let x = values(&[3, TOKENS, WIDTH], 40.0);
                 let [ours, plainly] = [&x, &x].map(|x| x.copy().set_requires_grad(true));
 
-                let y = block.forward(&ours, rows, &units);
+                let y = block.forward(&ours, rows, &units, None);
                 let expected = plain(&plainly, &own, &twins);
                 let expected = if rows == OutputRows::First { expected.narrow(1, 0, 1) } else { expected };
                 assert_eq!(y.size(), expected.size());
@@ -229,7 +233,8 @@ mod tests {
         let [k, v, hidden] = [name("k"), name("v"), name("hidden")];
         assert_eq!(shapes, [(&*k, vec![WIDTH]), (&*v, vec![WIDTH]), (&*hidden, vec![HIDDEN])]);
         for rows in [OutputRows::All, OutputRows::First] {
-            assert_eq!(block.forward(&x, rows, &units), block.forward(&x, rows, &[]), "{rows:?}");
+            let [tuned, plain] = [&units[..], &[]].map(|tuners| block.forward(&x, rows, tuners, None));
+            assert_eq!(tuned, plain, "{rows:?}");
         }
     }
 

@@ -94,6 +94,10 @@ struct Module {
 }
 
 impl UnitTuner for Module {
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
     /// All factors of a layer in two products: those of `A` side by side, those of `B` below each other, with zeros
     /// where a factor changes nothing.
     fn linear(&self, site: LinearSite, x: &Tensor, columns: &Range<i64>, y: Tensor) -> Tensor {

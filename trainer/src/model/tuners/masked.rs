@@ -166,6 +166,10 @@ struct Module {
 }
 
 impl UnitTuner for Module {
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
     fn replace(&self, site: LinearSite, frozen: &Linear) -> Option<Linear> {
         let (_, weight, bias) = self.layers.iter().find(|(its, ..)| *its == site)?;
         Some(frozen.with(put(&frozen.weight, weight), put(&frozen.bias, bias)))

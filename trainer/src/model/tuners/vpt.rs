@@ -95,6 +95,10 @@ impl UnitTuner for PromptTokens {
         Some(TunerModule::Prompts(self.prompt.detach()))
     }
 
+    fn is_homogeneous(&self) -> bool {
+        true
+    }
+
     fn enter(&self, x: Tensor) -> Tensor {
         let own = x.narrow(1, 0, self.tokens);
         let prompts = self.prompt.unsqueeze(0).expand([x.size()[0], -1, -1], false).to_kind(x.kind());

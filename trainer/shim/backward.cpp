@@ -1,0 +1,22 @@
+// The backward pass from a tensor with a given gradient, which tch does not have. libtorch's C interface has it, but writes
+// the text of an error to standard error and forgets it.
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdio>
+#include <exception>
+
+// Returns 0, or 1 and a message of at most `length` bytes.
+extern "C" int trainer_backward(const void *output, const void *gradient, int keep_graph, char *message,
+                                std::size_t length) noexcept {
+    try {
+        const auto &root = *static_cast<const at::Tensor *>(output);
+        root.backward(*static_cast<const at::Tensor *>(gradient), keep_graph != 0);
+        return 0;
+    } catch (const std::exception &error) {
+        std::snprintf(message, length, "%s", error.what());
+    } catch (...) {
+        std::snprintf(message, length, "unknown C++ exception");
+    }
+    return 1;
+}

@@ -1,0 +1,15 @@
+//! Operations of libtorch that tch does not have, each as one safe function.
+//!
+//! They go through libtorch's dispatcher by its C interface. That interface keeps the text of an error to itself, so it
+//! serves operations whose caller has another way if they fail. The backward pass has none, and must report how much memory a
+//! GPU lacked: it goes through the shim in `shim/backward.cpp`.
+
+mod backward;
+mod dispatcher;
+mod fused_sgd;
+mod product;
+
+pub use backward::backward_from;
+pub use dispatcher::Refused;
+pub use fused_sgd::{SgdStep, fused_sgd};
+pub use product::{packed, product, products_are_fast};
