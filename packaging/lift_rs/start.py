@@ -25,7 +25,7 @@ TORCH_BESIDE = os.path.normpath(PROGRAMS + "/../../torch/lib")
 MPI_BESIDE = [os.path.normpath(PROGRAMS + "/../../../.."), os.path.normpath(PROGRAMS + "/../../lib")]
 
 IN_BUNDLE = __name__ == "__main__"
-COMPUTING = ("train", "eval", "demo")
+COMPUTING = ("train", "eval", "predict", "calibrate", "demo")
 
 
 class Refusal(Exception):

@@ -1,9 +1,10 @@
-"""Compares the logits of an exported model in its own library with those of `lift-trainer eval --logits`.
+"""Compares the logits of exported models in their own libraries with those of `lift-trainer eval --logits`.
 
-Prints the largest difference over the first images. Ends with code 77 and the name of the library if it is missing.
+Reads one JSON object a line: the format, the paths of the model and of the logits, the folder of the images, and for PEFT the
+base. Prints one JSON object a line: the format with the largest difference of a logit and the number of images, or with the
+library that is missing.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -12,24 +13,20 @@ from pathlib import Path
 import numpy as np
 
 
-def missing(error):
-    print(error.name)
-    sys.exit(77)
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+# Images that are compared, at most.
+IMAGES = 100
+PAGE = Path(__file__).parents[2] / "docs/export.md"
 
 
-try:
-    import torch
-    from PIL import Image
-    from safetensors import safe_open
-except ImportError as error:
-    missing(error)
-
-
-def documented(page):
+def documented():
     """The Python of the documentation, as a module."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", Path(page).read_text(), re.S))
+    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))
     module = {}
-    exec(compile(code, page, "exec"), module)
+    exec(compile(code, str(PAGE), "exec"), module)
     return module
 
 
@@ -46,30 +43,24 @@ def crop(path, view):
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
-def views(arguments, names, view):
-    images = np.stack([crop(Path(arguments.root) / name, view) for name in names])
-    mean, std = (torch.tensor(view[key]).view(3, 1, 1) for key in ("mean", "std"))
-    return images, (torch.from_numpy(images).float() / 255 - mean) / std
-
-
-def logits_of(arguments, images, pixels, head):
-    path, folder = arguments.model, Path(arguments.model)
-    if arguments.format == "safetensors":
-        return documented(arguments.docs)["LiftModel"](path)(pixels)
-    if arguments.format == "onnx":
+def logits_of(case, images, pixels, ours):
+    path, folder, head = case["model"], Path(case["model"]), ours["head"]
+    if case["format"] == "safetensors":
+        return ours["LiftModel"](path)(pixels)
+    if case["format"] == "onnx":
         import onnx
         import onnxruntime
 
         onnx.checker.check_model(path, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(["logits"], {"images": images})[0])
-    if arguments.format == "timm":
+    if case["format"] == "timm":
         import timm
 
         model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
         features = model(pixels)
         return features if model.num_classes else head(features, folder / "head.safetensors")
-    if arguments.format == "open-clip":
+    if case["format"] == "open-clip":
         import open_clip
 
         model = open_clip.create_model(f"local-dir:{path}").eval()
@@ -77,37 +68,35 @@ def logits_of(arguments, images, pixels, head):
         return head(model.visual(pixels), folder / "head.safetensors")
     from transformers import CLIPVisionModelWithProjection
 
-    if arguments.format == "peft":
+    if case["format"] == "peft":
         from peft import PeftModel
 
-        model = CLIPVisionModelWithProjection.from_pretrained(arguments.base)
+        model = CLIPVisionModelWithProjection.from_pretrained(case["base"])
         model = PeftModel.from_pretrained(model, path).eval().base_model.model
     else:
         model = CLIPVisionModelWithProjection.from_pretrained(path).eval()
     return head(model.vision_model(pixel_values=pixels).pooler_output, folder / "head.safetensors")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    for name in ("format", "model", "logits", "view", "root", "docs"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--base")
-    parser.add_argument("--images", type=int, default=100)
-    arguments = parser.parse_args()
-    with safe_open(arguments.logits, "np") as file:
-        names = json.loads(file.metadata()["names"])[: arguments.images]
-        expected = file.get_tensor("logits")[: arguments.images]
-    # The safetensors export of the same model says how its pixels are made.
-    with safe_open(arguments.view, "pt") as file:
+def compared(case, ours):
+    with safe_open(case["logits"], "np") as file:
+        names = json.loads(file.metadata()["names"])[:IMAGES]
+        expected = file.get_tensor("logits")[:IMAGES]
+    # The safetensors export of the same run says how pixels are made.
+    with safe_open(case["view"], "pt") as file:
         view = json.loads(file.metadata()["config"])
-    images, pixels = views(arguments, names, view)
+    images = np.stack([crop(Path(case["root"]) / name, view) for name in names])
+    mean, std = (torch.tensor(view[key]).view(3, 1, 1) for key in ("mean", "std"))
+    pixels = (torch.from_numpy(images).float() / 255 - mean) / std
     try:
         with torch.inference_mode():
-            found = logits_of(arguments, images, pixels, documented(arguments.docs)["head"])
+            found = logits_of(case, images, pixels, ours)
     except ImportError as error:
-        missing(error)
+        return {"missing": error.name}
     assert found.shape == expected.shape, (found.shape, expected.shape)
-    print(float(np.abs(found.numpy() - expected).max()), len(names))
+    return {"difference": float(np.abs(found.numpy() - expected).max()), "images": len(names)}
 
 
-main()
+for line in sys.stdin:
+    case = json.loads(line)
+    print(json.dumps({"format": case["format"], **compared(case, documented())}))

@@ -6,7 +6,7 @@ use protocol::gpus::{CUDA_VISIBLE, device_files};
 use std::path::{Path, PathBuf};
 
 /// Commands of the trainer that run over ranks.
-const OVER_RANKS: [&str; 4] = ["train", "eval", "demo", "bench"];
+const OVER_RANKS: [&str; 6] = ["train", "eval", "predict", "calibrate", "demo", "bench"];
 
 /// Ranks for the GPUs of this machine, one for each, if the command computes on GPUs; else 1. `gpus` are the devices that the
 /// user named.

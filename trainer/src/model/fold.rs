@@ -30,13 +30,14 @@ impl Model {
             return Err(ShardedBlocks);
         }
         for index in 0..self.units.len() {
+            let own = self.tower.block_tensors(index).into_iter();
             let own: Fields =
-                self.tower.block_tensors(index).into_iter().map(|(field, t)| (field, t.detach())).collect();
+                own.map(|(field, tensor)| (field, tensor.detach().to_kind(Kind::Double))).collect();
             let tuners = std::mem::take(&mut self.units[index]);
-            let folded = no_grad(|| folded(&own, &tuners, self.precision));
+            let folded = no_grad(|| folded(&own, &tuners));
             for (field, slot) in self.tower.block_tensors_mut(index) {
                 if let Some(tensor) = folded.get(&field) {
-                    *slot = tensor.shallow_clone();
+                    *slot = tensor.to_kind(slot.kind());
                 }
             }
             self.units[index] = tuners.into_iter().filter(|tuner| tuner.module().is_some()).collect();
@@ -45,15 +46,15 @@ impl Model {
     }
 }
 
-/// The tensors of a block with its tuners folded in.
-fn folded(own: &Fields, tuners: &[Box<dyn UnitTuner>], precision: Precision) -> Fields {
-    let mut folded: Fields = own.iter().map(|(&field, tensor)| (field, tensor.shallow_clone())).collect();
+/// The tensors of a block, in double precision, with its tuners folded in.
+fn folded(own: &Fields, tuners: &[Box<dyn UnitTuner>]) -> Fields {
+    let mut folded = Fields::new();
     for site in LinearSite::ALL {
         let (weight, bias) = site.fields();
-        let layer = Linear::new(own[&weight].shallow_clone(), own[&bias].shallow_clone(), precision);
-        let (w, b) = linear(site, &layer, tuners);
-        folded.insert(weight, w.to_kind(own[&weight].kind()));
-        folded.insert(bias, b.to_kind(own[&bias].kind()));
+        let layer = Linear::new(own[&weight].shallow_clone(), own[&bias].shallow_clone(), Precision::FP64);
+        let (tuned_weight, tuned_bias) = linear(site, &layer, tuners);
+        folded.insert(weight, tuned_weight);
+        folded.insert(bias, tuned_bias);
     }
     let fc2 = &folded[&Field::Fc2Weight];
     let scaled = fc2 * hidden_factors(fc2, tuners);

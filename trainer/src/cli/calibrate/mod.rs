@@ -6,6 +6,7 @@ mod source;
 use super::CommandContext;
 use super::finished_run;
 use super::train::{greet, output_arguments};
+use super::writable;
 use crate::config::Resolved;
 use crate::engine::calibrate::{CalibrationPlan, Distribution, LogitsFile, LogitsTable, Score};
 use crate::engine::eval::kept_logits::KeptLogits;
@@ -46,6 +47,9 @@ pub struct CalibrateArguments {
     /// Seed of the division of the images
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Write the part of each image (temperature, thresholds or reported) to FILE, as CSV
+    #[arg(long, value_name = "FILE")]
+    pub parts: Option<PathBuf>,
     /// Set a path that has moved (data.root, model.weights), the device, or the view (eval.crops); may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -67,7 +71,10 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &CalibrateArguments) 
     let resolved = finished_run::configuration_on_all_ranks(context, &arguments.run, &arguments.set)?;
     let control = context.world.control().map_err(Failure::run)?;
     let result = agreed(&control, || RunResult::read(&arguments.run).map_err(Failure::input))?;
-    let plan = agreed(&control, || plan(arguments, &resolved, &result))?;
+    let plan = agreed(&control, || {
+        arguments.parts.as_deref().map_or(Ok(()), |path| writable::check("--parts", path))?;
+        plan(arguments, &resolved, &result)
+    })?;
     let table = match &arguments.logits {
         Some(path) => {
             if let Some(set) = arguments.set.first() {
@@ -87,6 +94,9 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &CalibrateArguments) 
         }
         let counts: Vec<u64> = result.per_class.iter().map(|class| class.train_count).collect();
         let calibration = plan.run(&table, &counts).map_err(Failure::input)?;
+        if let Some(path) = &arguments.parts {
+            output::write_parts(path, &table, &plan.divide(table.len()).map_err(Failure::input)?)?;
+        }
         let claim = Claim::take(&arguments.run).map_err(Failure::of_folder)?;
         let result = RunResult { calibration: Some(calibration.clone()), ..result };
         claim.check().map_err(Failure::run)?;

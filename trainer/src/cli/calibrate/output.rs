@@ -1,5 +1,6 @@
 //! The figures of a calibration for people and as JSON.
 
+use crate::engine::calibrate::LogitsTable;
 use crate::engine::failure::Failure;
 use crate::run::{
     Calibration, CalibrationFigures, ConformalFigures, GroupFigures, GroupSets, TableLook, listing_of,
@@ -7,6 +8,7 @@ use crate::run::{
 use protocol::command_line::OutputArguments;
 use protocol::terminal;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Prints a table, or with `--json` the part of `result.json`.
 pub(super) fn print(calibration: &Calibration, output: OutputArguments) -> Result<(), Failure> {
@@ -17,6 +19,25 @@ pub(super) fn print(calibration: &Calibration, output: OutputArguments) -> Resul
         terminal::print_as_is(table(calibration, TableLook::of_stdout()))
     };
     printed.map(drop).map_err(Failure::run)
+}
+
+/// Writes a line for each image, in the order of the table: its name, its label, and the part it belongs to.
+pub(super) fn write_parts(path: &Path, table: &LogitsTable, parts: &[Vec<usize>; 3]) -> Result<(), Failure> {
+    let mut of_image = vec![""; table.len()];
+    for (images, name) in parts.iter().zip(["temperature", "thresholds", "reported"]) {
+        images.iter().for_each(|&image| of_image[image] = name);
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = writer.write_record(["image", "label", "part"]).and_then(|()| {
+        table.names.iter().zip(&table.labels).zip(of_image).try_for_each(|((name, label), part)| {
+            writer.write_record([name.as_str(), &label.to_string(), part])
+        })
+    });
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::run(format!("cannot write `{}`: {error}", path.display()));
+    written.map_err(|error| failed(&error))?;
+    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
+    protocol::write_atomically(path, &bytes).map_err(|error| failed(&error))
 }
 
 const GROUPS: [&str; 4] = ["all", "many", "medium", "few"];

@@ -7,10 +7,12 @@ use super::CommandContext;
 use super::finished_run;
 use super::train::{greet, output_arguments};
 use super::writable;
+use crate::config::{EvalSplit, PrecisionName};
 use crate::data::source::Split;
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::predict::{AppliedRun, Prediction, PredictionRun};
-use crate::run::{ProgressPlan, Reporter, say};
+use crate::engine::predict::{Adjustment, AppliedRun, Prediction, PredictionRun};
+use crate::engine::setup::session::Session;
+use crate::run::{ProgressPlan, Reporter, RunResult, say};
 use clap::{Args, ValueEnum};
 use inputs::InputImage;
 use output::Table;
@@ -41,6 +43,12 @@ pub struct PredictArguments {
     /// Folder of the relative paths in lists [default: that of the list; for -, the working directory]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Use the temperature and the class distribution that `lift-trainer calibrate` found
+    #[arg(long)]
+    pub calibrated: bool,
+    /// Fold the tuners into the weights first, where they can be (lora, ssf, ia3, masked): the same up to rounding, faster
+    #[arg(long)]
+    pub fold: bool,
     /// Set a path that has moved (model.weights), the device, or the view of the images (eval.crops); may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -68,7 +76,7 @@ pub enum PredictionFormat {
 /// Predicts, and prints or writes the predictions on rank 0.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) -> Result<Outcome, Failure> {
     let (mut resolved, rank, weights) = finished_run::open(context, &arguments.run, &arguments.set)?;
-    resolved.config.eval.split = crate::config::EvalSplit::Test;
+    resolved.config.eval.split = EvalSplit::Test;
     agreed(&rank.control, || {
         arguments.output.as_deref().map_or(Ok(()), |path| writable::check("--output", path))
     })?;
@@ -82,11 +90,15 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) ->
         }
     };
     let split = Split::of_paths(paths);
-    let AppliedRun { session, .. } =
+    let AppliedRun { mut session, result } =
         AppliedRun::open(&arguments.run, &weights, &resolved, split, &rank, &report)?;
+    let adjustment = agreed(&rank.control, || adjustment(arguments, &result))?;
+    if arguments.fold {
+        agreed(&rank.control, || fold(&mut session))?;
+    }
     let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
     let mut reporter = Reporter::new(output_arguments(context.output_arguments, &rank), plan);
-    let options = (arguments.top as usize, 1.0);
+    let options = (arguments.top as usize, &adjustment);
     let done = PredictionRun::make(&session, options, &rank, &mut reporter)?;
     reporter.finish();
     if !rank.leads() {
@@ -100,6 +112,30 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) ->
     let table = Table { images: &images, predictions: &done.predictions, class_names: &session.class_names };
     output::write(&table, format, arguments.output.as_deref())?;
     finish(&images, &done, &report)
+}
+
+/// In bf16 the folded weights would be rounded once more than the tuners beside them.
+fn fold(session: &mut Session) -> Result<(), Failure> {
+    if session.config.train.precision == PrecisionName::Bf16 {
+        let message =
+            "--fold needs a run with train.precision=fp32, tf32 or fp64, found bf16\nhint: leave it out";
+        return Err(Failure::input(message));
+    }
+    session.model.fold().map_err(Failure::input)
+}
+
+/// What is done to the logits.
+fn adjustment(arguments: &PredictArguments, result: &RunResult) -> Result<Adjustment, Failure> {
+    if !arguments.calibrated {
+        return Ok(Adjustment { scale: 1.0, offset: None });
+    }
+    let Some(found) = &result.calibration else {
+        let run = arguments.run.display();
+        return Err(Failure::input(format!(
+            "`{run}` is not calibrated\nhint: run `lift-trainer calibrate --run {run}` first, or leave out --calibrated"
+        )));
+    };
+    Ok(Adjustment { scale: 1.0 / found.temperature, offset: found.log_prior.clone() })
 }
 
 /// Reports the speed; that no image could be read is a failure.

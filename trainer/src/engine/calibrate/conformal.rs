@@ -147,6 +147,7 @@ fn quantile(sorted: &[(f64, f64)], coverage: f64, own: f64) -> f64 {
     f64::INFINITY
 }
 
+/// Sums over the images of all classes, and of each group.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     weight: f64,
@@ -155,37 +156,49 @@ struct Tally {
     empty: f64,
 }
 
-/// Coverage and size of the sets of images.
-pub(super) fn report(
+impl Tally {
+    fn add(&mut self, weight: f64, is_covered: bool, size: usize) {
+        self.weight += weight;
+        self.covered += if is_covered { weight } else { 0.0 };
+        self.size += weight * size as f64;
+        self.empty += if size == 0 { weight } else { 0.0 };
+    }
+
+    fn figures(self) -> Option<GroupSets> {
+        (self.weight > 0.0).then(|| GroupSets {
+            coverage: 100.0 * self.covered / self.weight,
+            mean_size: self.size / self.weight,
+            empty: 100.0 * self.empty / self.weight,
+        })
+    }
+}
+
+/// Coverage and size of the sets of images, by each of the rules.
+pub(super) fn report<const N: usize>(
     probabilities: Calibrated<'_>,
     score: Score,
-    rule: &SetRule,
+    rules: &[SetRule; N],
     (images, weights): (&[usize], &[f64]),
     groups: &[Shot],
-) -> ConformalFigures {
-    let mut tallies = [Tally::default(); 4];
+) -> [ConformalFigures; N] {
+    let mut tallies = [[Tally::default(); 4]; N];
     let (mut row, mut scores) = (Vec::new(), Vec::new());
     for (&image, &weight) in images.iter().zip(weights) {
         probabilities.of(image, &mut row);
         score.of_row(&row, &mut scores);
         let label = probabilities.table.label(image);
-        let within = |class: usize| scores[class] <= rule.thresholds[class];
-        let size = (0..scores.len()).filter(|&class| within(class)).count();
-        for at in [0, 1 + place(groups[label])] {
-            let tally = &mut tallies[at];
-            tally.weight += weight;
-            tally.covered += if within(label) { weight } else { 0.0 };
-            tally.size += weight * size as f64;
-            tally.empty += if size == 0 { weight } else { 0.0 };
+        for (rule, tallies) in rules.iter().zip(&mut tallies) {
+            let within = |class: usize| scores[class] <= rule.thresholds[class];
+            let size = (0..scores.len()).filter(|&class| within(class)).count();
+            for at in [0, 1 + place(groups[label])] {
+                tallies[at].add(weight, within(label), size);
+            }
         }
     }
-    let [all, many, medium, few] = tallies.map(|tally| {
-        (tally.weight > 0.0).then(|| GroupSets {
-            coverage: 100.0 * tally.covered / tally.weight,
-            mean_size: tally.size / tally.weight,
-            empty: 100.0 * tally.empty / tally.weight,
-        })
-    });
-    let without_threshold = rule.thresholds.iter().filter(|threshold| threshold.is_infinite()).count();
-    ConformalFigures { all, many, medium, few, without_threshold }
+    std::array::from_fn(|at| {
+        let [all, many, medium, few] = tallies[at].map(Tally::figures);
+        let infinite = |threshold: &&f64| threshold.is_infinite();
+        let without_threshold = rules[at].thresholds.iter().filter(infinite).count();
+        ConformalFigures { all, many, medium, few, without_threshold }
+    })
 }

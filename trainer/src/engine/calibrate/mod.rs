@@ -1,8 +1,8 @@
 //! Probabilities that mean what they say: temperature, correction of the class distribution, and conformal sets.
 //!
 //! The images are divided at random into three parts: one fits the temperature, one the thresholds of the sets, and the
-//! figures are those of the third, which nothing was fitted on. Everything here is arithmetic on a [`LogitsTable`], in
-//! double precision, without libtorch.
+//! figures are those of the third, which nothing was fitted on. All of it is arithmetic on a [`LogitsTable`], in double
+//! precision.
 
 mod conformal;
 mod distribution;
@@ -101,11 +101,11 @@ impl CalibrationPlan {
         let figures = |probabilities| figures::of(probabilities, reported, &weights, &groups);
         let (before, after): (CalibrationFigures, CalibrationFigures) = (figures(raw), figures(calibrated));
         let scores = conformal::scores(calibrated, self.score, thresholds);
-        let sets = Partition::ALL.map(|partition| {
-            let rule = SetRule::fit(&scores, partition, &groups, (self.coverage, &self.class_weights(table)));
-            conformal::report(calibrated, self.score, &rule, (reported, &weights), &groups)
-        });
-        let [marginal, by_group, by_class] = sets;
+        let of_class = self.class_weights(table);
+        let rules = Partition::ALL
+            .map(|partition| SetRule::fit(&scores, partition, &groups, (self.coverage, &of_class)));
+        let [marginal, by_group, by_class] =
+            conformal::report(calibrated, self.score, &rules, (reported, &weights), &groups);
         Ok(Calibration {
             parts: CalibrationParts {
                 temperature: parts[0].len(),
@@ -127,7 +127,7 @@ impl CalibrationPlan {
     }
 
     /// Images that fit the temperature, that fit the thresholds, and that are reported; each in the order of the table.
-    fn divide(&self, images: usize) -> Result<[Vec<usize>; 3], CalibrationError> {
+    pub fn divide(&self, images: usize) -> Result<[Vec<usize>; 3], CalibrationError> {
         let fit = (images as f64 * self.fit_share).round() as usize;
         let first = ((fit as f64 * TEMPERATURE_SHARE).round() as usize).max(1);
         if fit <= first || fit >= images {

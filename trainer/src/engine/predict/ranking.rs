@@ -13,6 +13,15 @@ use std::collections::HashMap;
 use std::time::Instant;
 use tch::{Kind, Tensor};
 
+/// What is done to logits before their softmax: `scale z + offset`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adjustment {
+    /// The inverse of a temperature.
+    pub scale: f64,
+    /// A constant for each class.
+    pub offset: Option<Vec<f64>>,
+}
+
 /// A class and its probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Guess {
@@ -40,11 +49,11 @@ pub struct PredictionRun {
 }
 
 impl PredictionRun {
-    /// Predicts the `most` most probable classes of each test image of the session, with the logits multiplied by
-    /// `scale`. Collective; every rank gets all predictions.
+    /// Predicts the `most` most probable classes of each test image of the session, by its adjusted logits. Collective;
+    /// every rank gets all predictions.
     pub fn make(
         session: &Session,
-        (most, scale): (usize, f64),
+        (most, adjustment): (usize, &Adjustment),
         rank: &Rank,
         reporter: &mut Reporter,
     ) -> Result<Self, Failure> {
@@ -59,7 +68,7 @@ impl PredictionRun {
         let own = pass.own(rank);
         let mut ranked: Vec<Vec<Guess>> = vec![Vec::new(); (own.end - own.start) as usize];
         let mut problem = None;
-        let mut each = |batch: &Batch, logits: &Tensor| match ranking(logits, most, scale) {
+        let mut each = |batch: &Batch, logits: &Tensor| match ranking(logits, most, adjustment) {
             Ok(rows) => {
                 for (&sample, row) in batch.samples.iter().zip(rows) {
                     ranked[(sample - own.start) as usize] = row;
@@ -95,9 +104,13 @@ fn gathered(own: &[Prediction], rank: &Rank) -> Result<Vec<Prediction>, Failure>
 }
 
 /// The most probable classes of each row of `logits`.
-fn ranking(logits: &Tensor, most: usize, scale: f64) -> Result<Vec<Vec<Guess>>, tch::TchError> {
+fn ranking(logits: &Tensor, most: usize, adjustment: &Adjustment) -> Result<Vec<Vec<Guess>>, tch::TchError> {
     let most = most.min(logits.size()[1] as usize);
-    let probabilities = (logits.to_kind(Kind::Double) * scale).f_softmax(1, Kind::Double)?;
+    let mut adjusted = logits.to_kind(Kind::Double) * adjustment.scale;
+    if let Some(offset) = &adjustment.offset {
+        adjusted = adjusted.f_add(&Tensor::from_slice(offset))?;
+    }
+    let probabilities = adjusted.f_softmax(1, Kind::Double)?;
     // Equal probabilities are in the order of the classes, as in an evaluation.
     let (values, classes) = probabilities.f_sort_stable(true, 1, true)?;
     let columns = |tensor: Tensor| tensor.f_narrow(1, 0, most as i64)?.f_contiguous();
@@ -116,16 +129,20 @@ mod tests {
     #[test]
     fn classes_are_ranked_by_probability_and_equal_ones_by_number() {
         let logits = Tensor::from_slice(&[0.0, 2.0, 2.0, 1.0, 5.0, 0.0, 0.0, 0.0]).view([2, 4]);
-        let rows = ranking(&logits, 3, 1.0).unwrap();
+        let by = |scale| Adjustment { scale, offset: None };
+        let rows = ranking(&logits, 3, &by(1.0)).unwrap();
         let classes: Vec<Vec<usize>> =
             rows.iter().map(|row| row.iter().map(|guess| guess.class).collect()).collect();
         assert_eq!(classes, [[1, 2, 3], [0, 1, 2]]);
-        let total: f64 = ranking(&logits, 9, 1.0).unwrap()[0].iter().map(|guess| guess.probability).sum();
+        let total: f64 =
+            ranking(&logits, 9, &by(1.0)).unwrap()[0].iter().map(|guess| guess.probability).sum();
         assert!((total - 1.0).abs() < 1e-12);
         let expected = 2f64.exp() / (1.0 + 2.0 * 2f64.exp() + 1f64.exp());
         assert!((rows[0][0].probability - expected).abs() < 1e-12);
         // A smaller scale flattens the probabilities and keeps their order.
-        let flat = ranking(&logits, 3, 0.5).unwrap();
+        let flat = ranking(&logits, 3, &by(0.5)).unwrap();
         assert!(flat[1][0].probability < rows[1][0].probability && flat[1][0].class == 0);
+        let last = Adjustment { scale: 1.0, offset: Some(vec![0.0, 0.0, 0.0, 9.0]) };
+        assert_eq!(ranking(&logits, 1, &last).unwrap()[0][0].class, 3);
     }
 }
