@@ -32,12 +32,14 @@ pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Resolved, SelectedNames, SettingDifference};
 pub use sections::backbone::{BackboneOptions, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, CheckpointOptions};
-pub use sections::data::{DataOptions, Imbalance, LayoutName, SamplerName};
+pub use sections::data::{DataOptions, DemoStyleName, Imbalance, LayoutName, SamplerName};
 pub use sections::distributed::{Backend, DistributedOptions, Wire};
 pub use sections::eval::{CropsName, EvalOptions, EvalSplit};
 pub use sections::head::{HeadOptions, HeadPlacement};
 pub use sections::loss::LossOptions;
-pub use sections::model::{ActivationName, FilterName, ModelKind, ModelOptions, PoolName, PositionsName};
+pub use sections::model::{
+    ActivationName, EmbeddedName, FilterName, ModelKind, ModelOptions, PoolName, PositionsName,
+};
 pub use sections::train::{
     AccumulationName, Determinism, DeviceName, NonFinite, PrecisionName, ScheduleName, TrainOptions,
 };

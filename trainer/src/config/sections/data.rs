@@ -49,6 +49,10 @@ section! {
         /// Seed of the drawn images.
         #[needs(one_of("data.layout", &["demo"]))]
         pub demo_seed: u64 = 0,
+        /// Style of the drawn images. It determines how many there are, too. Runs of the first version have
+        /// `cluttered`.
+        #[needs(one_of("data.layout", &["demo"]))]
+        pub demo_style: DemoStyleName = DemoStyleName::Cluttered,
         /// Sampler that chooses the training images of an epoch.
         #[needs(TRAINED)]
         #[resume(Order)]
@@ -98,6 +102,16 @@ words! {
         Cifar100 = "cifar100",
         /// Images that the program draws; no file is read.
         Demo = "demo",
+    }
+}
+
+words! {
+    /// Style of the demo's images.
+    pub enum DemoStyleName {
+        /// Small figures, clutter and noise; 3,159 training images.
+        Cluttered = "cluttered",
+        /// Cluttered, with red and blue exchanged; 1,126 training images.
+        FalseColour = "false_colour",
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[model]`: the frozen backbone and the pixels it takes.
 
-use crate::options::{Needs, none_of, section, words};
+use crate::options::{Needs, none_of, one_of, section, words};
 use std::path::PathBuf;
 
 /// It describes the file of a backbone, which the embedded demo does not have.
@@ -15,6 +15,9 @@ section! {
         pub weights: Option<PathBuf> = None,
         /// Family of the backbone.
         pub kind: ModelKind = ModelKind::Clip,
+        /// Which of the models inside the program. Runs of the first version have `patch4`.
+        #[needs(one_of("model.kind", &["demo"]))]
+        pub embedded: EmbeddedName = EmbeddedName::Patch4,
         /// Activation function of the blocks. The tensors do not determine it. The configuration file beside the
         /// weights (`config.json`, `open_clip_config.json`) takes precedence over a preset; a value that you set must
         /// agree with the file.
@@ -70,6 +73,16 @@ words! {
         Vit = "vit",
         /// The small CLIP inside the program, with its own vocabulary.
         Demo = "demo",
+    }
+}
+
+words! {
+    /// Models inside the program.
+    pub enum EmbeddedName {
+        /// The small CLIP with patches of 4 pixels.
+        Patch4 = "patch4",
+        /// The small CLIP with patches of 8 pixels, which computes about four times as fast.
+        Patch8 = "patch8",
     }
 }
 

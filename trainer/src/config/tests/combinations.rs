@@ -175,8 +175,8 @@ fn training_settings_that_would_change_nothing() {
         idle("train.micro_batch_size=128", "train.batch_size = 64", "--set train.batch_size=64")
     );
     assert_eq!(
-        refusal(&demo("lift", &["eval.every_epochs=11"])),
-        idle("eval.every_epochs=11", "train.epochs = 5", "configs/data/demo.toml")
+        refusal(&demo("lift", &["eval.every_epochs=26"])),
+        idle("eval.every_epochs=26", "train.epochs = 25", "configs/data/demo.toml")
     );
     resolved(&demo("lift", &["train.batch_size=64", "train.micro_batch_size=64", "eval.every_epochs=5"]));
 }

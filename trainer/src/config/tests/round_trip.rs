@@ -134,7 +134,7 @@ fn differences_name_key_values_and_origins() {
         lines,
         [
             "`names.method`: \"lift\" -> \"full\"",
-            "`train.epochs`: 5 (from configs/data/demo.toml) -> 3 (from --set train.epochs=3)",
+            "`train.epochs`: 25 (from configs/data/demo.toml) -> 3 (from --set train.epochs=3)",
             "`tuner.kinds`: \"adaptformer\" (from configs/method/lift.toml) -> \"full\" (from \
              configs/method/full.toml)",
         ]

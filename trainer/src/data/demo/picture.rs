@@ -39,6 +39,8 @@ pub(super) struct DrawingStyle {
     pub light: f32,
     /// Share of its neighbours that a pixel gets at each side.
     pub blur: [f32; 2],
+    /// Red and blue are exchanged, as in infrared photographs.
+    pub false_colour: bool,
     /// Standard deviation of the noise, in parts of full brightness.
     pub noise: [f32; 2],
 }
@@ -57,11 +59,12 @@ pub(super) const PRETRAINING: DrawingStyle = DrawingStyle {
     before: 0.0,
     light: 0.2,
     blur: [0.0, 0.1],
+    false_colour: false,
     noise: [0.0, 0.04],
 };
 
-/// The pictures of the demo: figures smaller and more turned, all of it more tinted, blotched, cluttered and noisy.
-pub(super) const DEMO: DrawingStyle = DrawingStyle {
+/// Pictures with smaller and more turned figures, all of it more tinted, blotched, cluttered and noisy.
+pub(super) const CLUTTERED: DrawingStyle = DrawingStyle {
     tilt: 0.577,
     size: [6.5, 10.5],
     stretch: 1.3,
@@ -74,8 +77,12 @@ pub(super) const DEMO: DrawingStyle = DrawingStyle {
     before: 0.7,
     light: 0.5,
     blur: [0.0, 0.2],
+    false_colour: false,
     noise: [0.03, 0.1],
 };
+
+/// Cluttered pictures in which red and blue are exchanged.
+pub(super) const FALSE_COLOUR: DrawingStyle = DrawingStyle { false_colour: true, ..CLUTTERED };
 
 /// Draws a picture of `composition`. Which picture is decided by `draws` alone.
 pub(super) fn picture(composition: Composition, look: &DrawingStyle, draws: &mut PictureDraws) -> RgbImage {
@@ -104,6 +111,9 @@ pub(super) fn picture(composition: Composition, look: &DrawingStyle, draws: &mut
     light(&mut canvas, look, draws);
     let blur = draws.between(look.blur);
     soften(&mut canvas, blur);
+    if look.false_colour {
+        canvas.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+    }
     let noise = draws.between(look.noise);
     develop(&canvas, noise, draws)
 }

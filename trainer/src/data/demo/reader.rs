@@ -1,14 +1,19 @@
 //! The demo as a data set: its pictures are drawn instead of read from a disk.
 
-use super::{DemoSet, DemoSplit};
+use super::{DemoSet, DemoSplit, DemoStyle};
 use crate::data::decode::RgbImage;
 use crate::data::error::DataError;
 use crate::data::source::{DataSet, ImageReader, Split};
 use std::sync::Arc;
 
-/// The demo's training and test pictures for `seed`, with their classes.
+/// The cluttered training and test pictures for `seed`, with their classes.
 pub fn demo_data_set(seed: u64) -> DataSet {
-    let set = Arc::new(DemoSet::new(seed));
+    styled_data_set(DemoStyle::Cluttered, seed)
+}
+
+/// The training and test pictures of a style for `seed`, with their classes.
+pub fn styled_data_set(style: DemoStyle, seed: u64) -> DataSet {
+    let set = Arc::new(DemoSet::in_style(style, seed));
     let split = |which| {
         let reader = DemoReader { set: Arc::clone(&set), split: which };
         Split::from_parts(set.labels(which).to_vec(), Box::new(reader))
@@ -27,13 +32,17 @@ struct DemoReader {
 }
 
 impl ImageReader for DemoReader {
-    /// The seed is part of the name, so that the fingerprints of two seeds differ.
+    /// Style and seed are part of the name, so that the fingerprints of two styles or seeds differ.
     fn name(&self, index: usize) -> String {
         let split = match self.split {
             DemoSplit::Train => "train",
             DemoSplit::Test => "test",
         };
-        format!("demo/seed-{}/{split}/{index}", self.set.seed)
+        let style = match self.set.style {
+            DemoStyle::Cluttered => "",
+            DemoStyle::FalseColour => "false-colour/",
+        };
+        format!("demo/{style}seed-{}/{split}/{index}", self.set.seed)
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {

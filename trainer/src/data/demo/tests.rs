@@ -29,6 +29,13 @@ fn the_training_set_is_long_tailed_and_the_test_set_balanced() {
         34, 31, 28, 25, 23, 21, 19, 17, 15, 14, 13, 11, 10, 9, 8, 7, 7, 6, 5, 5, 4, 4, 4, 3, 3, 3,
     ];
     assert_eq!(train, expected);
+    let false_colour = DemoSet::in_style(DemoStyle::FalseColour, 3);
+    // `[max(3, int(150 * 0.001 ** (c / 47))) for c in range(48)]` in Python.
+    let mut expected =
+        vec![150, 129, 111, 96, 83, 71, 62, 53, 46, 39, 34, 29, 25, 22, 19, 16, 14, 12, 10, 9, 7, 6, 5, 5, 4];
+    expected.resize(CLASSES, 3);
+    assert_eq!(counts(false_colour.labels(DemoSplit::Train)), expected);
+    assert_eq!(false_colour.labels(DemoSplit::Test), set.labels(DemoSplit::Test));
     assert_eq!(counts(set.labels(DemoSplit::Test)), vec![TEST_PER_CLASS; CLASSES]);
 }
 
@@ -57,6 +64,22 @@ fn a_picture_depends_on_its_key_alone() {
     }
     assert_eq!(pretraining_example(4, 9), pretraining_example(4, 9));
     assert_ne!(pretraining_example(4, 9).image, pretraining_example(5, 9).image);
+}
+
+/// Nothing but the domain differs: the same figures, with red and blue exchanged.
+#[test]
+fn false_colour_exchanges_red_and_blue() {
+    let [cluttered, false_colour] =
+        [DemoStyle::Cluttered, DemoStyle::FalseColour].map(|style| DemoSet::in_style(style, 1));
+    let [one, other] = [&cluttered, &false_colour].map(|set| set.draw(DemoSplit::Test, 30).unwrap());
+    let mean = |image: &RgbImage, channel: usize| {
+        image.pixels.iter().skip(channel).step_by(3).map(|&byte| f64::from(byte)).sum::<f64>() / 1024.0
+    };
+    for (a, b) in [(0, 2), (1, 1), (2, 0)] {
+        // Only the noise, which comes last, is not exchanged with the channels.
+        let (a, b) = (mean(&one, a), mean(&other, b));
+        assert!((a - b).abs() < 4.0, "{a} {b}");
+    }
 }
 
 #[test]
@@ -118,7 +141,8 @@ fn pictures_are_those_of_old() {
         digest(&set.draw(DemoSplit::Train, 0).unwrap().pixels),
         digest(&set.draw(DemoSplit::Test, 1199).unwrap().pixels),
         digest(&pretraining_example(0, 0).image.pixels),
+        digest(&DemoSet::in_style(DemoStyle::FalseColour, 0).draw(DemoSplit::Train, 0).unwrap().pixels),
     ];
-    let expected = [0x425e_dfd5_2738_aa23, 0x1768_13fe_3bf1_288f, 0x2ea6_e698_62bd_9429];
+    let expected = [0x425e_dfd5_2738_aa23, 0x1768_13fe_3bf1_288f, 0x2ea6_e698_62bd_9429, 0];
     assert_eq!(found, expected, "{found:#018x?}");
 }

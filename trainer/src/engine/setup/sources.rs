@@ -1,6 +1,7 @@
 //! Opens the files that a configuration names: the boundary between `config` and the modules that do not depend on it.
 
-use crate::config::{Config, FilterName, LayoutName, ModelKind, SamplerName};
+use crate::config::{Config, DemoStyleName, EmbeddedName, FilterName, LayoutName, ModelKind, SamplerName};
+use crate::data::demo::DemoStyle;
 use crate::data::order::{Order, Sampler};
 use crate::data::resize::Filter;
 use crate::data::source::{DataLayout, DataSet, DataSpec};
@@ -15,7 +16,13 @@ use std::path::Path;
 pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
     let data = &config.data;
     let layout = match data.layout {
-        LayoutName::Demo => return Ok(demo::data_set(data.demo_seed)),
+        LayoutName::Demo => {
+            let style = match data.demo_style {
+                DemoStyleName::Cluttered => DemoStyle::Cluttered,
+                DemoStyleName::FalseColour => DemoStyle::FalseColour,
+            };
+            return Ok(demo::styled_data_set(style, data.demo_seed));
+        }
         LayoutName::Auto => DataLayout::Auto,
         LayoutName::Lists => DataLayout::Lists,
         LayoutName::Folders => DataLayout::Folders,
@@ -52,7 +59,11 @@ pub fn open_order(config: &Config, labels: &[u32], classes: usize) -> Result<Ord
 /// The backbone's tensors, in a layout that the model code supports.
 pub fn open_weights(config: &Config) -> Result<(NamedTensors, weights::TensorLayout), Failure> {
     let tensors = if config.model.kind == ModelKind::Demo {
-        demo::weights().map_err(Failure::run)?
+        match config.model.embedded {
+            EmbeddedName::Patch4 => demo::weights(),
+            EmbeddedName::Patch8 => demo::patch8_weights(),
+        }
+        .map_err(Failure::run)?
     } else {
         let path =
             required(config.model.weights.as_deref(), "model.weights", "the file or folder of the backbone")?;
