@@ -4,6 +4,7 @@ use super::bench::arguments::BenchCommand;
 use super::export::ExportArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
+use protocol::shell::{CompletionOptions, ManOptions, completion_examples};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ impl Arguments {
                     | TrainerCommand::Export(_)
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
+                    | TrainerCommand::Completions(_)
+                    | TrainerCommand::Man(_)
                     | TrainerCommand::Bench(BenchCommand::Sampler(_))
             )
         )
@@ -79,6 +82,11 @@ pub enum TrainerCommand {
     /// Benchmark collectives, samplers and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print the script with which a shell completes the words of `lift-trainer`
+    #[command(after_help = completion_examples("lift-trainer"))]
+    Completions(CompletionOptions),
+    /// Write man pages of `lift-trainer` and its commands
+    Man(ManOptions),
     /// Report the libraries, the cores and the GPUs of this process as lines of JSON, for `lift doctor`
     #[command(hide = true)]
     Probe,
