@@ -29,7 +29,10 @@ const ONE_SETTING: [usize; 4] = [3, 0, 1, 2];
 /// Bars of accuracy by group, with a bar for each setting. A chart of one setting has its figures on the bars.
 pub fn bars(groups: &[BarGroup], names: &[String]) -> Result<String, ChartError> {
     let settings = names.len().max(1);
-    let title = format!("Accuracy by group of classes, of {settings} settings");
+    let title = match settings {
+        1 => "Accuracy by group of classes".to_owned(),
+        settings => format!("Accuracy by group of classes, of {settings} settings"),
+    };
     let gap = 0.22;
     chart(&title, SIZE, |canvas| {
         let mut axes = ChartBuilder::on(canvas)
