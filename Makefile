@@ -32,7 +32,7 @@ ARGS ?=
 CASES ?= 1000
 
 # Setup writes .setup.mk (WITH_TOOLS), and make reads the file again if it has changed. Quick if nothing is missing.
-ifeq ($(filter-out help fmt clean,$(or $(MAKECMDGOALS),help)),)
+ifeq ($(filter-out help fmt clean book,$(or $(MAKECMDGOALS),help)),)
 -include .setup.mk
 else
 include .setup.mk
@@ -42,7 +42,7 @@ ifeq ($(MAKE_RESTARTS),)
 endif
 endif
 
-.PHONY: FORCE help setup build test test-long golden demo accuracy chaos combinations bench gpu-check wheel bundle test-wheel lint fmt doc deny build-faults check fmt-check run-tests clean
+.PHONY: FORCE help setup build test test-long golden demo accuracy chaos combinations bench gpu-check wheel bundle test-wheel lint fmt doc book deny build-faults check fmt-check run-tests clean
 FORCE:
 
 help: ## list the targets
@@ -98,6 +98,10 @@ fmt: ## format the sources
 
 doc: ## API documentation, warnings are errors: target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
+
+book: ## the pages of docs/ as a book, if mdbook is installed: target/book/index.html
+	@command -v mdbook > /dev/null || { echo 'error: `mdbook` is not installed'; echo 'hint: cargo install mdbook --locked'; exit 2; }
+	mdbook build docs
 
 deny: ## licences, sources and advisories of the dependencies
 	@$(WITH_TOOLS) scripts/deny.sh

@@ -19,8 +19,10 @@
 pub mod doctor;
 pub mod gpu_check;
 pub mod limits;
+pub mod log_export;
 pub mod records;
 pub mod report;
 pub mod run;
 pub mod slurm;
 pub mod tail;
+pub mod watch;

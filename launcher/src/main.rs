@@ -2,13 +2,16 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use launcher::doctor;
 use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
 use launcher::limits;
+use launcher::log_export::{self, LogExportError, LogExportOptions};
 use launcher::report::{self, ReportError, ReportOptions};
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
+use launcher::watch::{self, WatchError, WatchOptions};
+use protocol::shell::{self, CompletionOptions, ManOptions};
 use protocol::terminal::{self, OutputError, OutputReader, say};
 use protocol::{Outcome, current_folder};
 use std::path::Path;
@@ -92,12 +95,23 @@ enum LiftCommand {
         #[arg(long)]
         rank: Option<usize>,
     },
+    /// Show a run while it trains: loss, groups, speed, waiting for data, and the last word of each rank
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchOptions),
     /// Write a report about runs: accuracy by class size, confusion, calibration, curves, and differences between settings
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportOptions),
+    /// Export the metrics of a run to TensorBoard, CSV or MLflow, e.g. on a node with a network after the run
+    #[command(after_help = LOG_EXPORT_EXAMPLES)]
+    LogExport(LogExportOptions),
     /// Check the programs on this machine's GPU, beside PyTorch; without a GPU, on the CPU at small sizes
     #[command(after_help = GPU_CHECK_EXAMPLES)]
     GpuCheck(GpuCheckOptions),
+    /// Print the script with which a shell completes the words of `lift`
+    #[command(after_help = shell::completion_examples("lift"))]
+    Completions(CompletionOptions),
+    /// Write man pages of `lift` and its commands
+    Man(ManOptions),
 }
 
 const WHEN_IT_FAILS: &str =
@@ -142,6 +156,13 @@ Environment: LIFT_TRAINER, LIFT_CONTAINER, LIFT_RANKS_PER_NODE, LIFT_MAX_RESTART
 
 Exit codes: 0 done; 1 failed; 2 wrong input; 75 stopped on request, can be resumed; 130 interrupted.";
 
+const WATCH_EXAMPLES: &str = "Examples:
+  lift watch runs/a                  on the whole terminal; q leaves
+  lift watch runs/a | tee log        as lines, because the output is no terminal
+  lift watch --lines --every 30 runs/a
+
+It ends when the run does, and waits for a preempted run to resume.";
+
 const REPORT_EXAMPLES: &str = "Examples:
   lift report runs/a                              writes runs/a/report.html
   lift report runs/lift-* runs/full-*             compares settings over their seeds: report.html
@@ -151,6 +172,13 @@ const REPORT_EXAMPLES: &str = "Examples:
 It reads the run folders only: no images, no network. docs/report.md explains each part.
 
 Exit codes: 0 done; 1 the report cannot be written; 2 a folder is not that of a run.";
+
+const LOG_EXPORT_EXAMPLES: &str = "Examples:
+  lift log-export runs/a --to tensorboard          then tensorboard --logdir runs
+  lift log-export runs/a --to csv --output tables
+  lift log-export runs/a --to mlflow               then mlflow ui --backend-store-uri mlruns
+
+Lines of metrics have no times. Those of the export are computed back from the end of the run.";
 
 const GPU_CHECK_EXAMPLES: &str = "Examples:
   lift gpu-check                                  every part, in less than eight minutes
@@ -168,6 +196,12 @@ enum LiftError {
     #[error(transparent)]
     Jobs(#[from] SlurmError),
     #[error(transparent)]
+    Watch(#[from] WatchError),
+    #[error(transparent)]
+    LogExport(#[from] LogExportError),
+    #[error("cannot write man pages to `{}`: {source}", path.display())]
+    Man { path: std::path::PathBuf, source: std::io::Error },
+    #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
     GpuCheck(#[from] GpuCheckError),
@@ -177,6 +211,9 @@ impl LiftError {
     const fn outcome(&self) -> Outcome {
         match self {
             Self::Jobs(error) => error.outcome(),
+            Self::Watch(error) => error.outcome(),
+            Self::LogExport(error) => error.outcome(),
+            Self::Man { .. } => Outcome::Failed,
             Self::Report(error) => error.outcome(),
             Self::GpuCheck(error) => error.outcome(),
         }
@@ -223,6 +260,16 @@ fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
         }
         LiftCommand::Logs { name, follow, rank } => {
             slurm::logs::print(&name, rank, follow)?;
+            Outcome::Done
+        }
+        LiftCommand::LogExport(options) => log_export::run(&options)?,
+        LiftCommand::Watch(options) => watch::run(&options)?,
+        LiftCommand::Completions(options) => {
+            done(terminal::print_as_is(shell::completions(Arguments::command(), options.shell)))?
+        }
+        LiftCommand::Man(options) => {
+            shell::write_man_pages(Arguments::command(), &options.folder)
+                .map_err(|(path, source)| LiftError::Man { path, source })?;
             Outcome::Done
         }
         LiftCommand::Report(options) => report::run(&options)?,

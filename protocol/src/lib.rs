@@ -22,6 +22,7 @@
 //! - [`Status`], [`Outcome`]: the state of a run, how it ended, and its exit code;
 //! - [`layout`]: the names inside a run folder; [`environment`]: the names of environment variables;
 //! - [`command_line`]: the part of the trainer's command line that both parse;
+//! - [`shell`]: completions and man pages from a command line;
 //! - [`arguments`]: the launcher's view of that command line;
 //! - [`gpus`]: what files and variables tell about GPUs;
 //! - [`evaluation`]: confusion, calibration and mistakes of the last evaluation;
@@ -44,6 +45,7 @@ pub mod lock;
 pub mod orphan;
 mod outcome;
 pub mod probe;
+pub mod shell;
 mod status;
 pub mod terminal;
 mod timestamp;

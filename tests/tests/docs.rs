@@ -40,3 +40,17 @@ fn quoted(line: &str) -> Option<(&str, &str)> {
     number.parse::<u32>().ok()?;
     rest.split_once("` | ")
 }
+
+/// Every page is in the book, and the book names no other page. mdbook would create a missing one.
+#[test]
+fn the_book_has_every_page() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let linked = summary.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
+    let mut linked: Vec<String> = linked.collect();
+    let pages = fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut pages: Vec<String> = pages.filter(|name| name.ends_with(".md") && name != "SUMMARY.md").collect();
+    linked.sort();
+    pages.sort();
+    assert_eq!(linked, pages, "docs/SUMMARY.md lists other pages than docs/");
+}

@@ -8,7 +8,7 @@ mod curves;
 mod groups;
 
 pub use classes::{accuracy_against_size, size_heat_map};
-pub use curves::{Curve, CurveLook, curve};
+pub use curves::{Curve, CurveLook, MOST_POINTS, curve};
 pub use groups::{Bar, BarGroup, bars, reliability};
 
 use plotters::coord::Shift;
@@ -16,8 +16,8 @@ use plotters::prelude::*;
 
 /// Size of a chart in pixels. It is as wide as a phone, so that its text is readable there without zooming.
 pub const SIZE: (u32, u32) = (420, 280);
-/// Font size in pixels.
-const FONT: u32 = 12;
+/// Font size as the library counts it; its drawings write 12 pixels.
+const FONT: u32 = 15;
 
 /// Text and axes.
 const INK: RGBColor = RGBColor(1, 1, 1);

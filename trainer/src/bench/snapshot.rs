@@ -74,7 +74,7 @@ fn snapshots(
     folder: Option<&RunFolder>,
 ) -> Result<SnapshotReport, Failure> {
     let identity = session.identity(config);
-    let mut recorder = RunLog::open(folder, rank, None)?;
+    let mut recorder = RunLog::open(folder, rank, None, false)?;
     let mut saver = agreed(&rank.control, || Saver::start(&session.config, rank, identity, folder))?;
     let trainables = session.model.trainables();
     let momentum = trainables.flat().zeros_like();

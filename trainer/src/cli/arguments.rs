@@ -6,6 +6,7 @@ use super::export::{ExportArguments, ExportFormat};
 use super::predict::PredictArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
+use protocol::shell::{CompletionOptions, ManOptions, completion_examples};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -38,6 +39,8 @@ impl Arguments {
                     | TrainerCommand::Export(ExportArguments { format: ExportFormat::Lift, .. })
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
+                    | TrainerCommand::Completions(_)
+                    | TrainerCommand::Man(_)
                     | TrainerCommand::Bench(BenchCommand::Sampler(_))
             )
         )
@@ -87,6 +90,11 @@ pub enum TrainerCommand {
     /// Benchmark collectives, samplers and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print the script with which a shell completes the words of `lift-trainer`
+    #[command(after_help = completion_examples("lift-trainer"))]
+    Completions(CompletionOptions),
+    /// Write man pages of `lift-trainer` and its commands
+    Man(ManOptions),
     /// Report the libraries, the cores and the GPUs of this process as lines of JSON, for `lift doctor`
     #[command(hide = true)]
     Probe,

@@ -15,6 +15,7 @@ mod order;
 mod outcome;
 mod predict;
 mod probe;
+mod shell;
 mod train;
 mod writable;
 
@@ -48,6 +49,15 @@ pub fn main() -> ExitCode {
     // Listing presets needs neither CUDA nor MPI.
     if let Some(TrainerCommand::List(list)) = &arguments.verb {
         return outcome::exit(outcome::once(|| list::run(list, arguments.output_arguments)));
+    }
+    match &arguments.verb {
+        Some(TrainerCommand::Completions(options)) => {
+            return outcome::exit(outcome::once(|| shell::print_completions(*options)));
+        }
+        Some(TrainerCommand::Man(options)) => {
+            return outcome::exit(outcome::once(|| shell::write_man_pages(options)));
+        }
+        _ => {}
     }
     // It opens CUDA itself, after the parts that cannot hang.
     if matches!(arguments.verb, Some(TrainerCommand::Probe)) {

@@ -13,6 +13,7 @@ mod counts;
 mod deadline;
 mod error;
 mod evaluated;
+mod event_log;
 pub mod final_status;
 mod folder;
 mod json;
@@ -36,6 +37,7 @@ pub use counts::{ClassCounts, CountsError, first_maximum};
 pub use deadline::{Deadline, start_limit};
 pub use error::RunFolderError;
 pub use evaluated::{Evaluated, MOST_MISTAKES, write_evaluation};
+pub use event_log::EventLog;
 pub use folder::{DEFAULT_PARENT, MARKS, RunDestination, RunFolder, RunStart};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// Steps of the mean curve for each factor of ten in size.
 const STEPS_PER_DECADE: f64 = 4.0;
+/// Circles from which on they overlap, and are drawn fainter.
+const CROWDED: usize = 300;
 
 /// The accuracy of each class against its training images, with the mean over classes of similar size. Classes at the same
 /// place are one circle, whose area is their number.
@@ -21,12 +23,14 @@ pub fn accuracy_against_size(result: &ResultRecord) -> Result<String, ChartError
     let title =
         format!("Accuracy of {} classes against the number of their training images", tested().count());
     let means = means_by_size(result);
+    let crowd = places.values().max().copied().unwrap_or(1) as f64;
+    let strength = if places.len() > CROWDED { 0.35 } else { 0.6 };
     chart(&title, SIZE, |canvas| {
         let mut axes = ChartBuilder::on(canvas)
             .margin(8)
             .margin_right(14)
-            .x_label_area_size(36)
-            .y_label_area_size(40)
+            .x_label_area_size(40)
+            .y_label_area_size(48)
             .build_cartesian_2d((0.8..most * 1.25).log_scale(), -3.0..103.0)?;
         axes.configure_mesh()
             .max_light_lines(0)
@@ -34,14 +38,15 @@ pub fn accuracy_against_size(result: &ResultRecord) -> Result<String, ChartError
             .axis_style(INK)
             .label_style(label())
             .x_desc("training images of the class")
+            .y_labels(6)
             .y_desc("accuracy, %")
             .x_label_formatter(&|value| tick(*value))
             .y_label_formatter(&|value| tick(*value))
             .draw()?;
         for ((size, accuracy), classes) in &places {
-            let radius = (2.5 * (*classes as f64).sqrt()).min(12.0) as i32;
+            let radius = (2.5 + 5.5 * ((*classes - 1) as f64 / crowd).sqrt()) as i32 + 1;
             let place = ((*size).max(1) as f64, *accuracy as f64 / 10.0);
-            let colour = series(Group::of(*size) as usize).mix(0.45).filled();
+            let colour = series(Group::of(*size) as usize).mix(strength).filled();
             axes.draw_series(std::iter::once(Circle::new(place, radius, colour)))?;
         }
         axes.draw_series(LineSeries::new(means, INK.stroke_width(2)))?;

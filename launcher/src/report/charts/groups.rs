@@ -23,16 +23,22 @@ pub struct Bar {
     pub deviation: Option<f64>,
 }
 
+/// Colours of all classes and of the groups, where there is one setting.
+const ONE_SETTING: [usize; 4] = [3, 0, 1, 2];
+
 /// Bars of accuracy by group, with a bar for each setting. A chart of one setting has its figures on the bars.
 pub fn bars(groups: &[BarGroup], names: &[String]) -> Result<String, ChartError> {
     let settings = names.len().max(1);
-    let title = format!("Accuracy by group of classes, of {settings} settings");
+    let title = match settings {
+        1 => "Accuracy by group of classes".to_owned(),
+        settings => format!("Accuracy by group of classes, of {settings} settings"),
+    };
     let gap = 0.22;
     chart(&title, SIZE, |canvas| {
         let mut axes = ChartBuilder::on(canvas)
             .margin(8)
-            .x_label_area_size(24)
-            .y_label_area_size(40)
+            .x_label_area_size(28)
+            .y_label_area_size(48)
             .build_cartesian_2d(0.0..groups.len() as f64, 0.0..108.0)?;
         axes.configure_mesh()
             .disable_x_mesh()
@@ -41,6 +47,7 @@ pub fn bars(groups: &[BarGroup], names: &[String]) -> Result<String, ChartError>
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(label())
+            .y_labels(6)
             .y_desc("accuracy, %")
             .y_label_formatter(&|value| tick(*value))
             .draw()?;
@@ -51,12 +58,16 @@ pub fn bars(groups: &[BarGroup], names: &[String]) -> Result<String, ChartError>
                 let Some(Bar { value, deviation }) = *bar else { continue };
                 let left = group as f64 + gap / 2.0 + number as f64 * width;
                 let (middle, right) = (left + width / 2.0, left + width * 0.94);
-                let shape = Rectangle::new([(left, 0.0), (right, value)], series(number).filled());
+                // Without other settings, colours tell the groups apart, as in the charts beside it.
+                let colour = if settings == 1 { series(ONE_SETTING[group % 4]) } else { series(number) };
+                let shape = Rectangle::new([(left, 0.0), (right, value)], colour.filled());
                 axes.draw_series(std::iter::once(shape))?;
                 if let Some(deviation) = deviation {
                     let ends =
                         [(middle, (value - deviation).max(0.0)), (middle, (value + deviation).min(100.0))];
                     axes.draw_series(std::iter::once(PathElement::new(ends, INK.stroke_width(2))))?;
+                    let cap = |(_, y): (f64, f64)| [(middle - width * 0.16, y), (middle + width * 0.16, y)];
+                    axes.draw_series(ends.map(cap).map(|cap| PathElement::new(cap, INK.stroke_width(2))))?;
                 } else if settings <= 2 {
                     let text = Text::new(format!("{value:.1}"), (middle, value + 1.0), centred.clone());
                     axes.draw_series(std::iter::once(text))?;
@@ -82,15 +93,17 @@ pub fn reliability(group: &str, bins: &[ReliabilityBin]) -> Result<String, Chart
         let mut axes = ChartBuilder::on(canvas)
             .margin(8)
             .margin_right(14)
-            .x_label_area_size(36)
-            .y_label_area_size(40)
+            .x_label_area_size(40)
+            .y_label_area_size(48)
             .build_cartesian_2d(0.0..100.0, 0.0..100.0)?;
         axes.configure_mesh()
             .max_light_lines(0)
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(label())
+            .x_labels(6)
             .x_desc("confidence, %")
+            .y_labels(6)
             .y_desc("accuracy, %")
             .x_label_formatter(&|value| tick(*value))
             .y_label_formatter(&|value| tick(*value))

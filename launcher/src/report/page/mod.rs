@@ -4,6 +4,7 @@
 //! the browser, and through the escaping of the template. A policy in the page forbids every request.
 
 mod classes;
+mod curves;
 mod run;
 
 use super::charts::{Bar, BarGroup, Curve, CurveLook, bars, curve};
@@ -23,6 +24,8 @@ const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 /// Most settings whose bars fit side by side.
 const MOST_BARS: usize = 6;
+/// Points of a curve among those of other settings, which would hide each other.
+const FEW_POINTS: usize = 40;
 
 /// The page of these runs, with the pictures of each.
 pub fn html(runs: &[RunRecords], pictures: &[Vec<Picture>]) -> Result<String, ChartError> {
@@ -109,8 +112,13 @@ fn comparison(runs: &[RunRecords]) -> Result<Markup, ChartError> {
     let shown = settings.len().min(MOST_BARS);
     let bars =
         if settings.is_empty() { None } else { Some(bars(&groups(&settings[..shown]), &names[..shown])?) };
-    let losses: Vec<Curve> = runs.iter().take(MOST_BARS).map(run::loss).collect();
-    let look = CurveLook { title: "Loss of each run over its steps", quantity: "loss", from_zero: false };
+    let losses: Vec<Curve> = settings[..shown].iter().map(losses).collect();
+    let look = CurveLook {
+        title: "Mean loss of each setting over the steps",
+        quantity: "loss",
+        from_zero: false,
+        most: FEW_POINTS,
+    };
     let losses = curve(&losses, look)?;
     Ok(html! {
         h2 { "Side by side" }
@@ -120,15 +128,26 @@ fn comparison(runs: &[RunRecords]) -> Result<Markup, ChartError> {
                 figure {
                     (legend(&names[..shown]))
                     (PreEscaped(bars))
-                    figcaption { "Accuracy by group of classes. Lines show one standard deviation over seeds." }
+                    figcaption { "Accuracy by group of classes. Whiskers show one standard deviation over seeds." }
                 }
             }
             @if let Some(losses) = losses {
-                figure { (PreEscaped(losses)) figcaption { "Loss over the steps." } }
+                figure {
+                    (legend(&names[..shown]))
+                    (PreEscaped(losses))
+                    figcaption { "Loss over the steps, mean of the seeds and of neighbouring steps." }
+                }
             }
         }
         @if settings.len() > shown { p.note { "The chart has the first " (shown) " of " (settings.len()) " settings." } }
     })
+}
+
+/// The losses of all seeds of a setting by step, which the chart averages.
+fn losses(setting: &Setting<'_>) -> Curve {
+    let mut losses: Curve = setting.runs.iter().flat_map(|run| curves::loss(run)).collect();
+    losses.sort_by(|one, other| one.0.total_cmp(&other.0));
+    losses
 }
 
 fn groups(settings: &[Setting<'_>]) -> Vec<BarGroup> {
@@ -143,11 +162,11 @@ fn groups(settings: &[Setting<'_>]) -> Vec<BarGroup> {
     FIGURES.into_iter().take(4).map(group).collect()
 }
 
-fn legend(names: &[String]) -> Markup {
+fn legend(names: &[impl AsRef<str>]) -> Markup {
     html! {
         ul.legend {
             @for (number, name) in names.iter().enumerate() {
-                li style=(format!("--colour: var(--series-{number})")) { (name) }
+                li style=(format!("--colour: var(--series-{number})")) { (visible(name.as_ref())) }
             }
         }
     }

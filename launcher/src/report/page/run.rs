@@ -1,16 +1,14 @@
 //! The section of one run.
 
 use super::super::charts::{
-    Bar, BarGroup, ChartError, Curve, CurveLook, accuracy_against_size, bars, curve, reliability,
-    size_heat_map,
+    Bar, BarGroup, ChartError, accuracy_against_size, bars, reliability, size_heat_map,
 };
 use super::super::figures::{calibration_error, size_confusion};
 use super::super::pictures::Picture;
 use super::super::table::{count, duration, percent};
 use super::super::tables;
-use super::{classes, html_table, visible};
+use super::{classes, curves, html_table, visible};
 use crate::records::RunRecords;
-use crate::records::metrics::{EvalLine, StepLine};
 use crate::records::result::{Group, ResultRecord};
 use maud::{Markup, PreEscaped, html};
 use protocol::evaluation::{CERTAIN, EvaluationRecord, Mistake};
@@ -20,7 +18,7 @@ const PARTS: usize = 10;
 
 /// All about a run.
 pub fn section(run: &RunRecords, pictures: Option<&Vec<Picture>>) -> Result<Markup, ChartError> {
-    let curves = curves(run)?;
+    let curves = curves::figures(run)?;
     let Some(result) = &run.result else {
         return Ok(html! {
             p.alert { "This run is " (tables::state(run)) ". Figures of its classes follow when it ends." }
@@ -65,7 +63,6 @@ fn tiles(result: &ResultRecord) -> Markup {
         (percent(result.many), "many"),
         (percent(result.medium), "medium"),
         (percent(result.few), "few"),
-        (percent(result.mean_class_accuracy), "mean over classes"),
         (count(result.trainable_parameters), "trained parameters"),
         (speed, "images a second"),
         (duration(result.seconds), "time"),
@@ -87,85 +84,6 @@ impl BarGroup {
         };
         figures.map(group).into()
     }
-}
-
-/// The loss of a run over its steps.
-pub fn loss(run: &RunRecords) -> Curve {
-    let name = visible(&run.folder.display().to_string()).into_owned();
-    Curve { name, points: over_steps(run, |step| step.loss) }
-}
-
-fn over_steps(run: &RunRecords, value: impl Fn(&StepLine) -> Option<f64>) -> Vec<(f64, f64)> {
-    run.metrics.steps.iter().filter_map(|step| Some((step.step as f64, value(step)?))).collect()
-}
-
-/// Charts over the steps.
-fn curves(run: &RunRecords) -> Result<Markup, ChartError> {
-    let one = |points| vec![Curve { name: String::new(), points }];
-    let wait = |step: &StepLine| Some(100.0 * step.data_wait? / step.seconds()?);
-    let epochs =
-        run.metrics.epochs.iter().filter_map(|epoch| Some((epoch.step as f64, epoch.loss?))).collect();
-    let mut losses = vec![Curve { name: "step".into(), points: over_steps(run, |step| step.loss) }];
-    if run.metrics.epochs.len() > 1 {
-        losses.push(Curve { name: "mean of the epoch".into(), points: epochs });
-    }
-    let charts: [(Vec<Curve>, CurveLook<'_>); 5] = [
-        (losses, CurveLook { title: "Loss over the steps", quantity: "loss", from_zero: false }),
-        (
-            evaluations(run),
-            CurveLook {
-                title: "Accuracy by group during training",
-                quantity: "accuracy, %",
-                from_zero: false,
-            },
-        ),
-        (
-            one(over_steps(run, |step| step.learning_rate)),
-            CurveLook { title: "Learning rate over the steps", quantity: "learning rate", from_zero: true },
-        ),
-        (
-            one(over_steps(run, |step| step.images_per_second)),
-            CurveLook {
-                title: "Images a second over the steps, all ranks",
-                quantity: "images/s",
-                from_zero: true,
-            },
-        ),
-        (
-            one(over_steps(run, wait)),
-            CurveLook {
-                title: "Waiting for images, share of the step on rank 0",
-                quantity: "wait, %",
-                from_zero: true,
-            },
-        ),
-    ];
-    let mut drawn = Vec::new();
-    for (curves, look) in charts {
-        drawn.extend(curve(&curves, look)?.map(|svg| (svg, look.title)));
-    }
-    Ok(html! { @for (svg, title) in drawn { figure { (PreEscaped(svg)) figcaption { (title) "." } } } })
-}
-
-/// Groups as they move, if there was more than one evaluation.
-fn evaluations(run: &RunRecords) -> Vec<Curve> {
-    type Figure = fn(&EvalLine) -> Option<f64>;
-    let figures: [(&str, Figure); 4] = [
-        ("many", |line| line.many),
-        ("medium", |line| line.medium),
-        ("few", |line| line.few),
-        ("overall", |line| line.accuracy),
-    ];
-    if run.metrics.evaluations.len() < 2 {
-        return Vec::new();
-    }
-    let points = |figure: Figure| -> Vec<(f64, f64)> {
-        run.metrics.evaluations.iter().filter_map(|line| Some((line.step as f64, figure(line)?))).collect()
-    };
-    figures
-        .into_iter()
-        .map(|(name, figure)| Curve { name: name.to_owned(), points: points(figure) })
-        .collect()
 }
 
 fn calibration(evaluation: &EvaluationRecord) -> Result<Markup, ChartError> {
@@ -211,7 +129,7 @@ fn mistakes(result: &ResultRecord, evaluation: &EvaluationRecord, pictures: &[Pi
             div.pictures {
                 @for (picture, mistake) in pictures.iter().map(|picture| (picture, &evaluation.mistakes[picture.mistake])) {
                     figure {
-                        img src=(picture.address) alt=(words(mistake)) width="64" height="64" loading="lazy";
+                        img src=(picture.address) alt=(words(mistake)) width="64" height="64";
                         figcaption {
                             bdi { (name(mistake.label)) } " taken for " b { bdi { (name(mistake.predicted)) } }
                             " (" (format!("{:.1}", 100.0 * mistake.confidence as f64 / CERTAIN as f64)) " %), " bdi { (visible(&mistake.name)) }

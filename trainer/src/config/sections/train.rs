@@ -80,6 +80,9 @@ section! {
         #[range(1..)]
         #[resume(Free)]
         pub log_every: u64 = 10,
+        /// Write an event file for TensorBoard into the run folder, with the figures of `metrics.jsonl`.
+        #[resume(Free)]
+        pub tensorboard: bool = false,
     }
 }
 

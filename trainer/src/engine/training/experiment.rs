@@ -126,7 +126,7 @@ impl Experiment<'_> {
         restored: Option<RestoredRun>,
     ) -> Result<ExperimentWork, Failure> {
         let mark = restored.as_ref().map(|restored| restored.state.mark());
-        let mut record = RunLog::open(folder, self.rank, mark)?;
+        let mut record = RunLog::open(folder, self.rank, mark, session.config.train.tensorboard)?;
         let result = self.work(session, start, folder, &mut record, restored);
         let (outcome, message) = match &result {
             Ok(ExperimentWork::Done(_)) => (Outcome::Done, None),

@@ -3,7 +3,9 @@
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::heartbeat::Heartbeat;
-use crate::run::{EvalRecord, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError};
+use crate::run::{
+    EvalRecord, EventLog, MetricsPosition, MetricsRecord, MetricsWriter, RunFolder, RunFolderError,
+};
 use protocol::{Outcome, Phase, Status, hint};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +16,19 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 /// Metrics and status of one run.
 pub struct RunLog {
     metrics: Option<Arc<Mutex<MetricsWriter>>>,
+    /// None without `train.tensorboard`, and after a failure.
+    events: Option<EventLog>,
     heartbeat: Option<Heartbeat>,
     warned: Option<Instant>,
 }
 
 impl RunLog {
-    /// Starts the files of a run, or continues those of a run at `mark`.
+    /// Starts the files of a run, or continues those of a run at `mark`; with `tensorboard`, also an event file.
     pub fn open(
         folder: Option<&RunFolder>,
         rank: &Rank,
         mark: Option<MetricsPosition>,
+        tensorboard: bool,
     ) -> Result<Self, Failure> {
         let opened = agreed(&rank.control, || {
             let Some(folder) = folder else { return Ok(None) };
@@ -38,11 +43,17 @@ impl RunLog {
             status.write(folder.path()).map_err(Failure::run)?;
             let heartbeat = Heartbeat::start(status, Arc::clone(folder.claim()), rank.activity.clone());
             let metrics = metrics.map_err(Failure::of_folder)?.under(Arc::clone(folder.claim()));
-            Ok(Some((metrics, heartbeat.map_err(Failure::run)?)))
+            let events = tensorboard.then(|| {
+                EventLog::create(Arc::clone(folder.claim()), mark.map(|mark| mark.step)).map_err(Failure::run)
+            });
+            Ok(Some((metrics, heartbeat.map_err(Failure::run)?, events.transpose()?)))
         })?;
-        let (metrics, heartbeat) = opened.unzip();
+        let (metrics, heartbeat, events) = match opened {
+            Some((metrics, heartbeat, events)) => (Some(metrics), Some(heartbeat), events),
+            None => (None, None, None),
+        };
         let metrics = metrics.map(|metrics| Arc::new(Mutex::new(metrics)));
-        Ok(Self { metrics, heartbeat, warned: None })
+        Ok(Self { metrics, events, heartbeat, warned: None })
     }
 
     /// Adds a line to the metrics.
@@ -51,6 +62,18 @@ impl RunLog {
         let written = metrics.append(record);
         drop(metrics);
         self.tolerate(written);
+        let shown = self.events.as_mut().map_or(Ok(()), |events| events.append(record));
+        self.give_up_events(shown);
+    }
+
+    /// Events repeat the metrics, so a failure ends them and not the run.
+    fn give_up_events(&mut self, written: Result<(), RunFolderError>) {
+        if let Err(error) = written {
+            self.events = None;
+            if !error.is_lost() {
+                tracing::warn!("{}", hint::with_clause(error, "TensorBoard gets no more events of this run"));
+            }
+        }
     }
 
     /// Begins another part of the run.
@@ -90,7 +113,11 @@ impl RunLog {
     /// Removes the lines after `mark`.
     pub fn cut_metrics(&mut self, mark: MetricsPosition) -> Result<(), Failure> {
         let Some(mut metrics) = self.metrics() else { return Ok(()) };
-        metrics.truncate_to(mark).map_err(Failure::run)
+        metrics.truncate_to(mark).map_err(Failure::run)?;
+        drop(metrics);
+        let shown = self.events.as_mut().map_or(Ok(()), |events| events.restart_after(mark.step));
+        self.give_up_events(shown);
+        Ok(())
     }
 
     /// Writes the final status with the outcome of the run. A failure to write it must not hide the outcome.
@@ -101,6 +128,8 @@ impl RunLog {
         {
             tracing::error!("{error}");
         }
+        let shown = self.events.as_mut().map_or(Ok(()), EventLog::flush);
+        self.give_up_events(shown);
         if let Some(heartbeat) = &mut self.heartbeat
             && let Err(error) = heartbeat.end(outcome, message)
         {
