@@ -2,6 +2,7 @@
 
 pub mod backbone_config;
 pub mod block;
+mod cpu_attention;
 pub mod graph;
 pub mod heads;
 pub mod layers;

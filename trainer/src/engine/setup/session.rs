@@ -1,6 +1,6 @@
 //! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
-use crate::config::{AccumulationName, Config, Determinism, PrecisionName, Resolved};
+use crate::config::{AccumulationName, Config, Determinism, KernelsName, PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Severity, Split, counts};
@@ -29,7 +29,7 @@ use crate::engine::training::progress::RunIdentity;
 use crate::model::Model;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
-use crate::model::precision::Precision;
+use crate::model::precision::{Kernels, Precision};
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::run::Views;
@@ -107,6 +107,7 @@ impl Session {
         report: &dyn Fn(&str),
     ) -> Result<Self, Failure> {
         let mut config = resolved.config.clone();
+        bf16::settle(&mut config, rank)?;
         panics::set_limits(MemoryOptions::of(&config));
         same_program(rank)?;
         same_configuration(rank, resolved)?;
@@ -184,7 +185,7 @@ impl Session {
 
     /// Forward and backward pass through the model.
     pub fn pass(&self) -> Pass<'_> {
-        Pass::new(&self.model, self.shards.as_ref())
+        Pass::new(&self.model, self.shards.as_ref()).recomputing(self.config.train.recompute)
     }
 
     /// From features to losses and classes, for at most `most` samples of a rank at once.
@@ -350,12 +351,19 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
 
 /// The kinds that the configuration names.
 pub(crate) fn precision(config: &Config) -> Precision {
-    match config.train.precision {
+    let kinds = match config.train.precision {
         // TF32 is a setting of libtorch, not an element type.
-        PrecisionName::Fp32 | PrecisionName::Tf32 => Precision::FP32,
+        // `auto` is replaced before anything is opened; without a rank, it is what every device has.
+        PrecisionName::Fp32 | PrecisionName::Tf32 | PrecisionName::Auto => Precision::FP32,
         PrecisionName::Bf16 => Precision::BF16,
+        PrecisionName::Fp16 => Precision::FP16,
         PrecisionName::Fp64 => Precision::FP64,
-    }
+    };
+    let kernels = match config.train.kernels {
+        KernelsName::Fused => Kernels::Fused,
+        KernelsName::Plain => Kernels::Plain,
+    };
+    Precision { kernels, ..kinds }
 }
 
 /// The tuner.
