@@ -61,7 +61,8 @@ impl<'a> Stepper<'a> {
         // A batch without samples has a zero gradient; the divisor must not turn it into 0/0.
         let least = f64::from(f32::MIN_POSITIVE);
         let divisor = scalars.get(row::DIVISOR).clamp_min(least) * self.loss_scale;
-        let _ = gradient.g_div_(&divisor.to_kind(gradient.kind()));
+        let divisor = divisor.to_kind(gradient.kind());
+        let _ = gradient.g_div_(&divisor);
         let mut finite = gradient.sum(Kind::Double).isfinite().to_kind(Kind::Double).view([1]);
         if self.parts.classifier.is_collective() {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;

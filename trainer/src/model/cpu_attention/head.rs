@@ -1,6 +1,6 @@
 //! One head of one image.
 
-use super::softmax::{exponentials, of_scores, inner_product};
+use super::softmax::{exponentials, inner_product, of_scores};
 use gemm::{Parallelism, gemm};
 
 /// Rows of a matrix in memory: the first number, and how far the next row is.
