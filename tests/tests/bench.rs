@@ -109,3 +109,57 @@ fn unsupported_measurements_are_reported_and_wrong_input_is_refused() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("cannot read the counts `no-such-counts.txt`"), "{}", stderr(&refused));
 }
+
+/// Small batches, and values that need no text.
+const PEER_SETTINGS: [&str; 6] =
+    ["--set", "train.batch_size=4", "--set", "train.micro_batch_size=4", "--set", "head.init=random"];
+
+/// Arguments of a comparison with the shell script `script`.
+fn peer_arguments(script: &Path) -> Vec<&str> {
+    let least = ["bench", "step", "--json", "--steps", "2", "--rounds", "2", "--precisions", "fp32"];
+    [&least[..], &["--python", "sh", "--peer", script.to_str().unwrap()], &PEER_SETTINGS].concat()
+}
+
+#[test]
+fn a_step_is_compared_with_a_peer_that_computes_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("peer.sh");
+    // The peer is a second trainer.
+    let (program, settings) = (tests::binary("lift-trainer"), PEER_SETTINGS.join(" "));
+    let line = format!(
+        "mkdir \"$1/$2\"; exec {} bench step {settings} --set train.precision=$3 --side \"$1/$2\"\n",
+        program.display()
+    );
+    std::fs::write(&script, line).unwrap();
+    let shared = folder.path().join("shared");
+    let mut command = trainer(1);
+    command.args(peer_arguments(&script)).arg("--folder").arg(&shared);
+    let report: Value = serde_json::from_slice(&succeed(&mut command).stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let sides: Vec<&str> = rows.iter().map(|row| row["side"].as_str().unwrap()).collect();
+    assert_eq!(sides, ["lift", "eager", "compiled"]);
+    for row in rows {
+        assert_eq!(row["loss"], rows[0]["loss"]);
+        for figure in ["images_per_second", "ratio_to_eager", "peak_bytes", "memory_ratio_to_eager"] {
+            assert!(row[figure].as_f64().unwrap() > 0.0, "{figure} of {row}");
+        }
+        let share = row["share_of_bound"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 1.0, "{row}");
+    }
+    assert_eq!((&report["batch_size"], rows[1]["ratio_to_eager"].as_f64()), (&4.0.into(), Some(1.0)));
+    assert!(!shared.exists(), "what the sides share is removed");
+}
+
+#[test]
+fn a_peer_that_computes_another_step_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("peer.sh");
+    std::fs::write(&script, "echo '{\"loss\": 0.125, \"batch\": 4}'; while read n; do echo '{\"seconds\": [1], \"peak_bytes\": 1}'; done\n").unwrap();
+    let output = run(trainer(1).args(peer_arguments(&script)));
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the peer `eager` computes another step in fp32: on the same images its loss is 0.125"),
+        "{said}"
+    );
+}

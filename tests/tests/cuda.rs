@@ -226,13 +226,13 @@ fn law_7_a_run_resumes_on_the_stand_in_and_is_evaluated_there() {
 fn fp32_is_fp32_and_tf32_is_a_word_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for precision in ["fp32", "tf32", "bf16", "fp64"] {
+    for precision in ["fp32", "tf32", "bf16", "fp16", "fp64"] {
         succeed(&mut gpu_training(1, &path(precision), &[&format!("train.precision={precision}")]));
     }
     succeed(&mut training(1, &path("cpu"), &[]));
     within(&losses(&path("fp32")), &losses(&path("cpu")), 1e-5);
     within(&losses(&path("fp64")), &losses(&path("cpu")), 1e-5);
-    for coarse in ["tf32", "bf16"] {
+    for coarse in ["tf32", "bf16", "fp16"] {
         within(&losses(&path(coarse)), &losses(&path("cpu")), 0.05);
         let apart =
             losses(&path(coarse)).iter().zip(losses(&path("cpu"))).any(|(a, b)| (a - b).abs() > 1e-5 * b);
@@ -240,15 +240,39 @@ fn fp32_is_fp32_and_tf32_is_a_word_of_its_own() {
     }
 }
 
+/// The factor on the loss of fp16 is part of a run's state: a resumed run goes on with it.
 #[test]
-fn tf32_is_refused_on_the_cpu() {
+fn fp16_resumes_with_its_factor_on_the_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["train.precision=tf32", "train.device=cpu"];
-    let output = run(&mut training(1, &folder.path().join("run"), &settings));
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    let expected = "error: `train.precision = \"tf32\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=fp32";
-    assert!(said.contains(expected), "{said}");
+    let path = |name: &str| folder.path().join(name);
+    let half = "train.precision=fp16";
+    let (steps, kept) =
+        (["train.max_steps=6", "train.epochs=4"], ["checkpoint.every_steps=3", "checkpoint.keep=9"]);
+    let more = [&[half, "train.determinism=same_world"][..], &steps, &kept].concat();
+    succeed(&mut gpu_training(1, &path("whole"), &more));
+    let checkpoints = tests::checkpoints(&path("whole"));
+    let (first, steps) = checkpoints.first().unwrap();
+    assert_eq!(*steps, 3);
+    let state = std::fs::read_dir(first).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()));
+    assert!(state.flatten().any(|text| text.contains("loss_scale")), "{first:?}");
+    succeed(gpu_training(1, &path("resumed"), &more).arg("--resume").arg(first));
+    assert_eq!(losses(&path("resumed")), losses(&path("whole")));
+    assert!(final_bytes(&path("resumed")) == final_bytes(&path("whole")));
+}
+
+#[test]
+fn tf32_and_fp16_are_refused_on_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    for (precision, remedy) in [("tf32", "fp32"), ("fp16", "auto")] {
+        let settings = [&format!("train.precision={precision}"), "train.device=cpu"];
+        let output = run(&mut training(1, &folder.path().join("run"), &settings));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let expected = format!(
+            "error: `train.precision = \"{precision}\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision={remedy}"
+        );
+        assert!(said.contains(&expected), "{said}");
+    }
 }
 
 /// The reports of a run of so many steps.

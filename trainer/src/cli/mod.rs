@@ -23,6 +23,7 @@ use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
 use crate::engine::rank::Rank;
+use crate::engine::setup::bf16;
 use crate::engine::setup::device::DeviceChoice;
 use crate::engine::setup::library_environment;
 use crate::engine::training::stopping::StopListener;
@@ -95,8 +96,12 @@ impl CommandContext<'_> {
     /// Resolves the configuration on every rank, and opens the rank with the configured device and threads.
     pub(crate) fn open(&self, select: &SelectionArguments) -> Result<(Resolved, Rank), Failure> {
         let control = self.world.control().map_err(Failure::run)?;
-        let resolved = agreed(&control, || resolve(select))?;
+        let mut resolved = agreed(&control, || resolve(select))?;
         let rank = self.rank(&resolved.config)?;
+        let settled = bf16::settle(&mut resolved.config, &rank)?;
+        for note in settled.iter().filter(|_| rank.leads() && !self.output_arguments.quiet) {
+            protocol::terminal::say(note);
+        }
         Ok((resolved, rank))
     }
 

@@ -142,7 +142,8 @@ impl MemoryOptions {
         match place {
             MemoryKind::Gpu => {
                 let sharded = "shard the backbone over ranks with backbone.placement=sharded";
-                let half = self.precision.filter(|&precision| precision != PrecisionName::Bf16);
+                let half = self.precision;
+                let half = half.filter(|now| !matches!(now, PrecisionName::Bf16 | PrecisionName::Fp16));
                 let half = half.map(|now| format!("set train.precision=bf16 (now {now})"));
                 let others: Vec<String> = Some(batch).filter(|_| !loads).into_iter().chain(half).collect();
                 if others.is_empty() {

@@ -1,10 +1,12 @@
 //! One pre-norm transformer block, from hidden state to hidden state, with tuners inside and beside it.
 
 use super::backbone_config::TowerConfig;
+use super::cpu_attention;
 use super::graph::BlockGraph;
 use super::layers::{Activation, LayerNorm, Linear, QUICK_GELU};
 use super::precision::{Kernels, Precision};
 use super::tower::{Field, LinearSite, NormSite, UnitTuner};
+use crate::aten::products_are_fast;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::Tensor;
@@ -193,9 +195,33 @@ impl Block {
     }
 
     fn attend_all(&self, normed: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {
-        let qkv = self.tuned(LinearSite::Qkv, tuners).forward(normed, graph).chunk(3, -1);
+        let qkv = self.tuned(LinearSite::Qkv, tuners).forward(normed, graph);
+        if let Some(attended) = self.attend_outside_autograd(&qkv, graph) {
+            return attended;
+        }
+        let qkv = qkv.chunk(3, -1);
         let [q, k, v] = [&qkv[0], &qkv[1], &qkv[2]].map(|part| self.split_heads(part));
         merge_heads(&self.scaled_dot_product(&q, &k, &v))
+    }
+
+    /// Attention cut out of `graph`; none where libtorch's serves better, or autograd has to record it.
+    fn attend_outside_autograd(&self, qkv: &Tensor, graph: Option<&BlockGraph>) -> Option<Tensor> {
+        let heads = self.heads;
+        let fast = self.qkv.kernels() == Kernels::Fused
+            && self.attention == Attention::Full
+            && cpu_attention::serves(qkv)
+            && products_are_fast();
+        let recorded = qkv.requires_grad();
+        if !fast || (recorded && graph.is_none()) {
+            return None;
+        }
+        let attended = cpu_attention::forward(qkv, heads);
+        let output = attended.output.shallow_clone();
+        let Some(graph) = graph.filter(|_| recorded) else { return Some(output) };
+        let read = qkv.detach();
+        let backward =
+            move |gradient: &Tensor| Some(cpu_attention::backward(&read, &attended, gradient, heads));
+        Some(graph.cut(qkv, output, backward))
     }
 
     fn attend_first(&self, normed: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {

@@ -2,6 +2,7 @@
 
 pub mod backbone_config;
 pub mod block;
+mod cpu_attention;
 pub mod export;
 pub mod fold;
 pub mod graph;

@@ -28,6 +28,8 @@ impl Precision {
     pub const FP32: Self = Self { parameters: Kind::Float, compute: Kind::Float, kernels: Kernels::Fused };
     /// Products in bfloat16, the rest in single precision.
     pub const BF16: Self = Self { parameters: Kind::Float, compute: Kind::BFloat16, kernels: Kernels::Fused };
+    /// Products in half precision, whose gradients need a factor on the loss; the rest in single precision.
+    pub const FP16: Self = Self { parameters: Kind::Float, compute: Kind::Half, kernels: Kernels::Fused };
     /// Double precision throughout, for comparisons with references.
     pub const FP64: Self = Self { parameters: Kind::Double, compute: Kind::Double, kernels: Kernels::Fused };
 }

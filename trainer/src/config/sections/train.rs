@@ -46,6 +46,13 @@ section! {
         pub schedule: ScheduleName = ScheduleName::CosinePerEpoch,
         /// Precision of the backbone; the head, the loss and the trained tensors use fp32 or a higher precision.
         pub precision: PrecisionName = PrecisionName::Fp32,
+        /// How the blocks of the backbone are computed; the results are equal up to rounding.
+        pub kernels: KernelsName = KernelsName::Fused,
+        /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
+        /// third more time; the results are the same.
+        #[needs(TRAINED)]
+        #[resume(Free)]
+        pub recompute: bool = false,
         /// Device of each rank; all ranks compute on GPUs, or all on CPUs.
         #[resume(Free)]
         pub device: DeviceName = DeviceName::Auto,
@@ -112,6 +119,9 @@ words! {
 words! {
     /// Precision of the backbone.
     pub enum PrecisionName {
+        /// bf16 where the devices of all ranks compute it natively (CPUs with AVX512-BF16 or AMX, GPUs since Ampere), else fp32. The
+        /// run records which of them it is.
+        Auto = "auto",
         /// 32 bits.
         Fp32 = "fp32",
         /// fp32 whose convolutions and matrix products round their operands to TF32 (10 bits of mantissa), on the tensor cores
@@ -119,8 +129,21 @@ words! {
         Tf32 = "tf32",
         /// 16 bits with the range of fp32.
         Bf16 = "bf16",
+        /// 16 bits with a finer mantissa than bf16 and a narrow range. A factor on the loss, adapted to overflows, keeps gradients
+        /// within it. For GPUs; refused on the CPU.
+        Fp16 = "fp16",
         /// 64 bits, for comparisons.
         Fp64 = "fp64",
+    }
+}
+
+words! {
+    /// How blocks are computed.
+    pub enum KernelsName {
+        /// In fewer passes over memory, with the faster of the libraries that libtorch contains.
+        Fused = "fused",
+        /// As the equations are written, by the operations that libtorch chooses; for comparisons.
+        Plain = "plain",
     }
 }
 

@@ -9,7 +9,7 @@ use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.
-const FREE: [&str; 24] = [
+const FREE: [&str; 25] = [
     "data.root",
     "data.train_list",
     "data.test_list",
@@ -21,6 +21,7 @@ const FREE: [&str; 24] = [
     "model.weights",
     "train.device",
     "train.threads",
+    "train.recompute",
     "train.log_every",
     "checkpoint.every_steps",
     "checkpoint.every_seconds",
@@ -50,7 +51,7 @@ const ORDER: [&str; 6] = [
 const IN_ROOT: [&str; 4] = ["data.train_list", "data.test_list", "data.class_names", "data.images"];
 
 /// Method, flag that is without effect, and the key that is the cause. More, with whole sentences, are in `combinations`.
-const IDLE: [(&str, &str, &str); 50] = [
+const IDLE: [(&str, &str, &str); 51] = [
     ("zero_shot", "data.sampler=square_root", "head.kind"),
     ("zero_shot", "train.batch_size=7", "head.kind"),
     ("zero_shot", "train.micro_batch_size=7", "head.kind"),
@@ -66,6 +67,7 @@ const IDLE: [(&str, &str, &str); 50] = [
     ("zero_shot", "eval.every_epochs=1", "head.kind"),
     ("zero_shot", "train.determinism=same_world", "head.kind"),
     ("zero_shot", "train.virtual_shards=4", "head.kind"),
+    ("zero_shot", "train.recompute=true", "head.kind"),
     ("zero_shot", "train.non_finite=skip", "head.kind"),
     ("zero_shot", "train.max_non_finite=1", "head.kind"),
     ("zero_shot", "head.placement=sharded", "head.kind"),

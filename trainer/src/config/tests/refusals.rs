@@ -92,12 +92,12 @@ fn wrong_types() {
     );
     assert_eq!(
         text("train.precision=pf32"),
-        "`train.precision` expects one of `fp32`, `tf32`, `bf16`, `fp64`; found the text \"pf32\" (from --set \
+        "`train.precision` expects one of `auto`, `fp32`, `tf32`, `bf16`, `fp16`, `fp64`; found the text \"pf32\" (from --set \
          train.precision=pf32)\nhint: did you mean `fp32`?"
     );
     assert_eq!(
         text("train.precision=16"),
-        "`train.precision` expects one of `fp32`, `tf32`, `bf16`, `fp64`; found the number 16 (from --set \
+        "`train.precision` expects one of `auto`, `fp32`, `tf32`, `bf16`, `fp16`, `fp64`; found the number 16 (from --set \
          train.precision=16)"
     );
     assert_eq!(

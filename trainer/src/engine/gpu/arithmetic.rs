@@ -13,6 +13,11 @@ pub enum ArithmeticError {
         "`train.precision = \"tf32\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=fp32"
     )]
     Tf32OnCpu,
+    /// The CPU's fp16 is slow, and a run with it would not be that of a GPU.
+    #[error(
+        "`train.precision = \"fp16\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=auto, which is bf16 where the CPU has it"
+    )]
+    Fp16OnCpu,
     /// cuBLAS would add in an order that depends on its streams.
     #[error(
         "`train.determinism = \"{determinism}\"` needs `CUBLAS_WORKSPACE_CONFIG` to be `:4096:8` or `:16:8`, found `{found}`\nhint: unset it"
@@ -36,7 +41,11 @@ pub fn apply(config: &Config, device: Device) -> Result<(), ArithmeticError> {
     let (precision, determinism) = (config.train.precision, config.train.determinism);
     let tf32 = precision == PrecisionName::Tf32;
     if !device.is_cuda() {
-        return if tf32 { Err(ArithmeticError::Tf32OnCpu) } else { Ok(()) };
+        return match precision {
+            PrecisionName::Tf32 => Err(ArithmeticError::Tf32OnCpu),
+            PrecisionName::Fp16 => Err(ArithmeticError::Fp16OnCpu),
+            _ => Ok(()),
+        };
     }
     let deterministic = determinism != Determinism::Fast;
     if deterministic {
@@ -66,11 +75,16 @@ mod tests {
     use crate::config::demo_config as config;
 
     #[test]
-    fn tf32_is_refused_on_the_cpu() {
+    fn tf32_and_fp16_are_refused_on_the_cpu() {
         let error = apply(&config(&["train.precision=tf32"]), Device::Cpu).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`train.precision = \"tf32\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=fp32"
+        );
+        let error = apply(&config(&["train.precision=fp16"]), Device::Cpu).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`train.precision = \"fp16\"` needs a GPU, and this rank computes on the CPU\nhint: set train.precision=auto, which is bf16 where the CPU has it"
         );
         assert_eq!(apply(&config(&["train.determinism=any_world"]), Device::Cpu), Ok(()));
     }

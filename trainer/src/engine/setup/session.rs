@@ -1,6 +1,6 @@
 //! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
-use crate::config::{AccumulationName, Config, Determinism, PrecisionName, Resolved};
+use crate::config::{AccumulationName, Config, Determinism, KernelsName, PrecisionName, Resolved};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Severity, Split, counts};
@@ -30,7 +30,7 @@ use crate::model::Model;
 use crate::model::backbone_config::BackboneConfig;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
 use crate::model::losses::Loss;
-use crate::model::precision::Precision;
+use crate::model::precision::{Kernels, Precision};
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
 use crate::run::Views;
@@ -144,7 +144,6 @@ impl Session {
     }
 
     fn begin(resolved: &Resolved, rank: &Rank) -> Result<(), Failure> {
-        panics::set_limits(MemoryOptions::of(&resolved.config));
         same_program(rank)?;
         same_configuration(rank, resolved)
     }
@@ -158,6 +157,8 @@ impl Session {
     ) -> Result<Self, Failure> {
         let OpenedData { data, fingerprint: data_fingerprint, sample: data_sample } = opened;
         let mut config = resolved.config.clone();
+        bf16::settle(&mut config, rank)?;
+        panics::set_limits(MemoryOptions::of(&config));
         agreed(&rank.control, || arithmetic::apply(&config, rank.device).map_err(Failure::input))?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
@@ -230,7 +231,7 @@ impl Session {
 
     /// Forward and backward pass through the model.
     pub fn pass(&self) -> Pass<'_> {
-        Pass::new(&self.model, self.shards.as_ref())
+        Pass::new(&self.model, self.shards.as_ref()).recomputing(self.config.train.recompute)
     }
 
     /// From features to losses and classes, for at most `most` samples of a rank at once.
@@ -396,12 +397,19 @@ fn fits(config: &Config, rank: &Rank) -> Result<(), Failure> {
 
 /// The kinds that the configuration names.
 pub(crate) fn precision(config: &Config) -> Precision {
-    match config.train.precision {
+    let kinds = match config.train.precision {
         // TF32 is a setting of libtorch, not an element type.
-        PrecisionName::Fp32 | PrecisionName::Tf32 => Precision::FP32,
+        // `auto` is replaced before anything is opened; without a rank, it is what every device has.
+        PrecisionName::Fp32 | PrecisionName::Tf32 | PrecisionName::Auto => Precision::FP32,
         PrecisionName::Bf16 => Precision::BF16,
+        PrecisionName::Fp16 => Precision::FP16,
         PrecisionName::Fp64 => Precision::FP64,
-    }
+    };
+    let kernels = match config.train.kernels {
+        KernelsName::Fused => Kernels::Fused,
+        KernelsName::Plain => Kernels::Plain,
+    };
+    Precision { kernels, ..kinds }
 }
 
 /// The tuner.

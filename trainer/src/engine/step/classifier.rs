@@ -52,6 +52,8 @@ pub struct TrainingObjective<'a> {
     pub columns: Option<&'a Columns>,
     /// The gradient is that of the mean over the samples of a call, not of their sum.
     pub mean: bool,
+    /// Factor on the gradient.
+    pub scale: f64,
 }
 
 impl Classifier {
@@ -74,11 +76,12 @@ impl Classifier {
             Self::Replicated => Ok(samples.map(|(features, labels)| {
                 let found = objective.loss.of_part(&model.classify(features), labels, objective.columns);
                 let root = if objective.mean { found.mean() } else { found.sum.shallow_clone() };
+                let root = if objective.scale == 1.0 { root } else { root * objective.scale };
                 root.backward();
                 SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
             })),
             Self::ClassSharded { group, most } => {
-                ShardedCall { model, group: group.as_ref(), most: *most }.loss(samples, objective.loss)
+                ShardedCall { model, group: group.as_ref(), most: *most }.loss(samples, objective)
             }
         }
     }
@@ -148,13 +151,14 @@ impl ShardedCall<'_> {
     fn loss(
         &self,
         samples: Option<(&Tensor, &Tensor)>,
-        loss: &dyn Loss,
+        TrainingObjective { loss, scale, .. }: TrainingObjective<'_>,
     ) -> Result<Option<SampleLoss>, CollectiveError> {
         let all = self.gather(samples.map(|(features, _)| features))?.set_requires_grad(true);
         let labels = self.gather_labels(samples.map(|(_, labels)| labels))?;
         let own = self.model.classes();
         let logits = loss.adjust(self.model.classify(&all), &labels, &own);
         let (losses, gradient) = ShardedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
+        let gradient = if scale == 1.0 { gradient } else { gradient * scale };
         backward_from(&logits, &gradient, false);
         let mut back = self.rows(1, &all);
         self.group.reduce_scatter(&all.grad(), &mut back)?;

@@ -7,6 +7,7 @@ pub mod classifier;
 pub(crate) mod columns;
 pub mod gradient_sync;
 pub mod local_batch;
+pub mod loss_scale;
 pub mod pass;
 pub mod scalar_row;
 pub mod schedule;

@@ -18,6 +18,7 @@ use tch::{Tensor, no_grad};
 pub struct Pass<'a> {
     model: &'a Model,
     shards: Option<&'a BlockGather>,
+    recomputes: bool,
 }
 
 /// State that a forward pass stores for the backward pass.
@@ -32,11 +33,10 @@ pub struct Tape {
     memory: Option<PassMemory>,
 }
 
-/// What one block keeps: its input, its output, and the graph between them.
+/// What one block keeps: its input, and its output with the graph between them unless the block is computed again.
 struct BlockTape {
     input: Tensor,
-    output: Tensor,
-    graph: BlockGraph,
+    recorded: Option<(Tensor, BlockGraph)>,
 }
 
 impl Tape {
@@ -49,7 +49,13 @@ impl Tape {
 impl<'a> Pass<'a> {
     /// A pass through `model`; `shards` gathers its blocks if they are sharded.
     pub fn new(model: &'a Model, shards: Option<&'a BlockGather>) -> Self {
-        Self { model, shards }
+        Self { model, shards, recomputes: false }
+    }
+
+    /// Whether the backward pass computes each block again, so that only the inputs of blocks are kept.
+    #[must_use]
+    pub fn recomputing(self, recomputes: bool) -> Self {
+        Self { recomputes, ..self }
     }
 
     /// The model.
@@ -74,7 +80,8 @@ impl<'a> Pass<'a> {
     /// Forward, storing what the backward pass needs.
     pub fn forward(&self, bytes: Option<&Tensor>) -> Result<Tape, CollectiveError> {
         let (model, first) = (self.model, self.model.first_tuned());
-        let memory = self.memory(bytes, self.depth() - first.min(self.depth()));
+        let kept = if self.recomputes { 0 } else { self.depth() - first.min(self.depth()) };
+        let memory = self.memory(bytes, kept);
         let mut x = bytes.map(|bytes| no_grad(|| model.stem(bytes)));
         let mut blocks = Vec::new();
         for block in 0..self.depth() {
@@ -85,9 +92,13 @@ impl<'a> Pass<'a> {
                 no_grad(|| model.block(block, &before, true))
             } else {
                 let input = if block > first { leaf(&before) } else { before };
-                let graph = BlockGraph::default();
-                let output = model.trained_block(block, &input, &graph);
-                blocks.push(BlockTape { input, output: output.shallow_clone(), graph });
+                let (output, recorded) = if self.recomputes {
+                    (no_grad(|| model.block(block, &input, true)), None)
+                } else {
+                    let (output, graph) = self.recorded(block, &input);
+                    (output.shallow_clone(), Some((output, graph)))
+                };
+                blocks.push(BlockTape { input, recorded });
                 memory.iter().for_each(PassMemory::part_done);
                 output
             });
@@ -121,15 +132,20 @@ impl<'a> Pass<'a> {
         for block in (first..self.depth()).rev() {
             let after = if block > first { block - 1 } else { 0 };
             self.all_gather_block(block, Some(after))?;
-            if let (Some(BlockTape { input, output, graph }), Some(of_output)) =
-                (blocks.pop(), gradient.take())
-            {
+            if let (Some(BlockTape { input, recorded }), Some(of_output)) = (blocks.pop(), gradient.take()) {
+                let (output, graph) = recorded.unwrap_or_else(|| self.recorded(block, &input));
                 graph.backward(output, &of_output);
                 gradient = (block > first).then(|| input.grad());
             }
             unit_done(block)?;
         }
         Ok(())
+    }
+
+    /// The output of a block, and its graph.
+    fn recorded(&self, block: usize, input: &Tensor) -> (Tensor, BlockGraph) {
+        let graph = BlockGraph::default();
+        (self.model.trained_block(block, input, &graph), graph)
     }
 
     /// SHA-256 over the frozen weights of the tower, by all ranks together.

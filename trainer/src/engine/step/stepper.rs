@@ -20,6 +20,7 @@ pub struct Stepper<'a> {
     sync: GradientSync,
     row: Option<(Tensor, Pending)>,
     sgd: Sgd,
+    loss_scale: f64,
 }
 
 impl<'a> Stepper<'a> {
@@ -39,7 +40,7 @@ impl<'a> Stepper<'a> {
             Reduction::FixedTree(_) => SyncOptions { bucket_bytes: 1, overlap: false, wire: None },
         };
         let sync = GradientSync::new(Rc::clone(&parts.group), trainables.gradient(), &units, options);
-        Self { parts, sync, row: None, sgd }
+        Self { parts, sync, row: None, sgd, loss_scale: 1.0 }
     }
 
     /// Runs forward and backward over this rank's part, and one reduction of exactly the trainable gradients. Updates
@@ -59,7 +60,8 @@ impl<'a> Stepper<'a> {
         let mut gradient = self.parts.pass.model().trainables().gradient();
         // A batch without samples has a zero gradient; the divisor must not turn it into 0/0.
         let least = f64::from(f32::MIN_POSITIVE);
-        let divisor = scalars.get(row::DIVISOR).clamp_min(least).to_kind(gradient.kind());
+        let divisor = scalars.get(row::DIVISOR).clamp_min(least) * self.loss_scale;
+        let divisor = divisor.to_kind(gradient.kind());
         let _ = gradient.g_div_(&divisor);
         let mut finite = gradient.sum(Kind::Double).isfinite().to_kind(Kind::Double).view([1]);
         if self.parts.classifier.is_collective() {
@@ -80,6 +82,11 @@ impl<'a> Stepper<'a> {
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
     pub fn set_loss(&mut self, loss: Box<dyn Loss>) {
         self.parts.loss = loss;
+    }
+
+    /// The factor on the loss in the backward passes from now on; gradients do not contain it.
+    pub fn set_loss_scale(&mut self, factor: f64) {
+        self.loss_scale = factor;
     }
 
     /// The optimiser's momentum, laid out as the flat buffer.
@@ -156,7 +163,7 @@ impl<'a> Stepper<'a> {
         if let Some(found) = classifier.loss_and_backward(
             model,
             samples,
-            TrainingObjective { loss: loss.as_ref(), columns, mean },
+            TrainingObjective { loss: loss.as_ref(), columns, mean, scale: self.loss_scale },
         )? {
             row.add(&found, part.map_or(0, |part| part.labels.numel()), *accumulation);
         }

@@ -2,6 +2,7 @@
 
 use crate::data::source::ContentSample;
 use crate::engine::eval::bad_images::BadImages;
+use crate::engine::step::loss_scale::LossScale;
 use crate::run::MetricsPosition;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -28,6 +29,9 @@ pub struct Progress {
     /// Steps to skip, because they were rolled back.
     #[serde(rename = "left_out")]
     pub skipped_steps: BTreeSet<u64>,
+    /// Factor on the loss in fp16; not used in other precisions.
+    #[serde(default)]
+    pub loss_scale: LossScale,
     /// Whether the evaluation of the epoch that has just ended is still pending.
     pub evaluation_due: bool,
     /// Means over the steps of the epoch.

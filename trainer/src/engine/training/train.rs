@@ -113,6 +113,9 @@ impl Training<'_, '_, '_> {
         let apply = !self.progress.skipped_steps.contains(&(self.progress.steps + 1));
 
         let entered = self.rank.activity.enter("step");
+        if self.scales_the_loss() {
+            self.stepper.set_loss_scale(self.progress.loss_scale.factor());
+        }
         let outcome = self.stepper.reduced_gradient(&own, flags)?;
         if outcome.failed {
             let failure = self.common_failure(problem.as_deref())?;
@@ -131,7 +134,8 @@ impl Training<'_, '_, '_> {
 
         let bytes = self.rank.activity.now().0.bytes - sent;
         let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
-        if !outcome.finite && apply && self.is_rolled_back(&finished, batch)? {
+        let is_lost = !outcome.finite && apply && !self.overflowed(&outcome);
+        if is_lost && self.is_rolled_back(&finished, batch)? {
             return Ok(Some(LoopEnd::Rollback));
         }
         self.record(&finished);

@@ -6,6 +6,7 @@ use crate::config::NonFinite;
 use crate::data::loader::Batch;
 use crate::engine::failure::Failure;
 use crate::engine::step::scalar_row::StepOutcome;
+use tch::Kind;
 
 impl Training<'_, '_, '_> {
     /// Applies `train.non_finite` to a step that was not finite, which changed nothing. Returns whether the run continues
@@ -41,6 +42,18 @@ impl Training<'_, '_, '_> {
         }
         tracing::warn!("{what}; the step is left out");
         Ok(false)
+    }
+
+    /// Whether the loss of a step is multiplied, because its gradients are in fp16.
+    pub(super) fn scales_the_loss(&self) -> bool {
+        self.model.precision().compute == Kind::Half
+    }
+
+    /// Whether the gradient left the range of fp16 where a smaller factor on the loss can keep it: the step is dropped, the factor
+    /// halved.
+    pub(super) fn overflowed(&self, outcome: &StepOutcome) -> bool {
+        let from_range = !outcome.finite && outcome.loss.is_finite();
+        self.scales_the_loss() && from_range && self.progress.loss_scale.can_shrink()
     }
 
     /// Ranks whose own loss is not finite, with some of their samples; all ranks together.

@@ -22,6 +22,9 @@ impl Training<'_, '_, '_> {
         self.saver.begin_change();
         let FinishedStep { outcome, rate, elapsed, data_wait, bytes } = step;
         let seconds = elapsed.as_secs_f64();
+        if self.scales_the_loss() {
+            self.progress.loss_scale = self.progress.loss_scale.after(self.overflowed(outcome));
+        }
         self.progress.steps += 1;
         self.progress.in_epoch += 1;
         self.progress.of_epoch = self.plan.steps(self.progress.epoch);
