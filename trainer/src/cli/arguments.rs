@@ -36,7 +36,7 @@ impl Arguments {
                     | TrainerCommand::Export(_)
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
-                    | TrainerCommand::Bench(BenchCommand::Sampler(_))
+                    | TrainerCommand::Bench(BenchCommand::Sampler(_) | BenchCommand::Data(_))
             )
         )
     }
@@ -76,7 +76,7 @@ pub enum TrainerCommand {
     List(ListArguments),
     /// Train the embedded demo with several methods and print a comparison table
     Demo(DemoArguments),
-    /// Benchmark collectives, samplers and training steps
+    /// Benchmark collectives, samplers, the loader and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Report the libraries, the cores and the GPUs of this process as lines of JSON, for `lift doctor`

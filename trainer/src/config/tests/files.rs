@@ -83,7 +83,7 @@ fn faults_of_a_file_name_file_and_line() {
         format!(
             "unknown key `data` in file {name}: it is a section, with the keys root, layout, train_list, \
              test_list, class_names, images, imbalance, demo_seed, sampler, samples_per_class, \
-             repeat_threshold, shots, max_bad_images, workers, prefetch"
+             repeat_threshold, shots, decode, max_bad_images, workers, prefetch"
         )
     );
     assert_eq!(

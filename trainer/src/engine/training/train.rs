@@ -7,7 +7,7 @@ mod records;
 mod saving;
 
 use crate::config::NonFinite;
-use crate::data::loader::{Batch, Loader};
+use crate::data::loader::{Batch, Loader, WaitReasons};
 use crate::engine::eval::bad_images::{BadImageLimit, ImageSet};
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
@@ -93,6 +93,7 @@ impl Training<'_, '_, '_> {
         let (start, sent) = (Instant::now(), self.rank.activity.now().0.bytes);
         let (batch, problem) = self.next_batch(loader);
         let data_wait = start.elapsed();
+        let wait = batch.as_ref().map_or_else(WaitReasons::default, |batch| batch.waited);
         let skipped = batch.as_ref().map_or(&[][..], |batch| &batch.skipped);
         let bad = self.progress.left_out_images.news(ImageSet::Training, skipped);
         let flags = StepFlags {
@@ -126,7 +127,7 @@ impl Training<'_, '_, '_> {
         drop(entered);
 
         let bytes = self.rank.activity.now().0.bytes - sent;
-        let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
+        let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, wait, bytes };
         if !outcome.finite && apply && self.is_rolled_back(&finished, batch.as_ref())? {
             return Ok(Some(LoopEnd::Rollback));
         }
