@@ -30,8 +30,19 @@ pub struct Differences {
 }
 
 /// Fields that depend on time, on the machine or on the number of ranks.
-const IGNORED_FIELDS: [&str; 8] =
-    ["images_per_second", "data_wait", "seconds", "bytes", "world_size", "time", "pid", "backend"];
+const IGNORED_FIELDS: [&str; 11] = [
+    "images_per_second",
+    "data_wait",
+    "wait_read",
+    "wait_decode",
+    "wait_queue",
+    "seconds",
+    "bytes",
+    "world_size",
+    "time",
+    "pid",
+    "backend",
+];
 
 impl Expected {
     /// Reads a finished run.

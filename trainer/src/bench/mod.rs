@@ -1,9 +1,10 @@
-//! Benchmarks of collectives, samplers and steps on this machine.
+//! Benchmarks of collectives, samplers, the loader and steps on this machine.
 //!
 //! Everything runs through the same functions as training. Times are medians of rounds in which the compared variants
 //! take turns, so that other load on the machine affects them equally.
 
 pub mod collectives;
+pub mod data;
 mod exchange;
 pub mod memory;
 pub mod peer;

@@ -9,7 +9,7 @@ use crate::engine::setup::session::Session;
 use crate::engine::training::progress::Progress;
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::saver::{SaveReason, Saver};
-use crate::run::{MetricsRecord, RunDestination, RunFolder, RunStart, StepRecord};
+use crate::run::{MetricsRecord, RunDestination, RunFolder, RunStart, StepRecord, WaitSeconds};
 use protocol::layout;
 use serde::Serialize;
 use std::path::Path;
@@ -130,6 +130,7 @@ fn line(step: u64) -> StepRecord {
         samples: 128,
         images_per_second: 1000.0 / 3.0,
         data_wait: 0.0,
+        wait: WaitSeconds::default(),
         finite: true,
         bytes: 0,
     }

@@ -41,7 +41,7 @@ impl Arguments {
                     | TrainerCommand::Probe
                     | TrainerCommand::Completions(_)
                     | TrainerCommand::Man(_)
-                    | TrainerCommand::Bench(BenchCommand::Sampler(_))
+                    | TrainerCommand::Bench(BenchCommand::Sampler(_) | BenchCommand::Data(_))
             )
         )
     }
@@ -87,7 +87,7 @@ pub enum TrainerCommand {
     List(ListArguments),
     /// Train the embedded demo with several methods and print a comparison table
     Demo(DemoArguments),
-    /// Benchmark collectives, samplers and training steps
+    /// Benchmark collectives, samplers, the loader and training steps
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Print the script with which a shell completes the words of `lift-trainer`

@@ -79,6 +79,9 @@ pub fn main() -> ExitCode {
         Some(TrainerCommand::Bench(BenchCommand::Sampler(sampler))) => {
             outcome::once(|| bench::sampler::run(sampler, arguments.output_arguments))
         }
+        Some(TrainerCommand::Bench(BenchCommand::Data(data))) => {
+            outcome::once(|| bench::data::run(data, arguments.output_arguments))
+        }
         _ => return over_ranks(&arguments),
     };
     outcome::exit(result)

@@ -1,7 +1,7 @@
 //! `config.toml` of a run folder: the full configuration, with the origin of each value in the table `[origins]`.
 //!
 //! A run stays readable when the program gets new keys: a key that is absent in the record gets the default of the
-//! presets that the run was made with. A key that this program does not know is refused.
+//! presets that the run was made with, or if that would change results, the value that the program had before. A key that this program does not know is refused.
 
 use super::error::ConfigError;
 use super::layers::{Layers, parse};
@@ -21,6 +21,9 @@ const COMMENT: &str = "# from ";
 /// The format of the record. It increases when the meaning of a key or the tables of the record change, but not with a
 /// new or renamed key, because former names are still read. A record without a number has format 1.
 const FORMAT: i64 = 2;
+
+/// Values of keys in runs that were made before these keys, where the default gives other results.
+const BEFORE: &str = "[data]\ndecode = \"exact\"\n";
 
 impl Resolved {
     /// The full configuration as TOML, then the origin of each value.
@@ -91,6 +94,7 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
 fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
     layers.add_file(&presets.base()?.text, &Origin::Absent, &PathBase::Recorded)?;
+    layers.add_file(BEFORE, &Origin::Absent, &PathBase::Recorded)?;
     for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
         // A file of the user may have the name of a preset.
         let origin = Origin::Preset(kind, name.to_owned());

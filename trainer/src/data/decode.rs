@@ -10,6 +10,7 @@ mod bmp;
 mod format;
 mod gif;
 mod jpeg;
+mod part;
 mod png;
 mod pnm;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod webp;
 
 pub use format::START;
 use format::{Content, PictureFormat, recognise};
+pub use part::{DecodeBuffers, Part, Picture, Rect};
 
 /// Images with more pixels than this are refused before any memory is allocated for them. Pillow raises
 /// `DecompressionBombError` at the same number (twice a quarter of a GiB of RGB pixels).

@@ -23,8 +23,10 @@ mod batch;
 mod reading;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use batch::{Batch, BatchRequest, Item, Skipped};
+pub use waiting::WaitReasons;
 
 use super::error::DataError;
 use super::source::Split;
@@ -37,9 +39,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use waiting::{Stage, Stages, Wait};
 
-/// Time between two checks for slow reads while a batch is waited for.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two looks at the workers while a batch is waited for.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a dropped loader waits for its workers: longer than it takes to read and transform any image.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,7 @@ struct Shared {
     ready: Condvar,
     stop: AtomicBool,
     reading: Reading,
+    stages: Stages,
 }
 
 struct Queue {
@@ -104,6 +108,7 @@ impl Loader {
             ready: Condvar::new(),
             stop: AtomicBool::new(false),
             reading: Reading::new(options.workers.max(1)),
+            stages: Stages::new(options.workers.max(1)),
         });
         let mut loader = Self { shared, workers: Vec::new() };
         for number in 0..options.workers.max(1) {
@@ -134,6 +139,7 @@ impl Loader {
         reason = "an iterator would invite adapters that hide the waiting"
     )]
     pub fn next(&mut self) -> Option<Result<Batch, DataError>> {
+        let (start, mut wait) = (Instant::now(), Wait::default());
         let mut queue = self.shared.lock();
         loop {
             if self.shared.stop.load(Ordering::Acquire) {
@@ -147,11 +153,12 @@ impl Loader {
                 }
                 drop(queue);
                 self.shared.work.notify_all();
-                return Some(result);
+                return Some(result.map(|batch| Batch { waited: wait.reasons(start.elapsed()), ..batch }));
             }
             if queue.open.is_empty() && queue.requests.is_none() {
                 return None;
             }
+            wait.look(&self.shared.stages);
             let (waited, waiting) =
                 self.shared.ready.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner);
             queue = waited;
@@ -264,7 +271,8 @@ impl Shared {
             let item = chunk.items[chunk.range.start + place];
             let out = &mut chunk.pixels[place * bytes..][..bytes];
             self.reading.set(worker, usize::try_from(item.sample).ok());
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.fill_one(item, chunk.epoch, scratch, out)));
+            let one = || self.fill_one(worker, item, chunk.epoch, scratch, out);
+            let outcome = catch_unwind(AssertUnwindSafe(one));
             let failure = match outcome {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error,
@@ -277,20 +285,29 @@ impl Shared {
             chunk.failures.push((chunk.range.start + place, failure));
         }
         self.reading.set(worker, None);
+        self.stages.set(worker, Stage::Idle);
+        chunk.work = scratch.take_work();
         chunk
     }
 
     fn fill_one(
         &self,
+        worker: usize,
         item: Item,
         epoch: u64,
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<(), DataError> {
         let index = self.index(item)?;
-        let image = self.split.read(index)?;
-        self.view.apply(&image, epoch, item.position, scratch, out);
-        Ok(())
+        let mut written = Ok(());
+        self.stages.set(worker, Stage::Read);
+        let start = Instant::now();
+        self.split.stored(index, &mut |stored| {
+            self.stages.set(worker, Stage::Decode);
+            scratch.add_read(start.elapsed());
+            written = self.view.write(stored, (epoch, item.position), scratch, out);
+        })?;
+        written.map_err(|error| DataError::image(self.split.name(index), error))
     }
 
     fn index(&self, item: Item) -> Result<usize, DataError> {

@@ -6,9 +6,16 @@
 //! those of each column. A pass that would not change the size is left out.
 //!
 //! Only a window of the result is computed: pixels outside a crop are never computed, and a very long
-//! and narrow image costs no more than its crop.
+//! and narrow image costs no more than its crop. The result is written as one plane for each channel, mirrored if asked.
 
-use super::decode::RgbImage;
+mod kernel;
+mod passes;
+
+use super::decode::{Part, Rect, RgbImage};
+use kernel::Kernel;
+use passes::{Columns, ROWS};
+
+pub(super) use kernel::reach;
 
 /// Weights are integers of this many binary places: 32 bits less 8 for the pixel and 2 for overshoot.
 const PRECISION: u32 = 32 - 8 - 2;
@@ -42,37 +49,70 @@ impl Filter {
     }
 }
 
-/// Part of an image: the pixels of its rows, `stride` bytes apart.
+/// The source along one direction: `len` pixels, of which the first one may be partly outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Extent {
+    /// Whole pixels that may be read.
+    pixels: usize,
+    /// Where the source begins, in the first pixel.
+    offset: f64,
+    /// Its length, in pixels.
+    len: f64,
+}
+
+impl Extent {
+    fn of(pixels: usize) -> Self {
+        Self { pixels, offset: 0.0, len: pixels as f64 }
+    }
+}
+
+/// A rectangle of an image whose pixels are given, or at least those of them that are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Crop<'a> {
     pixels: &'a [u8],
     stride: usize,
-    width: usize,
-    height: usize,
+    /// Where the first pixel lies in the rectangle.
+    first: (usize, usize),
+    across: Extent,
+    down: Extent,
 }
 
 impl<'a> Crop<'a> {
-    /// The rectangle at `left`, `top`. None if it does not lie within the image or is empty.
-    pub fn of(image: &'a RgbImage, left: u32, top: u32, width: u32, height: u32) -> Option<Self> {
-        let within = |start: u32, len: u32, whole: u32| {
-            len > 0 && start.checked_add(len).is_some_and(|end| end <= whole)
-        };
-        if !within(left, width, image.width) || !within(top, height, image.height) {
-            return None;
-        }
-        let stride = image.width as usize * 3;
-        let pixels = image.pixels.get(top as usize * stride + left as usize * 3..)?;
-        Some(Self { pixels, stride, width: width as usize, height: height as usize })
+    /// A rectangle of an image of which a part was decoded, in pixels of the whole image. None if it does not lie within
+    /// the image or is empty.
+    pub fn of(part: Part<'a>, rect: Rect) -> Option<Self> {
+        let (x, across) = extent(rect.left, rect.width, part.reduction, part.size.0)?;
+        let (y, down) = extent(rect.top, rect.height, part.reduction, part.size.1)?;
+        let (left, top) = (part.rect.left as usize, part.rect.top as usize);
+        let stride = part.rect.width as usize * 3;
+        let pixels = part.pixels.get(y.saturating_sub(top) * stride + x.saturating_sub(left) * 3..)?;
+        Some(Self { pixels, stride, first: (left.saturating_sub(x), top.saturating_sub(y)), across, down })
     }
 
-    /// The rows, from the top.
-    pub fn rows(self) -> impl Iterator<Item = &'a [u8]> {
-        (0..self.height).map(move |y| self.row(y))
+    /// All of an image. None if it is empty.
+    fn whole(image: &'a RgbImage) -> Option<Self> {
+        let size = (image.width, image.height);
+        let rect = Rect::whole(size);
+        Self::of(Part { pixels: &image.pixels, rect, reduction: 1, size }, rect)
     }
 
-    fn row(&self, y: usize) -> &'a [u8] {
-        &self.pixels[y * self.stride..][..self.width * 3]
+    /// The bytes from a pixel of the rectangle on.
+    fn from(&self, x: usize, y: usize) -> &'a [u8] {
+        &self.pixels[(y - self.first.1) * self.stride + (x - self.first.0) * 3..]
     }
+}
+
+/// A side of a rectangle in an image that was reduced to `size` pixels there: its first whole pixel, and the rest.
+fn extent(start: u32, len: u32, reduction: u32, size: u32) -> Option<(usize, Extent)> {
+    let end = start.checked_add(len)?.div_ceil(reduction);
+    if len == 0 || end > size {
+        return None;
+    }
+    let (first, inside) = (start / reduction, start % reduction);
+    let offset = f64::from(inside) / f64::from(reduction);
+    let extent =
+        Extent { pixels: (end - first) as usize, offset, len: f64::from(len) / f64::from(reduction) };
+    Some((first as usize, extent))
 }
 
 /// A range of rows or columns of the result.
@@ -84,18 +124,6 @@ pub struct Span {
     pub len: u32,
 }
 
-/// Resamples a whole image to `width` x `height`. A size of zero is taken as one.
-pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
-    let (width, height) = (width.max(1), height.max(1));
-    let mut pixels = Vec::new();
-    if let Some(whole) = Crop::of(image, 0, 0, image.width, image.height) {
-        let columns = Axis { size: width, span: Span { start: 0, len: width } };
-        let rows = Axis { size: height, span: Span { start: 0, len: height } };
-        Resizer::default().run(whole, columns, rows, filter, &mut pixels);
-    }
-    RgbImage { width, height, pixels }
-}
-
 /// The size of the whole result along one direction, and the part of it that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Axis {
@@ -105,188 +133,133 @@ pub struct Axis {
     pub span: Span,
 }
 
+impl Axis {
+    /// All of a result.
+    pub fn whole(size: u32) -> Self {
+        Self { size, span: Span { start: 0, len: size } }
+    }
+}
+
+/// An image as one plane for each of the three channels.
+#[derive(Debug)]
+pub struct Planes<'a> {
+    /// The bytes from the first pixel of the first plane on.
+    pub bytes: &'a mut [u8],
+    /// Pixels in a row.
+    pub width: usize,
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// Bytes from one plane to the next.
+    pub plane: usize,
+}
+
+impl Planes<'_> {
+    fn row(&mut self, channel: usize, y: usize) -> &mut [u8] {
+        &mut self.bytes[channel * self.plane + y * self.stride..][..self.width]
+    }
+}
+
+/// Resamples a whole image to `width` x `height`. A size of zero is taken as one.
+pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
+    let (width, height) = (width.max(1), height.max(1));
+    let plane = width as usize * height as usize;
+    let mut planes = vec![0; plane * 3];
+    if let Some(whole) = Crop::whole(image) {
+        let target = Planes { bytes: &mut planes, width: width as usize, stride: width as usize, plane };
+        Resizer::default().run(whole, Axis::whole(width), Axis::whole(height), filter, false, target);
+    }
+    let pixels = (0..plane).flat_map(|i| [planes[i], planes[plane + i], planes[2 * plane + i]]).collect();
+    RgbImage { width, height, pixels }
+}
+
 /// Resamples images one after the other with the same buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
     columns: Kernel,
     rows: Kernel,
+    buffers: Columns,
     between: Vec<u8>,
-    sums: Vec<i32>,
 }
 
 impl Resizer {
-    /// Resamples `source` to the size of the two axes and writes their spans' part to `out`, row by row.
-    pub fn run(&mut self, source: Crop, columns: Axis, rows: Axis, filter: Filter, out: &mut Vec<u8>) {
-        self.columns.prepare(source.width, columns, filter);
-        self.rows.prepare(source.height, rows, filter);
-        out.clear();
-        out.resize(columns.span.len as usize * rows.span.len as usize * 3, 0);
-        if vertical_first(&source, columns.size, rows.size) {
-            self.vertical_then_horizontal(source, columns.span.len as usize * 3, out);
-        } else {
-            self.horizontal_then_vertical(source, columns.span.len as usize * 3, out);
-        }
-    }
-
-    fn horizontal_then_vertical(&mut self, source: Crop, width: usize, out: &mut [u8]) {
-        let (first, end) = self.rows.reach();
-        if self.rows.is_identity() {
-            for (y, target) in (first..end).zip(out.chunks_exact_mut(width)) {
-                self.columns.across(source.row(y), 0, target);
-            }
+    /// Resamples `source` to the size of the two axes and writes their spans' part, mirrored if asked.
+    pub fn run(
+        &mut self,
+        source: Crop,
+        columns: Axis,
+        rows: Axis,
+        filter: Filter,
+        flip: bool,
+        mut target: Planes,
+    ) {
+        self.columns.prepare(source.across, columns, filter);
+        self.rows.prepare(source.down, rows, filter);
+        if columns.span.len == 0 || rows.span.len == 0 {
             return;
         }
-        self.between.clear();
-        self.between.resize((end - first) * width, 0);
-        for (y, target) in (first..end).zip(self.between.chunks_exact_mut(width)) {
-            self.columns.across(source.row(y), 0, target);
-        }
-        self.sums.resize(width, 0);
-        for (y, target) in out.chunks_exact_mut(width).enumerate() {
-            let (start, weights) = self.rows.weights(y);
-            let lines = self.between[(start - first) * width..].chunks_exact(width);
-            weigh_rows(lines, weights, &mut self.sums, target);
+        if self.rows.is_identity() {
+            let (first, end) = self.rows.reach();
+            let (x, _) = self.columns.reach();
+            let lines = |y: usize| source.from(x, first + y);
+            across(&self.columns, lines, end - first, flip, &mut self.buffers, &mut target);
+        } else if vertical_first(&source, columns.size, rows.size) {
+            self.vertical_then_horizontal(source, flip, &mut target);
+        } else {
+            self.horizontal_then_vertical(source, flip, &mut target);
         }
     }
 
-    fn vertical_then_horizontal(&mut self, source: Crop, width: usize, out: &mut [u8]) {
-        let (first, end) = self.columns.reach();
-        self.between.resize((end - first) * 3, 0);
-        self.sums.resize((end - first) * 3, 0);
-        for (y, target) in out.chunks_exact_mut(width).enumerate() {
+    fn horizontal_then_vertical(&mut self, source: Crop, flip: bool, target: &mut Planes) {
+        let (first, end) = self.rows.reach();
+        let (x, _) = self.columns.reach();
+        let (width, stride) = (target.width, target.width * 3);
+        self.between.resize((end - first) * stride, 0);
+        let lines = |y: usize| source.from(x, first + y);
+        let mut between = Planes { bytes: &mut self.between, width, stride, plane: width };
+        across(&self.columns, lines, end - first, flip, &mut self.buffers, &mut between);
+        for y in 0..self.rows.len() {
             let (start, weights) = self.rows.weights(y);
-            let lines = (start..start + weights.len()).map(|y| &source.row(y)[first * 3..end * 3]);
-            weigh_rows(lines, weights, &mut self.sums, &mut self.between);
-            self.columns.across(&self.between, first, target);
+            for channel in 0..3 {
+                let lines = &self.between[(start - first) * stride + channel * width..];
+                passes::weigh_lines(lines, stride, weights, target.row(channel, y));
+            }
         }
+    }
+
+    fn vertical_then_horizontal(&mut self, source: Crop, flip: bool, target: &mut Planes) {
+        let (x, end) = self.columns.reach();
+        let stride = (end - x) * 3;
+        self.between.resize(self.rows.len() * stride, 0);
+        for (y, line) in self.between.chunks_exact_mut(stride).enumerate() {
+            let (start, weights) = self.rows.weights(y);
+            passes::weigh_lines(source.from(x, start), source.stride, weights, line);
+        }
+        let lines = |y: usize| &self.between[y * stride..];
+        across(&self.columns, lines, self.rows.len(), flip, &mut self.buffers, target);
+    }
+}
+
+/// Resamples `count` lines along the rows, a block after the other. The last line is repeated to fill the last block.
+fn across<'a>(
+    kernel: &Kernel,
+    line: impl Fn(usize) -> &'a [u8],
+    count: usize,
+    flip: bool,
+    buffers: &mut Columns,
+    target: &mut Planes,
+) {
+    for y in (0..count).step_by(ROWS) {
+        let rows: [&[u8]; ROWS] = std::array::from_fn(|row| line((y + row).min(count - 1)));
+        passes::across(&rows, kernel, flip, buffers, target, (y, ROWS.min(count - y)));
     }
 }
 
 /// Pillow's choice of the pass that comes first (since 13.0; the results differ by a level at most): columns,
 /// if the height shrinks by more than twice as many pixels as the width. Rows, with all versions, otherwise.
 fn vertical_first(source: &Crop, width: u32, height: u32) -> bool {
-    let shrinks = |from: usize, to: u32| from as i64 - i64::from(to);
-    let (columns, rows) = (shrinks(source.width, width), shrinks(source.height, height));
-    rows > 0 && rows > 2 * columns
-}
-
-/// The weights of every wanted place along one direction.
-#[derive(Debug, Default)]
-struct Kernel {
-    /// The axis and filter of the weights.
-    made_for: Option<(usize, Axis, Filter)>,
-    /// First source pixel and number of weights of each place. Empty: the places are the source's own.
-    places: Vec<(usize, usize)>,
-    weights: Vec<i32>,
-    /// Scratch space for the weights of one position.
-    taps: usize,
-    exact: Vec<f64>,
-}
-
-impl Kernel {
-    /// Computes the weights, unless those of the previous image can be reused.
-    fn prepare(&mut self, source: usize, axis: Axis, filter: Filter) {
-        if self.made_for == Some((source, axis, filter)) {
-            return;
-        }
-        self.made_for = Some((source, axis, filter));
-        self.places.clear();
-        self.weights.clear();
-        if source == axis.size as usize {
-            return;
-        }
-        let scale = source as f64 / f64::from(axis.size);
-        let stretch = scale.max(1.0);
-        let support = filter.radius() * stretch;
-        self.taps = support.ceil() as usize * 2 + 1;
-        self.weights.resize(self.taps * axis.span.len as usize, 0);
-        let inverse = 1.0 / stretch;
-        let places = axis.span.start..axis.span.start.saturating_add(axis.span.len);
-        for (place, weights) in places.zip(self.weights.chunks_exact_mut(self.taps)) {
-            let centre = (f64::from(place) + 0.5) * scale;
-            let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(source);
-            let distance = |x: usize| (x as f64 - centre + 0.5) * inverse;
-            self.exact.clear();
-            self.exact.extend((start..end).map(|x| filter.at(distance(x))));
-            let sum: f64 = self.exact.iter().sum();
-            for (weight, exact) in weights.iter_mut().zip(&self.exact) {
-                *weight = fixed_point(if sum == 0.0 { *exact } else { exact / sum });
-            }
-            self.places.push((start, end.saturating_sub(start)));
-        }
-    }
-
-    fn is_identity(&self) -> bool {
-        self.places.is_empty()
-    }
-
-    fn weights(&self, place: usize) -> (usize, &[i32]) {
-        let (start, count) = self.places[place];
-        (start, &self.weights[place * self.taps..][..count])
-    }
-
-    /// The source pixels that the wanted places draw on.
-    fn reach(&self) -> (usize, usize) {
-        match (self.places.first(), self.places.last(), self.made_for) {
-            (Some(first), Some(last), _) => (first.0, last.0 + last.1),
-            (_, _, Some((_, axis, _))) => {
-                let start = axis.span.start as usize;
-                (start, start + axis.span.len as usize)
-            }
-            _ => (0, 0),
-        }
-    }
-
-    /// Resamples one row, of which `row` begins at pixel `first`.
-    fn across(&self, row: &[u8], first: usize, target: &mut [u8]) {
-        if self.is_identity() {
-            let start = (self.reach().0 - first) * 3;
-            target.copy_from_slice(&row[start..start + target.len()]);
-            return;
-        }
-        for (place, target) in target.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            let (start, weights) = self.weights(place);
-            let pixels = row[(start - first) * 3..].as_chunks::<3>().0;
-            let mut sums = [HALF; 3];
-            for (pixel, weight) in pixels.iter().zip(weights) {
-                for (sum, value) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(*value) * weight;
-                }
-            }
-            *target = sums.map(rounded);
-        }
-    }
-}
-
-/// One half in the weights' places.
-const HALF: i32 = 1 << (PRECISION - 1);
-
-fn fixed_point(weight: f64) -> i32 {
-    let scaled = weight * f64::from(1 << PRECISION);
-    (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
-}
-
-fn rounded(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
-}
-
-/// A weighted sum of rows.
-fn weigh_rows<'a>(
-    lines: impl Iterator<Item = &'a [u8]>,
-    weights: &[i32],
-    sums: &mut [i32],
-    target: &mut [u8],
-) {
-    sums.fill(HALF);
-    for (line, &weight) in lines.zip(weights) {
-        for (sum, value) in sums.iter_mut().zip(line) {
-            *sum += i32::from(*value) * weight;
-        }
-    }
-    for (value, sum) in target.iter_mut().zip(sums) {
-        *value = rounded(*sum);
-    }
+    let shrinks = |from: Extent, to: u32| from.len - f64::from(to);
+    let (columns, rows) = (shrinks(source.across, width), shrinks(source.down, height));
+    rows > 0.0 && rows > 2.0 * columns
 }
 
 #[cfg(test)]

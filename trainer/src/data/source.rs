@@ -21,6 +21,7 @@ mod longtail;
 mod names;
 mod presence;
 mod review;
+mod stored;
 mod subset;
 mod tar;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use fingerprint::{ContentDifference, ContentSample};
 pub use given::{images_below, is_image};
 pub use longtail::long_tailed_rows;
 pub use presence::{MissingImage, SplitFiles};
+pub use stored::Stored;
 
 use super::decode::RgbImage;
 use super::error::{DataError, ImageFault};
@@ -141,6 +143,13 @@ pub trait ImageReader: Send + Sync {
     /// Reads and decodes an image.
     fn read(&self, index: usize) -> Result<RgbImage, DataError>;
 
+    /// Passes an image to `take` as its source holds it, once, unless it cannot be read.
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        let image = self.read(index)?;
+        take(Stored::Pixels { width: image.width, height: image.height, pixels: &image.pixels });
+        Ok(())
+    }
+
     /// Where the images lie, if each of them is a file of its own.
     fn files(&self) -> Option<SplitFiles<'_>> {
         None
@@ -213,6 +222,11 @@ impl Split {
     /// Reads and decodes an image; any number of threads at a time.
     pub fn read(&self, index: usize) -> Result<RgbImage, DataError> {
         self.reader.read(index)
+    }
+
+    /// Passes an image to `take` as its source holds it, encoded or as pixels; any number of threads at a time.
+    pub fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        self.reader.stored(index, take)
     }
 
     /// Where the images lie, if each of them is a file of its own.

@@ -8,11 +8,13 @@
 
 mod crops;
 
-use super::decode::RgbImage;
-use super::resize::{Axis, Crop, Resizer, Span};
+use super::decode::{DecodeBuffers, DecodeError, Part, Picture, Rect, RgbImage};
+use super::resize::{self, Axis, Crop, Planes, Resizer, Span};
+use super::source::Stored;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
 
 pub use super::resize::Filter;
 pub use crops::{CornerCrops, RandomCrops};
@@ -46,16 +48,51 @@ pub enum ImageView {
 }
 
 /// Buffers of one worker thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scratch {
-    resizer: Resizer,
-    resized: RgbImage,
+    decode: DecodeBuffers,
+    resize: ResizeBuffers,
+    work: Work,
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { resizer: Resizer::default(), resized: RgbImage { width: 0, height: 0, pixels: Vec::new() } }
+impl Scratch {
+    /// Counts the time of a read.
+    pub fn add_read(&mut self, time: Duration) {
+        self.work.read += time;
     }
+
+    /// The time that was counted since the last call.
+    pub fn take_work(&mut self) -> Work {
+        std::mem::take(&mut self.work)
+    }
+}
+
+/// Time that one thread spends on images, or several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Reading their bytes.
+    pub read: Duration,
+    /// Decoding them.
+    pub decode: Duration,
+    /// Cropping and resizing them, and writing them to the batch.
+    pub transform: Duration,
+}
+
+impl std::iter::Sum for Work {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            read: sum.read + one.read,
+            decode: sum.decode + one.decode,
+            transform: sum.transform + one.transform,
+        })
+    }
+}
+
+/// Buffers for resizing.
+#[derive(Debug, Default)]
+struct ResizeBuffers {
+    resizer: Resizer,
+    resized: Vec<u8>,
 }
 
 impl ImageView {
@@ -83,18 +120,50 @@ impl ImageView {
         self.crops() * 3 * self.size() as usize * self.size() as usize
     }
 
-    /// Writes what the model is to see of `image` to `out`, which has [`bytes`](Self::bytes) bytes: one crop after
-    /// the other, channel by channel. Outside of training the position is the image's number in its list.
-    pub fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
+    /// Writes what the model is to see of an image to `out`, which has [`bytes`](Self::bytes) bytes: one crop after the
+    /// other, channel by channel. Outside of training the position is the image's number in its list. Decodes no more of
+    /// the image than the view shows.
+    pub fn write(
+        &self,
+        stored: Stored,
+        (epoch, position): (u64, u64),
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let start = Instant::now();
+        let Scratch { decode, resize, work } = scratch;
+        let mut picture = match stored {
+            Stored::Encoded(bytes) => Picture::open(bytes, decode)?,
+            Stored::Pixels { width, height, pixels } => Picture::of_pixels(width, height, pixels),
+        };
+        let written = self.of_picture(&mut picture, (epoch, position), resize, out);
+        work.decode += picture.spent();
+        work.transform += start.elapsed().saturating_sub(picture.spent());
+        written
+    }
+
+    fn of_picture(
+        &self,
+        picture: &mut Picture,
+        (epoch, position): (u64, u64),
+        buffers: &mut ResizeBuffers,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
         if self.size() == 0 {
-            return;
+            return Ok(());
         }
         match self {
-            Self::Train(view) => view.apply(image, epoch, position, scratch, out),
-            Self::Test(view) => view.apply(image, scratch, out),
-            Self::Corners(crops) => crops.apply(image, scratch, out),
-            Self::Random(crops) => crops.apply(image, position, scratch, out),
+            Self::Train(view) => view.write(picture, epoch, position, buffers, out),
+            Self::Test(view) => view.write(picture, buffers, out),
+            Self::Corners(crops) => crops.write(picture, buffers, out),
+            Self::Random(crops) => crops.write(picture, position, buffers, out),
         }
+    }
+}
+
+impl<'a> From<&'a RgbImage> for Stored<'a> {
+    fn from(image: &'a RgbImage) -> Self {
+        Stored::Pixels { width: image.width, height: image.height, pixels: &image.pixels }
     }
 }
 
@@ -107,6 +176,30 @@ pub struct TrainView {
     pub filter: Filter,
     /// Seed of the run.
     pub seed: u64,
+    /// How images are decoded for it.
+    pub decode: DecodeMode,
+}
+
+/// How images are decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecodeMode {
+    /// To the pixels of Pillow.
+    #[default]
+    Exact,
+    /// A JPEG image of which a crop has at least twice the size of the result is reduced by 2, 4 or 8 before it is
+    /// resized, within the transform of JPEG.
+    Fast,
+}
+
+impl DecodeMode {
+    /// The factor by which an image is reduced before a part of it is resized.
+    fn reduction(self, part: Rect, size: u32) -> u32 {
+        let fits = |factor: &u32| part.width.min(part.height) / factor >= size;
+        match self {
+            Self::Exact => 1,
+            Self::Fast => [8, 4, 2].into_iter().find(fits).unwrap_or(1),
+        }
+    }
 }
 
 /// Part of an image, in its pixels, and whether it is mirrored afterwards.
@@ -125,6 +218,10 @@ pub struct CropBox {
 }
 
 impl CropBox {
+    fn rect(&self) -> Rect {
+        Rect { left: self.left, top: self.top, width: self.width, height: self.height }
+    }
+
     fn draw(draws: &mut CropDraws, width: u32, height: u32) -> Self {
         let (top, left, height, width) =
             random_box(draws, width, height).unwrap_or_else(|| central_box(width, height));
@@ -139,30 +236,43 @@ impl TrainView {
         CropBox::draw(&mut CropDraws::keyed(TRAINING, [seed, epoch, position]), width, height)
     }
 
-    fn apply(&self, image: &RgbImage, epoch: u64, position: u64, scratch: &mut Scratch, out: &mut [u8]) {
-        let drawn = Self::draw(self.seed, epoch, position, image.width, image.height);
-        resized_crop(image, drawn, self.size, self.filter, scratch, out);
+    fn write(
+        &self,
+        picture: &mut Picture,
+        epoch: u64,
+        position: u64,
+        buffers: &mut ResizeBuffers,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let (width, height) = picture.size();
+        let drawn = Self::draw(self.seed, epoch, position, width, height);
+        let wanted = drawn.rect();
+        let part = picture.part(wanted, self.decode.reduction(wanted, self.size))?;
+        resized_crop(part, drawn, self.size, self.filter, buffers, out);
+        Ok(())
     }
 }
 
 /// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
-/// after the other. A box that does not lie within the image is taken as the whole image.
-pub fn resized_crop(
-    image: &RgbImage,
-    part: CropBox,
+/// after the other.
+fn resized_crop(
+    part: Part,
+    drawn: CropBox,
     size: u32,
     filter: Filter,
-    scratch: &mut Scratch,
+    buffers: &mut ResizeBuffers,
     out: &mut [u8],
 ) {
-    let Some(source) = Crop::of(image, part.left, part.top, part.width, part.height)
-        .or_else(|| Crop::of(image, 0, 0, image.width, image.height))
-    else {
-        return;
-    };
-    let axis = Axis { size, span: Span { start: 0, len: size } };
-    scratch.resizer.run(source, axis, axis, filter, &mut scratch.resized.pixels);
-    to_planes(scratch.resized.pixels.chunks_exact(size as usize * 3), size as usize, part.flip, out);
+    if let Some(source) = Crop::of(part, drawn.rect()) {
+        let axis = Axis::whole(size);
+        buffers.resizer.run(source, axis, axis, filter, drawn.flip, square(out, size));
+    }
+}
+
+/// The planes of a square.
+fn square(bytes: &mut [u8], size: u32) -> Planes<'_> {
+    let size = size as usize;
+    Planes { bytes, width: size, stride: size, plane: size * size }
 }
 
 fn random_box(draws: &mut CropDraws, width: u32, height: u32) -> Option<(u32, u32, u32, u32)> {
@@ -242,27 +352,28 @@ impl TestView {
         Self { size, resize: size, filter }
     }
 
-    fn apply(&self, image: &RgbImage, scratch: &mut Scratch, out: &mut [u8]) {
-        let Some(source) = Crop::of(image, 0, 0, image.width, image.height) else { return };
-        let (width, height) = resized_size(image.width, image.height, self.resize);
+    fn write(
+        &self,
+        picture: &mut Picture,
+        buffers: &mut ResizeBuffers,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let size = picture.size();
+        let (width, height) = resized_size(size.0, size.1, self.resize);
         let (columns, pad_left) = central(width, self.size);
         let (rows, pad_top) = central(height, self.size);
-        let pixels = &mut scratch.resized.pixels;
-        scratch.resizer.run(source, columns, rows, self.filter, pixels);
-        let (size, width) = (self.size as usize, columns.span.len as usize);
-        if (columns.span.len, rows.span.len) == (self.size, self.size) {
-            to_planes(pixels.chunks_exact(width * 3), size, false, out);
-            return;
+        let (left, right) = resize::reach(size.0, columns, self.filter);
+        let (top, bottom) = resize::reach(size.1, rows, self.filter);
+        let wanted = Rect { left, top, width: right - left, height: bottom - top };
+        let Some(source) = Crop::of(picture.part(wanted, 1)?, Rect::whole(size)) else { return Ok(()) };
+        let mut target = square(out, self.size);
+        if (columns.span.len, rows.span.len) != (self.size, self.size) {
+            target.bytes.fill(0);
+            target.bytes = &mut target.bytes[pad_top as usize * target.stride + pad_left as usize..];
+            target.width = columns.span.len as usize;
         }
-        out.fill(0);
-        for (y, row) in pixels.chunks_exact(width * 3).enumerate() {
-            for (x, pixel) in row.as_chunks::<3>().0.iter().enumerate() {
-                let place = (y + pad_top as usize) * size + x + pad_left as usize;
-                for (channel, value) in pixel.iter().enumerate() {
-                    out[channel * size * size + place] = *value;
-                }
-            }
-        }
+        buffers.resizer.run(source, columns, rows, self.filter, false, target);
+        Ok(())
     }
 }
 
@@ -281,25 +392,6 @@ fn central(size: u32, wanted: u32) -> (Axis, u32) {
     }
     let start = (f64::from(size - wanted) / 2.0).round_ties_even() as u32;
     (Axis { size, span: Span { start, len: wanted } }, 0)
-}
-
-/// Rows of pixels to one plane per channel, mirrored if asked.
-fn to_planes<'a>(rows: impl Iterator<Item = &'a [u8]>, size: usize, flip: bool, out: &mut [u8]) {
-    let (red, rest) = out.split_at_mut(size * size);
-    let (green, blue) = rest.split_at_mut(size * size);
-    let planes =
-        red.chunks_exact_mut(size).zip(green.chunks_exact_mut(size)).zip(blue.chunks_exact_mut(size));
-    for (row, ((red, green), blue)) in rows.zip(planes) {
-        let channels = red.iter_mut().zip(green.iter_mut()).zip(blue.iter_mut());
-        for (pixel, ((red, green), blue)) in row.as_chunks::<3>().0.iter().zip(channels) {
-            [*red, *green, *blue] = *pixel;
-        }
-        if flip {
-            red.reverse();
-            green.reverse();
-            blue.reverse();
-        }
-    }
 }
 
 #[cfg(test)]

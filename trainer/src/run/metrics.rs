@@ -55,11 +55,28 @@ pub struct StepRecord {
     pub images_per_second: f64,
     /// Seconds that rank 0 waited for its images.
     pub data_wait: f64,
+    /// The same seconds by reason: `wait_read`, `wait_decode` and `wait_queue`.
+    #[serde(flatten)]
+    pub wait: WaitSeconds,
     /// Whether loss and gradients were finite; otherwise the step changed nothing.
     pub finite: bool,
     /// Bytes that rank 0 sent for tensors in this step.
     #[serde(default)]
     pub bytes: u64,
+}
+
+/// Seconds of `data_wait`, by what the workers of the loader did meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WaitSeconds {
+    /// They waited for the bytes of images.
+    #[serde(rename = "wait_read", default)]
+    pub read: f64,
+    /// They decoded and resized.
+    #[serde(rename = "wait_decode", default)]
+    pub decode: f64,
+    /// They had no work.
+    #[serde(rename = "wait_queue", default)]
+    pub queue: f64,
 }
 
 /// An evaluation.

@@ -41,7 +41,8 @@ pub use event_log::EventLog;
 pub use folder::{DEFAULT_PARENT, MARKS, RunDestination, RunFolder, RunStart};
 pub use logging::{Logging, LoggingError};
 pub use metrics::{
-    EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, read_metrics,
+    EpochRecord, EvalRecord, Metrics, MetricsPosition, MetricsRecord, MetricsWriter, StepRecord, WaitSeconds,
+    read_metrics,
 };
 pub use progress_bar::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, GpuMemory, RunResult};

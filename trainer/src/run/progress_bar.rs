@@ -268,6 +268,7 @@ fn write_duration(line: &mut String, seconds: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::WaitSeconds;
     use crate::run::test_terminal::Terminal;
 
     fn plan(steps_per_line: u64) -> ProgressPlan {
@@ -283,6 +284,7 @@ mod tests {
             samples: 128,
             images_per_second: 250.4,
             data_wait: 0.0,
+            wait: WaitSeconds::default(),
             finite: true,
             bytes: 0,
         }

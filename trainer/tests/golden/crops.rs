@@ -68,7 +68,8 @@ fn crops(case: &Case, view: ImageView) -> Tensor {
         let (height, width) = (image.size()[0] as u32, image.size()[1] as u32);
         let pixels = Vec::<u8>::try_from(image.contiguous().flatten(0, -1)).unwrap();
         let mut out = vec![0; view.bytes()];
-        view.apply(&RgbImage { width, height, pixels }, 0, number as u64, &mut scratch, &mut out);
+        let image = RgbImage { width, height, pixels };
+        view.write((&image).into(), (0, number as u64), &mut scratch, &mut out).unwrap();
         Tensor::from_slice(&out).view([view.crops() as i64, 3, side, side])
     };
     let count = case.manifest["image_count"].as_i64().unwrap();

@@ -49,7 +49,7 @@ fn classes_and_images(root: PathBuf, count: i64, side: i64) -> (Vec<String>, Ten
     let mut bytes = vec![0u8; count as usize * view.bytes()];
     let mut scratch = Scratch::default();
     for (i, out) in bytes.chunks_exact_mut(view.bytes()).enumerate() {
-        view.apply(&data.test.read(i).unwrap(), 0, 0, &mut scratch, out);
+        view.write((&data.test.read(i).unwrap()).into(), (0, 0), &mut scratch, out).unwrap();
     }
     (data.class_names, Tensor::from_slice(&bytes).view([count, 3, side, side]))
 }

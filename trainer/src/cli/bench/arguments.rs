@@ -1,6 +1,8 @@
 //! The command line of `bench`.
 
 use crate::bench::Comparison;
+use crate::config::DecodeName;
+use crate::options::OptionType;
 use clap::{Args, Subcommand};
 use protocol::command_line::SelectionArguments;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 pub enum BenchCommand {
     /// Latency and bandwidth of collectives by message size, over all started ranks
     Collectives(CollectivesArguments),
+    /// Images per second of the loader, and the time of each stage
+    Data(DataArguments),
     /// Build time, positions per second and memory of each sampler
     Sampler(SamplerArguments),
     /// Time of each part of a training step and the cost of settings, over all started ranks
@@ -31,6 +35,35 @@ pub struct CollectivesArguments {
     /// Set one configuration value, such as train.device; may be repeated
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Also write the report to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+}
+
+/// Arguments of `bench data`.
+#[derive(Debug, Args)]
+pub struct DataArguments {
+    /// Configuration whose training images are loaded, if no folder is given
+    #[command(flatten)]
+    pub select: SelectionArguments,
+    /// Folder with image files, also in folders below it; resized with the bicubic filter
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Side of the square [default: the input size of the model; with --images, 224]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub resolution: Option<u32>,
+    /// How JPEG images are decoded: exact or fast
+    #[arg(long, value_name = "MODE", default_value = "fast", value_parser = decode_mode)]
+    pub decode: DecodeName,
+    /// Number of threads [default: one, then one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Images in a batch
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub batch_size: u64,
+    /// Seconds to measure for each number of threads
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub seconds: f64,
     /// Also write the report to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
@@ -113,6 +146,16 @@ fn zipf(text: &str) -> Result<(usize, u32), String> {
     Ok((images, classes))
 }
 
+fn decode_mode(text: &str) -> Result<DecodeName, String> {
+    let expected = || format!("expected {}", DecodeName::expected());
+    DecodeName::read(&toml::Value::String(text.to_owned())).ok_or_else(expected)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "expected a number from 0 to 3600".to_owned())
+}
+
 fn comparisons(text: &str) -> Result<Comparisons, String> {
     if text == "none" {
         return Ok(Comparisons(Vec::new()));
@@ -163,5 +206,15 @@ mod tests {
         assert!(bench("step --steps 0").is_err());
         assert!(bench("step --python python3").is_err());
         assert!(bench("step --peer step.py --snapshots 1").is_err());
+    }
+
+    #[test]
+    fn data_takes_a_folder_or_a_configuration() {
+        let BenchCommand::Data(data) = bench("data --images DIR --decode exact").unwrap() else { panic!() };
+        assert_eq!((data.decode, data.threads, data.seconds), (DecodeName::Exact, None, 3.0));
+        assert!(bench("data -d demo --threads 2 --seconds 0.5").is_ok());
+        for wrong in ["--decode quick", "--threads 0", "--seconds -1", "--seconds x", "--resolution 0"] {
+            assert!(bench(&format!("data {wrong}")).is_err(), "{wrong}");
+        }
     }
 }

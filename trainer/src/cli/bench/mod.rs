@@ -2,6 +2,7 @@
 
 pub(super) mod arguments;
 pub(super) mod collectives;
+pub(super) mod data;
 mod print;
 pub(super) mod sampler;
 pub(super) mod step;

@@ -72,6 +72,10 @@ section! {
         #[needs(one_of("data.sampler", &["n_shot"]), TRAINED)]
         #[resume(Order)]
         pub shots: u32 = 16,
+        /// How the JPEG images of training are decoded; evaluation and head initialisation are always exact. The random
+        /// crops are the same in both.
+        #[needs(FILES, TRAINED)]
+        pub decode: DecodeName = DecodeName::Fast,
         /// Missing or broken images that a run may leave out before it stops. All ranks count together, over class
         /// means, training and evaluation; each image counts once.
         #[needs(FILES)]
@@ -139,6 +143,17 @@ words! {
         Progressive = "progressive",
         /// `data.shots` images per class, the same in all epochs, shuffled.
         NShot = "n_shot",
+    }
+}
+
+words! {
+    /// How the JPEG images of training are decoded.
+    pub enum DecodeName {
+        /// To the pixels of Pillow and torchvision, bit for bit.
+        Exact = "exact",
+        /// Like `exact`, but where a crop has at least twice the input size of the model, the image is reduced by 2, 4 or
+        /// 8 within the transform of JPEG, before the resize.
+        Fast = "fast",
     }
 }
 

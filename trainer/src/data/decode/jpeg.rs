@@ -5,9 +5,15 @@
 //! does not distinguish a warning from a failure. Two cases remain to be distinguished after decoding: a file
 //! that is damaged in the middle (Pillow decodes what it can) and one that is cut short (Pillow refuses it).
 
+mod opened;
+mod scans;
+mod turbo;
+
 use super::{Bytes, DecodeError, RgbImage, checked_pixels};
 use std::cell::RefCell;
 use turbojpeg::{Decompressor, Image, PixelFormat};
+
+pub(super) use opened::Opened;
 
 const FORMAT: &str = "JPEG";
 
@@ -39,11 +45,14 @@ thread_local! {
 }
 
 /// The frame header.
+#[derive(Debug)]
 struct Frame {
     width: u16,
     height: u16,
     components: u8,
     progressive: bool,
+    /// Offset of the height in the rebuilt header.
+    height_at: usize,
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
@@ -51,12 +60,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         file.clear();
         let (frame, scan) = rebuild_header(bytes, file)?;
         checked_pixels(FORMAT, frame.width.into(), frame.height.into())?;
-        // A file of several scans is read to its end before the first row is returned.
-        let several_scans =
-            frame.progressive || bytes.get(scan + 4).is_some_and(|&coded| coded < frame.components);
+        let several_scans = has_several_scans(bytes, scan, &frame);
         file.extend_from_slice(&bytes[scan..]);
         decode_rebuilt(file, &frame, several_scans)
     })
+}
+
+/// Whether the file is read to its end before the first row is returned.
+fn has_several_scans(bytes: &[u8], scan: usize, frame: &Frame) -> bool {
+    frame.progressive || bytes.get(scan + 4).is_some_and(|&coded| coded < frame.components)
 }
 
 fn decode_rebuilt(file: &mut Vec<u8>, frame: &Frame, several_scans: bool) -> Result<RgbImage, DecodeError> {
@@ -149,7 +161,7 @@ fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), 
             0xe0..=0xef | 0xfe => {}
             _ => {
                 if is_frame(marker) {
-                    frame = Some(read_frame(marker, segment)?);
+                    frame = Some(read_frame(marker, segment, header.len() + 5)?);
                 }
                 keep(marker, segment, header);
             }
@@ -173,7 +185,7 @@ fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf)
 }
 
-fn read_frame(marker: u8, segment: &[u8]) -> Result<Frame, DecodeError> {
+fn read_frame(marker: u8, segment: &[u8], height_at: usize) -> Result<Frame, DecodeError> {
     let reader = Bytes(segment);
     let (Some(bits), Some(height), Some(width), Some(components)) =
         (reader.u8(2), reader.u16_be(3), reader.u16_be(5), reader.u8(7))
@@ -187,7 +199,7 @@ fn read_frame(marker: u8, segment: &[u8]) -> Result<Frame, DecodeError> {
         return Err(DecodeError::Unsupported { format: FORMAT, reason: format!("{components} components") });
     }
     let progressive = matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce);
-    Ok(Frame { width, height, components, progressive })
+    Ok(Frame { width, height, components, progressive, height_at })
 }
 
 fn keep(marker: u8, segment: &[u8], header: &mut Vec<u8>) {

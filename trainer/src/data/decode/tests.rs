@@ -1,5 +1,7 @@
 //! Pixels against those of Pillow, by their SHA-256.
 
+mod mutated;
+
 use super::*;
 use crate::data::fixtures;
 use serde_json::Value;

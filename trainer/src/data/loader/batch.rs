@@ -1,7 +1,9 @@
 //! Requests to the loader, the batches that it returns, and the chunks in between.
 
+use super::waiting::WaitReasons;
 use crate::data::error::DataError;
 use crate::data::source::Split;
+use crate::data::transform::Work;
 use bytes::BytesMut;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub struct BatchRequest {
 }
 
 /// A batch for the model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The epoch of the request.
     pub epoch: u64,
@@ -40,6 +42,10 @@ pub struct Batch {
     pub positions: Vec<u64>,
     /// Requested images that could not be read.
     pub skipped: Vec<Skipped>,
+    /// Time that the workers spent on it.
+    pub work: Work,
+    /// For what its consumer waited.
+    pub waited: WaitReasons,
 }
 
 impl Batch {
@@ -81,6 +87,7 @@ pub(super) struct BatchChunk {
     pub(super) pixels: BytesMut,
     /// Items that failed, by their index in the batch.
     pub(super) failures: Vec<(usize, DataError)>,
+    pub(super) work: Work,
 }
 
 /// A batch in progress, or one that is complete and not yet taken.
@@ -105,8 +112,8 @@ impl PendingBatch {
         for start in (0..items.len()).step_by(size) {
             let range = start..(start + size).min(items.len());
             let part = pixels.split_to(range.len() * bytes);
-            let (items, failures) = (items.clone(), Vec::new());
-            waiting.push(BatchChunk { epoch: request.epoch, items, range, pixels: part, failures });
+            let (items, failures, work) = (items.clone(), Vec::new(), Work::default());
+            waiting.push(BatchChunk { epoch: request.epoch, items, range, pixels: part, failures, work });
         }
         waiting.reverse();
         Self { chunks: waiting.len(), waiting, filled: Vec::new(), result: None }
@@ -136,6 +143,7 @@ pub(super) fn join(mut chunks: Vec<BatchChunk>, split: &Split, bytes: usize) -> 
     if let Some(first) = failures.iter().position(|(_, error)| !error.is_image_failure()) {
         return Err(failures.swap_remove(first).1);
     }
+    let work = chunks.iter().map(|chunk| chunk.work).sum();
     let mut chunks = chunks.into_iter();
     let Some(BatchChunk { epoch, items, mut pixels, .. }) = chunks.next() else {
         return Ok(Batch::default());
@@ -144,7 +152,7 @@ pub(super) fn join(mut chunks: Vec<BatchChunk>, split: &Split, bytes: usize) -> 
         // The chunks are adjacent parts of one allocation: nothing is copied.
         pixels.unsplit(chunk.pixels);
     }
-    let mut batch = Batch { epoch, images: Vec::from(pixels), ..Batch::default() };
+    let mut batch = Batch { epoch, images: Vec::from(pixels), work, ..Batch::default() };
     let mut failures = failures.into_iter().peekable();
     for (index, item) in items.iter().enumerate() {
         if let Some((_, error)) = failures.next_if(|(failed, _)| *failed == index) {

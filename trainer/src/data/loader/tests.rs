@@ -1,10 +1,11 @@
 //! The loader over small made-up images: order, failures, panics, ends.
 
 use super::*;
-use crate::data::decode::{DecodeError, RgbImage};
+use crate::data::decode::{DecodeError, RgbImage, decode};
+use crate::data::fixtures;
 use crate::data::resize::Filter;
-use crate::data::source::ImageReader;
-use crate::data::transform::{CornerCrops, TestView, TrainView};
+use crate::data::source::{ImageReader, Stored};
+use crate::data::transform::{CornerCrops, DecodeMode, TestView, TrainView};
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
@@ -195,7 +196,12 @@ fn train_views_do_not_depend_on_threads_or_batches() {
         }
     }
     let run = |workers, batch: usize| {
-        let view = ImageView::Train(TrainView { size: 16, filter: Filter::Bilinear, seed: 5 });
+        let view = ImageView::Train(TrainView {
+            size: 16,
+            filter: Filter::Bilinear,
+            seed: 5,
+            decode: DecodeMode::Exact,
+        });
         let split = Arc::new(Split::from_parts(vec![0; 60], Box::new(Noise)));
         let items: Vec<Item> = (0..60).map(|i| Item { position: i, sample: i * 7 % 60 }).collect();
         let requests: Vec<BatchRequest> =
@@ -211,4 +217,69 @@ fn train_views_do_not_depend_on_threads_or_batches() {
     let one = run(1, 60);
     assert_eq!(one.len(), 60 * 3 * 256);
     assert!(run(4, 7) == one && run(3, 1) == one && run(2, 32) == one);
+}
+
+/// Order, crops and pixels of files are the same for any number of threads, size of batches and point of resume.
+#[test]
+fn train_views_of_files_do_not_depend_on_threads_or_the_point_of_resume() {
+    struct Photos(Vec<Vec<u8>>);
+    impl ImageReader for Photos {
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+            decode(&self.0[index]).map_err(|error| DataError::image(self.name(index), error))
+        }
+        fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+            take(Stored::Encoded(&self.0[index]));
+            Ok(())
+        }
+    }
+    let files = std::fs::read_dir(fixtures::kept("photos")).expect("photos");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    let photos: Vec<_> = paths.iter().map(|path| std::fs::read(path).expect("a file")).collect();
+    let split = Arc::new(Split::from_parts(vec![0; photos.len()], Box::new(Photos(photos))));
+    for decode in [DecodeMode::Exact, DecodeMode::Fast] {
+        let view = ImageView::Train(TrainView { size: 96, filter: Filter::Bicubic, seed: 1, decode });
+        let run = |workers, batch: usize, from: u64| {
+            let items: Vec<Item> =
+                (from..40).map(|i| Item { position: i, sample: i * 3 % split.len() as u64 }).collect();
+            let requests: Vec<_> =
+                items.chunks(batch).map(|items| BatchRequest { epoch: 1, items: items.to_vec() }).collect();
+            let requests = requests.into_iter();
+            let mut loader =
+                Loader::start(split.clone(), view, requests, options(workers, 2)).expect("threads");
+            let (mut images, mut samples) = (Vec::new(), Vec::new());
+            while let Some(batch) = loader.next() {
+                let batch = batch.expect("no error");
+                images.extend(batch.images);
+                samples.extend(batch.samples);
+            }
+            (images, samples)
+        };
+        let (images, samples) = run(1, 40, 0);
+        assert_eq!(images.len(), 40 * view.bytes());
+        for (workers, batch, from) in
+            [(1, 7, 0), (2, 40, 0), (7, 16, 13), (16, 8, 0), (16, 5, 31), (2, 1, 39)]
+        {
+            let resumed = run(workers, batch, from as u64);
+            assert!(resumed.0 == images[from * view.bytes()..], "{decode:?}: {workers} threads from {from}");
+            assert_eq!(resumed.1, samples[from..]);
+        }
+    }
+}
+
+/// The reasons of a wait add up to it.
+#[test]
+fn a_wait_for_slow_reads_is_said_to_be_for_reads() {
+    let slow = Levels { pause: Duration::from_millis(3), ..levels() };
+    let mut loader = start(slow, vec![request(0..20)], options(2, 1));
+    let begin = Instant::now();
+    let batch = loader.next().expect("a batch").expect("no error");
+    let waited = batch.waited;
+    let all = waited.read + waited.decode + waited.queue;
+    assert!(all > 0.0 && all <= begin.elapsed().as_secs_f64(), "{waited:?}");
+    assert!(waited.read >= 0.5 * all, "{waited:?}");
+    assert!(batch.work.read >= Duration::from_millis(3 * 20), "{:?}", batch.work);
 }

@@ -112,10 +112,33 @@ fn the_same_size_is_the_same_picture() {
 #[test]
 fn boxes_outside_a_picture_are_none() {
     let image = noise(5, 4);
-    assert!(Crop::of(&image, 0, 0, 5, 4).is_some());
+    let size = (5, 4);
+    let crop = |left, top, width, height| {
+        let part = Part { pixels: &image.pixels, rect: Rect::whole(size), reduction: 1, size };
+        Crop::of(part, Rect { left, top, width, height })
+    };
+    assert!(crop(0, 0, 5, 4).is_some());
     for (left, top, width, height) in
         [(1, 0, 5, 4), (0, 1, 5, 4), (0, 0, 0, 4), (u32::MAX, 0, 2, 2), (5, 0, 1, 1)]
     {
-        assert!(Crop::of(&image, left, top, width, height).is_none());
+        assert!(crop(left, top, width, height).is_none());
+    }
+}
+
+/// Of a reduced image, a box may begin and end within pixels.
+#[test]
+fn a_box_of_a_reduced_image_keeps_its_place() {
+    // A ramp of two levels a pixel, reduced by 4: pixel `i` has the mean of pixels `4i` to `4i + 3`.
+    let pixels: Vec<u8> = (0..30u8).flat_map(|i| [8 * i + 3; 3]).collect();
+    let rect = Rect { left: 0, top: 0, width: 30, height: 1 };
+    let part = Part { pixels: &pixels, rect, reduction: 4, size: (30, 1) };
+    let crop = Crop::of(part, Rect { left: 33, top: 0, width: 50, height: 4 }).expect("a box");
+    let mut out = [0; 75];
+    let target = Planes { bytes: &mut out, width: 25, stride: 25, plane: 25 };
+    let axes = [Axis::whole(25), Axis::whole(1)];
+    Resizer::default().run(crop, axes[0], axes[1], Filter::Bilinear, false, target);
+    // Place `i` has the mean of pixels `33 + 2i` and `34 + 2i`; at the ends there are fewer pixels to draw on.
+    for (i, value) in out[..25].iter().enumerate().skip(2).take(21) {
+        assert_eq!(usize::from(*value), 2 * 33 + 4 * i + 1, "place {i}");
     }
 }

@@ -2,7 +2,8 @@
 //! Inspecting a file never waits.
 
 use super::super::error::{DataError, ImageFault};
-use crate::data::decode::{self, RgbImage, decode};
+use super::stored::Stored;
+use crate::data::decode;
 use nix::fcntl::OFlag;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -53,15 +54,24 @@ fn open_at_once(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Reads and decodes the file `name` below `root`.
-pub(super) fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError> {
-    read_image_at(&root.join(name), name.to_owned())
+/// Passes the bytes of the file `name` below `root` to `take`.
+pub(super) fn read_stored(
+    root: &Path,
+    name: &str,
+    take: &mut dyn FnMut(Stored<'_>),
+) -> Result<(), DataError> {
+    read_stored_at(&root.join(name), name, take)
 }
 
-/// Reads and decodes the file at `path`, which messages call `name`.
-pub(super) fn read_image_at(path: &Path, name: String) -> Result<RgbImage, DataError> {
-    let decoded = read_bytes(path).and_then(|bytes| decode(&bytes).map_err(ImageFault::from));
-    decoded.map_err(|fault| DataError::image(name, fault))
+/// Passes the bytes of the file at `path`, which messages call `name`, to `take`.
+pub(super) fn read_stored_at(
+    path: &Path,
+    name: &str,
+    take: &mut dyn FnMut(Stored<'_>),
+) -> Result<(), DataError> {
+    let bytes = read_bytes(path).map_err(|fault| DataError::image(name.to_owned(), fault))?;
+    take(Stored::Encoded(&bytes));
+    Ok(())
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {

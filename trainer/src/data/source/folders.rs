@@ -4,9 +4,10 @@ mod left_out;
 mod search;
 
 use super::class_names::{ClassNames, Folders, is_wordnet_id, read_class_names};
-use super::files::{self, FileSample, read_image};
+use super::files::{self, FileSample, read_stored};
 use super::finding::{Finding, first_few};
 use super::names::StringTable;
+use super::stored::{Stored, decoded};
 use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below};
 use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
@@ -124,7 +125,11 @@ impl ImageReader for FolderImages {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.root, self.names.get(index))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        read_stored(&self.root, self.names.get(index), take)
     }
 
     fn files(&self) -> Option<SplitFiles<'_>> {

@@ -3,6 +3,7 @@
 use super::files::{self, FileSample, probe};
 use super::finding::Finding;
 use super::folders;
+use super::stored::{Stored, decoded};
 use super::{ImageReader, Split};
 use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
@@ -42,7 +43,11 @@ impl ImageReader for Paths {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        files::read_image_at(&self.0[index], self.name(index))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        files::read_stored_at(&self.0[index], &self.name(index), take)
     }
 
     fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {

@@ -1,11 +1,12 @@
 //! List files: one `path label` a line, over a folder or a tar file of images.
 
 use super::class_names::{ClassNames, Folders, read_class_names};
-use super::files::{self, FileSample, read_image};
+use super::files::{self, FileSample, read_stored};
 use super::names::StringTable;
+use super::stored::{Stored, decoded};
 use super::tar::{TarFile, TarIndex, TarMember};
 use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below, read_text};
-use crate::data::decode::{RgbImage, decode};
+use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -185,7 +186,11 @@ impl ImageReader for FolderReader {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.root, self.names.get(index))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        read_stored(&self.root, self.names.get(index), take)
     }
 
     fn files(&self) -> Option<SplitFiles<'_>> {
@@ -214,12 +219,12 @@ impl ImageReader for TarReader {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        let name = || self.names.get(index).to_owned();
-        let decoded = self
-            .tar
-            .with_bytes(self.places[index], decode)
-            .map_err(|fault| DataError::image(name(), fault))?;
-        decoded.map_err(|error| DataError::image(name(), error))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        let passed = self.tar.with_bytes(self.places[index], |bytes| take(Stored::Encoded(bytes)));
+        passed.map_err(|fault| DataError::image(self.names.get(index).to_owned(), fault))
     }
 
     fn place(&self, index: usize) -> Option<String> {

@@ -1,8 +1,8 @@
 //! Some images of a list.
 
 use super::super::decode::RgbImage;
-use super::super::error::DataError;
-use super::{ImageReader, Split};
+use super::super::error::{DataError, ImageFault};
+use super::{FileSample, ImageReader, Split, Stored};
 use std::sync::Arc;
 
 /// Reads the images of a list that are among some of them.
@@ -26,6 +26,18 @@ impl ImageReader for Subset {
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
         self.whole.read(self.indices[index])
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        self.whole.stored(self.indices[index], take)
+    }
+
+    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
+        self.whole.sample(self.indices[index])
+    }
+
+    fn place(&self, index: usize) -> Option<String> {
+        self.whole.place(self.indices[index])
     }
 }
 

@@ -4,11 +4,9 @@
 //! right, bottom left, bottom right, centre; then the same five of the mirrored image. The image is resized once.
 //! Random crops are views of training, each keyed by (seed, number of the image, number of the crop).
 
-use super::super::decode::RgbImage;
-use super::super::resize::{Axis, Crop, Filter, Span};
-use super::{
-    CropBox, CropDraws, Scratch, TestView, TrainView, central, resized_crop, resized_size, to_planes,
-};
+use super::super::decode::{DecodeError, Picture, Rect};
+use super::super::resize::{Axis, Crop, Filter, Planes, Span};
+use super::{CropBox, CropDraws, ResizeBuffers, TestView, TrainView, central, resized_crop, resized_size};
 
 /// Key prefix of the draws of random crops, which differs from that of training.
 const RANDOM: &[u8] = b"lift random crops";
@@ -33,33 +31,41 @@ impl CornerCrops {
         if self.mirrored { 10 } else { 5 }
     }
 
-    pub(super) fn apply(&self, image: &RgbImage, scratch: &mut Scratch, out: &mut [u8]) {
+    pub(super) fn write(
+        &self,
+        picture: &mut Picture,
+        buffers: &mut ResizeBuffers,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
         let TestView { size, resize, filter } = self.view;
-        let Some(source) = Crop::of(image, 0, 0, image.width, image.height) else { return };
-        let (width, height) = resized_size(image.width, image.height, resize.max(size));
-        let crops = self.of_resized(width, height);
+        let whole = Rect::whole(picture.size());
+        let (resized_width, height) = resized_size(whole.width, whole.height, resize.max(size));
+        let Some(source) = Crop::of(picture.part(whole, 1)?, whole) else { return Ok(()) };
+        let crops = self.of_resized(resized_width, height);
         let bytes = 3 * size as usize * size as usize;
         for rows in windows(height, size) {
-            for columns in windows(width, size) {
+            for columns in windows(resized_width, size) {
                 let within =
                     |crop: &CropBox| covers(rows, crop.top, size) && covers(columns, crop.left, size);
                 if !crops.iter().any(within) {
                     continue;
                 }
-                let Scratch { resizer, resized } = &mut *scratch;
+                let ResizeBuffers { resizer, resized } = &mut *buffers;
+                let (width, plane) = (columns.len as usize, columns.len as usize * rows.len as usize);
+                resized.resize(3 * plane, 0);
+                let target = Planes { bytes: resized, width, stride: width, plane };
                 let axis = |size, span| Axis { size, span };
-                resizer.run(source, axis(width, columns), axis(height, rows), filter, &mut resized.pixels);
-                (resized.width, resized.height) = (columns.len, rows.len);
+                resizer.run(source, axis(resized_width, columns), axis(height, rows), filter, false, target);
                 for (crop, out) in
                     crops.iter().zip(out.chunks_exact_mut(bytes)).filter(|(crop, _)| within(crop))
                 {
-                    let (left, top) = (crop.left - columns.start, crop.top - rows.start);
-                    if let Some(part) = Crop::of(resized, left, top, size, size) {
-                        to_planes(part.rows(), size as usize, crop.flip, out);
-                    }
+                    let at = (crop.top - rows.start) as usize * width + (crop.left - columns.start) as usize;
+                    let lines = |channel: usize| resized[channel * plane + at..].chunks(width);
+                    cut(lines, size as usize, crop.flip, out);
                 }
             }
         }
+        Ok(())
     }
 
     /// Where they lie in the resized image, which is nowhere smaller than a crop.
@@ -73,6 +79,23 @@ impl CornerCrops {
         // A crop of the mirrored image is a mirrored crop of the image, as far from the other side.
         let mirrored = five.map(|(top, left)| crop(top, right - left, true));
         if self.mirrored { [straight, mirrored].concat() } else { straight.to_vec() }
+    }
+}
+
+/// Copies the start of the lines of each channel, mirrored if asked.
+fn cut<'a, L: Iterator<Item = &'a [u8]>>(
+    lines: impl Fn(usize) -> L,
+    size: usize,
+    flip: bool,
+    out: &mut [u8],
+) {
+    for (channel, plane) in out.chunks_exact_mut(size * size).enumerate() {
+        for (target, line) in plane.chunks_exact_mut(size).zip(lines(channel)) {
+            target.copy_from_slice(&line[..size]);
+            if flip {
+                target.reverse();
+            }
+        }
     }
 }
 
@@ -107,12 +130,21 @@ impl RandomCrops {
         CropBox::draw(&mut CropDraws::keyed(RANDOM, [seed, sample, crop]), width, height)
     }
 
-    pub(super) fn apply(&self, image: &RgbImage, sample: u64, scratch: &mut Scratch, out: &mut [u8]) {
-        let TrainView { size, filter, seed } = self.view;
+    pub(super) fn write(
+        &self,
+        picture: &mut Picture,
+        sample: u64,
+        buffers: &mut ResizeBuffers,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let TrainView { size, filter, seed, .. } = self.view;
+        let whole = Rect::whole(picture.size());
+        let part = picture.part(whole, 1)?;
         for (crop, out) in (0..).zip(out.chunks_exact_mut(3 * size as usize * size as usize)) {
-            let drawn = Self::draw(seed, sample, crop, image.width, image.height);
-            resized_crop(image, drawn, size, filter, scratch, out);
+            let drawn = Self::draw(seed, sample, crop, whole.width, whole.height);
+            resized_crop(part, drawn, size, filter, buffers, out);
         }
+        Ok(())
     }
 }
 

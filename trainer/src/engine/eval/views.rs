@@ -1,7 +1,7 @@
 //! The input of an evaluation: turns the options of `[eval]` into a list of images and a view of them.
 
 use crate::config::{Config, CropsName, EvalSplit};
-use crate::data::transform::{CornerCrops, ImageView, RandomCrops, TestView, TrainView};
+use crate::data::transform::{CornerCrops, DecodeMode, ImageView, RandomCrops, TestView, TrainView};
 use crate::engine::eval::bad_images::ImageSet;
 use crate::engine::setup::sources;
 use crate::run::Views;
@@ -28,7 +28,7 @@ pub fn view(config: &Config, patch: u32) -> ImageView {
         CropsName::Five => ImageView::Corners(corners(false)),
         CropsName::Ten => ImageView::Corners(corners(true)),
         CropsName::Random => ImageView::Random(RandomCrops {
-            view: TrainView { size, filter, seed: config.train.seed },
+            view: TrainView { size, filter, seed: config.train.seed, decode: DecodeMode::Exact },
             count: config.eval.random_crops,
         }),
     }

@@ -1,10 +1,12 @@
 //! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
-use crate::config::{AccumulationName, Config, Determinism, KernelsName, PrecisionName, Resolved};
+use crate::config::{
+    AccumulationName, Config, DecodeName, Determinism, KernelsName, PrecisionName, Resolved,
+};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
 use crate::data::source::{ContentSample, DataSet, Finding, Severity, Split, counts};
-use crate::data::transform::{ImageView, TrainView};
+use crate::data::transform::{DecodeMode, ImageView, TrainView};
 use crate::engine::eval::bad_images::{BadImages, ImageSet, look_for_files};
 use crate::engine::eval::views;
 use crate::engine::failure::{Failure, agreed};
@@ -294,7 +296,11 @@ impl Session {
     pub fn train_view(&self) -> ImageView {
         let (size, filter, seed) =
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
-        ImageView::Train(TrainView { size, filter, seed })
+        let decode = match self.config.data.decode {
+            DecodeName::Exact => DecodeMode::Exact,
+            DecodeName::Fast => DecodeMode::Fast,
+        };
+        ImageView::Train(TrainView { size, filter, seed, decode })
     }
 }
 

@@ -7,6 +7,7 @@ mod records;
 mod saving;
 
 use crate::config::NonFinite;
+use crate::data::loader::WaitReasons;
 use crate::engine::eval::bad_images::{BadImageLimit, ImageSet};
 use crate::engine::failure::Failure;
 use crate::engine::gpu::device_loader::{DeviceBatch, DeviceLoader};
@@ -98,6 +99,7 @@ impl Training<'_, '_, '_> {
         let (loaded, problem) = self.next_batch(loader);
         let data_wait = start.elapsed();
         let batch = loaded.as_ref().map(|loaded| &loaded.batch);
+        let wait = batch.map_or_else(WaitReasons::default, |batch| batch.waited);
         let skipped = batch.map_or(&[][..], |batch| &batch.skipped);
         let bad = self.progress.left_out_images.news(ImageSet::Training, skipped);
         let flags = StepFlags {
@@ -133,7 +135,7 @@ impl Training<'_, '_, '_> {
         drop(entered);
 
         let bytes = self.rank.activity.now().0.bytes - sent;
-        let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, bytes };
+        let finished = FinishedStep { outcome, rate, elapsed: start.elapsed(), data_wait, wait, bytes };
         let is_lost = !outcome.finite && apply && !self.overflowed(&outcome);
         if is_lost && self.is_rolled_back(&finished, batch)? {
             return Ok(Some(LoopEnd::Rollback));

@@ -12,6 +12,7 @@ fn step(step: u64) -> MetricsRecord {
         samples: 128,
         images_per_second: 250.0,
         data_wait: 0.125,
+        wait: WaitSeconds::default(),
         finite: true,
         bytes: 0,
     })
@@ -48,7 +49,7 @@ fn lines_are_written_as_the_contract_says() {
         writer.append(&record).unwrap();
     }
     let expected = [
-        r#"{"kind":"step","epoch":0,"step":1,"loss":1.3333333333333333,"learning_rate":0.01,"samples":128,"images_per_second":250.0,"data_wait":0.125,"finite":true,"bytes":0}"#,
+        r#"{"kind":"step","epoch":0,"step":1,"loss":1.3333333333333333,"learning_rate":0.01,"samples":128,"images_per_second":250.0,"data_wait":0.125,"wait_read":0.0,"wait_decode":0.0,"wait_queue":0.0,"finite":true,"bytes":0}"#,
         r#"{"kind":"eval","epoch":1,"step":20,"split":"test","crops":"five","accuracy":81.5,"many":null,"medium":null,"few":null,"macro_f1":null,"mean_class_accuracy":null,"worst_class":0.0,"harmonic_mean":null,"geometric_mean":null,"correct":163,"total":200,"seconds":2.5}"#,
         r#"{"kind":"epoch","epoch":0,"step":10,"loss":0.1,"samples":1280,"seconds":5.0}"#,
     ];

@@ -1,7 +1,9 @@
 //! Where crops lie, that one resize serves them all, and what random ones are keyed by.
 
-use super::super::ImageView;
+use super::super::tests::write;
+use super::super::{DecodeMode, ImageView, Scratch};
 use super::*;
+use crate::data::RgbImage;
 use crate::data::fixtures::noise;
 use crate::data::resize::resize;
 use proptest::prelude::*;
@@ -14,7 +16,7 @@ fn picture(width: u32, height: u32) -> RgbImage {
 
 fn crops_of(view: ImageView, image: &RgbImage) -> Vec<Vec<u8>> {
     let mut out = vec![1; view.bytes()];
-    view.apply(image, 0, 0, &mut Scratch::default(), &mut out);
+    write(view, image, &mut out);
     out.chunks_exact(view.bytes() / view.crops()).map(<[u8]>::to_vec).collect()
 }
 
@@ -54,11 +56,11 @@ fn ten_crops_are_where_torchvision_has_them() {
 fn a_very_long_picture_costs_no_more_than_its_crops() {
     let wide = RgbImage { width: 200_000, height: 1, pixels: vec![200; 600_000] };
     let view = CornerCrops::lift(32, 6, Filter::Bicubic, true);
-    let mut scratch = Scratch::default();
+    let mut buffers = ResizeBuffers::default();
     let mut out = vec![0; ImageView::Corners(view).bytes()];
-    view.apply(&wide, &mut scratch, &mut out);
+    view.write(&mut Picture::from(&wide), &mut buffers, &mut out).expect("pixels");
     assert!(out.iter().all(|&value| value == 200));
-    assert!(scratch.resized.pixels.capacity() < 100_000, "{}", scratch.resized.pixels.capacity());
+    assert!(buffers.resized.capacity() < 100_000, "{}", buffers.resized.capacity());
 }
 
 #[test]
@@ -72,18 +74,20 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
     }
     let image = picture(50, 40);
     let crops = |count, sample| {
-        let view = TrainView { size: 8, filter: Filter::Bilinear, seed: 5 };
+        let view = TrainView { size: 8, filter: Filter::Bilinear, seed: 5, decode: DecodeMode::Exact };
         let view = ImageView::Random(RandomCrops { view, count });
         let mut out = vec![1; view.bytes()];
         // Neither the epoch nor what was in the buffers matters.
-        view.apply(&image, sample, sample, &mut Scratch::default(), &mut out);
+        view.write((&image).into(), (sample, sample), &mut Scratch::default(), &mut out).expect("pixels");
         out
     };
     assert_eq!(crops(3, 9)[..3 * 64], crops(1, 9));
     assert_ne!(crops(1, 8), crops(1, 9));
     let mut expected = vec![0; 3 * 64];
     let drawn = RandomCrops::draw(5, 9, 2, 50, 40);
-    resized_crop(&image, drawn, 8, Filter::Bilinear, &mut Scratch::default(), &mut expected);
+    let mut whole = Picture::from(&image);
+    let part = whole.part(drawn.rect(), 1).expect("pixels");
+    resized_crop(part, drawn, 8, Filter::Bilinear, &mut ResizeBuffers::default(), &mut expected);
     assert_eq!(crops(3, 9)[2 * 3 * 64..], expected);
 }
 

@@ -1,9 +1,10 @@
 //! What a step, an epoch and an evaluation leave behind: progress, metrics, status and a line on the terminal.
 
 use super::Training;
+use crate::data::loader::WaitReasons;
 use crate::engine::step::scalar_row::StepOutcome;
 use crate::engine::training::progress::EpochTotals;
-use crate::run::{EpochRecord, EvalRecord, MetricsRecord, StepRecord};
+use crate::run::{EpochRecord, EvalRecord, MetricsRecord, StepRecord, WaitSeconds};
 use std::time::Duration;
 
 /// A step whose gradient is reduced and applied.
@@ -12,6 +13,7 @@ pub(super) struct FinishedStep {
     pub rate: f64,
     pub elapsed: Duration,
     pub data_wait: Duration,
+    pub wait: WaitReasons,
     /// Bytes that this rank sent.
     pub bytes: u64,
 }
@@ -20,7 +22,7 @@ impl Training<'_, '_, '_> {
     /// Counts a step and writes its line of metrics.
     pub(super) fn record(&mut self, step: &FinishedStep) {
         self.saver.begin_change();
-        let FinishedStep { outcome, rate, elapsed, data_wait, bytes } = step;
+        let FinishedStep { outcome, rate, elapsed, data_wait, wait, bytes } = step;
         let seconds = elapsed.as_secs_f64();
         if self.scales_the_loss() {
             self.progress.loss_scale = self.progress.loss_scale.after(self.overflowed(outcome));
@@ -47,6 +49,7 @@ impl Training<'_, '_, '_> {
             samples: outcome.samples,
             images_per_second: outcome.samples as f64 / seconds.max(1e-9),
             data_wait: data_wait.as_secs_f64(),
+            wait: WaitSeconds { read: wait.read, decode: wait.decode, queue: wait.queue },
             finite: outcome.finite && !self.progress.skipped_steps.contains(&self.progress.steps),
             bytes: *bytes,
         };

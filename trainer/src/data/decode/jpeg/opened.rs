@@ -1,0 +1,99 @@
+//! JPEG files of which a part is decoded.
+
+use super::super::part::{DecodeBuffers, Part, Rect};
+use super::super::{DecodeError, checked_pixels};
+use super::turbo::PartDecoder;
+use super::{FORMAT, Frame, MAX_SCANS, has_several_scans, is_warning, rebuild_header, scans};
+
+/// Pixels around a part that are decoded as well, because smooth upsampling treats the border of what is decoded like
+/// that of an image. Four times what it looks at, for components at a quarter of the resolution.
+const BORDER: u32 = 4;
+
+/// A file whose header was read.
+#[derive(Debug)]
+pub(in crate::data::decode) struct Opened<'a> {
+    bytes: &'a [u8],
+    frame: Frame,
+    /// Offset of the first scan.
+    scan: usize,
+    /// The rebuilt header.
+    buffers: &'a mut DecodeBuffers,
+    /// The rectangle and the reduction of the part that was decoded last.
+    rect: Rect,
+    reduction: u32,
+}
+
+impl<'a> Opened<'a> {
+    pub(in crate::data::decode) fn new(
+        bytes: &'a [u8],
+        buffers: &'a mut DecodeBuffers,
+    ) -> Result<Self, DecodeError> {
+        buffers.file.clear();
+        let (frame, scan) = rebuild_header(bytes, &mut buffers.file)?;
+        checked_pixels(FORMAT, frame.width.into(), frame.height.into())?;
+        let rect = Rect { left: 0, top: 0, width: 0, height: 0 };
+        Ok(Self { bytes, frame, scan, buffers, rect, reduction: 1 })
+    }
+
+    pub(in crate::data::decode) fn size(&self) -> (u32, u32) {
+        (self.frame.width.into(), self.frame.height.into())
+    }
+
+    pub(in crate::data::decode) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The part that was decoded last.
+    pub(in crate::data::decode) fn decoded(&self) -> Part<'_> {
+        let (width, height) = self.size();
+        let size = (width.div_ceil(self.reduction), height.div_ceil(self.reduction));
+        Part { pixels: &self.buffers.pixels, rect: self.rect, reduction: self.reduction, size }
+    }
+
+    /// Decodes a part. False if the whole file must be decoded to know whether it can be.
+    pub(in crate::data::decode) fn decode(&mut self, wanted: Rect, reduction: u32) -> bool {
+        let several_scans = has_several_scans(self.bytes, self.scan, &self.frame);
+        let Some(end) = scans::end(self.bytes, self.scan, several_scans) else { return false };
+        if self.frame.components == 4 {
+            return false;
+        }
+        let header = self.buffers.file.len();
+        self.buffers.file.extend_from_slice(&self.bytes[self.scan..end]);
+        let decoded = self.decode_rows(wanted, reduction, several_scans);
+        self.set_height(self.frame.height);
+        self.buffers.file.truncate(header);
+        decoded.is_ok_and(|rect| {
+            (self.rect, self.reduction) = (rect, reduction);
+            true
+        })
+    }
+
+    fn decode_rows(&mut self, wanted: Rect, reduction: u32, several_scans: bool) -> Result<Rect, String> {
+        let mut decoder = PartDecoder::new(MAX_SCANS)?;
+        let (across, down) = decoder.open(&self.buffers.file)?;
+        let (width, height) = self.size();
+        let right = (wanted.left + wanted.width).div_ceil(reduction);
+        let bottom = (wanted.top + wanted.height).div_ceil(reduction);
+        let unit = across / reduction;
+        let left = (wanted.left / reduction).saturating_sub(BORDER) / unit * unit;
+        let top = wanted.top / reduction;
+        let right = (right + BORDER).min(width.div_ceil(reduction));
+        let rect = Rect { left, top, width: right - left, height: bottom - top };
+        // With a smaller height in the header, libjpeg does not read the rows below the part.
+        let rows = ((bottom + BORDER) * reduction).next_multiple_of(down);
+        if !several_scans && rows < height {
+            self.set_height(rows as u16);
+            decoder.open(&self.buffers.file)?;
+        }
+        match decoder.decode(&self.buffers.file, rect, reduction, &mut self.buffers.pixels) {
+            Err(message) if !is_warning(&message) => Err(message),
+            _ => Ok(rect),
+        }
+    }
+
+    /// Writes a height to the rebuilt header.
+    fn set_height(&mut self, height: u16) {
+        let place = self.frame.height_at;
+        self.buffers.file[place..place + 2].copy_from_slice(&height.to_be_bytes());
+    }
+}

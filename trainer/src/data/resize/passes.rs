@@ -1,0 +1,169 @@
+//! The two passes of a resample, in a form that compilers turn into SIMD instructions.
+//!
+//! Each function exists several times in the program, for the instructions of newer processors, and the best one is
+//! taken at run time. All give the same bytes, because the sums are integers.
+//!
+//! The pass along rows takes 16 rows at a time. Their bytes are transposed first, so that one vector holds the same
+//! byte of 16 rows, and a weight multiplies whole vectors without shuffles. The result is transposed back, channel by
+//! channel: this also separates the channels and mirrors the rows at no cost.
+
+use super::kernel::Kernel;
+use super::{PRECISION, Planes};
+use multiversion::multiversion;
+
+/// Rows that are resampled together.
+pub(super) const ROWS: usize = 16;
+
+/// The same byte of [`ROWS`] rows.
+type Column = [u8; ROWS];
+
+/// One half in the weights' places.
+const HALF: i32 = 1 << (PRECISION - 1);
+
+/// Values of a line that are summed in registers.
+const BLOCK: usize = 32;
+
+/// Buffers of [`across`].
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    source: Vec<Column>,
+    resampled: [Vec<Column>; 3],
+}
+
+/// Resamples rows of interleaved pixels along the rows, and writes them as planes from row `y` on. The rows begin at
+/// the first pixel that the kernel draws on.
+pub(super) fn across(
+    rows: &[&[u8]; ROWS],
+    kernel: &Kernel,
+    flip: bool,
+    buffers: &mut Columns,
+    target: &mut Planes,
+    (y, count): (usize, usize),
+) {
+    let (first, end) = kernel.reach();
+    let Columns { source, resampled } = buffers;
+    let bytes = (end - first) * 3;
+    source.resize(bytes.next_multiple_of(ROWS), [0; ROWS]);
+    to_columns(rows, bytes, source);
+    let (pixels, _) = source.as_chunks::<3>();
+    let places = kernel.len();
+    for channel in resampled.iter_mut() {
+        channel.resize(places.next_multiple_of(ROWS), [0; ROWS]);
+    }
+    if kernel.is_identity() {
+        for (place, pixel) in pixels.iter().take(places).enumerate() {
+            let place = if flip { places - 1 - place } else { place };
+            for (channel, column) in resampled.iter_mut().zip(pixel) {
+                channel[place] = *column;
+            }
+        }
+    } else {
+        weigh_pixels(pixels, first, kernel, flip, resampled);
+    }
+    for (channel, columns) in resampled.iter().enumerate() {
+        to_rows(columns, target, (channel, y, count));
+    }
+}
+
+/// Transposes `bytes` bytes of each row.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn to_columns(rows: &[&[u8]; ROWS], bytes: usize, columns: &mut [Column]) {
+    for (block, columns) in columns.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        let at = block * ROWS;
+        let mut square = [[0; ROWS]; ROWS];
+        for (line, row) in square.iter_mut().zip(rows) {
+            if let Some(whole) = row.get(at..).and_then(|rest| rest.first_chunk::<ROWS>()) {
+                *line = *whole;
+            } else if let Some(rest) = row.get(at..bytes.min(row.len())) {
+                line[..rest.len()].copy_from_slice(rest);
+            }
+        }
+        *columns = transposed(square);
+    }
+}
+
+/// Transposes the columns of a channel into rows of its plane.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn to_rows(columns: &[Column], target: &mut Planes, (channel, y, count): (usize, usize, usize)) {
+    for (block, columns) in columns.as_chunks::<ROWS>().0.iter().enumerate() {
+        let square = transposed(*columns);
+        for (row, line) in square.iter().take(count).enumerate() {
+            let target = &mut target.row(channel, y + row)[block * ROWS..];
+            match target.first_chunk_mut::<ROWS>() {
+                Some(whole) => *whole = *line,
+                None => target.copy_from_slice(&line[..target.len()]),
+            }
+        }
+    }
+}
+
+/// Transposes a square by four rounds in which row `i` is interleaved with row `i + 8`.
+#[inline(always)]
+fn transposed(mut square: [Column; ROWS]) -> [Column; ROWS] {
+    const HALF: usize = ROWS / 2;
+    for _ in 0..ROWS.ilog2() {
+        let mut next = [[0; ROWS]; ROWS];
+        for i in 0..HALF {
+            let (upper, lower) = (&square[i], &square[i + HALF]);
+            for j in 0..HALF {
+                (next[2 * i][2 * j], next[2 * i][2 * j + 1]) = (upper[j], lower[j]);
+                (next[2 * i + 1][2 * j], next[2 * i + 1][2 * j + 1]) = (upper[j + HALF], lower[j + HALF]);
+            }
+        }
+        square = next;
+    }
+    square
+}
+
+/// The weighted sums of pixels, each pixel being its three channels in 16 rows.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn weigh_pixels(
+    pixels: &[[Column; 3]],
+    first: usize,
+    kernel: &Kernel,
+    flip: bool,
+    resampled: &mut [Vec<Column>; 3],
+) {
+    let places = kernel.len();
+    for place in 0..places {
+        let (start, weights) = kernel.weights(place);
+        let mut sums = [HALF; 3 * ROWS];
+        for (pixel, &weight) in pixels[start - first..].iter().zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(pixel.as_flattened()) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        let place = if flip { places - 1 - place } else { place };
+        for (channel, sums) in resampled.iter_mut().zip(sums.as_chunks::<ROWS>().0) {
+            channel[place] = sums.map(rounded);
+        }
+    }
+}
+
+/// A weighted sum of lines that are `stride` bytes apart.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+pub(super) fn weigh_lines(pixels: &[u8], stride: usize, weights: &[i32], target: &mut [u8]) {
+    let (blocks, rest) = target.as_chunks_mut::<BLOCK>();
+    let whole = blocks.len() * BLOCK;
+    for (block, target) in blocks.iter_mut().enumerate() {
+        let mut sums = [HALF; BLOCK];
+        for (line, &weight) in weights.iter().enumerate() {
+            let values: &[u8; BLOCK] =
+                pixels[line * stride + block * BLOCK..].first_chunk().unwrap_or(&[0; BLOCK]);
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        *target = sums.map(rounded);
+    }
+    for (x, target) in rest.iter_mut().enumerate() {
+        let value = |line: usize| i32::from(pixels[line * stride + whole + x]);
+        let sum = weights.iter().enumerate().fold(HALF, |sum, (line, &weight)| sum + value(line) * weight);
+        *target = rounded(sum);
+    }
+}
+
+#[inline(always)]
+fn rounded(sum: i32) -> u8 {
+    (sum >> PRECISION).clamp(0, 255) as u8
+}
