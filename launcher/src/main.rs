@@ -5,11 +5,13 @@
 use clap::{Parser, Subcommand};
 use launcher::doctor;
 use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
+use launcher::init_data;
 use launcher::limits;
 use launcher::run::{self, LaunchPlan};
 use launcher::slurm::{self, JobOptions, SlurmError};
 use protocol::terminal::{self, OutputError, OutputReader, say};
 use protocol::{Outcome, current_folder};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,6 +35,13 @@ enum LiftCommand {
     /// Make one probe of `lift doctor`
     #[command(subcommand, hide = true)]
     Probe(doctor::ProbeCommand),
+    /// Read a folder of own pictures, show what is in it, divide it into training and test, and write a preset
+    #[command(disable_help_flag = true)]
+    InitData {
+        /// Arguments of `lift-trainer init-data`
+        #[arg(value_name = "DIR", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Submit a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -188,6 +197,7 @@ fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
         LiftCommand::Run(options) => {
             LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)?
         }
+        LiftCommand::InitData { arguments } => init_data::run(&arguments).map_err(SlurmError::from)?,
         LiftCommand::Doctor(options) => doctor::examine(&options).map_err(SlurmError::from)?,
         LiftCommand::Probe(probe) => {
             doctor::probe(&probe).map_err(SlurmError::from)?;

@@ -1,7 +1,10 @@
 //! The command line of `lift-trainer`.
 
 use super::bench::arguments::BenchCommand;
+use super::check::CheckArguments;
 use super::export::ExportArguments;
+use super::init_data::InitDataArguments;
+use super::pack::PackArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
 use std::ffi::OsString;
@@ -33,6 +36,8 @@ impl Arguments {
             Some(
                 TrainerCommand::Check(_)
                     | TrainerCommand::Order(_)
+                    | TrainerCommand::InitData(_)
+                    | TrainerCommand::Pack(_)
                     | TrainerCommand::Export(_)
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
@@ -51,6 +56,7 @@ const EXAMPLES: &str = "Examples:
   lift-trainer eval --run runs/NAME --set data.root=DIR --predictions FILE
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
+  lift-trainer pack -d inat2018 --set data.root=DIR --shorter-side 288 --output DIR
   lift-trainer list methods                      the available methods";
 
 const LIST_EXAMPLES: &str = "Examples:
@@ -67,9 +73,13 @@ pub enum TrainerCommand {
     /// Evaluate a run or a file of trained tensors
     Eval(EvalArguments),
     /// Check configuration, data and weights without training
-    Check(SelectionArguments),
+    Check(CheckArguments),
     /// Print the sample, rank and step of each position in the training order as JSON lines; needs no model
     Order(OrderArguments),
+    /// Read a folder of own pictures, show what is in it, divide it into training and test, and write a preset
+    InitData(InitDataArguments),
+    /// Pack a data set into tar shards with an index: copied, reduced, or as pixels
+    Pack(PackArguments),
     /// Export the trained tensors of a run for another program; needs no data, backbone or GPU
     Export(ExportArguments),
     /// List data sets, models, methods, tuners, losses, heads and head initialisations

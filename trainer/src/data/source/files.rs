@@ -2,7 +2,8 @@
 //! Inspecting a file never waits.
 
 use super::super::error::{DataError, ImageFault};
-use crate::data::decode::{self, RgbImage, decode};
+use super::stored::Stored;
+use crate::data::decode;
 use nix::fcntl::OFlag;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -53,10 +54,15 @@ fn open_at_once(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Reads and decodes the file `name` below `root`.
-pub(super) fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError> {
+/// Passes the bytes of the file `name` below `root` to `take`.
+pub(super) fn read_stored(
+    root: &Path,
+    name: &str,
+    take: &mut dyn FnMut(Stored<'_>),
+) -> Result<(), DataError> {
     let bytes = read_bytes(&root.join(name)).map_err(|fault| DataError::image(name.to_owned(), fault))?;
-    decode(&bytes).map_err(|error| DataError::image(name.to_owned(), error))
+    take(Stored::Encoded(&bytes));
+    Ok(())
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ImageFault> {

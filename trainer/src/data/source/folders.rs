@@ -4,9 +4,10 @@ mod left_out;
 mod search;
 
 use super::class_names::{ClassNames, Folders, is_wordnet_id, read_class_names};
-use super::files::{self, FileSample, read_image};
+use super::files::{self, FileSample, read_stored};
 use super::finding::{Finding, first_few};
 use super::names::StringTable;
+use super::stored::{Stored, decoded};
 use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below};
 use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
@@ -26,6 +27,9 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         }
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
+    if !spec.has_test() {
+        return open_whole(spec, &root);
+    }
     let (train_root, test_root) = split_roots(&root)?;
     let (mut train_left, mut test_left) = (LeftOut::default(), LeftOut::default());
     let classes = class_folders(&train_root, &mut train_left)?;
@@ -41,6 +45,32 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     findings.extend(train_left.findings(&train_root, &classes));
     findings.extend(test_left.findings(&test_root, &classes));
     Ok(DataSet { class_names, train, test, findings })
+}
+
+/// Opens class folders that lie in the root, all of whose images train.
+fn open_whole(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
+    let mut left = LeftOut::default();
+    let none = || {
+        let reason = "expected a folder for each class with its images, or a table, Parquet files, tar shards or annotations; \
+                      found no folder with images";
+        DataError::content("data root", root, reason)
+    };
+    let mut classes = class_folders(root, &mut left).map_err(|error| match error {
+        DataError::Content { .. } => none(),
+        error => error,
+    })?;
+    let found = search(root, &classes, &mut left)?;
+    // Folders beside the classes, such as one for notes.
+    let mut found = found.into_iter().map(|files| !files.is_empty());
+    classes.retain(|_| found.next() == Some(true));
+    if classes.is_empty() {
+        return Err(none());
+    }
+    let ClassNames { names: class_names, mut findings } = names_of(spec, &classes)?;
+    let mut left = LeftOut::default();
+    let train = split(root, &classes, &mut left)?;
+    findings.extend(left.findings(root, &classes));
+    Ok(DataSet { class_names, train, test: Split::empty(), findings })
 }
 
 fn split_roots(root: &Path) -> Result<(PathBuf, PathBuf), DataError> {
@@ -112,7 +142,11 @@ impl ImageReader for FolderImages {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.root, self.names.get(index))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        read_stored(&self.root, self.names.get(index), take)
     }
 
     fn files(&self) -> Option<SplitFiles<'_>> {

@@ -1,11 +1,12 @@
 //! List files: one `path label` a line, over a folder or a tar file of images.
 
 use super::class_names::{ClassNames, Folders, read_class_names};
-use super::files::{self, FileSample, read_image};
+use super::files::{self, FileSample, read_stored};
 use super::names::StringTable;
+use super::stored::{Stored, decoded};
 use super::tar::{TarFile, TarIndex, TarMember};
 use super::{DataSet, DataSpec, ImageReader, Split, SplitFiles, below, read_text};
-use crate::data::decode::{RgbImage, decode};
+use crate::data::decode::RgbImage;
 use crate::data::error::{DataError, ImageFault};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,39 +22,44 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         None => Err(DataError::Setting(format!("list files need `{key}`, the list of `path label` lines"))),
     };
     let train = list(&spec.train_list, "data.train_list")?;
-    let test = list(&spec.test_list, "data.test_list")?;
+    let test = if spec.has_test() { Some(list(&spec.test_list, "data.test_list")?) } else { None };
     let ClassNames { names: class_names, findings } = match &spec.class_names {
         Some(path) => read_class_names(&below(&spec.root, path), &train.folders())?,
         None => ClassNames { names: numbered_classes(&train)?, findings: Vec::new() },
     };
-    for list in [&train, &test] {
+    for list in [&train].into_iter().chain(&test) {
         list.check_labels(class_names.len())?;
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
     let images = ImageLocation::open(root)?;
-    let (train, test) = (train.into_split(&images)?, test.into_split(&images)?);
+    let train = train.into_split(&images)?;
+    let test = test.map_or_else(|| Ok(Split::empty()), |test| test.into_split(&images))?;
     Ok(DataSet { class_names, train, test, findings })
 }
 
 /// Default names for the classes of a list: their numbers.
 fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
-    if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
-        let reason = format!(
+    numbered(largest, train.labels.len()).map_err(|reason| DataError::content("list", &train.path, reason))
+}
+
+/// Classes that are named by their numbers, up to the largest label of `images` images.
+pub(super) fn numbered(largest: u32, images: usize) -> Result<Vec<String>, String> {
+    if u64::from(largest) >= images as u64 * MOST_EMPTY {
+        return Err(format!(
             "the largest label {largest} leaves most classes empty\nhint: name the classes in `data.class_names`"
-        );
-        return Err(DataError::content("list", &train.path, reason));
+        ));
     }
     Ok((0..=largest).map(|class| class.to_string()).collect())
 }
 
 /// The lines of a list file.
 pub(super) struct ListFile {
-    path: PathBuf,
-    names: StringTable,
-    labels: Vec<u32>,
+    pub(super) path: PathBuf,
+    pub(super) names: StringTable,
+    pub(super) labels: Vec<u32>,
     /// Line number of each entry, counted from 1; empty lines are skipped.
-    lines: Vec<u32>,
+    pub(super) lines: Vec<u32>,
 }
 
 /// Reads a list. The label is the last field of a line, so paths may contain spaces.
@@ -185,7 +191,11 @@ impl ImageReader for FolderReader {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        read_image(&self.root, self.names.get(index))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        read_stored(&self.root, self.names.get(index), take)
     }
 
     fn files(&self) -> Option<SplitFiles<'_>> {
@@ -214,12 +224,12 @@ impl ImageReader for TarReader {
     }
 
     fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        let name = || self.names.get(index).to_owned();
-        let decoded = self
-            .tar
-            .with_bytes(self.places[index], decode)
-            .map_err(|fault| DataError::image(name(), fault))?;
-        decoded.map_err(|error| DataError::image(name(), error))
+        decoded(self, index)
+    }
+
+    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
+        let passed = self.tar.with_bytes(self.places[index], |bytes| take(Stored::Encoded(bytes)));
+        passed.map_err(|fault| DataError::image(self.names.get(index).to_owned(), fault))
     }
 
     fn place(&self, index: usize) -> Option<String> {

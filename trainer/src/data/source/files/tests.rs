@@ -1,9 +1,20 @@
 //! Files that are too large or no files are refused before anything is read of them.
 
 use super::*;
+use crate::data::RgbImage;
 use crate::data::source::DataSet;
 use crate::data::source::tests::{dot, folder, lists};
 use std::os::unix::fs::symlink;
+
+/// Reads and decodes a file.
+fn read_image(root: &Path, name: &str) -> Result<RgbImage, DataError> {
+    let mut image = None;
+    read_stored(root, name, &mut |stored| {
+        let Stored::Encoded(bytes) = stored else { unreachable!("files hold encoded images") };
+        image = Some(decode::decode(bytes));
+    })?;
+    image.expect("its bytes").map_err(|error| DataError::image(name.to_owned(), error))
+}
 
 #[test]
 fn huge_files_and_devices_are_refused() {
