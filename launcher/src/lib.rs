@@ -18,6 +18,7 @@
 
 pub mod doctor;
 pub mod gpu_check;
+pub mod init_data;
 pub mod limits;
 pub mod log_export;
 pub mod records;

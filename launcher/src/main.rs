@@ -5,6 +5,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use launcher::doctor;
 use launcher::gpu_check::{self, GpuCheckError, GpuCheckOptions};
+use launcher::init_data;
 use launcher::limits;
 use launcher::log_export::{self, LogExportError, LogExportOptions};
 use launcher::report::{self, ReportError, ReportOptions};
@@ -14,6 +15,7 @@ use launcher::watch::{self, WatchError, WatchOptions};
 use protocol::shell::{self, CompletionOptions, ManOptions};
 use protocol::terminal::{self, OutputError, OutputReader, say};
 use protocol::{Outcome, current_folder};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +39,13 @@ enum LiftCommand {
     /// Make one probe of `lift doctor`
     #[command(subcommand, hide = true)]
     Probe(doctor::ProbeCommand),
+    /// Read a folder of own pictures, show what is in it, divide it into training and test, and write a preset
+    #[command(disable_help_flag = true)]
+    InitData {
+        /// Arguments of `lift-trainer init-data`
+        #[arg(value_name = "DIR", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Submit a training job to Slurm
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
@@ -242,6 +251,7 @@ fn act(verb: LiftCommand) -> Result<Outcome, LiftError> {
         LiftCommand::Run(options) => {
             LaunchPlan::new(options).and_then(|plan| run::run(&plan)).map_err(SlurmError::from)?
         }
+        LiftCommand::InitData { arguments } => init_data::run(&arguments).map_err(SlurmError::from)?,
         LiftCommand::Doctor(options) => doctor::examine(&options).map_err(SlurmError::from)?,
         LiftCommand::Probe(probe) => {
             doctor::probe(&probe).map_err(SlurmError::from)?;

@@ -2,7 +2,10 @@
 
 use super::bench::arguments::BenchCommand;
 use super::calibrate::CalibrateArguments;
+use super::check::CheckArguments;
 use super::export::{ExportArguments, ExportFormat};
+use super::init_data::InitDataArguments;
+use super::pack::PackArguments;
 use super::predict::PredictArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::command_line::{OutputArguments, SelectionArguments, TrainArguments, with_verb};
@@ -36,6 +39,8 @@ impl Arguments {
             Some(
                 TrainerCommand::Check(_)
                     | TrainerCommand::Order(_)
+                    | TrainerCommand::InitData(_)
+                    | TrainerCommand::Pack(_)
                     | TrainerCommand::Export(ExportArguments { format: ExportFormat::Lift, .. })
                     | TrainerCommand::List(_)
                     | TrainerCommand::Probe
@@ -58,6 +63,7 @@ const EXAMPLES: &str = "Examples:
   lift-trainer predict --run runs/NAME photo.jpg FOLDER list.txt
   lift-trainer export --run runs/NAME --format lift --output checkpoint.pth.tar
   lift-trainer check -d inat2018 -m clip_vit_b16 --set data.root=DIR --set model.weights=FILE
+  lift-trainer pack -d inat2018 --set data.root=DIR --shorter-side 288 --output DIR
   lift-trainer list methods                      the available methods";
 
 const LIST_EXAMPLES: &str = "Examples:
@@ -78,9 +84,13 @@ pub enum TrainerCommand {
     /// Calibrate the probabilities of a finished run, and measure sets of classes that contain the label
     Calibrate(CalibrateArguments),
     /// Check configuration, data and weights without training
-    Check(SelectionArguments),
+    Check(CheckArguments),
     /// Print the sample, rank and step of each position in the training order as JSON lines; needs no model
     Order(OrderArguments),
+    /// Read a folder of own pictures, show what is in it, divide it into training and test, and write a preset
+    InitData(InitDataArguments),
+    /// Pack a data set into tar shards with an index: copied, reduced, or as pixels
+    Pack(PackArguments),
     /// Export a trained model for another program; needs no data and no GPU
     Export(ExportArguments),
     /// List data sets, models, methods, tuners, losses, heads and head initialisations

@@ -4,7 +4,10 @@ mod backbone;
 mod data;
 
 use super::findings;
-use crate::data::source::{Finding, Severity};
+use super::pack::threads;
+use super::work_progress::WorkProgress;
+use crate::data::source::{DataSet, Finding, Severity};
+use crate::data::survey::survey;
 use crate::engine::eval::views;
 use crate::engine::failure::Failure;
 use crate::engine::setup::backbone::BackboneFile;
@@ -13,12 +16,24 @@ use crate::engine::setup::session::{load_options, tuners, zeros_note};
 use crate::engine::setup::sources;
 use crate::model::loading::load;
 use backbone::CheckedBackbone;
+use clap::Args;
 use data::CheckedData;
 use protocol::command_line::{OutputArguments, SelectionArguments};
 use protocol::terminal;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// What to check
+    #[command(flatten)]
+    pub select: SelectionArguments,
+    /// Decode every image on all cores and list those that cannot be read
+    #[arg(long)]
+    pub decode_all: bool,
+}
 
 /// Report of a successful check.
 #[derive(Debug, Serialize)]
@@ -29,6 +44,12 @@ struct Checked {
     presets: String,
     #[serde(flatten)]
     set: CheckedData,
+    /// Images that were decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded_images: Option<usize>,
+    /// Images that cannot be read, within the allowed limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bad_images: Option<usize>,
     tuner: String,
     evaluation: String,
     #[serde(flatten)]
@@ -39,12 +60,18 @@ struct Checked {
     notes: Vec<String>,
 }
 
-/// Reads everything that a run would read, except the pixels; decodes only the first image of each split.
-pub(super) fn run(select: &SelectionArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
-    let resolved = super::resolve(select)?;
+/// Reads everything that a run would read, except the pixels; decodes only the first image of each split, unless all are
+/// asked for.
+pub(super) fn run(arguments: &CheckArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
+    let resolved = super::resolve(&arguments.select)?;
     let config = &resolved.config;
     let data = sources::open_data(config)?;
     findings::print(&data.findings, output_arguments);
+    let bad_images = if arguments.decode_all {
+        Some(decode_all(&data, config.data.max_bad_images, output_arguments)?)
+    } else {
+        None
+    };
     let missing = data::look_at(config, &data)?;
     let classes = data.class_names.len();
     sources::open_order(config, data.train.labels(), classes)?;
@@ -67,6 +94,8 @@ pub(super) fn run(select: &SelectionArguments, output_arguments: OutputArguments
         method: resolved.names.method.clone(),
         presets: resolved.presets.to_string(),
         set: CheckedData::of(&data, config, backbone.text.is_some(), missing)?,
+        decoded_images: bad_images.map(|_| data.train.len() + data.test.len()),
+        bad_images,
         tuner: tuners.to_string(),
         evaluation: views::described(config, patch).to_string(),
         backbone: CheckedBackbone::of(&file, &backbone),
@@ -74,6 +103,27 @@ pub(super) fn run(select: &SelectionArguments, output_arguments: OutputArguments
         notes: of_weight(Severity::Note),
     };
     print(&checked, output_arguments)
+}
+
+/// Decodes every image and lists those that cannot be read. Returns how many they are, if not more than `most`.
+fn decode_all(set: &DataSet, most: u64, output_arguments: OutputArguments) -> Result<usize, Failure> {
+    let mut bad = 0;
+    for split in [&set.train, &set.test] {
+        let progress = WorkProgress::start("decoding", split.len(), output_arguments.quiet);
+        let surveyed = survey(split, threads(0), &|count| progress.add(count));
+        progress.finish();
+        for (index, reason) in &surveyed.broken {
+            terminal::say(format_args!("warning: image `{}`: {reason}", split.name(*index)));
+        }
+        bad += surveyed.broken.len();
+    }
+    if bad as u64 > most {
+        return Err(Failure::input(format!(
+            "{bad} of {} images cannot be read, at most {most} are allowed\nhint: repair or remove them, or raise `data.max_bad_images`",
+            set.train.len() + set.test.len()
+        )));
+    }
+    Ok(bad)
 }
 
 /// Prints JSON, or one line per checked item; with `--quiet`, only the exit code reports success.

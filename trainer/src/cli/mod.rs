@@ -10,14 +10,17 @@ mod export;
 mod findings;
 mod finished_run;
 mod here;
+mod init_data;
 mod list;
 mod order;
 mod outcome;
+mod pack;
 mod predict;
 mod probe;
 mod shell;
 mod train;
 mod writable;
+mod work_progress;
 
 use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};
@@ -66,13 +69,18 @@ pub fn main() -> ExitCode {
     }
     if arguments.is_over_ranks() {
         library_environment::set();
+    } else {
+        // A packed set may have thousands of shards.
+        allow_many_files();
     }
     protocol::orphan::watch_parent();
     let result = match &arguments.verb {
-        Some(TrainerCommand::Check(select)) => {
-            outcome::once(|| check::run(select, arguments.output_arguments))
-        }
+        Some(TrainerCommand::Check(check)) => outcome::once(|| check::run(check, arguments.output_arguments)),
         Some(TrainerCommand::Order(order)) => outcome::once(|| order::run(order, arguments.output_arguments)),
+        Some(TrainerCommand::InitData(init)) => {
+            outcome::once(|| init_data::run(init, arguments.output_arguments))
+        }
+        Some(TrainerCommand::Pack(pack)) => outcome::once(|| pack::run(pack, arguments.output_arguments)),
         Some(TrainerCommand::Export(export)) if export.format == ExportFormat::Lift => {
             outcome::once(|| export::run(export, arguments.output_arguments))
         }

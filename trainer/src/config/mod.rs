@@ -32,7 +32,9 @@ pub use presets::{LIFT_CONFIGS, PresetSource, Presets};
 pub use resolved::{Resolved, SelectedNames, SettingDifference};
 pub use sections::backbone::{BackboneOptions, BackbonePlacement};
 pub use sections::checkpoint::{BestMetric, CheckpointOptions};
-pub use sections::data::{DataOptions, DecodeName, DemoStyleName, Imbalance, LayoutName, SamplerName};
+pub use sections::data::{
+    CacheName, DataOptions, DecodeName, DemoStyleName, Imbalance, LayoutName, SamplerName,
+};
 pub use sections::distributed::{Backend, DistributedOptions, Wire};
 pub use sections::eval::{CropsName, EvalOptions, EvalSplit};
 pub use sections::head::{HeadOptions, HeadPlacement};

@@ -78,6 +78,9 @@ pub enum ImageFault {
     /// Its bytes are not an image.
     #[error(transparent)]
     Decode(DecodeError),
+    /// It could not be packed, for a reason that was recorded then.
+    #[error("{0}")]
+    Recorded(Arc<str>),
 }
 
 impl From<std::io::Error> for ImageFault {

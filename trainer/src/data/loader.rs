@@ -242,6 +242,8 @@ impl Shared {
         let next = catch_unwind(AssertUnwindSafe(|| queue.requests.as_mut().and_then(Iterator::next)));
         match next {
             Ok(Some(request)) => {
+                let samples = request.items.iter().filter_map(|item| usize::try_from(item.sample).ok());
+                self.split.announce(&mut samples.filter(|&index| index < self.split.len()));
                 queue.open.push_back(PendingBatch::new(request, self.view.bytes(), self.options.workers));
                 self.work.notify_all();
             }

@@ -1,13 +1,15 @@
 //! Data sets: their training and test images, and reading one image.
 //!
-//! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`DataLayout`]: list files over a folder
-//! or a tar file, class folders, and CIFAR-100 as it was published or as lists over a tar. Opening finds
-//! whatever is wrong with lists, labels and archives, and says in which line; reading an image can then
-//! fail only by that image.
+//! A [`DataSet`] is opened from a [`DataSpec`] in one of the layouts of [`DataLayout`]: list files, tables and
+//! annotations over a folder or a tar file, class folders, Parquet files, tar shards, and CIFAR-100 as it was
+//! published or as lists over a tar. Opening finds whatever is wrong with lists, labels and archives, and says in
+//! which line; reading an image can then fail only by that image.
 //!
 //! Half a million paths are kept as one string and its offsets, and a tar file is never unpacked: all
 //! threads read from it at their own offsets.
 
+mod annotations;
+mod cache;
 mod cifar;
 mod cifar_pickle;
 mod class_names;
@@ -16,23 +18,38 @@ mod finding;
 mod fingerprint;
 mod folders;
 mod given;
+mod labels;
+mod layered;
 mod lists;
 mod longtail;
+#[cfg(test)]
+mod mutations;
 mod names;
+mod packed;
+mod parallel;
+mod parquet;
 mod presence;
+mod read_ahead;
 mod review;
+mod shards;
+mod split_file;
+mod standard;
 mod stored;
 mod subset;
+mod table;
 mod tar;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{Cache, CachePlace};
 pub use files::{FileSample, MAX_FILE_BYTES};
 pub use finding::{Finding, Severity};
 pub use fingerprint::{ContentDifference, ContentSample};
 pub use given::{images_below, is_image};
 pub use longtail::long_tailed_rows;
 pub use presence::{MissingImage, SplitFiles};
+pub use split_file::{Half, write_split};
+pub use standard::{StandardLayout, standard_layout};
 pub use stored::Stored;
 
 use super::decode::RgbImage;
@@ -42,7 +59,8 @@ use std::path::{Path, PathBuf};
 /// The layout of a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataLayout {
-    /// CIFAR-100, if the root holds one of its forms, else lists if they are named, else class folders.
+    /// CIFAR-100, if the root holds one of its forms, else lists if they are named, else the layout whose files lie
+    /// under their standard names, else class folders.
     #[default]
     Auto,
     /// `path label` lines for training and test, over a folder or a tar file of images.
@@ -51,6 +69,16 @@ pub enum DataLayout {
     Folders,
     /// CIFAR-100: the published Python or binary files, or `images.tar` with lists.
     Cifar100,
+    /// CSV, TSV or JSON lines with a column of image names and a column of labels.
+    Table,
+    /// Parquet files with the bytes of the images.
+    Parquet,
+    /// Tar shards with an image and a label of each sample (WebDataset).
+    Shards,
+    /// iNaturalist's JSON files: images, annotations and categories.
+    Annotations,
+    /// A packed set, as `lift-trainer pack` writes it.
+    Packed,
 }
 
 /// The location and form of a data set. Relative paths are relative to `root`.
@@ -60,10 +88,14 @@ pub struct DataSpec {
     pub root: PathBuf,
     /// Its layout.
     pub layout: DataLayout,
-    /// List of the training images.
+    /// List, table, Parquet files, shards or annotations of the training images.
     pub train_list: Option<PathBuf>,
-    /// List of the test images.
+    /// The same for the test images.
     pub test_list: Option<PathBuf>,
+    /// Column of the image names or bytes; found by its usual names where it is not given.
+    pub image_column: Option<String>,
+    /// Column of the labels; found by its usual names where it is not given.
+    pub label_column: Option<String>,
     /// File of class names.
     pub class_names: Option<PathBuf>,
     /// Folder or tar file of the images; the root where it is not given.
@@ -73,6 +105,27 @@ pub struct DataSpec {
     pub imbalance: Option<f64>,
     /// Keep only the first so many test images.
     pub test_limit: Option<usize>,
+    /// Where the two halves come from.
+    pub halves: Halves,
+}
+
+/// Where the training and the test images come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Halves {
+    /// The source has both.
+    #[default]
+    OfSource,
+    /// The source has one list, which a split file divides.
+    Divided(PathBuf),
+    /// The source has one list, and all of it trains.
+    Whole,
+}
+
+impl DataSpec {
+    /// Whether the source has test images of its own.
+    fn has_test(&self) -> bool {
+        self.halves == Halves::OfSource
+    }
 }
 
 /// Training and test images with their classes.
@@ -98,7 +151,7 @@ impl DataSet {
         let layout = match spec.layout {
             DataLayout::Auto if cifar::form(&spec.root, spec.imbalance).is_some() => DataLayout::Cifar100,
             DataLayout::Auto if spec.train_list.is_some() => DataLayout::Lists,
-            DataLayout::Auto => DataLayout::Folders,
+            DataLayout::Auto => standard::layout(&spec.root).unwrap_or(DataLayout::Folders),
             layout => layout,
         };
         if spec.imbalance.is_some() && layout != DataLayout::Cifar100 {
@@ -110,23 +163,38 @@ impl DataSet {
             DataLayout::Lists => lists::open(spec)?,
             DataLayout::Folders | DataLayout::Auto => folders::open(spec)?,
             DataLayout::Cifar100 => cifar::open(spec)?,
+            DataLayout::Table => table::open(spec)?,
+            DataLayout::Parquet => parquet::open(spec)?,
+            DataLayout::Shards => shards::open(spec)?,
+            DataLayout::Annotations => annotations::open(spec)?,
+            DataLayout::Packed => packed::open(spec)?,
         };
+        if let Halves::Divided(path) = &spec.halves {
+            set = split_file::divide(set, &below(&spec.root, path))?;
+        }
         if let Some(limit) = spec.test_limit {
             set.test.labels.truncate(limit);
         }
         for (split, name) in [(&set.train, "training"), (&set.test, "test")] {
-            if split.is_empty() {
+            if split.is_empty() && (name == "training" || spec.halves != Halves::Whole) {
                 return Err(DataError::content("data root", &spec.root, format!("there is no {name} image")));
             }
         }
-        let reviewed = review::review(&set);
-        set.findings.extend(reviewed);
+        if spec.halves != Halves::Whole {
+            let reviewed = review::review(&set);
+            set.findings.extend(reviewed);
+        }
         Ok(set)
     }
 
     /// SHA-256 over class names, labels and the names of all images, in hexadecimal. Ranks compare it.
     pub fn fingerprint(&self) -> String {
         fingerprint::of_lists(self)
+    }
+
+    /// A name for these lists and contents, for folders that keep data sets apart.
+    pub(in crate::data) fn identity(&self) -> String {
+        fingerprint::identity(self)
     }
 
     /// The sizes and some bytes of some images, which the fingerprint does not see. Ranks compare it as well.
@@ -148,6 +216,11 @@ pub trait ImageReader: Send + Sync {
         let image = self.read(index)?;
         take(Stored::Pixels { width: image.width, height: image.height, pixels: &image.pixels });
         Ok(())
+    }
+
+    /// Announces the images that will be read next, in order, to a reader that reads ahead.
+    fn announce(&self, indices: &mut dyn Iterator<Item = usize>) {
+        let _ = indices;
     }
 
     /// Where the images lie, if each of them is a file of its own.
@@ -189,6 +262,11 @@ impl Split {
         Self { labels, reader }
     }
 
+    /// A split without images.
+    fn empty() -> Self {
+        Self::from_parts(Vec::new(), Box::new(subset::Nothing))
+    }
+
     /// The classes of all images.
     pub fn labels(&self) -> &[u32] {
         &self.labels
@@ -227,6 +305,11 @@ impl Split {
     /// Passes an image to `take` as its source holds it, encoded or as pixels; any number of threads at a time.
     pub fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
         self.reader.stored(index, take)
+    }
+
+    /// Announces the images that will be read next, in order.
+    pub fn announce(&self, indices: &mut dyn Iterator<Item = usize>) {
+        self.reader.announce(indices);
     }
 
     /// Where the images lie, if each of them is a file of its own.

@@ -1,14 +1,16 @@
 //! `[data]`: which images, in which order.
 
 use super::head::TRAINED;
-use crate::options::{Needs, OptionType, none_of, one_of, section, words};
+use crate::options::{Needs, OptionType, Values, holds, none_of, one_of, section, words};
 use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use toml::Value;
 
 /// Conditions that several options need.
 const FILES: Needs = none_of("data.layout", &["demo"]);
-const LISTS: Needs = one_of("data.layout", &["lists"]);
+const LISTED: Needs = one_of("data.layout", &["lists", "table", "parquet", "shards", "annotations"]);
+const IMAGES: Needs = one_of("data.layout", &["lists", "table", "annotations"]);
+const LABELLED: Needs = one_of("data.layout", &["auto", "table", "parquet", "shards"]);
 
 section! {
     /// Training and test images, and the order of the training samples.
@@ -19,28 +21,46 @@ section! {
         pub root: Option<PathBuf> = None,
         /// Layout of the data set in `data.root`.
         pub layout: LayoutName = LayoutName::Auto,
-        /// Training list, one `path label` per line.
-        #[needs(LISTS)]
+        /// File of the training images: a list with one `path label` per line, a table, Parquet files, tar shards or
+        /// annotations, by `data.layout`. For `"parquet"` and `"shards"` it may be a folder, or a pattern such as
+        /// `train-{000..146}.tar` or `train-*.parquet`. Except for `"lists"`, the file under its standard name in
+        /// `data.root` is taken if it is not set.
+        #[needs(LISTED)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub train_list: Option<PathBuf> = None,
-        /// Test list, one `path label` per line.
-        #[needs(LISTS)]
+        /// File of the test images, as for `data.train_list`.
+        #[needs(LISTED)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub test_list: Option<PathBuf> = None,
         /// File of class names. It holds one name per line in label order, `ID name` or `FOLDER name` lines, JSON or
         /// CSV. With `data.layout = "lists"`, a head that is initialised from text needs it. With `"folders"`, the
-        /// folder names are the class names if it is not set.
-        #[needs(one_of("data.layout", &["lists", "folders"]))]
+        /// folder names are the class names if it is not set. Where the labels are names, it holds one name per line
+        /// and determines their order.
+        #[needs(one_of("data.layout", &["lists", "folders", "table", "parquet", "shards", "annotations"]))]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub class_names: Option<PathBuf> = None,
-        /// Folder or tar file that the paths in the lists are relative to; `""` is `data.root`.
-        #[needs(LISTS)]
+        /// Folder or tar file that the paths in the lists are relative to; `""` is `data.root`, or the folder of a table.
+        #[needs(IMAGES)]
         #[resume(Free)]
         #[starts_at("data.root")]
         pub images: Option<PathBuf> = None,
+        /// Column of a table that holds the names of the images, or of Parquet files that holds their bytes; `""` finds it
+        /// by its usual names.
+        #[needs(one_of("data.layout", &["auto", "table", "parquet"]))]
+        pub image_column: String = String::new(),
+        /// Column of a table or of Parquet files, or field of `.json` members, that holds the labels; `""` finds it by its
+        /// usual names.
+        #[needs(LABELLED)]
+        pub label_column: String = String::new(),
+        /// Split file: which images of a source without test images train and which test. It is CSV with the columns `half`
+        /// (`train`, `test` or `skip`) and `image`, with a row for each image in the order of the source; `lift init-data`
+        /// writes it. With `"folders"`, the class folders lie in `data.root`.
+        #[needs(one_of("data.layout", &["lists", "folders", "table", "parquet", "shards", "annotations"]))]
+        #[resume(Free)]
+        pub split: Option<PathBuf> = None,
         /// Imbalance ratio: images of the largest class divided by images of the smallest class. LIFT's rule cuts the
         /// long tail out of CIFAR-100; `"none"` keeps every image.
         #[range(|imbalance| imbalance.ratio().is_none_or(|ratio| ratio >= 1.0), "at least 1, or \"none\"")]
@@ -81,6 +101,23 @@ section! {
         #[needs(FILES)]
         #[resume(Free)]
         pub max_bad_images: u64 = 0,
+        /// Where images are kept once they have been read, in the form in which they are stored: `"none"`, `"memory"` (of each
+        /// rank), or a folder on a fast disk, which the ranks of a host share and which later runs use again.
+        #[needs(FILES)]
+        #[resume(Free)]
+        pub cache: CacheName = CacheName::None,
+        /// Limit on `data.cache` in GiB: of each rank in memory, of all ranks together for each data set in a folder. The
+        /// first images that fit are kept.
+        #[range((Excluded(0.0), Included(1e6)))]
+        #[needs(holds("data.cache", "with `data.cache`", caches))]
+        #[resume(Free)]
+        pub cache_limit: f64 = 16.0,
+        /// Threads per rank that read images ahead of the threads that decode them, in the order of the samples; 0 reads
+        /// where it decodes. For file systems that take milliseconds to open a file.
+        #[range(..=1024)]
+        #[needs(FILES)]
+        #[resume(Free)]
+        pub read_ahead: u32 = 0,
         /// Threads per rank that read and decode images; 0 follows the rank's share of the cores. On a GPU that is all
         /// of them. On the CPU it is the cores that `train.threads` leaves free, or all of them if it leaves none.
         #[range(..=1024)]
@@ -96,7 +133,7 @@ section! {
 words! {
     /// Layout of a data set on disk.
     pub enum LayoutName {
-        /// CIFAR-100 in the form that the folder holds: `images.tar` with lists, or the published files.
+        /// What the folder holds under standard names: CIFAR-100, else tables, Parquet files, tar shards or annotations.
         Auto = "auto",
         /// List files, with the images in a folder or a tar file.
         Lists = "lists",
@@ -104,6 +141,16 @@ words! {
         Folders = "folders",
         /// CIFAR-100 as published, Python or binary version.
         Cifar100 = "cifar100",
+        /// CSV, TSV or JSON lines with a header: a column of image names and a column of labels.
+        Table = "table",
+        /// Parquet files with the bytes of the images, as Hugging Face writes them.
+        Parquet = "parquet",
+        /// Tar shards in the form of WebDataset: `0001.jpg` with `0001.cls` or `0001.json`.
+        Shards = "shards",
+        /// iNaturalist's JSON: images, annotations, categories.
+        Annotations = "annotations",
+        /// A packed set, as `lift-trainer pack` writes it.
+        Packed = "packed",
         /// Images that the program draws; no file is read.
         Demo = "demo",
     }
@@ -155,6 +202,48 @@ words! {
         /// 8 within the transform of JPEG, before the resize.
         Fast = "fast",
     }
+}
+
+/// Where images are kept once they have been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheName {
+    /// Nowhere.
+    None,
+    /// In the memory of each rank.
+    Memory,
+    /// In files below a folder.
+    Folder(PathBuf),
+}
+
+impl OptionType for CacheName {
+    fn is_path(&self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+
+    fn expected() -> String {
+        "\"none\", \"memory\", or the path of a folder".to_owned()
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "" => None,
+            "none" => Some(Self::None),
+            "memory" => Some(Self::Memory),
+            folder => Some(Self::Folder(folder.into())),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::String(match self {
+            Self::None => "none".to_owned(),
+            Self::Memory => "memory".to_owned(),
+            Self::Folder(folder) => folder.to_string_lossy().into_owned(),
+        })
+    }
+}
+
+fn caches(values: &Values) -> bool {
+    values.of("data.cache").is_some_and(|cache: CacheName| cache != CacheName::None)
 }
 
 /// The imbalance ratio of a long tail that is cut out of a balanced set.

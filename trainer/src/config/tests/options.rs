@@ -9,7 +9,7 @@ use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.
-const FREE: [&str; 25] = [
+const FREE: [&str; 28] = [
     "data.root",
     "data.train_list",
     "data.test_list",
@@ -17,6 +17,10 @@ const FREE: [&str; 25] = [
     "data.images",
     "data.max_bad_images",
     "data.workers",
+    "data.split",
+    "data.cache",
+    "data.cache_limit",
+    "data.read_ahead",
     "data.prefetch",
     "model.weights",
     "train.device",

@@ -23,6 +23,14 @@ pub(super) fn of_lists(set: &DataSet) -> String {
     hexadecimal(&hash.finalize())
 }
 
+/// 64 bits over the lists and the content sample.
+pub(super) fn identity(set: &DataSet) -> String {
+    let mut hash = Sha256::new();
+    add_text(&mut hash, &of_lists(set));
+    ContentSample::of(set).0.iter().for_each(|sample| add_text(&mut hash, sample));
+    hexadecimal(&hash.finalize()[..8])
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

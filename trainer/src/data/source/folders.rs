@@ -27,6 +27,9 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         }
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
+    if !spec.has_test() {
+        return open_whole(spec, &root);
+    }
     let (train_root, test_root) = split_roots(&root)?;
     let (mut train_left, mut test_left) = (LeftOut::default(), LeftOut::default());
     let classes = class_folders(&train_root, &mut train_left)?;
@@ -54,6 +57,32 @@ pub(super) fn images_below(root: &Path) -> Result<(Vec<String>, Vec<Finding>), D
 /// Whether a name has the extension of an image.
 pub(super) fn has_image_ending(name: &str) -> bool {
     search::has_image_ending(name)
+}
+
+/// Opens class folders that lie in the root, all of whose images train.
+fn open_whole(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
+    let mut left = LeftOut::default();
+    let none = || {
+        let reason = "expected a folder for each class with its images, or a table, Parquet files, tar shards or annotations; \
+                      found no folder with images";
+        DataError::content("data root", root, reason)
+    };
+    let mut classes = class_folders(root, &mut left).map_err(|error| match error {
+        DataError::Content { .. } => none(),
+        error => error,
+    })?;
+    let found = search(root, &classes, &mut left)?;
+    // Folders beside the classes, such as one for notes.
+    let mut found = found.into_iter().map(|files| !files.is_empty());
+    classes.retain(|_| found.next() == Some(true));
+    if classes.is_empty() {
+        return Err(none());
+    }
+    let ClassNames { names: class_names, mut findings } = names_of(spec, &classes)?;
+    let mut left = LeftOut::default();
+    let train = split(root, &classes, &mut left)?;
+    findings.extend(left.findings(root, &classes));
+    Ok(DataSet { class_names, train, test: Split::empty(), findings })
 }
 
 fn split_roots(root: &Path) -> Result<(PathBuf, PathBuf), DataError> {

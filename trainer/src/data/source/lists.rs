@@ -22,39 +22,44 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         None => Err(DataError::Setting(format!("list files need `{key}`, the list of `path label` lines"))),
     };
     let train = list(&spec.train_list, "data.train_list")?;
-    let test = list(&spec.test_list, "data.test_list")?;
+    let test = if spec.has_test() { Some(list(&spec.test_list, "data.test_list")?) } else { None };
     let ClassNames { names: class_names, findings } = match &spec.class_names {
         Some(path) => read_class_names(&below(&spec.root, path), &train.folders())?,
         None => ClassNames { names: numbered_classes(&train)?, findings: Vec::new() },
     };
-    for list in [&train, &test] {
+    for list in [&train].into_iter().chain(&test) {
         list.check_labels(class_names.len())?;
     }
     let root = spec.images.as_ref().map_or(spec.root.clone(), |images| below(&spec.root, images));
     let images = ImageLocation::open(root)?;
-    let (train, test) = (train.into_split(&images)?, test.into_split(&images)?);
+    let train = train.into_split(&images)?;
+    let test = test.map_or_else(|| Ok(Split::empty()), |test| test.into_split(&images))?;
     Ok(DataSet { class_names, train, test, findings })
 }
 
 /// Default names for the classes of a list: their numbers.
 fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
-    if u64::from(largest) >= train.labels.len() as u64 * MOST_EMPTY {
-        let reason = format!(
+    numbered(largest, train.labels.len()).map_err(|reason| DataError::content("list", &train.path, reason))
+}
+
+/// Classes that are named by their numbers, up to the largest label of `images` images.
+pub(super) fn numbered(largest: u32, images: usize) -> Result<Vec<String>, String> {
+    if u64::from(largest) >= images as u64 * MOST_EMPTY {
+        return Err(format!(
             "the largest label {largest} leaves most classes empty\nhint: name the classes in `data.class_names`"
-        );
-        return Err(DataError::content("list", &train.path, reason));
+        ));
     }
     Ok((0..=largest).map(|class| class.to_string()).collect())
 }
 
 /// The lines of a list file.
 pub(super) struct ListFile {
-    path: PathBuf,
-    names: StringTable,
-    labels: Vec<u32>,
+    pub(super) path: PathBuf,
+    pub(super) names: StringTable,
+    pub(super) labels: Vec<u32>,
     /// Line number of each entry, counted from 1; empty lines are skipped.
-    lines: Vec<u32>,
+    pub(super) lines: Vec<u32>,
 }
 
 /// Reads a list. The label is the last field of a line, so paths may contain spaces.

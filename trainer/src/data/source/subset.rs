@@ -2,7 +2,7 @@
 
 use super::super::decode::RgbImage;
 use super::super::error::{DataError, ImageFault};
-use super::{FileSample, ImageReader, Split, Stored};
+use super::{FileSample, ImageReader, Split, SplitFiles, Stored};
 use std::sync::Arc;
 
 /// Reads the images of a list that are among some of them.
@@ -19,6 +19,20 @@ impl Split {
     }
 }
 
+/// The reader of a split without images.
+pub(super) struct Nothing;
+
+impl ImageReader for Nothing {
+    fn name(&self, index: usize) -> String {
+        index.to_string()
+    }
+
+    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
+        let nothing = std::io::Error::new(std::io::ErrorKind::NotFound, "the split has no images");
+        Err(DataError::image(self.name(index), nothing))
+    }
+}
+
 impl ImageReader for Subset {
     fn name(&self, index: usize) -> String {
         self.whole.name(self.indices[index])
@@ -30,6 +44,14 @@ impl ImageReader for Subset {
 
     fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
         self.whole.stored(self.indices[index], take)
+    }
+
+    fn announce(&self, indices: &mut dyn Iterator<Item = usize>) {
+        self.whole.announce(&mut indices.filter_map(|index| self.indices.get(index).copied()));
+    }
+
+    fn files(&self) -> Option<SplitFiles<'_>> {
+        self.whole.files()
     }
 
     fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {

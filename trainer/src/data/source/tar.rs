@@ -35,6 +35,14 @@ pub(super) struct TarMember {
 }
 
 impl TarMember {
+    pub(super) fn new(offset: u64, len: u64) -> Self {
+        Self { offset, len }
+    }
+
+    pub(super) fn len(self) -> u64 {
+        self.len
+    }
+
     pub(super) fn offset(self) -> u64 {
         self.offset
     }
@@ -60,14 +68,8 @@ thread_local! {
 impl TarIndex {
     /// Reads all headers.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|error| DataError::open("tar file", path, error))?;
-        let size = file.metadata().map_err(|error| DataError::open("tar file", path, error))?.len();
-        let mut scan = Scan { path, file: &file, size, window: Vec::new(), window_at: 0 };
-        let places = scan.run()?;
-        if places.is_empty() {
-            return Err(DataError::content("tar file", path, "it contains no file"));
-        }
-        Ok(Self { path: path.into(), file: Arc::new(TarFile(file)), places })
+        let (file, members) = members(path)?;
+        Ok(Self { path: path.into(), file: Arc::new(file), places: members.into_iter().collect() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,7 +87,27 @@ impl TarIndex {
     }
 }
 
+/// The files of a tar file in their order, by their names without a leading `./`.
+pub(super) fn members(path: &Path) -> Result<(TarFile, Vec<(Box<str>, TarMember)>), DataError> {
+    let file = TarFile::open(path)?;
+    let size = file.0.metadata().map_err(|error| DataError::open("tar file", path, error))?.len();
+    let mut scan = Scan { path, file: &file.0, size, window: Vec::new(), window_at: 0 };
+    let members = scan.run()?;
+    if members.is_empty() {
+        return Err(DataError::content("tar file", path, "it contains no file"));
+    }
+    Ok((file, members))
+}
+
 impl TarFile {
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        File::open(path).map(Self).map_err(|error| DataError::open("tar file", path, error))
+    }
+
+    pub(super) fn size(&self) -> std::io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
     /// Passes the bytes of a file to `use_bytes`, in a buffer that the thread keeps unless it is large.
     pub(super) fn with_bytes<T>(
         &self,
@@ -139,8 +161,8 @@ struct Override {
 }
 
 impl Scan<'_> {
-    fn run(&mut self) -> Result<HashMap<Box<str>, TarMember>, DataError> {
-        let mut places = HashMap::new();
+    fn run(&mut self) -> Result<Vec<(Box<str>, TarMember)>, DataError> {
+        let mut places = Vec::new();
         let mut next = Override::default();
         let mut at = 0;
         loop {
@@ -170,7 +192,7 @@ impl Scan<'_> {
                     let own = std::mem::take(&mut next);
                     if matches!(kind, b'0' | 0 | b'7') {
                         let name = own.name.unwrap_or_else(|| ustar_name(&header));
-                        places.insert(plain(&name).into(), TarMember { offset, len });
+                        places.push((plain(&name).into(), TarMember { offset, len }));
                     }
                 }
             }

@@ -1,10 +1,12 @@
 //! Opens the files that a configuration names: the boundary between `config` and the modules that do not depend on it.
 
-use crate::config::{Config, DemoStyleName, EmbeddedName, FilterName, LayoutName, ModelKind, SamplerName};
+use crate::config::{
+    CacheName, Config, DemoStyleName, EmbeddedName, FilterName, LayoutName, ModelKind, SamplerName,
+};
 use crate::data::demo::DemoStyle;
 use crate::data::order::{Order, Sampler};
 use crate::data::resize::Filter;
-use crate::data::source::{DataLayout, DataSet, DataSpec};
+use crate::data::source::{CachePlace, DataLayout, DataSet, DataSpec, Halves};
 use crate::demo;
 use crate::engine::failure::Failure;
 use crate::model::loading::has_text;
@@ -27,6 +29,11 @@ pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
         LayoutName::Lists => DataLayout::Lists,
         LayoutName::Folders => DataLayout::Folders,
         LayoutName::Cifar100 => DataLayout::Cifar100,
+        LayoutName::Table => DataLayout::Table,
+        LayoutName::Parquet => DataLayout::Parquet,
+        LayoutName::Shards => DataLayout::Shards,
+        LayoutName::Annotations => DataLayout::Annotations,
+        LayoutName::Packed => DataLayout::Packed,
     };
     let spec = DataSpec {
         root: required(data.root.as_deref(), "data.root", "the folder of the data set")?.to_owned(),
@@ -35,10 +42,35 @@ pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
         test_list: data.test_list.clone(),
         class_names: data.class_names.clone(),
         images: data.images.clone(),
+        image_column: given(&data.image_column),
+        label_column: given(&data.label_column),
         imbalance: data.imbalance.ratio(),
         test_limit: None,
+        halves: data.split.clone().map_or(Halves::OfSource, Halves::Divided),
     };
-    DataSet::open(&spec).map_err(Failure::input)
+    let set = DataSet::open(&spec).map_err(Failure::input)?;
+    let set = match &data.cache {
+        CacheName::None => set,
+        CacheName::Memory => cached(set, &CachePlace::Memory, data.cache_limit)?,
+        CacheName::Folder(folder) => cached(set, &CachePlace::Folder(folder.clone()), data.cache_limit)?,
+    };
+    Ok(match data.read_ahead as usize {
+        0 => set,
+        threads => {
+            DataSet { train: set.train.read_ahead(threads), test: set.test.read_ahead(threads), ..set }
+        }
+    })
+}
+
+fn cached(set: DataSet, place: &CachePlace, gibibytes: f64) -> Result<DataSet, Failure> {
+    let limit = (gibibytes * f64::from(1u32 << 30)) as u64;
+    set.cached(place, limit).map_err(|error| {
+        let folder = match place {
+            CachePlace::Memory => String::new(),
+            CachePlace::Folder(folder) => folder.display().to_string(),
+        };
+        Failure::input(format!("cannot use the folder `{folder}` as `data.cache`: {error}"))
+    })
 }
 
 /// The order of the training samples.
@@ -100,6 +132,11 @@ pub fn filter(config: &Config) -> Filter {
         FilterName::Bilinear => Filter::Bilinear,
         FilterName::Bicubic => Filter::Bicubic,
     }
+}
+
+/// A text that is set.
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn required<'a>(path: Option<&'a Path>, key: &str, what: &str) -> Result<&'a Path, Failure> {
