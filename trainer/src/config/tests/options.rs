@@ -9,7 +9,7 @@ use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.
-const FREE: [&str; 28] = [
+const FREE: [&str; 29] = [
     "data.root",
     "data.train_list",
     "data.test_list",
