@@ -56,8 +56,9 @@ build: setup ## target/release/lift-trainer and target/release/lift
 
 test: check run-tests ## everything that CI runs: format, lints, docs, licences, build, tests
 
-test-long: build build-faults ## the long tests that `make test` skips: official checkpoints, forty faults, sixty combinations
+test-long: build build-faults ## the long tests that `make test` skips: official checkpoints, forty faults, sixty combinations, mutated files
 	$(CARGO) test $(ALL) --test proof --test chaos --test combinations -- --ignored --show-output
+	$(CARGO) test $(ALL) --lib ten_thousand -- --ignored --show-output
 
 golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
 	$(CARGO) test $(ALL) golden -- --nocapture

@@ -93,15 +93,12 @@ pub(super) fn run(arguments: &InitDataArguments, output_arguments: OutputArgumen
 
 /// Where the preset goes; refused if it is there.
 fn preset_path(arguments: &InitDataArguments) -> Result<PathBuf, Failure> {
-    let path = match &arguments.output {
-        Some(path) => path.clone(),
-        None => {
-            let folder = arguments.folder.canonicalize().unwrap_or_else(|_| arguments.folder.clone());
-            let name =
-                folder.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
-            PathBuf::from(format!("{name}.toml"))
-        }
-    };
+    let path = arguments.output.clone().unwrap_or_else(|| {
+        let folder = arguments.folder.canonicalize().unwrap_or_else(|_| arguments.folder.clone());
+        let name =
+            folder.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
+        PathBuf::from(format!("{name}.toml"))
+    });
     if path.extension().is_none_or(|ending| ending != "toml") {
         return Err(Failure::input(format!(
             "expected a file that ends in `.toml` as `--output`, found `{}`",

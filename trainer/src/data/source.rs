@@ -73,7 +73,7 @@ pub enum DataLayout {
     Table,
     /// Parquet files with the bytes of the images.
     Parquet,
-    /// Tar shards with an image and a label of each sample (WebDataset).
+    /// Tar shards with an image and a label of each sample (`WebDataset`).
     Shards,
     /// iNaturalist's JSON files: images, annotations and categories.
     Annotations,

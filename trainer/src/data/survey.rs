@@ -66,7 +66,7 @@ fn examine(split: &Split, index: usize) -> Result<(u64, usize), String> {
                 fault = decode(bytes).err().map(Into::into);
             }
             Stored::Pixels { width, pixels, .. } => {
-                content = (checksum(pixels) ^ u64::from(width), pixels.len())
+                content = (checksum(pixels) ^ u64::from(width), pixels.len());
             }
         })
     }));

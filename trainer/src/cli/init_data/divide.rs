@@ -23,12 +23,16 @@ pub(super) struct Division {
 pub(super) fn divide(split: &Split, survey: &Survey, classes: usize, share: f64, seed: u64) -> Division {
     let mut halves = vec![Half::Train; split.len()];
     let labels = split.labels();
-    survey.broken.iter().for_each(|&(index, _)| halves[index] = Half::Skip);
+    for &(index, _) in &survey.broken {
+        halves[index] = Half::Skip;
+    }
     let (mut copies, mut contradictions) = (0, Vec::new());
     for same in &survey.copies {
         let is_one_class = same.iter().all(|&index| labels[index] == labels[same[0]]);
         let left_out = if is_one_class { &same[1..] } else { &same[..] };
-        left_out.iter().for_each(|&index| halves[index] = Half::Skip);
+        for &index in left_out {
+            halves[index] = Half::Skip;
+        }
         if is_one_class {
             copies += left_out.len();
         } else {
@@ -48,11 +52,13 @@ pub(super) fn divide(split: &Split, survey: &Survey, classes: usize, share: f64,
         images.sort_by_cached_key(|&index| draw(seed, &split.name(index)));
         let count = images.len();
         let tests = ((share * count as f64).round() as usize).clamp(1, count.saturating_sub(1).max(1));
-        images.iter().take(tests).for_each(|&index| halves[index] = Half::Test);
+        for &index in images.iter().take(tests) {
+            halves[index] = Half::Test;
+        }
     }
     let count = |wanted| halves.iter().filter(|&&half| half == wanted).count();
     let (train, test) = (count(Half::Train), count(Half::Test));
-    Division { train, test, halves, copies, contradictions, single }
+    Division { halves, train, test, copies, contradictions, single }
 }
 
 fn draw(seed: u64, name: &str) -> [u8; 32] {

@@ -97,8 +97,11 @@ impl Report<'_> {
         for (split, index, reason) in broken.iter().take(NAMED) {
             say(format_args!("warning: image `{}`: {reason}", split.name(*index)));
         }
-        let left_out =
-            if self.division.is_some() { "they are left out" } else { "a run refuses them (`data.max_bad_images`)" };
+        let left_out = if self.division.is_some() {
+            "they are left out"
+        } else {
+            "a run refuses them (`data.max_bad_images`)"
+        };
         if broken.len() > NAMED {
             say(format_args!("warning: {} more images cannot be read", broken.len() - NAMED));
         }
@@ -146,9 +149,9 @@ impl Report<'_> {
         );
         let sizes = self.sizes();
         if classes <= MOST_ROWS {
-            self.by_class(&mut text, &sizes)
+            self.by_class(&mut text, &sizes);
         } else {
-            by_size(&mut text, &sizes)
+            by_size(&mut text, &sizes);
         }
         let [many, medium, few] = self.groups();
         // Writing into a string cannot fail.
@@ -219,7 +222,9 @@ impl Report<'_> {
 fn by_size(text: &mut String, sizes: &[u64]) {
     let step = |size: u64| size.checked_ilog2().map_or(0, |step| step as usize + 1);
     let mut steps = vec![0; 1 + sizes.iter().map(|&size| step(size)).max().unwrap_or(0)];
-    sizes.iter().for_each(|&size| steps[step(size)] += 1);
+    for &size in sizes {
+        steps[step(size)] += 1;
+    }
     let most = steps.iter().max().copied().unwrap_or(0);
     for (step, &count) in steps.iter().enumerate().rev() {
         let range = match step {
@@ -267,7 +272,7 @@ mod tests {
         assert_eq!(thirds(&[4]), None);
         let mut text = String::new();
         by_size(&mut text, &[1, 2, 3, 9, 0]);
-        let rows: Vec<&str> = text.lines().map(|row| row.trim_end()).collect();
+        let rows: Vec<&str> = text.lines().map(str::trim_end).collect();
         assert_eq!(rows.len(), 5, "{text}");
         assert!(rows[0].starts_with("8 to 15 images") && rows[4].starts_with("0 images"), "{text}");
     }

@@ -145,7 +145,7 @@ words! {
         Table = "table",
         /// Parquet files with the bytes of the images, as Hugging Face writes them.
         Parquet = "parquet",
-        /// Tar shards in the form of WebDataset: `0001.jpg` with `0001.cls` or `0001.json`.
+        /// Tar shards in the form of `WebDataset`: `0001.jpg` with `0001.cls` or `0001.json`.
         Shards = "shards",
         /// iNaturalist's JSON: images, annotations, categories.
         Annotations = "annotations",

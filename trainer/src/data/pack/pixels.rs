@@ -17,7 +17,7 @@ pub(crate) fn packed(width: u32, height: u32, pixels: &[u8]) -> Vec<u8> {
 pub(crate) fn of_packed(bytes: &[u8]) -> Option<Stored<'_>> {
     let rest = bytes.strip_prefix(b"P6\n")?;
     let head =
-        std::str::from_utf8(&rest[..rest.len().min(MAX_HEADER)].split(|&byte| byte > 0x7f).next()?).ok()?;
+        std::str::from_utf8(rest[..rest.len().min(MAX_HEADER)].split(|&byte| byte > 0x7f).next()?).ok()?;
     let (size, after) = head.split_once('\n')?;
     let (width, height) = size.split_once(' ')?;
     let (width, height): (u32, u32) = (width.parse().ok()?, height.parse().ok()?);

@@ -50,10 +50,7 @@ struct Annotated {
 /// Opens a data set of annotations. Classes are the categories of the training file in the order of their ids.
 pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     let train = read(&standard::train(spec, &Wanted::ANNOTATIONS)?)?;
-    let test = match spec.has_test() {
-        true => Some(read(&standard::test(spec, &Wanted::ANNOTATIONS)?)?),
-        false => None,
-    };
+    let test = if spec.has_test() { Some(read(&standard::test(spec, &Wanted::ANNOTATIONS)?)?) } else { None };
     let classes: HashMap<u64, u32> = train.categories.keys().copied().zip(0..).collect();
     let mut findings = Vec::new();
     let gaps = train.categories.keys().copied().zip(0..).any(|(id, class): (u64, u64)| id != class);

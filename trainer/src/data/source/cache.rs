@@ -68,7 +68,7 @@ impl DataSet {
             CachePlace::Memory => {
                 let (train, test) = (self.train.len() as u64, self.test.len() as u64);
                 let own = |images: u64| {
-                    (limit as u128 * u128::from(images) / u128::from(train + test).max(1)) as u64
+                    (u128::from(limit) * u128::from(images) / u128::from(train + test).max(1)) as u64
                 };
                 (Cache::in_memory(self.train.len(), own(train)), Cache::in_memory(self.test.len(), own(test)))
             }

@@ -83,7 +83,7 @@ pub(super) fn classes(
     }
     let is_given = given.is_some();
     let names = given.unwrap_or_else(|| {
-        let mut names: Vec<String> = train.texts.iter().map(|text| text.to_string()).collect();
+        let mut names: Vec<String> = train.texts.iter().map(ToString::to_string).collect();
         names.sort_unstable();
         names
     });
@@ -173,7 +173,9 @@ mod tests {
 
     fn column(texts: &[&str]) -> LabelColumn {
         let mut column = LabelColumn::default();
-        texts.iter().for_each(|text| column.push(text));
+        for text in texts {
+            column.push(text);
+        }
         column
     }
 

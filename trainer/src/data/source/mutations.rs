@@ -116,7 +116,7 @@ fn run(count: u64) -> usize {
             }));
             match outcome {
                 Ok(data) => opened += usize::from(data.is_some()),
-                Err(_) => panic!("a panic: {} with seed {seed}", victim.file),
+                Err(panic) => panic!("a panic: {} with seed {seed}: {panic:?}", victim.file),
             }
             assert!(start.elapsed() < LIMIT, "{:?}: {} with seed {seed}", start.elapsed(), victim.file);
         }

@@ -137,11 +137,10 @@ impl ImageReader for PackedReader {
             take(pixels::of_packed(bytes).unwrap_or(Stored::Encoded(bytes)));
             true
         });
-        match read.map_err(failed)? {
-            true => Ok(()),
-            false => {
-                Err(failed(std::io::Error::other("its bytes contradict the checksum in the index").into()))
-            }
+        if read.map_err(failed)? {
+            Ok(())
+        } else {
+            Err(failed(std::io::Error::other("its bytes contradict the checksum in the index").into()))
         }
     }
 

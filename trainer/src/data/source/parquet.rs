@@ -43,9 +43,10 @@ struct Rows {
 /// Opens a data set of Parquet files.
 pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     let train = read_all(&standard::all_train(spec, &Wanted::PARQUET)?, spec)?;
-    let test = match spec.has_test() {
-        true => read_all(&standard::all_test(spec, &Wanted::PARQUET)?, spec)?,
-        false => Rows::default(),
+    let test = if spec.has_test() {
+        read_all(&standard::all_test(spec, &Wanted::PARQUET)?, spec)?
+    } else {
+        Rows::default()
     };
     let given = given_names(spec)?.or_else(|| train.names.clone());
     let mut found = classes(&train.labels, &test.labels, given).map_err(|fault| {

@@ -48,8 +48,20 @@ pub(super) fn layout(root: &Path) -> Option<DataLayout> {
     if root.join(MANIFEST).is_file() {
         return Some(DataLayout::Packed);
     }
+    if has_class_folders(root) {
+        return None;
+    }
     let mut layouts = LAYOUTS.iter().filter(|(wanted, _)| !find(root, &TRAIN, wanted).is_empty());
     layouts.next().map(|&(_, layout)| layout)
+}
+
+/// Whether `train` has folders, beside a folder of the test half, and no table: a table in the root is then something else.
+fn has_class_folders(root: &Path) -> bool {
+    let train = root.join("train");
+    let has_table = Wanted::TABLES.below.iter().any(|name| train.join(name).is_file());
+    let has_test = ["test", "val"].iter().any(|name| root.join(name).is_dir());
+    let mut entries = std::fs::read_dir(train).into_iter().flatten().flatten();
+    !has_table && has_test && entries.any(|entry| entry.path().is_dir())
 }
 
 /// A layout that was found in a folder.
@@ -71,6 +83,9 @@ pub fn standard_layout(root: &Path) -> Option<StandardLayout> {
         };
         let has_test = layout == DataLayout::Packed || LAYOUTS.iter().any(of_layout);
         return Some(StandardLayout { layout, has_test, train: None });
+    }
+    if has_class_folders(root) {
+        return None;
     }
     LAYOUTS.iter().find_map(|(wanted, layout)| {
         let files = with_ending(root, wanted.endings);
@@ -298,6 +313,11 @@ mod tests {
         assert_eq!(test(&spec, &Wanted::ANNOTATIONS).unwrap(), root.path().join("val2018.json"));
         assert_eq!(all_train(&spec, &Wanted::PARQUET).unwrap().len(), 2);
         assert_eq!(layout(root.path()), Some(DataLayout::Parquet));
+        for folder in ["train/a", "val/a"] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        assert_eq!(layout(root.path()), None, "class folders");
+        std::fs::remove_dir_all(root.path().join("train")).unwrap();
         let error = all_test(&spec, &Wanted::PARQUET).unwrap_err().to_string();
         assert!(error.ends_with("expected Parquet files such as `test-*.parquet`, found none\nhint: name it with `--set data.test_list=PATH`"), "{error}");
     }

@@ -69,10 +69,8 @@ impl Table {
 /// Opens a data set of tables.
 pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     let train = read(&standard::train(spec, &Wanted::TABLES)?, spec)?;
-    let test = match spec.has_test() {
-        true => Some(read(&standard::test(spec, &Wanted::TABLES)?, spec)?),
-        false => None,
-    };
+    let test =
+        if spec.has_test() { Some(read(&standard::test(spec, &Wanted::TABLES)?, spec)?) } else { None };
     let found = find_classes(&train, test.as_ref(), spec)?;
     let mut findings: Vec<Finding> = [&train].into_iter().chain(&test).map(described).collect();
     findings.extend(found.findings);

@@ -87,8 +87,11 @@ impl TarIndex {
     }
 }
 
+/// Names without a leading `./`, with positions.
+pub(super) type Members = Vec<(Box<str>, TarMember)>;
+
 /// The files of a tar file in their order, by their names without a leading `./`.
-pub(super) fn members(path: &Path) -> Result<(TarFile, Vec<(Box<str>, TarMember)>), DataError> {
+pub(super) fn members(path: &Path) -> Result<(TarFile, Members), DataError> {
     let file = TarFile::open(path)?;
     let size = file.0.metadata().map_err(|error| DataError::open("tar file", path, error))?.len();
     let mut scan = Scan { path, file: &file.0, size, window: Vec::new(), window_at: 0 };
@@ -161,7 +164,7 @@ struct Override {
 }
 
 impl Scan<'_> {
-    fn run(&mut self) -> Result<Vec<(Box<str>, TarMember)>, DataError> {
+    fn run(&mut self) -> Result<Members, DataError> {
         let mut places = Vec::new();
         let mut next = Override::default();
         let mut at = 0;

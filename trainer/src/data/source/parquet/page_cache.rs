@@ -27,7 +27,12 @@ struct Kept {
 
 impl PageCache {
     /// The values of a page of `bytes` bytes; `read` reads them if they are not kept. Others who need the page wait.
-    pub(super) fn get(&self, key: PageKey, bytes: u64, read: impl FnOnce() -> PageValues) -> Arc<OnceLock<PageValues>> {
+    pub(super) fn get(
+        &self,
+        key: PageKey,
+        bytes: u64,
+        read: impl FnOnce() -> PageValues,
+    ) -> Arc<OnceLock<PageValues>> {
         let values = self.place(key, bytes);
         values.get_or_init(read);
         values

@@ -98,7 +98,8 @@ impl Chunk {
     }
 
     fn rows_of(&self, page: usize) -> std::ops::Range<usize> {
-        let first = |page: usize| self.pages.get(page).map_or(self.rows, |page| page.first_row_index as usize);
+        let first =
+            |page: usize| self.pages.get(page).map_or(self.rows, |page| page.first_row_index as usize);
         first(page)..first(page + 1)
     }
 

@@ -40,7 +40,7 @@ fn any_row_is_read_whatever_pages_and_codec_it_lies_in() {
         "{error}"
     );
     let both =
-        DataSet::open(&spec("{plain_pages,dictionary}.parquet", "hugging_face.parquet")).expect("two files");
+        DataSet::open(&spec("{plain_pages,dictionary}.parquet", "dictionary.parquet")).expect("two files");
     assert_eq!((both.train.len(), both.train.name(13)), (24, "dictionary.parquet/1".to_owned()));
     assert_eq!(both.train.read(13).expect("an image").pixels, [1, 2, 3]);
 }

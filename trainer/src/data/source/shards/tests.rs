@@ -19,7 +19,7 @@ fn samples_are_the_members_that_share_a_name() {
     let spec = DataSpec { root: root.path().into(), ..DataSpec::default() };
     for train_list in [None, Some("train-{000..001}.tar".into()), Some("train-*.tar".into())] {
         let layout = if train_list.is_some() { DataLayout::Shards } else { DataLayout::Auto };
-        let set = DataSet::open(&DataSpec { train_list, layout, ..spec.clone() }).expect("a data set");
+        let set = DataSet::open(&DataSpec { layout, train_list, ..spec.clone() }).expect("a data set");
         assert_eq!(set.train.labels(), [1, 0, 2]);
         assert_eq!(
             (set.train.name(1), set.test.name(0)),
