@@ -117,7 +117,9 @@ impl Model {
 
     /// The same, tuned, with a graph for its backward pass.
     pub fn trained_block(&self, index: usize, x: &Tensor, graph: &BlockGraph) -> Tensor {
-        self.tower.block(index, x, &self.units[index], Some(graph))
+        let output = self.tower.block(index, x, &self.units[index], Some(graph));
+        graph.close();
+        output
     }
 
     /// The first block with trainable tensors in it or beside it; the number of blocks if there is none.
