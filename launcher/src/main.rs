@@ -185,7 +185,7 @@ Exit codes: 0 done; 1 the report cannot be written; 2 a folder is not that of a 
 const LOG_EXPORT_EXAMPLES: &str = "Examples:
   lift log-export runs/a --to tensorboard          then tensorboard --logdir runs
   lift log-export runs/a --to csv --output tables
-  lift log-export runs/a --to mlflow               then mlflow ui --backend-store-uri mlruns
+  lift log-export runs/a --to mlflow               then MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri mlruns
 
 Lines of metrics have no times. Those of the export are computed back from the end of the run.";
 

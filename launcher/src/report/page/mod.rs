@@ -177,7 +177,7 @@ fn html_table(table: &Table) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label=(visible(&table.caption)) {
             table {
-                caption { (visible(&table.caption)) }
+                caption { span { (visible(&table.caption)) } }
                 thead {
                     tr { @for column in &table.columns { th scope="col" class=[column.is_number.then_some("number")] { (column.head) } } }
                 }
