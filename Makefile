@@ -63,7 +63,7 @@ test-long: build build-faults ## the long tests that `make test` skips: official
 golden: build ## only the comparisons with recorded results (LIFT_FIXTURES)
 	$(CARGO) test $(ALL) golden -- --nocapture
 
-demo: build ## train the embedded demo on two ranks, and compare with one rank
+demo: build ## compare four methods on the embedded demo, on two ranks, and write a report
 	@scripts/demo.sh
 
 accuracy: build ## compare accuracy with the official figures (LIFT_DATA, LIFT_BACKBONES, PARTS)
