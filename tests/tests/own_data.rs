@@ -66,7 +66,17 @@ fn a_bare_folder_becomes_a_run() {
     assert!(stderr(&again).contains("`own.toml` exists\nhint: "), "{}", stderr(&again));
 
     let mut train = trainer(1);
-    train.args(["-q", "-d", "own.toml", "-m", "demo", "--set", "train.epochs=1", "--set", "head.init=class_mean"]);
+    train.args([
+        "-q",
+        "-d",
+        "own.toml",
+        "-m",
+        "demo",
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "head.init=class_mean",
+    ]);
     succeed(train.args(["--output", "run"]).current_dir(root.path()));
     let result: Value =
         serde_json::from_slice(&fs::read(root.path().join("run/result.json")).unwrap()).unwrap();

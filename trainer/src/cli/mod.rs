@@ -19,8 +19,8 @@ mod predict;
 mod probe;
 mod shell;
 mod train;
-mod writable;
 mod work_progress;
+mod writable;
 
 use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};

@@ -76,10 +76,10 @@ fn say(answer: &serde_json::Value) -> Result<(), Failure> {
 fn one_batch(session: &Session, rank: &Rank) -> Result<LocalBatch, Failure> {
     let plan = session.plan(rank);
     let loader = session.loader(session.train_view(), rank);
-    let loader = agreed(&rank.control, || loader.start(Arc::clone(&session.train), plan.requests(0, 0)));
+    let loader =
+        agreed(&rank.control, || loader.start(Arc::clone(&session.train), plan.requests(0, 0), rank.device));
     let batch = loader?.next().ok_or_else(|| Failure::input("the training data has no image"))?;
-    let side = session.model.tower().shape().resolution;
-    Ok(plan.work((0, 0), Some(&batch.map_err(Failure::run)?), side, session.model.device()))
+    Ok(plan.work((0, 0), Some(&batch.map_err(Failure::run)?)))
 }
 
 /// The batch, the initial trained tensors and the settings, for the peers.

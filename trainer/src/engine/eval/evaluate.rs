@@ -130,7 +130,6 @@ impl Evaluation<'_> {
         (rank, reporter): (&Rank, &mut Reporter),
         bad: &mut BadImages,
     ) -> Result<(Vec<i64>, Vec<u64>), Failure> {
-        let model = self.pass.model();
         let (images, limit) = (self.images, self.limit);
         let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader };
         let own = plan.samples(rank.number() as u64);

@@ -3,7 +3,7 @@
 pub mod bad_images;
 pub mod dataset_pass;
 pub mod evaluate;
-pub mod thumbnails;
 pub mod kept_logits;
 pub mod scores;
+pub mod thumbnails;
 pub mod views;

@@ -7,6 +7,7 @@ use crate::engine::eval::evaluate::Evaluation;
 use crate::engine::failure::Failure;
 use crate::engine::rank::Rank;
 use crate::engine::step::batch_plan::ListPlan;
+use crate::engine::step::classifier::Predictions;
 use crate::run::Reporter;
 use collectives::CollectiveError;
 use std::ops::Range;
@@ -24,18 +25,18 @@ impl Evaluation<'_> {
         self.plan(rank).samples(rank.number() as u64)
     }
 
-    /// The predicted classes of a batch, `[n]`, whose logits are kept if they were requested.
+    /// The predictions of a batch, whose logits are kept if they were requested.
     pub(super) fn best(
         &self,
         features: Option<&Tensor>,
         batch: Option<&Batch>,
-    ) -> Result<Option<Tensor>, CollectiveError> {
+    ) -> Result<Option<Predictions>, CollectiveError> {
         let (model, crops) = (self.pass.model(), self.batch.crops as i64);
         let Some(kept) = self.kept else { return self.classifier.predict(model, features, crops) };
         let logits = self.classifier.logits(model, features, crops)?;
         Ok(logits.zip(batch).map(|(logits, batch)| {
             kept.keep(&self.split, batch, &logits);
-            logits.argmax(1, false)
+            Predictions::of(&logits)
         }))
     }
 
@@ -49,8 +50,8 @@ impl Evaluation<'_> {
         each: &mut dyn FnMut(&Batch, &Tensor),
     ) -> Result<Vec<BadImage>, Failure> {
         let (plan, own, model) = (self.plan(rank), self.own(rank), self.pass.model());
-        let (images, limit, side) = (self.images, self.limit, model.tower().shape().resolution);
-        let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader, side };
+        let (images, limit) = (self.images, self.limit);
+        let walk = DatasetPass { rank, plan, split: &self.split, images, limit, loader: self.loader };
         walk.through(Some(rank.number() as u64), bad, |part| {
             let features = self.features(part.map(|(_, on_device)| &on_device.bytes))?;
             let logits = self.classifier.logits(model, features.as_ref(), self.batch.crops as i64)?;

@@ -1,6 +1,6 @@
 //! Small pictures of the most confident mistakes, for `lift report --thumbnails`.
 
-use crate::data::source::Split;
+use crate::data::source::{Split, Stored};
 use crate::data::transform::{Filter, ImageView, Scratch, TestView};
 use crate::run::RunFolder;
 use protocol::evaluation::EvaluationRecord;
@@ -34,11 +34,15 @@ pub fn write(record: &mut EvaluationRecord, split: &Split, count: usize, folder:
 
 /// The centre of an image, as PNG.
 fn picture(split: &Split, index: usize) -> Result<Vec<u8>, String> {
-    let image = split.read(index).map_err(|error| error.to_string())?;
     let view = ImageView::Test(TestView::plain(SIDE, Filter::Bicubic));
     let plane = (SIDE * SIDE) as usize;
     let mut planes = vec![0; 3 * plane];
-    view.apply(&image, 0, index as u64, &mut Scratch::default(), &mut planes);
+    let mut written = Ok(());
+    let mut write = |stored: Stored<'_>| {
+        written = view.write(stored, (0, index as u64), &mut Scratch::default(), &mut planes);
+    };
+    split.stored(index, &mut write).map_err(|error| error.to_string())?;
+    written.map_err(|error| error.to_string())?;
     let pixels: Vec<u8> =
         (0..plane).flat_map(|at| [0, 1, 2].map(|channel| planes[channel * plane + at])).collect();
     encoded(&pixels).map_err(|error| error.to_string())

@@ -5,8 +5,8 @@
 //! logit of the label. The gradient of the features is summed over ranks and scattered to the ranks that own them; the
 //! gradient of a rank's classes is complete on that rank and is never communicated.
 
-use crate::data::order::shard::share;
 use crate::aten::backward_from;
+use crate::data::order::shard::share;
 use crate::engine::step::sharded_softmax::{NO_SAMPLE, ShardedSoftmax};
 use crate::model::Model;
 use crate::model::losses::{Columns, Loss};
@@ -41,6 +41,16 @@ pub struct Predictions {
     pub classes: Tensor,
     /// `[n]`, in double precision: the softmax probability of that class.
     pub confidences: Tensor,
+}
+
+impl Predictions {
+    /// The predictions of logits of all classes, `[n, classes]`.
+    pub fn of(logits: &Tensor) -> Self {
+        let classes = logits.argmax(1, false);
+        let greatest = logits.gather(1, &classes.unsqueeze(1), false).squeeze_dim(1);
+        let confidences = (greatest.to_kind(Kind::Double) - log_sum_exp(logits)).exp();
+        Self { classes, confidences }
+    }
 }
 
 /// The objective of a batch.
@@ -94,13 +104,10 @@ impl Classifier {
         crops: i64,
     ) -> Result<Option<Predictions>, CollectiveError> {
         no_grad(|| match self {
-            Self::Replicated => Ok(features.map(|features| {
-                let logits = mean_over_crops(model.classify(features), crops);
-                let classes = logits.argmax(1, false);
-                let greatest = logits.gather(1, &classes.unsqueeze(1), false).squeeze_dim(1);
-                let confidences = (greatest.to_kind(Kind::Double) - log_sum_exp(&logits)).exp();
-                Predictions { classes, confidences }
-            })),
+            Self::Replicated => {
+                Ok(features
+                    .map(|features| Predictions::of(&mean_over_crops(model.classify(features), crops))))
+            }
             Self::ClassSharded { group, most } => {
                 ShardedCall { model, group: group.as_ref(), most: *most }.predict(features, crops)
             }

@@ -2,8 +2,8 @@
 
 use crate::config::Resolved;
 use crate::engine::eval::evaluate::EvaluationCounts;
-use crate::engine::eval::thumbnails;
 use crate::engine::eval::kept_logits::KeptLogits;
+use crate::engine::eval::thumbnails;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::memory::peaks_of_all_ranks;
 use crate::engine::rank::Rank;
