@@ -1,8 +1,9 @@
 //! `lift-trainer bench data`.
 
 use super::arguments::DataArguments;
-use super::print::{report, table};
+use super::print::{bytes, or_dash, report, table};
 use crate::bench::data::{DataOptions, LoaderSpeed, folder, measure};
+use crate::bench::memory::Resident;
 use crate::config::DecodeName;
 use crate::data::resize::Filter;
 use crate::data::transform::{DecodeMode, ImageView, TrainView};
@@ -29,6 +30,8 @@ struct DataReport {
     decode: String,
     batch_size: u64,
     rows: Vec<LoaderSpeed>,
+    /// Most memory that the process has had, libraries included.
+    peak_memory_bytes: Option<u64>,
 }
 
 /// Measures and prints.
@@ -67,6 +70,7 @@ pub(in crate::cli) fn run(
         decode: arguments.decode.to_string(),
         batch_size: arguments.batch_size,
         rows,
+        peak_memory_bytes: Resident::read().map(|memory| memory.peak),
     };
     report(&found, output_arguments.json, arguments.save.as_deref(), text)
 }
@@ -99,9 +103,11 @@ fn text(found: &DataReport) -> String {
         ]
     });
     text += &table(&["threads", "img/s", "read", "decode", "transform"], rows);
+    let memory = or_dash(found.peak_memory_bytes.map(|size| size as f64), bytes);
+    // Writing into a string cannot fail.
+    let _ = writeln!(text, "peak memory of the process, batches of {}: {memory}", found.batch_size);
     let failed: u64 = found.rows.iter().map(|row| row.failed).sum();
     if failed > 0 {
-        // Writing into a string cannot fail.
         let _ = writeln!(text, "{failed} times, an image could not be read");
     }
     text
