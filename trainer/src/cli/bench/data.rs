@@ -6,6 +6,7 @@ use crate::bench::data::{DataOptions, LoaderSpeed, folder, measure};
 use crate::bench::memory::Resident;
 use crate::config::DecodeName;
 use crate::data::resize::Filter;
+use crate::data::source::Split;
 use crate::data::transform::{DecodeMode, ImageView, TrainView};
 use crate::engine::failure::Failure;
 use crate::engine::setup::sources;
@@ -39,18 +40,7 @@ pub(in crate::cli) fn run(
     arguments: &DataArguments,
     output_arguments: OutputArguments,
 ) -> Result<(), Failure> {
-    let (source, split, (resolution, filter)) = match &arguments.images {
-        Some(images) => {
-            let split = folder(images).map_err(Failure::input)?;
-            (images.display().to_string(), split, (RESOLUTION, Filter::Bicubic))
-        }
-        None => {
-            let resolved = crate::cli::resolve(&arguments.select)?;
-            let split = sources::open_data(&resolved.config)?.train;
-            let input = (resolved.config.model.resolution, sources::filter(&resolved.config));
-            (resolved.names.data, split, input)
-        }
-    };
+    let (source, split, (resolution, filter)) = source(arguments)?;
     let resolution = arguments.resolution.unwrap_or(resolution);
     let decode = match arguments.decode {
         DecodeName::Exact => DecodeMode::Exact,
@@ -73,6 +63,18 @@ pub(in crate::cli) fn run(
         peak_memory_bytes: Resident::read().map(|memory| memory.peak),
     };
     report(&found, output_arguments.json, arguments.save.as_deref(), text)
+}
+
+/// Name and images of what is loaded, with the default size and filter.
+fn source(arguments: &DataArguments) -> Result<(String, Split, (u32, Filter)), Failure> {
+    if let Some(images) = &arguments.images {
+        let split = folder(images).map_err(Failure::input)?;
+        return Ok((images.display().to_string(), split, (RESOLUTION, Filter::Bicubic)));
+    }
+    let resolved = crate::cli::resolve(&arguments.select)?;
+    let split = sources::open_data(&resolved.config)?.train;
+    let input = (resolved.config.model.resolution, sources::filter(&resolved.config));
+    Ok((resolved.names.data, split, input))
 }
 
 /// The given number of threads, or one and all.

@@ -7,6 +7,11 @@
 //! byte of 16 rows, and a weight multiplies whole vectors without shuffles. The result is transposed back, channel by
 //! channel: this also separates the channels and mirrors the rows at no cost.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the instructions of its caller"
+)]
+
 use super::kernel::Kernel;
 use super::{PRECISION, Planes};
 use multiversion::multiversion;
@@ -163,7 +168,7 @@ pub(super) fn weigh_lines(pixels: &[u8], stride: usize, weights: &[i32], target:
     }
 }
 
-/// Written out, because a closure would not be compiled for the instructions of its caller.
+/// Written out, because `map` would not be compiled for the instructions of the caller.
 #[inline(always)]
 fn round<const N: usize>(sums: &[i32; N], target: &mut [u8; N]) {
     for (value, &sum) in target.iter_mut().zip(sums) {

@@ -31,11 +31,8 @@ pub(super) fn decoded(reader: &dyn ImageReader, index: usize) -> Result<RgbImage
             }
         });
     })?;
-    match image {
-        Some(image) => image.map_err(|error| DataError::image(reader.name(index), error)),
-        None => {
-            let nothing = std::io::Error::other("its source returned nothing");
-            Err(DataError::image(reader.name(index), nothing))
-        }
-    }
+    let image = image.ok_or_else(|| {
+        DataError::image(reader.name(index), std::io::Error::other("its source returned nothing"))
+    })?;
+    image.map_err(|error| DataError::image(reader.name(index), error))
 }
