@@ -7,7 +7,7 @@ The work is that of training: read, decode, random resized crop with the bicubic
 channel. Peers:
 
 - torchvision: `DataLoader` over Pillow images with `RandomResizedCrop`, `RandomHorizontalFlip` and `PILToTensor`
-- SPDL, if it is installed: its own decoder with a crop and a flip by FFmpeg
+- SPDL, if it is installed: crops of the mean area of random ones, resized and flipped by FFmpeg
 - libjpeg-turbo: decodes whole JPEG files and does nothing else, through the library of Pillow and, if it is installed,
   through PyTurboJPEG
 
@@ -20,6 +20,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -66,12 +67,26 @@ def choose(arguments, files):
         for mode in ["exact", "fast"]:
             variants[f"lift {mode}, {threads} thread(s)"] = lift(arguments, mode, threads)
         variants[f"torchvision, {threads} worker(s)"] = torchvision(arguments, files, threads)
-        if importlib.util.find_spec("spdl"):
+        if has_spdl(files[0]):
             variants[f"SPDL, {threads} thread(s)"] = spdl(arguments, files, threads)
     variants["libjpeg-turbo by Pillow, whole files"] = whole_files(files, pillow_decoder())
     if importlib.util.find_spec("turbojpeg"):
         variants["libjpeg-turbo, whole files"] = whole_files(files, turbojpeg_decoder())
     return variants
+
+
+def has_spdl(file):
+    """Whether SPDL is installed, with the libraries of FFmpeg that it needs."""
+    if not importlib.util.find_spec("spdl"):
+        return False
+    import spdl.io
+
+    try:
+        spdl.io.demux_image(str(file))
+    except RuntimeError as error:
+        print(f"note: SPDL is left out: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def lift(arguments, mode, threads):
@@ -127,11 +142,14 @@ def spdl(arguments, files, threads):
     from spdl.pipeline import PipelineBuilder
 
     size = arguments.resolution
-    chain = spdl.io.get_video_filter_desc(scale_width=size, scale_height=size, pix_fmt="rgb24")
 
     def decode(path):
+        # A box of the mean area of random crops.
+        crop = f"crop=iw*0.65:ih*0.65:(iw-ow)*{random.random():.4f}:(ih-oh)*{random.random():.4f}"
+        flip = "hflip," if random.random() < 0.5 else ""
+        chain = f"{crop},scale={size}:{size}:flags=bicubic,{flip}format=rgb24"
         packets = spdl.io.demux_image(str(path))
-        return spdl.io.convert_frames(spdl.io.decode_packets(packets, filter_desc=chain))
+        return spdl.io.to_numpy(spdl.io.convert_frames(spdl.io.decode_packets(packets, filter_desc=chain)))
 
     def endless():
         while True:

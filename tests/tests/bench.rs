@@ -1,4 +1,4 @@
-//! Every measurement runs on several ranks and prints a JSON report.
+//! Every measurement prints a JSON report, and those over ranks run on several.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -48,6 +48,27 @@ fn samplers_are_measured_on_one_of_two_ranks() {
     assert_eq!(zipf["images"], 20_000);
     let demo = bench(1, &["sampler"]);
     assert!(number(&demo, "/samplers/0/positions_per_second") > 0.0 && demo["limits"].is_object());
+}
+
+#[test]
+fn the_loader_is_measured_by_stage() {
+    let photos = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/images/photos");
+    let least = ["--threads", "2", "--seconds", "0.1"];
+    for decode in ["exact", "fast"] {
+        let report = bench(1, &[&["data", "--images", photos, "--decode", decode][..], &least].concat());
+        assert_eq!((&report["decode"], &report["images_in_source"]), (&decode.into(), &5.into()));
+        assert_eq!((&report["resolution"], &report["rows"][0]["threads"]), (&224.into(), &2.into()));
+        for figure in ["/images_per_second", "/rows/0/milliseconds/decode", "/rows/0/milliseconds/transform"]
+        {
+            assert!(number(&report, figure) > 0.0, "{report:#}");
+        }
+        assert_eq!(report["rows"][0]["failed"], 0);
+    }
+    let demo = bench(1, &[&["data", "-d", "demo"][..], &least].concat());
+    assert!(number(&demo, "/images_per_second") > 0.0 && demo["resolution"] != 224, "{demo:#}");
+    let refused = run(trainer(1).args(["bench", "data", "--images", "no-such-folder"]));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("cannot read `no-such-folder`"), "{}", stderr(&refused));
 }
 
 /// Measures one step of a small batch in one round.

@@ -22,7 +22,8 @@ const COMMENT: &str = "# from ";
 /// new or renamed key, because former names are still read. A record without a number has format 1.
 const FORMAT: i64 = 2;
 
-/// Values of keys in runs that were made before these keys, where the default gives other results.
+/// Values of keys in runs that were made before these keys, where the default gives other results. The pictures of the
+/// demo are not decoded.
 const BEFORE: &str = "[data]\ndecode = \"exact\"\n";
 
 impl Resolved {
@@ -62,6 +63,9 @@ impl Resolved {
             None => commented_origins(text),
         };
         let mut layers = defaults(&names, &origins)?;
+        if table.get("data").and_then(|data| data.get("layout")?.as_str()) != Some("demo") {
+            layers.add_file(BEFORE, &Origin::Absent, &PathBase::Recorded)?;
+        }
         layers.add_table(table, &Origin::Run, &PathBase::Recorded)?;
         let mut entries = layers.into_entries();
         for (full, entry) in &mut entries {
@@ -94,7 +98,6 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
 fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
     layers.add_file(&presets.base()?.text, &Origin::Absent, &PathBase::Recorded)?;
-    layers.add_file(BEFORE, &Origin::Absent, &PathBase::Recorded)?;
     for (kind, (_, name)) in PresetKind::ALL.into_iter().zip(names.pairs()) {
         // A file of the user may have the name of a preset.
         let origin = Origin::Preset(kind, name.to_owned());

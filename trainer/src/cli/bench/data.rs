@@ -1,10 +1,12 @@
 //! `lift-trainer bench data`.
 
 use super::arguments::DataArguments;
-use super::print::{report, table};
+use super::print::{bytes, or_dash, report, table};
 use crate::bench::data::{DataOptions, LoaderSpeed, folder, measure};
+use crate::bench::memory::Resident;
 use crate::config::DecodeName;
 use crate::data::resize::Filter;
+use crate::data::source::Split;
 use crate::data::transform::{DecodeMode, ImageView, TrainView};
 use crate::engine::failure::Failure;
 use crate::engine::setup::sources;
@@ -29,6 +31,8 @@ struct DataReport {
     decode: String,
     batch_size: u64,
     rows: Vec<LoaderSpeed>,
+    /// Most memory that the process has had, libraries included.
+    peak_memory_bytes: Option<u64>,
 }
 
 /// Measures and prints.
@@ -36,18 +40,7 @@ pub(in crate::cli) fn run(
     arguments: &DataArguments,
     output_arguments: OutputArguments,
 ) -> Result<(), Failure> {
-    let (source, split, (resolution, filter)) = match &arguments.images {
-        Some(images) => {
-            let split = folder(images).map_err(Failure::input)?;
-            (images.display().to_string(), split, (RESOLUTION, Filter::Bicubic))
-        }
-        None => {
-            let resolved = crate::cli::resolve(&arguments.select)?;
-            let split = sources::open_data(&resolved.config)?.train;
-            let input = (resolved.config.model.resolution, sources::filter(&resolved.config));
-            (resolved.names.data, split, input)
-        }
-    };
+    let (source, split, (resolution, filter)) = source(arguments)?;
     let resolution = arguments.resolution.unwrap_or(resolution);
     let decode = match arguments.decode {
         DecodeName::Exact => DecodeMode::Exact,
@@ -67,8 +60,21 @@ pub(in crate::cli) fn run(
         decode: arguments.decode.to_string(),
         batch_size: arguments.batch_size,
         rows,
+        peak_memory_bytes: Resident::read().map(|memory| memory.peak),
     };
     report(&found, output_arguments.json, arguments.save.as_deref(), text)
+}
+
+/// Name and images of what is loaded, with the default size and filter.
+fn source(arguments: &DataArguments) -> Result<(String, Split, (u32, Filter)), Failure> {
+    if let Some(images) = &arguments.images {
+        let split = folder(images).map_err(Failure::input)?;
+        return Ok((images.display().to_string(), split, (RESOLUTION, Filter::Bicubic)));
+    }
+    let resolved = crate::cli::resolve(&arguments.select)?;
+    let split = sources::open_data(&resolved.config)?.train;
+    let input = (resolved.config.model.resolution, sources::filter(&resolved.config));
+    Ok((resolved.names.data, split, input))
 }
 
 /// The given number of threads, or one and all.
@@ -99,9 +105,11 @@ fn text(found: &DataReport) -> String {
         ]
     });
     text += &table(&["threads", "img/s", "read", "decode", "transform"], rows);
+    let memory = or_dash(found.peak_memory_bytes.map(|size| size as f64), bytes);
+    // Writing into a string cannot fail.
+    let _ = writeln!(text, "peak memory of the process, batches of {}: {memory}", found.batch_size);
     let failed: u64 = found.rows.iter().map(|row| row.failed).sum();
     if failed > 0 {
-        // Writing into a string cannot fail.
         let _ = writeln!(text, "{failed} times, an image could not be read");
     }
     text

@@ -125,6 +125,17 @@ fn a_key_that_an_older_run_lacks_has_its_default() {
     assert_eq!(Resolved::from_run_folder(&own).unwrap().config.model.resolution, 224);
 }
 
+/// `data.decode` decides about the pixels, so a run keeps those with which it began.
+#[test]
+fn a_run_that_is_older_than_fast_decoding_stays_exact() {
+    let set = ["model.weights=/w", "data.root=/d"];
+    let text = resolved(&select("cifar100_ir50", "tiny_clip", "lift", &set)).to_toml();
+    assert_eq!(Resolved::from_run_folder(&text).unwrap().config.data.decode, DecodeName::Fast);
+    let read = Resolved::from_run_folder(&older(&text, &["decode"])).unwrap();
+    assert_eq!(read.config.data.decode, DecodeName::Exact);
+    assert_eq!(read.absent(), ["data.decode"]);
+}
+
 #[test]
 fn differences_name_key_values_and_origins() {
     let one = resolved(&demo("lift", &[]));

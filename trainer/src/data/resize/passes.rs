@@ -7,6 +7,11 @@
 //! byte of 16 rows, and a weight multiplies whole vectors without shuffles. The result is transposed back, channel by
 //! channel: this also separates the channels and mirrors the rows at no cost.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the instructions of its caller"
+)]
+
 use super::kernel::Kernel;
 use super::{PRECISION, Planes};
 use multiversion::multiversion;
@@ -135,7 +140,7 @@ fn weigh_pixels(
         }
         let place = if flip { places - 1 - place } else { place };
         for (channel, sums) in resampled.iter_mut().zip(sums.as_chunks::<ROWS>().0) {
-            channel[place] = sums.map(rounded);
+            round(sums, &mut channel[place]);
         }
     }
 }
@@ -154,12 +159,20 @@ pub(super) fn weigh_lines(pixels: &[u8], stride: usize, weights: &[i32], target:
                 *sum += i32::from(value) * weight;
             }
         }
-        *target = sums.map(rounded);
+        round(&sums, target);
     }
     for (x, target) in rest.iter_mut().enumerate() {
         let value = |line: usize| i32::from(pixels[line * stride + whole + x]);
         let sum = weights.iter().enumerate().fold(HALF, |sum, (line, &weight)| sum + value(line) * weight);
         *target = rounded(sum);
+    }
+}
+
+/// Written out, because `map` would not be compiled for the instructions of the caller.
+#[inline(always)]
+fn round<const N: usize>(sums: &[i32; N], target: &mut [u8; N]) {
+    for (value, &sum) in target.iter_mut().zip(sums) {
+        *value = rounded(sum);
     }
 }
 

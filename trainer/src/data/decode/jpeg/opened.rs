@@ -72,12 +72,14 @@ impl<'a> Opened<'a> {
         let mut decoder = PartDecoder::new(MAX_SCANS)?;
         let (across, down) = decoder.open(&self.buffers.file)?;
         let (width, height) = self.size();
-        let right = (wanted.left + wanted.width).div_ceil(reduction);
-        let bottom = (wanted.top + wanted.height).div_ceil(reduction);
-        let unit = across / reduction;
-        let left = (wanted.left / reduction).saturating_sub(BORDER) / unit * unit;
-        let top = wanted.top / reduction;
-        let right = (right + BORDER).min(width.div_ceil(reduction));
+        let (top, bottom) = (wanted.top / reduction, (wanted.top + wanted.height).div_ceil(reduction));
+        let (mut left, mut right) = (0, width.div_ceil(reduction));
+        // The blocks of an incomplete progressive image are smoothed, at the sides of a part as at those of the image.
+        if !several_scans {
+            let unit = across / reduction;
+            left = (wanted.left / reduction).saturating_sub(BORDER) / unit * unit;
+            right = right.min((wanted.left + wanted.width).div_ceil(reduction) + BORDER);
+        }
         let rect = Rect { left, top, width: right - left, height: bottom - top };
         // With a smaller height in the header, libjpeg does not read the rows below the part.
         let rows = ((bottom + BORDER) * reduction).next_multiple_of(down);
