@@ -12,7 +12,10 @@ use tests::{binary, run, stderr, succeed, trainer};
 
 /// Files of a folder with their content.
 fn content(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    // A killed process may leave a hidden unfinished file.
+    let is_hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
+    let mut files: Vec<PathBuf> = files.filter(|path| !is_hidden(path)).collect();
     files.sort();
     files.into_iter().map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap())).collect()
 }
@@ -55,10 +58,10 @@ fn a_bare_folder_becomes_a_run() {
     let messages = stderr(&output);
     assert!(!messages.contains('\u{1b}') && !messages.contains('\u{202e}'), "{messages:?}");
     assert!(messages.contains("the same content under different labels; left out"), "{messages}");
-    // 64 pictures less the two that contradict each other; a fifth of each class tests, but for the single one.
+    // 64 pictures less the one of them that contradicts another; a fifth of each class tests, but for the single one.
     assert_eq!(
         (&report["train_images"], &report["test_images"]),
-        (&Value::from(49), &Value::from(13)),
+        (&Value::from(49), &Value::from(14)),
         "{report:#}"
     );
     let again = run(init.args(["--test", "0.5"]));
@@ -154,19 +157,18 @@ fn a_run_is_the_same_from_packed_cached_and_announced_images() {
     let root = tempfile::tempdir().unwrap();
     let preset = stripes(root.path(), 4);
     let at = |name: &str| root.path().join(name).display().to_string();
-    let pack = |form: &[&str], output: &str| {
-        let mut command = Command::new(binary("lift-trainer"));
-        succeed(command.args(["pack", "-q", "-d"]).arg(&preset).args(form).args(["--output", &at(output)]));
-        PathBuf::from(at(output)).join("data.toml")
-    };
-    let (copied, raw) = (pack(&[], "copied"), pack(&["--raw"], "raw"));
+    let copied = PathBuf::from(at("copied")).join("data.toml");
+    let mut pack = Command::new(binary("lift-trainer"));
+    succeed(pack.args(["pack", "-q", "-d"]).arg(&preset).args(["--output", &at("copied")]));
     let (cache, memory) = (format!("data.cache={}", at("cache")), "data.cache=memory".to_owned());
     let train = |data: &Path, settings: &[&str], output: &str| {
         let mut command = trainer(1);
         command
             .args(["train", "-q", "-m", "demo", "--set", "train.epochs=2", "--set", "train.threads=1", "-d"])
             .arg(data);
-        settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         succeed(command.args(["--output", &at(output)]));
         final_bytes(Path::new(&at(output)))
     };
@@ -175,9 +177,8 @@ fn a_run_is_the_same_from_packed_cached_and_announced_images() {
         bytes[8 + header..].to_vec()
     };
     let plain = tensors(&train(&preset, &[], "plain"));
-    let variants: [(&str, &Path, &[&str]); 4] = [
-        ("of-copied", &copied, &["data.read_ahead=4"]),
-        ("of-raw", &raw, &[&memory]),
+    let variants: [(&str, &Path, &[&str]); 3] = [
+        ("of-copied", &copied, &["data.read_ahead=4", &memory]),
         ("filling", &preset, &[&cache, "data.read_ahead=3"]),
         ("filled", &preset, &[&cache]),
     ];

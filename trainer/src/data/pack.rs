@@ -181,7 +181,7 @@ fn begin(set: &DataSet, output: &Path, options: PackOptions) -> Result<Manifest,
         complete: false,
         form: options.form.to_string(),
         images_per_shard: options.images_per_shard.max(1),
-        fingerprint: set.fingerprint(),
+        identity: set.identity(),
         class_names: set.class_names.clone(),
         train: names(&set.train, "train"),
         test: names(&set.test, "test"),
@@ -194,7 +194,10 @@ fn begin(set: &DataSet, output: &Path, options: PackOptions) -> Result<Manifest,
             compare(&path, &manifest, found.as_ref())?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if std::fs::read_dir(output).map_err(failed)?.next().is_some() {
+            // A killed process may leave a hidden unfinished manifest.
+            let is_hidden = |name: std::ffi::OsString| name.as_encoded_bytes().starts_with(b".");
+            let mut entries = std::fs::read_dir(output).map_err(failed)?.flatten();
+            if entries.any(|entry| !is_hidden(entry.file_name())) {
                 return Err(PackError::NotEmpty(output.into()));
             }
             write_manifest(output, &manifest)?;
@@ -215,7 +218,7 @@ fn compare(path: &Path, own: &Manifest, found: Option<&Manifest>) -> Result<(), 
         ("the version", &own.version.to_string(), &found.version.to_string()),
         ("the form", &own.form, &found.form),
         ("images per shard:", &own_count, &count),
-        ("data with the fingerprint", &own.fingerprint, &found.fingerprint),
+        ("data with the hash", &own.identity, &found.identity),
     ];
     for (what, own, found) in pairs {
         if own != found {

@@ -21,8 +21,8 @@ pub struct Manifest {
     pub form: String,
     /// Images of a shard; the last one of a split may have fewer.
     pub images_per_shard: usize,
-    /// Fingerprint of the lists of the data set.
-    pub fingerprint: String,
+    /// A hash over the lists of the data set and a sample of its contents.
+    pub identity: String,
     /// Names in label order.
     pub class_names: Vec<String>,
     /// Shards of the training images, in order.
