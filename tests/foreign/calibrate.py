@@ -1,14 +1,17 @@
 """Computes the figures of `lift-trainer calibrate` with numpy alone, from the logits and the parts of the images.
 
 Arguments: the file of logits, the CSV of parts, the wanted coverage, the score, and a target distribution as JSON or `null`.
-Prints the figures as JSON, under the names of `result.json`.
+Prints the figures as JSON, under the names of `result.json`; ends with code 77 without numpy.
 """
 
 import csv
 import json
 import sys
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit(77)
 
 logits_path, parts_path, coverage, score, ratio = sys.argv[1:]
 with open(logits_path, "rb") as file:

@@ -10,12 +10,15 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
-
-
-import torch
-from PIL import Image
-from safetensors import safe_open
+try:
+    import numpy as np
+    import torch
+    from PIL import Image
+    from safetensors import safe_open
+except ImportError as error:
+    for line in sys.stdin:
+        print(json.dumps({"missing": error.name}))
+    sys.exit()
 
 # Images that are compared, at most.
 IMAGES = 100

@@ -92,7 +92,13 @@ fn numpy_computes_the_same_figures() {
         let ours: Value = serde_json::from_slice(&ours).unwrap();
         let mut oracle = Command::new(&python);
         oracle.arg(&script).arg(&logits).arg(&parts).args(["0.8", score, ratio]);
-        let theirs: Value = serde_json::from_slice(&succeed(&mut oracle).stdout).unwrap();
+        let output = run(&mut oracle);
+        if output.status.code() == Some(77) {
+            eprintln!("skipped: numpy_computes_the_same_figures (no numpy in {})", python.display());
+            return;
+        }
+        assert!(output.status.success(), "{}", stderr(&output));
+        let theirs: Value = serde_json::from_slice(&output.stdout).unwrap();
         same(&theirs, &ours, score);
         assert_eq!(json(&path.join("result.json"))["calibration"], ours, "the result of the run has them");
     }

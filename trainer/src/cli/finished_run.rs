@@ -84,5 +84,5 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
 pub(super) fn fingerprint(weights: &Path) -> Result<String, Failure> {
     let failed = |error| Failure::input(format!("cannot read `{}`: {error}", weights.display()));
     let digest = Sha256::digest(std::fs::read(weights).map_err(failed)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
 }

@@ -25,7 +25,9 @@ pub(super) fn print(calibration: &Calibration, output: OutputArguments) -> Resul
 pub(super) fn write_parts(path: &Path, table: &LogitsTable, parts: &[Vec<usize>; 3]) -> Result<(), Failure> {
     let mut of_image = vec![""; table.len()];
     for (images, name) in parts.iter().zip(["temperature", "thresholds", "reported"]) {
-        images.iter().for_each(|&image| of_image[image] = name);
+        for &image in images {
+            of_image[image] = name;
+        }
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
     let written = writer.write_record(["image", "label", "part"]).and_then(|()| {

@@ -47,9 +47,9 @@ const EXAMPLES: &str = "Examples:
 pub enum ExportFormat {
     /// One file with the whole model, its head and its tuners; docs/export.md has a PyTorch module for it
     Safetensors,
-    /// A folder for transformers: CLIPVisionModel
+    /// A folder for transformers, with the image tower of a CLIP
     HfClip,
-    /// A folder for open_clip, with the text tower
+    /// A folder for OpenCLIP, with the text tower
     OpenClip,
     /// A folder for timm
     Timm,

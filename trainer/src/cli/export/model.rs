@@ -2,8 +2,7 @@
 
 use super::{ExportArguments, ExportFormat, can_be_written, cannot_write, report};
 use crate::cli::{CommandContext, finished_run};
-use crate::config::Resolved;
-use crate::config::{BackbonePlacement, Config, DeviceName, HeadPlacement, PrecisionName};
+use crate::config::{BackbonePlacement, Config, DeviceName, HeadPlacement, PrecisionName, Resolved};
 use crate::data::source::Split;
 use crate::data::transform::TestView;
 use crate::engine::failure::{Failure, agreed};

@@ -7,6 +7,7 @@ use crate::weights::safetensors_map::{MapError, MappedWeights};
 use crate::weights::trained::{self, TrainedError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -105,6 +106,6 @@ impl LogitsFile {
     }
 }
 
-fn content(path: &Path, reason: impl ToString) -> LogitsFileError {
+fn content(path: &Path, reason: impl Display) -> LogitsFileError {
     LogitsFileError::Content { file: path.display().to_string(), reason: reason.to_string() }
 }

@@ -137,7 +137,9 @@ impl CalibrationPlan {
         let key = Sha256::digest([b"calibration parts".as_slice(), &self.seed.to_le_bytes()].concat());
         order.shuffle(&mut ChaCha8Rng::from_seed(key.into()));
         let mut parts = [order[..first].to_vec(), order[first..fit].to_vec(), order[fit..].to_vec()];
-        parts.iter_mut().for_each(|part| part.sort_unstable());
+        for part in &mut parts {
+            part.sort_unstable();
+        }
         Ok(parts)
     }
 
@@ -146,7 +148,9 @@ impl CalibrationPlan {
     fn class_weights(&self, table: &LogitsTable) -> Vec<f64> {
         let Some((_, target, _)) = &self.shift else { return vec![1.0; table.classes] };
         let mut counts = vec![0.0; table.classes];
-        table.labels.iter().for_each(|&label| counts[label as usize] += 1.0);
+        for &label in &table.labels {
+            counts[label as usize] += 1.0;
+        }
         let images = table.len() as f64;
         let ratio = |(&share, &count): (&f64, &f64)| if count > 0.0 { share * images / count } else { 0.0 };
         target.shares().iter().zip(&counts).map(ratio).collect()

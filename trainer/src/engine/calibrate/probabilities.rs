@@ -20,13 +20,17 @@ impl Calibrated<'_> {
         }
     }
 
-    /// The probabilities of an image, into `row`; returns the logarithm of the normaliser.
+    /// The probabilities of an image, into `row`.
     pub(super) fn of(&self, image: usize, row: &mut Vec<f64>) {
         self.logits(image, row);
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        row.iter_mut().for_each(|logit| *logit = (*logit - most).exp());
+        for value in row.iter_mut() {
+            *value = (*value - most).exp();
+        }
         let sum: f64 = row.iter().sum();
-        row.iter_mut().for_each(|value| *value /= sum);
+        for value in row.iter_mut() {
+            *value /= sum;
+        }
     }
 
     /// The negative log-likelihood of an image's label.

@@ -42,7 +42,7 @@ impl LogitsTable {
             return Err(CalibrationError::Classes { expected: classes, found: self.classes });
         }
         for (image, &label) in self.labels.iter().enumerate() {
-            if usize::try_from(label).map_or(true, |label| label >= classes) {
+            if !usize::try_from(label).is_ok_and(|label| label < classes) {
                 return Err(CalibrationError::Label { image, label, classes });
             }
             if self.row(image).iter().any(|logit| !logit.is_finite()) {

@@ -18,11 +18,8 @@ pub(super) fn fit(probabilities: &Calibrated<'_>, images: &[usize], weights: &[f
     let mut scale = 1.0_f64;
     for _ in 0..MOST_STEPS {
         let (slope, curvature) = derivatives(Calibrated { scale, ..*probabilities }, images, weights);
-        if slope > 0.0 {
-            high = scale
-        } else {
-            low = scale
-        }
+        let bound = if slope > 0.0 { &mut high } else { &mut low };
+        *bound = scale;
         let newton = scale - slope / curvature;
         let inside = newton.is_finite() && newton > low && newton < high;
         let next = if inside { newton } else { (low * high).sqrt() };

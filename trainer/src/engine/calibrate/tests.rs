@@ -7,28 +7,61 @@ use rand::RngExt;
 const TRAIN: [u64; 6] = [500, 200, 60, 40, 10, 5];
 const CLASSES: usize = TRAIN.len();
 
-/// Images whose labels are drawn from `softmax(logits / temperature)`, shifted to the class distribution `prior`. Rare
-/// classes have flatter logits, so one threshold for all covers them less.
-fn simulated(images: usize, temperature: f64, prior: &[f64], seed: u64) -> LogitsTable {
+/// Logits of an image; those of a class lie within its spread.
+fn draw(random: &mut ChaCha8Rng, spreads: [f64; CLASSES]) -> Vec<f64> {
+    spreads.map(|spread| (random.random::<f64>() - 0.5) * 2.0 * spread).to_vec()
+}
+
+fn probabilities(logits: &[f64]) -> Vec<f64> {
+    let weights: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// A class, drawn from these shares.
+fn draw_class(random: &mut ChaCha8Rng, shares: &[f64]) -> usize {
+    let mut draw = random.random::<f64>();
+    let found = shares.iter().position(|share| {
+        draw -= share;
+        draw < 0.0
+    });
+    found.unwrap_or(CLASSES - 1)
+}
+
+fn push(table: &mut LogitsTable, logits: &[f64], label: usize) {
+    table.names.push(format!("{}.jpg", table.labels.len()));
+    table.logits.extend(logits.iter().map(|&logit| logit as f32));
+    table.labels.push(label as i64);
+}
+
+/// Images whose labels are drawn from `softmax(logits / temperature)`. Rare classes have flatter logits, so one threshold for
+/// all covers them less.
+fn simulated(images: usize, temperature: f64, seed: u64) -> LogitsTable {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut table = LogitsTable { classes: CLASSES, ..LogitsTable::default() };
-    for image in 0..images {
-        let logits: Vec<f64> = (0..CLASSES)
-            .map(|class| {
-                let spread = if TRAIN[class] > 100 { 6.0 } else { 3.0 };
-                (random.random::<f64>() - 0.5) * 2.0 * spread * temperature
-            })
-            .collect();
-        let weights: Vec<f64> =
-            logits.iter().zip(prior).map(|(logit, prior)| prior * (logit / temperature).exp()).collect();
-        let mut draw = random.random::<f64>() * weights.iter().sum::<f64>();
-        let label = weights.iter().position(|weight| {
-            draw -= weight;
-            draw < 0.0
-        });
-        table.logits.extend(logits.iter().map(|&logit| logit as f32));
-        table.labels.push(label.unwrap_or(CLASSES - 1) as i64);
-        table.names.push(format!("{image}.jpg"));
+    for _ in 0..images {
+        let logits = draw(&mut random, TRAIN.map(|count| if count > 100 { 6.0 } else { 3.0 }));
+        let label = draw_class(&mut random, &probabilities(&logits));
+        let logits: Vec<f64> = logits.iter().map(|logit| logit * temperature).collect();
+        push(&mut table, &logits, label);
+    }
+    table
+}
+
+/// Images of these shares of classes, whose logits are right for equal shares: a class is drawn first, and then an image of
+/// it, by rejection from images of all classes.
+fn of_shares(images: usize, shares: &[f64], seed: u64) -> LogitsTable {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut table = LogitsTable { classes: CLASSES, ..LogitsTable::default() };
+    for _ in 0..images {
+        let label = draw_class(&mut random, shares);
+        loop {
+            let logits = draw(&mut random, [3.0; CLASSES]);
+            if random.random::<f64>() < probabilities(&logits)[label] {
+                push(&mut table, &logits, label);
+                break;
+            }
+        }
     }
     table
 }
@@ -45,7 +78,7 @@ fn noise(images: usize, fitted: usize) -> f64 {
 #[test]
 fn the_temperature_of_the_simulation_is_found() {
     for (temperature, seed) in [(0.5, 1), (1.0, 2), (2.5, 3)] {
-        let found = plan(0).run(&simulated(20_000, temperature, &[1.0; 6], seed), &TRAIN).unwrap();
+        let found = plan(0).run(&simulated(20_000, temperature, seed), &TRAIN).unwrap();
         assert!((found.temperature / temperature - 1.0).abs() < 0.06, "{temperature}: {}", found.temperature);
         let (before, after) = (found.before.all.unwrap(), found.after.all.unwrap());
         assert!(after.ece < 2.0, "calibrated probabilities have an error of {} %", after.ece);
@@ -62,7 +95,7 @@ fn the_temperature_of_the_simulation_is_found() {
 fn sets_cover_the_label_as_often_as_wanted() {
     for score in [Score::Lac, Score::Aps, Score::Raps] {
         for seed in 0..4 {
-            let table = simulated(8000, 1.7, &[1.0; 6], 10 + seed);
+            let table = simulated(8000, 1.7, 10 + seed);
             let found = CalibrationPlan { score, ..plan(seed) }.run(&table, &TRAIN).unwrap();
             let (fitted, reported) = (found.parts.thresholds, found.parts.reported);
             for (sets, name) in
@@ -92,7 +125,7 @@ fn sets_cover_the_label_as_often_as_wanted() {
 
 #[test]
 fn sets_by_group_repair_what_one_threshold_does_to_a_group() {
-    let found = plan(0).run(&simulated(20_000, 1.0, &[1.0; 6], 5), &TRAIN).unwrap();
+    let found = plan(0).run(&simulated(20_000, 1.0, 5), &TRAIN).unwrap();
     let gap = |sets: &crate::run::ConformalFigures| {
         (sets.many.unwrap().coverage - sets.few.unwrap().coverage).abs()
     };
@@ -104,14 +137,14 @@ fn sets_by_group_repair_what_one_threshold_does_to_a_group() {
 #[test]
 fn the_correction_of_the_class_distribution_is_bayes_rule() {
     let prior = Distribution::of_counts(&TRAIN);
-    let table = simulated(20_000, 1.0, prior.shares(), 9);
+    let table = of_shares(20_000, prior.shares(), 9);
     let uniform = Distribution::uniform(CLASSES);
     let shifted = CalibrationPlan { shift: Some(("train".to_owned(), prior.clone(), uniform)), ..plan(1) };
     let (plain, shifted) = (plan(1).run(&table, &TRAIN).unwrap(), shifted.run(&table, &TRAIN).unwrap());
     let (before, after) = (plain.after.all.unwrap(), shifted.after.all.unwrap());
     assert!(after.accuracy > before.accuracy + 1.0, "{before:?} {after:?}");
     assert!(after.ece < 2.5 && after.nll < before.nll - 0.05, "{before:?} {after:?}");
-    assert!((shifted.temperature - 1.0).abs() < 0.06, "{}", shifted.temperature);
+    assert!((shifted.temperature - 1.0).abs() < 0.1, "{}", shifted.temperature);
     let expected: Vec<f64> = prior.shares().iter().map(|share| (share * 6.0).ln()).collect();
     let found = shifted.log_prior.unwrap();
     assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12));
@@ -150,7 +183,7 @@ fn every_image_is_in_one_part_and_the_seed_chooses_which() {
 
 #[test]
 fn tables_without_meaning_are_refused() {
-    let good = simulated(40, 1.0, &[1.0; 6], 0);
+    let good = simulated(40, 1.0, 0);
     let error = |table: &LogitsTable, counts: &[u64]| plan(0).run(table, counts).unwrap_err().to_string();
     let expected =
         "the logits are of 6 classes and the run has 2\nhint: give logits that this run's model made";

@@ -3,61 +3,80 @@
 
 use super::hf_clip::must_be_clip;
 use super::{ExportError, ExportedFile, ExportedModel, FileContent, Tensors, single};
+use crate::model::backbone_config::TowerConfig;
 use crate::model::layers::Activation;
 use crate::model::loading::has_text;
 use crate::model::tower::BlockNames;
 use crate::weights::NamedTensors;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
 const FORMAT: &str = "open-clip";
+/// Epsilon of every norm of `open_clip`.
+const EPSILON: f64 = 1e-5;
 
 /// The files; the text tower is that of the backbone's file.
 pub fn files(model: &ExportedModel, backbone: &NamedTensors) -> Result<Vec<ExportedFile>, ExportError> {
     model.without_modules(FORMAT)?;
     must_be_clip(model, FORMAT)?;
-    let refuse = |expected: &str, found: String| ExportError::Backbone {
-        format: FORMAT,
-        expected: expected.to_owned(),
-        found,
-        instead: "--format hf-clip, timm, safetensors or onnx",
+    let texts = model.config.text.filter(|_| has_text(backbone)).zip(model.projection.as_ref());
+    let Some((text, projection)) = texts else {
+        return Err(refused("a CLIP with its text tower", "an image tower alone".to_owned()));
     };
-    let (Some(text), Some(projection)) = (model.config.text, &model.projection) else {
-        return Err(refuse("a CLIP with its text tower", "an image tower alone".to_owned()));
-    };
-    if !has_text(backbone) {
-        return Err(refuse("a CLIP with its text tower", "an image tower alone".to_owned()));
-    }
-    let vision = model.config.vision;
-    let is_quick = vision.activation == Activation::QuickGelu;
+    fits(model.config.vision, text)?;
+    let mut tensors = image_tower(model);
+    tensors.push(("visual.proj".to_owned(), single(projection)));
+    tensors.extend(text_tower(backbone));
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let config = FileContent::Json(config(model, text, backbone));
+    let weights = FileContent::Tensors(tensors, metadata);
+    Ok(vec![
+        ExportedFile { name: "open_clip_config.json", content: config },
+        ExportedFile { name: "open_clip_model.safetensors", content: weights },
+        model.head_file(),
+    ])
+}
+
+fn refused(expected: &str, found: String) -> ExportError {
+    let instead = "--format hf-clip, timm, safetensors or onnx";
+    ExportError::Backbone { format: FORMAT, expected: expected.to_owned(), found, instead }
+}
+
+/// Refuses properties that `open_clip` has no configuration for.
+fn fits(vision: TowerConfig, text: TowerConfig) -> Result<(), ExportError> {
     if vision.activation != text.activation || vision.activation == Activation::GeluTanh {
         let found = format!("{} and {}", vision.activation, text.activation);
-        return Err(refuse("quick_gelu in both towers or gelu in both", found));
+        return Err(refused("quick_gelu in both towers or gelu in both", found));
     }
-    if vision.norm_eps != 1e-5 {
-        return Err(refuse("norms with the epsilon 1e-5", format!("{:e}", vision.norm_eps)));
+    if vision.norm_eps != EPSILON {
+        let expected = format!("norms with the epsilon {EPSILON:e}");
+        return Err(refused(&expected, format!("{:e}", vision.norm_eps)));
     }
+    Ok(())
+}
+
+fn config(model: &ExportedModel, text: TowerConfig, backbone: &NamedTensors) -> Value {
+    let (shape, vision) = (&model.shape, model.config.vision);
     let size = |name: &str, at: usize| backbone.get(name).map_or(0, |tensor| tensor.size()[at]);
-    let text_layers = backbone.names().filter(|name| is_norm_of_text_block(name)).count();
-    let config = json!({
+    json!({
         "model_cfg": {
-            "embed_dim": model.shape.joint,
-            "quick_gelu": is_quick,
+            "embed_dim": shape.joint,
+            "quick_gelu": vision.activation == Activation::QuickGelu,
             "vision_cfg": {
                 "image_size": model.config.resolution,
-                "layers": model.shape.layers,
-                "width": model.shape.width,
-                "head_width": model.shape.width / vision.heads,
-                "mlp_ratio": model.shape.hidden as f64 / model.shape.width as f64,
-                "patch_size": model.shape.patch,
+                "layers": shape.layers,
+                "width": shape.width,
+                "head_width": shape.width / vision.heads,
+                "mlp_ratio": shape.hidden as f64 / shape.width as f64,
+                "patch_size": shape.patch,
             },
             "text_cfg": {
                 "context_length": size("positional_embedding", 0),
                 "vocab_size": size("token_embedding.weight", 0),
                 "width": size("token_embedding.weight", 1),
                 "heads": text.heads,
-                "layers": text_layers,
+                "layers": backbone.names().filter(|name| is_norm_of_text_block(name)).count(),
             },
         },
         "preprocess_cfg": {
@@ -67,19 +86,7 @@ pub fn files(model: &ExportedModel, backbone: &NamedTensors) -> Result<Vec<Expor
             "interpolation": model.view.filter,
             "resize_mode": "shortest",
         },
-    });
-    let mut tensors = image_tower(model);
-    tensors.push(("visual.proj".to_owned(), single(projection)));
-    tensors.extend(text_tower(backbone));
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    Ok(vec![
-        ExportedFile { name: "open_clip_config.json", content: FileContent::Json(config) },
-        ExportedFile {
-            name: "open_clip_model.safetensors",
-            content: FileContent::Tensors(tensors, metadata),
-        },
-        model.head_file(),
-    ])
+    })
 }
 
 fn is_norm_of_text_block(name: &str) -> bool {

@@ -127,10 +127,8 @@ impl GraphBuilder {
             op_type: "Identity".to_owned(),
             attribute: Vec::new(),
         });
-        self.graph.name = "lift".to_owned();
-        self.graph.input = vec![input];
-        self.graph.output = vec![described(&logits, FLOAT, &[classes])];
-        self.graph
+        let output = vec![described(&logits, FLOAT, &[classes])];
+        GraphProto { name: "lift".to_owned(), input: vec![input], output, ..self.graph }
     }
 }
 
