@@ -1,7 +1,7 @@
 //! Files that are too large or no files are refused before anything is read of them.
 
 use super::*;
-use crate::data::decode::RgbImage;
+use crate::data::RgbImage;
 use crate::data::source::DataSet;
 use crate::data::source::tests::{dot, folder, lists};
 use std::os::unix::fs::symlink;
