@@ -8,8 +8,7 @@ channel. Peers:
 
 - torchvision: `DataLoader` over Pillow images with `RandomResizedCrop`, `RandomHorizontalFlip` and `PILToTensor`
 - SPDL, if it is installed: crops of the mean area of random ones, resized and flipped by FFmpeg
-- libjpeg-turbo: decodes whole JPEG files and does nothing else, through the library of Pillow and, if it is installed,
-  through PyTurboJPEG
+- libjpeg-turbo, through Pillow: decodes whole JPEG files and does nothing else
 
 Variants take turns; a figure is the median of the rounds, and a ratio is the median of the ratios within a round. So
 other load on the machine affects them equally. The first round of each variant is not counted.
@@ -70,8 +69,6 @@ def choose(arguments, files):
         if has_spdl(files[0]):
             variants[f"SPDL, {threads} thread(s)"] = spdl(arguments, files, threads)
     variants["libjpeg-turbo by Pillow, whole files"] = whole_files(files, pillow_decoder())
-    if importlib.util.find_spec("turbojpeg"):
-        variants["libjpeg-turbo, whole files"] = whole_files(files, turbojpeg_decoder())
     return variants
 
 
@@ -180,13 +177,6 @@ def pillow_decoder():
     from PIL import Image
 
     return lambda content: Image.open(io.BytesIO(content)).convert("RGB").load()
-
-
-def turbojpeg_decoder():
-    from turbojpeg import TJPF_RGB, TurboJPEG
-
-    decoder = TurboJPEG()
-    return lambda content: decoder.decode(content, pixel_format=TJPF_RGB)
 
 
 def speed(seconds, counts):
