@@ -88,8 +88,10 @@ fn open(options: &PeerOptions, precision: &str) -> Result<Vec<Side>, Failure> {
 fn same_losses(precision: &str, sides: &[Measured]) -> Result<(), Failure> {
     let near = SAME_LOSS.iter().find(|(name, _)| *name == precision).map_or(1e-4, |(_, near)| *near);
     let Some((ours, peers)) = sides.split_first() else { return Ok(()) };
-    let other =
-        peers.iter().find(|peer| !((peer.loss - ours.loss).abs() <= near * ours.loss.abs().max(1e-6)));
+    let other = peers.iter().find(|peer| {
+        let difference = (peer.loss - ours.loss).abs();
+        difference.is_nan() || difference > near * ours.loss.abs().max(1e-6)
+    });
     match other {
         None => Ok(()),
         Some(peer) => Err(Failure::run(format!(

@@ -76,18 +76,29 @@ impl Block {
             OutputRows::First => (self.attend_first(&normed, tuners, graph), x.narrow(1, 0, 1)),
         };
         let attended = self.tuned(LinearSite::Proj, tuners).forward(&attended, graph);
-        let x = x + scaled(attended, self.scale1.as_ref());
-        let x = graph.map_or_else(|| x.shallow_clone(), |graph| graph.join(x.shallow_clone()));
-        let out = self.add_mlp(&x, tuners, graph);
-        let beside = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x, graph));
-        beside.fold(out, |out, y| out + y)
+        let x = self.add_attention(&x, attended, graph);
+        let beside: Vec<Tensor> = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x, graph)).collect();
+        self.add_mlp(&x, beside, tuners, graph)
     }
 
-    /// `x + scale2 mlp(norm2(x))`.
+    /// `x + scale1 y`, joined in `graph`.
+    fn add_attention(&self, x: &Tensor, y: Tensor, graph: Option<&BlockGraph>) -> Tensor {
+        let Some(graph) = graph else { return x + scaled(y, self.scale1.as_ref()) };
+        let in_place = self.scale1.is_none().then(|| graph.sum_into(&y, 1.0, x, &mut [])).flatten();
+        in_place.unwrap_or_else(|| graph.join(x + scaled(y, self.scale1.as_ref())))
+    }
+
+    /// `x + scale2 mlp(norm2(x))`, and what tuners add beside the MLP.
     ///
     /// QuickGELU is `silu(c h) / c` with `c = 1.702`, which is one operation. The norm takes up the factor `c`, and the addition
     /// to `x` the factor `1 / c`.
-    fn add_mlp(&self, x: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {
+    fn add_mlp(
+        &self,
+        x: &Tensor,
+        mut beside: Vec<Tensor>,
+        tuners: Tuners<'_>,
+        graph: Option<&BlockGraph>,
+    ) -> Tensor {
         let folded = self.fc1.kernels() == Kernels::Fused
             && self.activation == Activation::QuickGelu
             && tuners.iter().all(|tuner| tuner.is_homogeneous());
@@ -98,12 +109,19 @@ impl Block {
         let hidden = if folded { hidden.silu() } else { self.activation.forward(&hidden) };
         let hidden = tuners.iter().fold(hidden, |hidden, tuner| tuner.hidden(hidden));
         let y = self.tuned(LinearSite::Fc2, tuners).bias_times(factor).forward(&hidden, graph);
-        if folded {
-            let own = || Tensor::full([1], 1.0 / factor, (x.kind(), x.device()));
-            return x.addcmul(&y, &self.scale2.as_ref().map_or_else(own, |scale| scale / factor));
+        if let Some(graph) = graph.filter(|_| folded && self.scale2.is_none())
+            && let Some(sum) = graph.sum_into(&y, 1.0 / factor, x, &mut beside)
+        {
+            return sum;
         }
-        let y = scaled(y, self.scale2.as_ref());
-        x + tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph))
+        let sum = if folded {
+            let own = || Tensor::full([1], 1.0 / factor, (x.kind(), x.device()));
+            x.addcmul(&y, &self.scale2.as_ref().map_or_else(own, |scale| scale / factor))
+        } else {
+            let y = scaled(y, self.scale2.as_ref());
+            x + tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph))
+        };
+        beside.into_iter().fold(sum, |sum, y| sum + y)
     }
 
     /// A block from its tensors; only the scales are optional.
@@ -221,7 +239,7 @@ impl Block {
         let read = qkv.detach();
         let backward =
             move |gradient: &Tensor| Some(cpu_attention::backward(&read, &attended, gradient, heads));
-        Some(graph.cut(qkv, output, backward))
+        Some(graph.cut(qkv, &output, backward))
     }
 
     fn attend_first(&self, normed: &Tensor, tuners: Tuners<'_>, graph: Option<&BlockGraph>) -> Tensor {

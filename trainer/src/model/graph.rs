@@ -27,7 +27,7 @@ impl BlockGraph {
     pub fn cut(
         &self,
         input: &Tensor,
-        output: Tensor,
+        output: &Tensor,
         backward: impl FnOnce(&Tensor) -> Option<Tensor> + 'static,
     ) -> Tensor {
         let output = output.set_requires_grad(true);
@@ -47,16 +47,44 @@ impl BlockGraph {
             return x;
         }
         let output = x.detach();
-        self.cut(&x, output, |gradient| Some(gradient.shallow_clone()))
+        self.cut(&x, &output, |gradient| Some(gradient.shallow_clone()))
+    }
+
+    /// `factor y + x + beside`, written over `y`. What is added beside is freed; nothing else may read it or `y`. None unless `y` is
+    /// the very output of a cut.
+    pub fn sum_into(&self, y: &Tensor, factor: f64, x: &Tensor, beside: &mut [Tensor]) -> Option<Tensor> {
+        let is_cut = self.0.borrow().iter().any(|cut| cut.output.data_ptr() == y.data_ptr());
+        if !is_cut || !y.is_leaf() || y.kind() != x.kind() || y.size() != x.size() {
+            return None;
+        }
+        let mut sum = y.detach();
+        if factor != 1.0 {
+            let _ = sum.g_mul_scalar_(factor);
+        }
+        let _ = sum.g_add_(&x.detach());
+        for other in beside.iter_mut() {
+            let _ = sum.g_add_(&other.detach());
+            without_numbers(other);
+        }
+        let added: Vec<Tensor> = beside
+            .iter()
+            .chain([x])
+            .filter(|other| other.requires_grad())
+            .map(Tensor::shallow_clone)
+            .collect();
+        Some(self.cut(y, &sum, move |gradient| {
+            for other in &added {
+                backward_from(other, gradient, true);
+            }
+            Some(if factor == 1.0 { gradient.shallow_clone() } else { gradient * factor })
+        }))
     }
 
     /// Ends the forward pass: frees the inputs of the cuts. The graph needs what computed them, not their numbers; an operation that
     /// needs these for its backward pass has kept them itself.
     pub fn close(&self) {
         for cut in self.0.borrow_mut().iter_mut().filter(|cut| !cut.input.is_leaf()) {
-            let input = &mut cut.input;
-            let no_numbers = Tensor::zeros([1], (input.kind(), input.device()));
-            input.set_data(&no_numbers.expand(input.size(), false));
+            without_numbers(&mut cut.input);
         }
     }
 
@@ -80,6 +108,12 @@ impl BlockGraph {
     }
 }
 
+/// Frees the numbers of a tensor, of which only shape and graph are needed.
+fn without_numbers(tensor: &mut Tensor) {
+    let zero = Tensor::zeros([1], (tensor.kind(), tensor.device()));
+    tensor.set_data(&zero.expand(tensor.size(), false));
+}
+
 impl fmt::Debug for BlockGraph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BlockGraph of {} cuts", self.0.borrow().len())
@@ -97,11 +131,17 @@ mod tests {
     /// `y = 3 x` by a cut, between operations of autograd that also use its input.
     fn output(x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
         let read = x.exp();
-        let tripled = match graph {
-            Some(graph) => graph.cut(&read, read.detach() * 3.0, |gradient| Some(gradient * 3.0)),
-            None => &read * 3.0,
+        let times = |factor: f64| match graph {
+            Some(graph) => {
+                graph.cut(&read, &(read.detach() * factor), move |gradient| Some(gradient * factor))
+            }
+            None => &read * factor,
         };
-        tripled.sin() * &read + x
+        let (y, mut beside) = (times(3.0).sin() * &read, [times(2.0)]);
+        let tripled = times(3.0);
+        let sum = graph.and_then(|graph| graph.sum_into(&tripled, 0.5, &y, &mut beside));
+        assert_eq!(sum.is_some(), graph.is_some());
+        sum.unwrap_or_else(|| tripled * 0.5 + y + &beside[0]).cos() + x
     }
 
     #[test]

@@ -104,26 +104,30 @@ impl Product {
     /// The product by oneDNN, cut out of `graph`. None if autograd has to record it, or if oneDNN refuses it.
     fn outside_autograd(&self, graph: Option<&BlockGraph>) -> Option<Tensor> {
         let Self { x, weight, bias } = self;
-        let recorded = x.requires_grad() || weight.requires_grad();
-        if graph.is_none() && (recorded || bias.requires_grad()) {
+        let recorded = x.requires_grad() || weight.requires_grad() || bias.requires_grad();
+        if graph.is_none() && recorded {
             return None;
         }
-        let frozen_bias = (!bias.requires_grad()).then_some(bias);
-        let y = aten::product(&x.detach().contiguous(), &weight.detach(), frozen_bias).ok()?;
-        let y = match graph {
-            Some(graph) if recorded => graph.cut(x, y, self.backward()),
+        let y = aten::product(&x.detach().contiguous(), &weight.detach(), Some(&bias.detach())).ok()?;
+        Some(match graph {
+            Some(graph) if recorded => graph.cut(x, &y, self.backward()),
             _ => y,
-        };
-        Some(if frozen_bias.is_some() { y } else { y + bias })
+        })
     }
 
-    /// From the gradient of the output to that of the input; the weight gets its gradient on the way.
+    /// From the gradient of the output to that of the input; trained weights and biases get theirs on the way.
     fn backward(&self) -> impl FnOnce(&Tensor) -> Option<Tensor> + 'static {
         let (of_input, trained) = (self.x.requires_grad(), self.weight.requires_grad());
         let weight = self.weight.shallow_clone();
         let x = trained.then(|| self.x.detach());
+        let bias = self.bias.requires_grad().then(|| self.bias.shallow_clone());
         move |gradient| {
             let gradient = gradient.contiguous();
+            if let Some(bias) = bias {
+                let over_rows =
+                    gradient.flatten(0, -2).sum_dim_intlist([0i64].as_slice(), false, bias.kind());
+                backward_from(&bias, &over_rows, true);
+            }
             if let Some(x) = x {
                 let (rows, columns) = (gradient.flatten(0, -2), x.flatten(0, -2));
                 backward_from(&weight, &multiplied(&rows.tr(), &columns), true);

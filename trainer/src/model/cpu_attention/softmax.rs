@@ -1,6 +1,11 @@
 //! Rows of scores: softmax, and its backward pass. The loops are written for vectors of sixteen numbers, and are compiled for
 //! AVX-512, for AVX2 and for every processor.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only what is inlined is compiled for the instructions of its caller"
+)]
+
 /// Numbers that are added side by side: sums do not depend on the width of the processor's vectors.
 const LANES: usize = 16;
 
@@ -49,7 +54,9 @@ for_each_processor! {
         }
         let sum: f32 = sums.iter().sum();
         let factor = 1.0 / sum;
-        row.iter_mut().for_each(|value| *value *= factor);
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
         most + sum.ln()
     }
 }
