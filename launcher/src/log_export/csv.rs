@@ -3,6 +3,7 @@
 use super::{LogExportError, TimedLine, new_folder, write_new};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Kind of a line, and the file of its lines.
@@ -37,7 +38,8 @@ fn table(lines: &[&TimedLine]) -> String {
             text.push_str(&line.fields.get(*name).map_or_else(String::new, cell));
             text.push(',');
         }
-        text.push_str(&format!("{:.3}\r\n", line.time));
+        // Writing to a string does not fail.
+        let _ = write!(text, "{:.3}\r\n", line.time);
     }
     text
 }

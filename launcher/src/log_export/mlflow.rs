@@ -92,7 +92,8 @@ fn write_meta_of_experiment(
 
 /// Every JSON value is YAML.
 fn yaml(fields: &[(&str, serde_json::Value)]) -> String {
-    fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    lines.concat()
 }
 
 /// The file of each metric: a line `time value step` for each value.

@@ -35,7 +35,7 @@ pub enum Tracker {
     Tensorboard,
     /// steps.csv, epochs.csv and evaluations.csv
     Csv,
-    /// A run in the local file store, which newer versions of MLflow read with MLFLOW_ALLOW_FILE_STORE=true
+    /// A run in the local file store, which newer versions of MLflow read with `MLFLOW_ALLOW_FILE_STORE=true`
     Mlflow,
 }
 

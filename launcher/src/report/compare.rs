@@ -175,14 +175,11 @@ pub fn difference(
     let differences: Vec<f64> = pairs.iter().map(|(.., difference)| *difference).collect();
     let Spread { mean, deviation } = spread_of(&differences)?;
     let seeds = differences.len();
-    let band = match deviation {
-        Some(deviation) => {
-            STUDENT.get(seeds - 2).copied().unwrap_or(NORMAL) * deviation / (seeds as f64).sqrt()
-        }
-        None => {
-            let (one, two, _) = pairs[0];
-            NORMAL * (variance(one, name) + variance(two, name)).sqrt()
-        }
+    let band = if let Some(deviation) = deviation {
+        STUDENT.get(seeds - 2).copied().unwrap_or(NORMAL) * deviation / (seeds as f64).sqrt()
+    } else {
+        let (one, two, _) = pairs[0];
+        NORMAL * (variance(one, name) + variance(two, name)).sqrt()
     };
     Some(Difference { mean, band, seeds })
 }

@@ -125,7 +125,7 @@ pub fn run(options: &ReportOptions) -> Result<Outcome, ReportError> {
 fn read(folders: &[PathBuf]) -> Result<Vec<RunRecords>, RecordError> {
     let mut known = BTreeSet::new();
     let is_new =
-        |folder: &&PathBuf| known.insert(folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf()));
+        |folder: &&PathBuf| known.insert(folder.canonicalize().unwrap_or_else(|_| (*folder).clone()));
     let runs = folders
         .iter()
         .filter(is_new)
@@ -173,8 +173,9 @@ fn joined(runs: &[RunRecords], form: fn(&Table) -> String) -> String {
         own.extend(tables::changed(run));
         own.push(tables::classes(result, evaluation));
         if runs.len() > 1 {
-            own.iter_mut()
-                .for_each(|table| table.caption = format!("{}: {}", run.folder.display(), table.caption));
+            for table in &mut own {
+                table.caption = format!("{}: {}", run.folder.display(), table.caption);
+            }
         }
         all.extend(own);
     }

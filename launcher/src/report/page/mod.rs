@@ -30,9 +30,10 @@ const FEW_POINTS: usize = 40;
 /// The page of these runs, with the pictures of each.
 pub fn html(runs: &[RunRecords], pictures: &[Vec<Picture>]) -> Result<String, ChartError> {
     let title = title(runs);
-    let body = match runs {
-        [run] => run::section(run, pictures.first())?,
-        _ => html! {
+    let body = if let [run] = runs {
+        run::section(run, pictures.first())?
+    } else {
+        html! {
             (comparison(runs)?)
             h2 { "Each run" }
             @for (number, run) in runs.iter().enumerate() {
@@ -41,7 +42,7 @@ pub fn html(runs: &[RunRecords], pictures: &[Vec<Picture>]) -> Result<String, Ch
                     (run::section(run, pictures.get(number))?)
                 }
             }
-        },
+        }
     };
     let page = html! {
         (DOCTYPE)
