@@ -49,7 +49,7 @@ pub enum ExportFormat {
     Safetensors,
     /// A folder for transformers, with the image tower of a CLIP
     HfClip,
-    /// A folder for OpenCLIP, with the text tower
+    /// A folder for the library of that name, with the text tower of the CLIP
     OpenClip,
     /// A folder for timm
     Timm,

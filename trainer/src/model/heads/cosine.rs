@@ -56,6 +56,6 @@ impl Head for CosineHead {
     }
 
     fn as_linear(&self) -> LinearHead {
-        LinearHead::plain(HeadInput::UnitLength, unit_rows(&self.weight) * self.scale)
+        LinearHead::plain(HeadInput::UnitLength, &(unit_rows(&self.weight) * self.scale))
     }
 }

@@ -42,6 +42,6 @@ impl Head for L2NormHead {
     }
 
     fn as_linear(&self) -> LinearHead {
-        LinearHead::plain(HeadInput::AsIs, unit_rows(&self.weight))
+        LinearHead::plain(HeadInput::AsIs, &unit_rows(&self.weight))
     }
 }

@@ -48,6 +48,6 @@ impl Head for LayerNormHead {
     }
 
     fn as_linear(&self) -> LinearHead {
-        LinearHead::plain(HeadInput::ZeroMean, unit_rows(&self.weight))
+        LinearHead::plain(HeadInput::ZeroMean, &unit_rows(&self.weight))
     }
 }

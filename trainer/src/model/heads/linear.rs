@@ -49,7 +49,7 @@ impl Head for LinearHead {
     }
 
     fn as_linear(&self) -> AsLinear {
-        AsLinear { bias: Some(self.bias.detach()), ..AsLinear::plain(HeadInput::AsIs, self.weight.detach()) }
+        AsLinear { bias: Some(self.bias.detach()), ..AsLinear::plain(HeadInput::AsIs, &self.weight) }
     }
 }
 

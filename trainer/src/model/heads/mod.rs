@@ -88,7 +88,7 @@ impl HeadInput {
 
 impl LinearHead {
     /// A head without projection and bias.
-    fn plain(input: HeadInput, weight: Tensor) -> Self {
+    fn plain(input: HeadInput, weight: &Tensor) -> Self {
         Self { projection: None, input, weight: weight.detach(), bias: None }
     }
 }

@@ -61,7 +61,7 @@ impl Head for ZeroShotKind {
 
     fn as_linear(&self) -> LinearHead {
         let TextClasses { projection, text, scale } = &self.0;
-        let plain = LinearHead::plain(HeadInput::UnitLength, text * scale);
+        let plain = LinearHead::plain(HeadInput::UnitLength, &(text * scale));
         LinearHead { projection: Some(projection.detach()), ..plain }
     }
 
