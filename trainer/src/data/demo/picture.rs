@@ -112,7 +112,9 @@ pub(super) fn picture(composition: Composition, look: &DrawingStyle, draws: &mut
     let blur = draws.between(look.blur);
     soften(&mut canvas, blur);
     if look.false_colour {
-        canvas.iter_mut().for_each(|pixel| pixel.swap(0, 2));
+        for pixel in &mut canvas {
+            pixel.swap(0, 2);
+        }
     }
     let noise = draws.between(look.noise);
     develop(&canvas, noise, draws)

@@ -143,6 +143,7 @@ fn pictures_are_those_of_old() {
         digest(&pretraining_example(0, 0).image.pixels),
         digest(&DemoSet::in_style(DemoStyle::FalseColour, 0).draw(DemoSplit::Train, 0).unwrap().pixels),
     ];
-    let expected = [0x425e_dfd5_2738_aa23, 0x1768_13fe_3bf1_288f, 0x2ea6_e698_62bd_9429, 0x398b_9f0b_784a_9338];
+    let expected =
+        [0x425e_dfd5_2738_aa23, 0x1768_13fe_3bf1_288f, 0x2ea6_e698_62bd_9429, 0x398b_9f0b_784a_9338];
     assert_eq!(found, expected, "{found:#018x?}");
 }
