@@ -94,6 +94,9 @@ fn check_format(table: &mut Table) -> Result<(), ConfigError> {
     }
 }
 
+/// The images and the model of every demo run whose record does not name them: the presets choose others now.
+const FIRST_DEMO: &str = "[data]\ndemo_style = \"cluttered\"\n[model]\nembedded = \"patch4\"\n";
+
 /// The default of every key: from the program's presets of the names that the run was made with.
 fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigError> {
     let (presets, mut layers) = (Presets::embedded(), Layers::default());
@@ -107,6 +110,7 @@ fn defaults(names: &SelectedNames, recorded: &Origins) -> Result<Layers, ConfigE
             layers.add_file(&preset.text, &Origin::Absent, &PathBase::Recorded)?;
         }
     }
+    layers.add_file(FIRST_DEMO, &Origin::Absent, &PathBase::Recorded)?;
     Ok(layers)
 }
 
