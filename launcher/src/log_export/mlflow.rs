@@ -27,7 +27,9 @@ pub fn write(records: &RunRecords, lines: &[TimedLine], store: &Path) -> Result<
     // Numbers of the store are names of folders. They follow from what they name, so that runs meet in one experiment.
     let number = format!("{}", hash(&experiment) % 1_000_000_000_000_000_000);
     let home = records.folder.canonicalize().unwrap_or_else(|_| records.folder.clone());
-    let id = format!("{:016x}{:016x}", hash(&home.to_string_lossy()), begin.to_bits());
+    // A run that goes on is another export.
+    let last = records.status.as_ref().map_or_else(String::new, |status| status.time.to_string());
+    let id = format!("{:016x}{:016x}", hash(&home.to_string_lossy()), hash(&last));
     let place = store.join(&number);
     let folder = place.join(&id);
     if folder.exists() {

@@ -9,7 +9,7 @@ use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.
-const FREE: [&str; 29] = [
+const FREE: [&str; 31] = [
     "data.root",
     "data.train_list",
     "data.test_list",
@@ -27,6 +27,8 @@ const FREE: [&str; 29] = [
     "train.threads",
     "train.recompute",
     "train.log_every",
+    "train.tensorboard",
+    "eval.thumbnails",
     "checkpoint.every_steps",
     "checkpoint.every_seconds",
     "checkpoint.keep",
