@@ -92,12 +92,10 @@ impl<'a> Pass<'a> {
                 no_grad(|| model.block(block, &before, true))
             } else {
                 let input = if block > first { leaf(&before) } else { before };
-                let (output, recorded) = if self.recomputes {
-                    (no_grad(|| model.block(block, &input, true)), None)
-                } else {
-                    let (output, graph) = self.recorded(block, &input);
-                    (output.shallow_clone(), Some((output, graph)))
-                };
+                // Also where it is computed again it is computed as it will be then, so that the results have the same bits.
+                let (output, graph) = self.recorded(block, &input);
+                let recorded = (!self.recomputes).then(|| (output.shallow_clone(), graph));
+                let output = if self.recomputes { output.detach() } else { output };
                 blocks.push(BlockTape { input, recorded });
                 memory.iter().for_each(PassMemory::part_done);
                 output
