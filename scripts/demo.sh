@@ -23,7 +23,4 @@ fi
 
 scripts/mpirun.sh -n 2 target/release/lift-trainer demo "$@"
 
-if target/release/lift report --help >/dev/null 2>&1; then
-    target/release/lift report "$output"/*/ --output "$output/report.html"
-    echo "report: $output/report.html"
-fi
+target/release/lift report "$output"/*/ --output "$output/report.html"
