@@ -36,8 +36,14 @@ fn check(case: &Case) {
             let merged = mean_over_crops(logits.shallow_clone(), crops);
             assert_eq!(merged.kind(), logits.kind());
             case.compare("merged_logits", &merged, tolerance);
-            let predictions = Classifier::Replicated.predict(&model, Some(&features), crops).unwrap().unwrap();
-            assert_eq!(predictions.classes, case.output("merged_logits").argmax(1, false), "{}: classes", case.name);
+            let predictions =
+                Classifier::Replicated.predict(&model, Some(&features), crops).unwrap().unwrap();
+            assert_eq!(
+                predictions.classes,
+                case.output("merged_logits").argmax(1, false),
+                "{}: classes",
+                case.name
+            );
         });
     }
 }
