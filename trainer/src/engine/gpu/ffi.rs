@@ -64,14 +64,14 @@ pub(super) fn free_gpu_memory(index: usize) -> Option<i64> {
 
 /// Puts what this thread does on a GPU from now on into a stream of libtorch's pool. False if libtorch refuses.
 #[must_use]
-pub(super) fn use_pool_stream(index: usize) -> bool {
+pub(in crate::engine) fn use_pool_stream(index: usize) -> bool {
     // SAFETY: takes a number; the shim catches every exception.
     unsafe { trainer_use_pool_stream(index as c_int) == 0 }
 }
 
 /// The end of the work that a thread has given to a GPU so far, in its current stream.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(in crate::engine) struct Event {
     index: usize,
     event: *mut c_void,
 }
@@ -81,7 +81,7 @@ unsafe impl Send for Event {}
 
 impl Event {
     /// Records the current stream of this thread; none if libtorch refuses.
-    pub(super) fn record(index: usize) -> Option<Self> {
+    pub(in crate::engine) fn record(index: usize) -> Option<Self> {
         let mut event = std::ptr::null_mut();
         // SAFETY: the shim writes one pointer and catches every exception.
         let code = unsafe { trainer_record_event(index as c_int, &raw mut event) };
@@ -91,7 +91,7 @@ impl Event {
     /// Lets later work of this thread's current stream start after the event; the host does not wait. False if libtorch
     /// refuses.
     #[must_use]
-    pub(super) fn block_stream(&self) -> bool {
+    pub(in crate::engine) fn block_stream(&self) -> bool {
         // SAFETY: the event is alive; the shim catches every exception.
         unsafe { trainer_block_on_event(self.index as c_int, self.event) == 0 }
     }
@@ -107,7 +107,7 @@ impl Drop for Event {
 /// Keeps the memory of a tensor, once it is freed, from other streams until the current stream of this thread has done its
 /// present work. False if libtorch refuses.
 #[must_use]
-pub(super) fn record_stream(index: usize, tensor: &Tensor) -> bool {
+pub(in crate::engine) fn record_stream(index: usize, tensor: &Tensor) -> bool {
     // SAFETY: tch's pointer is a tensor of libtorch, alive during the call; the shim catches every exception.
     unsafe { trainer_record_stream(index as c_int, tensor.as_ptr().cast_mut().cast()) == 0 }
 }

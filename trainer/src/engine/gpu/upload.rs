@@ -13,6 +13,6 @@ pub fn upload(values: &[f64], device: Device) -> Tensor {
 }
 
 /// Bytes of the host on a GPU, the parts one after the other, copied once in the current stream.
-pub(super) fn upload_bytes(parts: &[&[u8]], device: Device) -> Result<Tensor, TchError> {
+pub(in crate::engine) fn upload_bytes(parts: &[&[u8]], device: Device) -> Result<Tensor, TchError> {
     ffi::pinned(parts)?.f_to_device_(device, Kind::Uint8, /* non_blocking */ true, /* copy */ false)
 }

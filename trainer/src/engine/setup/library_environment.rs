@@ -18,11 +18,6 @@ use std::process::Command;
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 /// Variables with which a user sets the wait policy.
 const WAIT_POLICY: [&str; 3] = [SPIN.0, "OMP_WAIT_POLICY", "KMP_BLOCKTIME"];
-/// glibc's variable for its memory: what a step frees is kept for the next step, in pages of 2 MB where the system has them.
-const MALLOC: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776",
-);
 /// The workspace of cuBLAS: eight buffers of 4096 KiB.
 pub const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
 
@@ -46,8 +41,7 @@ pub fn set() {
 fn missing(get: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, &'static str)> {
     let none_of = |names: &[&str]| names.iter().all(|name| get(name).is_none());
     let spin = none_of(&WAIT_POLICY).then_some(SPIN);
-    let others = [CUBLAS_WORKSPACE, MALLOC].into_iter().filter(|(name, _)| none_of(&[name]));
-    spin.into_iter().chain(others).collect()
+    spin.into_iter().chain(none_of(&[CUBLAS_WORKSPACE.0]).then_some(CUBLAS_WORKSPACE)).collect()
 }
 
 #[cfg(test)]
@@ -58,9 +52,9 @@ mod tests {
     fn what_the_user_has_set_stays() {
         let with =
             |set: &'static [&'static str]| missing(move |name| set.contains(&name).then(OsString::new));
-        assert_eq!(with(&[]), [SPIN, CUBLAS_WORKSPACE, MALLOC]);
-        assert_eq!(with(&["OMP_WAIT_POLICY"]), [CUBLAS_WORKSPACE, MALLOC]);
-        assert_eq!(with(&["CUBLAS_WORKSPACE_CONFIG"]), [SPIN, MALLOC]);
-        assert_eq!(with(&["GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG", "GLIBC_TUNABLES"]), []);
+        assert_eq!(with(&[]), [SPIN, CUBLAS_WORKSPACE]);
+        assert_eq!(with(&["OMP_WAIT_POLICY"]), [CUBLAS_WORKSPACE]);
+        assert_eq!(with(&["CUBLAS_WORKSPACE_CONFIG"]), [SPIN]);
+        assert_eq!(with(&["GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG"]), []);
     }
 }

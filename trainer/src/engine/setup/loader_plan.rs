@@ -4,7 +4,7 @@ use crate::data::loader::{BatchRequest, Loader, LoaderOptions};
 use crate::data::source::Split;
 use crate::data::transform::ImageView;
 use crate::engine::failure::Failure;
-use crate::engine::gpu::device_loader::DeviceLoader;
+use crate::engine::step::device_loader::DeviceLoader;
 use std::sync::Arc;
 use tch::Device;
 

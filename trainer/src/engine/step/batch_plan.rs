@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tch::Tensor;
 
-use crate::engine::gpu::device_loader::DeviceBatch;
+use crate::engine::step::device_loader::DeviceBatch;
 use crate::engine::step::local_batch::{LocalBatch, MicroBatch};
 
 /// The steps of a run, and this rank's part of each.

@@ -5,6 +5,7 @@ pub mod batch_plan;
 pub mod block_gather;
 pub mod classifier;
 pub(crate) mod columns;
+pub mod device_loader;
 pub mod gradient_sync;
 pub mod local_batch;
 pub mod loss_scale;

@@ -4,10 +4,10 @@
 //! in a stream of its own. The stream of the step waits for the copy on the GPU; the host does not. The thread is one batch
 //! ahead of the step.
 
-use super::ffi::{self, Event};
-use super::upload::upload_bytes;
 use crate::data::error::DataError;
 use crate::data::loader::{Batch, Loader, LoaderStop};
+use crate::engine::gpu::ffi::{self, Event};
+use crate::engine::gpu::upload::upload_bytes;
 use crate::engine::panics::explain;
 use crate::engine::step::local_batch::MicroBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
