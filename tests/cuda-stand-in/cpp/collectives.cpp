@@ -6,22 +6,21 @@
 namespace stand_in {
 namespace {
 
-using Synchronize = int (*)(void *);
+using CatchUp = void (*)();
 
-// The function of the library that the program uses as its CUDA runtime, once it has opened it.
-Synchronize find() {
+// The function of the stand-in for NCCL, if the program has opened it as its CUDA runtime.
+CatchUp find() {
     const char *runtime = std::getenv("NCCL_RS_CUDART");
     void *library = runtime ? dlopen(runtime, RTLD_NOW | RTLD_NOLOAD) : nullptr;
-    if (!library || !dlsym(library, "nccl_stand_in")) return nullptr;
-    return reinterpret_cast<Synchronize>(dlsym(library, "cudaStreamSynchronize"));
+    return library ? reinterpret_cast<CatchUp>(dlsym(library, "nccl_stand_in_catch_up")) : nullptr;
 }
 
 }  // namespace
 
 void catch_up_with_stream() {
-    static Synchronize synchronize = nullptr;
-    if (!synchronize && std::getenv("NCCL_RS_CUDART")) synchronize = find();
-    if (synchronize) synchronize(nullptr);
+    static CatchUp catch_up = nullptr;
+    if (!catch_up && std::getenv("NCCL_RS_CUDART")) catch_up = find();
+    if (catch_up) catch_up();
 }
 
 }  // namespace stand_in

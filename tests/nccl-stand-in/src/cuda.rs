@@ -189,6 +189,14 @@ unsafe extern "C" fn cudaStreamSynchronize(handle: *mut StandInStream) -> c_int 
     })
 }
 
+/// Waits for the default stream on any thread, for the stand-in for CUDA: a GPU orders work in a stream without the thread that
+/// queues it, and threads of libtorch that compute set their device themselves.
+#[unsafe(no_mangle)]
+extern "C" fn nccl_stand_in_catch_up() {
+    // SAFETY: null is the default stream, which always exists.
+    unsafe { stream(std::ptr::null_mut()) }.synchronize();
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cudaStreamWaitEvent(
     handle: *mut StandInStream,
