@@ -20,3 +20,11 @@ extern "C" int trainer_backward(const void *output, const void *gradient, int ke
     }
     return 1;
 }
+
+// How many handles hold a tensor, among them those that autograd keeps for backward passes, and an address that only these
+// have in common.
+extern "C" std::size_t trainer_owners(const void *tensor, const void **identity) noexcept {
+    const auto &held = *static_cast<const at::Tensor *>(tensor);
+    *identity = held.unsafeGetTensorImpl();
+    return held.use_count();
+}

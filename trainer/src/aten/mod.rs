@@ -7,11 +7,13 @@
 mod backward;
 mod dispatcher;
 mod fused_sgd;
+mod owners;
 mod parallel_for;
 mod product;
 
 pub use backward::backward_from;
 pub use dispatcher::Refused;
 pub use fused_sgd::{SgdStep, fused_sgd};
+pub use owners::Owners;
 pub use parallel_for::parallel_for;
 pub use product::{packed, product, products_are_fast};

@@ -164,7 +164,7 @@ mod tests {
             let name = format!("{tokens} tokens, {heads} heads of {head_width}");
             let [values, gradients] =
                 [away(&attended.output, &expected.detach()), away(&of_qkv, &qkv.grad())];
-            assert!(values < 3e-6 && gradients < 3e-6, "{name}: {values:e}, {gradients:e}");
+            assert!(values < 3e-6 && gradients < 1e-5, "{name}: {values:e}, {gradients:e}");
         }
     }
 
