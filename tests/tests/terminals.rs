@@ -209,7 +209,10 @@ fn running_out_of_memory_is_reported() {
         "--set",
         "train.batch_size=64",
     ]);
-    command.args(["--set", "eval.every_epochs=1"]).arg("--output").arg(&output);
+    command
+        .args(["--set", "eval.every_epochs=1", "--set", "eval.batch_size=64"])
+        .arg("--output")
+        .arg(&output);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("the first step", Duration::from_mins(2), || steps_done(&output) > 0);
     let pages = fs::read_to_string(format!("/proc/{}/statm", child.id())).unwrap();

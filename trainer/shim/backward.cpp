@@ -1,6 +1,7 @@
 // The backward pass from a tensor with a given gradient, which tch does not have. libtorch's C interface has it, but writes
 // the text of an error to standard error and forgets it.
 #include <ATen/core/Tensor.h>
+#include <c10/util/Logging.h>
 
 #include <cstddef>
 #include <cstdio>
@@ -28,3 +29,6 @@ extern "C" std::size_t trainer_owners(const void *tensor, const void **identity)
     *identity = held.unsafeGetTensorImpl();
     return held.use_count();
 }
+
+// libtorch's C interface logs the text of an error, with frames of C++, before its caller knows whether it has another way.
+extern "C" void trainer_log_nothing() noexcept { FLAGS_caffe2_log_level = c10::GLOG_FATAL; }

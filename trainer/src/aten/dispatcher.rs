@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::Once;
 use tch::Tensor;
 
 /// The version of libtorch whose conventions for values this file follows: 2.10.
@@ -20,6 +21,7 @@ unsafe extern "C" {
     fn torch_new_list_reserve_size(size: usize, list: *mut Handle) -> c_int;
     fn torch_list_push_back(list: Handle, value: u64) -> c_int;
     fn torch_new_string_handle(text: *const c_char, length: usize, string: *mut Handle) -> c_int;
+    fn trainer_log_nothing();
     /// C++'s `operator new`, whose memory libtorch frees with `delete`.
     #[link_name = "_Znwm"]
     fn operator_new(size: usize) -> *mut c_void;
@@ -41,7 +43,7 @@ pub(super) enum Value<'a> {
     Bool(bool),
 }
 
-/// An operation that libtorch refused; its reason is in libtorch's own log.
+/// An operation that libtorch refused. Its C interface does not say why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("libtorch refuses the operation `{0}`")]
 pub struct Refused(&'static str);
@@ -104,6 +106,9 @@ pub(super) fn call(
     overload: &CStr,
     arguments: &[Value<'_>],
 ) -> Result<Vec<u64>, Refused> {
+    static QUIET: Once = Once::new();
+    // SAFETY: sets a number that libtorch reads when it logs.
+    QUIET.call_once(|| unsafe { trainer_log_nothing() });
     let mut stack = Vec::with_capacity(arguments.len().max(1));
     for argument in arguments {
         // SAFETY: the words go to libtorch in the call below.
