@@ -27,8 +27,9 @@ const TEST_SETS: usize = 100;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed: u64 = std::env::args().nth(1).unwrap_or_default().parse()?;
     let world = World::start()?;
-    let selection =
-        Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set: Vec::new() };
+    // Only replicated tensors are compared over ranks.
+    let set = vec!["head.placement=replicated".to_owned()];
+    let selection = Selection { data: "demo".into(), model: "demo".into(), method: "lift".into(), set };
     let mut resolved = Config::resolve(&selection)?;
     resolved.config.train.threads = 1;
     let options: &DistributedOptions = &resolved.config.distributed;
