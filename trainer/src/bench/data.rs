@@ -53,7 +53,7 @@ pub struct StageMilliseconds {
     pub transform: f64,
 }
 
-/// Measures with each number of threads, after one pass over at most [`WARM_UP`] images, which fills the caches.
+/// Measures with each number of threads, after one pass over at most 2,000 images, which fills the caches.
 pub fn measure(
     split: &Arc<Split>,
     options: DataOptions,
