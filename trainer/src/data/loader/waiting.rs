@@ -58,6 +58,16 @@ pub struct WaitReasons {
     pub queue: f64,
 }
 
+impl WaitReasons {
+    /// The same reasons for at most so many seconds: a thread between loader and step waits while the step runs.
+    #[must_use]
+    pub fn within(self, seconds: f64) -> Self {
+        let all = self.read + self.decode + self.queue;
+        let share = if all > seconds { seconds / all } else { 1.0 };
+        Self { read: self.read * share, decode: self.decode * share, queue: self.queue * share }
+    }
+}
+
 /// Collects the moments of one wait.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
@@ -98,5 +108,8 @@ mod tests {
         wait.look(&stages);
         let reasons = wait.reasons(Duration::from_secs(8));
         assert_eq!(reasons, WaitReasons { read: 1.0, decode: 4.0, queue: 3.0 });
+        assert_eq!(reasons.within(9.0), reasons);
+        assert_eq!(reasons.within(2.0), WaitReasons { read: 0.25, decode: 1.0, queue: 0.75 });
+        assert_eq!(WaitReasons::default().within(0.0), WaitReasons::default());
     }
 }

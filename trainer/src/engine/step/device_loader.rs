@@ -13,6 +13,7 @@ use crate::engine::step::local_batch::MicroBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tch::{Device, Kind, TchError, Tensor};
 
 /// A batch, and its pixels and labels on the device. The crops of an image are adjacent.
@@ -105,8 +106,11 @@ impl Uploader {
     }
 
     fn next(&mut self) -> Option<Result<DeviceBatch, DeviceLoaderError>> {
+        let start = Instant::now();
         let uploaded = self.batches.as_ref()?.recv().ok()?;
-        Some(uploaded.and_then(|(batch, copied)| {
+        let waited = start.elapsed().as_secs_f64();
+        Some(uploaded.and_then(|(mut batch, copied)| {
+            batch.batch.waited = batch.batch.waited.within(waited);
             let MicroBatch { bytes, labels } = &batch.on_device;
             // The labels share the memory of the pixels.
             let known = copied.block_stream() && ffi::record_stream(self.index, bytes);
