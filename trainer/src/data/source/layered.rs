@@ -28,69 +28,81 @@ impl Split {
     /// The same images, kept in a cache once they have been read.
     #[must_use]
     pub fn cached(self, cache: Cache) -> Self {
-        let Self { labels, reader } = self;
-        Self { labels, reader: Box::new(Cached { inner: reader, cache }) }
+        self.behind(|_| cache)
     }
 
     /// The same images, read by `threads` threads in the order in which they are announced.
     #[must_use]
     pub fn read_ahead(self, threads: usize) -> Self {
+        self.behind(|reader| ReadAhead::start(Arc::clone(reader), threads))
+    }
+
+    fn behind<L: Layer + 'static>(self, layer: impl FnOnce(&Arc<dyn ImageReader>) -> L) -> Self {
         let Self { labels, reader } = self;
         let inner: Arc<dyn ImageReader> = Arc::from(reader);
-        let ahead = ReadAhead::start(Arc::clone(&inner), threads);
-        Self { labels, reader: Box::new(Ahead { inner, ahead }) }
+        let layer = layer(&inner);
+        Self { labels, reader: Box::new(Layered { inner, layer }) }
     }
 }
 
-/// A reader whose images are kept in a cache.
-struct Cached {
-    inner: Box<dyn ImageReader>,
-    cache: Cache,
+/// What stands between a reader and the decoder.
+trait Layer: Send + Sync {
+    /// As [`ImageReader::stored`], with the reader behind the layer.
+    fn stored(
+        &self,
+        inner: &dyn ImageReader,
+        index: usize,
+        take: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), DataError>;
+
+    /// As [`ImageReader::announce`].
+    fn announce(&self, inner: &dyn ImageReader, indices: &mut dyn Iterator<Item = usize>) {
+        inner.announce(indices);
+    }
 }
 
-impl ImageReader for Cached {
-    fn name(&self, index: usize) -> String {
-        self.inner.name(index)
-    }
-
-    fn read(&self, index: usize) -> Result<RgbImage, DataError> {
-        decoded(self, index)
-    }
-
-    fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
-        if self.cache.get(index, &mut |bytes| take(given(bytes))) {
+impl Layer for Cache {
+    fn stored(
+        &self,
+        inner: &dyn ImageReader,
+        index: usize,
+        take: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), DataError> {
+        if self.get(index, &mut |bytes| take(given(bytes))) {
             return Ok(());
         }
-        self.inner.stored(index, &mut |stored| {
-            self.cache.put(index, || kept(stored));
+        inner.stored(index, &mut |stored| {
+            self.put(index, || kept(stored));
             take(stored);
         })
     }
+}
 
-    fn announce(&self, indices: &mut dyn Iterator<Item = usize>) {
-        self.inner.announce(indices);
+impl Layer for ReadAhead {
+    fn stored(
+        &self,
+        inner: &dyn ImageReader,
+        index: usize,
+        take: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), DataError> {
+        match self.take(index) {
+            Some(read) => read.map(|bytes| take(given(&bytes))),
+            None => inner.stored(index, take),
+        }
     }
 
-    fn files(&self) -> Option<SplitFiles<'_>> {
-        self.inner.files()
-    }
-
-    fn place(&self, index: usize) -> Option<String> {
-        self.inner.place(index)
-    }
-
-    fn sample(&self, index: usize) -> Result<FileSample, ImageFault> {
-        self.inner.sample(index)
+    fn announce(&self, _inner: &dyn ImageReader, indices: &mut dyn Iterator<Item = usize>) {
+        ReadAhead::announce(self, indices);
     }
 }
 
-/// A reader whose images are read ahead.
-struct Ahead {
+/// A reader behind a layer.
+struct Layered<L> {
     inner: Arc<dyn ImageReader>,
-    ahead: ReadAhead,
+    layer: L,
 }
 
-impl ImageReader for Ahead {
+impl<L: Layer> ImageReader for Layered<L> {
     fn name(&self, index: usize) -> String {
         self.inner.name(index)
     }
@@ -100,14 +112,11 @@ impl ImageReader for Ahead {
     }
 
     fn stored(&self, index: usize, take: &mut dyn FnMut(Stored<'_>)) -> Result<(), DataError> {
-        match self.ahead.take(index) {
-            Some(read) => read.map(|bytes| take(given(&bytes))),
-            None => self.inner.stored(index, take),
-        }
+        self.layer.stored(self.inner.as_ref(), index, take)
     }
 
     fn announce(&self, indices: &mut dyn Iterator<Item = usize>) {
-        self.ahead.announce(indices);
+        self.layer.announce(self.inner.as_ref(), indices);
     }
 
     fn files(&self) -> Option<SplitFiles<'_>> {
