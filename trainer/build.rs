@@ -7,6 +7,8 @@ use std::{env, fs};
 
 /// Calls of libtorch's C++ interface.
 const SHIMS: [&str; 2] = ["shim/backward.cpp", "shim/gpu.cpp"];
+/// The folder of `caught.h`, which shims of both crates include.
+const SHARED: &str = "../collectives/shim";
 
 /// Variants of `PresetKind`, and the folder of each.
 const KINDS: [(&str, &str); 3] = [("Data", "data"), ("Model", "model"), ("Method", "method")];
@@ -33,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn compile_shims() {
-    for shim in SHIMS {
+    for shim in SHIMS.iter().chain(&[SHARED]) {
         println!("cargo::rerun-if-changed={shim}");
     }
     for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
@@ -45,6 +47,7 @@ fn compile_shims() {
         .std("c++17")
         .warnings(false)
         .include(libtorch_include())
+        .include(SHARED)
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .files(SHIMS)
         .compile("trainer_shims");

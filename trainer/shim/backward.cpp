@@ -1,25 +1,17 @@
 // The backward pass from a tensor with a given gradient, which tch does not have. libtorch's C interface has it, but writes
 // the text of an error to standard error and forgets it.
+#include "caught.h"
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/Logging.h>
 
-#include <cstddef>
-#include <cstdio>
-#include <exception>
-
-// Returns 0, or 1 and a message of at most `length` bytes.
+// Returns as `caught` does.
 extern "C" int trainer_backward(const void *output, const void *gradient, int keep_graph, char *message,
                                 std::size_t length) noexcept {
-    try {
+    return caught(message, length, [&] {
         const auto &root = *static_cast<const at::Tensor *>(output);
         root.backward(*static_cast<const at::Tensor *>(gradient), keep_graph != 0);
-        return 0;
-    } catch (const std::exception &error) {
-        std::snprintf(message, length, "%s", error.what());
-    } catch (...) {
-        std::snprintf(message, length, "unknown C++ exception");
-    }
-    return 1;
+    });
 }
 
 // How many handles hold a tensor, among them those that autograd keeps for backward passes, and an address that only these
