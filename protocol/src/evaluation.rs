@@ -16,6 +16,51 @@ pub const MANY_ABOVE: u64 = 100;
 /// A class with fewer training images than this is one of the few-shot classes.
 pub const FEW_BELOW: u64 = 20;
 
+/// Groups of classes by number of training images, as long-tail papers report them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shot {
+    /// More than 100.
+    Many,
+    /// 20 to 100.
+    Medium,
+    /// Fewer than 20.
+    Few,
+}
+
+impl Shot {
+    /// All groups, the largest classes first.
+    pub const ALL: [Self; 3] = [Self::Many, Self::Medium, Self::Few];
+
+    /// Its name in files and tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Many => "many",
+            Self::Medium => "medium",
+            Self::Few => "few",
+        }
+    }
+
+    /// The group of a class with this number of training images.
+    pub const fn of(train_count: u64) -> Self {
+        if train_count > MANY_ABOVE {
+            Self::Many
+        } else if train_count < FEW_BELOW {
+            Self::Few
+        } else {
+            Self::Medium
+        }
+    }
+
+    /// Its training images in words.
+    pub const fn range(self) -> &'static str {
+        match self {
+            Self::Many => "more than 100",
+            Self::Medium => "20 to 100",
+            Self::Few => "fewer than 20",
+        }
+    }
+}
+
 /// The content of `evaluation.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationRecord {

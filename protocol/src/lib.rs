@@ -26,6 +26,7 @@
 //! - [`arguments`]: the launcher's view of that command line;
 //! - [`gpus`]: what files and variables tell about GPUs;
 //! - [`evaluation`]: confusion, calibration and mistakes of the last evaluation;
+//! - [`numbers`]: numbers and bytes as text;
 //! - [`terminal`]: output to standard output and standard error;
 //! - [`lock`]: locks of files and folders; [`probe`]: what the trainer reports to `lift doctor`;
 //! - [`orphan`]: a rank exits when its parent process is gone.
@@ -42,6 +43,7 @@ mod here;
 pub mod hint;
 pub mod layout;
 pub mod lock;
+pub mod numbers;
 pub mod orphan;
 mod outcome;
 pub mod probe;

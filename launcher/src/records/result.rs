@@ -1,6 +1,6 @@
 //! `result.json`.
 
-use protocol::evaluation::{FEW_BELOW, MANY_ABOVE};
+use protocol::evaluation::Shot;
 use serde::Deserialize;
 
 /// The figures of a finished run. Figures are in percent, and none where undefined.
@@ -90,58 +90,13 @@ pub struct ClassRecord {
     pub accuracy: Option<f64>,
 }
 
-/// Groups of classes by training images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
-    /// More than 100.
-    Many,
-    /// 20 to 100.
-    Medium,
-    /// Fewer than 20.
-    Few,
-}
-
-impl Group {
-    /// All of them, the largest classes first.
-    pub const ALL: [Self; 3] = [Self::Many, Self::Medium, Self::Few];
-
-    /// The group of a class with so many training images.
-    pub const fn of(train_count: u64) -> Self {
-        if train_count > MANY_ABOVE {
-            Self::Many
-        } else if train_count < FEW_BELOW {
-            Self::Few
-        } else {
-            Self::Medium
-        }
-    }
-
-    /// Its name.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Many => "many",
-            Self::Medium => "medium",
-            Self::Few => "few",
-        }
-    }
-
-    /// Its training images in words.
-    pub const fn range(self) -> &'static str {
-        match self {
-            Self::Many => "more than 100",
-            Self::Medium => "20 to 100",
-            Self::Few => "fewer than 20",
-        }
-    }
-}
-
 impl ResultRecord {
     /// Mean accuracy of a group.
-    pub const fn of_group(&self, group: Group) -> Option<f64> {
+    pub const fn of_group(&self, group: Shot) -> Option<f64> {
         match group {
-            Group::Many => self.many,
-            Group::Medium => self.medium,
-            Group::Few => self.few,
+            Shot::Many => self.many,
+            Shot::Medium => self.medium,
+            Shot::Few => self.few,
         }
     }
 }

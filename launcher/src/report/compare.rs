@@ -194,14 +194,14 @@ fn are_comparable(one: &ResultRecord, two: &ResultRecord) -> bool {
 
 /// Sampling variance of a figure over the test images, in squared percent, with the images of each class independent.
 fn variance(result: &ResultRecord, figure: &str) -> f64 {
-    use crate::records::result::Group;
+    use protocol::evaluation::Shot;
     let classes = result.per_class.iter().filter(|class| class.test_count > 0);
     let of_class = |class: &crate::records::result::ClassRecord| {
         let (images, share) = (class.test_count as f64, class.correct as f64 / class.test_count as f64);
         (images, 1e4 * share * (1.0 - share) / images)
     };
-    let group = Group::ALL.into_iter().find(|group| group.word() == figure);
-    let chosen = classes.filter(|class| group.is_none_or(|group| Group::of(class.train_count) == group));
+    let group = Shot::ALL.into_iter().find(|group| group.word() == figure);
+    let chosen = classes.filter(|class| group.is_none_or(|group| Shot::of(class.train_count) == group));
     let of_classes: Vec<(f64, f64)> = chosen.map(of_class).collect();
     if figure == "overall" {
         // Each class counts by its images.

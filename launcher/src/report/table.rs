@@ -65,19 +65,6 @@ pub fn share(part: u64, whole: u64) -> String {
     percent((whole > 0).then(|| 100.0 * part as f64 / whole as f64))
 }
 
-/// A whole number with separators.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Seconds as `1 h 2 min`, `2 min 3 s` or `4.5 s`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -102,7 +89,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([4.52, 123.0, 3720.0].map(duration), ["4.5 s", "2 min 3 s", "1 h 2 min"]);
         assert_eq!([0.04, -0.04, 1.26, -3.0].map(signed), ["+0.0", "+0.0", "+1.3", "-3.0"]);
         assert_eq!(

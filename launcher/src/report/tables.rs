@@ -4,10 +4,12 @@ use super::compare::{FIGURES, Setting, difference, spread};
 use super::figures::{
     TakenFor, all_bins, calibration_error, from_worst, outcomes, predicted_counts, taken_for,
 };
-use super::table::{NONE, Table, count, duration, percent, share, signed};
+use super::table::{NONE, Table, duration, percent, share, signed};
 use crate::records::RunRecords;
-use crate::records::result::{Group, ResultRecord};
+use crate::records::result::ResultRecord;
 use protocol::evaluation::EvaluationRecord;
+use protocol::evaluation::Shot;
+use protocol::numbers::grouped;
 
 /// Classes in the table of the worst ones.
 const WORST: usize = 15;
@@ -48,9 +50,9 @@ pub fn runs(runs: &[RunRecords]) -> Table {
             result.macro_f1,
         ];
         let speed =
-            result.images_per_second.map_or_else(|| NONE.to_owned(), |speed| count(speed.round() as u64));
+            result.images_per_second.map_or_else(|| NONE.to_owned(), |speed| grouped(speed.round() as u64));
         let first = [folder, result.method.clone(), result.seed.to_string()];
-        let last = [count(result.trainable_parameters), speed, duration(result.seconds)];
+        let last = [grouped(result.trainable_parameters), speed, duration(result.seconds)];
         table.row(first.into_iter().chain(figures.map(percent)).chain(last));
     }
     table
@@ -117,17 +119,17 @@ pub fn facts(run: &RunRecords, result: &ResultRecord) -> Table {
     );
     fact(
         "evaluated images",
-        format!("{} ({}, {} crop)", count(result.total), result.evaluation.split, result.evaluation.crops),
+        format!("{} ({}, {} crop)", grouped(result.total), result.evaluation.split, result.evaluation.crops),
     );
-    fact("trained parameters", count(result.trainable_parameters));
-    fact("steps", count(run.metrics.steps.last().map_or(0, |step| step.step)));
+    fact("trained parameters", grouped(result.trainable_parameters));
+    fact("steps", grouped(run.metrics.steps.last().map_or(0, |step| step.step)));
     fact("time", duration(result.seconds));
     if result.bad_images > 0 {
-        fact("unreadable images, left out", count(result.bad_images));
+        fact("unreadable images, left out", grouped(result.bad_images));
     }
     let absent = result.per_class.iter().filter(|class| class.test_count == 0).count();
     if absent > 0 {
-        fact("classes without a test image, in no figure", count(absent as u64));
+        fact("classes without a test image, in no figure", grouped(absent as u64));
     }
     fact("backbone", result.weights_fingerprint.chars().take(16).collect());
     table
@@ -144,8 +146,8 @@ pub fn groups(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> T
         let mean = (images > 0).then(|| confidence as f64 / images as f64 / 1e4);
         [percent(mean), percent(calibration_error(bins))]
     };
-    for group in Group::ALL {
-        let classes = result.per_class.iter().filter(|class| Group::of(class.train_count) == group);
+    for group in Shot::ALL {
+        let classes = result.per_class.iter().filter(|class| Shot::of(class.train_count) == group);
         let (number, images) =
             classes.fold((0, 0), |(number, images), class| (number + 1, images + class.test_count));
         let bins = evaluation
@@ -154,8 +156,8 @@ pub fn groups(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> T
         let [confidence, error] = bins.unwrap_or_else(|| [NONE, NONE].map(str::to_owned));
         let first = [group.word(), group.range()].map(str::to_owned);
         table.row(first.into_iter().chain([
-            count(number),
-            count(images),
+            grouped(number),
+            grouped(images),
             percent(result.of_group(group)),
             confidence,
             error,
@@ -165,12 +167,12 @@ pub fn groups(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> T
         || [NONE, NONE].map(str::to_owned),
         |evaluation| calibration(&all_bins(&evaluation.reliability)),
     );
-    let all = count(result.per_class.len() as u64);
+    let all = grouped(result.per_class.len() as u64);
     table.row([
         "all".to_owned(),
         "any".to_owned(),
         all,
-        count(result.total),
+        grouped(result.total),
         percent(result.accuracy),
         confidence,
         error,
@@ -185,10 +187,10 @@ pub fn groups(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> T
 pub fn head_to_tail(result: &ResultRecord, evaluation: &EvaluationRecord) -> Table {
     let heads = ["true class", "#test images", "#correct", "#wrong: many", "#wrong: medium", "#wrong: few"];
     let mut table = Table::new("From head to tail: where the images of each group go, in percent", &heads);
-    for (group, outcome) in Group::ALL.into_iter().zip(outcomes(result, evaluation)) {
+    for (group, outcome) in Shot::ALL.into_iter().zip(outcomes(result, evaluation)) {
         let shares =
             [outcome.correct].into_iter().chain(outcome.wrong).map(|part| share(part, outcome.images));
-        table.row([group.word().to_owned(), count(outcome.images)].into_iter().chain(shares));
+        table.row([group.word().to_owned(), grouped(outcome.images)].into_iter().chain(shares));
     }
     table.with_note(
         "\"wrong: many\" are images that were taken for another class, which has many training images.",
@@ -203,7 +205,7 @@ pub fn worst(result: &ResultRecord, evaluation: &EvaluationRecord) -> Table {
     for label in from_worst(result).into_iter().take(WORST) {
         let class = &result.per_class[label];
         let sizes =
-            [count(class.train_count), count(class.test_count), share(class.correct, class.test_count)];
+            [grouped(class.train_count), grouped(class.test_count), share(class.correct, class.test_count)];
         let names = named(result, &taken[label]);
         table.row([class.name.clone()].into_iter().chain(sizes).chain([names]));
     }
@@ -232,15 +234,15 @@ pub fn classes(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> 
     let taken = evaluation.map(taken_for);
     for (label, class) in result.per_class.iter().enumerate() {
         let predicted =
-            predicted.as_ref().map_or_else(|| NONE.to_owned(), |predicted| count(predicted[label]));
+            predicted.as_ref().map_or_else(|| NONE.to_owned(), |predicted| grouped(predicted[label]));
         let name = |(class, images): &(usize, u64)| format!("{} ({images})", result.per_class[*class].name);
         let taken = taken.as_ref().and_then(|taken| taken[label].predicted.first().map(name));
         table.row([
             class.name.clone(),
-            Group::of(class.train_count).word().to_owned(),
-            count(class.train_count),
-            count(class.test_count),
-            count(class.correct),
+            Shot::of(class.train_count).word().to_owned(),
+            grouped(class.train_count),
+            grouped(class.test_count),
+            grouped(class.correct),
             share(class.correct, class.test_count),
             predicted,
             taken.unwrap_or_else(|| NONE.to_owned()),
@@ -259,10 +261,10 @@ pub fn throughput(run: &RunRecords) -> Option<Table> {
     let wait: f64 = steps.iter().filter_map(|step| step.data_wait).sum();
     let mut table = Table::new("Throughput", &["what", "value"]);
     let mut fact = |what: &str, value: String| table.row([what.to_owned(), value]);
-    fact("images a second, median of the steps", count(median.round() as u64));
+    fact("images a second, median of the steps", grouped(median.round() as u64));
     fact("images a second, from slowest to fastest step", {
         let [slowest, fastest] =
-            [speeds[0], speeds[speeds.len() - 1]].map(|speed| count(speed.round() as u64));
+            [speeds[0], speeds[speeds.len() - 1]].map(|speed| grouped(speed.round() as u64));
         format!("{slowest} to {fastest}")
     });
     fact("time in steps", duration(seconds));

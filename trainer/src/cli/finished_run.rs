@@ -6,6 +6,7 @@ use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::resume::is_free;
 use protocol::layout;
+use protocol::numbers::hex;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,5 @@ fn configuration(run: &Path, set: &[String]) -> Result<Resolved, Failure> {
 /// SHA-256 of a file of trained tensors, in hexadecimal.
 pub(super) fn fingerprint(weights: &Path) -> Result<String, Failure> {
     let failed = |error| Failure::input(format!("cannot read `{}`: {error}", weights.display()));
-    let digest = Sha256::digest(std::fs::read(weights).map_err(failed)?);
-    Ok(digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(hex(&Sha256::digest(std::fs::read(weights).map_err(failed)?)))
 }

@@ -20,7 +20,6 @@ mod probe;
 mod shell;
 mod train;
 mod work_progress;
-mod writable;
 
 use crate::config::{Config, Resolved, Selection};
 use crate::engine::failure::{Failure, agreed};

@@ -9,6 +9,7 @@ use super::presets::{PresetSource, Presets, cannot_read};
 use super::tables::keys;
 use super::{Config, Selection, combinations, idle};
 use crate::options::{Values, describe, render};
+use protocol::numbers::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -133,10 +134,7 @@ impl Resolved {
         for (key, value) in self.config.pairs() {
             let _ = writeln!(text, "{key} = {}", render(&value));
         }
-        Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&Sha256::digest(text.as_bytes()))
     }
 
     /// Names, values, origins and the presets used, as JSON.

@@ -11,3 +11,4 @@ pub mod rank;
 pub mod setup;
 pub mod step;
 pub mod training;
+pub mod writable;

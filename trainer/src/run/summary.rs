@@ -8,46 +8,10 @@
 use super::{ClassCounts, CountsError};
 use serde::{Deserialize, Serialize};
 
-pub use protocol::evaluation::{FEW_BELOW, MANY_ABOVE};
+pub use protocol::evaluation::{FEW_BELOW, MANY_ABOVE, Shot};
 
 /// Lower bound in percent of the class accuracies in the harmonic mean, which a zero would make zero.
 pub const HARMONIC_FLOOR: f64 = 0.001;
-
-/// Groups of classes by number of training images, as long-tail papers report them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shot {
-    /// More than 100.
-    Many,
-    /// 20 to 100.
-    Medium,
-    /// Fewer than 20.
-    Few,
-}
-
-impl Shot {
-    /// All groups, the largest classes first.
-    pub const ALL: [Self; 3] = [Self::Many, Self::Medium, Self::Few];
-
-    /// Its name in files and tables.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Many => "many",
-            Self::Medium => "medium",
-            Self::Few => "few",
-        }
-    }
-
-    /// The group of a class with this number of training images.
-    pub const fn of(train_count: u64) -> Self {
-        if train_count > MANY_ABOVE {
-            Self::Many
-        } else if train_count < FEW_BELOW {
-            Self::Few
-        } else {
-            Self::Medium
-        }
-    }
-}
 
 /// The figures of an evaluation, in percent; none where undefined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

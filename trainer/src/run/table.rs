@@ -2,6 +2,7 @@
 
 use super::{RunResult, json};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use protocol::numbers::grouped;
 use protocol::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
 use std::io::IsTerminal;
 
@@ -211,19 +212,6 @@ fn percent(value: Option<f64>) -> String {
 
 fn ranks(world_size: usize) -> String {
     if world_size == 1 { "1 rank".into() } else { format!("{world_size} ranks") }
-}
-
-/// A number with a comma between thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

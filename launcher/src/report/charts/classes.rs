@@ -1,8 +1,9 @@
 //! Charts over classes.
 
 use super::{Canvas, ChartError, Drawn, GRID, INK, SIZE, chart, label, series, tick};
-use crate::records::result::{Group, ResultRecord};
+use crate::records::result::ResultRecord;
 use plotters::prelude::*;
+use protocol::evaluation::Shot;
 use std::collections::BTreeMap;
 
 /// Steps of the mean curve for each factor of ten in size.
@@ -46,7 +47,7 @@ pub fn accuracy_against_size(result: &ResultRecord) -> Result<String, ChartError
         for ((size, accuracy), classes) in &places {
             let radius = (2.5 + 5.5 * ((*classes - 1) as f64 / crowd).sqrt()) as i32 + 1;
             let place = ((*size).max(1) as f64, *accuracy as f64 / 10.0);
-            let colour = series(Group::of(*size) as usize).mix(strength).filled();
+            let colour = series(Shot::of(*size) as usize).mix(strength).filled();
             axes.draw_series(std::iter::once(Circle::new(place, radius, colour)))?;
         }
         axes.draw_series(LineSeries::new(means, INK.stroke_width(2)))?;

@@ -1,9 +1,10 @@
 //! The table of classes that a reader sorts and filters. Its rows are data for the script of the page.
 
 use super::super::figures::{predicted_counts, taken_for};
-use crate::records::result::{Group, ResultRecord};
+use crate::records::result::ResultRecord;
 use maud::{Markup, PreEscaped, html};
 use protocol::evaluation::EvaluationRecord;
+use protocol::evaluation::Shot;
 use protocol::terminal::escaped_line;
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub fn section(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> 
                     "Group"
                     select {
                         option value="" { "all" }
-                        @for group in Group::ALL {
+                        @for group in Shot::ALL {
                             option value=(group.word()) { (group.word()) " (" (group.range()) ")" }
                         }
                     }
@@ -55,7 +56,7 @@ fn rows(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> Vec<Val
         let most = taken.as_ref().and_then(|taken| taken[label].predicted.first());
         json!([
             escaped_line(&class.name),
-            Group::of(class.train_count).word(),
+            Shot::of(class.train_count).word(),
             class.train_count,
             class.test_count,
             class.correct,

@@ -98,11 +98,11 @@ fn lead(runs: &[RunRecords]) -> Markup {
 /// One line about a run.
 fn headline(run: &RunRecords) -> String {
     let Some(result) = &run.result else { return super::tables::state(run) };
-    let correct = super::table::count(result.correct);
+    let correct = protocol::numbers::grouped(result.correct);
     format!(
         "{} % of {} images ({correct} correct)",
         percent(result.accuracy),
-        super::table::count(result.total)
+        protocol::numbers::grouped(result.total)
     )
 }
 

@@ -5,13 +5,15 @@ use super::super::charts::{
 };
 use super::super::figures::{calibration_error, size_confusion};
 use super::super::pictures::Picture;
-use super::super::table::{count, duration, percent};
+use super::super::table::{duration, percent};
 use super::super::tables;
 use super::{classes, curves, html_table, visible};
 use crate::records::RunRecords;
-use crate::records::result::{Group, ResultRecord};
+use crate::records::result::ResultRecord;
 use maud::{Markup, PreEscaped, html};
+use protocol::evaluation::Shot;
 use protocol::evaluation::{CERTAIN, EvaluationRecord, Mistake};
+use protocol::numbers::grouped;
 
 /// Parts of the classes in the heat map of head and tail.
 const PARTS: usize = 10;
@@ -35,7 +37,7 @@ pub fn section(run: &RunRecords, pictures: Option<&Vec<Picture>>) -> Result<Mark
         (tiles(result))
         div.charts {
             figure { (PreEscaped(size)) figcaption { "Accuracy of each class against its training images, and the mean over classes of similar size. Colours: "
-                @for (number, group) in Group::ALL.into_iter().enumerate() { span style=(format!("color: var(--series-{number})")) { (group.word()) } @if number < 2 { ", " } @else { "." } } } }
+                @for (number, group) in Shot::ALL.into_iter().enumerate() { span style=(format!("color: var(--series-{number})")) { (group.word()) } @if number < 2 { ", " } @else { "." } } } }
             figure { (PreEscaped(bars)) figcaption { "Accuracy by group of classes." } }
             (curves)
         }
@@ -57,13 +59,13 @@ pub fn section(run: &RunRecords, pictures: Option<&Vec<Picture>>) -> Result<Mark
 fn tiles(result: &ResultRecord) -> Markup {
     let speed = result
         .images_per_second
-        .map_or_else(|| super::super::table::NONE.to_owned(), |speed| count(speed.round() as u64));
+        .map_or_else(|| super::super::table::NONE.to_owned(), |speed| grouped(speed.round() as u64));
     let tiles = [
         (percent(result.accuracy), "overall accuracy, %"),
         (percent(result.many), "many"),
         (percent(result.medium), "medium"),
         (percent(result.few), "few"),
-        (count(result.trainable_parameters), "trained parameters"),
+        (grouped(result.trainable_parameters), "trained parameters"),
         (speed, "images a second"),
         (duration(result.seconds), "time"),
     ];

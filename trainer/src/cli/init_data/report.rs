@@ -7,7 +7,7 @@ use crate::cli::findings;
 use crate::data::source::{DataSet, Half, Split, counts};
 use crate::data::survey::Survey;
 use crate::engine::failure::Failure;
-use crate::run::{FEW_BELOW, MANY_ABOVE};
+use crate::run::{FEW_BELOW, MANY_ABOVE, Shot};
 use protocol::command_line::OutputArguments;
 use protocol::terminal::{self, escaped_line, say};
 use serde_json::json;
@@ -69,12 +69,7 @@ impl Report<'_> {
 
     fn groups(&self) -> [usize; 3] {
         let sizes = self.sizes();
-        let count = |fits: &dyn Fn(u64) -> bool| sizes.iter().filter(|&&size| fits(size)).count();
-        [
-            count(&|size| size > MANY_ABOVE),
-            count(&|size| (FEW_BELOW..=MANY_ABOVE).contains(&size)),
-            count(&|size| size < FEW_BELOW),
-        ]
+        Shot::ALL.map(|shot| sizes.iter().filter(|&&size| Shot::of(size) == shot).count())
     }
 
     fn broken(&self) -> Vec<(&Split, usize, &str)> {

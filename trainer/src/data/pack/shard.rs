@@ -5,8 +5,8 @@ use super::index::{PackedImage, ShardIndex, checksum};
 use super::{PackError, write};
 use crate::data::error::DataError;
 use crate::data::source::Split;
+use protocol::numbers::hex;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
@@ -90,7 +90,7 @@ impl Shard<'_> {
         file.sync_all().map_err(failed)?;
         drop(file);
         std::fs::rename(&part, &self.path).map_err(failed)?;
-        let index = ShardIndex { bytes: len, sha256: hexadecimal(&hash.finalize()), images };
+        let index = ShardIndex { bytes: len, sha256: hex(&hash.finalize()), images };
         let path = self.index_path();
         let text = serde_json::to_vec(&index)
             .map_err(|error| PackError::Io { path: path.clone(), source: error.into() })?;
@@ -170,19 +170,11 @@ fn hash_of(path: &Path) -> io::Result<(u64, String)> {
     let (mut hash, mut len, mut buffer) = (Sha256::new(), 0, vec![0; BUFFER]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok((len, hexadecimal(&hash.finalize()))),
+            0 => return Ok((len, hex(&hash.finalize()))),
             read => {
                 hash.update(&buffer[..read]);
                 len += read as u64;
             }
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

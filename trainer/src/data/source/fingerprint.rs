@@ -1,9 +1,10 @@
 //! The fingerprint of a data set: a hash of its lists, and a sample of its files.
 
 use super::{DataSet, Split};
+use protocol::numbers::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// Number of files of a split in the sample, spaced evenly over its list.
 const SAMPLED: usize = 128;
@@ -20,7 +21,7 @@ pub(super) fn of_lists(set: &DataSet) -> String {
     }
     add_split(&mut hash, &set.train);
     add_split(&mut hash, &set.test);
-    hexadecimal(&hash.finalize())
+    hex(&hash.finalize())
 }
 
 /// 64 bits over the lists and the content sample.
@@ -28,14 +29,7 @@ pub(super) fn identity(set: &DataSet) -> String {
     let mut hash = Sha256::new();
     add_text(&mut hash, &of_lists(set));
     ContentSample::of(set).0.iter().for_each(|sample| add_text(&mut hash, sample));
-    hexadecimal(&hash.finalize()[..8])
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&hash.finalize()[..8])
 }
 
 fn add_split(hash: &mut Sha256, split: &Split) {
@@ -119,7 +113,7 @@ fn of_file(split: &Split, index: usize) -> String {
     let mut hash = Sha256::new();
     hash.update(sample.size.to_le_bytes());
     hash.update(&sample.bytes);
-    hexadecimal(&hash.finalize()[..8])
+    hex(&hash.finalize()[..8])
 }
 
 #[cfg(test)]

@@ -93,11 +93,7 @@ impl Evaluation<'_> {
         bad: &mut BadImages,
     ) -> Result<EvaluationCounts, Failure> {
         let start = Instant::now();
-        let plan = ListPlan {
-            len: self.split.len() as u64,
-            batch_size: self.batch.images(),
-            parts: rank.world_size() as u64,
-        };
+        let plan = self.plan(rank);
         let own = self.own_part(plan, (rank, reporter), bad)?;
         let mut counts = ClassCounts::new(self.classes);
         let (own, confidences) = own;

@@ -6,6 +6,7 @@ use crate::data::source::{ContentSample, DataSet, Split};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::setup::backbone::BackboneFile;
+use protocol::numbers::hex;
 use sha2::{Digest, Sha256};
 use std::io;
 
@@ -136,5 +137,5 @@ fn program_hash() -> io::Result<Vec<u8>> {
 }
 
 fn short(hash: &[u8]) -> String {
-    hash.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    hex(&hash[..hash.len().min(6)])
 }

@@ -14,6 +14,7 @@ use crate::engine::training::restoring::{RestoredRun, check, open_folder};
 use crate::engine::training::resume::{Resume, ResumeDecision, ResumePoint, ResumeRequest};
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::training_run::{TrainingFinish, TrainingRun, eval_record, summarise};
+use crate::engine::writable;
 use crate::run::{
     Claim, ClassResult, Evaluated, Logging, MOST_MISTAKES, MetricsRecord, ProgressOutput, RunDestination,
     RunFolder, RunResult, RunStart, StopRequest, Summary, final_status, read_metrics, resume_command, say,
@@ -78,7 +79,9 @@ impl Experiment<'_> {
         };
         let state = self.share_state(found.as_ref())?;
         let predictions = self.predictions.filter(|_| self.rank.leads());
-        agreed(&self.rank.control, || predictions.map_or(Ok(()), can_be_written))?;
+        agreed(&self.rank.control, || {
+            predictions.map_or(Ok(()), |path| writable::check("--predictions", path))
+        })?;
         self.rank.begin("init");
         let open = |path| TrainedWeights::open(path, &self.resolved.config, self.rank);
         let trained = self.weights.map(open).transpose()?;
@@ -336,19 +339,6 @@ fn details(session: &Session, evaluated: &EvaluationCounts, folder: &RunFolder) 
 enum ExperimentWork {
     Done(Box<RunResult>),
     Stopped(StopRequest, u64),
-}
-
-/// Refuses a file for predictions that cannot be written.
-fn can_be_written(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let reason = if path.is_dir() {
-        "it is a folder".to_owned()
-    } else if !folder.is_dir() {
-        format!("there is no folder `{}`", folder.display())
-    } else {
-        return Ok(());
-    };
-    Err(Failure::input(format!("--predictions `{}` cannot be written: {reason}", path.display())))
 }
 
 fn write_predictions(path: &Path, classes: &[i64]) -> Result<(), Failure> {

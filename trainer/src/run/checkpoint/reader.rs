@@ -7,6 +7,7 @@ use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
 use super::names::{BEST, Leftover, LeftoverKind, step_of};
 use super::retry::{LOAD_PAUSES, patiently};
 use super::{CheckpointError, Snapshot, sealed, tensors};
+use protocol::numbers::hex;
 use protocol::{hint, layout};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -298,7 +299,7 @@ impl CheckpointReader {
             let reason = format!("expected {} bytes, found {length}", entry.size);
             return Err(CheckpointError::damaged(path, reason));
         }
-        let found = sealed::hex(&sum.finalize());
+        let found = hex(&sum.finalize());
         #[cfg(any(test, feature = "faults"))]
         if self.disk.plays(Planted::UnverifiedLoad) {
             return Ok(());

@@ -3,10 +3,10 @@
 //! The checksum is the last field and covers every byte before it; the bytes after it are fixed. A change of any byte
 //! is therefore detected.
 
+use protocol::numbers::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 
 const BEFORE: &[u8] = b",\n  \"checksum\": \"";
 const AFTER: &[u8] = b"\"\n}\n";
@@ -45,13 +45,4 @@ pub(super) fn unseal(text: &[u8]) -> Result<Vec<u8>, String> {
 /// A sealed value.
 pub(super) fn open<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(&unseal(text)?).map_err(|error| error.to_string())
-}
-
-/// `bytes` in lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

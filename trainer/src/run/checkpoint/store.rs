@@ -5,13 +5,13 @@ use super::disk::{Disk, IoContext};
 use super::faults::Planted;
 use super::manifest::{MANIFEST, Manifest, ManifestEntry, STATE, TENSORS};
 use super::names::{BEST, Leftover, LeftoverKind, beside, step_of};
-use super::sealed::hex;
 use super::{
     BestCheckpoint, CheckpointError, CheckpointReader, FoundCheckpoint, Snapshot, TensorBytes, sealed,
     tensors,
 };
 use crate::run::RunFolder;
 use protocol::layout;
+use protocol::numbers::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};

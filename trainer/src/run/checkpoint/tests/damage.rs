@@ -188,7 +188,7 @@ fn reseal(path: &Path, name: &str, content: &[u8]) {
     let state = fs::read(path.join(STATE)).unwrap();
     let entry = |bytes: &[u8]| manifest::ManifestEntry {
         size: bytes.len() as u64,
-        sha256: sealed::hex(&sha2::Sha256::digest(bytes)),
+        sha256: protocol::numbers::hex(&sha2::Sha256::digest(bytes)),
     };
     let manifest = Manifest::new(10, None, entry(&tensors), entry(&state));
     fs::write(path.join(MANIFEST), manifest.encode().unwrap()).unwrap();

@@ -4,7 +4,7 @@ use crate::engine::failure::Failure;
 use std::path::Path;
 
 /// Refuses a path that no file can be written to; `flag` names it in the message.
-pub(super) fn check(flag: &str, path: &Path) -> Result<(), Failure> {
+pub fn check(flag: &str, path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let reason = if path.is_dir() {
         "it is a folder".to_owned()
