@@ -5,6 +5,7 @@ use crate::engine::gpu::pass_memory;
 use collectives::ActivitySnapshot;
 use regex::{Captures, Regex};
 use std::fmt;
+use std::hint::black_box;
 use std::sync::LazyLock;
 
 /// Out-of-memory messages of libtorch, its GPU libraries, C++ and the system, with the sizes that they contain: requested,
@@ -26,6 +27,12 @@ static MESSAGES: LazyLock<Vec<(MemoryKind, Regex)>> = LazyLock::new(|| {
     let compile = |(place, text)| Regex::new(text).ok().map(|message| (place, message));
     messages.into_iter().filter_map(compile).collect()
 });
+
+/// oneDNN's words for any failure to make or run a kernel. They omit the status, which may be `out_of_memory`.
+static KERNEL_FAILED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"could not (create|execute|initialize) a").ok());
+/// Bytes that the system must still grant for a failed kernel to have another reason than memory.
+const SPARE: usize = 64 << 20;
 
 /// The kind of memory that is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +56,18 @@ pub struct OutOfMemory {
 impl OutOfMemory {
     /// Recognises an out-of-memory message; none for other texts.
     pub fn of(text: &str) -> Option<Self> {
-        MESSAGES.iter().find_map(|(place, message)| {
+        let reported = MESSAGES.iter().find_map(|(place, message)| {
             let found = message.captures(text)?;
             let size = |at| size(&found, at);
             Some(Self { place: *place, asked: size(1), free: size(3).zip(size(2)) })
+        });
+        reported.or_else(|| {
+            let failed = KERNEL_FAILED.as_ref().is_some_and(|words| words.is_match(text));
+            (failed && !host_grants(SPARE)).then_some(Self {
+                place: MemoryKind::Host,
+                asked: None,
+                free: None,
+            })
         })
     }
 
@@ -75,6 +90,15 @@ impl OutOfMemory {
         let advice = limits.advice(self.place, moment, fits);
         format!("{self}{}\nhint: {advice}", doing.unwrap_or_default())
     }
+}
+
+/// Whether the system grants this number of bytes. It is not touched, so a limit of resident memory does not count.
+fn host_grants(bytes: usize) -> bool {
+    let mut probe = Vec::<u8>::new();
+    let granted = probe.try_reserve_exact(bytes).is_ok();
+    // Otherwise the compiler may leave out an allocation that nothing reads.
+    black_box(probe);
+    granted
 }
 
 fn size(found: &Captures<'_>, at: usize) -> Option<String> {
@@ -189,6 +213,8 @@ mod tests {
             ("cannot read `x`: Cannot allocate memory (os error 12)", Some("out of memory")),
             ("no space left on device (os error 28)", None),
             ("os error 123, of memory", None),
+            // With memory to spare it is another failure of oneDNN.
+            ("Torch(\"could not create a primitive\")", None),
         ] {
             assert_eq!(OutOfMemory::of(text).map(|found| found.to_string()).as_deref(), expected, "{text}");
         }
