@@ -5,6 +5,7 @@
 //! GPU lacked: it goes through the shim in `shim/backward.cpp`.
 
 mod backward;
+mod caching_allocator;
 mod dispatcher;
 mod fused_sgd;
 mod owners;
@@ -12,6 +13,7 @@ mod parallel_for;
 mod product;
 
 pub use backward::backward_from;
+pub use caching_allocator::cache_cpu_tensors;
 pub use dispatcher::Refused;
 pub use fused_sgd::{SgdStep, fused_sgd};
 pub use owners::Owners;

@@ -8,11 +8,11 @@ mod dialogue;
 mod report;
 pub mod side;
 
-pub use report::{PeerReport, PeerRow};
+pub use report::{PeerBound, PeerReport, PeerRow};
 
 use crate::engine::failure::Failure;
-use dialogue::Dialogue;
-use report::Measured;
+use dialogue::{Answer, Dialogue};
+use report::{Bound, Measured};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -114,19 +114,24 @@ impl Side {
         let ready = dialogue.answer()?;
         let loss = ready.number("loss")?;
         let batch = ready.number("batch")?;
-        let bound = ready.number("bound_images_per_second").ok();
-        Ok(Self { dialogue, measured: Measured::new(name, loss, batch, bound) })
+        let measured = Measured::new(name, loss, batch, bound(&ready));
+        Ok(Self { dialogue, measured })
     }
 
     /// Some steps in turn.
     fn measure(&mut self, steps: usize) -> Result<(), Failure> {
         let answer = self.dialogue.ask(&steps.to_string())?;
         self.measured.add(&answer.numbers("seconds")?, answer.number("peak_bytes")?);
-        if let Ok(bound) = answer.number("bound_images_per_second") {
-            self.measured.bounds.push(bound);
-        }
+        self.measured.bounds.extend(bound(&answer));
         Ok(())
     }
+}
+
+/// The rates of matrix products, if the side measures them.
+fn bound(answer: &Answer) -> Option<Bound> {
+    let fastest = answer.number("bound_images_per_second").ok()?;
+    let plain = answer.number("plain_bound_images_per_second").ok()?;
+    Some(Bound { fastest, plain })
 }
 
 /// Whether the script is there, before anything is started.

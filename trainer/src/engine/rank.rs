@@ -1,5 +1,6 @@
 //! This process as one rank: world, planes, device, threads.
 
+use crate::aten::cache_cpu_tensors;
 use crate::config::{Backend, DistributedOptions};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::panics;
@@ -70,6 +71,7 @@ impl Rank {
         let threads = if threads > 0 { threads } else { cores };
         tch::set_num_threads(threads as i32);
         INTEROP.call_once(|| tch::set_num_interop_threads(1));
+        cache_cpu_tensors();
         let ChosenDevice { device, warning, note: idle_gpus } = device::choose(world, &control, wish)?;
         if let Some(warning) = warning.filter(|_| world.rank() == 0) {
             tracing::warn!("{warning}");

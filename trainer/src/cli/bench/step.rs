@@ -2,7 +2,7 @@
 
 use super::arguments::StepArguments;
 use super::print::{bytes, or_dash, report, table, time};
-use crate::bench::peer::{self, PeerOptions, PeerReport, PeerRow};
+use crate::bench::peer::{self, PeerBound, PeerOptions, PeerReport, PeerRow};
 use crate::bench::snapshot::SnapshotReport;
 use crate::bench::step::{StepOptions, StepReport, VariantReport, measure};
 use crate::cli::CommandContext;
@@ -84,7 +84,13 @@ fn peer_text(found: &PeerReport) -> String {
     };
     let headers =
         ["precision", "side", "images/s", "to eager", "of bound", "peak memory", "to eager", "loss"];
-    let bounds: Vec<String> = bounds.iter().map(|(name, bound)| format!("{bound:.2} in {name}")).collect();
+    let bound = |bound: &PeerBound| {
+        let PeerBound { precision, images_per_second, plain_images_per_second } = bound;
+        format!(
+            "{images_per_second:.2} in {precision} ({plain_images_per_second:.2} as libtorch computes them by itself)"
+        )
+    };
+    let bounds: Vec<String> = bounds.iter().map(bound).collect();
     format!(
         "batch {batch_size}; medians of {steps} steps in each of {rounds} rounds, taking turns\n{}matrix products alone, images/s: {}\n",
         table(&headers, rows.iter().map(row)),
