@@ -6,8 +6,7 @@ use std::ptr::NonNull;
 
 /// Sizes are multiples of this, so that tensors of nearly the same size use the same blocks.
 const GRAIN: usize = 64 << 10;
-/// A block serves a request of at least `1 - 1 / SLACK` of its size. What is free is at most `1 / SLACK` of the most that was
-/// in use, if a new block is needed.
+/// What is free is at most `1 / SLACK` of the most that was in use, when a new block is made.
 const SLACK: usize = 8;
 
 /// All blocks. Each is a mapping of its own, so that it can go back to the system alone.
@@ -39,7 +38,7 @@ impl Pool {
     /// A block of at least this size, with arbitrary content. None if the system refuses one.
     pub(super) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let size = bytes.checked_next_multiple_of(GRAIN)?;
-        let mut block = match self.best_fit(size) {
+        let mut block = match self.reused(size) {
             Some(block) => block,
             None => self.new_block(size)?,
         };
@@ -60,7 +59,8 @@ impl Pool {
         true
     }
 
-    fn best_fit(&mut self, size: usize) -> Option<MmapMut> {
+    /// The smallest free block that is large enough, unless another one may be made and this one is much larger.
+    fn reused(&mut self, size: usize) -> Option<MmapMut> {
         let found = self.fitting(size)?;
         let block = self.free.remove(&found)?;
         self.free_bytes -= block.len();
@@ -68,13 +68,20 @@ impl Pool {
     }
 
     fn fitting(&self, size: usize) -> Option<(usize, u64)> {
-        let largest = size + size / (SLACK - 1);
+        let spare = if self.has_room(size) { size / SLACK } else { size };
+        let largest = size.saturating_add(spare);
         self.free.range((size, 0)..=(largest, u64::MAX)).next().map(|(found, _)| *found)
     }
 
+    /// Whether a new block keeps what is free within its limit.
+    fn has_room(&self, size: usize) -> bool {
+        let used = self.used_bytes.saturating_add(size);
+        let most_used = self.peak.max(used);
+        used.saturating_add(self.free_bytes) <= most_used.saturating_add(most_used / SLACK)
+    }
+
     fn new_block(&mut self, size: usize) -> Option<MmapMut> {
-        let most_used = self.peak.max(self.used_bytes + size);
-        self.release(|pool| pool.used_bytes + size + pool.free_bytes <= most_used + most_used / SLACK);
+        self.release(|pool| pool.has_room(size));
         MmapMut::map_anon(size).ok().or_else(|| {
             self.release(|_| false);
             MmapMut::map_anon(size).ok()
@@ -110,7 +117,7 @@ mod tests {
         assert!(!pool.give(place.addr().get()), "it is not in use any more");
         assert_eq!(pool.take(megabyte - megabyte / 10), Some(place));
         assert!(pool.give(place.addr().get()));
-        assert_ne!(pool.take(megabyte / 2), Some(place));
+        assert_ne!(pool.take(megabyte / 4), Some(place));
         assert_ne!(pool.take(megabyte + 1), Some(place));
     }
 

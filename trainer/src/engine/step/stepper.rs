@@ -63,7 +63,7 @@ impl<'a> Stepper<'a> {
         let divisor = scalars.get(row::DIVISOR).clamp_min(least) * self.loss_scale;
         let divisor = divisor.to_kind(gradient.kind());
         let _ = gradient.g_div_(&divisor);
-        let mut finite = gradient.sum(Kind::Double).isfinite().to_kind(Kind::Double).view([1]);
+        let mut finite = is_finite(&gradient).to_kind(Kind::Double).view([1]);
         if self.parts.classifier.is_collective() {
             self.parts.group.all_reduce(&mut finite, ReduceOp::Min)?;
         }
@@ -176,5 +176,35 @@ impl<'a> Stepper<'a> {
             sync.unit_done(model.tower().shape().layers)?;
         }
         pass.backward(tape, &mut |unit| if last.is_some() { sync.unit_done(unit) } else { Ok(()) })
+    }
+}
+
+/// Whether all numbers are finite, as a tensor on their device. The extremes need no memory, and NaN is both of them.
+fn is_finite(numbers: &Tensor) -> Tensor {
+    let (least, greatest) = numbers.aminmax(None, false);
+    least.isfinite().logical_and(&greatest.isfinite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_that_is_not_finite_is_seen() {
+        let largest = f32::MAX;
+        for (number, expected) in [
+            (largest, true),
+            (-largest, true),
+            (f32::NAN, false),
+            (f32::INFINITY, false),
+            (f32::NEG_INFINITY, false),
+        ] {
+            for place in [0, 1, 70_000] {
+                let mut numbers = vec![largest; 70_001];
+                numbers[place] = number;
+                let found = is_finite(&Tensor::from_slice(&numbers)).int64_value(&[]) != 0;
+                assert_eq!(found, expected, "{number} at {place}");
+            }
+        }
     }
 }
