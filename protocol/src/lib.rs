@@ -26,6 +26,7 @@
 //! - [`arguments`]: the launcher's view of that command line;
 //! - [`gpus`]: what files and variables tell about GPUs;
 //! - [`evaluation`]: confusion, calibration and mistakes of the last evaluation;
+//! - [`memory`]: memory that this machine and the job's limit leave;
 //! - [`numbers`]: numbers and bytes as text;
 //! - [`terminal`]: output to standard output and standard error;
 //! - [`lock`]: locks of files and folders; [`probe`]: what the trainer reports to `lift doctor`;
@@ -43,6 +44,7 @@ mod here;
 pub mod hint;
 pub mod layout;
 pub mod lock;
+pub mod memory;
 pub mod numbers;
 pub mod orphan;
 mod outcome;

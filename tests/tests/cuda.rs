@@ -402,6 +402,14 @@ fn the_micro_batch_that_is_proposed_when_memory_runs_out_fits() {
     println!("{memory} bytes: {fits} of 41 images; {said}");
     assert!(fits >= 4, "{said}");
     succeed(&mut limited("fitting", &format!("train.micro_batch_size={fits}")));
+    // What `auto` finds before the first step fits too, and fills a good part of the memory.
+    let messages = stderr(&succeed(&mut limited("auto", "train.micro_batch_size=auto")));
+    let config: toml::Table =
+        std::fs::read_to_string(path("auto").join("config.toml")).unwrap().parse().unwrap();
+    let found = config["train"]["micro_batch_size"].as_integer().unwrap();
+    println!("auto: {found} of 41 images; {messages}");
+    assert!((4..41).contains(&found), "{found}");
+    assert!(peak(&path("auto")) > memory / 3, "{} of {memory} bytes", peak(&path("auto")));
 }
 
 #[test]

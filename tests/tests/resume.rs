@@ -6,7 +6,7 @@ use protocol::{Outcome, Phase, Status, layout};
 use std::path::Path;
 use std::process::{Command, Output};
 use tests::launched::wait_for_checkpoint;
-use tests::stripes::{SMALL_TRAINING, data_beside};
+use tests::stripes::{SMALL_TRAINING, data_beside, final_bytes};
 use tests::synthetic::data_set;
 use tests::{binary, json, losses, metrics, run, stderr, succeed, trainer};
 
@@ -281,4 +281,34 @@ fn a_run_that_ended_between_its_result_and_its_last_status_is_done() {
     succeed(training(&path, &["train.max_steps=2"]).args(["--resume", "auto"]));
     let status = Status::read(&path).unwrap();
     assert_eq!((status.phase, status.message), (Phase::Done, None));
+}
+
+#[test]
+fn the_micro_batch_that_auto_found_is_recorded_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let micro_batch = |run: &Path| {
+        let config: toml::Table = std::fs::read_to_string(run.join(layout::CONFIG)).unwrap().parse().unwrap();
+        config["train"]["micro_batch_size"].as_integer()
+    };
+    // All images of a step fit into the memory of this machine.
+    succeed(&mut training(&path("auto"), &["train.micro_batch_size=auto"]));
+    assert_eq!(micro_batch(&path("auto")), Some(3));
+    succeed(&mut training(&path("three"), &["train.micro_batch_size=3"]));
+    assert_eq!(final_bytes(&path("auto")), final_bytes(&path("three")));
+
+    let cut = path("cut");
+    succeed(&mut training(&cut, &["train.max_steps=5", "train.micro_batch_size=2"]));
+    for file in [layout::RESULT, layout::FINAL_WEIGHTS] {
+        std::fs::remove_file(cut.join(file)).unwrap();
+    }
+    let resumed = ["train.micro_batch_size=auto", "train.max_steps=0"];
+    succeed(training(&cut, &resumed).args(["--resume", "auto", "--allow-changed", "train.max_steps"]));
+    assert_eq!(micro_batch(&cut), Some(2));
+    succeed(&mut training(&path("two"), &["train.micro_batch_size=2"]));
+    assert_eq!(final_bytes(&cut), final_bytes(&path("two")));
+
+    let settings = ["train.micro_batch_size=auto", "train.accumulation=official"];
+    let said = refused(&mut training(&path("official"), &settings));
+    assert!(said.contains("set train.micro_batch_size to a number"), "{said}");
 }

@@ -11,7 +11,6 @@ mod folder;
 mod gpus;
 mod judge;
 mod limits;
-mod memory;
 mod mpi;
 mod plan;
 mod probes;

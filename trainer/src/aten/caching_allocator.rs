@@ -31,6 +31,11 @@ pub fn cache_cpu_tensors() {
     INSTALLED.call_once(|| unsafe { trainer_allocate_by(take, give) });
 }
 
+/// Bytes that CPU tensors of this process use now, small ones not counted.
+pub fn bytes_of_cpu_tensors() -> usize {
+    pool().used_bytes()
+}
+
 /// Memory of at least this size, or null if libtorch should ask elsewhere.
 extern "C" fn take(bytes: usize) -> *mut c_void {
     if bytes < SMALLEST {

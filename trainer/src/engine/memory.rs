@@ -141,7 +141,7 @@ impl MemoryOptions {
     /// The values of a configuration.
     pub fn of(config: &Config) -> Self {
         Self {
-            micro_batch_size: config.train.micro_batch_size.min(config.train.batch_size),
+            micro_batch_size: config.train.images_at_once().min(config.train.batch_size),
             eval_batch_size: config.eval.batch_size,
             prefetch: u64::from(config.data.prefetch),
             precision: Some(config.train.precision),

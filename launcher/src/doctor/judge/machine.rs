@@ -4,8 +4,8 @@ use super::DoctorFinding;
 use crate::doctor::cores::CoreFacts;
 use crate::doctor::folder::FolderFacts;
 use crate::doctor::limits::{LimitFacts, ProcessLimit};
-use crate::doctor::memory::MemoryFacts;
 use crate::doctor::units::{count, size};
+use protocol::memory::MemoryFacts;
 
 /// Memory below which a rank of the smallest model may not start.
 const LEAST_MEMORY: u64 = 1 << 30;

@@ -67,6 +67,11 @@ impl Pool {
         Some(block)
     }
 
+    /// Bytes of the blocks in use.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     fn fitting(&self, size: usize) -> Option<(usize, u64)> {
         let spare = if self.has_room(size) { size / SLACK } else { size };
         let largest = size.saturating_add(spare);

@@ -2,11 +2,13 @@
 
 use super::head::TRAINED;
 use super::{MAX_COUNT, MAX_IMAGES};
-use crate::options::{Needs, Values, above, holds, one_of, section, words};
+use crate::options::{Needs, OptionType, Values, above, holds, one_of, section, words};
+use toml::Value;
 
 /// A micro-batch is a part of a batch.
 const CUTS_THE_BATCH: Needs = holds("train.batch_size", "up to `train.batch_size`", |values: &Values| {
-    values.of::<u64>("train.micro_batch_size") <= values.of::<u64>("train.batch_size")
+    let micro_batch: Option<MicroBatchSize> = values.of("train.micro_batch_size");
+    micro_batch.and_then(MicroBatchSize::images) <= values.of::<u64>("train.batch_size")
 });
 
 section! {
@@ -25,10 +27,10 @@ section! {
         pub batch_size: u64 = 128,
         /// Largest number of images in one forward pass on each rank. A rank with a larger share of the batch
         /// accumulates the gradients of several micro-batches. With `train.accumulation = "exact"` it affects memory
-        /// and speed only.
-        #[range(1..=MAX_IMAGES)]
+        /// and speed only. `"auto"` is what fits into the free memory of every rank's device, as measured by a first pass; a
+        /// run records the number, and resumes with it.
         #[needs(TRAINED, CUTS_THE_BATCH)]
-        pub micro_batch_size: u64 = 128,
+        pub micro_batch_size: MicroBatchSize = MicroBatchSize::Images(128),
         /// Initial learning rate.
         #[range(above(0.0))]
         #[needs(TRAINED)]
@@ -113,6 +115,49 @@ words! {
         CosinePerStep = "cosine_per_step",
         /// The same value at every step.
         Constant = "constant",
+    }
+}
+
+impl TrainOptions {
+    /// The most images of a rank in a forward pass; before `"auto"` is settled, those of the batch.
+    pub fn images_at_once(&self) -> u64 {
+        self.micro_batch_size.images().unwrap_or(self.batch_size)
+    }
+}
+
+/// The number of images in a forward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MicroBatchSize {
+    /// As many as fit into memory.
+    Auto,
+    /// This number.
+    Images(u64),
+}
+
+impl MicroBatchSize {
+    /// The number, if it is known.
+    pub const fn images(self) -> Option<u64> {
+        match self {
+            Self::Auto => None,
+            Self::Images(images) => Some(images),
+        }
+    }
+}
+
+impl OptionType for MicroBatchSize {
+    fn expected() -> String {
+        format!("a whole number from 1 to {MAX_IMAGES}, or \"auto\"")
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some("auto") => Some(Self::Auto),
+            _ => u64::read(value).filter(|images| (1..=MAX_IMAGES).contains(images)).map(Self::Images),
+        }
+    }
+
+    fn write(&self) -> Value {
+        self.images().map_or_else(|| Value::String("auto".to_owned()), |images| images.write())
     }
 }
 

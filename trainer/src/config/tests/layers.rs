@@ -24,7 +24,7 @@ fn lift_has_the_published_hyper_parameters() {
     let logit_adjusted::LogitAdjustedOptions { tau } = config.options();
     let frequencies::FrequencyOptions { prior } = config.options();
     let Config { data, train, model, tuner, head, loss, .. } = config;
-    assert_eq!((train.epochs, train.batch_size, train.micro_batch_size, train.seed), (10, 128, 128, 0));
+    assert_eq!((train.epochs, train.batch_size, train.images_at_once(), train.seed), (10, 128, 128, 0));
     assert_eq!((train.learning_rate, train.momentum, train.weight_decay), (0.01, 0.9, 5e-4));
     assert_eq!((train.schedule, train.precision), (ScheduleName::CosinePerEpoch, PrecisionName::Fp32));
     assert_eq!(
@@ -132,7 +132,7 @@ fn an_empty_text_takes_a_path_back() {
 #[test]
 fn a_micro_batch_of_the_defaults_may_exceed_the_batch() {
     let train = resolved(&demo("lift", &["train.batch_size=32"])).config.train;
-    assert_eq!((train.batch_size, train.micro_batch_size), (32, 128));
+    assert_eq!((train.batch_size, train.images_at_once()), (32, 128));
 }
 
 #[test]

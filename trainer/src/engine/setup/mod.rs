@@ -7,6 +7,7 @@ pub mod head_init;
 pub mod library_environment;
 pub mod loader_plan;
 pub mod loss;
+pub mod micro_batch;
 pub mod placement;
 pub mod rank_consistency;
 pub mod session;

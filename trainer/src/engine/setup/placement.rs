@@ -8,6 +8,7 @@ use crate::model::heads::Classes;
 use crate::model::losses::lade;
 use crate::model::slices::BlockPart;
 use collectives::{ProcessGroup, ReduceOp};
+use protocol::memory;
 use std::rc::Rc;
 use tch::Device;
 
@@ -93,18 +94,11 @@ fn backbone(
 /// Whether every host has enough memory for a backbone on each of its ranks. GPU memory is not checked: if the backbone
 /// does not fit there, loading fails with an out-of-memory error, and the user has to choose `sharded`.
 fn fits_everywhere(rank: &Rank, bytes: u64) -> Result<bool, Failure> {
-    let room = if rank.device == Device::Cpu { available_memory() } else { None };
+    let room = if rank.device == Device::Cpu { memory::look().usable_bytes() } else { None };
     let needed = (bytes * rank.local_size as u64) as f64;
     let mut lacking = [i64::from(room.is_some_and(|room| needed > MEMORY_SHARE * room as f64))];
     rank.control.all_reduce(&mut lacking, ReduceOp::Max)?;
     Ok(lacking[0] == 0)
-}
-
-/// Bytes of available memory, as estimated by the kernel.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 fn shards_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &mut Vec<String>) -> bool {
@@ -127,7 +121,7 @@ fn shards_classes(config: &Config, rank: &Rank, sizes: PlacementSizes, notes: &m
                 return false;
             }
             let (replicated, sharded) = wire_bytes(
-                (config.train.batch_size, config.train.micro_batch_size),
+                (config.train.batch_size, config.train.images_at_once()),
                 rank.world_size() as f64,
                 sizes,
             );

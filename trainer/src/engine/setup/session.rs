@@ -1,7 +1,7 @@
 //! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
 use crate::config::{
-    AccumulationName, Config, DecodeName, Determinism, KernelsName, PrecisionName, Resolved,
+    AccumulationName, Config, DecodeName, Determinism, KernelsName, MicroBatchSize, PrecisionName, Resolved,
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
@@ -19,6 +19,7 @@ use crate::engine::setup::bf16;
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
 use crate::engine::setup::loader_plan::{LoaderPlan, workers};
 use crate::engine::setup::loss;
+use crate::engine::setup::micro_batch;
 use crate::engine::setup::placement::{Placement, PlacementSizes};
 use crate::engine::setup::rank_consistency::{same_backbone, same_configuration, same_data, same_program};
 use crate::engine::step::batch_plan::BatchPlan;
@@ -195,7 +196,7 @@ impl Session {
         let model = start.model(backbone, tuners, placement.classes, shards.as_ref())?;
         let bad_images = start.bad_images.into_inner();
         let frozen = FrozenWeights::of(&model);
-        Ok(Self {
+        let mut session = Self {
             config,
             class_names,
             train,
@@ -212,7 +213,24 @@ impl Session {
             bad_images,
             data_sample,
             notes,
-        })
+        };
+        if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
+            session.settle_micro_batch(rank)?;
+        }
+        Ok(session)
+    }
+
+    /// Replaces `train.micro_batch_size = "auto"` by what fits. Collective.
+    fn settle_micro_batch(&mut self, rank: &Rank) -> Result<(), Failure> {
+        if !micro_batch::is_wanted(&self.config)? {
+            return Ok(());
+        }
+        let most = self.plan(rank).most_at_once();
+        let (images, why) = micro_batch::that_fits(&self.config, rank, self.pass(), most)?;
+        self.config.train.micro_batch_size = MicroBatchSize::Images(images);
+        panics::set_limits(MemoryOptions::of(&self.config));
+        self.notes.push(why);
+        Ok(())
     }
 
     /// The identity of its checkpoints; `config` is the resolved configuration.
@@ -254,7 +272,7 @@ impl Session {
             order: Arc::clone(&self.order),
             batch_size: train.batch_size,
             epochs: train.epochs,
-            micro_batch_size: train.micro_batch_size,
+            micro_batch_size: train.images_at_once(),
             shards: tree.map_or(world, |_| train.virtual_shards),
             own: tree.map_or(number..number + 1, |tree| tree.of_rank(number)),
             most: tree.map_or(1, |tree| tree.most()),

@@ -58,6 +58,11 @@ impl<'a> Pass<'a> {
         Self { recomputes, ..self }
     }
 
+    /// Number of blocks whose activations a forward pass keeps for the backward pass.
+    pub fn blocks_kept(&self) -> u64 {
+        (self.depth() - self.model.first_tuned().min(self.depth())) as u64
+    }
+
     /// The model.
     pub fn model(&self) -> &'a Model {
         self.model

@@ -1,6 +1,6 @@
 //! One run from configuration to result: session, run folder, training, evaluation, files.
 
-use crate::config::Resolved;
+use crate::config::{Config, MicroBatchSize, Resolved};
 use crate::engine::eval::evaluate::EvaluationCounts;
 use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::eval::thumbnails;
@@ -90,8 +90,7 @@ impl Experiment<'_> {
             (None, Some(_)) => SessionPurpose::Resume,
             (None, None) => SessionPurpose::Train,
         };
-        let session =
-            Session::open(self.resolved, self.rank, purpose, &|note| self.print_notes(&[note.to_owned()]))?;
+        let session = self.session(purpose, state.as_ref())?;
         if let Some(state) = &state {
             // Before any file of the run is changed.
             let tensors = found.as_ref().map(|found| found.snapshot.tensors.as_slice());
@@ -101,7 +100,7 @@ impl Experiment<'_> {
         if let Some(trained) = &trained {
             trained.load_into(&session, self.rank)?;
         }
-        let (folder, path) = self.open_folder(found.as_ref())?;
+        let (folder, path) = self.open_folder(found.as_ref(), &session)?;
         if let Some(path) = &path {
             final_status::set_folder(path);
             let trains = self.weights.is_none();
@@ -118,6 +117,24 @@ impl Experiment<'_> {
             ExperimentWork::Stopped(request, _) => Ok(RunEnd::Stopped(request.outcome())),
             ExperimentWork::Done(result) => Ok(RunEnd::Done(result, path.unwrap_or_default())),
         }
+    }
+
+    /// Opens the session. A run that resumes keeps the micro-batches that it found to fit, on which its rounding depends.
+    fn session(&self, purpose: SessionPurpose, state: Option<&RunState>) -> Result<Session, Failure> {
+        let mut resolved = self.resolved.clone();
+        if let Some(state) = state.filter(|_| resolved.config.train.micro_batch_size == MicroBatchSize::Auto)
+        {
+            let theirs = Config::from_run_folder(&state.identity.config).map_err(Failure::input)?;
+            resolved.config.train.micro_batch_size = theirs.train.micro_batch_size;
+        }
+        Session::open(&resolved, self.rank, purpose, &|note| self.print_notes(&[note.to_owned()]))
+    }
+
+    /// The configuration with what `auto` stands for in this run.
+    fn settled(&self, session: &Session) -> Resolved {
+        let mut resolved = self.resolved.clone();
+        resolved.config.train.micro_batch_size = session.config.train.micro_batch_size;
+        resolved
     }
 
     /// Runs the experiment, with its first and its final status in the folder.
@@ -200,11 +217,12 @@ impl Experiment<'_> {
     fn open_folder(
         &self,
         found: Option<&ResumePoint>,
+        session: &Session,
     ) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
         let Some(place) = &self.place else { return Ok((None, None)) };
         let leads = self.rank.leads();
         let folder = agreed(&self.rank.control, || {
-            let text = self.resolved.to_toml();
+            let text = self.settled(session).to_toml();
             let open = || match found {
                 Some(found) => open_folder(place, found, &text, self.start(place)),
                 None => RunFolder::create(place, &text, self.start(place)).map_err(Failure::of_folder),
@@ -238,7 +256,7 @@ impl Experiment<'_> {
         let run =
             TrainingRun { session, rank: self.rank, output: self.output, folder, names, kept: self.kept };
         let trained = if trains {
-            run.train(self.resolved.to_toml(), record, restored)?
+            run.train(self.settled(session).to_toml(), record, restored)?
         } else {
             run.evaluate_only(record)?
         };

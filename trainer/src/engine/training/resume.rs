@@ -1,6 +1,6 @@
 //! Resuming from a checkpoint: finds it and checks that it fits the configuration.
 
-use crate::config::{Config, Resolved, SamplerName, SettingDifference};
+use crate::config::{Config, MicroBatchSize, Resolved, SamplerName, SettingDifference};
 use crate::engine::failure::Failure;
 use crate::engine::training::progress::{Progress, RunState};
 use crate::options::OnResume;
@@ -154,7 +154,8 @@ impl ResumeRequest {
         let allowed =
             |key: &str| self.allow_changed.iter().any(|allowed| Config::name_of_key(allowed) == key);
         let line = |d: &SettingDifference| format!("\n  {}: {} before, {} now", d.key, d.left, d.right);
-        let (free, changes): (Vec<_>, Vec<_>) = theirs.diff(ours).into_iter().partition(|d| is_free(&d.key));
+        let differences = theirs.diff(ours).into_iter().filter(|d| !is_settled_by_run(d, ours));
+        let (free, changes): (Vec<_>, Vec<_>) = differences.partition(|d| is_free(&d.key));
         let (allowed, refused): (Vec<_>, Vec<_>) = changes.into_iter().partition(|d| allowed(&d.key));
         for difference in free.iter().chain(&allowed) {
             tracing::info!("changed since the run was last started:{}", line(difference));
@@ -167,6 +168,11 @@ impl ResumeRequest {
             "the run to resume has another configuration:{lines}\nhint: use the same settings, or allow the change with --allow-changed KEY, or start from scratch with --resume never and another --output"
         )))
     }
+}
+
+/// Whether a run keeps the value that it found for `auto`.
+fn is_settled_by_run(difference: &SettingDifference, ours: &Resolved) -> bool {
+    difference.key == "train.micro_batch_size" && ours.config.train.micro_batch_size == MicroBatchSize::Auto
 }
 
 /// The newest intact checkpoint, with a warning about damaged ones.

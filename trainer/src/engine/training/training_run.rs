@@ -321,7 +321,7 @@ fn accumulation(config: &Config) -> Accumulation {
     match train.accumulation {
         AccumulationName::Exact => Accumulation::Exact,
         AccumulationName::Official => {
-            Accumulation::Official { micro_batches: train.batch_size.div_ceil(train.micro_batch_size) }
+            Accumulation::Official { micro_batches: train.batch_size.div_ceil(train.images_at_once()) }
         }
     }
 }

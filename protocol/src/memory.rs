@@ -24,13 +24,16 @@ pub struct MemoryFacts {
 
 impl MemoryFacts {
     /// What a run can use: the available memory, or what is left of the limit if that is less.
-    pub(super) fn usable_bytes(&self) -> Option<u64> {
+    #[must_use]
+    pub fn usable_bytes(&self) -> Option<u64> {
         let left = self.limit_bytes.map(|limit| limit.saturating_sub(self.used_of_limit_bytes.unwrap_or(0)));
         [self.available_bytes, left].into_iter().flatten().min()
     }
 }
 
-pub(super) fn look() -> MemoryFacts {
+/// Reads them from the kernel.
+#[must_use]
+pub fn look() -> MemoryFacts {
     let info = Meminfo::current().ok();
     let total_bytes = info.as_ref().map(|info| info.mem_total);
     let groups = Process::myself().and_then(|own| own.cgroups()).map(folders).unwrap_or_default();
