@@ -151,8 +151,8 @@ impl MemoryOptions {
     /// What to set; `fits` is the number of images that should fit, if it is known.
     fn advice(&self, place: MemoryKind, moment: Option<&ActivitySnapshot>, fits: Option<u64>) -> String {
         let lower = |key: &str, now: u64| match (fits, now) {
-            (Some(fits), 1..) => format!("set {key}={fits}, which should fit (now {now})"),
-            (None, 1..) => format!("lower {key} (now {now})"),
+            (Some(fits), 1..) if fits < now => format!("set {key}={fits}, which should fit (now {now})"),
+            (_, 1..) => format!("lower {key} (now {now})"),
             (_, 0) => format!("lower {key}"),
         };
         // Before the first pass it is the model that does not fit.

@@ -11,9 +11,10 @@ use protocol::memory;
 use tch::{Device, Kind, Tensor};
 
 /// Share of the free memory that a pass may fill.
-const FILLED: f64 = 0.8;
-/// Two passes that differ by this much tell what an image needs.
+const FILLED: f64 = 0.75;
+/// Two passes that differ by this much, or by this share of the free memory, tell what an image needs.
 const CLEAR: u64 = 32 << 20;
+const CLEAR_SHARE: u64 = 16;
 
 /// Whether the number must be found.
 pub fn is_wanted(config: &Config) -> Result<bool, Failure> {
@@ -32,10 +33,9 @@ pub fn is_wanted(config: &Config) -> Result<bool, Failure> {
 pub fn that_fits(config: &Config, rank: &Rank, pass: Pass<'_>, most: u64) -> Result<(u64, String), Failure> {
     let probe =
         Probe { rank, pass, side: i64::from(config.model.resolution), recomputes: config.train.recompute };
-    let per_image = probe.bytes_per_image(most)?;
     // Without a figure, it is as if there were room for everything.
-    let free = free_bytes(rank).unwrap_or(i64::MAX as u64);
-    let free = over_ranks(rank, free, ReduceOp::Min)?;
+    let free = over_ranks(rank, free_bytes(rank).unwrap_or(u64::MAX), ReduceOp::Min)?;
+    let per_image = probe.bytes_per_image(most, CLEAR.min(free / CLEAR_SHARE))?;
     let images = images(free, per_image, most);
     let why = format!(
         "note: train.micro_batch_size: {images} of {most}, because an image takes {:.1} MB of {:.1} GB that are free",
@@ -75,27 +75,27 @@ struct Probe<'a> {
 
 impl Probe<'_> {
     /// Bytes that a step needs for each image, besides what it needs for any number.
-    fn bytes_per_image(&self, most: u64) -> Result<u64, Failure> {
+    fn bytes_per_image(&self, most: u64, clear: u64) -> Result<u64, Failure> {
         let (mut images, mut before) = (1, self.bytes(1)?);
         loop {
             let after = self.bytes(2 * images)?;
             let difference = over_ranks(self.rank, after.saturating_sub(before), ReduceOp::Max)?;
-            if difference >= CLEAR || 2 * images >= most {
+            if difference >= clear || 2 * images >= most {
                 return Ok(difference.div_ceil(images));
             }
             (images, before) = (2 * images, after);
         }
     }
 
-    /// Bytes of a step on so many images: what the forward pass keeps. The backward pass needs the gradients of one block
-    /// besides, and the block itself if it is computed again.
+    /// Bytes of a step on so many images: what the forward pass keeps, the gradients of one block and what computes them, and the
+    /// block itself if it is computed again.
     fn bytes(&self, images: u64) -> Result<u64, Failure> {
         let kept = self.kept(self.pass.recomputing(false), images)?;
         let block = kept / self.pass.blocks_kept().max(1);
         Ok(if self.recomputes {
-            self.kept(self.pass.recomputing(true), images)? + 2 * block
+            self.kept(self.pass.recomputing(true), images)? + 3 * block
         } else {
-            kept + block
+            kept + 2 * block
         })
     }
 
