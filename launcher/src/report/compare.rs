@@ -201,7 +201,8 @@ fn variance(result: &ResultRecord, figure: &str) -> f64 {
         (images, 1e4 * share * (1.0 - share) / images)
     };
     let group = Shot::ALL.into_iter().find(|group| group.word() == figure);
-    let chosen = classes.filter(|class| group.is_none_or(|group| Shot::of(class.train_count) == group));
+    let chosen =
+        classes.filter(|class| group.is_none_or(|group| result.groups.group(class.train_count) == group));
     let of_classes: Vec<(f64, f64)> = chosen.map(of_class).collect();
     if figure == "overall" {
         // Each class counts by its images.
