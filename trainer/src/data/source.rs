@@ -182,10 +182,8 @@ impl DataSet {
                 return Err(DataError::content("data root", &spec.root, format!("there is no {name} image")));
             }
         }
-        if spec.halves != Halves::Whole {
-            let reviewed = review::review(&set);
-            set.findings.extend(reviewed);
-        }
+        let reviewed = review::review(&set);
+        set.findings.extend(reviewed);
         Ok(set)
     }
 

@@ -46,7 +46,8 @@ fn empty_classes(set: &DataSet) -> Vec<Finding> {
             described(&untrained)
         )));
     }
-    if !untested.is_empty() {
+    // A source that is yet to be divided has no test picture at all.
+    if !untested.is_empty() && !set.test.is_empty() {
         findings.push(Finding::note(format!(
             "{} of {classes} without a test picture, left out of the means over classes: {}",
             counted_classes(untested.len()),
