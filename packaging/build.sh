@@ -53,6 +53,7 @@ wheel() {
     share=$stage/lift_rs-$VERSION.data/data/share/lift
     mkdir -p "$share"
     cp -r "$ROOT/configs" "$ROOT/slurm" "$share/"
+    for program in lift lift-trainer; do for_shells "$program" "${share%/lift}"; done
     cp "$ROOT/LICENSE" "$info/licenses/"
     metadata >"$info/METADATA"
     printf '[console_scripts]\nlift = lift_rs.start:lift\nlift-trainer = lift_rs.start:lift_trainer\n' >"$info/entry_points.txt"
@@ -106,6 +107,19 @@ relinked() { # package program
     (cd "$ROOT" && cargo rustc --release --locked -p "$1" --bin "$2" -- \
         -C "linker=$ROOT/packaging/link.sh" -C linker-flavor=gcc)
     cp "$ROOT/target/release/$2" "$WORK/$2"
+}
+
+# for_shells PROGRAM SHARE: the scripts with which shells complete its words, and its man pages, where shells and man look.
+for_shells() {
+    local folder shell name
+    for folder in bash:bash-completion/completions/%s zsh:zsh/site-functions/_%s fish:fish/vendor_completions.d/%s.fish; do
+        shell=${folder%%:*}
+        # shellcheck disable=SC2059  # the name of the file is a format
+        printf -v name "$2/${folder#*:}" "$1"
+        mkdir -p "${name%/*}"
+        "$ROOT/target/release/$1" completions "$shell" >"$name"
+    done
+    "$ROOT/target/release/$1" man "$2/man/man1" 2>/dev/null
 }
 
 # release PROGRAM TARGET: without what only debuggers read, with the folders of its libraries, and checked.

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import unittest
@@ -50,6 +51,21 @@ class Contents(unittest.TestCase):
         for source in [*(ROOT / "configs").rglob("*.toml"), *(ROOT / "slurm").iterdir()]:
             ending = f".data/data/share/lift/{source.relative_to(ROOT)}"
             self.assertTrue(any(name.endswith(ending) for name in names), ending)
+
+    def test_wheel_and_bundle_hold_completions_and_man_pages(self):
+        wanted = {}
+        for program, command in [("lift", "submit"), ("lift-trainer", "predict")]:
+            pages = [f"man/man1/{program}.1", f"man/man1/{program}-{command}.1"]
+            scripts = [f"bash-completion/completions/{program}", f"zsh/site-functions/_{program}"]
+            for name in [*pages, *scripts, f"fish/vendor_completions.d/{program}.fish"]:
+                wanted[name] = command.encode()
+        with zipfile.ZipFile(only(DIST, "lift_rs-*.whl")) as wheel:
+            packed = {name.partition(".data/data/share/")[2]: wheel.read(name) for name in wheel.namelist()}
+        with tarfile.open(only(DIST, "lift-bundle-*.tar.gz")) as bundle:
+            unpacked = {name.partition("/share/")[2] for name in bundle.getnames()}
+        for name, command in wanted.items():
+            self.assertIn(name, unpacked)
+            self.assertIn(command, packed[name], name)
 
     def test_the_bundle_is_small(self):
         self.assertLess(megabytes(only(DIST, "lift-bundle-*.tar.gz")), 20)

@@ -11,19 +11,30 @@ pub const BINS: usize = 15;
 /// Confidences are integers in millionths, so that their sums do not depend on their order.
 pub const CERTAIN: u64 = 1_000_000;
 
-/// A class with more training images than this is one of the many-shot classes.
-pub const MANY_ABOVE: u64 = 100;
-/// A class with fewer training images than this is one of the few-shot classes.
-pub const FEW_BELOW: u64 = 20;
+/// Training images of the classes in the medium group; classes with more are in the group of many, with fewer in that of few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShotLimits {
+    /// Fewest training images.
+    pub from: u64,
+    /// Most training images.
+    pub to: u64,
+}
+
+impl Default for ShotLimits {
+    /// Those of long-tail papers.
+    fn default() -> Self {
+        Self { from: 20, to: 100 }
+    }
+}
 
 /// Groups of classes by number of training images, as long-tail papers report them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shot {
-    /// More than 100.
+    /// More training images than the limits.
     Many,
-    /// 20 to 100.
+    /// Within the limits.
     Medium,
-    /// Fewer than 20.
+    /// Fewer.
     Few,
 }
 
@@ -39,24 +50,27 @@ impl Shot {
             Self::Few => "few",
         }
     }
+}
 
+impl ShotLimits {
     /// The group of a class with this number of training images.
-    pub const fn of(train_count: u64) -> Self {
-        if train_count > MANY_ABOVE {
-            Self::Many
-        } else if train_count < FEW_BELOW {
-            Self::Few
+    pub const fn group(self, train_count: u64) -> Shot {
+        if train_count > self.to {
+            Shot::Many
+        } else if train_count < self.from {
+            Shot::Few
         } else {
-            Self::Medium
+            Shot::Medium
         }
     }
 
-    /// Its training images in words.
-    pub const fn range(self) -> &'static str {
-        match self {
-            Self::Many => "more than 100",
-            Self::Medium => "20 to 100",
-            Self::Few => "fewer than 20",
+    /// The training images of a group in words.
+    pub fn range(self, group: Shot) -> String {
+        let Self { from, to } = self;
+        match group {
+            Shot::Many => format!("more than {to}"),
+            Shot::Medium => format!("{from} to {to}"),
+            Shot::Few => format!("fewer than {from}"),
         }
     }
 }

@@ -76,11 +76,13 @@ def figures(p):
         right = p[rows].argmax(1) == own
         bins = np.clip(np.ceil(best * 15), 1, 15).astype(int)
         gaps = [abs((w * (right - best))[bins == b].sum()) for b in range(1, 16)]
+        variances = [(w**2 * best * (1 - best))[bins == b].sum() for b in range(1, 16)]
         return {
             "images": int(rows.sum()),
             "accuracy": 100 * (w * right).sum() / w.sum(),
             "nll": nll(p[rows], own, w),
             "ece": 100 * sum(gaps) / w.sum(),
+            "ece_by_chance": 100 * np.sqrt(2 / np.pi * np.array(variances)).sum() / w.sum(),
         }
 
     return groups(of)

@@ -150,6 +150,33 @@ fn the_calibration_is_used_by_predict_and_foreign_logits_are_refused() {
         assert!((found - expected / sum).abs() < 1e-6, "{found} {}", expected / sum);
     }
 
+    // Sets need no file but the result, on any number of ranks; a wanted coverage that so few images cannot show holds all
+    // classes.
+    let sets = |ranks: usize, flags: &[&str]| -> Vec<Value> {
+        let mut command = trainer(ranks);
+        command
+            .args(["predict", "-q", "--json", "--top", "2", "--set", "train.threads=1", "--run"])
+            .arg(&path);
+        let text = succeed(command.args(flags).arg(folder.path().join("test"))).stdout;
+        String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let found = sets(1, &["--sets"]);
+    assert_eq!(sets(2, &["--sets=marginal"]), found);
+    for line in &found {
+        let (guesses, set) = (line["predictions"].as_array().unwrap(), line["set"].as_array().unwrap());
+        assert!(
+            set.len() > 2 && set[..2] == guesses[..],
+            "the set begins with the most probable classes: {line}"
+        );
+    }
+    assert!(sets(1, &["--sets=by-class"]).iter().all(|line| line["set"].as_array().unwrap().len() == 8));
+    assert!(sets(1, &[]).iter().all(|line| line.get("set").is_none()));
+    let mut command = trainer(1);
+    command.args(["predict", "--top", "1", "--set", "train.threads=1", "--run"]).arg(&path);
+    let output = succeed(command.arg("--sets").arg(&image));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("in the 90 % set") && text.contains("other classes in the set)"), "{text}");
+
     let other = folder.path().join("other");
     succeed(&mut short_run(1, &other, &["train.max_steps=2", "train.seed=2"]));
     let foreign = logits(1, &other, "foreign.safetensors", &[]);
@@ -170,6 +197,25 @@ fn the_calibration_is_used_by_predict_and_foreign_logits_are_refused() {
     assert!(said.contains("--source train has no effect without --target"), "{said}");
     let said = refused(calibrate(&path, &own).args(["--target", "absent.txt"]));
     assert!(said.contains("cannot read the class distribution `absent.txt`"), "{said}");
+    // A given temperature is kept; a calibration of an older version has no thresholds.
+    let kept: Value =
+        serde_json::from_slice(&succeed(calibrate(&path, &own).args(["--temperature", "1"])).stdout).unwrap();
+    assert_eq!((&kept["temperature"], &kept["parts"]["temperature"]), (&Value::from(1.0), &Value::from(0)));
+    assert_eq!(kept["before"], kept["after"]);
+    let mut result = json(&path.join("result.json"));
+    result["calibration"]["thresholds"].take();
+    fs::write(path.join("result.json"), result.to_string()).unwrap();
+    let predict =
+        |flags: &[&str]| refused(trainer(1).args(["predict", "--run"]).arg(&path).args(flags).arg(&image));
+    let said = predict(&["--sets"]);
+    let expected = format!(
+        "error: `{run}`: the recorded calibration has no thresholds for sets of its 8 classes\n\
+         hint: run `lift-trainer calibrate --run {run}` again\n",
+        run = path.display()
+    );
+    assert!(said.ends_with(&expected), "{said}");
+    let said = predict(&["--sets", "--format", "inat"]);
+    assert_eq!(said, "error: --sets has no effect with --format inat\nhint: leave one of them out\n");
     let said = refused(calibrate(&path, &own).args(["--fit-share", "0.01"]));
     assert!(said.contains("24 images are too few"), "{said}");
 }

@@ -55,3 +55,35 @@ fn the_book_has_every_page() {
     pages.sort();
     assert_eq!(linked, pages, "docs/SUMMARY.md lists other pages than docs/");
 }
+
+/// Links lead to files, and pages of the book link to nothing outside it.
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::canonicalize(root.join("docs")).unwrap();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "CONTRIBUTING.md", "slurm/README.md"].map(|page| root.join(page)).into();
+    pages.extend(fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().path()));
+    let mut checked = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|ending| ending == "md")) {
+        let text = fs::read_to_string(page).unwrap();
+        // Code has brackets of its own.
+        let prose = text.split("```").step_by(2).collect::<String>();
+        for link in prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)) {
+            let file = link.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let target = fs::canonicalize(page.parent().unwrap().join(file));
+            let target = target.unwrap_or_else(|_| panic!("{}: `{link}` leads nowhere", page.display()));
+            let of_book = page.starts_with(&docs);
+            assert!(
+                !of_book || target.starts_with(&docs),
+                "{}: `{link}` is outside the book",
+                page.display()
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked} links");
+}

@@ -104,7 +104,7 @@ fn a_file_is_replaced_only_with_force_and_an_unfinished_run_can_be_exported() {
     let messages = refused(export(&trained, &file).arg("--force"));
     assert!(messages.contains("neither final.safetensors nor a checkpoint"), "{messages}");
     let messages = refused(&mut export(&trained, &folder.path().join("absent/checkpoint.pth.tar")));
-    assert!(messages.contains("there is no folder"), "{messages}");
+    assert!(messages.contains("/absent`\nhint: create it: `mkdir -p "), "{messages}");
     assert_eq!(std::fs::read(&file).unwrap(), finished);
 }
 

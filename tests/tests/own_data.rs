@@ -86,6 +86,71 @@ fn a_bare_folder_becomes_a_run() {
     assert_eq!(result["outcome"].as_str().unwrap_or("done"), "done");
 }
 
+/// A table whose labels count from 1, and groups for small classes: two flags, and no file to edit.
+#[test]
+fn shifted_labels_and_small_classes_need_no_editor() {
+    let root = tempfile::tempdir().unwrap();
+    stripes(root.path(), 4);
+    let row = |class: usize, number: usize| format!("train/{class}-{number}.jpg,{}\n", class + 1);
+    let rows =
+        (0..8).flat_map(|class| (0..[2, 2, 2, 3, 3, 4, 4, 4][class]).map(move |number| row(class, number)));
+    let table = String::from("image,label\n") + &rows.collect::<String>();
+    let folder = root.path().join("own");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(root.path().join("train"), folder.join("train")).unwrap();
+    fs::write(folder.join("train.csv"), table).unwrap();
+    let init = |flags: &[&str]| {
+        succeed(
+            Command::new(binary("lift"))
+                .args(["init-data", "own", "--force"])
+                .args(flags)
+                .current_dir(root.path()),
+        )
+    };
+    let output = init(&[]);
+    let messages = stderr(&output);
+    assert!(messages.contains("the labels seem to be counted from 1"), "{messages}");
+    assert!(
+        messages.contains(
+            "hint: if class 1 is not `1`, set `data.first_label=1`; `lift init-data --first-label 1` does it"
+        ),
+        "{messages}"
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("a group is empty; `--groups 2,2` makes groups"), "{text}");
+
+    let output = init(&["--first-label", "1", "--groups", "2,2"]);
+    assert!(!stderr(&output).contains("counted from 1"), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("many (more than 2 training images) 3, medium 2, few (fewer than 2) 3 classes"),
+        "{text}"
+    );
+    let mut train = trainer(1);
+    train.args(["train", "-q", "-d", "own.toml", "-m", "demo", "--output", "run"]).current_dir(root.path());
+    let output = succeed(train.args([
+        "--set",
+        "train.max_steps=1",
+        "--set",
+        "train.threads=1",
+        "--set",
+        "head.init=class_mean",
+    ]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("many (> 2 training images)") && text.contains("few (< 2)"), "{text}");
+    let result = tests::json(&root.path().join("run/result.json"));
+    assert_eq!(result["groups"], serde_json::json!({ "from": 2, "to": 2 }));
+    assert_eq!(
+        (&result["per_class"][0]["name"], &result["per_class"][7]["name"]),
+        (&"1".into(), &"8".into())
+    );
+    assert!(["many", "medium", "few"].iter().all(|group| result[group].is_number()), "{result}");
+    let mut report = Command::new(binary("lift"));
+    report.args(["report", "--format", "markdown", "run"]).current_dir(root.path());
+    let report = String::from_utf8(succeed(&mut report).stdout).unwrap();
+    assert!(report.contains("| many | more than 2 | 3 |"), "{report}");
+}
+
 #[test]
 fn a_folder_without_pictures_is_refused() {
     let root = tempfile::tempdir().unwrap();
@@ -93,7 +158,11 @@ fn a_folder_without_pictures_is_refused() {
     fs::write(root.path().join("empty/notes/a.txt"), "text").unwrap();
     let output = run(Command::new(binary("lift")).args(["init-data", "empty"]).current_dir(root.path()));
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("found no folder with images"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("found no folder with images\nhint: put the images of each class into"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!root.path().join("empty.toml").exists());
 }
 

@@ -1,5 +1,6 @@
 //! The files of a run folder as other programs read them: complete or not, of this version or an older one.
 
+pub mod calibration;
 pub mod metrics;
 pub mod presets;
 pub mod result;

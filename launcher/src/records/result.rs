@@ -1,6 +1,7 @@
 //! `result.json`.
 
-use protocol::evaluation::Shot;
+use super::calibration::CalibrationRecord;
+use protocol::evaluation::{Shot, ShotLimits};
 use serde::Deserialize;
 
 /// The figures of a finished run. Figures are in percent, and none where undefined.
@@ -60,6 +61,12 @@ pub struct ResultRecord {
     /// Images left out.
     #[serde(default)]
     pub bad_images: u64,
+    /// Training images of the medium classes.
+    #[serde(default)]
+    pub groups: ShotLimits,
+    /// What `lift-trainer calibrate` found, if it was called.
+    #[serde(default)]
+    pub calibration: Option<CalibrationRecord>,
     /// The classes in label order.
     pub per_class: Vec<ClassRecord>,
 }

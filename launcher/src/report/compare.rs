@@ -22,6 +22,9 @@ const WITHOUT_EFFECT: [&str; 10] = [
 /// Sections that do not change results.
 const SECTIONS_WITHOUT_EFFECT: [&str; 2] = ["checkpoint.", "distributed."];
 
+/// The origin of a default.
+const BASE: &str = "configs/base.toml";
+
 /// 97.5 % quantiles of Student's distribution for 1, 2, ... degrees of freedom.
 const STUDENT: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -81,8 +84,9 @@ impl Difference {
 /// Groups finished runs by their settings, in the order of the first run of each.
 pub fn settings(runs: &[RunRecords]) -> Vec<Setting<'_>> {
     let mut groups: Vec<(BTreeMap<String, String>, Vec<&RunRecords>)> = Vec::new();
-    for run in runs.iter().filter(|run| run.result.is_some()) {
-        let key = key(run);
+    let finished: Vec<&RunRecords> = runs.iter().filter(|run| run.result.is_some()).collect();
+    for &run in &finished {
+        let key = key(run, &finished);
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, runs)) => runs.push(run),
             None => groups.push((key, vec![run])),
@@ -93,8 +97,9 @@ pub fn settings(runs: &[RunRecords]) -> Vec<Setting<'_>> {
     groups.into_iter().zip(names).map(|((_, runs), name)| Setting { name, runs }).collect()
 }
 
-/// Everything of a run that may change its results, but for seeds.
-fn key(run: &RunRecords) -> BTreeMap<String, String> {
+/// Everything of a run that may change its results, but for seeds. A setting that a run of an older version does not know has
+/// its default there, so it tells nothing apart where it has its default.
+fn key(run: &RunRecords, all: &[&RunRecords]) -> BTreeMap<String, String> {
     let mut key = BTreeMap::new();
     if let Some(settings) = &run.settings {
         let matters = |name: &str| {
@@ -102,7 +107,11 @@ fn key(run: &RunRecords) -> BTreeMap<String, String> {
                 && !WITHOUT_EFFECT.contains(&name)
                 && !SECTIONS_WITHOUT_EFFECT.iter().any(|section| name.starts_with(section))
         };
-        let values = settings.values.iter().filter(|(name, _)| matters(name));
+        let is_default = |name: &str| settings.origins.get(name).is_some_and(|origin| origin == BASE);
+        let known = all.iter().filter_map(|run| run.settings.as_ref());
+        let is_known = |name: &str| known.clone().all(|other| other.values.contains_key(name));
+        let values =
+            settings.values.iter().filter(|(name, _)| matters(name) && (!is_default(name) || is_known(name)));
         key.extend(values.map(|(name, value)| (name.clone(), value.clone())));
     }
     if let Some(result) = &run.result {
@@ -115,11 +124,13 @@ fn key(run: &RunRecords) -> BTreeMap<String, String> {
     key
 }
 
-/// The method, and whatever else differs from another setting of the same method.
+/// The method, model and data, if they differ, and whatever else differs from another setting of the same three.
 fn name(key: &BTreeMap<String, String>, all: &[&BTreeMap<String, String>]) -> String {
     let method = "0 method";
     let mut parts = vec![key.get(method).cloned().unwrap_or_default()];
-    let alike: Vec<_> = all.iter().filter(|other| other.get(method) == key.get(method)).collect();
+    let presets = [method, "1 model", "2 data"];
+    let alike: Vec<_> =
+        all.iter().filter(|other| presets.iter().all(|name| other.get(*name) == key.get(*name))).collect();
     for (name, value) in key.iter().filter(|(name, _)| *name != method) {
         let is_preset = name.starts_with(|letter: char| letter.is_ascii_digit());
         // Presets differ in many values, which their names stand for.
@@ -201,7 +212,8 @@ fn variance(result: &ResultRecord, figure: &str) -> f64 {
         (images, 1e4 * share * (1.0 - share) / images)
     };
     let group = Shot::ALL.into_iter().find(|group| group.word() == figure);
-    let chosen = classes.filter(|class| group.is_none_or(|group| Shot::of(class.train_count) == group));
+    let chosen =
+        classes.filter(|class| group.is_none_or(|group| result.groups.group(class.train_count) == group));
     let of_classes: Vec<(f64, f64)> = chosen.map(of_class).collect();
     if figure == "overall" {
         // Each class counts by its images.
@@ -238,6 +250,33 @@ mod tests {
         assert_eq!(found, [("lift", 3), ("full", 1), ("lift, train.epochs=9", 1)]);
         let spread = spread(&settings[0].runs, FIGURES[0].1).unwrap();
         assert_eq!(spread, Spread { mean: 71.0, deviation: Some(1.0) });
+    }
+
+    /// The program has learnt an option since: its default tells no runs apart, another value does.
+    #[test]
+    fn a_run_of_an_older_version_is_of_the_same_setting() {
+        let newer = |seed: u64, origin: &str| {
+            let mut run = run("lift", seed, 60.0);
+            let settings = run.settings.as_mut().unwrap();
+            settings.values.insert("eval.groups".into(), "[5, 20]".into());
+            settings.origins.insert("eval.groups".into(), origin.into());
+            run
+        };
+        let runs = [run("lift", 0, 60.0), newer(1, BASE)];
+        assert_eq!(settings(&runs).len(), 1);
+        let runs = [run("lift", 0, 60.0), newer(1, "--set eval.groups=[5, 20]")];
+        let names: Vec<String> = settings(&runs).into_iter().map(|setting| setting.name).collect();
+        assert_eq!(names, ["lift", "lift, eval.groups=[5, 20]"]);
+    }
+
+    #[test]
+    fn names_of_data_and_model_stand_for_their_settings() {
+        let mut other = run("lift", 0, 50.0);
+        other.result.as_mut().unwrap().data = "flowers".into();
+        other.settings.as_mut().unwrap().values.insert("data.layout".into(), "\"folders\"".into());
+        let runs = [run("lift", 0, 60.0), other];
+        let names: Vec<String> = settings(&runs).into_iter().map(|setting| setting.name).collect();
+        assert_eq!(names, ["lift, birds", "lift, flowers"]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Figures of one run that its tables and charts share.
 
 use crate::records::result::ResultRecord;
-use protocol::evaluation::Shot;
 use protocol::evaluation::{CERTAIN, EvaluationRecord, GroupReliability, ReliabilityBin};
 use std::collections::BTreeMap;
 
@@ -21,7 +20,7 @@ pub struct GroupOutcome {
     pub images: u64,
     /// Those correctly classified.
     pub correct: u64,
-    /// Those taken for another class, by the group of that class, in the order of [`Shot::ALL`].
+    /// Those taken for another class, by the group of that class, in the order of [`protocol::evaluation::Shot::ALL`].
     pub wrong: [u64; 3],
 }
 
@@ -82,9 +81,9 @@ pub fn from_worst(result: &ResultRecord) -> Vec<usize> {
     labels
 }
 
-/// What became of the images of each group, in the order of [`Shot::ALL`].
+/// What became of the images of each group, in the order of [`protocol::evaluation::Shot::ALL`].
 pub fn outcomes(result: &ResultRecord, evaluation: &EvaluationRecord) -> [GroupOutcome; 3] {
-    let group = |label: usize| Shot::of(result.per_class[label].train_count) as usize;
+    let group = |label: usize| result.groups.group(result.per_class[label].train_count) as usize;
     let mut outcomes = [GroupOutcome::default(); 3];
     for (label, class) in result.per_class.iter().enumerate() {
         outcomes[group(label)].images += class.test_count;

@@ -43,6 +43,8 @@ pub fn result() -> ResultRecord {
         images_per_second: Some(321.0),
         seconds: 65.0,
         bad_images: 0,
+        groups: protocol::evaluation::ShotLimits::default(),
+        calibration: None,
         per_class: vec![
             class("wren", 500, 10, 9),
             class(HOSTILE, 50, 4, 4),

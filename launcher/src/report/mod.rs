@@ -1,5 +1,6 @@
 //! `lift report`: one file about one run or several, from their run folders alone.
 
+mod calibrated;
 mod charts;
 mod compare;
 mod figures;
@@ -167,6 +168,7 @@ fn joined(runs: &[RunRecords], form: fn(&Table) -> String) -> String {
         let Some(result) = &run.result else { continue };
         let evaluation = run.evaluation.as_ref();
         let mut own = vec![tables::facts(run, result), tables::groups(result, evaluation)];
+        own.extend(result.calibration.as_ref().map(calibrated::table));
         own.extend(evaluation.map(|evaluation| tables::head_to_tail(result, evaluation)));
         own.extend(evaluation.map(|evaluation| tables::worst(result, evaluation)));
         own.extend(tables::throughput(run));

@@ -147,14 +147,14 @@ pub fn groups(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> T
         [percent(mean), percent(calibration_error(bins))]
     };
     for group in Shot::ALL {
-        let classes = result.per_class.iter().filter(|class| Shot::of(class.train_count) == group);
+        let classes = result.per_class.iter().filter(|class| result.groups.group(class.train_count) == group);
         let (number, images) =
             classes.fold((0, 0), |(number, images), class| (number + 1, images + class.test_count));
         let bins = evaluation
             .and_then(|evaluation| evaluation.reliability.iter().find(|bins| bins.group == group.word()))
             .map(|group| calibration(&group.bins));
         let [confidence, error] = bins.unwrap_or_else(|| [NONE, NONE].map(str::to_owned));
-        let first = [group.word(), group.range()].map(str::to_owned);
+        let first = [group.word().to_owned(), result.groups.range(group)];
         table.row(first.into_iter().chain([
             grouped(number),
             grouped(images),
@@ -239,7 +239,7 @@ pub fn classes(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> 
         let taken = taken.as_ref().and_then(|taken| taken[label].predicted.first().map(name));
         table.row([
             class.name.clone(),
-            Shot::of(class.train_count).word().to_owned(),
+            result.groups.group(class.train_count).word().to_owned(),
             grouped(class.train_count),
             grouped(class.test_count),
             grouped(class.correct),

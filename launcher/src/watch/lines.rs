@@ -64,7 +64,7 @@ impl Told {
     }
 }
 
-/// A step in words.
+/// A step in words; epochs count from 1, as in the output of the run.
 pub fn of_step(step: &StepLine) -> String {
     let number = |number: Option<f64>, digits: usize| {
         number.map_or_else(|| "-".to_owned(), |n| format!("{n:.digits$}"))
@@ -72,7 +72,7 @@ pub fn of_step(step: &StepLine) -> String {
     let wait = step.data_wait.zip(step.seconds()).map(|(wait, seconds)| 100.0 * wait / seconds);
     format!(
         "epoch {} step {}  loss {}  {} images/s  waiting for data {} %",
-        step.epoch,
+        step.epoch + 1,
         step.step,
         number(step.loss, 4),
         number(step.images_per_second, 0),
@@ -107,7 +107,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, step(1)).unwrap();
         let (mut watched, mut told) = (Watched::open(folder.path()).unwrap(), Told::default());
-        let first = "epoch 0 step 1  loss 2.0000  8 images/s  waiting for data 10.0 %";
+        let first = "epoch 1 step 1  loss 2.0000  8 images/s  waiting for data 10.0 %";
         assert_eq!(told.news(&watched), [first, "has not written its status yet"]);
         assert!(told.news(&watched).is_empty());
         fs::write(&path, step(1) + &step(2) + evaluation).unwrap();

@@ -56,7 +56,7 @@ fn title(watched: &Watched) -> Paragraph<'static> {
         .metrics
         .steps
         .last()
-        .map_or_else(String::new, |step| format!("  epoch {}  step {}", step.epoch, step.step));
+        .map_or_else(String::new, |step| format!("  epoch {}  step {}", step.epoch + 1, step.step));
     Paragraph::new(vec![
         Line::from(folder).style(Style::new().add_modifier(Modifier::BOLD)),
         Line::from(watched.state() + &position),
@@ -188,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let picture = drawn(&run(folder.path()), (120, 40));
         for part in [
-            "starting  epoch 1  step 50",
+            "starting  epoch 2  step 50",
             "loss 0.0600",
             "overall 50.0  many 80.0  medium 60.0  few -",
             "images a second 320",

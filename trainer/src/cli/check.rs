@@ -19,6 +19,7 @@ use backbone::CheckedBackbone;
 use clap::Args;
 use data::CheckedData;
 use protocol::command_line::{OutputArguments, SelectionArguments};
+use protocol::numbers::grouped;
 use protocol::terminal;
 use serde::Serialize;
 use serde_json::Value;
@@ -139,6 +140,15 @@ fn print(checked: &Checked, output_arguments: OutputArguments) -> Result<(), Fai
     printed.map(drop).map_err(Failure::run)
 }
 
+/// Text as it is, and whole numbers with separators.
+fn for_people(value: &Value) -> String {
+    match (value.as_str(), value.as_u64()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(number)) => grouped(number),
+        (None, None) => value.to_string(),
+    }
+}
+
 /// Warnings and notes have been printed to standard error already.
 fn lines(value: &Value) -> String {
     let mut text = "ready to train\n".to_owned();
@@ -146,7 +156,7 @@ fn lines(value: &Value) -> String {
     for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| shown(name)) {
         let mut name = name.replace('_', " ");
         for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = for_people(value);
             // Writing into a string cannot fail.
             let _ = writeln!(text, "  {name:<20} {value}");
             name.clear();

@@ -5,6 +5,7 @@ use crate::config::Resolved;
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::rank::Rank;
 use crate::engine::training::resume::is_free;
+use crate::run::RunResult;
 use protocol::layout;
 use protocol::numbers::hex;
 use sha2::{Digest, Sha256};
@@ -40,6 +41,24 @@ pub(super) fn configuration_on_all_ranks(
     Ok(resolved)
 }
 
+/// What a run recorded when it finished.
+pub(super) fn result(run: &Path) -> Result<RunResult, Failure> {
+    final_weights(run)?;
+    RunResult::read(run).map_err(Failure::input)
+}
+
+/// The file of the final tensors, which exists once the training has finished.
+fn final_weights(run: &Path) -> Result<PathBuf, Failure> {
+    let weights = run.join(layout::FINAL_WEIGHTS);
+    if weights.exists() {
+        return Ok(weights);
+    }
+    Err(Failure::input(format!(
+        "`{}` does not exist: the training of the run has not finished\nhint: repeat the command that started it, with `--resume auto`",
+        weights.display()
+    )))
+}
+
 /// This process as a rank of a finished run, and the file of its final tensors.
 pub(super) fn rank_and_weights(
     context: &CommandContext<'_>,
@@ -47,12 +66,7 @@ pub(super) fn rank_and_weights(
     resolved: &Resolved,
 ) -> Result<(Rank, PathBuf), Failure> {
     let control = context.world.control().map_err(Failure::run)?;
-    let weights = run.join(layout::FINAL_WEIGHTS);
-    agreed(&control, || {
-        let missing =
-            || format!("`{}` does not exist: the training of the run has not finished", weights.display());
-        if weights.exists() { Ok(()) } else { Err(Failure::input(missing())) }
-    })?;
+    let weights = agreed(&control, || final_weights(run))?;
     Ok((context.rank(&resolved.config)?, weights))
 }
 

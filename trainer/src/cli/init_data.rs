@@ -9,6 +9,7 @@ use super::work_progress::WorkProgress;
 use crate::data::source::{DataSet, Halves, write_split};
 use crate::data::survey::survey;
 use crate::engine::failure::Failure;
+use crate::run::ShotLimits;
 use clap::Args;
 use divide::{Division, divide};
 use protocol::command_line::OutputArguments;
@@ -44,6 +45,12 @@ pub struct InitDataArguments {
     /// Column of the labels
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
+    /// Smallest number of the labels: 1 where they count from 1
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub first_label: u32,
+    /// Training images of the medium classes, from the first to the second number; classes with more are many, with fewer few
+    #[arg(long, value_name = "FROM,TO", default_value = "20,100", value_parser = groups)]
+    pub groups: ShotLimits,
     /// Replace an existing preset
     #[arg(long)]
     pub force: bool,
@@ -57,6 +64,14 @@ fn share(text: &str) -> Result<f64, String> {
     share
         .filter(|share| (0.01..=0.9).contains(share))
         .ok_or_else(|| "expected a share from 0.01 to 0.9".to_owned())
+}
+
+fn groups(text: &str) -> Result<ShotLimits, String> {
+    let numbers = text.split_once(',').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    numbers
+        .filter(|(from, to)| from <= to)
+        .map(|(from, to)| ShotLimits { from, to })
+        .ok_or_else(|| "expected two numbers, such as 5,20".to_owned())
 }
 
 /// Reads all pictures, prints what they are, and writes the preset.
@@ -78,7 +93,7 @@ pub(super) fn run(arguments: &InitDataArguments, output_arguments: OutputArgumen
             arguments.folder.display()
         )));
     }
-    write(&preset, &found, &set, division.as_ref())?;
+    write(&preset, &found, &set, division.as_ref(), arguments.groups)?;
     report::print(
         &report::Report {
             preset: &preset,
@@ -86,6 +101,7 @@ pub(super) fn run(arguments: &InitDataArguments, output_arguments: OutputArgumen
             set: &set,
             surveyed: &surveyed,
             division: division.as_ref(),
+            limits: arguments.groups,
         },
         output_arguments,
     )
@@ -119,6 +135,7 @@ fn write(
     found: &FoundData,
     set: &DataSet,
     division: Option<&Division>,
+    limits: ShotLimits,
 ) -> Result<(), Failure> {
     let failed = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::run(format!("cannot write `{}`: {error}", path.display()))
@@ -132,8 +149,15 @@ fn write(
         data.insert("split".into(), Value::String(name));
     }
     let count = set.train.len() + set.test.len();
-    let text = toml::to_string(&Table::from_iter([("data".to_owned(), Value::Table(data))]))
-        .map_err(|error| failed(preset, &error))?;
+    let mut sections = Table::from_iter([("data".to_owned(), Value::Table(data))]);
+    if limits != ShotLimits::default() {
+        let groups = [limits.from, limits.to].map(|limit| Value::Integer(limit as i64));
+        sections.insert(
+            "eval".into(),
+            Value::Table(Table::from_iter([("groups".into(), groups.to_vec().into())])),
+        );
+    }
+    let text = toml::to_string(&sections).map_err(|error| failed(preset, &error))?;
     let text = format!("# {count} own images of {} classes.\n\n{text}", set.class_names.len());
     write_atomically(preset, text.as_bytes()).map_err(|error| failed(preset, &error))
 }

@@ -75,7 +75,11 @@ pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
         }
     }
     if model.kind != ModelKind::Demo && model.weights.is_none() {
-        return required("model.weights", "it is the file of the backbone", "FILE");
+        return required(
+            "model.weights",
+            "it is the file of the backbone, which you download (README, Backbones and data)",
+            "FILE",
+        );
     }
     Ok(())
 }

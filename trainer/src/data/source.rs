@@ -96,6 +96,8 @@ pub struct DataSpec {
     pub image_column: Option<String>,
     /// Column of the labels; found by its usual names where it is not given.
     pub label_column: Option<String>,
+    /// The smallest number that a label can have, which is class 0.
+    pub first_label: u32,
     /// File of class names.
     pub class_names: Option<PathBuf>,
     /// Folder or tar file of the images; the root where it is not given.
@@ -180,10 +182,8 @@ impl DataSet {
                 return Err(DataError::content("data root", &spec.root, format!("there is no {name} image")));
             }
         }
-        if spec.halves != Halves::Whole {
-            let reviewed = review::review(&set);
-            set.findings.extend(reviewed);
-        }
+        let reviewed = review::review(&set);
+        set.findings.extend(reviewed);
         Ok(set)
     }
 

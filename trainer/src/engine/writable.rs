@@ -9,7 +9,8 @@ pub fn check(flag: &str, path: &Path) -> Result<(), Failure> {
     let reason = if path.is_dir() {
         "it is a folder".to_owned()
     } else if !folder.is_dir() {
-        format!("there is no folder `{}`", folder.display())
+        let folder = folder.display();
+        format!("there is no folder `{folder}`\nhint: create it: `mkdir -p {folder}`")
     } else {
         return Ok(());
     };

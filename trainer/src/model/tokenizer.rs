@@ -41,7 +41,9 @@ pub enum TokenizeError {
         limit: usize,
     },
     /// A word that is not in the vocabulary.
-    #[error("text `{text}` has the word `{word}`, which is not among the {known} words this model knows")]
+    #[error(
+        "text `{text}` has the word `{word}`, which is not among the {known} words this model knows\nhint: choose another model with -m, or initialise the head from images: `--set head.init=class_mean`"
+    )]
     UnknownWord {
         /// The text.
         text: String,

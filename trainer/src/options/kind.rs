@@ -133,6 +133,21 @@ impl OptionType for [f64; 3] {
     }
 }
 
+impl OptionType for [u64; 2] {
+    fn expected() -> String {
+        "a list of 2 whole numbers".to_owned()
+    }
+
+    fn read(value: &Value) -> Option<Self> {
+        let numbers = value.as_array()?.iter().map(u64::read).collect::<Option<Vec<_>>>()?;
+        numbers.try_into().ok()
+    }
+
+    fn write(&self) -> Value {
+        Value::Array(self.iter().map(u64::write).collect())
+    }
+}
+
 impl OptionType for String {
     fn expected() -> String {
         "a text".to_owned()

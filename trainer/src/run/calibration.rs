@@ -29,6 +29,20 @@ pub struct Calibration {
     pub by_group: ConformalFigures,
     /// Sets with a threshold for each class.
     pub by_class: ConformalFigures,
+    /// The thresholds themselves; null in results of older versions.
+    #[serde(default)]
+    pub thresholds: Option<SetThresholds>,
+}
+
+/// The greatest score with which each class, in label order, is in the set of an image; null for a class that is in every set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetThresholds {
+    /// One threshold.
+    pub marginal: Vec<Option<f64>>,
+    /// One for each group of classes.
+    pub by_group: Vec<Option<f64>>,
+    /// One for each class.
+    pub by_class: Vec<Option<f64>>,
 }
 
 /// Numbers of images.
@@ -47,11 +61,11 @@ pub struct CalibrationParts {
 pub struct CalibrationFigures {
     /// All classes.
     pub all: Option<GroupFigures>,
-    /// Classes with more than 100 training images.
+    /// Classes with many training images.
     pub many: Option<GroupFigures>,
-    /// Classes with 20 to 100.
+    /// Classes with a medium number.
     pub medium: Option<GroupFigures>,
-    /// Classes with fewer than 20.
+    /// Classes with few.
     pub few: Option<GroupFigures>,
 }
 
@@ -66,6 +80,9 @@ pub struct GroupFigures {
     pub nll: f64,
     /// Expected calibration error, with 15 bins.
     pub ece: f64,
+    /// The part of it that chance alone would cause, if every probability were right; null in results of older versions.
+    #[serde(default)]
+    pub ece_by_chance: Option<f64>,
 }
 
 /// Conformal sets of all classes and of each group.
@@ -73,11 +90,11 @@ pub struct GroupFigures {
 pub struct ConformalFigures {
     /// All classes.
     pub all: Option<GroupSets>,
-    /// Classes with more than 100 training images.
+    /// Classes with many training images.
     pub many: Option<GroupSets>,
-    /// Classes with 20 to 100.
+    /// Classes with a medium number.
     pub medium: Option<GroupSets>,
-    /// Classes with fewer than 20.
+    /// Classes with few.
     pub few: Option<GroupSets>,
     /// Classes with too few images for a threshold, which are in every set.
     pub without_threshold: usize,

@@ -1,6 +1,6 @@
 //! `evaluation.json` from the predictions of an evaluation.
 
-use super::{RunFolderError, Shot, json};
+use super::{RunFolderError, Shot, ShotLimits, json};
 use protocol::evaluation::{BINS, EvaluationRecord, FORMAT, GroupReliability, Mistake, ReliabilityBin, bin};
 use protocol::{layout, write_atomically};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Evaluated<'a> {
     pub labels: &'a [u32],
     /// Training images of each class.
     pub train_counts: &'a [u64],
+    /// Training images of the medium classes.
+    pub limits: ShotLimits,
 }
 
 impl Evaluated<'_> {
@@ -32,7 +34,7 @@ impl Evaluated<'_> {
         let each = self.predictions.iter().zip(self.confidences).zip(self.labels).enumerate();
         for (image, ((&prediction, &confidence), &label)) in each {
             let Ok(predicted) = u32::try_from(prediction) else { continue };
-            let shot = Shot::of(self.train_counts.get(label as usize).copied().unwrap_or(0));
+            let shot = self.limits.group(self.train_counts.get(label as usize).copied().unwrap_or(0));
             reliability[shot as usize][bin(confidence)].add(confidence, predicted == label);
             images += 1;
             if predicted != label {
@@ -85,6 +87,7 @@ mod tests {
             confidences: &[900_000, 400_000, 0, 1_000_000, 950_000, 20_000],
             labels: &[0, 0, 1, 1, 1, 2],
             train_counts: &[500, 50, 5],
+            limits: ShotLimits::default(),
         };
         let record = evaluated.record(2, |image| format!("image {image}"));
         assert_eq!((record.classes, record.images), (3, 5));
@@ -107,7 +110,13 @@ mod tests {
 
     #[test]
     fn without_images_there_is_nothing_to_count() {
-        let nothing = Evaluated { predictions: &[], confidences: &[], labels: &[], train_counts: &[1, 2] };
+        let nothing = Evaluated {
+            predictions: &[],
+            confidences: &[],
+            labels: &[],
+            train_counts: &[1, 2],
+            limits: ShotLimits::default(),
+        };
         let record = nothing.record(9, |_| String::new());
         assert!(record.confusion.is_empty() && record.mistakes.is_empty() && record.images == 0);
     }

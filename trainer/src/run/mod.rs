@@ -31,6 +31,7 @@ mod views;
 pub use again::resume_command;
 pub use calibration::{
     Calibration, CalibrationFigures, CalibrationParts, ConformalFigures, GroupFigures, GroupSets,
+    SetThresholds,
 };
 pub use claim::{Claim, FolderId};
 pub use counts::{ClassCounts, CountsError, first_maximum};
@@ -47,7 +48,7 @@ pub use metrics::{
 pub use progress_bar::{ProgressOutput, ProgressPlan, Reporter, say};
 pub use result::{ClassResult, GpuMemory, RunResult};
 pub use signals::{Signals, StopRequest, end_within};
-pub use summary::{FEW_BELOW, HARMONIC_FLOOR, MANY_ABOVE, Shot, Summary, percent};
+pub use summary::{HARMONIC_FLOOR, Shot, ShotLimits, Summary, percent};
 pub use table::{
     TableLook, comparison_table, listing, listing_of, print_comparison, print_result, result_table,
 };

@@ -1,6 +1,8 @@
 //! `result.json`: the figures of a finished run, and the settings that they were obtained with.
 
-use super::{Calibration, ClassCounts, CountsError, RunFolderError, Summary, Views, json, percent};
+use super::{
+    Calibration, ClassCounts, CountsError, RunFolderError, ShotLimits, Summary, Views, json, percent,
+};
 use protocol::{layout, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -50,6 +52,9 @@ pub struct RunResult {
     /// Names of the classes without an evaluated image. No figure includes them.
     #[serde(default)]
     pub absent_classes: Vec<String>,
+    /// Training images of the medium classes.
+    #[serde(default)]
+    pub groups: ShotLimits,
     /// The classes, in label order.
     pub per_class: Vec<ClassResult>,
     /// The predicted class of each evaluated image, in the order of its list, -1 for one left out; only on request.
@@ -164,13 +169,14 @@ pub(super) mod tests {
                 expand: Some(6),
                 ..Views::default()
             },
-            summary: Summary::new(&counts, &train).unwrap(),
+            summary: Summary::new(&counts, &train, ShotLimits::default()).unwrap(),
             trainable_parameters: 1_622_528,
             images_per_second: Some(1234.5),
             gpu_memory: None,
             seconds: 61.25,
             bad_images: 0,
             absent_classes: vec!["dog".into()],
+            groups: ShotLimits::default(),
             per_class: ClassResult::of_all(&names, &train, &counts).unwrap(),
             predictions: Some(vec![0, 0, 2, 0, 2]),
             calibration: None,
@@ -212,6 +218,7 @@ pub(super) mod tests {
   "seconds": 61.25,
   "bad_images": 0,
   "absent_classes": ["dog"],
+  "groups": {"from": 20, "to": 100},
   "per_class": [
     {"name": "cat", "train_count": 500, "test_count": 2, "correct": 2, "accuracy": 100.0},
     {"name": "dog", "train_count": 50, "test_count": 0, "correct": 0, "accuracy": null},

@@ -8,7 +8,7 @@
 use super::{ClassCounts, CountsError};
 use serde::{Deserialize, Serialize};
 
-pub use protocol::evaluation::{FEW_BELOW, MANY_ABOVE, Shot};
+pub use protocol::evaluation::{Shot, ShotLimits};
 
 /// Lower bound in percent of the class accuracies in the harmonic mean, which a zero would make zero.
 pub const HARMONIC_FLOOR: f64 = 0.001;
@@ -18,11 +18,11 @@ pub const HARMONIC_FLOOR: f64 = 0.001;
 pub struct Summary {
     /// Correctly classified images as a share of all images.
     pub accuracy: Option<f64>,
-    /// Mean accuracy of the classes with more than 100 training images.
+    /// Mean accuracy of the classes with more training images than the limits, usually 20 to 100.
     pub many: Option<f64>,
-    /// Mean accuracy of the classes with 20 to 100 training images.
+    /// Mean accuracy of the classes within them.
     pub medium: Option<f64>,
-    /// Mean accuracy of the classes with fewer than 20 training images.
+    /// Mean accuracy of the classes with fewer.
     pub few: Option<f64>,
     /// Mean F1 of the classes that occur as labels.
     pub macro_f1: Option<f64>,
@@ -42,11 +42,11 @@ pub struct Summary {
 
 impl Summary {
     /// The figures that follow from `counts` when class `c` has `train_counts[c]` training images.
-    pub fn new(counts: &ClassCounts, train_counts: &[u64]) -> Result<Self, CountsError> {
+    pub fn new(counts: &ClassCounts, train_counts: &[u64], limits: ShotLimits) -> Result<Self, CountsError> {
         if counts.classes() != train_counts.len() {
             return Err(CountsError::Classes { expected: counts.classes(), found: train_counts.len() });
         }
-        let classes = tested_classes(counts, train_counts);
+        let classes = tested_classes(counts, train_counts, limits);
         let group =
             |shot| mean(classes.iter().filter(|class| class.shot == shot).map(|class| class.accuracy));
         let accuracies = || classes.iter().map(|class| class.accuracy);
@@ -82,14 +82,14 @@ struct TestedClass {
     f1: f64,
 }
 
-fn tested_classes(counts: &ClassCounts, train_counts: &[u64]) -> Vec<TestedClass> {
+fn tested_classes(counts: &ClassCounts, train_counts: &[u64], limits: ShotLimits) -> Vec<TestedClass> {
     let each = counts.correct().iter().zip(counts.total()).zip(counts.predicted()).zip(train_counts);
     each.filter_map(|(((correct, total), predicted), train)| {
         let (correct, total, predicted) = (count(*correct), count(*total), count(*predicted));
         // F1 = 2 TP / (2 TP + FP + FN), where TP + FN are the images of the class and TP + FP its predictions.
         let accuracy = percent(correct, total)?;
         let f1 = percent(2 * correct, total + predicted)?;
-        Some(TestedClass { shot: Shot::of(*train), accuracy, f1 })
+        Some(TestedClass { shot: limits.group(*train), accuracy, f1 })
     })
     .collect()
 }

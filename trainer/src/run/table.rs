@@ -1,6 +1,6 @@
 //! Results as tables for people: one run in full, or several methods side by side.
 
-use super::{RunResult, json};
+use super::{RunResult, ShotLimits, json};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use protocol::numbers::grouped;
 use protocol::terminal::{OutputError, OutputReader, escaped_line, print_as_is, print_json};
@@ -66,22 +66,24 @@ pub fn result_table(result: &RunResult, look: TableLook) -> String {
     let with_unit = |value| or(value, "-");
     let of_group = |value| or(value, "no class");
     let recognised = format!("recognised {} images", result.evaluation.images());
+    let ShotLimits { from, to } = result.groups;
+    let many = format!("many (> {to} training images)");
+    let (medium, few) = (format!("medium ({from} to {to})"), format!("few (< {from})"));
     let mut rows = vec![
         ("overall", with_unit(summary.accuracy)),
-        ("many (> 100 training images)", of_group(summary.many)),
-        ("medium (20 to 100)", of_group(summary.medium)),
-        ("few (< 20)", of_group(summary.few)),
+        (&many, of_group(summary.many)),
+        (&medium, of_group(summary.medium)),
+        (&few, of_group(summary.few)),
         ("mean of the classes", with_unit(summary.mean_class_accuracy)),
         ("worst class", with_unit(summary.worst_class)),
         ("macro F1", with_unit(summary.macro_f1)),
         (&recognised, format!("{} of {}", grouped(summary.correct), grouped(summary.total))),
         ("trainable parameters", grouped(result.trainable_parameters)),
-        (
-            "training images a second",
-            result.images_per_second.map_or_else(|| "-".into(), |rate| format!("{rate:.1}")),
-        ),
-        ("seconds", format!("{:.1}", result.seconds)),
     ];
+    // An evaluation has trained no image.
+    let speed = result.images_per_second.map(|rate| ("training images a second", format!("{rate:.1}")));
+    rows.extend(speed);
+    rows.push(("seconds", format!("{:.1}", result.seconds)));
     if result.bad_images > 0 {
         rows.push(("unreadable images left out", grouped(result.bad_images)));
     }
@@ -114,17 +116,21 @@ pub fn listing(headers: [&str; 2], rows: impl IntoIterator<Item = [String; 2]>, 
     drawn(&mut table, &headers, |_| true, look)
 }
 
-/// Rows of several cells below their headers; the last column contains numbers.
+/// Rows of several cells below their headers; columns of numbers are aligned to the right.
 pub fn listing_of<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
     look: TableLook,
 ) -> String {
     let mut table = Table::new();
+    let mut holds_words = [false; N];
     for row in rows {
+        for (cell, holds_words) in row.iter().zip(&mut holds_words) {
+            *holds_words |= !cell.is_empty() && !cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        }
         table.add_row(row.map(|cell| escaped_line(&cell).into_owned()));
     }
-    drawn(&mut table, &headers, |at| at + 1 < N, look)
+    drawn(&mut table, &headers, |at| holds_words[at], look)
 }
 
 struct Column {
@@ -253,6 +259,8 @@ mod tests {
         assert!(text.contains("\nrecognised training images "), "{text}");
         assert!(text.ends_with("\n4 classes absent, in no figure: a, b\\n, c, ...\n"), "{text}");
         result.absent_classes.clear();
+        result.images_per_second = None;
+        assert!(!result_table(&result, TableLook::PLAIN).contains("a second"));
         assert!(!result_table(&result, TableLook::PLAIN).contains("absent"));
     }
 

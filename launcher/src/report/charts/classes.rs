@@ -3,7 +3,6 @@
 use super::{Canvas, ChartError, Drawn, GRID, INK, SIZE, chart, label, series, tick};
 use crate::records::result::ResultRecord;
 use plotters::prelude::*;
-use protocol::evaluation::Shot;
 use std::collections::BTreeMap;
 
 /// Steps of the mean curve for each factor of ten in size.
@@ -47,7 +46,7 @@ pub fn accuracy_against_size(result: &ResultRecord) -> Result<String, ChartError
         for ((size, accuracy), classes) in &places {
             let radius = (2.5 + 5.5 * ((*classes - 1) as f64 / crowd).sqrt()) as i32 + 1;
             let place = ((*size).max(1) as f64, *accuracy as f64 / 10.0);
-            let colour = series(Shot::of(*size) as usize).mix(strength).filled();
+            let colour = series(result.groups.group(*size) as usize).mix(strength).filled();
             axes.draw_series(std::iter::once(Circle::new(place, radius, colour)))?;
         }
         axes.draw_series(LineSeries::new(means, INK.stroke_width(2)))?;
@@ -70,10 +69,12 @@ fn means_by_size(result: &ResultRecord) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Shares of predictions by size of the true and of the predicted class: `[true][predicted]`, the largest classes first.
+/// Shares of predictions by size of the true and of the predicted class: `[true][predicted]`, the largest classes first. The
+/// largest share has the full colour.
 pub fn size_heat_map(shares: &[Vec<f64>]) -> Result<String, ChartError> {
     let parts = shares.len() as i32;
     let title = format!("Predictions by class size in {parts} parts: true class against predicted class");
+    let most = shares.iter().flatten().copied().fold(f64::MIN_POSITIVE, f64::max);
     chart(&title, (420, 330), |canvas| {
         let (left, top, side) = (64, 14, 270 / parts);
         for (row, shares) in (0..).zip(shares) {
@@ -81,11 +82,26 @@ pub fn size_heat_map(shares: &[Vec<f64>]) -> Result<String, ChartError> {
                 let corner = (left + column * side, top + row * side);
                 let cell = [corner, (corner.0 + side - 1, corner.1 + side - 1)];
                 canvas.draw(&Rectangle::new(cell, GRID.mix(0.5).filled()))?;
-                canvas.draw(&Rectangle::new(cell, series(0).mix(*share).filled()))?;
+                canvas.draw(&Rectangle::new(cell, series(0).mix(*share / most).filled()))?;
             }
         }
+        scale(canvas, (left + parts * side + 16, top), parts * side, most)?;
         edges(canvas, (left, top), parts * side)
     })
+}
+
+/// What the colours of a heat map mean, from nothing below to the largest share above.
+fn scale(canvas: &Canvas<'_>, (left, top): (i32, i32), height: i32, most: f64) -> Drawn {
+    const STEPS: i32 = 10;
+    for step in 0..STEPS {
+        let above = top + height * step / STEPS;
+        let cell = [(left, above), (left + 11, top + height * (step + 1) / STEPS)];
+        canvas.draw(&Rectangle::new(cell, GRID.mix(0.5).filled()))?;
+        let strength = f64::from(STEPS - 1 - step) / f64::from(STEPS - 1);
+        canvas.draw(&Rectangle::new(cell, series(0).mix(strength).filled()))?;
+    }
+    canvas.draw(&Text::new(format!("{:.0} %", 100.0 * most), (left + 17, top), label()))?;
+    canvas.draw(&Text::new("0 %", (left + 17, top + height - 12), label()))
 }
 
 /// Labels at the sides of a heat map.

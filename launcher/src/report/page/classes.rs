@@ -26,7 +26,7 @@ pub fn section(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> 
                     select {
                         option value="" { "all" }
                         @for group in Shot::ALL {
-                            option value=(group.word()) { (group.word()) " (" (group.range()) ")" }
+                            option value=(group.word()) { (group.word()) " (" (result.groups.range(group)) ")" }
                         }
                     }
                 }
@@ -56,7 +56,7 @@ fn rows(result: &ResultRecord, evaluation: Option<&EvaluationRecord>) -> Vec<Val
         let most = taken.as_ref().and_then(|taken| taken[label].predicted.first());
         json!([
             escaped_line(&class.name),
-            Shot::of(class.train_count).word(),
+            result.groups.group(class.train_count).word(),
             class.train_count,
             class.test_count,
             class.correct,

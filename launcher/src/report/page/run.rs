@@ -1,5 +1,6 @@
 //! The section of one run.
 
+use super::super::calibrated;
 use super::super::charts::{
     Bar, BarGroup, ChartError, accuracy_against_size, bars, reliability, size_heat_map,
 };
@@ -43,7 +44,9 @@ pub fn section(run: &RunRecords, pictures: Option<&Vec<Picture>>) -> Result<Mark
         }
         h3 { "Groups of classes" }
         (html_table(&tables::groups(result, evaluation)))
-        @if let Some(evaluation) = evaluation { (calibration(evaluation)?) (confusion(result, evaluation)?) }
+        @if let Some(evaluation) = evaluation { (calibration(evaluation)?) }
+        @if let Some(found) = &result.calibration { div style="margin-top: 1.2rem" { (html_table(&calibrated::table(found))) } }
+        @if let Some(evaluation) = evaluation { (confusion(result, evaluation)?) }
         @else { p.alert { "This run has no " code { (protocol::layout::EVALUATION) } ", so there is neither confusion nor calibration." } }
         @if let (Some(pictures), Some(evaluation)) = (pictures, evaluation) { (mistakes(result, evaluation, pictures)) }
         (classes::section(result, evaluation))

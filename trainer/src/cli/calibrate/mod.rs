@@ -35,6 +35,9 @@ pub struct CalibrateArguments {
     /// Class distribution that the logits are for [default: what the loss of the run trains for]
     #[arg(long, value_name = "uniform|train|FILE")]
     pub source: Option<String>,
+    /// Divisor of the logits; 1 keeps the probabilities of the model [default: fitted]
+    #[arg(long, value_name = "NUMBER", value_parser = divisor)]
+    pub temperature: Option<f64>,
     /// Share of images whose set is to contain the label
     #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = share)]
     pub coverage: f64,
@@ -66,11 +69,18 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+fn divisor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(divisor) if (0.001..=1000.0).contains(&divisor) => Ok(divisor),
+        _ => Err("expected a number from 0.001 to 1000".to_owned()),
+    }
+}
+
 /// Calibrates, adds the figures to the result of the run, and prints them.
 pub(super) fn run(context: &CommandContext<'_>, arguments: &CalibrateArguments) -> Result<Outcome, Failure> {
     let resolved = finished_run::configuration_on_all_ranks(context, &arguments.run, &arguments.set)?;
     let control = context.world.control().map_err(Failure::run)?;
-    let result = agreed(&control, || RunResult::read(&arguments.run).map_err(Failure::input))?;
+    let result = agreed(&control, || finished_run::result(&arguments.run))?;
     let plan = agreed(&control, || {
         arguments.parts.as_deref().map_or(Ok(()), |path| writable::check("--parts", path))?;
         plan(arguments, &resolved, &result)
@@ -130,8 +140,9 @@ fn plan(
             Some((target.to_owned(), named(target)?, source))
         }
     };
-    let CalibrateArguments { coverage, score, fit_share, seed, .. } = *arguments;
-    Ok(CalibrationPlan { fit_share, seed, coverage, score, shift })
+    let CalibrateArguments { coverage, score, fit_share, seed, temperature, .. } = *arguments;
+    let limits = resolved.config.eval.limits();
+    Ok(CalibrationPlan { fit_share, seed, coverage, score, shift, limits, temperature })
 }
 
 /// A class distribution by its word, or of a file.

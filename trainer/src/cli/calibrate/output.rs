@@ -51,11 +51,14 @@ fn table(calibration: &Calibration, look: TableLook) -> String {
         "none" => String::new(),
         target => format!(", probabilities for the class distribution `{target}`"),
     };
+    let origin = match parts.temperature {
+        0 => "given".to_owned(),
+        images => format!("from {images} images"),
+    };
     let _ = writeln!(
         text,
-        "temperature {:.4} from {} images{}, thresholds from {}, figures of {} others",
+        "temperature {:.4} {origin}{}, thresholds from {}, figures of {} others",
         calibration.temperature,
-        parts.temperature,
         protocol::terminal::escaped_line(&target),
         parts.thresholds,
         parts.reported
@@ -65,6 +68,9 @@ fn table(calibration: &Calibration, look: TableLook) -> String {
         row(what, [all, many, medium, few].map(|group| group.as_ref().map(get)))
     };
     let ece = |group: &GroupFigures| format!("{:.2} %", group.ece);
+    let chance = |group: &GroupFigures| {
+        group.ece_by_chance.map_or_else(|| "-".to_owned(), |share| format!("{share:.2} %"))
+    };
     let nll = |group: &GroupFigures| format!("{:.4}", group.nll);
     let accuracy = |group: &GroupFigures| format!("{:.2} %", group.accuracy);
     let rows = [
@@ -73,6 +79,7 @@ fn table(calibration: &Calibration, look: TableLook) -> String {
         figure("accuracy after", after, accuracy),
         figure("calibration error before", before, ece),
         figure("calibration error after", after, ece),
+        figure("  of which by chance", after, chance),
         figure("negative log-likelihood before", before, nll),
         figure("negative log-likelihood after", after, nll),
     ];
@@ -94,11 +101,12 @@ fn table(calibration: &Calibration, look: TableLook) -> String {
     };
     let rows = [sets("one threshold", marginal), sets("by group", by_group), sets("by class", by_class)];
     text.push_str(&listing_of(headers, rows.into_iter().flatten(), look));
-    if by_class.without_threshold > 0 {
+    let kinds = [("one threshold", marginal), ("by group", by_group), ("by class", by_class)];
+    for (what, figures) in kinds.into_iter().filter(|(_, figures)| figures.without_threshold > 0) {
         let _ = writeln!(
             text,
-            "{} classes have too few images for a threshold of their own and are in every set by class",
-            by_class.without_threshold
+            "{what}: {} classes are in every set, because too few images could fit their threshold",
+            figures.without_threshold
         );
     }
     text

@@ -92,7 +92,8 @@ fn can_be_written(arguments: &ExportArguments) -> Result<(), Failure> {
     } else if output.exists() && !output.is_dir() && format.is_folder() {
         "it is a file, and the format needs a folder".to_owned()
     } else if !folder.is_dir() {
-        format!("there is no folder `{}`", folder.display())
+        let folder = folder.display();
+        format!("there is no folder `{folder}`\nhint: create it: `mkdir -p {folder}`")
     } else if is_in_use(output) && !force {
         "it exists\nhint: choose another name, or replace it with --force".to_owned()
     } else {

@@ -69,6 +69,12 @@ pub(super) fn recognise(arguments: &InitDataArguments) -> Result<FoundData, Fail
             set(key, column.clone());
         }
     }
+    if arguments.first_label > 0 {
+        if !columns && layout != DataLayout::Shards {
+            return Err(Failure::input(format!("`--first-label` has no effect with {what}")));
+        }
+        options.insert("first_label".to_owned(), Value::Integer(arguments.first_label.into()));
+    }
     let halves = if has_test { Halves::OfSource } else { Halves::Whole };
     let spec = DataSpec {
         root: images.map_or(root.clone(), |images| root.join(images)),
@@ -76,6 +82,7 @@ pub(super) fn recognise(arguments: &InitDataArguments) -> Result<FoundData, Fail
         train_list,
         image_column: arguments.image_column.clone(),
         label_column: arguments.label_column.clone(),
+        first_label: arguments.first_label,
         halves,
         ..DataSpec::default()
     };

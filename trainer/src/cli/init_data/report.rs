@@ -7,7 +7,7 @@ use crate::cli::findings;
 use crate::data::source::{DataSet, Half, Split, counts};
 use crate::data::survey::Survey;
 use crate::engine::failure::Failure;
-use crate::run::{FEW_BELOW, MANY_ABOVE, Shot};
+use crate::run::{Shot, ShotLimits};
 use protocol::command_line::OutputArguments;
 use protocol::terminal::{self, escaped_line, say};
 use serde_json::json;
@@ -33,6 +33,7 @@ pub(super) struct Report<'a> {
     pub(super) set: &'a DataSet,
     pub(super) surveyed: &'a [Survey; 2],
     pub(super) division: Option<&'a Division>,
+    pub(super) limits: ShotLimits,
 }
 
 /// Prints the report to standard output, and what is wrong with the pictures to standard error.
@@ -69,7 +70,7 @@ impl Report<'_> {
 
     fn groups(&self) -> [usize; 3] {
         let sizes = self.sizes();
-        Shot::ALL.map(|shot| sizes.iter().filter(|&&size| Shot::of(size) == shot).count())
+        Shot::ALL.map(|shot| sizes.iter().filter(|&&size| self.limits.group(size) == shot).count())
     }
 
     fn broken(&self) -> Vec<(&Split, usize, &str)> {
@@ -149,21 +150,22 @@ impl Report<'_> {
             by_size(&mut text, &sizes);
         }
         let [many, medium, few] = self.groups();
+        let ShotLimits { from, to } = self.limits;
         // Writing into a string cannot fail.
         let _ = writeln!(
             text,
-            "\nmany (more than {MANY_ABOVE} training images) {many}, medium {medium}, few (less than {FEW_BELOW}) {few} classes"
+            "\nmany (more than {to} training images) {many}, medium {medium}, few (fewer than {from}) {few} classes"
         );
         if let Some(limits) = thirds(&sizes).filter(|_| many == 0 || medium == 0 || few == 0) {
             let _ = writeln!(
                 text,
-                "thirds of the classes have up to {} and up to {} training images",
+                "a group is empty; `--groups {},{}` makes groups of a third of the classes each",
                 limits.0, limits.1
             );
         }
         let _ = writeln!(
             text,
-            "{} unreadable, {} copies\n\nwrote {}\n  lift-trainer train -d {} -m MODEL",
+            "{} unreadable, {} copies\n\nwrote {}\n  lift-trainer train -d {} -m MODEL --set model.weights=FILE\n`lift-trainer list models` prints the models",
             self.broken().len(),
             self.copies(),
             self.preset.display(),
@@ -245,12 +247,13 @@ fn shortened(name: &str) -> String {
     }
 }
 
-/// The sizes up to which the smallest third and the smaller two thirds of the classes reach.
+/// The sizes between which the middle third of the classes lies.
 fn thirds(sizes: &[u64]) -> Option<(u64, u64)> {
     let mut sorted = sizes.to_vec();
     sorted.sort_unstable();
     let at = |part: usize| sorted.get((part * sorted.len() / 3).checked_sub(1)?).copied();
-    at(1).zip(at(2))
+    let (from, to) = (at(1)? + 1, at(2)?);
+    (from <= to).then_some((from, to))
 }
 
 #[cfg(test)]
@@ -263,7 +266,8 @@ mod tests {
             (bar(0, 10), bar(1, 1000).len(), bar(5, 10).len(), bar(10, 10).len()),
             (String::new(), 1, 20, 40)
         );
-        assert_eq!(thirds(&[9, 1, 5, 3, 7, 2]), Some((2, 5)));
+        assert_eq!(thirds(&[9, 1, 5, 3, 7, 2]), Some((3, 5)));
+        assert_eq!(thirds(&[4, 4, 4]), None);
         assert_eq!(thirds(&[4]), None);
         let mut text = String::new();
         by_size(&mut text, &[1, 2, 3, 9, 0]);

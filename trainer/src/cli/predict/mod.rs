@@ -8,11 +8,12 @@ use super::finished_run;
 use super::train::{greet, output_arguments};
 use crate::config::{EvalSplit, PrecisionName};
 use crate::data::source::Split;
+use crate::engine::calibrate::{Partition, SetMaker};
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::predict::{Adjustment, AppliedRun, Prediction, PredictionRun};
+use crate::engine::predict::{Adjustment, AppliedRun, Prediction, PredictionRun, Rule};
 use crate::engine::setup::session::Session;
 use crate::engine::writable;
-use crate::run::{ProgressPlan, Reporter, RunResult, say};
+use crate::run::{Calibration, ProgressPlan, Reporter, RunResult, say};
 use clap::{Args, ValueEnum};
 use inputs::InputImage;
 use output::Table;
@@ -46,6 +47,10 @@ pub struct PredictArguments {
     /// Use the temperature and the class distribution that `lift-trainer calibrate` found
     #[arg(long)]
     pub calibrated: bool,
+    /// Also print the set of classes that contains the right one with the coverage of `lift-trainer calibrate`; implies
+    /// --calibrated
+    #[arg(long, value_enum, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "marginal")]
+    pub sets: Option<Partition>,
     /// Fold the tuners into the weights first, where they can be (lora, ssf, ia3, masked): the same up to rounding, faster
     #[arg(long)]
     pub fold: bool,
@@ -78,6 +83,10 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) ->
     let (mut resolved, rank, weights) = finished_run::open(context, &arguments.run, &arguments.set)?;
     resolved.config.eval.split = EvalSplit::Test;
     agreed(&rank.control, || {
+        if arguments.sets.is_some() && arguments.format == Some(PredictionFormat::Inat) {
+            let message = "--sets has no effect with --format inat\nhint: leave one of them out";
+            return Err(Failure::input(message));
+        }
         arguments.output.as_deref().map_or(Ok(()), |path| writable::check("--output", path))
     })?;
     let images = inputs::of_all_ranks(&arguments.inputs, arguments.root.as_deref(), &rank)?;
@@ -92,14 +101,16 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) ->
     let split = Split::of_paths(paths);
     let AppliedRun { mut session, result } =
         AppliedRun::open(&arguments.run, &weights, &resolved, split, &rank, &report)?;
-    let adjustment = agreed(&rank.control, || adjustment(arguments, &result))?;
+    let rule = agreed(&rank.control, || rule(arguments, &result))?;
+    if result.calibration.is_some() && !arguments.is_calibrated() {
+        report("the run is calibrated: --calibrated and --sets use it");
+    }
     if arguments.fold {
         agreed(&rank.control, || fold(&mut session))?;
     }
     let plan = ProgressPlan { epochs: 0, steps: 0, steps_done: 0, steps_per_line: 0 };
     let mut reporter = Reporter::new(output_arguments(context.output_arguments, &rank), plan);
-    let options = (arguments.top as usize, &adjustment);
-    let done = PredictionRun::make(&session, options, &rank, &mut reporter)?;
+    let done = PredictionRun::make(&session, &rule, &rank, &mut reporter)?;
     reporter.finish();
     if !rank.leads() {
         return Ok(Outcome::Done);
@@ -109,7 +120,13 @@ pub(super) fn run(context: &CommandContext<'_>, arguments: &PredictArguments) ->
     } else {
         PredictionFormat::Table
     });
-    let table = Table { images: &images, predictions: &done.predictions, class_names: &session.class_names };
+    let coverage = arguments.sets.and(result.calibration.as_ref()).map(|found| found.wanted);
+    let table = Table {
+        images: &images,
+        predictions: &done.predictions,
+        class_names: &session.class_names,
+        coverage,
+    };
     output::write(&table, format, arguments.output.as_deref())?;
     finish(&images, &done, &report)
 }
@@ -124,18 +141,38 @@ fn fold(session: &mut Session) -> Result<(), Failure> {
     session.model.fold().map_err(Failure::input)
 }
 
-/// What is done to the logits.
-fn adjustment(arguments: &PredictArguments, result: &RunResult) -> Result<Adjustment, Failure> {
-    if !arguments.calibrated {
-        return Ok(Adjustment { scale: 1.0, offset: None });
+impl PredictArguments {
+    fn is_calibrated(&self) -> bool {
+        self.calibrated || self.sets.is_some()
     }
-    let Some(found) = &result.calibration else {
+}
+
+/// How the logits of the run become predictions.
+fn rule(arguments: &PredictArguments, result: &RunResult) -> Result<Rule, Failure> {
+    let most = arguments.top as usize;
+    if !arguments.is_calibrated() {
+        let adjustment = Adjustment { scale: 1.0, offset: None };
+        return Ok(Rule { most, adjustment, sets: None });
+    }
+    let found = calibration(arguments, result)?;
+    let adjustment = Adjustment { scale: 1.0 / found.temperature, offset: found.log_prior.clone() };
+    let set_maker = |partition| SetMaker::of(found, partition, result.per_class.len());
+    let sets = arguments.sets.map(set_maker).transpose().map_err(|error| {
         let run = arguments.run.display();
-        return Err(Failure::input(format!(
-            "`{run}` is not calibrated\nhint: run `lift-trainer calibrate --run {run}` first, or leave out --calibrated"
-        )));
-    };
-    Ok(Adjustment { scale: 1.0 / found.temperature, offset: found.log_prior.clone() })
+        let message = format!("`{run}`: {error}\nhint: run `lift-trainer calibrate --run {run}` again");
+        Failure::input(message)
+    })?;
+    Ok(Rule { most, adjustment, sets })
+}
+
+fn calibration<'a>(arguments: &PredictArguments, result: &'a RunResult) -> Result<&'a Calibration, Failure> {
+    let flag = if arguments.sets.is_some() { "--sets" } else { "--calibrated" };
+    result.calibration.as_ref().ok_or_else(|| {
+        let run = arguments.run.display();
+        Failure::input(format!(
+            "`{run}` is not calibrated\nhint: run `lift-trainer calibrate --run {run}` first, or leave out {flag}"
+        ))
+    })
 }
 
 /// Reports the speed; that no image could be read is a failure.

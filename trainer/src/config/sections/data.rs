@@ -55,6 +55,10 @@ section! {
         /// usual names.
         #[needs(LABELLED)]
         pub label_column: String = String::new(),
+        /// The smallest number that a label can have: 1 where labels count from 1. Without effect on labels that are names,
+        /// which are refused with it.
+        #[needs(one_of("data.layout", &["auto", "lists", "table", "parquet", "shards"]))]
+        pub first_label: u32 = 0,
         /// Split file: which images of a source without test images train and which test. It is CSV with the columns `half`
         /// (`train`, `test` or `skip`) and `image`, with a row for each image in the order of the source; `lift init-data`
         /// writes it. With `"folders"`, the class folders lie in `data.root`.

@@ -4,6 +4,7 @@ use super::MAX_IMAGES;
 use super::head::TRAINED;
 use super::model::MAX_RESOLUTION;
 use crate::options::{Needs, Values, holds, one_of, section, words};
+use protocol::evaluation::ShotLimits;
 
 /// Random crops of an image above which a number cannot be meant.
 const MAX_CROPS: u32 = 1000;
@@ -39,6 +40,10 @@ section! {
         #[range(1..=MAX_CROPS)]
         #[needs(one_of("eval.crops", &["random"]))]
         pub random_crops: u32 = 1,
+        /// Training images of the medium classes: from the first to the second number. Classes with more are in the group of
+        /// many, those with fewer in that of few.
+        #[range(|groups| groups[0] <= groups[1], "2 numbers, the second at least the first")]
+        pub groups: [u64; 2] = [20, 100],
         /// Split to evaluate.
         pub split: EvalSplit = EvalSplit::Test,
         /// Pictures of the most confident mistakes that the last evaluation writes into the run folder, for `lift
@@ -46,6 +51,14 @@ section! {
         #[range(..=MAX_THUMBNAILS)]
         #[resume(Free)]
         pub thumbnails: u32 = 0,
+    }
+}
+
+impl EvalOptions {
+    /// The limits of the groups of classes.
+    pub fn limits(&self) -> ShotLimits {
+        let [from, to] = self.groups;
+        ShotLimits { from, to }
     }
 }
 

@@ -232,7 +232,8 @@ fn settings_that_are_required() {
     );
     assert_eq!(
         refusal(&select("demo", "clip_vit_b16", "lift", &[])),
-        "`model.weights` is not set: it is the file of the backbone\nhint: add `--set model.weights=FILE`"
+        "`model.weights` is not set: it is the file of the backbone, which you download (README, Backbones and data)\nhint: add \
+         `--set model.weights=FILE`"
     );
     let lists = |set: &[&str]| {
         refusal(&select(

@@ -82,7 +82,7 @@ fn faults_of_a_file_name_file_and_line() {
         refusal("data = 3\n"),
         format!(
             "unknown key `data` in file {name}: it is a section, with the keys root, layout, train_list, \
-             test_list, class_names, images, image_column, label_column, split, imbalance, demo_seed, demo_style, \
+             test_list, class_names, images, image_column, label_column, first_label, split, imbalance, demo_seed, demo_style, \
              sampler, samples_per_class, repeat_threshold, shots, decode, max_bad_images, cache, cache_limit, \
              read_ahead, workers, prefetch"
         )

@@ -64,7 +64,7 @@ fn open_whole(spec: &DataSpec, root: &Path) -> Result<DataSet, DataError> {
     let mut left = LeftOut::default();
     let none = || {
         let reason = "expected a folder for each class with its images, or a table, Parquet files, tar shards or annotations; \
-                      found no folder with images";
+                      found no folder with images\nhint: put the images of each class into a folder with its name";
         DataError::content("data root", root, reason)
     };
     let mut classes = class_folders(root, &mut left).map_err(|error| match error {

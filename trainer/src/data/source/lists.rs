@@ -18,14 +18,14 @@ const MOST_EMPTY: u64 = 100;
 /// Opens a data set of list files.
 pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
     let list = |path: &Option<PathBuf>, key: &str| match path {
-        Some(path) => read_list(&below(&spec.root, path)),
+        Some(path) => read_list(&below(&spec.root, path))?.counted_from(spec.first_label),
         None => Err(DataError::Setting(format!("list files need `{key}`, the list of `path label` lines"))),
     };
     let train = list(&spec.train_list, "data.train_list")?;
     let test = if spec.has_test() { Some(list(&spec.test_list, "data.test_list")?) } else { None };
     let ClassNames { names: class_names, findings } = match &spec.class_names {
         Some(path) => read_class_names(&below(&spec.root, path), &train.folders())?,
-        None => ClassNames { names: numbered_classes(&train)?, findings: Vec::new() },
+        None => ClassNames { names: numbered_classes(&train, spec.first_label)?, findings: Vec::new() },
     };
     for list in [&train].into_iter().chain(&test) {
         list.check_labels(class_names.len())?;
@@ -38,19 +38,20 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
 }
 
 /// Default names for the classes of a list: their numbers.
-fn numbered_classes(train: &ListFile) -> Result<Vec<String>, DataError> {
+fn numbered_classes(train: &ListFile, first: u32) -> Result<Vec<String>, DataError> {
     let largest = train.labels.iter().max().copied().unwrap_or(0);
-    numbered(largest, train.labels.len()).map_err(|reason| DataError::content("list", &train.path, reason))
+    numbered(largest, first, train.labels.len())
+        .map_err(|reason| DataError::content("list", &train.path, reason))
 }
 
-/// Classes that are named by their numbers, up to the largest label of `images` images.
-pub(super) fn numbered(largest: u32, images: usize) -> Result<Vec<String>, String> {
+/// Classes that are named by the numbers of their labels, up to the largest class of `images` images.
+pub(super) fn numbered(largest: u32, first: u32, images: usize) -> Result<Vec<String>, String> {
     if u64::from(largest) >= images as u64 * MOST_EMPTY {
         return Err(format!(
             "the largest label {largest} leaves most classes empty\nhint: name the classes in `data.class_names`"
         ));
     }
-    Ok((0..=largest).map(|class| class.to_string()).collect())
+    Ok((0..=largest).map(|class| (u64::from(class) + u64::from(first)).to_string()).collect())
 }
 
 /// The lines of a list file.
@@ -107,7 +108,25 @@ fn shortened(text: &str) -> String {
     }
 }
 
+/// Why a label is below the first one.
+pub(super) fn below_first(label: u32, first: u32) -> String {
+    format!("label {label} is below `data.first_label` = {first}, the smallest one")
+}
+
 impl ListFile {
+    /// The same list with labels that are classes, where the smallest label is `first`.
+    fn counted_from(mut self, first: u32) -> Result<Self, DataError> {
+        if let Some(index) = self.labels.iter().position(|&label| label < first) {
+            return Err(DataError::line(
+                &self.path,
+                self.line(index),
+                below_first(self.labels[index], first),
+            ));
+        }
+        self.labels.iter_mut().for_each(|label| *label -= first);
+        Ok(self)
+    }
+
     fn line(&self, index: usize) -> usize {
         self.lines.get(index).map_or(0, |&line| line as usize)
     }
@@ -119,7 +138,7 @@ impl ListFile {
                 let label = self.labels[index];
                 let from_one = label as usize == classes && !self.labels.contains(&0);
                 let hint = if from_one {
-                    "; labels are counted from 0, and none is 0 here\nhint: subtract 1"
+                    "; labels are counted from 0, and none is 0 here\nhint: set `data.first_label=1`"
                 } else {
                     ""
                 };

@@ -49,7 +49,7 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         Rows::default()
     };
     let given = given_names(spec)?.or_else(|| train.names.clone());
-    let mut found = classes(&train.labels, &test.labels, given).map_err(|fault| {
+    let mut found = classes(&train.labels, &test.labels, given, spec.first_label).map_err(|fault| {
         let rows = if fault.in_test { &test } else { &train };
         let (path, row) = rows.reader.place_of(fault.row);
         DataError::content("Parquet file", path, format!("row {row}: {}", fault.reason))

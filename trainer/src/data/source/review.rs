@@ -34,8 +34,8 @@ fn empty_classes(set: &DataSet) -> Vec<Finding> {
     let mut findings = Vec::new();
     if untrained.first() == Some(&0) && untested.first() == Some(&0) && classes > 1 {
         findings.push(Finding::warning(format!(
-            "no picture has label 0 (`{}`), so the labels seem to be counted from 1; they are counted from 0 here: \
-             subtract 1 from all of them if class 1 is not `{}`",
+            "no picture has label 0 (`{}`), so the labels seem to be counted from 1; they are counted from 0 \
+             here\nhint: if class 1 is not `{}`, set `data.first_label=1`; `lift init-data --first-label 1` does it",
             set.class_names[0], set.class_names[1]
         )));
     }
@@ -46,7 +46,8 @@ fn empty_classes(set: &DataSet) -> Vec<Finding> {
             described(&untrained)
         )));
     }
-    if !untested.is_empty() {
+    // A source that is yet to be divided has no test picture at all.
+    if !untested.is_empty() && !set.test.is_empty() {
         findings.push(Finding::note(format!(
             "{} of {classes} without a test picture, left out of the means over classes: {}",
             counted_classes(untested.len()),

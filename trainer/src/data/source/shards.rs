@@ -44,21 +44,22 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
         shards.iter().flat_map(|shard| &shard.samples).for_each(|sample| column.push(&sample.label));
         column
     };
-    let found = classes(&labels(&train), &labels(&test), given_names(spec)?).map_err(|fault| {
-        let mut row = fault.row;
-        let shards = if fault.in_test { &test } else { &train };
-        let shard = shards.iter().find(|shard| {
-            let here = row < shard.samples.len();
-            row -= if here { 0 } else { shard.samples.len() };
-            here
-        });
-        match shard {
-            Some(shard) => {
-                wrong(&shard.path, &format!("sample `{}`: {}", shard.samples[row].key, fault.reason))
+    let found =
+        classes(&labels(&train), &labels(&test), given_names(spec)?, spec.first_label).map_err(|fault| {
+            let mut row = fault.row;
+            let shards = if fault.in_test { &test } else { &train };
+            let shard = shards.iter().find(|shard| {
+                let here = row < shard.samples.len();
+                row -= if here { 0 } else { shard.samples.len() };
+                here
+            });
+            match shard {
+                Some(shard) => {
+                    wrong(&shard.path, &format!("sample `{}`: {}", shard.samples[row].key, fault.reason))
+                }
+                None => DataError::Setting(fault.reason),
             }
-            None => DataError::Setting(fault.reason),
-        }
-    })?;
+        })?;
     let (train, test) = (into_split(train, found.train), into_split(test, found.test));
     Ok(DataSet { class_names: found.names, train, test, findings: found.findings })
 }

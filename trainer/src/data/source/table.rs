@@ -88,11 +88,13 @@ pub(super) fn open(spec: &DataSpec) -> Result<DataSet, DataError> {
 
 fn find_classes(train: &Table, test: Option<&Table>, spec: &DataSpec) -> Result<Classes, DataError> {
     let (given, none) = (given_names(spec)?, LabelColumn::default());
-    classes(&train.labels, test.map_or(&none, |test| &test.labels), given).map_err(|fault| {
-        let table = test.filter(|_| fault.in_test).unwrap_or(train);
-        let line = table.lines.get(fault.row).map_or(0, |&line| line as usize);
-        DataError::line(&table.path, line, fault.reason)
-    })
+    classes(&train.labels, test.map_or(&none, |test| &test.labels), given, spec.first_label).map_err(
+        |fault| {
+            let table = test.filter(|_| fault.in_test).unwrap_or(train);
+            let line = table.lines.get(fault.row).map_or(0, |&line| line as usize);
+            DataError::line(&table.path, line, fault.reason)
+        },
+    )
 }
 
 /// The names in `data.class_names`, if it is set.

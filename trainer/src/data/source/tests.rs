@@ -111,7 +111,7 @@ fn refusals_of_lists_name_file_and_line() {
         (
             with("one.txt", "good.txt", Some("names.txt")),
             "ROOT/one.txt:2: label 2 is outside the 2 classes (0 to 1); labels are counted from 0, and none is 0 here\nhint: \
-             subtract 1",
+             set `data.first_label=1`",
         ),
         (
             with("comma.txt", "good.txt", None),

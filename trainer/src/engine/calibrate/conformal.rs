@@ -43,13 +43,13 @@ impl fmt::Display for Score {
 }
 
 /// The classes that share a threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Partition {
-    /// All classes.
+    /// One threshold: covers the wanted share of all images, rare classes perhaps less
     Marginal,
-    /// Those with many, with medium and with few training images.
+    /// One for many, medium and few training images each: covers the wanted share in each group
     ByGroup,
-    /// Each class alone.
+    /// One for each class: covers the wanted share in each class, with larger sets
     ByClass,
 }
 
@@ -68,7 +68,7 @@ impl Partition {
 
 impl Score {
     /// The scores of all classes of an image with these probabilities.
-    fn of_row(self, probabilities: &[f64], scores: &mut Vec<f64>) {
+    pub(super) fn of_row(self, probabilities: &[f64], scores: &mut Vec<f64>) {
         scores.clear();
         if self == Self::Lac {
             scores.extend(probabilities.iter().map(|p| 1.0 - p));

@@ -2,6 +2,7 @@
 
 use super::probabilities::Calibrated;
 use crate::run::{CalibrationFigures, GroupFigures, Shot, first_maximum};
+use std::f64::consts::FRAC_2_PI;
 
 /// Bins of the expected calibration error, of equal width in the probability of the predicted class (Guo et al., 2017,
 /// equation 5).
@@ -14,8 +15,8 @@ struct Tally {
     weight: f64,
     correct: f64,
     nll: f64,
-    /// For each bin: weight, correct, probability.
-    bins: [[f64; 3]; BINS],
+    /// For each bin: weight, correct, probability, and the variance of correct if the probabilities are right.
+    bins: [[f64; 4]; BINS],
 }
 
 impl Tally {
@@ -27,7 +28,8 @@ impl Tally {
         self.nll += weight * nll;
         // The upper end belongs to a bin.
         let bin = ((probability * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        for (sum, value) in self.bins[bin].iter_mut().zip([weight, hit, weight * probability]) {
+        let variance = weight * weight * probability * (1.0 - probability);
+        for (sum, value) in self.bins[bin].iter_mut().zip([weight, hit, weight * probability, variance]) {
             *sum += value;
         }
     }
@@ -36,12 +38,16 @@ impl Tally {
         if self.weight <= 0.0 {
             return None;
         }
-        let gap: f64 = self.bins.iter().map(|[_, correct, probability]| (correct - probability).abs()).sum();
+        let gap: f64 =
+            self.bins.iter().map(|[_, correct, probability, _]| (correct - probability).abs()).sum();
+        // The mean of |x| for a normal x of mean 0 is sqrt(2 / pi) of its standard deviation.
+        let chance: f64 = self.bins.iter().map(|bin| (FRAC_2_PI * bin[3].max(0.0)).sqrt()).sum();
         Some(GroupFigures {
             images: self.images,
             accuracy: 100.0 * self.correct / self.weight,
             nll: self.nll / self.weight,
             ece: 100.0 * gap / self.weight,
+            ece_by_chance: Some(100.0 * chance / self.weight),
         })
     }
 }

@@ -9,15 +9,17 @@ mod distribution;
 mod figures;
 mod logits_file;
 mod probabilities;
+mod sets;
 mod table;
 mod temperature;
 
 pub use conformal::{Partition, Score, SetRule};
 pub use distribution::{Distribution, DistributionError};
 pub use logits_file::{LogitsFile, LogitsFileError, Recorded};
+pub use sets::{NoThresholds, SetMaker};
 pub use table::LogitsTable;
 
-use crate::run::{Calibration, CalibrationFigures, CalibrationParts, Shot};
+use crate::run::{Calibration, CalibrationFigures, CalibrationParts, Shot, ShotLimits};
 use probabilities::Calibrated;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -41,6 +43,10 @@ pub struct CalibrationPlan {
     /// Class distribution that the probabilities are for, with its name, and the one that the logits are for; none leaves
     /// them as they are.
     pub shift: Option<(String, Distribution, Distribution)>,
+    /// Training images of the medium classes.
+    pub limits: ShotLimits,
+    /// Divisor of the logits; none fits it.
+    pub temperature: Option<f64>,
 }
 
 /// Images that cannot be calibrated.
@@ -89,12 +95,13 @@ impl CalibrationPlan {
     pub fn run(&self, table: &LogitsTable, train_counts: &[u64]) -> Result<Calibration, CalibrationError> {
         table.check(train_counts.len())?;
         let parts = self.divide(table.len())?;
-        let groups: Vec<Shot> = train_counts.iter().map(|&count| Shot::of(count)).collect();
+        let groups: Vec<Shot> = train_counts.iter().map(|&count| self.limits.group(count)).collect();
         let weights_of = |images: &[usize]| self.weights(table, images);
         let offset = self.shift.as_ref().map(|(_, target, source)| target.log_ratio(source));
         let raw = Calibrated { table, scale: 1.0, offset: None };
         let shifted = Calibrated { table, scale: 1.0, offset: offset.as_deref() };
-        let scale = temperature::fit(&shifted, &parts[0], &weights_of(&parts[0]));
+        let fitted = || temperature::fit(&shifted, &parts[0], &weights_of(&parts[0]));
+        let scale = self.temperature.map_or_else(fitted, f64::recip);
         let calibrated = Calibrated { scale, ..shifted };
         let (thresholds, reported) = (&parts[1], &parts[2]);
         let weights = weights_of(reported);
@@ -123,13 +130,17 @@ impl CalibrationPlan {
             marginal,
             by_group,
             by_class,
+            thresholds: Some(sets::recorded(&rules)),
         })
     }
 
-    /// Images that fit the temperature, that fit the thresholds, and that are reported; each in the order of the table.
+    /// Images that fit the temperature (none if it is given), that fit the thresholds, and that are reported; each in the order of the table.
     pub fn divide(&self, images: usize) -> Result<[Vec<usize>; 3], CalibrationError> {
         let fit = (images as f64 * self.fit_share).round() as usize;
-        let first = ((fit as f64 * TEMPERATURE_SHARE).round() as usize).max(1);
+        let first = match self.temperature {
+            None => ((fit as f64 * TEMPERATURE_SHARE).round() as usize).max(1),
+            Some(_) => 0,
+        };
         if fit <= first || fit >= images {
             return Err(CalibrationError::TooFew { found: images, fit });
         }

@@ -67,7 +67,16 @@ fn of_shares(images: usize, shares: &[f64], seed: u64) -> LogitsTable {
 }
 
 fn plan(seed: u64) -> CalibrationPlan {
-    CalibrationPlan { fit_share: 0.5, seed, coverage: 0.9, score: Score::Lac, shift: None }
+    let limits = ShotLimits::default();
+    CalibrationPlan {
+        fit_share: 0.5,
+        seed,
+        coverage: 0.9,
+        score: Score::Lac,
+        shift: None,
+        limits,
+        temperature: None,
+    }
 }
 
 /// Four standard deviations of a share of `images`, in percent, for thresholds from `fitted` images.
@@ -83,7 +92,11 @@ fn the_temperature_of_the_simulation_is_found() {
         let (before, after) = (found.before.all.unwrap(), found.after.all.unwrap());
         assert!(after.ece < 2.0, "calibrated probabilities have an error of {} %", after.ece);
         assert_eq!(before.accuracy, after.accuracy, "a temperature changes no prediction");
+        // Chance alone explains most of what is left, and little of the error before.
+        let chance = after.ece_by_chance.unwrap();
+        assert!(after.ece < 2.0 * chance, "{temperature}: {} % and {chance} % by chance", after.ece);
         if temperature != 1.0 {
+            assert!(before.ece > 4.0 * chance, "{temperature}: {before:?}");
             assert!(after.ece < before.ece && after.nll < before.nll, "{temperature}: {before:?} {after:?}");
         }
     }
@@ -148,6 +161,36 @@ fn the_correction_of_the_class_distribution_is_bayes_rule() {
     let expected: Vec<f64> = prior.shares().iter().map(|share| (share * 6.0).ln()).collect();
     let found = shifted.log_prior.unwrap();
     assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12));
+}
+
+/// The recorded thresholds give the sets whose figures are recorded, also for classes without a threshold.
+#[test]
+fn recorded_thresholds_make_the_reported_sets() {
+    let table = simulated(300, 1.5, 4);
+    for score in [Score::Lac, Score::Aps, Score::Raps] {
+        let plan = CalibrationPlan { score, temperature: Some(1.5), ..plan(2) };
+        let found = plan.run(&table, &TRAIN).unwrap();
+        assert_eq!((found.temperature, found.parts.temperature, found.parts.thresholds), (1.5, 0, 150));
+        let [_, _, reported] = plan.divide(table.len()).unwrap();
+        let calibrated = Calibrated { table: &table, scale: 1.0 / found.temperature, offset: None };
+        for (partition, figures) in
+            Partition::ALL.into_iter().zip([found.marginal, found.by_group, found.by_class])
+        {
+            let maker = SetMaker::of(&found, partition, CLASSES).unwrap();
+            let mut row = Vec::new();
+            let sizes = reported.iter().map(|&image| {
+                calibrated.of(image, &mut row);
+                maker.set(&row).len()
+            });
+            let mean = sizes.sum::<usize>() as f64 / reported.len() as f64;
+            let expected = figures.all.unwrap().mean_size;
+            assert!((mean - expected).abs() < 1e-9, "{score} {partition:?}: {mean} {expected}");
+        }
+        let old = Calibration { thresholds: None, ..found.clone() };
+        let error = SetMaker::of(&old, Partition::Marginal, CLASSES).unwrap_err().to_string();
+        assert_eq!(error, "the recorded calibration has no thresholds for sets of its 6 classes");
+        assert!(SetMaker::of(&found, Partition::ByClass, 5).is_err());
+    }
 }
 
 #[test]

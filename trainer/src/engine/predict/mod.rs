@@ -4,4 +4,4 @@ mod applied;
 mod ranking;
 
 pub use applied::AppliedRun;
-pub use ranking::{Adjustment, Guess, Prediction, PredictionRun};
+pub use ranking::{Adjustment, Guess, Prediction, PredictionRun, Ranking, Rule};

@@ -1,6 +1,7 @@
 //! The most probable classes of each image, over all ranks.
 
 use crate::data::loader::Batch;
+use crate::engine::calibrate::SetMaker;
 use crate::engine::eval::bad_images::{BadImageLimit, BadImages, ImageSet};
 use crate::engine::eval::evaluate::Evaluation;
 use crate::engine::failure::{Failure, agreed};
@@ -12,6 +13,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::Instant;
 use tch::{Kind, Tensor};
+
+/// How logits become predictions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Number of classes of each image.
+    pub most: usize,
+    /// What is done to the logits.
+    pub adjustment: Adjustment,
+    /// Makes the conformal set of each image.
+    pub sets: Option<SetMaker>,
+}
 
 /// What is done to logits before their softmax: `scale z + offset`.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,10 +46,19 @@ pub struct Guess {
 /// What became of an image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Prediction {
-    /// The most probable classes, in falling order.
-    Ranked(Vec<Guess>),
+    /// What the model says of it.
+    Ranked(Ranking),
     /// It cannot be read, for this reason.
     Unreadable(String),
+}
+
+/// The most probable classes of an image.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ranking {
+    /// In falling order.
+    pub guesses: Vec<Guess>,
+    /// The classes of its conformal set, in falling order, if sets are made.
+    pub set: Option<Vec<Guess>>,
 }
 
 /// The predictions of all images.
@@ -49,11 +70,10 @@ pub struct PredictionRun {
 }
 
 impl PredictionRun {
-    /// Predicts the `most` most probable classes of each test image of the session, by its adjusted logits. Collective;
-    /// every rank gets all predictions.
+    /// Predicts the most probable classes of each test image of the session. Collective; every rank gets all predictions.
     pub fn make(
         session: &Session,
-        (most, adjustment): (usize, &Adjustment),
+        rule: &Rule,
         rank: &Rank,
         reporter: &mut Reporter,
     ) -> Result<Self, Failure> {
@@ -66,9 +86,9 @@ impl PredictionRun {
             ..evaluation(session, rank)
         };
         let own = pass.own(rank);
-        let mut ranked: Vec<Vec<Guess>> = vec![Vec::new(); (own.end - own.start) as usize];
+        let mut ranked = vec![Ranking::default(); (own.end - own.start) as usize];
         let mut problem = None;
-        let mut each = |batch: &Batch, logits: &Tensor| match ranking(logits, most, adjustment) {
+        let mut each = |batch: &Batch, logits: &Tensor| match rankings(logits, rule) {
             Ok(rows) => {
                 for (&sample, row) in batch.samples.iter().zip(rows) {
                     ranked[(sample - own.start) as usize] = row;
@@ -80,9 +100,9 @@ impl PredictionRun {
         agreed(&rank.control, || problem.map_or(Ok(()), |error| Err(Failure::run(error))))?;
         let reasons: HashMap<&str, &str> =
             left_out.iter().map(|image| (image.path.as_str(), image.reason.as_str())).collect();
-        let of_image = |(guesses, at): (Vec<Guess>, u64)| {
-            if !guesses.is_empty() {
-                return Prediction::Ranked(guesses);
+        let of_image = |(ranking, at): (Ranking, u64)| {
+            if !ranking.guesses.is_empty() {
+                return Prediction::Ranked(ranking);
             }
             let reason = reasons.get(pass.split.name(at as usize).as_str());
             Prediction::Unreadable(reason.map_or_else(String::new, |&reason| reason.to_owned()))
@@ -103,14 +123,25 @@ fn gathered(own: &[Prediction], rank: &Rank) -> Result<Vec<Prediction>, Failure>
     Ok(all)
 }
 
-/// The most probable classes of each row of `logits`.
-fn ranking(logits: &Tensor, most: usize, adjustment: &Adjustment) -> Result<Vec<Vec<Guess>>, tch::TchError> {
-    let most = most.min(logits.size()[1] as usize);
-    let mut adjusted = logits.to_kind(Kind::Double) * adjustment.scale;
-    if let Some(offset) = &adjustment.offset {
+/// The most probable classes of each row of `logits`, and its set.
+fn rankings(logits: &Tensor, rule: &Rule) -> Result<Vec<Ranking>, tch::TchError> {
+    let classes = logits.size()[1] as usize;
+    let mut adjusted = logits.to_kind(Kind::Double) * rule.adjustment.scale;
+    if let Some(offset) = &rule.adjustment.offset {
         adjusted = adjusted.f_add(&Tensor::from_slice(offset))?;
     }
     let probabilities = adjusted.f_softmax(1, Kind::Double)?;
+    let guesses = most_probable(&probabilities, rule.most.min(classes))?;
+    let Some(sets) = &rule.sets else {
+        return Ok(guesses.into_iter().map(|guesses| Ranking { guesses, set: None }).collect());
+    };
+    let values = Vec::<f64>::try_from(probabilities.f_contiguous()?.f_reshape([-1])?)?;
+    let with_set = |(guesses, row): (_, &[f64])| Ranking { guesses, set: Some(set_of(sets, row)) };
+    Ok(guesses.into_iter().zip(values.chunks(classes)).map(with_set).collect())
+}
+
+/// The `most` most probable classes of each row, in falling order.
+fn most_probable(probabilities: &Tensor, most: usize) -> Result<Vec<Vec<Guess>>, tch::TchError> {
     // Equal probabilities are in the order of the classes, as in an evaluation.
     let (values, classes) = probabilities.f_sort_stable(true, 1, true)?;
     let columns = |tensor: Tensor| tensor.f_narrow(1, 0, most as i64)?.f_contiguous();
@@ -122,6 +153,14 @@ fn ranking(logits: &Tensor, most: usize, adjustment: &Adjustment) -> Result<Vec<
     Ok(guesses.chunks(most).map(<[Guess]>::to_vec).collect())
 }
 
+/// The classes of the set, the most probable first.
+fn set_of(sets: &SetMaker, probabilities: &[f64]) -> Vec<Guess> {
+    let guess = |class: usize| Guess { class, probability: probabilities[class] };
+    let mut set: Vec<Guess> = sets.set(probabilities).into_iter().map(guess).collect();
+    set.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    set
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +169,10 @@ mod tests {
     fn classes_are_ranked_by_probability_and_equal_ones_by_number() {
         let logits = Tensor::from_slice(&[0.0, 2.0, 2.0, 1.0, 5.0, 0.0, 0.0, 0.0]).view([2, 4]);
         let by = |scale| Adjustment { scale, offset: None };
+        let ranking = |logits: &Tensor, most, adjustment: &Adjustment| {
+            let rule = Rule { most, adjustment: adjustment.clone(), sets: None };
+            rankings(logits, &rule).map(|rows| rows.into_iter().map(|row| row.guesses).collect::<Vec<_>>())
+        };
         let rows = ranking(&logits, 3, &by(1.0)).unwrap();
         let classes: Vec<Vec<usize>> =
             rows.iter().map(|row| row.iter().map(|guess| guess.class).collect()).collect();

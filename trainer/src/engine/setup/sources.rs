@@ -44,6 +44,7 @@ pub fn open_data(config: &Config) -> Result<DataSet, Failure> {
         images: data.images.clone(),
         image_column: given(&data.image_column),
         label_column: given(&data.label_column),
+        first_label: data.first_label,
         imbalance: data.imbalance.ratio(),
         test_limit: None,
         halves: data.split.clone().map_or(Halves::OfSource, Halves::Divided),

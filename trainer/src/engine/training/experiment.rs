@@ -321,6 +321,7 @@ impl Experiment<'_> {
             seconds: start.elapsed().as_secs_f64(),
             bad_images: progress.left_out_images.count(),
             absent_classes: ClassResult::absent(&per_class),
+            groups: config.eval.limits(),
             per_class,
             predictions: self.predictions.map(|_| evaluated.predictions),
             calibration: None,
@@ -348,6 +349,7 @@ fn details(session: &Session, evaluated: &EvaluationCounts, folder: &RunFolder) 
         confidences: &evaluated.confidences,
         labels: split.labels(),
         train_counts: &session.train_counts(),
+        limits: session.config.eval.limits(),
     }
     .record(pictures.max(MOST_MISTAKES), |image| split.name(image));
     thumbnails::write(&mut record, split, pictures, folder);

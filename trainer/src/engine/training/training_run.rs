@@ -303,7 +303,8 @@ pub fn eval_record(
 
 /// Percentages from counts.
 pub fn summarise(evaluated: &EvaluationCounts, session: &Session) -> Result<Summary, Failure> {
-    Summary::new(&evaluated.counts, &session.train_counts()).map_err(Failure::run)
+    let limits = session.config.eval.limits();
+    Summary::new(&evaluated.counts, &session.train_counts(), limits).map_err(Failure::run)
 }
 
 fn best_metric(which: BestMetric, summary: &Summary) -> Option<f64> {

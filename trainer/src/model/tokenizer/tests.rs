@@ -125,7 +125,8 @@ fn words_are_looked_up_in_their_list() {
     let error = words.encode("a blue circle").expect_err("blue is not listed");
     assert_eq!(
         error.to_string(),
-        "text `a blue circle` has the word `blue`, which is not among the 8 words this model knows"
+        "text `a blue circle` has the word `blue`, which is not among the 8 words this model knows\nhint: choose another model with -m, or initialise the head from images: \
+         `--set head.init=class_mean`"
     );
     assert!(matches!(words.tokenize(&["a a a"], 4), Err(TokenizeError::TooLong { length: 5, .. })));
 }

@@ -138,7 +138,9 @@ impl fmt::Display for TunerSet {
         }
         for (place, (tuner, layers)) in self.0.iter().enumerate() {
             let comma = if place > 0 { ", " } else { "" };
-            write!(f, "{comma}{tuner:?} in blocks {layers:?}")?;
+            // `AdaptFormer { width: 128, dim: 8 }` without the marks of Rust.
+            let words = format!("{tuner:?}").replace(" { ", " (").replace(" }", ")").replace(": ", " ");
+            write!(f, "{comma}{words} in blocks {} to {}", layers.start, layers.end.saturating_sub(1))?;
         }
         Ok(())
     }

@@ -14,15 +14,15 @@ fn counts(predictions: &[i64], labels: &[i64], classes: usize) -> ClassCounts {
 
 #[test]
 fn groups_at_their_borders() {
-    let shots = [0, 19, 20, 100, 101].map(Shot::of);
+    let shots = [0, 19, 20, 100, 101].map(|count| ShotLimits::default().group(count));
     assert_eq!(shots, [Shot::Few, Shot::Few, Shot::Medium, Shot::Medium, Shot::Many]);
 }
 
 #[test]
 fn figures_of_nothing_are_null() {
-    let summary = Summary::new(&ClassCounts::new(3), &[200, 50, 5]).unwrap();
+    let summary = Summary::new(&ClassCounts::new(3), &[200, 50, 5], ShotLimits::default()).unwrap();
     assert_eq!(summary, Summary::default());
-    assert_eq!(Summary::new(&ClassCounts::new(0), &[]).unwrap(), Summary::default());
+    assert_eq!(Summary::new(&ClassCounts::new(0), &[], ShotLimits::default()).unwrap(), Summary::default());
     let json = serde_json::to_string(&summary).unwrap();
     assert_eq!(
         json,
@@ -33,7 +33,9 @@ fn figures_of_nothing_are_null() {
 #[test]
 fn an_absent_class_takes_part_in_nothing_and_shifts_nothing() {
     // Class 1 has no test image; class 0 is taken for it once.
-    let summary = Summary::new(&counts(&[0, 1, 2, 2], &[0, 0, 2, 2], 3), &[200, 150, 5]).unwrap();
+    let summary =
+        Summary::new(&counts(&[0, 1, 2, 2], &[0, 0, 2, 2], 3), &[200, 150, 5], ShotLimits::default())
+            .unwrap();
     assert_eq!(summary.many, Some(50.0));
     assert_eq!(summary.medium, None);
     assert_eq!(summary.few, Some(100.0));
@@ -46,13 +48,13 @@ fn an_absent_class_takes_part_in_nothing_and_shifts_nothing() {
 
 #[test]
 fn training_counts_of_another_data_set_are_refused() {
-    let error = Summary::new(&ClassCounts::new(3), &[1, 2]).unwrap_err().to_string();
+    let error = Summary::new(&ClassCounts::new(3), &[1, 2], ShotLimits::default()).unwrap_err().to_string();
     assert_eq!(error, "expected counts of 3 classes, found 2; the counts belong to another data set");
 }
 
 #[test]
 fn a_class_without_a_hit_makes_the_geometric_mean_zero_and_the_harmonic_mean_small() {
-    let summary = Summary::new(&counts(&[0, 0], &[0, 1], 2), &[1, 1]).unwrap();
+    let summary = Summary::new(&counts(&[0, 0], &[0, 1], 2), &[1, 1], ShotLimits::default()).unwrap();
     assert_eq!(summary.geometric_mean, Some(0.0));
     assert!((summary.harmonic_mean.unwrap() - 2.0 / (1.0 / 100.0 + 1.0 / 0.001)).abs() < 1e-15);
     assert_eq!(summary.worst_class, Some(0.0));
@@ -69,7 +71,7 @@ proptest! {
         let pairs: Vec<(i64, i64)> =
             pairs.iter().map(|(p, l)| (p % classes as i64, l % classes as i64)).collect();
         let (predictions, labels): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
-        let summary = Summary::new(&counts(&predictions, &labels, classes), &train[..classes]).unwrap();
+        let summary = Summary::new(&counts(&predictions, &labels, classes), &train[..classes], ShotLimits::default()).unwrap();
 
         let number = |keep: &dyn Fn(&(i64, i64)) -> bool| pairs.iter().filter(|pair| keep(pair)).count() as f64;
         let mut accuracies = Vec::new();
@@ -187,7 +189,7 @@ fn check_case(folder: &Path) -> usize {
     assert_eq!(predictions, golden.integers("predictions"), "{}", folder.display());
     let train: Vec<u64> = golden.integers("cls_num_list").iter().map(|count| *count as u64).collect();
     let counts = counts(&predictions, &golden.integers("label"), train.len());
-    let summary = Summary::new(&counts, &train).unwrap();
+    let summary = Summary::new(&counts, &train, ShotLimits::default()).unwrap();
     let figures = [
         ("accuracy", summary.accuracy),
         ("error_rate", summary.accuracy.map(|accuracy| 100.0 - accuracy)),

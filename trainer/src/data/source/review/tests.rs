@@ -48,7 +48,7 @@ fn classes_without_pictures() {
     assert_eq!(
         from_one[0],
         "warning: no picture has label 0 (`none`), so the labels seem to be counted from 1; they are counted from 0 \
-         here: subtract 1 from all of them if class 1 is not `cat`"
+         here\nhint: if class 1 is not `cat`, set `data.first_label=1`; `lift init-data --first-label 1` does it"
     );
 }
 
