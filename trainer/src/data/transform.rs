@@ -186,8 +186,8 @@ pub enum DecodeMode {
     /// To the pixels of Pillow.
     #[default]
     Exact,
-    /// A JPEG image of which a crop has at least twice the size of the result is reduced by 2, 4 or 8 before it is
-    /// resized, within the transform of JPEG.
+    /// Nearly to those of Pillow: resized with numbers of 16 bits. A JPEG image of which a crop has at least twice the
+    /// size of the result is first reduced by 2, 4 or 8, within the transform of JPEG.
     Fast,
 }
 
@@ -248,24 +248,20 @@ impl TrainView {
         let drawn = Self::draw(self.seed, epoch, position, width, height);
         let wanted = drawn.rect();
         let part = picture.part(wanted, self.decode.reduction(wanted, self.size))?;
-        resized_crop(part, drawn, self.size, self.filter, buffers, out);
+        self.resize(part, drawn, buffers, out);
         Ok(())
     }
-}
 
-/// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
-/// after the other.
-fn resized_crop(
-    part: Part,
-    drawn: CropBox,
-    size: u32,
-    filter: Filter,
-    buffers: &mut ResizeBuffers,
-    out: &mut [u8],
-) {
-    if let Some(source) = Crop::of(part, drawn.rect()) {
-        let axis = Axis::whole(size);
-        buffers.resizer.run(source, axis, axis, filter, drawn.flip, square(out, size));
+    /// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
+    /// after the other.
+    fn resize(&self, part: Part, drawn: CropBox, buffers: &mut ResizeBuffers, out: &mut [u8]) {
+        let Some(source) = Crop::of(part, drawn.rect()) else { return };
+        let axis = Axis::whole(self.size);
+        let target = square(out, self.size);
+        match self.decode {
+            DecodeMode::Exact => buffers.resizer.run(source, axis, axis, self.filter, drawn.flip, target),
+            DecodeMode::Fast => buffers.resizer.run_fast(source, axis, axis, self.filter, drawn.flip, target),
+        }
     }
 }
 
