@@ -4,6 +4,11 @@
 //! multiplies twice as many pixels as with 32 bits. Columns are always resampled first, 32 rows of the result at a time.
 //! Between the passes levels are not rounded to whole numbers, and stay in the caches.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a function that is not inlined is not compiled for the instructions of its caller"
+)]
+
 use super::kernel::{Kernel, WEIGHT_PLACES};
 use super::passes::{self, write_rows};
 use super::transpose::transposed;

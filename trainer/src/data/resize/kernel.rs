@@ -22,7 +22,8 @@ impl Weight for i32 {
 /// Of [`WEIGHT_PLACES`] binary places. At the edge of an image a weight can be larger than one.
 impl Weight for i16 {
     fn nearest(exact: f64) -> Self {
-        (exact * f64::from(1 << WEIGHT_PLACES)).round() as i16
+        let scaled = exact * f64::from(1 << WEIGHT_PLACES);
+        (if exact < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i16
     }
 }
 
