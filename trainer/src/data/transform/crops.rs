@@ -4,7 +4,7 @@
 //! right, bottom left, bottom right, centre; then the same five of the mirrored image. The image is resized once.
 //! Random crops are views of training, each keyed by (seed, number of the image, number of the crop).
 
-use super::super::decode::{DecodeError, Picture, Rect};
+use super::super::decode::{DecodeError, Picture, Precision, Rect};
 use super::super::resize::{Axis, Crop, Filter, Planes, Span};
 use super::{CropBox, CropDraws, DecodeMode, ResizeBuffers, TestView, TrainView, central, resized_size};
 
@@ -40,7 +40,7 @@ impl CornerCrops {
         let TestView { size, resize, filter } = self.view;
         let whole = Rect::whole(picture.size());
         let (resized_width, height) = resized_size(whole.width, whole.height, resize.max(size));
-        let Some(source) = Crop::of(picture.part(whole, 1)?, whole) else { return Ok(()) };
+        let Some(source) = Crop::of(picture.part(whole, Precision::Exact)?, whole) else { return Ok(()) };
         let crops = self.of_resized(resized_width, height);
         let bytes = 3 * size as usize * size as usize;
         for rows in windows(height, size) {
@@ -139,7 +139,7 @@ impl RandomCrops {
     ) -> Result<(), DecodeError> {
         let view = TrainView { decode: DecodeMode::Exact, ..self.view };
         let whole = Rect::whole(picture.size());
-        let part = picture.part(whole, 1)?;
+        let part = picture.part(whole, Precision::Exact)?;
         for (crop, out) in (0..).zip(out.chunks_exact_mut(3 * view.size as usize * view.size as usize)) {
             let drawn = Self::draw(view.seed, sample, crop, whole.width, whole.height);
             view.resize(part, drawn, buffers, out);

@@ -1,11 +1,11 @@
 //! JPEG files of which a part is decoded.
 
-use super::super::part::{DecodeBuffers, Part, Rect};
+use super::super::part::{DecodeBuffers, Part, Precision, Rect};
 use super::super::{DecodeError, checked_pixels};
 use super::turbo::PartDecoder;
 use super::{FORMAT, Frame, MAX_SCANS, has_several_scans, is_warning, rebuild_header, scans};
 
-/// Columns beside a part that are decoded as well, because smooth upsampling treats the border of what is decoded like
+/// Columns beside an exact part that are decoded as well, because smooth upsampling treats the border of what is decoded like
 /// that of an image. Four times what it looks at, for components at a quarter of the resolution.
 const BORDER: u32 = 4;
 
@@ -55,7 +55,7 @@ impl<'a> Opened<'a> {
     }
 
     /// Decodes a part. False if the whole file must be decoded to know whether it can be.
-    pub(in crate::data::decode) fn decode(&mut self, wanted: Rect, reduction: u32) -> bool {
+    pub(in crate::data::decode) fn decode(&mut self, wanted: Rect, precision: Precision) -> bool {
         let several_scans = has_several_scans(self.bytes, self.scan, &self.frame);
         let Some(end) = scans::end(self.bytes, self.scan, several_scans) else { return false };
         if self.frame.components == 4 {
@@ -64,25 +64,31 @@ impl<'a> Opened<'a> {
         let header = self.buffers.file.len();
         self.buffers.file.extend_from_slice(&self.bytes[self.scan..end]);
         self.buffers.file.resize(header + end - self.scan + AFTER, 0);
-        let decoded = self.decode_rows(wanted, reduction, several_scans);
+        let decoded = self.decode_rows(wanted, precision, several_scans);
         self.buffers.file.truncate(header);
         decoded.is_ok_and(|rect| {
-            (self.rect, self.reduction) = (rect, reduction);
+            (self.rect, self.reduction) = (rect, precision.reduction());
             true
         })
     }
 
-    fn decode_rows(&mut self, wanted: Rect, reduction: u32, several_scans: bool) -> Result<Rect, String> {
-        let mut decoder = PartDecoder::new(MAX_SCANS)?;
+    fn decode_rows(
+        &mut self,
+        wanted: Rect,
+        precision: Precision,
+        several_scans: bool,
+    ) -> Result<Rect, String> {
+        let (reduction, exact) = (precision.reduction(), precision == Precision::Exact);
+        let mut decoder = PartDecoder::new(MAX_SCANS, exact)?;
         let across = decoder.open(&self.buffers.file)?;
         let (width, _) = self.size();
         let (top, bottom) = (wanted.top / reduction, (wanted.top + wanted.height).div_ceil(reduction));
         let (mut left, mut right) = (0, width.div_ceil(reduction));
         // The blocks of an incomplete progressive image are smoothed, at the sides of a part as at those of the image.
         if !several_scans {
-            let unit = across / reduction;
-            left = (wanted.left / reduction).saturating_sub(BORDER) / unit * unit;
-            right = right.min((wanted.left + wanted.width).div_ceil(reduction) + BORDER);
+            let (unit, border) = (across / reduction, if exact { BORDER } else { 0 });
+            left = (wanted.left / reduction).saturating_sub(border) / unit * unit;
+            right = right.min((wanted.left + wanted.width).div_ceil(reduction) + border);
         }
         let rect = Rect { left, top, width: right - left, height: bottom - top };
         match decoder.decode(&self.buffers.file, rect, reduction, &mut self.buffers.pixels) {

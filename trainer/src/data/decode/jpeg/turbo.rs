@@ -10,11 +10,13 @@ use turbojpeg::raw;
 pub(super) struct PartDecoder(NonNull<c_void>);
 
 impl PartDecoder {
-    pub(super) fn new(scan_limit: u32) -> Result<Self, String> {
+    /// Smooth upsampling interpolates components that are stored at a lower resolution; otherwise they are repeated.
+    pub(super) fn new(scan_limit: u32, smooth_upsampling: bool) -> Result<Self, String> {
         // SAFETY: no argument is a pointer.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         let decoder = Self(NonNull::new(handle).ok_or("no memory for a decoder")?);
         decoder.set(raw::TJPARAM_TJPARAM_SCANLIMIT, scan_limit)?;
+        decoder.set(raw::TJPARAM_TJPARAM_FASTUPSAMPLE, u32::from(!smooth_upsampling))?;
         Ok(decoder)
     }
 

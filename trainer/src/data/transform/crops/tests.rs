@@ -86,7 +86,7 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
     let mut expected = vec![0; 3 * 64];
     let drawn = RandomCrops::draw(5, 9, 2, 50, 40);
     let mut whole = Picture::from(&image);
-    let part = whole.part(drawn.rect(), 1).expect("pixels");
+    let part = whole.part(drawn.rect(), Precision::Exact).expect("pixels");
     view.resize(part, drawn, &mut ResizeBuffers::default(), &mut expected);
     assert_eq!(crops(3, 9)[2 * 3 * 64..], expected);
 }

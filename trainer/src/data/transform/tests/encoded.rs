@@ -77,7 +77,7 @@ fn is_reduced(bytes: &[u8], size: u32, position: u64) -> bool {
     let mut buffers = DecodeBuffers::default();
     let (width, height) = Picture::open(bytes, &mut buffers).expect("a picture").size();
     let drawn = TrainView::draw(train(size, DecodeMode::Fast).seed, 0, position, width, height);
-    DecodeMode::Fast.reduction(drawn.rect(), size) > 1
+    DecodeMode::Fast.precision(drawn.rect(), size).reduction() > 1
 }
 
 /// Compares default crops of a folder in both modes; returns how many were reduced in the transform of JPEG.
