@@ -211,3 +211,18 @@ fn fast_results_at_edges_are_clipped() {
         assert!(error.abs() < 0.2, "size {size}: {error}");
     }
 }
+
+#[test]
+fn what_is_left_in_the_buffers_does_not_matter() {
+    let mut used = Resizer::default();
+    for (width, height, size) in [(90, 80, 70), (200, 150, 64), (31, 47, 33), (300, 20, 40), (90, 80, 70)] {
+        let image = noise(width, height);
+        let axis = Axis::whole(size);
+        let side = size as usize;
+        let mut out = vec![0; 3 * side * side];
+        let target = Planes { bytes: &mut out, width: side, stride: side, plane: side * side };
+        let source = Crop::whole(&image).expect("an image");
+        used.run_fast(source, axis, axis, Filter::Bicubic, true, target);
+        assert_eq!(out, both(&image, (axis, axis), Filter::Bicubic, true)[1], "{width} x {height}");
+    }
+}
