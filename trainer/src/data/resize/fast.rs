@@ -3,6 +3,8 @@
 //! A level less 128 has 8 binary places, a weight 14, and the upper half of their product 6: so one instruction
 //! multiplies twice as many pixels as with 32 bits. Columns are always resampled first, 32 rows of the result at a time.
 //! Between the passes levels are not rounded to whole numbers, and stay in the caches.
+//!
+//! Arrays of sums are read by reference: an iterator over their values would keep them in memory.
 
 #![expect(
     clippy::inline_always,
@@ -113,14 +115,14 @@ fn centre(levels: &[u8], target: &mut Lanes) {
 fn weigh_lines(lines: &[Lanes], stride: usize, weights: &[i16], target: &mut [Lanes]) {
     for (block, target) in target.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
         let mut sums = [Lanes([start_of(weights); ROWS]); BLOCK];
-        for (line, &weight) in lines[block * BLOCK..].chunks(stride).zip(weights) {
-            let Some(values) = line.first_chunk::<BLOCK>() else { break };
+        for (line, &weight) in weights.iter().enumerate() {
+            let Some(values) = lines[line * stride + block * BLOCK..].first_chunk::<BLOCK>() else { break };
             for (sums, values) in sums.iter_mut().zip(values) {
                 add(&mut sums.0, &values.0, weight);
             }
         }
-        for (target, sums) in target.iter_mut().zip(sums) {
-            for (target, sum) in target.0.iter_mut().zip(sums.0) {
+        for (target, sums) in target.iter_mut().zip(&sums) {
+            for (target, &sum) in target.0.iter_mut().zip(&sums.0) {
                 let level = sum.clamp(-MIDDLE << SUM_PLACES, (255 - MIDDLE) << SUM_PLACES);
                 *target = level << (LEVEL_PLACES - SUM_PLACES);
             }
@@ -168,8 +170,8 @@ fn weigh_pixels(
             }
         }
         let place = if flip { places - 1 - place } else { place };
-        for (target, sums) in resampled[place].iter_mut().zip(sums) {
-            for (target, sum) in target.iter_mut().zip(sums.0) {
+        for (target, sums) in resampled[place].iter_mut().zip(&sums) {
+            for (target, &sum) in target.iter_mut().zip(&sums.0) {
                 *target = (sum >> SUM_PLACES).clamp(0, 255) as u8;
             }
         }
