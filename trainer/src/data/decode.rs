@@ -20,7 +20,7 @@ mod webp;
 
 pub use format::START;
 use format::{Content, PictureFormat, recognise};
-pub use part::{DecodeBuffers, Part, Picture, Rect};
+pub use part::{DecodeBuffers, Part, Picture, Precision, Rect};
 
 /// Images with more pixels than this are refused before any memory is allocated for them. Pillow raises
 /// `DecompressionBombError` at the same number (twice a quarter of a GiB of RGB pixels).

@@ -8,10 +8,13 @@
 //! Only a window of the result is computed: pixels outside a crop are never computed, and a very long
 //! and narrow image costs no more than its crop. The result is written as one plane for each channel, mirrored if asked.
 
+mod fast;
 mod kernel;
 mod passes;
+mod transpose;
 
 use super::decode::{Part, Rect, RgbImage};
+use fast::FastPasses;
 use kernel::Kernel;
 use passes::{Columns, ROWS};
 
@@ -175,10 +178,11 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
 /// Resamples images one after the other with the same buffers.
 #[derive(Debug, Default)]
 pub struct Resizer {
-    columns: Kernel,
-    rows: Kernel,
+    columns: Kernel<i32>,
+    rows: Kernel<i32>,
     buffers: Columns,
     between: Vec<u8>,
+    fast: FastPasses,
 }
 
 impl Resizer {
@@ -206,6 +210,23 @@ impl Resizer {
             self.vertical_then_horizontal(source, flip, &mut target);
         } else {
             self.horizontal_then_vertical(source, flip, &mut target);
+        }
+    }
+
+    /// Resamples like [`run`](Self::run), but faster and less exactly, where this can be done well.
+    pub fn run_fast(
+        &mut self,
+        source: Crop,
+        columns: Axis,
+        rows: Axis,
+        filter: Filter,
+        flip: bool,
+        mut target: Planes,
+    ) {
+        if self.fast.prepare(source, columns, rows, filter) {
+            self.fast.run(source, flip, &mut target);
+        } else {
+            self.run(source, columns, rows, filter, flip, target);
         }
     }
 
@@ -241,7 +262,7 @@ impl Resizer {
 
 /// Resamples `count` lines along the rows, a block after the other. The last line is repeated to fill the last block.
 fn across<'a>(
-    kernel: &Kernel,
+    kernel: &Kernel<i32>,
     line: impl Fn(usize) -> &'a [u8],
     count: usize,
     flip: bool,

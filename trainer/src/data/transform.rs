@@ -8,7 +8,7 @@
 
 mod crops;
 
-use super::decode::{DecodeBuffers, DecodeError, Part, Picture, Rect, RgbImage};
+use super::decode::{DecodeBuffers, DecodeError, Part, Picture, Precision, Rect, RgbImage};
 use super::resize::{self, Axis, Crop, Planes, Resizer, Span};
 use super::source::Stored;
 use rand_chacha::ChaCha8Rng;
@@ -186,18 +186,19 @@ pub enum DecodeMode {
     /// To the pixels of Pillow.
     #[default]
     Exact,
-    /// A JPEG image of which a crop has at least twice the size of the result is reduced by 2, 4 or 8 before it is
-    /// resized, within the transform of JPEG.
+    /// Nearly to those of Pillow: resized with numbers of 16 bits. Coarse colours of a JPEG image are repeated instead
+    /// of interpolated, and one of which a crop has at least twice the size of the result is first reduced by 2, 4 or 8,
+    /// within the transform of JPEG.
     Fast,
 }
 
 impl DecodeMode {
-    /// The factor by which an image is reduced before a part of it is resized.
-    fn reduction(self, part: Rect, size: u32) -> u32 {
+    /// How a part of an image is decoded that is then resized to `size`.
+    fn precision(self, part: Rect, size: u32) -> Precision {
         let fits = |factor: &u32| part.width.min(part.height) / factor >= size;
         match self {
-            Self::Exact => 1,
-            Self::Fast => [8, 4, 2].into_iter().find(fits).unwrap_or(1),
+            Self::Exact => Precision::Exact,
+            Self::Fast => Precision::Fast { reduction: [8, 4, 2].into_iter().find(fits).unwrap_or(1) },
         }
     }
 }
@@ -247,25 +248,21 @@ impl TrainView {
         let (width, height) = picture.size();
         let drawn = Self::draw(self.seed, epoch, position, width, height);
         let wanted = drawn.rect();
-        let part = picture.part(wanted, self.decode.reduction(wanted, self.size))?;
-        resized_crop(part, drawn, self.size, self.filter, buffers, out);
+        let part = picture.part(wanted, self.decode.precision(wanted, self.size))?;
+        self.resize(part, drawn, buffers, out);
         Ok(())
     }
-}
 
-/// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
-/// after the other.
-fn resized_crop(
-    part: Part,
-    drawn: CropBox,
-    size: u32,
-    filter: Filter,
-    buffers: &mut ResizeBuffers,
-    out: &mut [u8],
-) {
-    if let Some(source) = Crop::of(part, drawn.rect()) {
-        let axis = Axis::whole(size);
-        buffers.resizer.run(source, axis, axis, filter, drawn.flip, square(out, size));
+    /// Cuts a box out of an image, resizes it to a square and mirrors it if asked; `out` gets the channels one
+    /// after the other.
+    fn resize(&self, part: Part, drawn: CropBox, buffers: &mut ResizeBuffers, out: &mut [u8]) {
+        let Some(source) = Crop::of(part, drawn.rect()) else { return };
+        let axis = Axis::whole(self.size);
+        let target = square(out, self.size);
+        match self.decode {
+            DecodeMode::Exact => buffers.resizer.run(source, axis, axis, self.filter, drawn.flip, target),
+            DecodeMode::Fast => buffers.resizer.run_fast(source, axis, axis, self.filter, drawn.flip, target),
+        }
     }
 }
 
@@ -365,7 +362,9 @@ impl TestView {
         let (left, right) = resize::reach(size.0, columns, self.filter);
         let (top, bottom) = resize::reach(size.1, rows, self.filter);
         let wanted = Rect { left, top, width: right - left, height: bottom - top };
-        let Some(source) = Crop::of(picture.part(wanted, 1)?, Rect::whole(size)) else { return Ok(()) };
+        let Some(source) = Crop::of(picture.part(wanted, Precision::Exact)?, Rect::whole(size)) else {
+            return Ok(());
+        };
         let mut target = square(out, self.size);
         if (columns.span.len, rows.span.len) != (self.size, self.size) {
             target.bytes.fill(0);

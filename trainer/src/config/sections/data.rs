@@ -96,7 +96,7 @@ section! {
         #[needs(one_of("data.sampler", &["n_shot"]), TRAINED)]
         #[resume(Order)]
         pub shots: u32 = 16,
-        /// How the JPEG images of training are decoded; evaluation and head initialisation are always exact. The random
+        /// How the images of training are decoded; evaluation and head initialisation are always exact. The random
         /// crops are the same in both.
         #[needs(FILES, TRAINED)]
         pub decode: DecodeName = DecodeName::Fast,
@@ -198,12 +198,13 @@ words! {
 }
 
 words! {
-    /// How the JPEG images of training are decoded.
+    /// How the images of training are decoded.
     pub enum DecodeName {
         /// To the pixels of Pillow and torchvision, bit for bit.
         Exact = "exact",
-        /// Like `exact`, but where a crop has at least twice the input size of the model, the image is reduced by 2, 4 or
-        /// 8 within the transform of JPEG, before the resize.
+        /// Nearly those pixels: the resize uses numbers of 16 bits, coarse colours of a JPEG image are repeated instead
+        /// of interpolated, and where a crop has at least twice the input size of the model, a JPEG image is first reduced
+        /// by 2, 4 or 8 within the transform of JPEG.
         Fast = "fast",
     }
 }

@@ -51,8 +51,6 @@ struct Frame {
     height: u16,
     components: u8,
     progressive: bool,
-    /// Offset of the height in the rebuilt header.
-    height_at: usize,
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
@@ -161,7 +159,7 @@ fn rebuild_header(bytes: &[u8], header: &mut Vec<u8>) -> Result<(Frame, usize), 
             0xe0..=0xef | 0xfe => {}
             _ => {
                 if is_frame(marker) {
-                    frame = Some(read_frame(marker, segment, header.len() + 5)?);
+                    frame = Some(read_frame(marker, segment)?);
                 }
                 keep(marker, segment, header);
             }
@@ -185,7 +183,7 @@ fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf)
 }
 
-fn read_frame(marker: u8, segment: &[u8], height_at: usize) -> Result<Frame, DecodeError> {
+fn read_frame(marker: u8, segment: &[u8]) -> Result<Frame, DecodeError> {
     let reader = Bytes(segment);
     let (Some(bits), Some(height), Some(width), Some(components)) =
         (reader.u8(2), reader.u16_be(3), reader.u16_be(5), reader.u8(7))
@@ -199,7 +197,7 @@ fn read_frame(marker: u8, segment: &[u8], height_at: usize) -> Result<Frame, Dec
         return Err(DecodeError::Unsupported { format: FORMAT, reason: format!("{components} components") });
     }
     let progressive = matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce);
-    Ok(Frame { width, height, components, progressive, height_at })
+    Ok(Frame { width, height, components, progressive })
 }
 
 fn keep(marker: u8, segment: &[u8], header: &mut Vec<u8>) {

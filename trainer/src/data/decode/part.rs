@@ -1,8 +1,8 @@
 //! Images of which only a part is decoded.
 //!
 //! A crop needs some rows and columns of an image. From a JPEG file the others are not reconstructed, and rows below the
-//! crop are not even read. The pixels are bitwise those of the whole image, and a file is refused exactly if
-//! [`decode`](super::decode()) refuses it. On request, the part is also reduced within the transform of JPEG.
+//! crop are not even read. The pixels are bitwise those of the whole image, or on request nearly, and a file is refused
+//! exactly if [`decode`](super::decode()) refuses it.
 
 use super::{DecodeError, PictureFormat, RgbImage, can_be_decoded, decode, jpeg};
 use std::time::{Duration, Instant};
@@ -24,6 +24,29 @@ impl Rect {
     /// All of an image.
     pub fn whole((width, height): (u32, u32)) -> Self {
         Self { left: 0, top: 0, width, height }
+    }
+}
+
+/// How near the pixels of a part are to those of the whole image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// They are the same.
+    Exact,
+    /// JPEG files: coarse colours are repeated instead of interpolated, and the image is reduced by 1, 2, 4 or 8 within
+    /// the transform.
+    Fast {
+        /// Pixels of the image for each of the reduced image, in both directions.
+        reduction: u32,
+    },
+}
+
+impl Precision {
+    /// Pixels of the image for each of the decoded image, in both directions, if the format can.
+    pub fn reduction(self) -> u32 {
+        match self {
+            Self::Exact => 1,
+            Self::Fast { reduction } => reduction,
+        }
     }
 }
 
@@ -108,12 +131,11 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Decodes at least `wanted`, which lies within the image, reduced by 2, 4 or 8 if `reduction` says so and the
-    /// format can.
-    pub fn part(&mut self, wanted: Rect, reduction: u32) -> Result<Part<'_>, DecodeError> {
+    /// Decodes at least `wanted`, which lies within the image.
+    pub fn part(&mut self, wanted: Rect, precision: Precision) -> Result<Part<'_>, DecodeError> {
         let start = Instant::now();
         if let Content::Jpeg(file) = &mut self.content
-            && !file.decode(wanted, reduction)
+            && !file.decode(wanted, precision)
         {
             self.content = Content::Decoded(decode(file.bytes())?);
         }

@@ -2,20 +2,45 @@
 
 use super::{Axis, Extent, Filter, PRECISION};
 
+/// Binary places of a weight of 16 bits.
+pub(super) const WEIGHT_PLACES: u32 = 14;
+
+/// The form of a weight.
+pub(super) trait Weight: Copy + Default {
+    /// The nearest one of this form.
+    fn nearest(exact: f64) -> Self;
+}
+
+/// Of [`PRECISION`] binary places.
+impl Weight for i32 {
+    fn nearest(exact: f64) -> Self {
+        let scaled = exact * f64::from(1 << PRECISION);
+        (if exact < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
+    }
+}
+
+/// Of [`WEIGHT_PLACES`] binary places. At the edge of an image a weight can be larger than one.
+impl Weight for i16 {
+    fn nearest(exact: f64) -> Self {
+        let scaled = exact * f64::from(1 << WEIGHT_PLACES);
+        (if exact < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i16
+    }
+}
+
 /// The weights of every wanted place along one direction.
 #[derive(Debug, Default)]
-pub(super) struct Kernel {
+pub(super) struct Kernel<W> {
     /// The source, axis and filter of the weights.
     made_for: Option<(Extent, Axis, Filter)>,
     /// First source pixel and number of weights of each place. Empty: the places are the source's own.
     places: Vec<(usize, usize)>,
-    weights: Vec<i32>,
+    weights: Vec<W>,
     /// Scratch space for the weights of one position.
     taps: usize,
     exact: Vec<f64>,
 }
 
-impl Kernel {
+impl<W: Weight> Kernel<W> {
     /// Computes the weights, unless those of the previous image can be reused.
     pub(super) fn prepare(&mut self, source: Extent, axis: Axis, filter: Filter) {
         if self.made_for == Some((source, axis, filter)) {
@@ -31,7 +56,7 @@ impl Kernel {
         let stretch = scale.max(1.0);
         let support = filter.radius() * stretch;
         self.taps = support.ceil() as usize * 2 + 1;
-        self.weights.resize(self.taps * axis.span.len as usize, 0);
+        self.weights.resize(self.taps * axis.span.len as usize, W::default());
         let inverse = 1.0 / stretch;
         let places = axis.span.start..axis.span.start.saturating_add(axis.span.len);
         for (place, weights) in places.zip(self.weights.chunks_exact_mut(self.taps)) {
@@ -43,7 +68,7 @@ impl Kernel {
             self.exact.extend((start..end).map(|x| filter.at(distance(x))));
             let sum: f64 = self.exact.iter().sum();
             for (weight, exact) in weights.iter_mut().zip(&self.exact) {
-                *weight = fixed_point(if sum == 0.0 { *exact } else { exact / sum });
+                *weight = W::nearest(if sum == 0.0 { *exact } else { exact / sum });
             }
             self.places.push((start, end.saturating_sub(start)));
         }
@@ -54,13 +79,18 @@ impl Kernel {
         self.places.is_empty()
     }
 
+    /// The largest number of weights of a place.
+    pub(super) fn most(&self) -> usize {
+        self.places.iter().map(|(_, count)| *count).max().unwrap_or(0)
+    }
+
     /// Number of wanted places.
     pub(super) fn len(&self) -> usize {
         self.made_for.map_or(0, |(_, axis, _)| axis.span.len as usize)
     }
 
     /// The first source pixel of a wanted place, and the weights from there.
-    pub(super) fn weights(&self, place: usize) -> (usize, &[i32]) {
+    pub(super) fn weights(&self, place: usize) -> (usize, &[W]) {
         let (start, count) = self.places[place];
         (start, &self.weights[place * self.taps..][..count])
     }
@@ -91,9 +121,4 @@ pub(in crate::data) fn reach(source: u32, axis: Axis, filter: Filter) -> (u32, u
     let start = (centre(axis.span.start) - support + 0.5).max(0.0) as u32;
     let end = (centre(end.saturating_sub(1)) + support + 0.5) as u32;
     (start, end.min(source.pixels as u32))
-}
-
-fn fixed_point(weight: f64) -> i32 {
-    let scaled = weight * f64::from(1 << PRECISION);
-    (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
 }

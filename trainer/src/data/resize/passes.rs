@@ -6,6 +6,8 @@
 //! The pass along rows takes 16 rows at a time. Their bytes are transposed first, so that one vector holds the same
 //! byte of 16 rows, and a weight multiplies whole vectors without shuffles. The result is transposed back, channel by
 //! channel: this also separates the channels and mirrors the rows at no cost.
+//!
+//! Loops of 16 steps are unrolled before they are turned into vectors, which then fails, so loops have 32 or more.
 
 #![expect(
     clippy::inline_always,
@@ -13,6 +15,7 @@
 )]
 
 use super::kernel::Kernel;
+use super::transpose::transposed;
 use super::{PRECISION, Planes};
 use multiversion::multiversion;
 
@@ -32,14 +35,14 @@ const BLOCK: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     source: Vec<Column>,
-    resampled: [Vec<Column>; 3],
+    resampled: Vec<[Column; 3]>,
 }
 
 /// Resamples rows of interleaved pixels along the rows, and writes them as planes from row `y` on. The rows begin at
 /// the first pixel that the kernel draws on.
 pub(super) fn across(
     rows: &[&[u8]; ROWS],
-    kernel: &Kernel,
+    kernel: &Kernel<i32>,
     flip: bool,
     buffers: &mut Columns,
     target: &mut Planes,
@@ -52,22 +55,15 @@ pub(super) fn across(
     to_columns(rows, bytes, source);
     let (pixels, _) = source.as_chunks::<3>();
     let places = kernel.len();
-    for channel in resampled.iter_mut() {
-        channel.resize(places.next_multiple_of(ROWS), [0; ROWS]);
-    }
+    resampled.resize(places.next_multiple_of(ROWS), [[0; ROWS]; 3]);
     if kernel.is_identity() {
         for (place, pixel) in pixels.iter().take(places).enumerate() {
-            let place = if flip { places - 1 - place } else { place };
-            for (channel, column) in resampled.iter_mut().zip(pixel) {
-                channel[place] = *column;
-            }
+            resampled[if flip { places - 1 - place } else { place }] = *pixel;
         }
     } else {
         weigh_pixels(pixels, first, kernel, flip, resampled);
     }
-    for (channel, columns) in resampled.iter().enumerate() {
-        to_rows(columns, target, (channel, y, count));
-    }
+    to_rows(resampled, target, (y, count));
 }
 
 /// Transposes `bytes` bytes of each row.
@@ -87,37 +83,38 @@ fn to_columns(rows: &[&[u8]; ROWS], bytes: usize, columns: &mut [Column]) {
     }
 }
 
-/// Transposes the columns of a channel into rows of its plane.
+/// Transposes the columns of all channels into `count` rows of their planes, from row `y` on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn to_rows(columns: &[Column], target: &mut Planes, (channel, y, count): (usize, usize, usize)) {
-    for (block, columns) in columns.as_chunks::<ROWS>().0.iter().enumerate() {
-        let square = transposed(*columns);
-        for (row, line) in square.iter().take(count).enumerate() {
-            let target = &mut target.row(channel, y + row)[block * ROWS..];
-            match target.first_chunk_mut::<ROWS>() {
-                Some(whole) => *whole = *line,
-                None => target.copy_from_slice(&line[..target.len()]),
-            }
-        }
-    }
+fn to_rows(columns: &[[Column; 3]], target: &mut Planes, (y, count): (usize, usize)) {
+    write_rows(columns, 0, target, (y, count));
 }
 
-/// Transposes a square by four rounds in which row `i` is interleaved with row `i + 8`.
+/// Transposes 16 rows of columns, from row `first` of them on, into `count` rows of the planes, from row `y` on.
 #[inline(always)]
-fn transposed(mut square: [Column; ROWS]) -> [Column; ROWS] {
-    const HALF: usize = ROWS / 2;
-    for _ in 0..ROWS.ilog2() {
-        let mut next = [[0; ROWS]; ROWS];
-        for i in 0..HALF {
-            let (upper, lower) = (&square[i], &square[i + HALF]);
-            for j in 0..HALF {
-                (next[2 * i][2 * j], next[2 * i][2 * j + 1]) = (upper[j], lower[j]);
-                (next[2 * i + 1][2 * j], next[2 * i + 1][2 * j + 1]) = (upper[j + HALF], lower[j + HALF]);
+pub(super) fn write_rows<const R: usize>(
+    columns: &[[[u8; R]; 3]],
+    first: usize,
+    target: &mut Planes,
+    (y, count): (usize, usize),
+) {
+    let (width, stride) = (target.width, target.stride);
+    for channel in 0..3 {
+        let plane = &mut target.bytes[channel * target.plane + y * stride..];
+        for (block, columns) in columns.as_chunks::<ROWS>().0.iter().enumerate() {
+            let mut square = [[0; ROWS]; ROWS];
+            for (line, column) in square.iter_mut().zip(columns) {
+                line.copy_from_slice(&column[channel][first..first + ROWS]);
+            }
+            let at = block * ROWS;
+            for (line, row) in transposed(square).iter().zip(plane.chunks_mut(stride)).take(count) {
+                let row = &mut row[at..width];
+                match row.first_chunk_mut::<ROWS>() {
+                    Some(whole) => *whole = *line,
+                    None => row.copy_from_slice(&line[..row.len()]),
+                }
             }
         }
-        square = next;
     }
-    square
 }
 
 /// The weighted sums of pixels, each pixel being its three channels in 16 rows.
@@ -125,9 +122,9 @@ fn transposed(mut square: [Column; ROWS]) -> [Column; ROWS] {
 fn weigh_pixels(
     pixels: &[[Column; 3]],
     first: usize,
-    kernel: &Kernel,
+    kernel: &Kernel<i32>,
     flip: bool,
-    resampled: &mut [Vec<Column>; 3],
+    resampled: &mut [[Column; 3]],
 ) {
     let places = kernel.len();
     for place in 0..places {
@@ -139,9 +136,7 @@ fn weigh_pixels(
             }
         }
         let place = if flip { places - 1 - place } else { place };
-        for (channel, sums) in resampled.iter_mut().zip(sums.as_chunks::<ROWS>().0) {
-            round(sums, &mut channel[place]);
-        }
+        round(&sums, resampled[place].as_flattened_mut());
     }
 }
 
@@ -170,7 +165,7 @@ pub(super) fn weigh_lines(pixels: &[u8], stride: usize, weights: &[i32], target:
 
 /// Written out, because `map` would not be compiled for the instructions of the caller.
 #[inline(always)]
-fn round<const N: usize>(sums: &[i32; N], target: &mut [u8; N]) {
+fn round(sums: &[i32], target: &mut [u8]) {
     for (value, &sum) in target.iter_mut().zip(sums) {
         *value = rounded(sum);
     }

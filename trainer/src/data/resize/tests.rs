@@ -142,3 +142,87 @@ fn a_box_of_a_reduced_image_keeps_its_place() {
         assert_eq!(usize::from(*value), 2 * 33 + 4 * i + 1, "place {i}");
     }
 }
+
+/// Resamples in both ways.
+fn both(image: &RgbImage, (columns, rows): (Axis, Axis), filter: Filter, flip: bool) -> [Vec<u8>; 2] {
+    [false, true].map(|fast| {
+        let (width, plane) = (columns.span.len as usize, columns.span.len as usize * rows.span.len as usize);
+        let mut out = vec![0; 3 * plane];
+        let target = Planes { bytes: &mut out, width, stride: width, plane };
+        let (mut resizer, source) = (Resizer::default(), Crop::whole(image).expect("an image"));
+        if fast {
+            resizer.run_fast(source, columns, rows, filter, flip, target);
+        } else {
+            resizer.run(source, columns, rows, filter, flip, target);
+        }
+        out
+    })
+}
+
+/// The largest difference of a level.
+fn largest_difference([exact, fast]: &[Vec<u8>; 2]) -> u8 {
+    exact.iter().zip(fast).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn fast_results_differ_by_a_level(
+        width in 1u32..150, height in 1u32..150, to_width in 1u32..90, to_height in 1u32..90,
+        start in 0u32..20, cubic: bool, flip: bool,
+    ) {
+        let filter = if cubic { Filter::Bicubic } else { Filter::Bilinear };
+        let mut image = noise(width, height);
+        // Levels between which no pass is clipped, because the passes clip in a different order.
+        image.pixels.iter_mut().for_each(|level| *level = *level / 2 + 64);
+        let axis = |size: u32| {
+            let start = start.min(size - 1);
+            Axis { size, span: Span { start, len: size - start } }
+        };
+        let results = both(&image, (axis(to_width), axis(to_height)), filter, flip);
+        prop_assert!(largest_difference(&results) <= 1);
+    }
+}
+
+#[test]
+fn fast_results_of_a_flat_image_are_flat() {
+    for (width, height, size) in [(500, 375, 224), (60, 90, 64), (30, 20, 33), (100, 100, 32), (260, 270, 32)]
+    {
+        for level in 0..=255 {
+            let image = RgbImage { width, height, pixels: vec![level; (width * height * 3) as usize] };
+            let axis = Axis::whole(size);
+            let results = both(&image, (axis, axis), Filter::Bicubic, false);
+            assert!(results[1].iter().all(|&found| found == level), "{width} x {height}, level {level}");
+        }
+    }
+}
+
+/// Where the level jumps, the cubic filter overshoots.
+#[test]
+fn fast_results_at_edges_are_clipped() {
+    let (width, height) = (90, 70);
+    let level = |i: u32| if (i / 3 % width / 9 + i / 3 / width / 7).is_multiple_of(2) { 255 } else { 0 };
+    let image = RgbImage { width, height, pixels: (0..width * height * 3).map(level).collect() };
+    for size in [32, 64, 128] {
+        let results = both(&image, (Axis::whole(size), Axis::whole(size)), Filter::Bicubic, true);
+        assert!(largest_difference(&results) <= 24, "{}", largest_difference(&results));
+        let sum = |levels: &Vec<u8>| levels.iter().map(|&level| i64::from(level)).sum::<i64>();
+        let error = (sum(&results[1]) - sum(&results[0])) as f64 / results[0].len() as f64;
+        assert!(error.abs() < 0.2, "size {size}: {error}");
+    }
+}
+
+#[test]
+fn what_is_left_in_the_buffers_does_not_matter() {
+    let mut used = Resizer::default();
+    for (width, height, size) in [(90, 80, 70), (200, 150, 64), (31, 47, 33), (300, 20, 40), (90, 80, 70)] {
+        let image = noise(width, height);
+        let axis = Axis::whole(size);
+        let side = size as usize;
+        let mut out = vec![0; 3 * side * side];
+        let target = Planes { bytes: &mut out, width: side, stride: side, plane: side * side };
+        let source = Crop::whole(&image).expect("an image");
+        used.run_fast(source, axis, axis, Filter::Bicubic, true, target);
+        assert_eq!(out, both(&image, (axis, axis), Filter::Bicubic, true)[1], "{width} x {height}");
+    }
+}

@@ -4,9 +4,9 @@
 //! right, bottom left, bottom right, centre; then the same five of the mirrored image. The image is resized once.
 //! Random crops are views of training, each keyed by (seed, number of the image, number of the crop).
 
-use super::super::decode::{DecodeError, Picture, Rect};
+use super::super::decode::{DecodeError, Picture, Precision, Rect};
 use super::super::resize::{Axis, Crop, Filter, Planes, Span};
-use super::{CropBox, CropDraws, ResizeBuffers, TestView, TrainView, central, resized_crop, resized_size};
+use super::{CropBox, CropDraws, DecodeMode, ResizeBuffers, TestView, TrainView, central, resized_size};
 
 /// Key prefix of the draws of random crops, which differs from that of training.
 const RANDOM: &[u8] = b"lift random crops";
@@ -40,7 +40,7 @@ impl CornerCrops {
         let TestView { size, resize, filter } = self.view;
         let whole = Rect::whole(picture.size());
         let (resized_width, height) = resized_size(whole.width, whole.height, resize.max(size));
-        let Some(source) = Crop::of(picture.part(whole, 1)?, whole) else { return Ok(()) };
+        let Some(source) = Crop::of(picture.part(whole, Precision::Exact)?, whole) else { return Ok(()) };
         let crops = self.of_resized(resized_width, height);
         let bytes = 3 * size as usize * size as usize;
         for rows in windows(height, size) {
@@ -137,12 +137,12 @@ impl RandomCrops {
         buffers: &mut ResizeBuffers,
         out: &mut [u8],
     ) -> Result<(), DecodeError> {
-        let TrainView { size, filter, seed, .. } = self.view;
+        let view = TrainView { decode: DecodeMode::Exact, ..self.view };
         let whole = Rect::whole(picture.size());
-        let part = picture.part(whole, 1)?;
-        for (crop, out) in (0..).zip(out.chunks_exact_mut(3 * size as usize * size as usize)) {
-            let drawn = Self::draw(seed, sample, crop, whole.width, whole.height);
-            resized_crop(part, drawn, size, filter, buffers, out);
+        let part = picture.part(whole, Precision::Exact)?;
+        for (crop, out) in (0..).zip(out.chunks_exact_mut(3 * view.size as usize * view.size as usize)) {
+            let drawn = Self::draw(view.seed, sample, crop, whole.width, whole.height);
+            view.resize(part, drawn, buffers, out);
         }
         Ok(())
     }

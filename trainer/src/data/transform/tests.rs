@@ -112,8 +112,10 @@ impl Case {
             let part = CropBox { top, left, height, width, flip: flip == 1 };
             let mut out = vec![0; 3 * (self.resolution * self.resolution) as usize];
             let mut picture = Picture::from(&self.image);
-            let whole = picture.part(part.rect(), 1).expect("pixels");
-            resized_crop(whole, part, self.resolution, self.filter, &mut ResizeBuffers::default(), &mut out);
+            let whole = picture.part(part.rect(), Precision::Exact).expect("pixels");
+            let (size, filter, decode) = (self.resolution, self.filter, DecodeMode::Exact);
+            let view = TrainView { size, filter, seed: 0, decode };
+            view.resize(whole, part, &mut ResizeBuffers::default(), &mut out);
             all.extend(to_rows(&out, self.resolution as usize));
         }
         all

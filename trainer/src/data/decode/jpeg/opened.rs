@@ -1,13 +1,17 @@
 //! JPEG files of which a part is decoded.
 
-use super::super::part::{DecodeBuffers, Part, Rect};
+use super::super::part::{DecodeBuffers, Part, Precision, Rect};
 use super::super::{DecodeError, checked_pixels};
 use super::turbo::PartDecoder;
 use super::{FORMAT, Frame, MAX_SCANS, has_several_scans, is_warning, rebuild_header, scans};
 
-/// Pixels around a part that are decoded as well, because smooth upsampling treats the border of what is decoded like
+/// Columns beside an exact part that are decoded as well, because smooth upsampling treats the border of what is decoded like
 /// that of an image. Four times what it looks at, for components at a quarter of the resolution.
 const BORDER: u32 = 4;
+
+/// Bytes after the end marker, which are not read. Where fewer than 512 bytes for each block of a unit are left, libjpeg
+/// reads bit by bit; a unit has at most ten blocks.
+const AFTER: usize = 512 * 10;
 
 /// A file whose header was read.
 #[derive(Debug)]
@@ -51,7 +55,7 @@ impl<'a> Opened<'a> {
     }
 
     /// Decodes a part. False if the whole file must be decoded to know whether it can be.
-    pub(in crate::data::decode) fn decode(&mut self, wanted: Rect, reduction: u32) -> bool {
+    pub(in crate::data::decode) fn decode(&mut self, wanted: Rect, precision: Precision) -> bool {
         let several_scans = has_several_scans(self.bytes, self.scan, &self.frame);
         let Some(end) = scans::end(self.bytes, self.scan, several_scans) else { return false };
         if self.frame.components == 4 {
@@ -59,43 +63,37 @@ impl<'a> Opened<'a> {
         }
         let header = self.buffers.file.len();
         self.buffers.file.extend_from_slice(&self.bytes[self.scan..end]);
-        let decoded = self.decode_rows(wanted, reduction, several_scans);
-        self.set_height(self.frame.height);
+        self.buffers.file.resize(header + end - self.scan + AFTER, 0);
+        let decoded = self.decode_rows(wanted, precision, several_scans);
         self.buffers.file.truncate(header);
         decoded.is_ok_and(|rect| {
-            (self.rect, self.reduction) = (rect, reduction);
+            (self.rect, self.reduction) = (rect, precision.reduction());
             true
         })
     }
 
-    fn decode_rows(&mut self, wanted: Rect, reduction: u32, several_scans: bool) -> Result<Rect, String> {
-        let mut decoder = PartDecoder::new(MAX_SCANS)?;
-        let (across, down) = decoder.open(&self.buffers.file)?;
-        let (width, height) = self.size();
+    fn decode_rows(
+        &mut self,
+        wanted: Rect,
+        precision: Precision,
+        several_scans: bool,
+    ) -> Result<Rect, String> {
+        let (reduction, exact) = (precision.reduction(), precision == Precision::Exact);
+        let mut decoder = PartDecoder::new(MAX_SCANS, exact)?;
+        let across = decoder.open(&self.buffers.file)?;
+        let (width, _) = self.size();
         let (top, bottom) = (wanted.top / reduction, (wanted.top + wanted.height).div_ceil(reduction));
         let (mut left, mut right) = (0, width.div_ceil(reduction));
         // The blocks of an incomplete progressive image are smoothed, at the sides of a part as at those of the image.
         if !several_scans {
-            let unit = across / reduction;
-            left = (wanted.left / reduction).saturating_sub(BORDER) / unit * unit;
-            right = right.min((wanted.left + wanted.width).div_ceil(reduction) + BORDER);
+            let (unit, border) = (across / reduction, if exact { BORDER } else { 0 });
+            left = (wanted.left / reduction).saturating_sub(border) / unit * unit;
+            right = right.min((wanted.left + wanted.width).div_ceil(reduction) + border);
         }
         let rect = Rect { left, top, width: right - left, height: bottom - top };
-        // With a smaller height in the header, libjpeg does not read the rows below the part.
-        let rows = ((bottom + BORDER) * reduction).next_multiple_of(down);
-        if !several_scans && rows < height {
-            self.set_height(rows as u16);
-            decoder.open(&self.buffers.file)?;
-        }
         match decoder.decode(&self.buffers.file, rect, reduction, &mut self.buffers.pixels) {
             Err(message) if !is_warning(&message) => Err(message),
             _ => Ok(rect),
         }
-    }
-
-    /// Writes a height to the rebuilt header.
-    fn set_height(&mut self, height: u16) {
-        let place = self.frame.height_at;
-        self.buffers.file[place..place + 2].copy_from_slice(&height.to_be_bytes());
     }
 }

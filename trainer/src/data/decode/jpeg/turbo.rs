@@ -10,27 +10,29 @@ use turbojpeg::raw;
 pub(super) struct PartDecoder(NonNull<c_void>);
 
 impl PartDecoder {
-    pub(super) fn new(scan_limit: u32) -> Result<Self, String> {
+    /// Smooth upsampling interpolates components that are stored at a lower resolution; otherwise they are repeated.
+    pub(super) fn new(scan_limit: u32, smooth_upsampling: bool) -> Result<Self, String> {
         // SAFETY: no argument is a pointer.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         let decoder = Self(NonNull::new(handle).ok_or("no memory for a decoder")?);
         decoder.set(raw::TJPARAM_TJPARAM_SCANLIMIT, scan_limit)?;
+        decoder.set(raw::TJPARAM_TJPARAM_FASTUPSAMPLE, u32::from(!smooth_upsampling))?;
         Ok(decoder)
     }
 
-    /// Reads the header; returns width and height of the units in which blocks of all components are coded.
-    pub(super) fn open(&mut self, file: &[u8]) -> Result<(u32, u32), String> {
+    /// Reads the header; returns the width of the units in which blocks of all components are coded.
+    pub(super) fn open(&mut self, file: &[u8]) -> Result<u32, String> {
         // SAFETY: the handle is valid until `self` is dropped, and the bytes are only read during the call.
         self.check(unsafe {
             raw::tj3DecompressHeader(self.0.as_ptr(), file.as_ptr(), file.len() as raw::size_t)
         })?;
         // SAFETY: the handle is valid until `self` is dropped.
         let subsampling = unsafe { raw::tj3Get(self.0.as_ptr(), raw::TJPARAM_TJPARAM_SUBSAMP as c_int) };
-        unit(subsampling).ok_or_else(|| "unusual sampling of components".into())
+        unit_width(subsampling).ok_or_else(|| "unusual sampling of components".into())
     }
 
     /// Decodes a rectangle of the opened file as RGB, after a reduction of the image by 1, 2, 4 or 8. The rectangle
-    /// begins with a reduced unit.
+    /// begins with a reduced unit. Of a file of one scan, rows below the rectangle are not read.
     pub(super) fn decode(
         &mut self,
         file: &[u8],
@@ -86,15 +88,15 @@ impl Drop for PartDecoder {
     }
 }
 
-/// Size of the coding unit of a kind of subsampling.
-fn unit(subsampling: raw::TJSAMP) -> Option<(u32, u32)> {
+/// Width of the coding unit of a kind of subsampling.
+fn unit_width(subsampling: raw::TJSAMP) -> Option<u32> {
     Some(match subsampling {
-        raw::TJSAMP_TJSAMP_444 | raw::TJSAMP_TJSAMP_GRAY => (8, 8),
-        raw::TJSAMP_TJSAMP_422 => (16, 8),
-        raw::TJSAMP_TJSAMP_420 => (16, 16),
-        raw::TJSAMP_TJSAMP_440 => (8, 16),
-        raw::TJSAMP_TJSAMP_411 => (32, 8),
-        raw::TJSAMP_TJSAMP_441 => (8, 32),
+        raw::TJSAMP_TJSAMP_444
+        | raw::TJSAMP_TJSAMP_GRAY
+        | raw::TJSAMP_TJSAMP_440
+        | raw::TJSAMP_TJSAMP_441 => 8,
+        raw::TJSAMP_TJSAMP_422 | raw::TJSAMP_TJSAMP_420 => 16,
+        raw::TJSAMP_TJSAMP_411 => 32,
         _ => return None,
     })
 }

@@ -31,7 +31,7 @@ fn compare(name: &str, bytes: &[u8], parts: u32) {
             (wanted.left, wanted.top) = (next(width), next(height));
             (wanted.width, wanted.height) = (1 + next(width - wanted.left), 1 + next(height - wanted.top));
         }
-        match (picture.part(wanted, 1), &whole) {
+        match (picture.part(wanted, Precision::Exact), &whole) {
             (Ok(part), Ok(whole)) => assert_part(name, &part, wanted, whole),
             (Err(error), Err(expected)) => assert_eq!(error, *expected, "{name}"),
             (Ok(_), Err(error)) => {
@@ -65,6 +65,14 @@ fn drawing(width: usize, height: usize) -> Image<Vec<u8>> {
     Image { pixels, width, pitch: width * size, height, format: PixelFormat::RGB }
 }
 
+fn encoded(image: &Image<Vec<u8>>, subsampling: Subsamp, progressive: bool) -> Vec<u8> {
+    let mut compressor = Compressor::new().expect("a compressor");
+    compressor.set_subsamp(subsampling).expect("a subsampling");
+    compressor.set_quality(85).expect("a quality");
+    compressor.set_progressive(progressive).expect("a mode");
+    compressor.compress_to_vec(image.as_deref()).expect("bytes")
+}
+
 const SUBSAMPLINGS: [Subsamp; 7] = [
     Subsamp::None,
     Subsamp::Sub2x1,
@@ -80,13 +88,57 @@ fn parts_of_all_kinds_of_jpeg_are_those_of_the_whole() {
     for subsampling in SUBSAMPLINGS {
         for (width, height) in [(133, 97), (64, 64), (17, 130), (9, 3), (1, 1)] {
             for progressive in [false, true] {
-                let mut compressor = Compressor::new().expect("a compressor");
-                compressor.set_subsamp(subsampling).expect("a subsampling");
-                compressor.set_quality(85).expect("a quality");
-                compressor.set_progressive(progressive).expect("a mode");
-                let image = drawing(width, height);
-                let bytes = compressor.compress_to_vec(image.as_deref()).expect("bytes");
+                let bytes = encoded(&drawing(width, height), subsampling, progressive);
                 compare(&format!("{subsampling:?} {width} x {height}, {progressive}"), &bytes, 25);
+            }
+        }
+    }
+}
+
+/// Rows of the wanted rectangle, of an image that may be reduced.
+fn wanted_rows(part: &Part, wanted: Rect) -> Vec<u8> {
+    let reduction = part.reduction;
+    let columns = wanted.left / reduction..(wanted.left + wanted.width).div_ceil(reduction);
+    let rows = wanted.top / reduction..(wanted.top + wanted.height).div_ceil(reduction);
+    let row = |y: u32| {
+        let at = |x: u32| ((y - part.rect.top) * part.rect.width + x - part.rect.left) as usize * 3;
+        part.pixels[at(columns.start)..at(columns.end)].to_vec()
+    };
+    rows.flat_map(row).collect()
+}
+
+/// A pixel is the same whatever part is wanted.
+#[test]
+fn fast_parts_are_those_of_the_fast_whole() {
+    for (number, subsampling) in SUBSAMPLINGS.into_iter().enumerate() {
+        for (width, height) in [(133, 97), (64, 64), (17, 130)] {
+            for progressive in [false, true] {
+                let bytes = encoded(&drawing(width, height), subsampling, progressive);
+                let mut next = random_numbers(number as u64);
+                let mut buffers = DecodeBuffers::default();
+                for reduction in [1, 2, 4, 8] {
+                    let precision = Precision::Fast { reduction };
+                    let mut part = |wanted: Rect| {
+                        let mut picture = Picture::open(&bytes, &mut buffers).expect("a picture");
+                        let part = picture.part(wanted, precision).expect("a part");
+                        let size = (part.rect.width * part.rect.height * 3) as usize;
+                        (part.rect, part.reduction, part.size, part.pixels[..size].to_vec())
+                    };
+                    let size = (width as u32, height as u32);
+                    let (rect, decoded, reduced, pixels) = part(Rect::whole(size));
+                    let whole = Part { pixels: &pixels, rect, reduction: decoded, size: reduced };
+                    for _ in 0..10 {
+                        let (left, top) = (next(size.0), next(size.1));
+                        let (width, height) = (1 + next(size.0 - left), 1 + next(size.1 - top));
+                        let wanted = Rect { left, top, width, height };
+                        let (rect, decoded, reduced, pixels) = part(wanted);
+                        let ours = Part { pixels: &pixels, rect, reduction: decoded, size: reduced };
+                        assert!(
+                            wanted_rows(&ours, wanted) == wanted_rows(&whole, wanted),
+                            "{subsampling:?}, {progressive}, reduced by {reduction}: {wanted:?} of {size:?}"
+                        );
+                    }
+                }
             }
         }
     }

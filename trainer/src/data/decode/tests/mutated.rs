@@ -78,8 +78,9 @@ fn check_part(
     };
     let ((left, width), (top, height)) = (side(size.0, next), side(size.1, next));
     let wanted = Rect { left, top, width, height };
-    let reduced = picture.part(wanted, 2 << next(3)).map(|part| part.pixels.len());
-    let part = picture.part(wanted, 1).map(|part| {
+    let reduced =
+        picture.part(wanted, Precision::Fast { reduction: 1 << next(4) }).map(|part| part.pixels.len());
+    let part = picture.part(wanted, Precision::Exact).map(|part| {
         let at = |y: u32| ((y - part.rect.top) * part.rect.width + left - part.rect.left) as usize * 3;
         let rows = (top..top + height).flat_map(|y| &part.pixels[at(y)..at(y) + width as usize * 3]);
         (wanted, rows.copied().collect())

@@ -73,8 +73,8 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
         assert_ne!(draw(1, 2, 3), other);
     }
     let image = picture(50, 40);
+    let view = TrainView { size: 8, filter: Filter::Bilinear, seed: 5, decode: DecodeMode::Exact };
     let crops = |count, sample| {
-        let view = TrainView { size: 8, filter: Filter::Bilinear, seed: 5, decode: DecodeMode::Exact };
         let view = ImageView::Random(RandomCrops { view, count });
         let mut out = vec![1; view.bytes()];
         // Neither the epoch nor what was in the buffers matters.
@@ -86,8 +86,8 @@ fn random_crops_are_keyed_by_seed_picture_and_crop() {
     let mut expected = vec![0; 3 * 64];
     let drawn = RandomCrops::draw(5, 9, 2, 50, 40);
     let mut whole = Picture::from(&image);
-    let part = whole.part(drawn.rect(), 1).expect("pixels");
-    resized_crop(part, drawn, 8, Filter::Bilinear, &mut ResizeBuffers::default(), &mut expected);
+    let part = whole.part(drawn.rect(), Precision::Exact).expect("pixels");
+    view.resize(part, drawn, &mut ResizeBuffers::default(), &mut expected);
     assert_eq!(crops(3, 9)[2 * 3 * 64..], expected);
 }
 
