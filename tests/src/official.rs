@@ -84,7 +84,8 @@ impl OfficialRun {
     pub fn training(&self, official: &Official, seed: u64) -> Command {
         let mut command = official.command(1, "train", "lift");
         self.set(&mut command, "lift_rs_train");
-        command.args(["--set", "train.threads=1", "--set", &format!("train.seed={seed}")]);
+        let seed = format!("train.seed={seed}");
+        command.args(["--set", "train.threads=1", "--set", "data.decode=exact", "--set", &seed]);
         command
     }
 

@@ -32,7 +32,7 @@ pub fn compare(official: &Official, runs: &Path) -> Compared {
             expected: *expected,
             command: Box::new(|seed| {
                 let mut command = official.command(1, "train", method[0]);
-                for setting in method[1..].iter().chain(&["train.threads=1"]) {
+                for setting in method[1..].iter().chain(&["train.threads=1", "data.decode=exact"]) {
                     command.args(["--set", setting]);
                 }
                 command.args(["--set", &format!("train.seed={seed}")]);

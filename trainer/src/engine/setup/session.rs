@@ -1,7 +1,8 @@
 //! Opens a run from a resolved configuration: data, weights, model and head, the same on all ranks.
 
 use crate::config::{
-    AccumulationName, Config, DecodeName, Determinism, KernelsName, MicroBatchSize, PrecisionName, Resolved,
+    AccumulationName, Config, DecodeName, Determinism, KernelsName, LayoutName, MicroBatchSize,
+    PrecisionName, Resolved,
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
@@ -314,9 +315,11 @@ impl Session {
     pub fn train_view(&self) -> ImageView {
         let (size, filter, seed) =
             (self.config.model.resolution, sources::filter(&self.config), self.config.train.seed);
+        // Images that are drawn need no decoding: the option is not theirs.
+        let drawn = self.config.data.layout == LayoutName::Demo;
         let decode = match self.config.data.decode {
-            DecodeName::Exact => DecodeMode::Exact,
-            DecodeName::Fast => DecodeMode::Fast,
+            DecodeName::Fast if !drawn => DecodeMode::Fast,
+            _ => DecodeMode::Exact,
         };
         ImageView::Train(TrainView { size, filter, seed, decode })
     }
