@@ -101,7 +101,7 @@ fn unreadable_images_are_reported_and_the_others_predicted() {
 
     let output = succeed(predict(2, &trained).args(["--top", "1"]).arg(&list));
     let (table, messages) = (String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output));
-    assert!(table.contains("cannot be read: the JPEG image is"), "{table}");
+    assert!(table.contains("(cannot be read)"), "{table}");
     assert!(messages.contains("warning: 1 of 3 images cannot be read"), "{messages}");
     assert!(messages.contains("images a second"), "{messages}");
     assert!(!table.contains('\u{1b}') && !messages.contains('\u{1b}'), "{table}{messages}");

@@ -84,10 +84,8 @@ impl Table<'_> {
             let first = rows.len();
             match prediction {
                 Prediction::Ranked(ranking) => self.ranked(ranking, &mut rows),
-                Prediction::Unreadable(reason) => {
-                    let reason = protocol::hint::in_one_line(reason);
-                    rows.push(row(format!("(cannot be read: {reason})")));
-                }
+                // The warning on standard error has the reason.
+                Prediction::Unreadable(_) => rows.push(row("(cannot be read)".to_owned())),
             }
             rows[first][0] = path.into_owned();
         }
@@ -261,7 +259,12 @@ mod tests {
         assert_eq!(text(PredictionFormat::Inat), "id,predicted\n7,1 0\n");
         let table = text(PredictionFormat::Table);
         assert!(!table.contains('\u{1b}'), "names cannot command the terminal: {table}");
-        assert!(table.contains("75.0 %") && table.contains("cannot be read: cut short"), "{table}");
+        assert!(
+            table.contains("75.0 %")
+                && table
+                    .contains("(cannot be read)\ntorn\\u{1b}[31m.jpg cannot be read: cut short; copy it\n"),
+            "{table}"
+        );
     }
 
     #[test]
