@@ -31,7 +31,9 @@ pub(super) fn install() -> nix::Result<()> {
     let _lock = REQUEST_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     // The first walk may load libraries and allocate; later walks, in the handler, then do neither.
     store_frames();
-    let action = SigAction::new(SigHandler::Handler(on_ask), SaFlags::SA_RESTART, SigSet::empty());
+    // On a stack of its own: kernels of the libraries keep numbers below the top of the stack of the interrupted thread.
+    let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
+    let action = SigAction::new(SigHandler::Handler(on_ask), flags, SigSet::all());
     // SAFETY: `on_ask` only uses atomics and walks the stack; see there.
     let before = unsafe { sigaction(REQUEST, &action)? };
     let ours = matches!(before.handler(), SigHandler::Handler(handler) if handler as usize == on_ask as *const () as usize);

@@ -35,6 +35,10 @@ pub enum StopRequest {
     Preempt(Signal),
 }
 
+/// The signals that are handled: requests, and the alarm of [`end_within`].
+const HANDLED: [Signal; 6] =
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
+
 /// Proof that the handlers are installed.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -44,10 +48,12 @@ impl Signals {
     /// Installs the handlers permanently, for the whole process. Repeated calls have no effect.
     pub fn install() -> Result<Self, Errno> {
         // Interrupted system calls restart after the handler: file reads and MPI do not handle our signals.
-        let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-        let mut ours = SigSet::empty();
-        let requests = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-        for signal in requests.into_iter().chain([Signal::SIGALRM]) {
+        // The handler runs on a stack of its own, one signal at a time: kernels of the libraries keep numbers below the top of the
+        // stack of the interrupted thread.
+        let ours = SigSet::from_iter(HANDLED);
+        let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
+        let action = SigAction::new(SigHandler::Handler(on_signal), flags, ours);
+        for signal in HANDLED {
             // SAFETY: `on_signal` does only what POSIX allows in a handler: lock-free atomics, `alarm`, `_exit`.
             let before = unsafe { sigaction(signal, &action)? };
             if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
@@ -55,7 +61,6 @@ impl Signals {
                 // the process was started with.
                 unsafe { sigaction(signal, &before)? };
             }
-            ours.add(signal);
         }
         // The parent process may have blocked the signals, and a blocked mask is inherited.
         ours.thread_unblock()?;
