@@ -118,33 +118,32 @@ impl OptionType for bool {
     }
 }
 
-impl OptionType for [f64; 3] {
-    fn expected() -> String {
-        "a list of 3 finite numbers".to_owned()
-    }
-
-    fn read(value: &Value) -> Option<Self> {
-        let numbers = value.as_array()?.iter().map(f64::read).collect::<Option<Vec<_>>>()?;
-        numbers.try_into().ok()
-    }
-
-    fn write(&self) -> Value {
-        Value::Array(self.iter().map(f64::write).collect())
-    }
+/// A type of which an option may have several.
+pub trait ListElement: OptionType {
+    /// Several of them, in words.
+    const PLURAL: &'static str;
 }
 
-impl OptionType for [u64; 2] {
+impl ListElement for f64 {
+    const PLURAL: &'static str = "finite numbers";
+}
+
+impl ListElement for u64 {
+    const PLURAL: &'static str = "whole numbers";
+}
+
+impl<T: ListElement, const N: usize> OptionType for [T; N] {
     fn expected() -> String {
-        "a list of 2 whole numbers".to_owned()
+        format!("a list of {N} {}", T::PLURAL)
     }
 
     fn read(value: &Value) -> Option<Self> {
-        let numbers = value.as_array()?.iter().map(u64::read).collect::<Option<Vec<_>>>()?;
-        numbers.try_into().ok()
+        let elements = value.as_array()?.iter().map(T::read).collect::<Option<Vec<_>>>()?;
+        elements.try_into().ok()
     }
 
     fn write(&self) -> Value {
-        Value::Array(self.iter().map(u64::write).collect())
+        Value::Array(self.iter().map(T::write).collect())
     }
 }
 
