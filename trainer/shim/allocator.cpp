@@ -34,8 +34,9 @@ struct Caching final : c10::Allocator {
 
 // From now on, tensors of the CPU get their memory from `take` and return it to `give`.
 extern "C" void trainer_allocate_by(Take taking, Give giving) noexcept {
-    static Caching allocator;
+    // Never destroyed: threads may still allocate while the process ends.
+    static auto *const allocator = new Caching;
     take = taking;
     give = giving;
-    c10::SetCPUAllocator(&allocator, 1);
+    c10::SetCPUAllocator(allocator, 1);
 }
