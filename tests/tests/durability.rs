@@ -126,9 +126,11 @@ fn no_file_depends_on_data_that_is_not_on_disk() {
     }
     succeed(command.arg("--output").arg(&run).env("NO_COLOR", "1").stdin(Stdio::null()));
     let calls = calls(&std::fs::read_to_string(&log).unwrap(), &run);
-    let published =
-        calls.iter().filter(|call| matches!(call, Call::Rename(_, to) if to.ends_with("00000004")));
-    assert!(published.count() > 0, "the trace contains the checkpoint of step 4");
+    // A checkpoint that becomes due while the previous one is written is left out; the first and the last are always there.
+    for step in ["00000002", "00000006"] {
+        let is_published = |call: &Call| matches!(call, Call::Rename(_, to) if to.ends_with(step));
+        assert!(calls.iter().any(is_published), "the trace contains the checkpoint of step {step}");
+    }
     assert_eq!(find_violations(&calls, &run), [""; 0]);
     // Without the calls that force data to disk, the check must find violations.
     let without_syncs: Vec<Call> = calls.into_iter().filter(|call| !matches!(call, Call::Sync(_))).collect();

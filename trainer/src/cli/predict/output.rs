@@ -260,9 +260,7 @@ mod tests {
         let table = text(PredictionFormat::Table);
         assert!(!table.contains('\u{1b}'), "names cannot command the terminal: {table}");
         assert!(
-            table.contains("75.0 %")
-                && table
-                    .contains("(cannot be read)\ntorn\\u{1b}[31m.jpg cannot be read: cut short; copy it\n"),
+            table.contains("75.0 %") && table.contains("\ntorn\\u{1b}[31m.jpg  (cannot be read)\n"),
             "{table}"
         );
     }

@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn a_part_of_a_batch_is_a_power_of_two() {
         assert_eq!(images(1000, 10, 50), 50);
-        assert_eq!(images(1000, 10, 80), 80);
-        assert_eq!(images(1000, 10, 81), 64);
+        assert_eq!(images(1000, 10, 75), 75);
+        assert_eq!(images(1000, 10, 76), 64);
         assert_eq!(images(1000, 500, 8), 1);
         assert_eq!(images(10, 500, 8), 1);
         assert_eq!(images(10, 0, 8), 8);
