@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use protocol::{Phase, Status, layout};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tests::launched::{ranks, signal, wait_for};
+use tests::launched::{assert_same_result, ranks, signal, wait_for};
 use tests::{steps_done, trainer};
 
 fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
@@ -155,4 +157,59 @@ fn a_request_during_mpi_init_is_received() {
     let status = Status::read(&output).unwrap();
     // On a busy machine, the start before the first step takes longer than the request waits.
     assert!(status.phase == Phase::Preempted && status.step <= 1, "{status:?}");
+}
+
+/// The threads of a process that a signal may interrupt, by name.
+fn receivers(pid: &str, signal: u32) -> Vec<String> {
+    let threads =
+        std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
+    let receives = |thread: &std::path::PathBuf| {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap_or_default();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        blocked.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 0)
+    };
+    let name = |thread: std::path::PathBuf| {
+        let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        let main = if thread.ends_with(pid) { " (main)" } else { "" };
+        format!("{}{main}", name.trim())
+    };
+    threads.filter(receives).map(name).collect()
+}
+
+/// A handler on the stack of a thread that computes would change what it computes, or end the process.
+#[test]
+fn thousands_of_signals_in_one_step_do_not_change_the_result() {
+    const TERM: u32 = 15;
+    let folder = tempfile::tempdir().unwrap();
+    let start = |name: &str| {
+        let mut command: Command = trainer(1);
+        command.args(["train", "-q", "--set", "train.max_steps=4", "--set", "train.batch_size=768"]);
+        command.args(["--set", "train.threads=2", "--resume", "auto"]);
+        command.arg("--output").arg(folder.path().join(name));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the trainer starts")
+    };
+    let undisturbed = wait(&mut start("undisturbed"), Duration::from_mins(2));
+    assert_eq!(undisturbed, Some(0));
+
+    let run = folder.path().join("run");
+    let mut child = start("run");
+    wait_for("a step", Duration::from_mins(2), || steps_done(&run) > 0);
+    let pid = child.id().to_string();
+    let receivers = receivers(&pid, TERM);
+    assert!(receivers.iter().any(|name| name == "stopping"), "{receivers:?}");
+    assert!(!receivers.iter().any(|name| name.contains("main") || name.contains("data")), "{receivers:?}");
+    let names = [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP];
+    let mut sent = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        for name in names {
+            sent += u32::from(kill(Pid::from_raw(child.id() as i32), name).is_ok());
+        }
+    };
+    assert_eq!(status.code(), Some(75), "{status}, after {sent} signals");
+    assert!(sent > 2000, "{sent} signals were sent");
+    assert_eq!(wait(&mut start("run"), Duration::from_mins(2)), Some(0));
+    assert_same_result(&folder.path().join("undisturbed"), &run);
 }

@@ -21,7 +21,7 @@ mod logging;
 mod metrics;
 mod progress_bar;
 mod result;
-mod signals;
+pub mod signals;
 mod summary;
 mod table;
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Requests to stop, as signals: from the user (INT), or from the scheduler or a closing terminal (TERM, HUP, USR1,
 //! USR2).
 //!
-//! A handler only sets flags. The training loop checks them between steps, where all ranks agree on what to do;
-//! [`stopping`](super::stopping) checks them in a separate thread, for a step that does not end and for a user who
-//! presses Ctrl-C again.
+//! A handler only sets flags. The training loop checks them between steps, where all ranks agree on what to do; the
+//! [`StopListener`](crate::engine::training::stopping::StopListener) checks them in a separate thread, for a step that
+//! does not end and for a user who presses Ctrl-C again. The handlers run in that thread: see [`block`].
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
@@ -47,9 +47,8 @@ pub struct Signals;
 impl Signals {
     /// Installs the handlers permanently, for the whole process. Repeated calls have no effect.
     pub fn install() -> Result<Self, Errno> {
-        // Interrupted system calls restart after the handler: file reads and MPI do not handle our signals.
-        // The handler runs on a stack of its own, one signal at a time: kernels of the libraries keep numbers below the top of the
-        // stack of the interrupted thread.
+        // Interrupted system calls restart after the handler: file reads and MPI do not handle our signals. Until `block`, a thread
+        // that computes is at least interrupted on another stack than its own.
         let ours = SigSet::from_iter(HANDLED);
         let flags = SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
         let action = SigAction::new(SigHandler::Handler(on_signal), flags, ours);
@@ -79,6 +78,15 @@ impl Signals {
         }
         Signal::try_from(PREEMPTED_BY.load(Ordering::Relaxed)).ok().map(StopRequest::Preempt)
     }
+}
+
+/// Blocks the signals in this thread, and in the threads that it starts from now on. Another thread must receive them.
+///
+/// A handler must not interrupt a thread that computes: kernels of oneDNN and MKL, which are generated when they are first used,
+/// store values below the top of the stack, beyond the 128 bytes that the kernel of the system leaves free for that, and
+/// the frame of a handler would overwrite them.
+pub fn block() -> Result<(), Errno> {
+    SigSet::from_iter(HANDLED).thread_block()
 }
 
 /// Ends the process with this outcome after so many seconds, unless its threads end it sooner. Without installed

@@ -8,13 +8,14 @@
 //! immediately.
 
 use crate::engine::failure::Failure;
-use crate::run::{Signals, StopRequest, final_status, say};
+use crate::run::signals::{self, Signals, StopRequest};
+use crate::run::{final_status, say};
 use collectives::liveness::StopNotifier;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
 use protocol::{Outcome, environment};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
@@ -46,6 +47,8 @@ pub struct StopListener(Arc<Shared>);
 
 struct Shared {
     signals: Signals,
+    /// Whether the thread runs.
+    listens: AtomicBool,
     /// The [`StopRequest::code`] that another rank received, on rank 0.
     asked_elsewhere: AtomicI32,
     state: Mutex<StopState>,
@@ -69,14 +72,31 @@ impl StopListener {
     /// Installs the handlers and starts the thread.
     pub fn start() -> Result<Self, Errno> {
         let signals = Signals::install()?;
-        let shared = Shared { signals, asked_elsewhere: AtomicI32::new(0), state: Mutex::default() };
+        let shared = Shared {
+            signals,
+            listens: AtomicBool::new(false),
+            asked_elsewhere: AtomicI32::new(0),
+            state: Mutex::default(),
+        };
         let stopping = Self(Arc::new(shared));
         let theirs = Arc::clone(&stopping.0);
-        let started = Builder::new().name("stopping".into()).spawn(move || theirs.listen());
-        if let Err(error) = started {
-            tracing::warn!("requests to stop take effect only at the end of a step: {error}");
+        match Builder::new().name("stopping".into()).spawn(move || theirs.listen()) {
+            Ok(_) => stopping.0.listens.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!("requests to stop take effect only at the end of a step: {error}");
+            }
         }
         Ok(stopping)
+    }
+
+    /// From now on, signals do not interrupt the calling thread, nor those that it starts: [`signals::block`]. Call it after the
+    /// start of MPI, which starts processes that would inherit the mask, and before anything is computed.
+    pub fn receive_alone(&self) {
+        if self.0.listens.load(Ordering::Relaxed)
+            && let Err(error) = signals::block()
+        {
+            tracing::warn!("signals interrupt the training thread: {error}");
+        }
     }
 
     /// The request that this rank received.
