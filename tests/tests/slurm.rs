@@ -61,7 +61,8 @@ fn wait_for_moment(run: &Path, moment: f64, until_training: Duration) {
     if moment < TRAINING {
         std::thread::sleep(until_training.mul_f64(moment / TRAINING));
     } else if moment < EVALUATING {
-        let share = (moment - TRAINING) / (EVALUATING - TRAINING);
+        // The last quarter of the steps is the time that the request needs to reach the ranks.
+        let share = 0.75 * (moment - TRAINING) / (EVALUATING - TRAINING);
         wait_for_checkpoint(run, (share * STEPS as f64) as u64);
         // A checkpoint follows every fifth step; this is a moment between two of them.
         std::thread::sleep(Duration::from_secs_f64(moment / 4.0));
@@ -90,7 +91,9 @@ fn a_signal_at_any_moment_keeps_the_result() {
         let saved = output.lines().find(|line| line.starts_with("lift: saved")).unwrap_or("nothing to save");
         eprintln!("round {round}: at {moment:.3}, {phase:?}: {restarts} restarts, {saved}");
         if !matches!(phase, Phase::Evaluating | Phase::Done) {
-            assert_eq!(restarts, "1", "{output}");
+            // On a busy machine, Open MPI may fail before the ranks start. The job is then restarted without a request.
+            let failed_starts = output.matches("A system call failed during shared memory initialization");
+            assert_eq!(restarts, (1 + failed_starts.count()).to_string(), "{output}");
             assert!(output.contains("lift: start 0 of job"), "the log contains the first start: {output}");
         }
     }
