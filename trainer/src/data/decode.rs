@@ -20,6 +20,7 @@ mod webp;
 
 pub use format::START;
 use format::{Content, PictureFormat, recognise};
+pub use jpeg::Component;
 pub use part::{DecodeBuffers, Part, Picture, Precision, Rect};
 
 /// Images with more pixels than this are refused before any memory is allocated for them. Pillow raises

@@ -8,12 +8,13 @@
 //! Only a window of the result is computed: pixels outside a crop are never computed, and a very long
 //! and narrow image costs no more than its crop. The result is written as one plane for each channel, mirrored if asked.
 
+mod colour;
 mod fast;
 mod kernel;
 mod passes;
 mod transpose;
 
-use super::decode::{Part, Rect, RgbImage};
+use super::decode::{Component, Part, Rect, RgbImage};
 use fast::FastPasses;
 use kernel::Kernel;
 use passes::{Columns, ROWS};
@@ -43,11 +44,20 @@ impl Filter {
     /// The filter's height at distance `x`. The order of operations is Pillow's, so that the roundings are too.
     fn at(self, x: f64) -> f64 {
         let x = x.abs();
+        // All cases are computed, which can be done for several places at once.
         match self {
-            Self::Bilinear if x < 1.0 => 1.0 - x,
-            Self::Bicubic if x < 1.0 => ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0,
-            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
-            _ => 0.0,
+            Self::Bilinear => (1.0 - x).max(0.0),
+            Self::Bicubic => {
+                let near = ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0;
+                let far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5;
+                if x < 1.0 {
+                    near
+                } else if x < 2.0 {
+                    far
+                } else {
+                    0.0
+                }
+            }
         }
     }
 }
@@ -69,9 +79,9 @@ impl Extent {
     }
 }
 
-/// A rectangle of an image whose pixels are given, or at least those of them that are read.
+/// A rectangle of an image whose pixels are given, or at least those of them that are read. A pixel has `C` bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Crop<'a> {
+pub struct Crop<'a, const C: usize = 3> {
     pixels: &'a [u8],
     stride: usize,
     /// Where the first pixel lies in the rectangle.
@@ -98,10 +108,25 @@ impl<'a> Crop<'a> {
         let rect = Rect::whole(size);
         Self::of(Part { pixels: &image.pixels, rect, reduction: 1, size }, rect)
     }
+}
 
+impl<'a> Crop<'a, 1> {
+    /// A rectangle of a component of which a part was decoded, in pixels of the whole image. None if it does not lie within
+    /// the image or is empty.
+    fn of_component(component: &'a Component, rect: Rect) -> Option<Self> {
+        let (x, across) = extent(rect.left, rect.width, component.reduction.0, component.size.0)?;
+        let (y, down) = extent(rect.top, rect.height, component.reduction.1, component.size.1)?;
+        let left = x.checked_sub(component.first.0 as usize)?;
+        let top = y.checked_sub(component.first.1 as usize)?;
+        let pixels = component.pixels.get(top * component.stride + left..)?;
+        Some(Self { pixels, stride: component.stride, first: (0, 0), across, down })
+    }
+}
+
+impl<'a, const C: usize> Crop<'a, C> {
     /// The bytes from a pixel of the rectangle on.
     fn from(&self, x: usize, y: usize) -> &'a [u8] {
-        &self.pixels[(y - self.first.1) * self.stride + (x - self.first.0) * 3..]
+        &self.pixels[(y - self.first.1) * self.stride + (x - self.first.0) * C..]
     }
 }
 
@@ -157,6 +182,11 @@ pub struct Planes<'a> {
 }
 
 impl Planes<'_> {
+    /// The planes from a channel on.
+    fn starting_with(&mut self, channel: usize) -> Planes<'_> {
+        Planes { bytes: &mut self.bytes[channel * self.plane..], ..*self }
+    }
+
     fn row(&mut self, channel: usize, y: usize) -> &mut [u8] {
         &mut self.bytes[channel * self.plane + y * self.stride..][..self.width]
     }
@@ -182,7 +212,9 @@ pub struct Resizer {
     rows: Kernel<i32>,
     buffers: Columns,
     between: Vec<u8>,
-    fast: FastPasses,
+    fast: FastPasses<3>,
+    luma: FastPasses<1>,
+    chroma: FastPasses<1>,
 }
 
 impl Resizer {
@@ -228,6 +260,31 @@ impl Resizer {
         } else {
             self.run(source, columns, rows, filter, flip, target);
         }
+    }
+
+    /// Resamples a rectangle of an image of which the components are given, like [`run_fast`](Self::run_fast), and
+    /// converts the result to RGB. False if this cannot be done well.
+    pub fn run_components(
+        &mut self,
+        (components, rect): (&[Component], Rect),
+        (columns, rows): (Axis, Axis),
+        filter: Filter,
+        flip: bool,
+        mut target: Planes,
+    ) -> bool {
+        for (number, component) in components.iter().enumerate() {
+            let passes = if number == 0 { &mut self.luma } else { &mut self.chroma };
+            let Some(source) = Crop::of_component(component, rect) else { return false };
+            if !passes.prepare(source, columns, rows, filter) {
+                return false;
+            }
+            passes.run(source, flip, &mut target.starting_with(number));
+        }
+        match components.len() {
+            1 => colour::repeat_grey(&mut target),
+            _ => colour::to_rgb(&mut target),
+        }
+        true
     }
 
     fn horizontal_then_vertical(&mut self, source: Crop, flip: bool, target: &mut Planes) {

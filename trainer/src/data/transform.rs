@@ -186,9 +186,9 @@ pub enum DecodeMode {
     /// To the pixels of Pillow.
     #[default]
     Exact,
-    /// Nearly to those of Pillow: resized with numbers of 16 bits. Coarse colours of a JPEG image are repeated instead
-    /// of interpolated, and one of which a crop has at least twice the size of the result is first reduced by 2, 4 or 8,
-    /// within the transform of JPEG.
+    /// Nearly to those of Pillow: resized with numbers of 16 bits. Luma and chroma of a JPEG image are resized as they are
+    /// stored, and an image of which a crop has at least twice the size of the result is first reduced by 2, 4 or 8, within
+    /// the transform of JPEG.
     Fast,
 }
 
@@ -248,8 +248,17 @@ impl TrainView {
         let (width, height) = picture.size();
         let drawn = Self::draw(self.seed, epoch, position, width, height);
         let wanted = drawn.rect();
-        let part = picture.part(wanted, self.decode.precision(wanted, self.size))?;
-        self.resize(part, drawn, buffers, out);
+        let precision = self.decode.precision(wanted, self.size);
+        if self.decode == DecodeMode::Fast
+            && let Some(components) = picture.components(wanted, precision.reduction())
+        {
+            let (axis, target) = (Axis::whole(self.size), square(out, self.size));
+            let source = (components, wanted);
+            if buffers.resizer.run_components(source, (axis, axis), self.filter, drawn.flip, target) {
+                return Ok(());
+            }
+        }
+        self.resize(picture.part(wanted, precision)?, drawn, buffers, out);
         Ok(())
     }
 

@@ -202,9 +202,9 @@ words! {
     pub enum DecodeName {
         /// To the pixels of Pillow and torchvision, bit for bit.
         Exact = "exact",
-        /// Nearly those pixels: the resize uses numbers of 16 bits, coarse colours of a JPEG image are repeated instead
-        /// of interpolated, and where a crop has at least twice the input size of the model, a JPEG image is first reduced
-        /// by 2, 4 or 8 within the transform of JPEG.
+        /// Nearly those pixels: the resize uses numbers of 16 bits, luma and chroma of a JPEG image are resized as they are
+        /// stored, and where a crop has at least twice the input size of the model, a JPEG image is first reduced by 2, 4
+        /// or 8 within the transform of JPEG.
         Fast = "fast",
     }
 }

@@ -5,6 +5,7 @@
 //! does not distinguish a warning from a failure. Two cases remain to be distinguished after decoding: a file
 //! that is damaged in the middle (Pillow decodes what it can) and one that is cut short (Pillow refuses it).
 
+mod components;
 mod opened;
 mod scans;
 mod turbo;
@@ -13,6 +14,8 @@ use super::{Bytes, DecodeError, RgbImage, checked_pixels};
 use std::cell::RefCell;
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
+pub use components::Component;
+pub(super) use components::ComponentDecoder;
 pub(super) use opened::Opened;
 
 const FORMAT: &str = "JPEG";

@@ -4,7 +4,7 @@
 //! crop are not even read. The pixels are bitwise those of the whole image, or on request nearly, and a file is refused
 //! exactly if [`decode`](super::decode()) refuses it.
 
-use super::{DecodeError, PictureFormat, RgbImage, can_be_decoded, decode, jpeg};
+use super::{Component, DecodeError, PictureFormat, RgbImage, can_be_decoded, decode, jpeg};
 use std::time::{Duration, Instant};
 
 /// A rectangle of pixels.
@@ -32,7 +32,7 @@ impl Rect {
 pub enum Precision {
     /// They are the same.
     Exact,
-    /// JPEG files: coarse colours are repeated instead of interpolated, and the image is reduced by 1, 2, 4 or 8 within
+    /// JPEG files that have only parts: coarse colours are repeated instead of interpolated, and the image is reduced by 1, 2, 4 or 8 within
     /// the transform.
     Fast {
         /// Pixels of the image for each of the reduced image, in both directions.
@@ -70,6 +70,7 @@ pub struct DecodeBuffers {
     pub(super) file: Vec<u8>,
     /// Pixels of a part.
     pub(super) pixels: Vec<u8>,
+    pub(super) components: jpeg::ComponentDecoder,
 }
 
 /// Limit on a buffer that is kept for the next image, in bytes.
@@ -83,6 +84,7 @@ impl DecodeBuffers {
                 *buffer = Vec::new();
             }
         }
+        self.components.shrink(MOST_KEPT);
     }
 }
 
@@ -129,6 +131,16 @@ impl<'a> Picture<'a> {
             Content::Decoded(image) => (image.width, image.height),
             Content::Jpeg(file) => file.size(),
         }
+    }
+
+    /// Luma and chroma of at least `wanted`, which lies within the image, reduced by 1, 2, 4 or 8. None if the image has no such
+    /// components, or is one that libjpeg must decode: it then has only [`part`](Self::part)s.
+    pub fn components(&mut self, wanted: Rect, reduction: u32) -> Option<&[Component]> {
+        let start = Instant::now();
+        let Content::Jpeg(file) = &mut self.content else { return None };
+        let components = file.components(wanted, reduction);
+        self.spent += start.elapsed();
+        components
     }
 
     /// Decodes at least `wanted`, which lies within the image.

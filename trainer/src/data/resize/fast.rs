@@ -40,9 +40,9 @@ const NONE: Lanes = Lanes([0; ROWS]);
 /// Vectors that are summed in registers.
 const BLOCK: usize = 4;
 
-/// Resamples images one after the other with the same buffers.
+/// Resamples images of `C` bytes a pixel one after the other with the same buffers.
 #[derive(Debug, Default)]
-pub(super) struct FastPasses {
+pub(super) struct FastPasses<const C: usize> {
     columns: Kernel<i16>,
     rows: Kernel<i16>,
     /// Rows of the source.
@@ -51,26 +51,25 @@ pub(super) struct FastPasses {
     lines: Vec<Lanes>,
     /// Their columns.
     turned: Vec<Lanes>,
-    resampled: Vec<[[u8; ROWS]; 3]>,
+    resampled: Vec<[[u8; ROWS]; C]>,
 }
 
-impl FastPasses {
+impl<const C: usize> FastPasses<C> {
     /// Computes the weights. False if the exact passes must be taken.
-    pub(super) fn prepare(&mut self, source: Crop, columns: Axis, rows: Axis, filter: Filter) -> bool {
+    pub(super) fn prepare(&mut self, source: Crop<C>, columns: Axis, rows: Axis, filter: Filter) -> bool {
         self.columns.prepare(source.across, columns, filter);
         self.rows.prepare(source.down, rows, filter);
-        let suits = |kernel: &Kernel<i16>| !kernel.is_identity() && kernel.most() <= MOST_WEIGHTS;
-        suits(&self.columns) && suits(&self.rows)
+        self.columns.most().max(self.rows.most()) <= MOST_WEIGHTS
     }
 
     /// Resamples `source` with the prepared weights.
-    pub(super) fn run(&mut self, source: Crop, flip: bool, target: &mut Planes) {
+    pub(super) fn run(&mut self, source: Crop<C>, flip: bool, target: &mut Planes) {
         let (x, end) = self.columns.reach();
-        let values = (end - x) * 3;
+        let values = (end - x) * C;
         let stride = values.div_ceil(ROWS).next_multiple_of(BLOCK);
         self.lines.resize(ROWS * stride, NONE);
         self.turned.resize(stride * ROWS, NONE);
-        self.resampled.resize(self.columns.len().next_multiple_of(passes::ROWS), [[0; ROWS]; 3]);
+        self.resampled.resize(self.columns.len().next_multiple_of(passes::ROWS), [[0; ROWS]; C]);
         for y in (0..self.rows.len()).step_by(ROWS) {
             let count = ROWS.min(self.rows.len() - y);
             let (first, _) = self.rows.weights(y);
@@ -149,21 +148,21 @@ fn turn(lines: &[Lanes], stride: usize, columns: &mut [Lanes]) {
     }
 }
 
-/// The weighted sums of pixels, each pixel being its three channels in all rows.
+/// The weighted sums of pixels, each pixel being its channels in all rows.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn weigh_pixels(
+fn weigh_pixels<const C: usize>(
     columns: &[Lanes],
     first: usize,
     kernel: &Kernel<i16>,
     flip: bool,
-    resampled: &mut [[[u8; ROWS]; 3]],
+    resampled: &mut [[[u8; ROWS]; C]],
 ) {
-    let pixels = columns.as_chunks::<3>().0;
+    let pixels = columns.as_chunks::<C>().0;
     let places = kernel.len();
     for place in 0..places {
         let (start, weights) = kernel.weights(place);
         let start_of_sums = start_of(weights) + (MIDDLE << SUM_PLACES) + (1 << (SUM_PLACES - 1));
-        let mut sums = [Lanes([start_of_sums; ROWS]); 3];
+        let mut sums = [Lanes([start_of_sums; ROWS]); C];
         for (pixel, &weight) in pixels[start - first..].iter().zip(weights) {
             for (sums, values) in sums.iter_mut().zip(pixel) {
                 add(&mut sums.0, &values.0, weight);
@@ -180,7 +179,7 @@ fn weigh_pixels(
 
 /// Transposes columns into `count` rows of the planes, from row `y` on.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn to_rows(columns: &[[[u8; ROWS]; 3]], target: &mut Planes, (y, count): (usize, usize)) {
+fn to_rows<const C: usize>(columns: &[[[u8; ROWS]; C]], target: &mut Planes, (y, count): (usize, usize)) {
     for first in (0..count).step_by(passes::ROWS) {
         write_rows(columns, first, target, (y + first, passes::ROWS.min(count - first)));
     }

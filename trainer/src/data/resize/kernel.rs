@@ -7,12 +7,17 @@ pub(super) const WEIGHT_PLACES: u32 = 14;
 
 /// The form of a weight.
 pub(super) trait Weight: Copy + Default {
+    /// Whether places that are the source's own pixels have no weights.
+    const LEAVES_OUT_IDENTITY: bool;
+
     /// The nearest one of this form.
     fn nearest(exact: f64) -> Self;
 }
 
 /// Of [`PRECISION`] binary places.
 impl Weight for i32 {
+    const LEAVES_OUT_IDENTITY: bool = true;
+
     fn nearest(exact: f64) -> Self {
         let scaled = exact * f64::from(1 << PRECISION);
         (if exact < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
@@ -21,6 +26,8 @@ impl Weight for i32 {
 
 /// Of [`WEIGHT_PLACES`] binary places. At the edge of an image a weight can be larger than one.
 impl Weight for i16 {
+    const LEAVES_OUT_IDENTITY: bool = false;
+
     fn nearest(exact: f64) -> Self {
         let scaled = exact * f64::from(1 << WEIGHT_PLACES);
         (if exact < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i16
@@ -49,7 +56,7 @@ impl<W: Weight> Kernel<W> {
         self.made_for = Some((source, axis, filter));
         self.places.clear();
         self.weights.clear();
-        if source == Extent::of(axis.size as usize) {
+        if W::LEAVES_OUT_IDENTITY && source == Extent::of(axis.size as usize) {
             return;
         }
         let scale = source.len / f64::from(axis.size);
@@ -65,7 +72,10 @@ impl<W: Weight> Kernel<W> {
             let end = ((centre + support + 0.5) as usize).min(source.pixels);
             let distance = |x: usize| (x as f64 - centre + 0.5) * inverse;
             self.exact.clear();
-            self.exact.extend((start..end).map(|x| filter.at(distance(x))));
+            match filter {
+                Filter::Bilinear => self.exact.extend((start..end).map(|x| Filter::Bilinear.at(distance(x)))),
+                Filter::Bicubic => self.exact.extend((start..end).map(|x| Filter::Bicubic.at(distance(x)))),
+            }
             let sum: f64 = self.exact.iter().sum();
             for (weight, exact) in weights.iter_mut().zip(&self.exact) {
                 *weight = W::nearest(if sum == 0.0 { *exact } else { exact / sum });

@@ -91,14 +91,14 @@ fn to_rows(columns: &[[Column; 3]], target: &mut Planes, (y, count): (usize, usi
 
 /// Transposes 16 rows of columns, from row `first` of them on, into `count` rows of the planes, from row `y` on.
 #[inline(always)]
-pub(super) fn write_rows<const R: usize>(
-    columns: &[[[u8; R]; 3]],
+pub(super) fn write_rows<const R: usize, const C: usize>(
+    columns: &[[[u8; R]; C]],
     first: usize,
     target: &mut Planes,
     (y, count): (usize, usize),
 ) {
     let (width, stride) = (target.width, target.stride);
-    for channel in 0..3 {
+    for channel in 0..C {
         let plane = &mut target.bytes[channel * target.plane + y * stride..];
         for (block, columns) in columns.as_chunks::<ROWS>().0.iter().enumerate() {
             let mut square = [[0; ROWS]; ROWS];

@@ -122,6 +122,6 @@ mod tests {
         assert_eq!(images(1000, 10, 76), 64);
         assert_eq!(images(1000, 500, 8), 1);
         assert_eq!(images(10, 500, 8), 1);
-        assert_eq!(images(10, 0, 8), 8);
+        assert_eq!(images(100, 0, 8), 8);
     }
 }

@@ -3,7 +3,7 @@
 use super::super::part::{DecodeBuffers, Part, Precision, Rect};
 use super::super::{DecodeError, checked_pixels};
 use super::turbo::PartDecoder;
-use super::{FORMAT, Frame, MAX_SCANS, has_several_scans, is_warning, rebuild_header, scans};
+use super::{Component, FORMAT, Frame, MAX_SCANS, has_several_scans, is_warning, rebuild_header, scans};
 
 /// Columns beside an exact part that are decoded as well, because smooth upsampling treats the border of what is decoded like
 /// that of an image. Four times what it looks at, for components at a quarter of the resolution.
@@ -52,6 +52,21 @@ impl<'a> Opened<'a> {
         let (width, height) = self.size();
         let size = (width.div_ceil(self.reduction), height.div_ceil(self.reduction));
         Part { pixels: &self.buffers.pixels, rect: self.rect, reduction: self.reduction, size }
+    }
+
+    /// Decodes the components of a part. None if libjpeg must decode it, or the whole file.
+    pub(in crate::data::decode) fn components(
+        &mut self,
+        wanted: Rect,
+        reduction: u32,
+    ) -> Option<&[Component]> {
+        let several_scans = has_several_scans(self.bytes, self.scan, &self.frame);
+        let end = scans::end(self.bytes, self.scan, several_scans)?;
+        if several_scans {
+            return None;
+        }
+        let DecodeBuffers { file, components, .. } = self.buffers;
+        components.decode(file, &self.bytes[self.scan..end], wanted, reduction)
     }
 
     /// Decodes a part. False if the whole file must be decoded to know whether it can be.

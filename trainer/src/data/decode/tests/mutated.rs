@@ -78,6 +78,7 @@ fn check_part(
     };
     let ((left, width), (top, height)) = (side(size.0, next), side(size.1, next));
     let wanted = Rect { left, top, width, height };
+    let components = picture.components(wanted, 1 << next(4)).map(<[Component]>::len);
     let reduced =
         picture.part(wanted, Precision::Fast { reduction: 1 << next(4) }).map(|part| part.pixels.len());
     let part = picture.part(wanted, Precision::Exact).map(|part| {
@@ -85,6 +86,8 @@ fn check_part(
         let rows = (top..top + height).flat_map(|y| &part.pixels[at(y)..at(y) + width as usize * 3]);
         (wanted, rows.copied().collect())
     });
+    let refusal = part.as_ref().err().filter(|_| components.is_some());
+    assert_eq!(refusal, None, "only the components are decoded");
     assert_eq!(reduced.is_ok(), part.is_ok(), "a reduced part is decoded, or not, as the part itself");
     Some((size, part))
 }
