@@ -3,6 +3,10 @@
 /// The resolved configuration, with the origin of each value.
 pub const CONFIG: &str = "config.toml";
 
+/// Format of [`CONFIG`]. It increases when the meaning of a key or the tables of the record change, but not with a new or renamed
+/// key, because former names are still read. A record without a number has format 1.
+pub const CONFIG_FORMAT: i64 = 2;
+
 /// One JSON line per step, evaluation and epoch.
 pub const METRICS: &str = "metrics.jsonl";
 

@@ -52,12 +52,14 @@ pub enum RecordError {
         reason: String,
     },
     /// A newer version wrote it.
-    #[error("`{}` has format {found}; this version reads format {}\nhint: use the `lift` of the version that wrote the run", path.display(), evaluation::FORMAT)]
+    #[error("`{}` has format {found}; this version reads format {known}\nhint: use the `lift` of the version that wrote the run", path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// Its format.
-        found: u32,
+        found: String,
+        /// What this version reads.
+        known: String,
     },
     /// The status cannot be read.
     #[error(transparent)]
@@ -106,7 +108,11 @@ impl RunRecords {
         if let Some(found) =
             record.as_ref().map(|record| record.format).filter(|found| *found != evaluation::FORMAT)
         {
-            return Err(RecordError::Format { path: evaluation, found });
+            return Err(RecordError::Format {
+                path: evaluation,
+                found: found.to_string(),
+                known: evaluation::FORMAT.to_string(),
+            });
         }
         let records = Self {
             folder: folder.to_owned(),

@@ -1,6 +1,7 @@
 //! `config.toml`: every setting with its origin.
 
 use super::{RecordError, presets};
+use protocol::layout::CONFIG_FORMAT;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -46,13 +47,18 @@ impl Settings {
             reason,
         };
         let text = String::from_utf8(bytes).map_err(|error| content(error.to_string()))?;
-        Self::parse(&text).map(Some).map_err(content)
+        let mut table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| content(error.message().to_owned()))?;
+        match table.remove(FORMAT) {
+            Some(format) if format.as_integer().is_none_or(|format| format > CONFIG_FORMAT) => {
+                let (found, known) = (format.to_string(), format!("1 to {CONFIG_FORMAT}"));
+                Err(RecordError::Format { path: path.to_owned(), found, known })
+            }
+            _ => Ok(Some(Self::of(table, &text))),
+        }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
-        table.remove(FORMAT);
+    fn of(mut table: toml::Table, text: &str) -> Self {
         let names = table.remove(NAMES).unwrap_or(toml::Value::Boolean(false));
         let name = |kind: &str| names.get(kind).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
         let origins = match table.remove(ORIGINS) {
@@ -63,7 +69,7 @@ impl Settings {
             _ => commented_origins(text),
         };
         let values = flat(&table).into_iter().map(|(key, value)| (key, value.to_string())).collect();
-        Ok(Self { names: ["data", "model", "method"].map(name), values, origins })
+        Self { names: ["data", "model", "method"].map(name), values, origins }
     }
 
     /// The settings that the user made on the command line or in a file.

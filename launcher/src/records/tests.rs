@@ -69,6 +69,10 @@ fn what_is_not_a_run_is_refused() {
     );
     let config = refusal(&[("metrics.jsonl", ""), ("config.toml", "a = ")]);
     assert!(config.starts_with("`RUN/config.toml` is not the configuration of a run: "), "{config}");
+    assert_eq!(
+        refusal(&[("metrics.jsonl", ""), ("config.toml", "format = 3\n")]),
+        "`RUN/config.toml` has format 3; this version reads format 1 to 2\nhint: use the `lift` of the version that wrote the run"
+    );
 }
 
 #[test]

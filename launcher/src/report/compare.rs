@@ -81,13 +81,14 @@ impl Difference {
     }
 }
 
-/// Groups finished runs by their settings, in the order of the first run of each.
+/// Groups finished runs by their settings, in the order of the first run of each. Of several runs of one seed, the first counts.
 pub fn settings(runs: &[RunRecords]) -> Vec<Setting<'_>> {
     let mut groups: Vec<(BTreeMap<String, String>, Vec<&RunRecords>)> = Vec::new();
     let finished: Vec<&RunRecords> = runs.iter().filter(|run| run.result.is_some()).collect();
     for &run in &finished {
         let key = key(run, &finished);
         match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, runs)) if runs.iter().any(|other| seed(other) == seed(run)) => {}
             Some((_, runs)) => runs.push(run),
             None => groups.push((key, vec![run])),
         }
@@ -95,6 +96,15 @@ pub fn settings(runs: &[RunRecords]) -> Vec<Setting<'_>> {
     let keys: Vec<&BTreeMap<String, String>> = groups.iter().map(|(key, _)| key).collect();
     let names: Vec<String> = keys.iter().map(|key| name(key, &keys)).collect();
     groups.into_iter().zip(names).map(|((_, runs), name)| Setting { name, runs }).collect()
+}
+
+/// Finished runs that [`settings`] leaves out, because another one has their settings and seed.
+pub fn repeated(runs: &[RunRecords]) -> Vec<&RunRecords> {
+    let settings = settings(runs);
+    let is_counted = |run: &&RunRecords| {
+        settings.iter().flat_map(|setting| &setting.runs).any(|&other| std::ptr::eq(other, *run))
+    };
+    runs.iter().filter(|run| run.result.is_some()).filter(|run| !is_counted(run)).collect()
 }
 
 /// Everything of a run that may change its results, but for seeds. A setting that a run of an older version does not know has
@@ -250,6 +260,15 @@ mod tests {
         assert_eq!(found, [("lift", 3), ("full", 1), ("lift, train.epochs=9", 1)]);
         let spread = spread(&settings[0].runs, FIGURES[0].1).unwrap();
         assert_eq!(spread, Spread { mean: 71.0, deviation: Some(1.0) });
+    }
+
+    #[test]
+    fn a_seed_counts_once() {
+        let runs = [run("lift", 0, 70.0), run("lift", 0, 74.0), run("lift", 1, 71.0)];
+        assert_eq!(settings(&runs)[0].runs.len(), 2);
+        let repeated: Vec<_> =
+            repeated(&runs).iter().map(|run| run.result.as_ref().unwrap().accuracy).collect();
+        assert_eq!(repeated, [Some(74.0)]);
     }
 
     /// The program has learnt an option since: its default tells no runs apart, another value does.

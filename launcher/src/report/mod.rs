@@ -147,6 +147,12 @@ fn read(folders: &[PathBuf]) -> Result<Vec<RunRecords>, RecordError> {
             (Some(_), Some(_)) => {}
         }
     }
+    for run in compare::repeated(&runs) {
+        say(format_args!(
+            "warning: `{}` has the settings and the seed of another run, so it does not count as a further seed",
+            run.folder.display()
+        ));
+    }
     Ok(runs)
 }
 

@@ -18,9 +18,8 @@ use toml::{Table, Value};
 /// The table of origins. Up to format 1 an origin was a comment beside its value: see [`commented_origins`].
 const ORIGINS: &str = "origins";
 const COMMENT: &str = "# from ";
-/// The format of the record. It increases when the meaning of a key or the tables of the record change, but not with a
-/// new or renamed key, because former names are still read. A record without a number has format 1.
-const FORMAT: i64 = 2;
+/// The format of the record.
+const FORMAT: i64 = protocol::layout::CONFIG_FORMAT;
 
 /// Values of keys in runs that were made before these keys, where the default gives other results. The pictures of the
 /// demo are not decoded.
