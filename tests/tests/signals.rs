@@ -127,9 +127,14 @@ fn a_request_is_received_despite_a_blocked_signal_of_the_parent() {
 
 /// Whether a process has a handler for this signal.
 fn has_handler(pid: &str, signal: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
+    mask_has(Path::new(&format!("/proc/{pid}/status")), "SigCgt:", signal) == Some(true)
+}
+
+/// Whether a signal is in a mask of a process or a thread; none if it has ended.
+fn mask_has(status: &Path, name: &str, signal: u32) -> Option<bool> {
+    let status = std::fs::read_to_string(status).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 1)
 }
 
 /// `MPI_Init` waits for all ranks: rank 0 waits for rank 1, which waits for this test.
@@ -163,11 +168,8 @@ fn a_request_during_mpi_init_is_received() {
 fn receivers(pid: &str, signal: u32) -> Vec<String> {
     let threads =
         std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
-    let receives = |thread: &std::path::PathBuf| {
-        let status = std::fs::read_to_string(thread.join("status")).unwrap_or_default();
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
-        blocked.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal - 1) & 1 == 0)
-    };
+    let receives =
+        |thread: &std::path::PathBuf| mask_has(&thread.join("status"), "SigBlk:", signal) == Some(false);
     let name = |thread: std::path::PathBuf| {
         let name = std::fs::read_to_string(thread.join("comm")).unwrap_or_default();
         let main = if thread.ends_with(pid) { " (main)" } else { "" };

@@ -164,7 +164,7 @@ fn over_ranks(arguments: &Arguments) -> ExitCode {
         }
     };
     drop(starting);
-    stopping.receive_alone();
+    stopping.block_signals();
     let result = outcome::on_world(&world, || {
         let logging = Logging::start(world.rank()).map_err(Failure::input)?;
         let (stopping, logging) = (&stopping, &logging);

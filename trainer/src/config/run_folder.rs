@@ -11,6 +11,7 @@ use super::presets::{PresetSource, Presets};
 use super::resolved::{Resolved, SelectedNames};
 use super::tables::{find_key, keys, tables};
 use crate::options::render;
+use protocol::layout::CONFIG_FORMAT;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use toml::{Table, Value};
@@ -18,8 +19,6 @@ use toml::{Table, Value};
 /// The table of origins. Up to format 1 an origin was a comment beside its value: see [`commented_origins`].
 const ORIGINS: &str = "origins";
 const COMMENT: &str = "# from ";
-/// The format of the record.
-const FORMAT: i64 = protocol::layout::CONFIG_FORMAT;
 
 /// Values of keys in runs that were made before these keys, where the default gives other results. The pictures of the
 /// demo are not decoded.
@@ -28,8 +27,10 @@ const BEFORE: &str = "[data]\ndecode = \"exact\"\n";
 impl Resolved {
     /// The full configuration as TOML, then the origin of each value.
     pub fn to_toml(&self) -> String {
-        let mut text =
-            format!("# Configuration of a run, from the {}.\nformat = {FORMAT}\n\n[names]\n", self.presets);
+        let mut text = format!(
+            "# Configuration of a run, from the {}.\nformat = {CONFIG_FORMAT}\n\n[names]\n",
+            self.presets
+        );
         for (name, value) in self.names.pairs() {
             assign(&mut text, name, &Value::String(value.to_owned()));
         }
@@ -87,9 +88,9 @@ impl Resolved {
 /// Refuses a record that only a newer version of the program understands.
 fn check_format(table: &mut Table) -> Result<(), ConfigError> {
     match table.remove("format") {
-        Some(Value::Integer(format)) if format <= FORMAT => Ok(()),
+        Some(Value::Integer(format)) if format <= CONFIG_FORMAT => Ok(()),
         None => Ok(()),
-        Some(found) => Err(ConfigError::NewerRun { found: render(&found), known: FORMAT }),
+        Some(found) => Err(ConfigError::NewerRun { found: render(&found), known: CONFIG_FORMAT }),
     }
 }
 

@@ -44,20 +44,11 @@ impl Filter {
     /// The filter's height at distance `x`. The order of operations is Pillow's, so that the roundings are too.
     fn at(self, x: f64) -> f64 {
         let x = x.abs();
-        // All cases are computed, which can be done for several places at once.
         match self {
-            Self::Bilinear => (1.0 - x).max(0.0),
-            Self::Bicubic => {
-                let near = ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0;
-                let far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5;
-                if x < 1.0 {
-                    near
-                } else if x < 2.0 {
-                    far
-                } else {
-                    0.0
-                }
-            }
+            Self::Bilinear if x < 1.0 => 1.0 - x,
+            Self::Bicubic if x < 1.0 => ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
+            _ => 0.0,
         }
     }
 }

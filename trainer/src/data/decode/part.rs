@@ -169,4 +169,4 @@ impl<'a> From<&'a RgbImage> for Picture<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

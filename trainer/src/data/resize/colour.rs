@@ -13,17 +13,10 @@ const MIDDLE: i32 = 128;
 /// Converts planes of Y, Cb and Cr to red, green and blue.
 pub(super) fn to_rgb(target: &mut Planes) {
     let (width, stride, plane) = (target.width, target.stride, target.plane);
-    if width == stride {
-        let (first, rest) = target.bytes.split_at_mut(plane);
-        let (second, third) = rest.split_at_mut(plane);
-        convert(first, second, third);
-        return;
-    }
     let (first, rest) = target.bytes.split_at_mut(plane);
     let (second, third) = rest.split_at_mut(plane);
     let rows = first.chunks_mut(stride).zip(second.chunks_mut(stride)).zip(third.chunks_mut(stride));
     for ((first, second), third) in rows {
-        let width = width.min(third.len());
         convert(&mut first[..width], &mut second[..width], &mut third[..width]);
     }
 }

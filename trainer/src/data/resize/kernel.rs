@@ -72,10 +72,7 @@ impl<W: Weight> Kernel<W> {
             let end = ((centre + support + 0.5) as usize).min(source.pixels);
             let distance = |x: usize| (x as f64 - centre + 0.5) * inverse;
             self.exact.clear();
-            match filter {
-                Filter::Bilinear => self.exact.extend((start..end).map(|x| Filter::Bilinear.at(distance(x)))),
-                Filter::Bicubic => self.exact.extend((start..end).map(|x| Filter::Bicubic.at(distance(x)))),
-            }
+            self.exact.extend((start..end).map(|x| filter.at(distance(x))));
             let sum: f64 = self.exact.iter().sum();
             for (weight, exact) in weights.iter_mut().zip(&self.exact) {
                 *weight = W::nearest(if sum == 0.0 { *exact } else { exact / sum });

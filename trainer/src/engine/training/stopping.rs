@@ -91,7 +91,7 @@ impl StopListener {
 
     /// From now on, signals do not interrupt the calling thread, nor those that it starts: [`signals::block`]. Call it after the
     /// start of MPI, which starts processes that would inherit the mask, and before anything is computed.
-    pub fn receive_alone(&self) {
+    pub fn block_signals(&self) {
         if self.0.listens.load(Ordering::Relaxed)
             && let Err(error) = signals::block()
         {

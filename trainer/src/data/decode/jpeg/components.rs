@@ -14,7 +14,7 @@ mod tests;
 use super::super::Bytes;
 use super::super::part::Rect;
 use huffman::{Bits, Quantisers, Table, diagonal};
-use inverse::{Coefficients, Waves, waves};
+use inverse::{Basis, Coefficients, basis};
 
 /// Bytes after a part of a scan that may be read but do not count.
 const AFTER: usize = 8;
@@ -38,7 +38,8 @@ pub struct Component {
 #[derive(Debug)]
 pub(in crate::data::decode) struct ComponentDecoder {
     tables: Tables,
-    waves: [Waves; 4],
+    /// For a reduction of 1, 2, 4 and 8.
+    bases: [Basis; 4],
     /// The scan without stuffed bytes, and where its parts between restarts lie.
     scan: Vec<u8>,
     parts: Vec<(usize, usize)>,
@@ -90,7 +91,7 @@ struct Stream<'a> {
     /// The first coefficient of the previous block.
     previous: i32,
     component: &'a mut Component,
-    waves: (&'a Waves, usize),
+    basis: (&'a Basis, usize),
 }
 
 impl Default for ComponentDecoder {
@@ -102,7 +103,7 @@ impl Default for ComponentDecoder {
                 ac: std::array::from_fn(|_| Table::new(true)),
                 is_read: [[false; 4]; 2],
             },
-            waves: [1, 2, 4, 8].map(waves),
+            bases: [1, 2, 4, 8].map(basis),
             scan: Vec::new(),
             parts: Vec::new(),
             components: Default::default(),
@@ -201,7 +202,7 @@ impl ComponentDecoder {
 
     /// Reads the units up to the last row of blocks that is transformed.
     fn read_units(&mut self, headers: &Headers, windows: &[Window], reduction: u32) -> Option<()> {
-        let Self { tables, waves, scan, parts, components } = self;
+        let Self { tables, bases, scan, parts, components } = self;
         let largest = headers.largest();
         let across = headers.size.0.div_ceil(8 * largest.0);
         let down = headers.size.1.div_ceil(8 * largest.1);
@@ -221,7 +222,7 @@ impl ComponentDecoder {
                 window,
                 previous: 0,
                 component,
-                waves: (&waves[reduction.ilog2() as usize], (8 / reduction) as usize),
+                basis: (&bases[reduction.ilog2() as usize], (8 / reduction) as usize),
             });
         }
         let mut parts = parts.iter();
@@ -283,10 +284,10 @@ impl Stream<'_> {
         let (difference, last) = bits.block(self.tables, self.quantisers, &mut coefficients.0)?;
         self.previous = self.previous.wrapping_add(difference);
         coefficients.0[0] = self.previous as f32 * self.quantisers.first();
-        let (window, side, stride) = (self.window, self.waves.1, self.component.stride);
+        let (window, side, stride) = (self.window, self.basis.1, self.component.stride);
         let (left, top) = ((x - window.columns.start) as usize, (y - window.rows.start) as usize);
         let target = &mut self.component.pixels[(top * stride + left) * side..];
-        inverse::write(coefficients, diagonal(last), self.waves, target, stride);
+        inverse::write(coefficients, diagonal(last), self.basis, target, stride);
         Some(())
     }
 }

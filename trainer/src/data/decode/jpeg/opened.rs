@@ -61,10 +61,10 @@ impl<'a> Opened<'a> {
         reduction: u32,
     ) -> Option<&[Component]> {
         let several_scans = has_several_scans(self.bytes, self.scan, &self.frame);
-        let end = scans::end(self.bytes, self.scan, several_scans)?;
         if several_scans {
             return None;
         }
+        let end = scans::end(self.bytes, self.scan, several_scans)?;
         let DecodeBuffers { file, components, .. } = self.buffers;
         components.decode(file, &self.bytes[self.scan..end], wanted, reduction)
     }

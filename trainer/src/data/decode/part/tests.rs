@@ -6,7 +6,7 @@ use std::path::Path;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 /// Numbers below a bound, the same ones in each run.
-fn random_numbers(seed: u64) -> impl FnMut(u32) -> u32 {
+pub(in crate::data::decode) fn random_numbers(seed: u64) -> impl FnMut(u32) -> u32 {
     let mut state = seed;
     move |below| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -111,9 +111,14 @@ impl Symbol {
         }
     }
 
+    /// Number of bits that follow its code.
+    fn size(self) -> u32 {
+        self.value.cast_unsigned().into()
+    }
+
     /// With the bits that follow its code, which are at the top of `bits`.
     fn with_value(self, bits: u64) -> Self {
-        let size = u32::from(self.value.cast_unsigned());
+        let size = self.size();
         let value = extended((bits >> (64 - size)) as u32, size) as i16;
         Self { value, bits: self.bits + size as u8, kind: Kind::Value, ..self }
     }
@@ -132,12 +137,9 @@ struct Pair(u64);
 
 impl Pair {
     fn of(first: Symbol, second: Option<Symbol>) -> Self {
-        let other = second.unwrap_or(Symbol { value: 0, run: 0, advance: 0, bits: 0, kind: Kind::Value });
+        let other = second.unwrap_or_default();
         let distance = 1 + u64::from(other.run);
-        let advance = match second {
-            Some(other) => 1 + u64::from(other.run) + u64::from(other.advance),
-            None => first.advance.into(),
-        };
+        let advance = [first.advance, other.run, other.advance].into_iter().map(u64::from).sum::<u64>();
         let bits = u64::from(first.bits + other.bits);
         let values =
             u64::from(first.value.cast_unsigned()) << 48 | u64::from(other.value.cast_unsigned()) << 32;
@@ -246,7 +248,7 @@ impl Table {
     fn enter(&mut self, code: u32, length: u32, symbol: u8) {
         let Some(free) = LOOKUP_BITS.checked_sub(length) else { return };
         let coded = Symbol::of(symbol, length, self.is_ac);
-        let is_within = coded.kind == Kind::Following && u32::from(coded.value.cast_unsigned()) <= free;
+        let is_within = coded.kind == Kind::Following && coded.size() <= free;
         let first = (code << free) as usize;
         for (rest, entry) in (0u64..).zip(&mut self.symbols[first..first + (1 << free)]) {
             *entry = if is_within { coded.with_value(rest << (64 - free)) } else { coded };

@@ -21,18 +21,18 @@ impl Coefficients {
     pub(super) const ZERO: Self = Self([0.0; _]);
 }
 
-/// The waves of a transform to `n` pixels: `waves[u][x]`.
-pub(super) type Waves = [[f32; 8]; 8];
+/// The basis of a transform to fewer or eight pixels: `basis[u][x]`.
+pub(super) type Basis = [[f32; 8]; 8];
 
-/// The waves of the transform with a reduction of 1, 2, 4 or 8.
-pub(super) fn waves(reduction: usize) -> Waves {
-    let wave = |u: usize, x: usize| {
+/// The basis of the transform with a reduction of 1, 2, 4 or 8.
+pub(super) fn basis(reduction: usize) -> Basis {
+    let cosine = |u: usize, x: usize| {
         let scale = if u == 0 { FRAC_1_SQRT_2 } else { 1.0 };
         scale / 2.0 * ((2 * x + 1) as f64 * u as f64 * PI / 16.0).cos()
     };
     let mean = |u: usize, x: usize| {
         let pixels = x * reduction..(x + 1) * reduction;
-        (pixels.map(|x| wave(u, x)).sum::<f64>() / reduction as f64) as f32
+        (pixels.map(|x| cosine(u, x)).sum::<f64>() / reduction as f64) as f32
     };
     std::array::from_fn(|u| std::array::from_fn(|x| if x < 8 / reduction { mean(u, x) } else { 0.0 }))
 }
@@ -42,7 +42,7 @@ pub(super) fn waves(reduction: usize) -> Waves {
 pub(super) fn write(
     coefficients: &mut Coefficients,
     diagonal: usize,
-    (waves, side): (&Waves, usize),
+    (basis, side): (&Basis, usize),
     target: &mut [u8],
     stride: usize,
 ) {
@@ -56,12 +56,12 @@ pub(super) fn write(
         return;
     }
     match (side, diagonal) {
-        (8, ..2) => transform::<8, 2>(coefficients, waves, target, stride),
-        (8, ..4) => transform::<8, 4>(coefficients, waves, target, stride),
-        (8, _) => transform::<8, 8>(coefficients, waves, target, stride),
-        (4, ..4) => transform::<4, 4>(coefficients, waves, target, stride),
-        (4, _) => transform::<4, 8>(coefficients, waves, target, stride),
-        _ => transform::<2, 8>(coefficients, waves, target, stride),
+        (8, ..2) => transform::<8, 2>(coefficients, basis, target, stride),
+        (8, ..4) => transform::<8, 4>(coefficients, basis, target, stride),
+        (8, _) => transform::<8, 8>(coefficients, basis, target, stride),
+        (4, ..4) => transform::<4, 4>(coefficients, basis, target, stride),
+        (4, _) => transform::<4, 8>(coefficients, basis, target, stride),
+        _ => transform::<2, 8>(coefficients, basis, target, stride),
     }
 }
 
@@ -69,17 +69,17 @@ pub(super) fn write(
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn transform<const N: usize, const K: usize>(
     coefficients: &mut Coefficients,
-    waves: &Waves,
+    basis: &Basis,
     target: &mut [u8],
     stride: usize,
 ) {
     let lines = coefficients.0.as_chunks_mut::<8>().0;
     let mut rows = [[0.0; 8]; N];
     for x in 0..N / 2 {
-        // Waves of even numbers are symmetrical, the others are antisymmetrical.
+        // Cosines of even numbers are symmetrical, the others are antisymmetrical.
         let mut halves = [[0.0; 8]; 2];
         for u in 0..K {
-            add(&mut halves[u % 2], waves[u][x], &lines[u]);
+            add(&mut halves[u % 2], basis[u][x], &lines[u]);
         }
         for (column, (even, odd)) in halves[0].iter().zip(&halves[1]).enumerate() {
             rows[x][column] = even + odd;
@@ -90,7 +90,7 @@ fn transform<const N: usize, const K: usize>(
     for (row, target) in rows.iter().zip(target.chunks_mut(stride)) {
         let mut pixels = [0.0; 8];
         for u in 0..K {
-            add(&mut pixels, row[u], &waves[u]);
+            add(&mut pixels, row[u], &basis[u]);
         }
         let mut levels = [0; 8];
         for (level, &value) in levels.iter_mut().zip(&pixels) {

@@ -1,18 +1,11 @@
 //! Components against libjpeg's and against a plain inverse transform.
 
 use super::*;
+use crate::data::decode::part::tests::random_numbers;
 use crate::data::decode::part::{DecodeBuffers, Picture};
 use crate::data::fixtures;
 use std::f64::consts::PI;
 use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, Subsamp, YuvImage};
-
-fn random_numbers(seed: u64) -> impl FnMut(u32) -> u32 {
-    let mut state = seed;
-    move |below| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u32 % below.max(1)
-    }
-}
 
 /// Edges, noise, and flat places.
 fn drawing((width, height): (usize, usize)) -> Image<Vec<u8>> {
@@ -238,11 +231,11 @@ fn restarts_are_followed_in_order() {
 /// A block by the formula of the standard.
 fn plain(coefficients: &[f64; 64], x: usize, y: usize) -> f64 {
     let scale = |u: usize| if u == 0 { 0.5f64.sqrt() } else { 1.0 };
-    let wave = |u: usize, x: usize| ((2 * x + 1) as f64 * u as f64 * PI / 16.0).cos();
+    let cosine = |u: usize, x: usize| ((2 * x + 1) as f64 * u as f64 * PI / 16.0).cos();
     (0..64)
         .map(|i| {
             let (v, u) = (i / 8, i % 8);
-            scale(u) * scale(v) * coefficients[i] * wave(u, x) * wave(v, y) / 4.0
+            scale(u) * scale(v) * coefficients[i] * cosine(u, x) * cosine(v, y) / 4.0
         })
         .sum()
 }
@@ -263,7 +256,7 @@ fn the_transform_is_that_of_the_standard() {
                 *value = exact as f32;
             }
             let mut levels = vec![0; 8 * side];
-            inverse::write(&mut block, diagonal, (&waves(reduction), side), &mut levels, 8);
+            inverse::write(&mut block, diagonal, (&basis(reduction), side), &mut levels, 8);
             assert!(block.0.iter().all(|&value| value == 0.0));
             for y in 0..side {
                 for x in 0..side {
