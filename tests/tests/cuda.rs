@@ -114,6 +114,7 @@ fn other_settings_compute_on_one_device() {
     }
     for (name, ranks, settings) in [
         ("wire", 2, &["distributed.wire=bf16", "head.placement=replicated"][..]),
+        ("residual", 2, &["train.precision=bf16", "train.residual=bf16"]),
         ("not_finite", 1, &["train.learning_rate=1e20", "train.non_finite=skip", "train.max_non_finite=9"]),
     ] {
         succeed(&mut gpu_training(ranks, &folder.path().join(name), settings));

@@ -14,6 +14,14 @@ fn losses(output: &Path, kernels: &str, settings: &[&str]) -> Vec<f64> {
     tests::losses(output)
 }
 
+/// Tuners that act together, in all of their places.
+const TOGETHER: [&str; 4] = [
+    r#"["lora", "ia3", "vpt_deep", "ssf_attn"]"#,
+    r#"["lora_mlp", "masked", "bias", "adapter"]"#,
+    r#"["ssf_ln", "layer_norm", "adaptformer"]"#,
+    r#"["full"]"#,
+];
+
 /// The greatest difference of the losses of both ways.
 fn difference(settings: &[&str], steps: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
@@ -53,16 +61,38 @@ fn blocks_that_are_computed_again_give_the_same_run() {
 
 #[test]
 fn every_tuner_has_the_losses_of_the_plain_path() {
-    let together = [
-        r#"["lora", "ia3", "vpt_deep", "ssf_attn"]"#,
-        r#"["lora_mlp", "masked", "bias", "adapter"]"#,
-        r#"["ssf_ln", "layer_norm", "adaptformer"]"#,
-        r#"["full"]"#,
-    ];
-    for tuners in together {
+    for tuners in TOGETHER {
         let kinds = format!("tuner.kinds={tuners}");
         let away = difference(&[&kinds, "train.max_steps=5", "train.epochs=20", "train.batch_size=8"], 5);
         println!("{tuners}: {away:e}");
         assert!(away < 1e-5, "{tuners}: {away}");
+    }
+}
+
+#[test]
+fn a_residual_stream_in_bf16_has_the_losses_of_one_in_fp32_within_its_rounding() {
+    let folder = tempfile::tempdir().unwrap();
+    data_beside(&folder.path().join("fp32"));
+    for (number, tuners) in TOGETHER.into_iter().enumerate() {
+        let kinds = format!("tuner.kinds={tuners}");
+        let run = |name: &str, residual: &str| {
+            let residual = format!("train.residual={residual}");
+            let settings = [
+                kinds.as_str(),
+                "train.precision=bf16",
+                "train.determinism=same_world",
+                "train.max_steps=5",
+                "train.epochs=20",
+                "train.batch_size=8",
+                &residual,
+            ];
+            losses(&folder.path().join(format!("{name}-{number}")), "fused", &settings)
+        };
+        let [full, half, again] =
+            [("fp32", "fp32"), ("bf16", "bf16"), ("again", "bf16")].map(|(n, r)| run(n, r));
+        assert_eq!(half, again, "{tuners}");
+        let away = full.iter().zip(&half).map(|(full, half)| (full - half).abs()).fold(0.0, f64::max);
+        println!("{tuners}: {away:e}");
+        assert!(away > 0.0 && away < 3e-2, "{tuners}: {full:?}, {half:?}");
     }
 }

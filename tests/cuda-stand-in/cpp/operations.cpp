@@ -110,6 +110,17 @@ void check_determinism(const std::string &name, const Tensor *first) {
     }
 }
 
+// CUDA normalises with weights of the input's type only; the CPU also mixes them.
+void check_kinds(const std::string &name, at::ArrayRef<c10::IValue> arguments) {
+    if (name != "native_layer_norm") return;
+    const ScalarType kind = arguments[0].toTensor().scalar_type();
+    for (size_t i : {2, 3}) {
+        if (!arguments[i].isTensor() || !arguments[i].toTensor().defined()) continue;
+        const ScalarType found = arguments[i].toTensor().scalar_type();
+        TORCH_CHECK(found == kind, "expected scalar type ", kind, " but found ", found);
+    }
+}
+
 // The values as the tensor cores of TF32 take them: ten bits of mantissa.
 Tensor as_tf32(const Tensor &host) {
     if (!host.defined() || host.scalar_type() != at::kFloat) return host;
@@ -164,6 +175,7 @@ private:
         }
         devices.finish();
         check_determinism(name_, first);
+        check_kinds(name_, at::ArrayRef<c10::IValue>(stack_).slice(first_));
     }
 
     Tensor host(const Tensor &tensor, const c10::Argument &argument) {

@@ -44,7 +44,7 @@ pub use sections::model::{
 };
 pub use sections::train::{
     AccumulationName, Determinism, DeviceName, KernelsName, MicroBatchSize, NonFinite, PrecisionName,
-    ScheduleName, TrainOptions,
+    ResidualName, ScheduleName, TrainOptions,
 };
 pub use sections::tuner::{Partial, TooManyBlocks, TunerOptions};
 pub use tables::{OptionTable, methods, tables};

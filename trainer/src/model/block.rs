@@ -83,9 +83,10 @@ impl Block {
 
     /// `x + scale1 y`, joined in `graph`.
     fn add_attention(&self, x: &Tensor, y: Tensor, graph: Option<&BlockGraph>) -> Tensor {
-        let Some(graph) = graph else { return x + scaled(y, self.scale1.as_ref()) };
+        let sum = |y: Tensor| (x + scaled(y, self.scale1.as_ref())).to_kind(x.kind());
+        let Some(graph) = graph else { return sum(y) };
         let in_place = self.scale1.is_none().then(|| graph.sum_into(&y, 1.0, x, &mut [])).flatten();
-        in_place.unwrap_or_else(|| graph.join(x + scaled(y, self.scale1.as_ref())))
+        in_place.unwrap_or_else(|| graph.join(sum(y)))
     }
 
     /// `x + scale2 mlp(norm2(x))`, and what tuners add beside the MLP.
@@ -121,7 +122,8 @@ impl Block {
             let y = scaled(y, self.scale2.as_ref());
             x + tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph))
         };
-        beside.into_iter().fold(sum, |sum, y| sum + y)
+        // Trained scales and tuners may give another element type than that of the residual stream.
+        beside.into_iter().fold(sum, |sum, y| sum + y).to_kind(x.kind())
     }
 
     /// A block from its tensors; only the scales are optional.

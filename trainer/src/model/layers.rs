@@ -158,22 +158,19 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
-    /// `[..., width] -> [..., width]`, in the element type of the weights.
+    /// `[..., width] -> [..., width]`, in the element type of the input. A GPU takes weights of that type only.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let width = self.weight.size();
-        x.layer_norm(width.as_slice(), Some(&self.weight), Some(&self.bias), self.eps, false)
+        let [weight, bias] = [&self.weight, &self.bias].map(|tensor| tensor.to_kind(x.kind()));
+        x.layer_norm(weight.size().as_slice(), Some(&weight), Some(&bias), self.eps, false)
     }
 
     /// The output times a factor, in one pass.
     pub fn forward_times(&self, x: &Tensor, factor: f64) -> Tensor {
-        let width = self.weight.size();
-        x.layer_norm(
-            width.as_slice(),
-            Some(&self.weight * factor),
-            Some(&self.bias * factor),
-            self.eps,
-            false,
-        )
+        self.times(factor).forward(x)
+    }
+
+    fn times(&self, factor: f64) -> Self {
+        Self { weight: &self.weight * factor, bias: &self.bias * factor, eps: self.eps }
     }
 }
 

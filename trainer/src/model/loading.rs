@@ -233,7 +233,7 @@ fn load_vision(
     let projected = shape.joint > 0;
     let projection = projected.then(|| reader.take(PROJECTION, &[width, shape.joint], kind)).transpose()?;
     let pooling = load_pooling(reader, &shape, options)?;
-    let tower = VisionTower { shape, stem, blocks, norm, pooling, projection };
+    let tower = VisionTower { shape, stem, byte_patches: None, blocks, norm, pooling, projection };
     Ok(LoadedTower { tower, slices, parameters })
 }
 
@@ -315,7 +315,7 @@ fn load_text(
     let prefix = "transformer.resblocks";
     let mut blocks = Vec::new();
     for i in 0..count_blocks(tensors, prefix) {
-        let (precision, attention) = (options.precision, Attention::Causal);
+        let (precision, attention) = (options.precision.with_full_residual(), Attention::Causal);
         let plan = BlockPlan { family: &CLIP, width, hidden: 4 * width, config, precision, attention };
         blocks.push(plan.load(reader, &format!("{prefix}.{i}"))?);
     }
@@ -386,9 +386,9 @@ impl BlockPlan {
         }
     }
 
-    /// The element type of a frozen tensor: norms and scales have that of parameters.
+    /// The element type of a frozen tensor: norms and scales have that of the residual stream.
     fn kind(&self, field: Field) -> Kind {
-        if field.is_elementwise() { self.precision.parameters } else { self.precision.compute }
+        if field.is_elementwise() { self.precision.residual } else { self.precision.compute }
     }
 
     /// The tensors of a block, in the order of its byte buffer. Towers have layer scales in every block or in none.

@@ -24,7 +24,7 @@ use crate::weights::TensorsFingerprint;
 use graph::BlockGraph;
 use heads::{Classes, Head, HeadKind, LinearHead};
 use loading::Backbone;
-use precision::Precision;
+use precision::{Kernels, Precision};
 use slices::Slices;
 use std::ops::Range;
 use tch::{Device, Tensor, no_grad};
@@ -90,6 +90,9 @@ impl Model {
         let head = spec.head.build(&trainables)?;
         let (mean, std) = spec.pixels;
         let pixels = PixelNorm::new(mean, std, precision.parameters, spec.device);
+        if precision.kernels == Kernels::Fused {
+            tower.take_up(&pixels);
+        }
         Ok(Self {
             tower,
             names,
@@ -107,7 +110,7 @@ impl Model {
 
     /// Bytes `[n, 3, side, side]` to the hidden state before the first block.
     pub fn stem(&self, bytes: &Tensor) -> Tensor {
-        self.tower.stem(&self.pixels.forward(bytes))
+        self.tower.stem_of_bytes(bytes).unwrap_or_else(|| self.tower.stem(&self.pixels.forward(bytes)))
     }
 
     /// Hidden state before block `index` to the one after it, with or without the tuners of the block.
@@ -155,7 +158,8 @@ impl Model {
 
     /// Features of the tower without tuner modules. Tensors that tuners train in place are part of it.
     pub fn frozen_features(&self, bytes: &Tensor) -> Tensor {
-        self.tower.features(&self.pixels.forward(bytes))
+        self.tower
+            .finish(&(0..self.units.len()).fold(self.stem(bytes), |x, index| self.block(index, &x, false)))
     }
 
     /// Features `[n, width]` to logits `[n, classes]`, in the kind of parameters.

@@ -7,6 +7,7 @@ use super::block::OutputRows;
 use super::graph::BlockGraph;
 use super::layers::Linear;
 use super::tuners::TunerModule;
+use super::vision::PixelNorm;
 pub use crate::weights::{BlockNames, Field};
 use std::fmt;
 use std::ops::Range;
@@ -52,6 +53,13 @@ pub trait Tower: fmt::Debug {
 
     /// Pixels `[n, 3, side, side]` to the hidden state before the first block, `[n, tokens, width]`.
     fn stem(&self, pixels: &Tensor) -> Tensor;
+
+    /// Lets [`stem_of_bytes`](Self::stem_of_bytes) normalise pixels in this way.
+    fn take_up(&mut self, pixels: &PixelNorm);
+
+    /// Bytes to the hidden state before the first block, up to rounding as [`stem`](Self::stem) of the normalised pixels. None
+    /// before [`take_up`](Self::take_up).
+    fn stem_of_bytes(&self, bytes: &Tensor) -> Option<Tensor>;
 
     /// Hidden state before block `index` to the one after it. The last block may give only the tokens that
     /// [`finish`](Self::finish) reads: with class-token pooling, one. With `graph`, its backward pass is that of the graph;

@@ -48,7 +48,11 @@ section! {
         pub schedule: ScheduleName = ScheduleName::CosinePerEpoch,
         /// Precision of the backbone; the head, the loss and the trained tensors use fp32 or a higher precision.
         pub precision: PrecisionName = PrecisionName::Fp32,
-        /// How the blocks of the backbone are computed; the results are equal up to rounding.
+        /// Precision of the hidden state between the products of a block, and of the norms that read it. `"bf16"` moves half of the
+        /// memory, and rounds every addition to the hidden state to eight bits; it takes effect where products are bf16.
+        #[needs(one_of("train.precision", &["auto", "bf16"]))]
+        pub residual: ResidualName = ResidualName::Fp32,
+        /// How the backbone is computed; the results are equal up to rounding.
         pub kernels: KernelsName = KernelsName::Fused,
         /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
         /// third more time; the results are the same.
@@ -189,6 +193,16 @@ words! {
         Fused = "fused",
         /// As the equations are written, by the operations that libtorch chooses; for comparisons.
         Plain = "plain",
+    }
+}
+
+words! {
+    /// Precision of the hidden state.
+    pub enum ResidualName {
+        /// As the trained tensors: fp32, or fp64 with `train.precision = "fp64"`.
+        Fp32 = "fp32",
+        /// As the products.
+        Bf16 = "bf16",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{
     AccumulationName, Config, DecodeName, Determinism, KernelsName, LayoutName, MicroBatchSize,
-    PrecisionName, Resolved,
+    PrecisionName, ResidualName, Resolved,
 };
 use crate::data::loader::LoaderOptions;
 use crate::data::order::Order;
@@ -436,6 +436,8 @@ pub(crate) fn precision(config: &Config) -> Precision {
         KernelsName::Fused => Kernels::Fused,
         KernelsName::Plain => Kernels::Plain,
     };
+    let of_products = kinds == Precision::BF16 && config.train.residual == ResidualName::Bf16;
+    let kinds = if of_products { kinds.with_residual_of_products() } else { kinds };
     Precision { kernels, ..kinds }
 }
 
