@@ -6,8 +6,13 @@
 use super::Pending;
 use crate::activity::Activity;
 use crate::error::CollectiveError;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::thread::{JoinHandle, yield_now};
+use std::time::{Duration, Instant};
+
+/// How long a thread asks for a message before it sleeps. Waking up takes about as long, and the reduction of a small bucket
+/// less.
+const SPIN: Duration = Duration::from_micros(50);
 
 type ProgressWork = Box<dyn FnOnce() -> Result<(), CollectiveError> + Send>;
 
@@ -41,16 +46,29 @@ impl ProgressThread {
         let activity = self.activity.clone();
         Pending::new(move || {
             let _entered = activity.enter_collective(operation);
-            if sent { result.recv().unwrap_or_else(|_| Err(thread_ended())) } else { Err(thread_ended()) }
+            if sent { receive(&result).unwrap_or_else(|_| Err(thread_ended())) } else { Err(thread_ended()) }
         })
     }
 }
 
 fn run(queue: &Receiver<ProgressJob>) {
-    while let Ok(ProgressJob { work, done }) = queue.recv() {
+    while let Ok(ProgressJob { work, done }) = receive(queue) {
         // After a failure, the receiver may no longer exist.
         let _ = done.send(work());
     }
+}
+
+/// The next message. Between its questions the thread offers its core to others, which may compute.
+fn receive<T>(from: &Receiver<T>) -> Result<T, RecvError> {
+    let start = Instant::now();
+    while start.elapsed() < SPIN {
+        match from.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) => yield_now(),
+        }
+    }
+    from.recv()
 }
 
 impl Drop for ProgressThread {
@@ -59,6 +77,26 @@ impl Drop for ProgressThread {
         if let Some(thread) = self.thread.take() {
             // The work returns errors instead of panicking, and the panic hook has already printed a panic.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::{sleep, spawn};
+
+    #[test]
+    fn messages_arrive_at_once_and_after_the_spin() {
+        for delay in [Duration::ZERO, SPIN / 2, SPIN * 100] {
+            let (sender, receiver) = channel();
+            let thread = spawn(move || {
+                sleep(delay);
+                sender.send(7).expect("the receiver waits");
+            });
+            assert_eq!(receive(&receiver), Ok(7));
+            thread.join().expect("it does not panic");
+            assert_eq!(receive(&receiver), Err(RecvError));
         }
     }
 }
