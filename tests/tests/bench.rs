@@ -66,6 +66,9 @@ fn the_loader_is_measured_by_stage() {
     }
     let demo = bench(1, &[&["data", "-d", "demo"][..], &least].concat());
     assert!(number(&demo, "/images_per_second") > 0.0 && demo["resolution"] != 224, "{demo:#}");
+    // The size of a model without its weights.
+    let of_model = bench(1, &[&["data", "-d", "demo", "-m", "clip_vit_b16"][..], &least].concat());
+    assert_eq!(of_model["resolution"], 224, "{of_model:#}");
     let refused = run(trainer(1).args(["bench", "data", "--images", "no-such-folder"]));
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("cannot read `no-such-folder`"), "{}", stderr(&refused));

@@ -130,8 +130,17 @@ impl CommandContext<'_> {
 
 /// Resolves the configuration from the command-line selection.
 pub(crate) fn resolve(select: &SelectionArguments) -> Result<Resolved, Failure> {
+    Config::resolve(&selection(select)).map_err(Failure::input)
+}
+
+/// The same for a command that reads images and no weights.
+fn resolve_for_images(select: &SelectionArguments) -> Result<Resolved, Failure> {
+    Config::resolve_for_images(&selection(select)).map_err(Failure::input)
+}
+
+fn selection(select: &SelectionArguments) -> Selection {
     let SelectionArguments { data, model, method, set } = select.clone();
-    Config::resolve(&Selection { data, model, method, set }).map_err(Failure::input)
+    Selection { data, model, method, set }
 }
 
 /// Raises the limit of open files to the hard limit: rank 0 has a connection to each rank, MPI has its own, and loaders

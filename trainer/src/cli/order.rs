@@ -26,7 +26,7 @@ const CHUNK: u64 = 4096;
 /// Prints one JSON line per position, with or without `--json`. `step` is counted from 1 over the whole run, as in
 /// `metrics.jsonl`.
 pub(super) fn run(arguments: &OrderArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
-    let config = super::resolve(&arguments.select)?.config;
+    let config = super::resolve_for_images(&arguments.select)?.config;
     let data = sources::open_data(&config)?;
     findings::print(&data.findings, output_arguments);
     let order = sources::open_order(&config, data.train.labels(), data.class_names.len())?;

@@ -55,7 +55,7 @@ impl PackArguments {
 
 /// Packs a data set and prints what was packed.
 pub(super) fn run(arguments: &PackArguments, output_arguments: OutputArguments) -> Result<(), Failure> {
-    let config = super::resolve(&arguments.select)?.config;
+    let config = super::resolve_for_images(&arguments.select)?.config;
     let set = sources::open_data(&config)?;
     findings::print(&set.findings, output_arguments);
     let options = PackOptions {

@@ -55,7 +55,16 @@ pub(super) fn conflicts(config: &Config, entries: &BTreeMap<String, Setting>) ->
     Ok(())
 }
 
-/// Refuses the first missing value.
+/// Refuses a model without the file of its weights. What reads images alone does not need it.
+pub(super) fn required_weights(config: &Config) -> Result<(), ConfigError> {
+    if config.model.kind == ModelKind::Demo || config.model.weights.is_some() {
+        return Ok(());
+    }
+    let why = "it is the file of the backbone, which you download (README, Backbones and data)".to_owned();
+    Err(ConfigError::Required { key: "model.weights", why, example: "FILE" })
+}
+
+/// Refuses the first missing value of the data set.
 pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
     let Config { data, model, head, .. } = config;
     let required = |key, why: &str, example| Err(ConfigError::Required { key, why: why.to_owned(), example });
@@ -73,13 +82,6 @@ pub(super) fn required(config: &Config) -> Result<(), ConfigError> {
             let why = "the head starts from the text features of the class names, one a line";
             return required("data.class_names", why, "FILE");
         }
-    }
-    if model.kind != ModelKind::Demo && model.weights.is_none() {
-        return required(
-            "model.weights",
-            "it is the file of the backbone, which you download (README, Backbones and data)",
-            "FILE",
-        );
     }
     Ok(())
 }

@@ -94,11 +94,20 @@ pub struct Config {
     pub methods: Values,
 }
 
+/// The folder that relative paths of the command line are relative to.
+fn working_folder() -> Result<std::path::PathBuf, ConfigError> {
+    std::env::current_dir().map_err(|error| presets::cannot_read(".".as_ref(), &error))
+}
+
 impl Config {
     /// The configuration of a selection, with the presets and the working directory of this process.
     pub fn resolve(selection: &Selection) -> Result<Resolved, ConfigError> {
-        let folder = std::env::current_dir().map_err(|error| presets::cannot_read(".".as_ref(), &error))?;
-        Resolved::new(selection, &Presets::find()?, &folder)
+        Resolved::new(selection, &Presets::find()?, &working_folder()?)
+    }
+
+    /// The same for work that reads images and no weights.
+    pub fn resolve_for_images(selection: &Selection) -> Result<Resolved, ConfigError> {
+        Resolved::for_images(selection, &Presets::find()?, &working_folder()?)
     }
 
     /// The configuration that [`Resolved::to_toml`] wrote into the folder of a run.

@@ -60,6 +60,13 @@ pub struct SettingDifference {
 impl Resolved {
     /// The configuration of a selection. Relative paths of the command line are relative to `folder`.
     pub fn new(selection: &Selection, presets: &Presets, folder: &Path) -> Result<Self, ConfigError> {
+        let resolved = Self::for_images(selection, presets, folder)?;
+        combinations::required_weights(&resolved.config)?;
+        Ok(resolved)
+    }
+
+    /// The same for work that reads images and no weights: their file may be missing.
+    pub fn for_images(selection: &Selection, presets: &Presets, folder: &Path) -> Result<Self, ConfigError> {
         let mut layers = Layers::default();
         let base = presets.base()?;
         layers.add_file(&base.text, &Origin::Base, &start(base.folder.as_deref(), folder))?;

@@ -71,7 +71,7 @@ fn source(arguments: &DataArguments) -> Result<(String, Split, (u32, Filter)), F
         let split = folder(images).map_err(Failure::input)?;
         return Ok((images.display().to_string(), split, (RESOLUTION, Filter::Bicubic)));
     }
-    let resolved = crate::cli::resolve(&arguments.select)?;
+    let resolved = crate::cli::resolve_for_images(&arguments.select)?;
     let split = sources::open_data(&resolved.config)?.train;
     let input = (resolved.config.model.resolution, sources::filter(&resolved.config));
     Ok((resolved.names.data, split, input))

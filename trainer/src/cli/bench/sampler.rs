@@ -26,7 +26,7 @@ fn labels(arguments: &SamplerArguments) -> Result<(String, Labels), Failure> {
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
         return Ok((name, Labels::of_counts(&counts(file)?)));
     }
-    let resolved = crate::cli::resolve(&arguments.select)?;
+    let resolved = crate::cli::resolve_for_images(&arguments.select)?;
     let data = sources::open_data(&resolved.config)?;
     let labels = Labels { labels: data.train.labels().to_vec(), classes: data.class_names.len() };
     Ok((resolved.names.data, labels))
