@@ -122,6 +122,22 @@ impl Model {
         output
     }
 
+    /// Tokens of an image in the blocks: those of the tower, and the most that tuners append.
+    pub fn tokens_in_blocks(&self) -> i64 {
+        let tokens = self.tower.shape().tokens;
+        let state = Tensor::zeros(
+            [1, tokens, self.tower.shape().width],
+            (self.precision.parameters, self.pixels.device()),
+        );
+        no_grad(|| {
+            let entered = self.units.iter().scan(state, |state, tuners| {
+                *state = tuners.iter().fold(state.shallow_clone(), |x, tuner| tuner.enter(x));
+                Some(state.size()[1])
+            });
+            entered.max().unwrap_or(tokens)
+        })
+    }
+
     /// The first block with trainable tensors in it or beside it; the number of blocks if there is none.
     pub fn first_tuned(&self) -> usize {
         self.first_tuned

@@ -50,6 +50,10 @@ section! {
         pub precision: PrecisionName = PrecisionName::Fp32,
         /// How the blocks of the backbone are computed; the results are equal up to rounding.
         pub kernels: KernelsName = KernelsName::Fused,
+        /// Kernel of libtorch that computes attention on a GPU; the results are equal up to rounding. `"auto"` is the fastest at
+        /// the start of a run with `train.determinism = "fast"`, as measured at the run's shape; a run records the kernel, and
+        /// resumes with it. A kernel that libtorch refuses for the run's shape or precision is an error at the start.
+        pub attention: AttentionName = AttentionName::Auto,
         /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
         /// third more time; the results are the same.
         #[needs(TRAINED)]
@@ -189,6 +193,23 @@ words! {
         Fused = "fused",
         /// As the equations are written, by the operations that libtorch chooses; for comparisons.
         Plain = "plain",
+    }
+}
+
+words! {
+    /// Kernel of attention.
+    pub enum AttentionName {
+        /// The fastest of `flash`, `efficient` and `cudnn` under `train.determinism = "fast"`; libtorch's own choice under the other
+        /// levels, in evaluations of a run without this option, and on the CPU.
+        Auto = "auto",
+        /// FlashAttention-2, for 16 bits.
+        Flash = "flash",
+        /// Memory-efficient attention of xFormers, for 16 and 32 bits.
+        Efficient = "efficient",
+        /// cuDNN's, for 16 bits. Its backward pass is not deterministic.
+        CuDnn = "cudnn",
+        /// Two matrix products with a softmax between them. It keeps the scores of all heads in memory, so `auto` never is `math`.
+        Math = "math",
     }
 }
 

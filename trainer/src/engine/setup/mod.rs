@@ -1,5 +1,6 @@
 //! Setup of a run before its first step: device, placement, data, backbone and head, the same on all ranks.
 
+pub mod attention;
 pub mod backbone;
 pub mod bf16;
 pub mod device;

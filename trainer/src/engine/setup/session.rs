@@ -15,6 +15,7 @@ use crate::engine::gpu::arithmetic;
 use crate::engine::memory::MemoryOptions;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
+use crate::engine::setup::attention::{self, AttentionShape};
 use crate::engine::setup::backbone::BackboneFile;
 use crate::engine::setup::bf16;
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
@@ -163,7 +164,10 @@ impl Session {
         let mut config = resolved.config.clone();
         bf16::settle(&mut config, rank)?;
         panics::set_limits(MemoryOptions::of(&config));
-        agreed(&rank.control, || arithmetic::apply(&config, rank.device).map_err(Failure::input))?;
+        agreed(&rank.control, || {
+            attention::check(&config, rank.device, purpose).map_err(Failure::input)?;
+            arithmetic::apply(&config, rank.device).map_err(Failure::input)
+        })?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
@@ -218,6 +222,7 @@ impl Session {
         if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
             session.settle_micro_batch(rank)?;
         }
+        session.settle_attention(rank, purpose)?;
         Ok(session)
     }
 
@@ -232,6 +237,25 @@ impl Session {
         panics::set_limits(MemoryOptions::of(&self.config));
         self.notes.push(why);
         Ok(())
+    }
+
+    /// Replaces `train.attention = "auto"` by a kernel, or checks the one it names. Collective.
+    fn settle_attention(&mut self, rank: &Rank, purpose: SessionPurpose) -> Result<(), Failure> {
+        let shape = self.attention_shape(self.plan(rank).most_at_once());
+        self.notes.extend(attention::settle(&mut self.config, rank, purpose, shape)?);
+        Ok(())
+    }
+
+    /// Attention of the blocks in a pass of so many images.
+    fn attention_shape(&self, images: u64) -> AttentionShape {
+        let (width, heads) = (self.model.tower().shape().width, self.backbone.vision.heads);
+        AttentionShape {
+            images: images as i64,
+            tokens: self.model.tokens_in_blocks(),
+            heads,
+            head_width: width / heads,
+            kind: self.model.precision().compute,
+        }
     }
 
     /// The identity of its checkpoints; `config` is the resolved configuration.
