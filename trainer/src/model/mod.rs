@@ -5,6 +5,7 @@ pub mod block;
 mod cpu_attention;
 pub mod export;
 pub mod fold;
+pub mod fp8;
 pub mod graph;
 pub mod heads;
 pub mod layers;
@@ -24,10 +25,10 @@ use crate::weights::TensorsFingerprint;
 use graph::BlockGraph;
 use heads::{Classes, Head, HeadKind, LinearHead};
 use loading::Backbone;
-use precision::Precision;
+use precision::{FrozenProducts, Precision};
 use slices::Slices;
 use std::ops::Range;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 use tower::{BlockNames, Field, Tower, UnitTuner};
 use trainables::{Trainables, UnknownParameter};
 use tuners::{TunerModule, TunerSet};
@@ -236,6 +237,17 @@ impl Model {
         tensors.extend(self.head.frozen());
         tensors.retain(|(_, tensor)| !tensor.requires_grad());
         tensors
+    }
+
+    /// Sets how the frozen layers of the blocks are computed; blocks must be whole. Fails if their weights do not fit into memory
+    /// a second time.
+    pub fn compute_frozen(&mut self, way: FrozenProducts) -> Result<(), TchError> {
+        for block in 0..self.units.len() {
+            for layer in self.tower.block_layers_mut(block) {
+                layer.compute_frozen(way)?;
+            }
+        }
+        Ok(())
     }
 
     /// The image tower.

@@ -3,6 +3,7 @@
 //! libtorch tries its kernels in an order, and takes the first that serves the tensors. What is preferred here comes first in that
 //! order: attention of another shape, such as that of a pooling head, is still computed if the preferred kernel does not serve it.
 
+use super::refusal::reason;
 use crate::config::AttentionName;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use tch::{Device, Tensor};
@@ -68,5 +69,5 @@ pub(in crate::engine) fn refusal(kernel: AttentionName, [query, key, value]: &In
     };
     // SAFETY: the shim ends every message with a zero byte.
     let said = || unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy();
-    (code != 0).then(|| said().trim_end_matches(['.', '\n', ' ']).to_owned())
+    (code != 0).then(|| reason(said()))
 }

@@ -5,4 +5,5 @@ pub(in crate::engine) mod attention;
 pub(in crate::engine) mod ffi;
 pub mod memory;
 pub mod pass_memory;
+pub(in crate::engine) mod refusal;
 pub mod upload;

@@ -7,6 +7,7 @@ use crate::aten::try_backward_from;
 use crate::config::{AttentionName, Config, Determinism};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::attention::{Inputs, prefer, refusal, taken};
+use crate::engine::gpu::refusal::reason;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::SessionPurpose;
 use crate::model::block::split_qkv;
@@ -211,7 +212,7 @@ impl Site {
             let gradient = gradient.f_view([images, tokens, heads, head_width])?.f_transpose(1, 2)?;
             Ok(Self { shape, qkv: qkv.f_set_requires_grad(true)?, gradient })
         };
-        make().map_err(first_line)
+        make().map_err(reason)
     }
 
     /// Those of a block that computes all tokens.
@@ -240,7 +241,7 @@ impl Site {
             None,
             false,
         );
-        try_backward_from(&output.map_err(first_line)?, &self.gradient, false)
+        try_backward_from(&output.map_err(reason)?, &self.gradient, false).map_err(reason)
     }
 
     /// Seconds of a pass with this kernel, or why there is none.
@@ -269,11 +270,6 @@ impl Site {
             Cuda::synchronize(index as i64);
         }
     }
-}
-
-/// A message of libtorch without the frames of C++ that follow it.
-fn first_line(error: impl fmt::Display) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod attention;
 pub mod backbone;
 pub mod bf16;
 pub mod device;
+pub mod frozen_products;
 pub mod head_init;
 pub mod library_environment;
 pub mod loader_plan;

@@ -18,6 +18,7 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::attention::{self, AttentionShape};
 use crate::engine::setup::backbone::BackboneFile;
 use crate::engine::setup::bf16;
+use crate::engine::setup::frozen_products::{self, Probe};
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
 use crate::engine::setup::loader_plan::{LoaderPlan, workers};
 use crate::engine::setup::loss;
@@ -166,6 +167,7 @@ impl Session {
         panics::set_limits(MemoryOptions::of(&config));
         agreed(&rank.control, || {
             attention::check(&config, rank.device, purpose).map_err(Failure::input)?;
+            frozen_products::check(&config, rank.device, purpose).map_err(Failure::input)?;
             arithmetic::apply(&config, rank.device).map_err(Failure::input)
         })?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
@@ -223,6 +225,7 @@ impl Session {
             session.settle_micro_batch(rank)?;
         }
         session.settle_attention(rank, purpose)?;
+        session.settle_frozen_products(rank, purpose)?;
         Ok(session)
     }
 
@@ -243,6 +246,15 @@ impl Session {
     fn settle_attention(&mut self, rank: &Rank, purpose: SessionPurpose) -> Result<(), Failure> {
         let shape = self.attention_shape(self.plan(rank).most_at_once());
         self.notes.extend(attention::settle(&mut self.config, rank, purpose, shape)?);
+        Ok(())
+    }
+
+    /// Computes frozen layers as `train.frozen_products` says, and replaces `auto` by what was found. Collective.
+    fn settle_frozen_products(&mut self, rank: &Rank, purpose: SessionPurpose) -> Result<(), Failure> {
+        let images = self.plan(rank).most_at_once() as i64;
+        let probe = Probe { images, side: i64::from(self.config.model.resolution) };
+        let note = frozen_products::settle(&mut self.config, (rank, purpose), &mut self.model, probe)?;
+        self.notes.extend(note);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One run from configuration to result: session, run folder, training, evaluation, files.
 
-use crate::config::{AttentionName, Config, MicroBatchSize, Resolved};
+use crate::config::{AttentionName, Config, FrozenProductsName, MicroBatchSize, Resolved};
 use crate::engine::eval::evaluate::EvaluationCounts;
 use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::eval::thumbnails;
@@ -131,6 +131,9 @@ impl Experiment<'_> {
             if ours.attention == AttentionName::Auto {
                 ours.attention = theirs.train.attention;
             }
+            if ours.frozen_products == FrozenProductsName::Auto {
+                ours.frozen_products = theirs.train.frozen_products;
+            }
         }
         Session::open(&resolved, self.rank, purpose, &|note| self.print_notes(&[note.to_owned()]))
     }
@@ -141,6 +144,7 @@ impl Experiment<'_> {
         let (ours, found) = (&mut resolved.config.train, &session.config.train);
         ours.micro_batch_size = found.micro_batch_size;
         ours.attention = found.attention;
+        ours.frozen_products = found.frozen_products;
         resolved
     }
 
