@@ -35,6 +35,7 @@ impl Fp8Matrix {
     }
 
     /// Some of its rows, as a view.
+    #[must_use]
     pub fn rows(&self, first: i64, count: i64) -> Self {
         Self { values: self.values.narrow(0, first, count), scales: self.scales.narrow(0, first, count) }
     }

@@ -26,6 +26,10 @@ const REASON: usize = 1024;
 /// Stands for the order that libtorch has by itself.
 const OWN_ORDER: c_int = -1;
 
+/// The kernels of libtorch that the option names.
+const KERNELS: [AttentionName; 4] =
+    [AttentionName::Flash, AttentionName::Efficient, AttentionName::CuDnn, AttentionName::Math];
+
 /// Queries, keys and values, each `[images, heads, tokens, head width]`.
 pub(in crate::engine) type Inputs = [Tensor; 3];
 
@@ -54,8 +58,7 @@ pub(in crate::engine) fn taken([query, key, value]: &Inputs) -> Option<Attention
     let found = unsafe {
         trainer_attention_kernel(query.as_ptr().cast(), key.as_ptr().cast(), value.as_ptr().cast())
     };
-    use AttentionName::{CuDnn, Efficient, Flash, Math};
-    [Flash, Efficient, CuDnn, Math].into_iter().find(|&kernel| number(kernel) == found)
+    KERNELS.into_iter().find(|&kernel| number(kernel) == found)
 }
 
 /// Why libtorch does not compute attention over these tensors with this kernel; none if it does.
