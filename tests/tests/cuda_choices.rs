@@ -182,10 +182,10 @@ fn frozen_layers_in_fp8_train_as_in_bf16() {
     // An export takes those, and compares in double precision.
     let mut export = trainer(1);
     export
-        .args(["export", "--format", "plain", "--run"])
+        .args(["export", "--format", "safetensors", "--run"])
         .arg(path("fp8"))
         .arg("--output")
-        .arg(path("exported"));
+        .arg(path("exported.safetensors"));
     succeed(&mut export);
 }
 
