@@ -1,10 +1,15 @@
 #include "counters.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
 #include <unistd.h>
 
 namespace stand_in {
@@ -33,6 +38,18 @@ void write_counts(FILE *file, const std::map<std::string, std::int64_t> &counts)
         std::fprintf(file, "%s\"%s\": %lld", separator, name.c_str(), static_cast<long long>(count));
         separator = ", ";
     }
+}
+
+// Operations that CUDA_STAND_IN_SLOW names, separated by commas.
+bool is_slow(const std::string &name) {
+    static const std::set<std::string> *const slow = [] {
+        const char *names = std::getenv("CUDA_STAND_IN_SLOW");
+        std::istringstream list(names ? names : "");
+        auto *found = new std::set<std::string>;
+        for (std::string one; std::getline(list, one, ',');) found->insert(one);
+        return found;
+    }();
+    return slow->count(name) > 0;
 }
 
 // A file for each process in the folder that CUDA_STAND_IN_REPORT names.
@@ -66,6 +83,7 @@ const int at_end = std::atexit(report);
 }  // namespace
 
 void count_operation(const std::string &name) {
+    if (is_slow(name)) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     std::lock_guard<std::mutex> guard(counters().lock);
     counters().operations[name] += 1;
 }

@@ -22,6 +22,13 @@ const MESSAGE: usize = 1024;
 /// # Panics
 /// As every operation of tch: if memory runs out, with libtorch's message.
 pub fn backward_from(output: &Tensor, gradient: &Tensor, keep_graph: bool) {
+    if let Err(said) = try_backward_from(output, gradient, keep_graph) {
+        panic!("the backward pass failed: {said}");
+    }
+}
+
+/// The same, with the message of libtorch if it fails.
+pub fn try_backward_from(output: &Tensor, gradient: &Tensor, keep_graph: bool) -> Result<(), String> {
     let mut message = [0; MESSAGE];
     // SAFETY: both tensors live for the call, and the shim writes at most `MESSAGE` bytes, the last of them zero. It
     // catches every exception.
@@ -31,7 +38,7 @@ pub fn backward_from(output: &Tensor, gradient: &Tensor, keep_graph: bool) {
     };
     // SAFETY: the shim ends every message with a zero byte.
     let said = || unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy().into_owned();
-    assert!(code == 0, "the backward pass failed: {}", said());
+    if code == 0 { Ok(()) } else { Err(said()) }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod owners;
 mod parallel_for;
 mod product;
 
-pub use backward::backward_from;
+pub use backward::{backward_from, try_backward_from};
 pub use caching_allocator::{bytes_of_cpu_tensors, cache_cpu_tensors};
 pub use dispatcher::Refused;
 pub use fused_sgd::{SgdStep, fused_sgd};

@@ -219,8 +219,7 @@ impl Block {
         if let Some(attended) = self.attend_outside_autograd(&qkv, graph) {
             return attended;
         }
-        let qkv = qkv.chunk(3, -1);
-        let [q, k, v] = [&qkv[0], &qkv[1], &qkv[2]].map(|part| self.split_heads(part));
+        let [q, k, v] = split_qkv(&qkv, self.heads);
         merge_heads(&self.scaled_dot_product(&q, &k, &v))
     }
 
@@ -252,10 +251,8 @@ impl Block {
         merge_heads(&self.scaled_dot_product(&q, &self.split_heads(&kv[0]), &self.split_heads(&kv[1])))
     }
 
-    /// `[images, tokens, width]` to `[images, heads, tokens, head width]`, as a view.
     fn split_heads(&self, x: &Tensor) -> Tensor {
-        let (n, tokens, width) = dims(x);
-        x.view([n, tokens, self.heads, width / self.heads]).transpose(1, 2)
+        split_heads(x, self.heads)
     }
 
     /// `[images, heads, tokens, head width]`: four dimensions, which fused kernels require.
@@ -289,6 +286,18 @@ impl TunedLinear<'_> {
         let y = layer.rows(columns.clone()).bias_times(self.bias_factor).apply(x, graph);
         self.tuners.iter().fold(y, |y, tuner| tuner.linear(self.site, x, columns, y))
     }
+}
+
+/// `[images, tokens, 3 width]` to queries, keys and values, each `[images, heads, tokens, head width]`, as views.
+pub fn split_qkv(qkv: &Tensor, heads: i64) -> [Tensor; 3] {
+    let parts = qkv.chunk(3, -1);
+    [&parts[0], &parts[1], &parts[2]].map(|part| split_heads(part, heads))
+}
+
+/// `[images, tokens, width]` to `[images, heads, tokens, head width]`, as a view.
+fn split_heads(x: &Tensor, heads: i64) -> Tensor {
+    let (n, tokens, width) = dims(x);
+    x.view([n, tokens, heads, width / heads]).transpose(1, 2)
 }
 
 fn tuned_norm(site: NormSite, y: Tensor, tuners: Tuners<'_>) -> Tensor {

@@ -1,11 +1,12 @@
 //! The three layers that transformers are made of.
 
+use super::fp8::Fp8Matrix;
 use super::graph::BlockGraph;
-use super::precision::{Kernels, Precision};
+use super::precision::{FrozenProducts, Kernels, Precision};
 use crate::aten::{self, backward_from};
 use std::fmt;
 use std::ops::Range;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// `y = x W^T + b`, computed in `precision.compute`.
 #[derive(Debug)]
@@ -16,19 +17,46 @@ pub struct Linear {
     pub bias: Tensor,
     compute: Kind,
     kernels: Kernels,
+    frozen: Frozen,
+}
+
+/// How a layer is computed whose weight is frozen.
+#[derive(Debug)]
+enum Frozen {
+    /// As every layer.
+    Compute,
+    /// In fp8, with this weight.
+    Fp8(Fp8Matrix),
+    /// In fp32.
+    Fp32,
 }
 
 impl Linear {
     /// Tensors that may be trainable are converted to `precision.compute` at use, which is free if they already have
     /// that element type; frozen tensors should be given in it.
     pub fn new(weight: Tensor, bias: Tensor, precision: Precision) -> Self {
-        Self { weight, bias, compute: precision.compute, kernels: precision.kernels }
+        Self { weight, bias, compute: precision.compute, kernels: precision.kernels, frozen: Frozen::Compute }
     }
 
     /// A layer with other weights, computed in the same way.
     #[must_use]
     pub fn with(&self, weight: Tensor, bias: Tensor) -> Self {
-        Self { weight, bias, compute: self.compute, kernels: self.kernels }
+        Self { weight, bias, compute: self.compute, kernels: self.kernels, frozen: Frozen::Compute }
+    }
+
+    /// Sets how it is computed if its weight is frozen. The weight itself stays what it is.
+    pub fn compute_frozen(&mut self, way: FrozenProducts) -> Result<(), TchError> {
+        // The copy of another way is freed first.
+        self.frozen = Frozen::Compute;
+        if self.weight.requires_grad() {
+            return Ok(());
+        }
+        self.frozen = match way {
+            FrozenProducts::Compute => Frozen::Compute,
+            FrozenProducts::Fp8 => Frozen::Fp8(Fp8Matrix::of(&self.weight)?),
+            FrozenProducts::Fp32 => Frozen::Fp32,
+        };
+        Ok(())
     }
 
     /// How it is computed.
@@ -69,7 +97,7 @@ impl LinearRows<'_> {
 
     /// `[..., in] -> [..., rows]`; recorded in `graph` if there is one, else by autograd.
     pub fn apply(&self, x: &Tensor, graph: Option<&BlockGraph>) -> Tensor {
-        let Linear { weight, bias, compute, kernels } = self.layer;
+        let Linear { weight, bias, compute, kernels, frozen } = self.layer;
         let all = self.rows.end - self.rows.start == weight.size()[0];
         let part = |tensor: &Tensor| {
             let part = if all {
@@ -80,7 +108,17 @@ impl LinearRows<'_> {
             part.to_kind(*compute)
         };
         let bias = if self.bias_factor == 1.0 { part(bias) } else { part(bias) * self.bias_factor };
+        if let Frozen::Fp32 = frozen {
+            let single = |tensor: &Tensor| tensor.to_kind(Kind::Float);
+            return single(x).linear(&single(&part(weight)), Some(&single(&bias)));
+        }
         let layer = Product { x: x.to_kind(*compute), weight: part(weight), bias };
+        if let Frozen::Fp8(weight) = frozen
+            && let Some(y) =
+                layer.in_fp8(&weight.rows(self.rows.start, self.rows.end - self.rows.start), graph)
+        {
+            return y;
+        }
         let fast = *kernels == Kernels::Fused
             && *compute == Kind::Float
             && x.device() == Device::Cpu
@@ -115,6 +153,27 @@ impl Product {
         })
     }
 
+    /// The product in fp8, cut out of `graph`, with a backward pass in the type of the run. None if autograd has to record it.
+    ///
+    /// # Panics
+    /// As every operation of tch: if memory runs out, with libtorch's message.
+    fn in_fp8(&self, in_fp8: &Fp8Matrix, graph: Option<&BlockGraph>) -> Option<Tensor> {
+        let Self { x, weight, bias } = self;
+        let recorded = x.requires_grad() || bias.requires_grad();
+        if graph.is_none() && recorded {
+            return None;
+        }
+        let product = in_fp8.product(&x.detach(), &bias.detach());
+        let y = product.unwrap_or_else(|error| panic!("a product in fp8 failed: {error}"));
+        let Some(graph) = graph.filter(|_| recorded) else { return Some(y) };
+        let (of_input, weight) = (x.requires_grad(), weight.detach());
+        let bias = bias.requires_grad().then(|| bias.shallow_clone());
+        Some(graph.cut(x, &y, move |gradient| {
+            pass_to_bias(bias.as_ref(), gradient);
+            of_input.then(|| gradient.matmul(&weight))
+        }))
+    }
+
     /// From the gradient of the output to that of the input; trained weights and biases get theirs on the way.
     fn backward(&self) -> impl FnOnce(&Tensor) -> Option<Tensor> + 'static {
         let (of_input, trained) = (self.x.requires_grad(), self.weight.requires_grad());
@@ -123,17 +182,21 @@ impl Product {
         let bias = self.bias.requires_grad().then(|| self.bias.shallow_clone());
         move |gradient| {
             let gradient = gradient.contiguous();
-            if let Some(bias) = bias {
-                let over_rows =
-                    gradient.flatten(0, -2).sum_dim_intlist([0i64].as_slice(), false, bias.kind());
-                backward_from(&bias, &over_rows, true);
-            }
+            pass_to_bias(bias.as_ref(), &gradient);
             if let Some(x) = x {
                 let (rows, columns) = (gradient.flatten(0, -2), x.flatten(0, -2));
                 backward_from(&weight, &multiplied(&rows.tr(), &columns), true);
             }
             of_input.then(|| multiplied(&gradient, &weight.detach()))
         }
+    }
+}
+
+/// Adds the gradient of a bias, if it is trained.
+fn pass_to_bias(bias: Option<&Tensor>, gradient: &Tensor) {
+    if let Some(bias) = bias {
+        let over_rows = gradient.flatten(0, -2).sum_dim_intlist([0i64].as_slice(), false, bias.kind());
+        backward_from(bias, &over_rows, true);
     }
 }
 
@@ -206,5 +269,48 @@ impl Activation {
             Self::Gelu => x.gelu("none"),
             Self::GeluTanh => x.gelu("tanh"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::no_grad;
+
+    fn numbers(shape: &[i64], factor: f64, kind: Kind) -> Tensor {
+        let places = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+        (places * factor).sin().to_kind(kind).view(shape)
+    }
+
+    /// The gradient of the input is that of the original weight, and a trained bias gets its own.
+    #[test]
+    fn a_frozen_layer_in_fp8_has_the_gradients_of_its_weight() {
+        let kind = Kind::BFloat16;
+        let run = |way| {
+            let bias = numbers(&[32], 0.3, kind).set_requires_grad(true);
+            let mut layer = Linear::new(numbers(&[32, 16], 1.3, kind), bias, Precision::BF16);
+            layer.compute_frozen(way).unwrap();
+            let x = numbers(&[2, 3, 16], 0.7, kind).set_requires_grad(true);
+            let graph = BlockGraph::default();
+            let y = layer.rows(16..32).apply(&x, Some(&graph));
+            graph.close();
+            let value = y.detach();
+            graph.backward(y, &numbers(&[2, 3, 16], 0.9, kind));
+            [value, x.grad(), layer.bias.grad()].map(|tensor| tensor.to_kind(Kind::Double))
+        };
+        let (plain, fp8) = (run(FrozenProducts::Compute), run(FrozenProducts::Fp8));
+        let away = |place: usize| (&plain[place] - &fp8[place]).abs().max().double_value(&[]);
+        assert!((1e-4..0.5).contains(&away(0)), "{}", away(0));
+        assert!(away(1) < 0.05 && away(2) < 0.05, "{} {}", away(1), away(2));
+    }
+
+    #[test]
+    fn a_trained_weight_stays_in_the_type_of_the_run() {
+        let weight = numbers(&[32, 16], 1.3, Kind::Float).set_requires_grad(true);
+        let mut layer = Linear::new(weight, numbers(&[32], 0.3, Kind::Float), Precision::BF16);
+        let x = numbers(&[3, 16], 0.7, Kind::BFloat16);
+        let before = no_grad(|| layer.forward(&x));
+        layer.compute_frozen(FrozenProducts::Fp8).unwrap();
+        assert_eq!(no_grad(|| layer.forward(&x)), before);
     }
 }

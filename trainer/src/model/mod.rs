@@ -5,6 +5,7 @@ pub mod block;
 mod cpu_attention;
 pub mod export;
 pub mod fold;
+pub mod fp8;
 pub mod graph;
 pub mod heads;
 pub mod layers;
@@ -24,10 +25,10 @@ use crate::weights::TensorsFingerprint;
 use graph::BlockGraph;
 use heads::{Classes, Head, HeadKind, LinearHead};
 use loading::Backbone;
-use precision::{Kernels, Precision};
+use precision::{FrozenProducts, Kernels, Precision};
 use slices::Slices;
 use std::ops::Range;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 use tower::{BlockNames, Field, Tower, UnitTuner};
 use trainables::{Trainables, UnknownParameter};
 use tuners::{TunerModule, TunerSet};
@@ -123,6 +124,22 @@ impl Model {
         let output = self.tower.block(index, x, &self.units[index], Some(graph));
         graph.close();
         output
+    }
+
+    /// Tokens of an image in the blocks: those of the tower, and the most that tuners append.
+    pub fn tokens_in_blocks(&self) -> i64 {
+        let tokens = self.tower.shape().tokens;
+        let state = Tensor::zeros(
+            [1, tokens, self.tower.shape().width],
+            (self.precision.parameters, self.pixels.device()),
+        );
+        no_grad(|| {
+            let entered = self.units.iter().scan(state, |state, tuners| {
+                *state = tuners.iter().fold(state.shallow_clone(), |x, tuner| tuner.enter(x));
+                Some(state.size()[1])
+            });
+            entered.max().unwrap_or(tokens)
+        })
     }
 
     /// The first block with trainable tensors in it or beside it; the number of blocks if there is none.
@@ -224,6 +241,17 @@ impl Model {
         tensors.extend(self.head.frozen());
         tensors.retain(|(_, tensor)| !tensor.requires_grad());
         tensors
+    }
+
+    /// Sets how the frozen layers of the blocks are computed; blocks must be whole. Fails if their weights do not fit into memory
+    /// a second time.
+    pub fn compute_frozen(&mut self, way: FrozenProducts) -> Result<(), TchError> {
+        for block in 0..self.units.len() {
+            for layer in self.tower.block_layers_mut(block) {
+                layer.compute_frozen(way)?;
+            }
+        }
+        Ok(())
     }
 
     /// The image tower.

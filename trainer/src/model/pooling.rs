@@ -13,7 +13,7 @@ pub enum Pooling {
     /// The mean over the patches.
     Average,
     /// A learned query that attends to the patches.
-    Attention(AttentionPool),
+    Attention(Box<AttentionPool>),
 }
 
 impl Pooling {

@@ -25,6 +25,17 @@ pub enum Kernels {
     Fused,
 }
 
+/// How frozen layers of the blocks are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrozenProducts {
+    /// In the type of the run.
+    Compute,
+    /// In fp8, from a second copy of the weights.
+    Fp8,
+    /// In fp32, from the weights of the run: the reference for errors.
+    Fp32,
+}
+
 impl Precision {
     /// Single precision throughout.
     pub const FP32: Self = Self::of(Kind::Float, Kind::Float);

@@ -90,6 +90,12 @@ pub trait Tower: fmt::Debug {
     /// Mutable references to the tensors of a block, in the order of [`block_tensors`](Self::block_tensors).
     fn block_tensors_mut(&mut self, index: usize) -> Vec<(Field, &mut Tensor)>;
 
+    /// The linear layers of a block, in the order of [`LinearSite::ALL`].
+    fn block_layers(&self, index: usize) -> [&Linear; 4];
+
+    /// Mutable references to the linear layers of a block.
+    fn block_layers_mut(&mut self, index: usize) -> [&mut Linear; 4];
+
     /// Normalised pixels to features, without tuners.
     fn features(&self, pixels: &Tensor) -> Tensor {
         let start = self.stem(pixels);

@@ -3,7 +3,7 @@
 
 use super::block::{Block, OutputRows};
 use super::graph::BlockGraph;
-use super::layers::LayerNorm;
+use super::layers::{LayerNorm, Linear};
 use super::pooling::Pooling;
 use super::precision::Precision;
 use super::tower::{Field, Tower, TowerShape, UnitTuner};
@@ -219,6 +219,16 @@ impl Tower for VisionTower {
 
     fn block_tensors_mut(&mut self, index: usize) -> Vec<(Field, &mut Tensor)> {
         self.blocks[index].tensors_mut()
+    }
+
+    fn block_layers(&self, index: usize) -> [&Linear; 4] {
+        let Block { qkv, proj, fc1, fc2, .. } = &self.blocks[index];
+        [qkv, proj, fc1, fc2]
+    }
+
+    fn block_layers_mut(&mut self, index: usize) -> [&mut Linear; 4] {
+        let Block { qkv, proj, fc1, fc2, .. } = &mut self.blocks[index];
+        [qkv, proj, fc1, fc2]
     }
 }
 

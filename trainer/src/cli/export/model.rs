@@ -2,7 +2,10 @@
 
 use super::{ExportArguments, ExportFormat, can_be_written, cannot_write, report};
 use crate::cli::{CommandContext, finished_run};
-use crate::config::{BackbonePlacement, Config, DeviceName, HeadPlacement, PrecisionName, Resolved};
+use crate::config::{
+    AttentionName, BackbonePlacement, Config, DeviceName, FrozenProductsName, HeadPlacement, PrecisionName,
+    Resolved,
+};
 use crate::data::source::Split;
 use crate::data::transform::TestView;
 use crate::engine::failure::{Failure, agreed};
@@ -55,6 +58,8 @@ pub(in crate::cli) fn run(
 /// Folding is exact in double precision, and every rank needs the whole model.
 fn for_export(config: &mut Config) {
     config.train.precision = PrecisionName::Fp64;
+    config.train.attention = AttentionName::Auto;
+    config.train.frozen_products = FrozenProductsName::Compute;
     config.train.device = DeviceName::Cpu;
     config.backbone.placement = BackbonePlacement::Replicated;
     config.head.placement = HeadPlacement::Replicated;

@@ -54,6 +54,14 @@ section! {
         pub residual: ResidualName = ResidualName::Fp32,
         /// How the backbone is computed; the results are equal up to rounding.
         pub kernels: KernelsName = KernelsName::Fused,
+        /// Kernel of libtorch that computes attention on a GPU; the results are equal up to rounding. `"auto"` is the fastest at
+        /// the start of a run with `train.determinism = "fast"`, as measured at the run's shape; a run records the kernel, and
+        /// resumes with it. A kernel that libtorch refuses for the run's shape or precision is an error at the start.
+        pub attention: AttentionName = AttentionName::Auto,
+        /// How frozen linear layers of the blocks are multiplied in the forward pass. `"fp8"` needs `train.precision` to be bf16 or
+        /// fp16 and a GPU of compute capability 8.9 or later. `"auto"` is fp8 if the start of a run measures that it is faster
+        /// and as accurate as its format; a run records the value, and resumes with it. See docs/performance.md.
+        pub frozen_products: FrozenProductsName = FrozenProductsName::Compute,
         /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
         /// third more time; the results are the same.
         #[needs(TRAINED)]
@@ -203,6 +211,35 @@ words! {
         Fp32 = "fp32",
         /// As the products.
         Bf16 = "bf16",
+    }
+}
+
+words! {
+    /// Kernel of attention.
+    pub enum AttentionName {
+        /// The fastest of `flash`, `efficient` and `cudnn` under `train.determinism = "fast"`; libtorch's own choice under the other
+        /// levels, in evaluations of a run without this option, and on the CPU.
+        Auto = "auto",
+        /// FlashAttention-2, for 16 bits.
+        Flash = "flash",
+        /// Memory-efficient attention of xFormers, for 16 and 32 bits.
+        Efficient = "efficient",
+        /// cuDNN's, for 16 bits. Its backward pass is not deterministic.
+        CuDnn = "cudnn",
+        /// Two matrix products with a softmax between them. It keeps the scores of all heads in memory, so `auto` never is `math`.
+        Math = "math",
+    }
+}
+
+words! {
+    /// Products of frozen layers.
+    pub enum FrozenProductsName {
+        /// In the precision of the run.
+        Compute = "compute",
+        /// In 8 bits (e4m3) with a scale for each token and each output. Gradients are multiplied in the precision of the run.
+        Fp8 = "fp8",
+        /// `fp8` if it is measured to be at least 5 % faster and within the errors of its format, else `compute`.
+        Auto = "auto",
     }
 }
 

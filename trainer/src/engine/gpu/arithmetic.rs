@@ -1,6 +1,6 @@
-//! How a GPU computes: with or without TF32, and in which order it adds.
+//! How a GPU computes: with or without TF32, in which order it adds, and by which kernel of attention.
 
-use super::ffi;
+use super::{attention, ffi};
 use crate::config::{Config, Determinism, PrecisionName};
 use crate::engine::setup::library_environment::CUBLAS_WORKSPACE;
 use tch::Device;
@@ -54,7 +54,10 @@ pub fn apply(config: &Config, device: Device) -> Result<(), ArithmeticError> {
     }
     // Under deterministic algorithms libtorch chooses attention whose backward pass adds in a fixed order, and adds rows
     // and elements by sorting where it would use atomic additions.
-    if ffi::allow_tf32(tf32) && ffi::be_deterministic(deterministic) {
+    if ffi::allow_tf32(tf32)
+        && ffi::be_deterministic(deterministic)
+        && attention::prefer(config.train.attention, device)
+    {
         Ok(())
     } else {
         Err(ArithmeticError::Refused)

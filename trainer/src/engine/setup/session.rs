@@ -15,8 +15,10 @@ use crate::engine::gpu::arithmetic;
 use crate::engine::memory::MemoryOptions;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
+use crate::engine::setup::attention::{self, AttentionShape};
 use crate::engine::setup::backbone::BackboneFile;
 use crate::engine::setup::bf16;
+use crate::engine::setup::frozen_products::{self, Probe};
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
 use crate::engine::setup::loader_plan::{LoaderPlan, workers};
 use crate::engine::setup::loss;
@@ -163,7 +165,11 @@ impl Session {
         let mut config = resolved.config.clone();
         bf16::settle(&mut config, rank)?;
         panics::set_limits(MemoryOptions::of(&config));
-        agreed(&rank.control, || arithmetic::apply(&config, rank.device).map_err(Failure::input))?;
+        agreed(&rank.control, || {
+            attention::check(&config, rank.device, purpose).map_err(Failure::input)?;
+            frozen_products::check(&config, rank.device, purpose).map_err(Failure::input)?;
+            arithmetic::apply(&config, rank.device).map_err(Failure::input)
+        })?;
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
@@ -218,6 +224,8 @@ impl Session {
         if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
             session.settle_micro_batch(rank)?;
         }
+        session.settle_attention(rank, purpose)?;
+        session.settle_frozen_products(rank, purpose)?;
         Ok(session)
     }
 
@@ -232,6 +240,34 @@ impl Session {
         panics::set_limits(MemoryOptions::of(&self.config));
         self.notes.push(why);
         Ok(())
+    }
+
+    /// Replaces `train.attention = "auto"` by a kernel, or checks the one it names. Collective.
+    fn settle_attention(&mut self, rank: &Rank, purpose: SessionPurpose) -> Result<(), Failure> {
+        let shape = self.attention_shape(self.plan(rank).most_at_once());
+        self.notes.extend(attention::settle(&mut self.config, rank, purpose, shape)?);
+        Ok(())
+    }
+
+    /// Computes frozen layers as `train.frozen_products` says, and replaces `auto` by what was found. Collective.
+    fn settle_frozen_products(&mut self, rank: &Rank, purpose: SessionPurpose) -> Result<(), Failure> {
+        let images = self.plan(rank).most_at_once() as i64;
+        let probe = Probe { images, side: i64::from(self.config.model.resolution) };
+        let note = frozen_products::settle(&mut self.config, (rank, purpose), &mut self.model, probe)?;
+        self.notes.extend(note);
+        Ok(())
+    }
+
+    /// Attention of the blocks in a pass of so many images.
+    fn attention_shape(&self, images: u64) -> AttentionShape {
+        let (width, heads) = (self.model.tower().shape().width, self.backbone.vision.heads);
+        AttentionShape {
+            images: images as i64,
+            tokens: self.model.tokens_in_blocks(),
+            heads,
+            head_width: width / heads,
+            kind: self.model.precision().compute,
+        }
     }
 
     /// The identity of its checkpoints; `config` is the resolved configuration.

@@ -1,6 +1,6 @@
 //! One run from configuration to result: session, run folder, training, evaluation, files.
 
-use crate::config::{Config, MicroBatchSize, Resolved};
+use crate::config::{AttentionName, Config, FrozenProductsName, MicroBatchSize, Resolved};
 use crate::engine::eval::evaluate::EvaluationCounts;
 use crate::engine::eval::kept_logits::KeptLogits;
 use crate::engine::eval::thumbnails;
@@ -119,13 +119,21 @@ impl Experiment<'_> {
         }
     }
 
-    /// Opens the session. A run that resumes keeps the micro-batches that it found to fit, on which its rounding depends.
+    /// Opens the session. A run that resumes keeps what it found for `auto`, on which its rounding depends.
     fn session(&self, purpose: SessionPurpose, state: Option<&RunState>) -> Result<Session, Failure> {
         let mut resolved = self.resolved.clone();
-        if let Some(state) = state.filter(|_| resolved.config.train.micro_batch_size == MicroBatchSize::Auto)
-        {
+        if let Some(state) = state {
             let theirs = Config::from_run_folder(&state.identity.config).map_err(Failure::input)?;
-            resolved.config.train.micro_batch_size = theirs.train.micro_batch_size;
+            let ours = &mut resolved.config.train;
+            if ours.micro_batch_size == MicroBatchSize::Auto {
+                ours.micro_batch_size = theirs.train.micro_batch_size;
+            }
+            if ours.attention == AttentionName::Auto {
+                ours.attention = theirs.train.attention;
+            }
+            if ours.frozen_products == FrozenProductsName::Auto {
+                ours.frozen_products = theirs.train.frozen_products;
+            }
         }
         Session::open(&resolved, self.rank, purpose, &|note| self.print_notes(&[note.to_owned()]))
     }
@@ -133,7 +141,10 @@ impl Experiment<'_> {
     /// The configuration with what `auto` stands for in this run.
     fn settled(&self, session: &Session) -> Resolved {
         let mut resolved = self.resolved.clone();
-        resolved.config.train.micro_batch_size = session.config.train.micro_batch_size;
+        let (ours, found) = (&mut resolved.config.train, &session.config.train);
+        ours.micro_batch_size = found.micro_batch_size;
+        ours.attention = found.attention;
+        ours.frozen_products = found.frozen_products;
         resolved
     }
 

@@ -1,6 +1,8 @@
 //! Resuming from a checkpoint: finds it and checks that it fits the configuration.
 
-use crate::config::{Config, MicroBatchSize, Resolved, SamplerName, SettingDifference};
+use crate::config::{
+    AttentionName, Config, FrozenProductsName, MicroBatchSize, Resolved, SamplerName, SettingDifference,
+};
 use crate::engine::failure::Failure;
 use crate::engine::training::progress::{Progress, RunState};
 use crate::options::OnResume;
@@ -172,7 +174,13 @@ impl ResumeRequest {
 
 /// Whether a run keeps the value that it found for `auto`.
 fn is_settled_by_run(difference: &SettingDifference, ours: &Resolved) -> bool {
-    difference.key == "train.micro_batch_size" && ours.config.train.micro_batch_size == MicroBatchSize::Auto
+    let train = &ours.config.train;
+    match difference.key.as_str() {
+        "train.micro_batch_size" => train.micro_batch_size == MicroBatchSize::Auto,
+        "train.attention" => train.attention == AttentionName::Auto,
+        "train.frozen_products" => train.frozen_products == FrozenProductsName::Auto,
+        _ => false,
+    }
 }
 
 /// The newest intact checkpoint, with a warning about damaged ones.

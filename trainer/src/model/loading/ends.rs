@@ -113,7 +113,7 @@ pub(super) fn load_pooling(
     match options.config.pool {
         Pool::Token => Ok(Pooling::ClassToken),
         Pool::Average => Ok(Pooling::Average),
-        Pool::Attention => load_attention_pool(reader, shape, options).map(Pooling::Attention),
+        Pool::Attention => load_attention_pool(reader, shape, options).map(Box::new).map(Pooling::Attention),
     }
 }
 
