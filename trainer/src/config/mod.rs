@@ -43,8 +43,8 @@ pub use sections::model::{
     ActivationName, EmbeddedName, FilterName, ModelKind, ModelOptions, PoolName, PositionsName,
 };
 pub use sections::train::{
-    AccumulationName, Determinism, DeviceName, KernelsName, MicroBatchSize, NonFinite, PrecisionName,
-    ScheduleName, TrainOptions,
+    AccumulationName, Determinism, DeviceName, GpuKernelsName, KernelsName, MicroBatchSize, NonFinite,
+    PrecisionName, ScheduleName, TrainOptions,
 };
 pub use sections::tuner::{Partial, TooManyBlocks, TunerOptions};
 pub use tables::{OptionTable, methods, tables};

@@ -1,5 +1,6 @@
 //! The three layers that transformers are made of.
 
+use super::gpu_kernels::ScaledNorm;
 use super::graph::BlockGraph;
 use super::precision::{Kernels, Precision};
 use crate::aten::{self, backward_from};
@@ -156,6 +157,21 @@ impl LayerNorm {
     /// `eps` is 1e-5 in CLIP and in adapters, 1e-6 in timm's ViT, 1e-12 in Hugging Face's.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// The norm with its output times a factor, for kernels.
+    pub fn times(&self, factor: f64) -> ScaledNorm<'_> {
+        ScaledNorm { norm: self, factor }
+    }
+
+    /// Whether weight or bias are trained.
+    pub fn is_trained(&self) -> bool {
+        self.weight.requires_grad() || self.bias.requires_grad()
     }
 
     /// `[..., width] -> [..., width]`, in the element type of the weights.

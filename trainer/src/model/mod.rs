@@ -5,6 +5,7 @@ pub mod block;
 mod cpu_attention;
 pub mod export;
 pub mod fold;
+pub mod gpu_kernels;
 pub mod graph;
 pub mod heads;
 pub mod layers;

@@ -50,6 +50,8 @@ section! {
         pub precision: PrecisionName = PrecisionName::Fp32,
         /// How the blocks of the backbone are computed; the results are equal up to rounding.
         pub kernels: KernelsName = KernelsName::Fused,
+        /// How a GPU computes norms and residual additions of the blocks; the results are equal up to rounding.
+        pub gpu_kernels: GpuKernelsName = GpuKernelsName::Libtorch,
         /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
         /// third more time; the results are the same.
         #[needs(TRAINED)]
@@ -189,6 +191,18 @@ words! {
         Fused = "fused",
         /// As the equations are written, by the operations that libtorch chooses; for comparisons.
         Plain = "plain",
+    }
+}
+
+words! {
+    /// How a GPU computes norms and residual additions.
+    pub enum GpuKernelsName {
+        /// By libtorch's operations.
+        Libtorch = "libtorch",
+        /// By kernels that are compiled with NVRTC at the start, in fewer passes over memory, and checked there beside libtorch's
+        /// operations; refused on the CPU. A norm that is trained, or that a tuner changes, stays with libtorch. No GPU has run
+        /// them yet.
+        Compiled = "compiled",
     }
 }
 
