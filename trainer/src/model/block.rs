@@ -98,13 +98,10 @@ impl Block {
         graph: Option<&BlockGraph>,
     ) -> Tensor {
         let norm = self.norm(site);
-        if let Some(kernels) = self.kernels_at_norms(tuners)
-            && let Some(normed) = kernels.layer_norm(x, norm.times(factor), graph)
-        {
-            return normed;
-        }
-        let normed = if factor == 1.0 { norm.forward(x) } else { norm.forward_times(x, factor) };
-        tuners.iter().fold(normed, |y, tuner| tuner.norm(site, y))
+        let kernels = self.kernels_at_norms(tuners);
+        let by_kernel = kernels.and_then(|kernels| kernels.layer_norm(x, norm.times(factor), graph));
+        let by_libtorch = || if factor == 1.0 { norm.forward(x) } else { norm.forward_times(x, factor) };
+        tuned_norm(site, by_kernel.unwrap_or_else(by_libtorch), tuners)
     }
 
     /// `x + y`, and the norm before the MLP times a factor, by one kernel. None where none serves.
@@ -117,7 +114,8 @@ impl Block {
         graph: Option<&BlockGraph>,
     ) -> Option<(Tensor, Tensor)> {
         let kernels = self.kernels_at_norms(tuners).filter(|_| self.scale1.is_none())?;
-        kernels.residual_layer_norm(x, y, self.norm2.times(factor), graph)
+        let (sum, normed) = kernels.residual_layer_norm(x, y, self.norm2.times(factor), graph)?;
+        Some((sum, tuned_norm(NormSite::Second, normed, tuners)))
     }
 
     /// The kernels for norms, unless a tuner changes what norms give.
@@ -350,6 +348,10 @@ impl TunedLinear<'_> {
         let y = layer.rows(columns.clone()).bias_times(self.bias_factor).apply(x, graph);
         self.tuners.iter().fold(y, |y, tuner| tuner.linear(self.site, x, columns, y))
     }
+}
+
+fn tuned_norm(site: NormSite, y: Tensor, tuners: Tuners<'_>) -> Tensor {
+    tuners.iter().fold(y, |y, tuner| tuner.norm(site, y))
 }
 
 fn scaled(y: Tensor, scale: Option<&Tensor>) -> Tensor {
