@@ -14,6 +14,12 @@ pub fn on_stand_in(command: &mut Command) -> &mut Command {
     command.env("LD_LIBRARY_PATH", libraries()).env("NCCL_RS_LIBRARY", &nccl).env("NCCL_RS_CUDART", &nccl)
 }
 
+/// Lets the trainer compile its kernels for the CPU, and launch them there (`tests/nvrtc-stand-in`).
+pub fn with_emulated_kernels(command: &mut Command) -> &mut Command {
+    let library = binary("libnvrtc_stand_in.so");
+    command.env("LIFT_NVRTC", &library).env("LIFT_CUDA_DRIVER", &library)
+}
+
 /// A folder with the libraries of libtorch and the stand-in as its CUDA part. The trainer looks for that beside the file
 /// that the CPU part was read from, so the others are hard links, or copies on another file system.
 fn libraries() -> &'static Path {

@@ -25,6 +25,7 @@ pub mod aten;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod cuda;
 pub mod data;
 pub mod demo;
 pub mod engine;

@@ -15,4 +15,5 @@ pub use device::{CudaVersion, DeviceIdentity};
 pub use error::Error;
 pub use library::Library;
 pub use runtime::{CudaEvent, CudaRuntime, CudaStream};
+pub use search::{LibraryRequest, LoadedLibrary};
 pub use values::{DataType, RedOp, UniqueId, Version};

@@ -9,24 +9,49 @@ use std::path::{Path, PathBuf};
 /// `RTLD_NOLOAD` of glibc: find only libraries that are already loaded.
 const RTLD_NOLOAD: i32 = 4;
 
-/// A library to search for.
+/// A library of NVIDIA to search for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LibraryRequest {
-    pub(crate) library: &'static str,
+pub struct LibraryRequest {
+    /// Its name in messages.
+    pub library: &'static str,
     /// Environment variable with the path, which replaces the search.
-    pub(crate) variable: &'static str,
+    pub variable: &'static str,
     /// File names in order of preference.
-    pub(crate) names: &'static [&'static str],
+    pub names: &'static [&'static str],
     /// Folders of wheels that contain it, below `site-packages/nvidia`.
-    pub(crate) wheels: &'static [&'static str],
-    pub(crate) remedy: &'static str,
+    pub wheels: &'static [&'static str],
+    /// What to do if it is not found, as the beginning of a hint.
+    pub remedy: &'static str,
+}
+
+impl LibraryRequest {
+    /// Finds and loads the library, in the search order of [`Library::open`](crate::Library::open).
+    pub fn open(self) -> Result<LoadedLibrary, Error> {
+        open(self, &SearchEnvironment::present())
+    }
 }
 
 /// A loaded library. It is never unloaded, because NCCL and CUDA keep threads that run in its code.
 #[derive(Debug)]
-pub(crate) struct LoadedLibrary {
+pub struct LoadedLibrary {
     pub(crate) handle: Library,
     pub(crate) path: PathBuf,
+}
+
+impl LoadedLibrary {
+    /// Its path, or the name under which the loader found it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A function of the library.
+    ///
+    /// # Safety
+    /// `T` must be the type of a pointer to the function `name`.
+    pub unsafe fn function<T: Copy>(&self, name: &'static str) -> Result<T, Error> {
+        self.symbol(name)
+            .ok_or_else(|| Error::Symbol { library: self.path.display().to_string(), symbol: name })
+    }
 }
 
 impl LoadedLibrary {

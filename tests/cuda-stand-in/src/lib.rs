@@ -6,10 +6,24 @@
 //!
 //! A figure measured with it says nothing about a GPU.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C" {
+    fn cuda_stand_in_begin_kernel(name: *const c_char);
+}
 
 /// Tells programs what they talk to.
 #[unsafe(no_mangle)]
 extern "C" fn cuda_stand_in() -> c_int {
     1
+}
+
+/// A kernel of the program's own begins, launched by `tests/nvrtc-stand-in`: it comes after earlier work, and is counted.
+///
+/// # Safety
+/// `name` must point to a null-terminated text.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuda_stand_in_kernel(name: *const c_char) {
+    // SAFETY: guaranteed by the caller.
+    unsafe { cuda_stand_in_begin_kernel(name) }
 }

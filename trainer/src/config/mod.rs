@@ -43,8 +43,8 @@ pub use sections::model::{
     ActivationName, EmbeddedName, FilterName, ModelKind, ModelOptions, PoolName, PositionsName,
 };
 pub use sections::train::{
-    AccumulationName, AttentionName, Determinism, DeviceName, FrozenProductsName, KernelsName,
-    MicroBatchSize, NonFinite, PrecisionName, ResidualName, ScheduleName, TrainOptions,
+    AccumulationName, AttentionName, Determinism, DeviceName, FrozenProductsName, GpuKernelsName,
+    KernelsName, MicroBatchSize, NonFinite, PrecisionName, ResidualName, ScheduleName, TrainOptions,
 };
 pub use sections::tuner::{Partial, TooManyBlocks, TunerOptions};
 pub use tables::{OptionTable, methods, tables};

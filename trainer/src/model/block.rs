@@ -2,6 +2,7 @@
 
 use super::backbone_config::TowerConfig;
 use super::cpu_attention;
+use super::gpu_kernels::GpuKernels;
 use super::graph::BlockGraph;
 use super::layers::{Activation, LayerNorm, Linear, QUICK_GELU};
 use super::precision::{Kernels, Precision};
@@ -54,6 +55,8 @@ pub struct Block {
     pub attention: Attention,
     /// Attention heads, which divide the width.
     pub heads: i64,
+    /// Kernels of our own for norms and residual additions, where they serve.
+    pub gpu_kernels: Option<GpuKernels>,
 }
 
 /// Tuners of one block, in the order in which they act.
@@ -70,15 +73,61 @@ impl Block {
         graph: Option<&BlockGraph>,
     ) -> Tensor {
         let x = tuners.iter().fold(x.shallow_clone(), |x, tuner| tuner.enter(x));
-        let normed = tuned_norm(NormSite::First, self.norm1.forward(&x), tuners);
+        let normed = self.normed((NormSite::First, 1.0), &x, tuners, graph);
         let (attended, x) = match rows {
             OutputRows::All => (self.attend_all(&normed, tuners, graph), x),
             OutputRows::First => (self.attend_first(&normed, tuners, graph), x.narrow(1, 0, 1)),
         };
         let attended = self.tuned(LinearSite::Proj, tuners).forward(&attended, graph);
-        let x = self.add_attention(&x, attended, graph);
+        let factor = if self.folds_quick_gelu(tuners) { QUICK_GELU } else { 1.0 };
+        let (x, read) = match self.add_attention_and_norm(&x, &attended, factor, tuners, graph) {
+            Some((x, read)) => (x, Some(read)),
+            None => (self.add_attention(&x, attended, graph), None),
+        };
         let beside: Vec<Tensor> = tuners.iter().filter_map(|tuner| tuner.beside_mlp(&x, graph)).collect();
-        self.add_mlp(&x, beside, tuners, graph)
+        let read = read.unwrap_or_else(|| self.normed((NormSite::Second, factor), &x, tuners, graph));
+        self.add_mlp(&x, &read, beside, tuners, graph)
+    }
+
+    /// A norm of the hidden state times a factor. A kernel gives it in the type of matrix products.
+    fn normed(
+        &self,
+        (site, factor): (NormSite, f64),
+        x: &Tensor,
+        tuners: Tuners<'_>,
+        graph: Option<&BlockGraph>,
+    ) -> Tensor {
+        let norm = self.norm(site);
+        let kernels = self.kernels_at_norms(tuners);
+        let by_kernel = kernels.and_then(|kernels| kernels.layer_norm(x, norm.times(factor), graph));
+        let by_libtorch = || if factor == 1.0 { norm.forward(x) } else { norm.forward_times(x, factor) };
+        tuned_norm(site, by_kernel.unwrap_or_else(by_libtorch), tuners)
+    }
+
+    /// `x + y`, and the norm before the MLP times a factor, by one kernel. None where none serves.
+    fn add_attention_and_norm(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        factor: f64,
+        tuners: Tuners<'_>,
+        graph: Option<&BlockGraph>,
+    ) -> Option<(Tensor, Tensor)> {
+        let kernels = self.kernels_at_norms(tuners).filter(|_| self.scale1.is_none())?;
+        let (sum, normed) = kernels.residual_layer_norm(x, y, self.norm2.times(factor), graph)?;
+        Some((sum, tuned_norm(NormSite::Second, normed, tuners)))
+    }
+
+    /// The kernels for norms, unless a tuner changes what norms give.
+    fn kernels_at_norms(&self, tuners: Tuners<'_>) -> Option<GpuKernels> {
+        self.gpu_kernels.filter(|_| !tuners.iter().any(|tuner| tuner.acts_on_norms()))
+    }
+
+    /// Whether the norm before the MLP takes up the factor of QuickGELU; see [`add_mlp`](Self::add_mlp).
+    fn folds_quick_gelu(&self, tuners: Tuners<'_>) -> bool {
+        self.fc1.kernels() == Kernels::Fused
+            && self.activation == Activation::QuickGelu
+            && tuners.iter().all(|tuner| tuner.is_homogeneous())
     }
 
     /// `x + scale1 y`, joined in `graph`.
@@ -89,24 +138,21 @@ impl Block {
         in_place.unwrap_or_else(|| graph.join(sum(y)))
     }
 
-    /// `x + scale2 mlp(norm2(x))`, and what tuners add beside the MLP.
+    /// `x + scale2 mlp(norm2(x))`, and what tuners add beside the MLP; `read` is `norm2(x)`.
     ///
     /// QuickGELU is `silu(c h) / c` with `c = 1.702`, which is one operation. The norm takes up the factor `c`, and the addition
     /// to `x` the factor `1 / c`.
     fn add_mlp(
         &self,
         x: &Tensor,
+        read: &Tensor,
         mut beside: Vec<Tensor>,
         tuners: Tuners<'_>,
         graph: Option<&BlockGraph>,
     ) -> Tensor {
-        let folded = self.fc1.kernels() == Kernels::Fused
-            && self.activation == Activation::QuickGelu
-            && tuners.iter().all(|tuner| tuner.is_homogeneous());
+        let folded = self.folds_quick_gelu(tuners);
         let factor = if folded { QUICK_GELU } else { 1.0 };
-        let read = if folded { self.norm2.forward_times(x, factor) } else { self.norm2.forward(x) };
-        let read = tuned_norm(NormSite::Second, read, tuners);
-        let hidden = self.tuned(LinearSite::Fc1, tuners).bias_times(factor).forward(&read, graph);
+        let hidden = self.tuned(LinearSite::Fc1, tuners).bias_times(factor).forward(read, graph);
         let hidden = if folded { hidden.silu() } else { self.activation.forward(&hidden) };
         let hidden = tuners.iter().fold(hidden, |hidden, tuner| tuner.hidden(hidden));
         let y = self.tuned(LinearSite::Fc2, tuners).bias_times(factor).forward(&hidden, graph);
@@ -115,12 +161,19 @@ impl Block {
         {
             return sum;
         }
+        // A tuner that changes the output of the MLP is not homogeneous, so that nothing is folded.
+        let y = if folded { y } else { scaled(y, self.scale2.as_ref()) };
+        let y = if folded { y } else { tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph)) };
+        if let Some(kernels) = self.gpu_kernels.filter(|_| !folded || self.scale2.is_none())
+            && let Some(sum) = kernels.residual_sum(x, &y, 1.0 / factor, &beside, graph)
+        {
+            return sum;
+        }
         let sum = if folded {
             let own = || Tensor::full([1], 1.0 / factor, (x.kind(), x.device()));
             x.addcmul(&y, &self.scale2.as_ref().map_or_else(own, |scale| scale / factor))
         } else {
-            let y = scaled(y, self.scale2.as_ref());
-            x + tuners.iter().fold(y, |y, tuner| tuner.mlp(y, graph))
+            x + y
         };
         // Trained scales and tuners may give another element type than that of the residual stream.
         beside.into_iter().fold(sum, |sum, y| sum + y).to_kind(x.kind())
@@ -152,6 +205,7 @@ impl Block {
             activation,
             attention,
             heads,
+            gpu_kernels: None,
         }
     }
 
@@ -203,6 +257,13 @@ impl Block {
         let own = self.layer(site);
         let replaced = tuners.iter().find_map(|tuner| tuner.replace(site, own));
         TunedLinear { site, own, replaced, tuners, bias_factor: 1.0 }
+    }
+
+    fn norm(&self, site: NormSite) -> &LayerNorm {
+        match site {
+            NormSite::First => &self.norm1,
+            NormSite::Second => &self.norm2,
+        }
     }
 
     fn layer(&self, site: LinearSite) -> &Linear {

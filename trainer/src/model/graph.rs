@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::fmt;
 use tch::{Tensor, no_grad};
 
-/// From the gradient of the output to that of the input, if the input needs one.
-type Backward = Box<dyn FnOnce(&Tensor) -> Option<Tensor>>;
+/// From the gradient of the output to those of the inputs that need one.
+type Backward = Box<dyn FnOnce(&Tensor) -> Vec<Option<Tensor>>>;
 
 struct Cut {
-    input: Tensor,
+    inputs: Vec<Tensor>,
     output: Tensor,
     backward: Backward,
 }
@@ -31,9 +31,19 @@ impl BlockGraph {
         output: &Tensor,
         backward: impl FnOnce(&Tensor) -> Option<Tensor> + 'static,
     ) -> Tensor {
+        self.cut_several(&[input], output, |gradient| vec![backward(gradient)])
+    }
+
+    /// The same after an operation of several inputs; `backward` gives the gradient of each, in their order.
+    pub fn cut_several(
+        &self,
+        inputs: &[&Tensor],
+        output: &Tensor,
+        backward: impl FnOnce(&Tensor) -> Vec<Option<Tensor>> + 'static,
+    ) -> Tensor {
         let output = output.set_requires_grad(true);
         let cut = Cut {
-            input: input.shallow_clone(),
+            inputs: inputs.iter().map(|input| input.shallow_clone()).collect(),
             output: output.shallow_clone(),
             backward: Box::new(backward),
         };
@@ -86,13 +96,14 @@ impl BlockGraph {
     pub fn close(&self) {
         let mut cuts = self.0.borrow_mut();
         let mut held: HashMap<usize, usize> = HashMap::new();
-        for cut in cuts.iter() {
-            *held.entry(Owners::of(&cut.input).identity).or_default() += 1;
+        for input in cuts.iter().flat_map(|cut| &cut.inputs) {
+            *held.entry(Owners::of(input).identity).or_default() += 1;
         }
-        for cut in cuts.iter_mut().filter(|cut| !cut.input.is_leaf()) {
-            let Owners { identity, count } = Owners::of(&cut.input);
+        let inputs = cuts.iter_mut().flat_map(|cut| &mut cut.inputs);
+        for input in inputs.filter(|input| !input.is_leaf()) {
+            let Owners { identity, count } = Owners::of(input);
             if held.get(&identity) == Some(&count) {
-                without_numbers(&mut cut.input);
+                without_numbers(input);
             }
         }
     }
@@ -103,14 +114,16 @@ impl BlockGraph {
         // What lies between two cuts may feed several of them, and is then passed once for each.
         backward_from(&output, gradient, !cuts.is_empty());
         drop(output);
-        while let Some(Cut { input, output, backward }) = cuts.pop() {
+        while let Some(Cut { inputs, output, backward }) = cuts.pop() {
             let gradient = output.grad();
             drop(output);
             if gradient.defined() {
-                let of_input = no_grad(|| backward(&gradient));
+                let of_inputs = no_grad(|| backward(&gradient));
                 drop(gradient);
-                if let Some(of_input) = of_input {
-                    backward_from(&input, &of_input, true);
+                for (input, of_input) in inputs.into_iter().zip(of_inputs) {
+                    if let Some(of_input) = of_input {
+                        backward_from(&input, &of_input, true);
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The three layers that transformers are made of.
 
 use super::fp8::Fp8Matrix;
+use super::gpu_kernels::ScaledNorm;
 use super::graph::BlockGraph;
 use super::precision::{FrozenProducts, Kernels, Precision};
 use crate::aten::{self, backward_from};
@@ -221,6 +222,21 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// The norm with its output times a factor, for kernels.
+    pub fn times(&self, factor: f64) -> ScaledNorm<'_> {
+        ScaledNorm { norm: self, factor }
+    }
+
+    /// Whether weight or bias are trained.
+    pub fn is_trained(&self) -> bool {
+        self.weight.requires_grad() || self.bias.requires_grad()
+    }
+
     /// `[..., width] -> [..., width]`, in the element type of the input. A GPU takes weights of that type only.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let [weight, bias] = [&self.weight, &self.bias].map(|tensor| tensor.to_kind(x.kind()));
@@ -229,10 +245,10 @@ impl LayerNorm {
 
     /// The output times a factor, in one pass.
     pub fn forward_times(&self, x: &Tensor, factor: f64) -> Tensor {
-        self.times(factor).forward(x)
+        self.scaled(factor).forward(x)
     }
 
-    fn times(&self, factor: f64) -> Self {
+    fn scaled(&self, factor: f64) -> Self {
         Self { weight: &self.weight * factor, bias: &self.bias * factor, eps: self.eps }
     }
 }

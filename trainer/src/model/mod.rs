@@ -6,6 +6,7 @@ mod cpu_attention;
 pub mod export;
 pub mod fold;
 pub mod fp8;
+pub mod gpu_kernels;
 pub mod graph;
 pub mod heads;
 pub mod layers;

@@ -4,6 +4,7 @@
 //! autograd graph, gather its weights in time and detect when its gradients are complete.
 
 use super::block::OutputRows;
+use super::gpu_kernels::GpuKernels;
 use super::graph::BlockGraph;
 use super::layers::Linear;
 use super::tuners::TunerModule;
@@ -72,6 +73,9 @@ pub trait Tower: fmt::Debug {
         graph: Option<&BlockGraph>,
     ) -> Tensor;
 
+    /// Computes its blocks by kernels of our own, where they serve.
+    fn use_gpu_kernels(&mut self, kernels: GpuKernels);
+
     /// The rows that the last block produces.
     fn last_rows(&self) -> OutputRows;
 
@@ -138,6 +142,11 @@ pub trait UnitTuner: fmt::Debug {
     fn norm(&self, site: NormSite, y: Tensor) -> Tensor {
         let _ = site;
         y
+    }
+
+    /// Whether [`norm`](Self::norm) changes anything. The output of the norm is then computed in the type of parameters.
+    fn acts_on_norms(&self) -> bool {
+        false
     }
 
     /// The hidden layer of the MLP, after the activation.

@@ -2,6 +2,7 @@
 //! inside the blocks, and in the pooling.
 
 use super::block::{Block, OutputRows};
+use super::gpu_kernels::GpuKernels;
 use super::graph::BlockGraph;
 use super::layers::{LayerNorm, Linear};
 use super::pooling::Pooling;
@@ -180,6 +181,10 @@ impl Tower for VisionTower {
         let last = index + 1 == self.blocks.len();
         let rows = if last { self.last_rows() } else { OutputRows::All };
         self.blocks[index].forward(x, rows, tuners, graph)
+    }
+
+    fn use_gpu_kernels(&mut self, kernels: GpuKernels) {
+        self.blocks.iter_mut().for_each(|block| block.gpu_kernels = Some(kernels));
     }
 
     fn last_rows(&self) -> OutputRows {

@@ -62,6 +62,8 @@ section! {
         /// fp16 and a GPU of compute capability 8.9 or later. `"auto"` is fp8 if the start of a run measures that it is faster
         /// and as accurate as its format; a run records the value, and resumes with it. See docs/performance.md.
         pub frozen_products: FrozenProductsName = FrozenProductsName::Compute,
+        /// How a GPU computes norms and residual additions of the blocks; the results are equal up to rounding.
+        pub gpu_kernels: GpuKernelsName = GpuKernelsName::Libtorch,
         /// Compute each block again in the backward pass instead of keeping what it computed. A step needs less memory and about a
         /// third more time; the results are the same.
         #[needs(TRAINED)]
@@ -240,6 +242,18 @@ words! {
         Fp8 = "fp8",
         /// `fp8` if it is measured to be at least 5 % faster and within the errors of its format, else `compute`.
         Auto = "auto",
+    }
+}
+
+words! {
+    /// How a GPU computes norms and residual additions.
+    pub enum GpuKernelsName {
+        /// By libtorch's operations.
+        Libtorch = "libtorch",
+        /// By kernels that are compiled with NVRTC at the start, in fewer passes over memory, and checked there beside libtorch's
+        /// operations; refused on the CPU. A norm that is trained, or that a tuner changes, stays with libtorch. No GPU has run
+        /// them yet.
+        Compiled = "compiled",
     }
 }
 

@@ -1,7 +1,9 @@
-//! What is special about computing on a GPU: its arithmetic, its attention, its determinism, its memory, its streams, and uploads to it.
+//! What is special about computing on a GPU: its arithmetic, its kernels, its determinism, its memory, its streams, and uploads
+//! to it.
 
 pub mod arithmetic;
 pub(in crate::engine) mod attention;
+pub mod compiled_kernels;
 pub(in crate::engine) mod ffi;
 pub mod memory;
 pub mod pass_memory;

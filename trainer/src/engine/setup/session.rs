@@ -11,7 +11,7 @@ use crate::data::transform::{DecodeMode, ImageView, TrainView};
 use crate::engine::eval::bad_images::{BadImages, ImageSet, look_for_files};
 use crate::engine::eval::views;
 use crate::engine::failure::{Failure, agreed};
-use crate::engine::gpu::arithmetic;
+use crate::engine::gpu::{arithmetic, compiled_kernels};
 use crate::engine::memory::MemoryOptions;
 use crate::engine::panics;
 use crate::engine::rank::Rank;
@@ -187,8 +187,12 @@ impl Session {
         same_backbone(rank, &file)?;
         file.enter(&mut config);
         agreed(&rank.control, || prepared.check(&config, (&class_names, &train), Some(file.width()?)))?;
-        let (backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
+        let (mut backbone, tuners, placement) = load_backbone(&config, &file, classes, rank)?;
         notes.extend(notes_of((&file, &backbone, &placement), &config, rank));
+        if let Some((kernels, note)) = compiled_kernels::prepare(&config, rank, backbone.vision.shape())? {
+            backbone.vision.use_gpu_kernels(kernels);
+            notes.push(note);
+        }
         let shards = placement.backbone.as_ref().map(|group| BlockGather::new(Rc::clone(group)));
         let mut start = InitialValues {
             config: &config,

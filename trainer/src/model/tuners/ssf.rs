@@ -116,4 +116,8 @@ impl UnitTuner for Module {
     fn norm(&self, site: NormSite, y: Tensor) -> Tensor {
         self.apply(SsfSite::Norm(site), None, y)
     }
+
+    fn acts_on_norms(&self) -> bool {
+        self.factors.iter().any(|(site, ..)| matches!(site, SsfSite::Norm(_)))
+    }
 }
