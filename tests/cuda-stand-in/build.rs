@@ -3,8 +3,17 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 8] =
-    ["attention", "collectives", "counters", "device", "memory", "operations", "pinned", "streams"];
+const SOURCES: [&str; 9] = [
+    "attention",
+    "capture",
+    "collectives",
+    "counters",
+    "device",
+    "memory",
+    "operations",
+    "pinned",
+    "streams",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=cpp");
