@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod bf16;
+pub mod cuda_graphs;
 pub mod device;
 pub mod head_init;
 pub mod library_environment;
