@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "attention",
+    "capture",
     "collectives",
     "counters",
     "device",

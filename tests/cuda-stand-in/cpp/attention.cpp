@@ -1,8 +1,8 @@
 // Attention: the choice between implementations as CUDA makes it, and the implementations.
 //
 // As on a GPU, the fused kernels add gradients in any order unless deterministic algorithms are requested.
+#include "capture.h"
 #include "collectives.h"
-#include "counters.h"
 #include "operations.h"
 
 #include <ATen/Context.h>
@@ -107,17 +107,19 @@ Forward forward(const char *name, const Tensor &query, const Tensor &key, const 
                 Scale scale) {
     check_devices(query, key, value);
     catch_up_with_stream();
-    count_operation(name);
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto [output, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(on_host(query), on_host(key), on_host(value),
-                                                                               dropout, causal, {}, scale);
-    // As CUDA's kernels write it: the heads of a token lie together.
-    const auto rows = output.transpose(1, 2).contiguous();
-    const auto sizes = output.sizes();
-    const std::vector<int64_t> strides = {rows.stride(0), rows.stride(2), rows.stride(1), rows.stride(3)};
-    Tensor device = empty(sizes, strides, output.scalar_type());
-    on_host(device).copy_(output);
-    return {device, on_device(logsumexp)};
+    const auto results = computed(name, {query, key, value}, [dropout, causal, scale](const std::vector<Tensor> &operands) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        auto [output, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(
+            on_host(operands[0]), on_host(operands[1]), on_host(operands[2]), dropout, causal, {}, scale);
+        // As CUDA's kernels write it: the heads of a token lie together.
+        const auto rows = output.transpose(1, 2).contiguous();
+        const auto sizes = output.sizes();
+        const std::vector<int64_t> strides = {rows.stride(0), rows.stride(2), rows.stride(1), rows.stride(3)};
+        Tensor device = empty(sizes, strides, output.scalar_type());
+        on_host(device).copy_(output);
+        return std::vector<Tensor>{device, on_device(logsumexp)};
+    });
+    return {results[0], results[1]};
 }
 
 std::array<Tensor, 3> backward(const char *name, const Tensor &gradient, const Tensor &query, const Tensor &key,
@@ -125,17 +127,20 @@ std::array<Tensor, 3> backward(const char *name, const Tensor &gradient, const T
                                Scale scale) {
     check_devices(query, key, value);
     catch_up_with_stream();
-    count_operation(name);
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto [of_query, of_key, of_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-        on_host(gradient), on_host(query), on_host(key), on_host(value), on_host(output), on_host(logsumexp), dropout, causal,
-        {}, scale);
-    std::array<Tensor, 3> gradients = {of_query.contiguous(), of_key.contiguous(), of_value.contiguous()};
-    for (Tensor &one : gradients) {
-        add_in_any_order(one);
-        one = on_device(one);
-    }
-    return gradients;
+    const auto compute = [dropout, causal, scale](const std::vector<Tensor> &all) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        auto [of_query, of_key, of_value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+            on_host(all[0]), on_host(all[1]), on_host(all[2]), on_host(all[3]), on_host(all[4]), on_host(all[5]), dropout,
+            causal, {}, scale);
+        std::vector<Tensor> gradients = {of_query.contiguous(), of_key.contiguous(), of_value.contiguous()};
+        for (Tensor &one : gradients) {
+            add_in_any_order(one);
+            one = on_device(one);
+        }
+        return gradients;
+    };
+    const auto gradients = computed(name, {gradient, query, key, value, output, logsumexp}, compute);
+    return {gradients[0], gradients[1], gradients[2]};
 }
 
 Tensor nothing() { return empty({0}, {1}, at::kLong); }

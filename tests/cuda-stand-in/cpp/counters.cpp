@@ -23,6 +23,7 @@ struct Counters {
     std::mutex lock;
     std::map<std::string, std::int64_t> operations, waits;
     std::map<std::string, Copies> copies;
+    std::int64_t captures = 0, captured = 0, replays = 0, replayed = 0;
     std::int64_t allocations = 0, peak_allocated = 0, peak_reserved = 0;
 };
 
@@ -72,6 +73,11 @@ void report() {
                      static_cast<long long>(copies.count), static_cast<long long>(copies.bytes));
         separator = ", ";
     }
+    std::fprintf(file,
+                 "},\n\"graphs\": {\"captures\": %lld, \"captured_operations\": %lld, \"replays\": %lld, "
+                 "\"replayed_operations\": %lld",
+                 static_cast<long long>(all.captures), static_cast<long long>(all.captured),
+                 static_cast<long long>(all.replays), static_cast<long long>(all.replayed));
     std::fprintf(file, "},\n\"memory\": {\"allocations\": %lld, \"peak_allocated\": %lld, \"peak_reserved\": %lld}}\n",
                  static_cast<long long>(all.allocations), static_cast<long long>(all.peak_allocated),
                  static_cast<long long>(all.peak_reserved));
@@ -98,6 +104,17 @@ void count_copy(const char *from, const char *to, std::int64_t bytes) {
     Copies &copies = counters().copies[std::string(from) + "_to_" + to];
     copies.count += 1;
     copies.bytes += bytes;
+}
+
+void count_captured() {
+    std::lock_guard<std::mutex> guard(counters().lock);
+    counters().captured += 1;
+}
+
+void count_graph(std::int64_t replayed) {
+    std::lock_guard<std::mutex> guard(counters().lock);
+    (replayed ? counters().replays : counters().captures) += 1;
+    counters().replayed += replayed;
 }
 
 void count_memory(std::int64_t allocated, std::int64_t reserved) {

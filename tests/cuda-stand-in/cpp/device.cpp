@@ -1,4 +1,5 @@
 // The device itself: one GPU, whose default stream has done its work when a call returns.
+#include "capture.h"
 #include "counters.h"
 #include "memory.h"
 #include "pinned.h"
@@ -13,6 +14,11 @@ namespace stand_in {
 using c10::Device;
 using c10::DeviceIndex;
 using c10::Stream;
+
+void synchronize_device() {
+    refuse_wait_while_capturing("synchronize_device");
+    count_wait("synchronize_device");
+}
 
 struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
     c10::DeviceType type() const override { return c10::kCUDA; }
@@ -31,6 +37,7 @@ struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
     void *getStreamNativeHandle(const Stream) const override { return nullptr; }
     bool queryStream(const Stream &) const override { return true; }
     void synchronizeStream(const Stream &stream) const override {
+        refuse_wait_while_capturing("synchronize_stream");
         count_wait("synchronize_stream");
         drain(stream);
     }
@@ -42,10 +49,11 @@ struct DeviceGuard final : c10::impl::DeviceGuardImplInterface {
     void destroyEvent(void *event, const DeviceIndex) const noexcept override { destroy_event(event); }
     bool queryEvent(void *event) const override { return is_past(event); }
     void synchronizeEvent(void *event) const override {
+        refuse_wait_while_capturing("synchronize_event");
         count_wait("synchronize_event");
         wait_for_event(event);
     }
-    void synchronizeDevice(const DeviceIndex) const override { count_wait("synchronize_device"); }
+    void synchronizeDevice(const DeviceIndex) const override { synchronize_device(); }
 };
 
 struct Hooks final : at::CUDAHooksInterface {
@@ -61,7 +69,7 @@ struct Hooks final : at::CUDAHooksInterface {
     void setCurrentDevice(DeviceIndex) const override {}
     DeviceIndex exchangeDevice(DeviceIndex) const override { return 0; }
     DeviceIndex maybeExchangeDevice(DeviceIndex) const override { return 0; }
-    void deviceSynchronize(DeviceIndex) const override { count_wait("synchronize_device"); }
+    void deviceSynchronize(DeviceIndex) const override { synchronize_device(); }
 
     bool hasCUDA() const override { return true; }
     bool hasCUDART() const override { return true; }

@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include "capture.h"
 #include "collectives.h"
 #include "counters.h"
 
@@ -19,8 +20,16 @@ using c10::CachingDeviceAllocator::DeviceStats;
 
 // As CUDA's caching allocator: blocks are multiples of 512 bytes, and memory is taken from the device in larger segments.
 constexpr int64_t BLOCK = 512, SEGMENT = 2 << 20;
-// What a block begins with here, to know its size when it is freed.
+// What a block begins with here: its size, for when it is freed, and whether a graph owns it.
+struct Header {
+    int64_t size;
+    bool is_of_graphs;
+};
 constexpr int64_t HEADER = 64;
+
+const Header &header_of(const void *data) {
+    return *reinterpret_cast<const Header *>(static_cast<const char *>(data) - HEADER);
+}
 
 int64_t round_up(int64_t bytes, int64_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
@@ -49,7 +58,7 @@ public:
         take(size);
         void *block = nullptr;
         if (posix_memalign(&block, HEADER, HEADER + size)) throw std::bad_alloc();
-        std::memcpy(block, &size, sizeof size);
+        new (block) Header{size, is_capturing()};
         void *data = static_cast<char *>(block) + HEADER;
         return {data, data, &free_block, gpu()};
     }
@@ -130,8 +139,7 @@ void Memory::free_block(void *data) {
     // that still use it come first.
     catch_up_with_stream();
     void *block = static_cast<char *>(data) - HEADER;
-    int64_t size = 0;
-    std::memcpy(&size, block, sizeof size);
+    const int64_t size = header_of(data).size;
     {
         std::lock_guard<std::mutex> guard(instance().lock_);
         instance().allocated().decrease(size);
@@ -145,5 +153,6 @@ const bool registered = (c10::SetAllocator(c10::kCUDA, &instance()), true);
 
 c10::Device gpu() { return c10::Device(c10::kCUDA, 0); }
 c10::DeviceAllocator &memory() { return instance(); }
+bool is_of_graphs(const void *data) { return header_of(data).is_of_graphs; }
 
 }  // namespace stand_in

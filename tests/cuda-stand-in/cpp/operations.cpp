@@ -1,6 +1,7 @@
 // Every operation of the device: it is checked as CUDA checks it, counted, and done by the CPU on the same memory.
 #include "operations.h"
 
+#include "capture.h"
 #include "collectives.h"
 #include "counters.h"
 #include "memory.h"
@@ -143,8 +144,85 @@ public:
           first_(stack.size() - op.schema().arguments().size()) {}
 
     void run() {
-        check();
         count_operation(name_);
+        compute();
+    }
+
+    // Adds it to the graph under capture. It is computed for the shapes of its results; what it would write keeps its values.
+    void capture() {
+        if (WAITING.count(name_)) refuse_while_capturing(name_.c_str());
+        const std::vector<c10::IValue> arguments(stack_.begin() + first_, stack_.end());
+        for (const c10::IValue &value : arguments)
+            if (value.isOptionalTensorList() && has_tensor_of_host(value))
+                refuse_while_capturing("a copy from memory of the host that is not pinned");
+        is_dry_ = true;
+        compute();
+        const std::vector<c10::IValue> results(stack_.end() - schema_.returns().size(), stack_.end());
+        // The arguments are noted after the operation, since it may have given an empty one its size.
+        record(name_, [op = op_, of_graph = captured(arguments), places = captured(results)] {
+            torch::jit::Stack stack;
+            for (const auto &value : of_graph) stack.push_back(value());
+            HostCall(op, stack).compute();
+            for (size_t i = 0; i < places.size(); ++i) put(stack[i], places[i]());
+        });
+    }
+
+private:
+    // A value of the stack as a graph knows it.
+    using OfGraph = std::function<c10::IValue()>;
+
+    static std::vector<OfGraph> captured(const std::vector<c10::IValue> &values) {
+        std::vector<OfGraph> all;
+        for (const c10::IValue &value : values) {
+            if (value.isTensor()) {
+                all.emplace_back([tensor = CapturedTensor(value.toTensor())] { return c10::IValue(tensor.get()); });
+            } else if (value.isTensorList()) {
+                std::vector<CapturedTensor> tensors;
+                for (const Tensor &tensor : value.toTensorVector()) tensors.emplace_back(tensor);
+                all.emplace_back([tensors] {
+                    c10::List<Tensor> list;
+                    for (const CapturedTensor &tensor : tensors) list.push_back(tensor.get());
+                    return c10::IValue(list);
+                });
+            } else if (value.isOptionalTensorList()) {
+                std::vector<std::optional<CapturedTensor>> tensors;
+                for (const std::optional<Tensor> &tensor : value.toOptionalTensorVector())
+                    tensors.push_back(tensor ? std::optional(CapturedTensor(*tensor)) : std::nullopt);
+                all.emplace_back([tensors] {
+                    c10::List<std::optional<Tensor>> list;
+                    for (const auto &tensor : tensors)
+                        list.push_back(tensor ? std::optional(tensor->get()) : std::nullopt);
+                    return c10::IValue(list);
+                });
+            } else {
+                all.emplace_back([value] { return value; });
+            }
+        }
+        return all;
+    }
+
+    // Copies a result to where the graph has it, unless it is there.
+    static void put(const c10::IValue &result, const c10::IValue &place) {
+        if (result.isTensorList()) {
+            const auto results = result.toTensorVector(), places = place.toTensorVector();
+            for (size_t i = 0; i < results.size(); ++i) put(results[i], places[i]);
+        } else if (result.isTensor() && result.toTensor().defined()) {
+            put(result.toTensor(), place.toTensor());
+        }
+    }
+
+    static void put(const Tensor &result, const Tensor &place) {
+        if (result.is_cuda() && result.numel() && result.data_ptr() != place.data_ptr()) on_host(place).copy_(on_host(result));
+    }
+
+    static bool has_tensor_of_host(const c10::IValue &indices) {
+        for (const std::optional<Tensor> &tensor : indices.toOptionalTensorVector())
+            if (tensor && tensor->defined() && !tensor->is_cuda()) return true;
+        return false;
+    }
+
+    void compute() {
+        check();
         for (size_t i = 0; i < schema_.arguments().size(); ++i) take(stack_[first_ + i], schema_.arguments()[i]);
         {
             at::AutoDispatchBelowADInplaceOrView guard;
@@ -156,7 +234,6 @@ public:
         if (WAITING.count(name_)) count_wait(name_);
     }
 
-private:
     void check() {
         DeviceCheck devices(schema_);
         const Tensor *first = nullptr;
@@ -186,6 +263,7 @@ private:
         }
         // The operation may give an empty tensor its size.
         Tensor alias = tensor.numel() ? on_host(tensor) : at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
+        if (is_dry_) alias = alias.clone();
         written_.push_back({tensor, alias, argument.alias_info()});
         return alias;
     }
@@ -211,7 +289,8 @@ private:
         if (UNORDERED.count(name_)) add_in_any_order(written.host);
         if (written.host.sizes() == written.device.sizes()) return;
         written.device.resize_(written.host.sizes());
-        on_host(written.device).copy_(written.host);
+        if (is_dry_) without_values(written.device);
+        else on_host(written.device).copy_(written.host);
     }
 
     void give(c10::IValue &value, const c10::Argument &result) {
@@ -225,12 +304,17 @@ private:
                 TORCH_CHECK(false, "the stand-in for CUDA has no view `", name_, "`");
             }
             if (UNORDERED.count(name_)) add_in_any_order(value.toTensor());
-            value = on_device(value.toTensor());
+            value = result_of(value.toTensor());
         } else if (value.isTensorList()) {
             c10::List<Tensor> devices;
-            for (const Tensor &tensor : value.toTensorVector()) devices.push_back(on_device(tensor));
+            for (const Tensor &tensor : value.toTensorVector()) devices.push_back(result_of(tensor));
             value = devices;
         }
+    }
+
+    Tensor result_of(const Tensor &host) const {
+        Tensor device = on_device(host);
+        return is_dry_ ? without_values(device) : device;
     }
 
     const c10::OperatorHandle &op_;
@@ -239,6 +323,7 @@ private:
     const std::string name_;
     const size_t first_;
     std::vector<Written> written_;
+    bool is_dry_ = false;
 };
 
 // An operation comes after collectives and after the earlier work of its own stream, and is done at once.
@@ -249,13 +334,16 @@ void catch_up() {
 
 void on_cpu(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
     catch_up();
-    HostCall(op, *stack).run();
+    HostCall call(op, *stack);
+    if (is_capturing()) call.capture();
+    else call.run();
 }
 
 Tensor empty_memory_format(IntArrayRef sizes, std::optional<ScalarType> kind, std::optional<at::Layout>,
                            std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
-    return at::detail::empty_generic(sizes, &memory(), c10::DispatchKeySet(c10::DispatchKey::CUDA),
-                                     c10::dtype_or_default(kind), format);
+    const Tensor tensor = at::detail::empty_generic(sizes, &memory(), c10::DispatchKeySet(c10::DispatchKey::CUDA),
+                                                    c10::dtype_or_default(kind), format);
+    return is_capturing() ? without_values(tensor) : tensor;
 }
 
 Tensor empty_strided(IntArrayRef sizes, IntArrayRef strides, std::optional<ScalarType> kind, std::optional<at::Layout>,
@@ -265,26 +353,35 @@ Tensor empty_strided(IntArrayRef sizes, IntArrayRef strides, std::optional<Scala
 
 const char *place(const Tensor &tensor) { return tensor.is_cuda() ? "device" : "host"; }
 
+void copy_values(const Tensor &to, const Tensor &from) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    at::NoGradGuard no_graph;
+    on_host(to).copy_(on_host(from));
+}
+
 // CUDA converts on the side of the source, and the host waits unless its memory is pinned and the caller does not want to.
 Tensor &copy(Tensor &self, const Tensor &source, bool non_blocking) {
     catch_up();
-    count_copy(place(source), place(self), self.numel() * self.element_size());
     const bool crosses = self.is_cuda() != source.is_cuda();
     const Tensor &host = self.is_cuda() ? source : self;
     const bool queued = crosses && non_blocking && is_pinned(host.const_data_ptr());
+    if (is_capturing()) {
+        // From pinned memory a graph could copy, but from that address at each replay. No program here wants that.
+        if (crosses) refuse_while_capturing("a copy between host and device");
+        record("copy_", [to = CapturedTensor(self), from = CapturedTensor(source)] { copy_values(to.get(), from.get()); });
+        return self;
+    }
+    count_copy(place(source), place(self), self.numel() * self.element_size());
     if (crosses && !queued) count_wait(std::string("copy_") + place(source) + "_to_" + place(self));
     if (!crosses) count_operation("copy_");
-    auto work = [self, source] {
-        at::AutoDispatchBelowADInplaceOrView guard;
-        at::NoGradGuard no_graph;
-        on_host(self).copy_(on_host(source));
-    };
+    auto work = [self, source] { copy_values(self, source); };
     if (queued) put_into(current_stream(), work);
     else work();
     return self;
 }
 
 at::Scalar local_scalar(const Tensor &tensor) {
+    refuse_while_capturing("item");
     catch_up();
     count_wait("item");
     return on_host(tensor).item();
@@ -311,11 +408,15 @@ Tensor cudnn_convolution(const Tensor &input, const Tensor &weight, c10::SymIntA
                 input.is_cuda() ? "weight" : "self",
                 " is on cpu, different from other tensors on cuda:0 (when checking argument in method "
                 "wrapper_CUDA_cudnn_convolution)");
-    count_operation("cudnn_convolution");
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto host = [&](const Tensor &tensor) { return tf32 ? as_tf32(on_host(tensor)) : on_host(tensor); };
     const std::vector<c10::SymInt> none(padding.size(), 0);
-    return on_device(at::convolution_symint(host(input), host(weight), {}, stride, padding, dilation, false, none, groups));
+    const auto compute = [tf32, groups, none, pad = padding.vec(), steps = stride.vec(),
+                          apart = dilation.vec()](const std::vector<Tensor> &operands) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        auto host = [&](const Tensor &tensor) { return tf32 ? as_tf32(on_host(tensor)) : on_host(tensor); };
+        return std::vector<Tensor>{on_device(
+            at::convolution_symint(host(operands[0]), host(operands[1]), {}, steps, pad, apart, false, none, groups))};
+    };
+    return computed("cudnn_convolution", {input, weight}, compute)[0];
 }
 
 Tensor view(const Tensor &tensor, IntArrayRef sizes) { return at::native::view(tensor, sizes); }

@@ -6,6 +6,8 @@
 //!
 //! A figure measured with it says nothing about a GPU.
 
+mod graphs;
+
 use std::ffi::{c_char, c_int};
 
 unsafe extern "C" {

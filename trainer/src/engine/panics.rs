@@ -6,6 +6,7 @@
 //! records the size, and the handler of the abort reports it. A mapped file that is truncated while it is read causes a
 //! bus error, whose handler names the file.
 
+use crate::engine::gpu::cuda_graph;
 use crate::engine::memory::{MemoryOptions, OutOfMemory};
 use crate::run::{end_within, final_status, say};
 use crate::weights::file_map::file_at;
@@ -19,6 +20,9 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// What to do about a failure that may come from a capture.
+const NO_GRAPHS: &str =
+    ", or an operation that a CUDA graph cannot contain\nhint: set train.cuda_graphs=false";
 /// Time limit in seconds for reporting the error.
 const LAST_SECONDS: u32 = 3;
 /// Part of the standard library's message if a new thread gets no memory for its signal stack. It panics before the
@@ -99,7 +103,8 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
         tracing::info!("its stack: {backtrace}");
     }
     if ends {
-        end(&format!("{text}{place}{}; this is a defect of the program", doing()));
+        let remedy = if cuda_graph::is_capturing() { NO_GRAPHS } else { "" };
+        end(&format!("{text}{place}{}; this is a defect of the program{remedy}", doing()));
     }
 }
 

@@ -12,7 +12,7 @@ use trainer::engine::step::local_batch::{LocalBatch, MicroBatch};
 use trainer::engine::step::pass::Pass;
 use trainer::engine::step::scalar_row::StepFlags;
 use trainer::engine::step::schedule::{LearningRate, Schedule};
-use trainer::engine::step::step_parts::{Accumulation, Reduction, StepParts};
+use trainer::engine::step::step_parts::{Accumulation, EpochLoss, Reduction, StepParts};
 use trainer::engine::step::stepper::Stepper;
 use trainer::model::precision::Precision;
 
@@ -52,8 +52,17 @@ fn check(case: &Case, precision: Precision, tolerance: &str) {
     let reduction = Reduction::Buckets(SyncOptions { bucket_bytes: 1 << 20, overlap: true, wire: None });
     let (pass, group) = (Pass::new(&model, None), Rc::new(Solo));
     let classifier = &Classifier::Replicated;
-    let mut stepper =
-        Stepper::new(StepParts { pass, classifier, loss, group, reduction, accumulation, optimiser });
+    let (loss, cuda_graphs) = (EpochLoss { loss, distribution: Vec::new() }, false);
+    let mut stepper = Stepper::new(StepParts {
+        pass,
+        classifier,
+        loss,
+        group,
+        reduction,
+        accumulation,
+        optimiser,
+        cuda_graphs,
+    });
     let (images, labels) = (case.input("image_u8"), case.input("label"));
     let micro_batch = |ids: Tensor| MicroBatch {
         bytes: images.index_select(0, &ids),

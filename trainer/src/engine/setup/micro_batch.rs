@@ -35,6 +35,8 @@ pub fn that_fits(config: &Config, rank: &Rank, pass: Pass<'_>, most: u64) -> Res
         Probe { rank, pass, side: i64::from(config.model.resolution), recomputes: config.train.recompute };
     // Without a figure, it is as if there were room for everything.
     let free = over_ranks(rank, free_bytes(rank).unwrap_or(u64::MAX), ReduceOp::Min)?;
+    // A pass of a new size runs without a graph, beside the memory that the graphs keep.
+    let free = if config.train.cuda_graphs { free / 2 } else { free };
     let per_image = probe.bytes_per_image(most, CLEAR.min(free / CLEAR_SHARE))?;
     let images = images(free, per_image, most);
     let why = format!(

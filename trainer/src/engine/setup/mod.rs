@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod backbone;
 pub mod bf16;
+pub mod cuda_graphs;
 pub mod device;
 pub mod frozen_products;
 pub mod head_init;

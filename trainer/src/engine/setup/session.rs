@@ -18,6 +18,7 @@ use crate::engine::rank::Rank;
 use crate::engine::setup::attention::{self, AttentionShape};
 use crate::engine::setup::backbone::BackboneFile;
 use crate::engine::setup::bf16;
+use crate::engine::setup::cuda_graphs;
 use crate::engine::setup::frozen_products::{self, Probe};
 use crate::engine::setup::head_init::{InitialValues, PreparedInit};
 use crate::engine::setup::loader_plan::{LoaderPlan, workers};
@@ -30,12 +31,12 @@ use crate::engine::step::block_gather::BlockGather;
 use crate::engine::step::classifier::Classifier;
 use crate::engine::step::pass::Pass;
 use crate::engine::step::shard_tree::ShardTree;
+use crate::engine::step::step_parts::EpochLoss;
 use crate::engine::training::frozen::FrozenWeights;
 use crate::engine::training::progress::RunIdentity;
 use crate::model::Model;
 use crate::model::backbone_config::BackboneConfig;
 use crate::model::loading::{Backbone, LoadOptions, block_elements, block_names, load};
-use crate::model::losses::Loss;
 use crate::model::precision::{Kernels, Precision};
 use crate::model::tower::TowerShape;
 use crate::model::tuners::{self, TunerSet};
@@ -170,6 +171,12 @@ impl Session {
             frozen_products::check(&config, rank.device, purpose).map_err(Failure::input)?;
             arithmetic::apply(&config, rank.device).map_err(Failure::input)
         })?;
+        let trains = matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume);
+        if trains {
+            agreed(&rank.control, || {
+                cuda_graphs::check_device(&config, rank.device).map_err(Failure::input)
+            })?;
+        }
         let prepared = PreparedInit::of_run(&config, &data, purpose, rank)?;
         let wanted = purpose.images(views::images(config.eval.split));
         let bad_images = look_for_files(&config, &data, &wanted, rank)?;
@@ -180,7 +187,7 @@ impl Session {
         let classes = class_names.len();
         let order =
             agreed(&rank.control, || sources::open_order(&config, train.labels(), classes).map(Arc::new))?;
-        if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
+        if trains {
             notes.extend(loss::absent_note(&config, &order));
         }
         let file = agreed(&rank.control, || BackboneFile::open(resolved))?;
@@ -225,7 +232,8 @@ impl Session {
             data_sample,
             notes,
         };
-        if matches!(purpose, SessionPurpose::Train | SessionPurpose::Resume) {
+        if trains {
+            agreed(&rank.control, || cuda_graphs::check_model(&session).map_err(Failure::input))?;
             session.settle_micro_batch(rank)?;
         }
         session.settle_attention(rank, purpose)?;
@@ -326,9 +334,10 @@ impl Session {
     }
 
     /// The objective of an epoch: with `loss.prior = "sampler"` it depends on the samples of that epoch.
-    pub fn loss(&self, epoch: u64) -> Box<dyn Loss> {
+    pub fn loss(&self, epoch: u64) -> EpochLoss {
         let place = (self.model.precision().parameters, self.model.device());
-        loss::of_epoch(&self.config, &self.order, epoch, place)
+        let loss = loss::of_epoch(&self.config, &self.order, epoch, place);
+        EpochLoss { loss, distribution: self.order.distribution(epoch) }
     }
 
     /// The images of evaluations, and the part of the data set that they are.

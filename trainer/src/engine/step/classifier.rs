@@ -63,7 +63,26 @@ pub struct TrainingObjective<'a> {
     /// The gradient is that of the mean over the samples of a call, not of their sum.
     pub mean: bool,
     /// Factor on the gradient.
-    pub scale: f64,
+    pub scale: GradientScale<'a>,
+}
+
+/// The factor on the gradient of a loss.
+#[derive(Clone, Copy)]
+pub enum GradientScale<'a> {
+    /// As the host knows it now.
+    Number(f64),
+    /// As the device has it when it computes: one number in double precision.
+    OnDevice(&'a Tensor),
+}
+
+impl GradientScale<'_> {
+    fn of(self, tensor: Tensor) -> Tensor {
+        match self {
+            Self::Number(1.0) => tensor,
+            Self::Number(factor) => tensor * factor,
+            Self::OnDevice(factor) => &tensor * factor.to_kind(tensor.kind()),
+        }
+    }
 }
 
 impl Classifier {
@@ -86,8 +105,7 @@ impl Classifier {
             Self::Replicated => Ok(samples.map(|(features, labels)| {
                 let found = objective.loss.of_part(&model.classify(features), labels, objective.columns);
                 let root = if objective.mean { found.mean() } else { found.sum.shallow_clone() };
-                let root = if objective.scale == 1.0 { root } else { root * objective.scale };
-                root.backward();
+                objective.scale.of(root).backward();
                 SampleLoss { sum: found.sum.detach(), normaliser: found.normaliser }
             })),
             Self::ClassSharded { group, most } => {
@@ -165,8 +183,7 @@ impl ShardedCall<'_> {
         let own = self.model.classes();
         let logits = loss.adjust(self.model.classify(&all), &labels, &own);
         let (losses, gradient) = ShardedSoftmax { group: self.group, loss, own }.losses(&logits, &labels)?;
-        let gradient = if scale == 1.0 { gradient } else { gradient * scale };
-        backward_from(&logits, &gradient, false);
+        backward_from(&logits, &scale.of(gradient), false);
         let mut back = self.rows(1, &all);
         self.group.reduce_scatter(&all.grad(), &mut back)?;
         Ok(samples.map(|(features, labels)| {

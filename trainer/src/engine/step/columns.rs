@@ -24,7 +24,7 @@ impl LossPrelude {
     /// Collective; ranks without samples take part (law 4).
     pub fn of(parts: &StepParts<'_>, work: &LocalBatch) -> Result<Self, CollectiveError> {
         // The official rule treats each micro-batch as a batch.
-        if parts.loss.column_term().is_none() || parts.accumulation != Accumulation::Exact {
+        if parts.loss.loss.column_term().is_none() || parts.accumulation != Accumulation::Exact {
             return Ok(Self::default());
         }
         let (shards, passes) = match parts.reduction {

@@ -10,6 +10,7 @@ pub mod gradient_sync;
 pub mod local_batch;
 pub mod loss_scale;
 pub mod pass;
+mod pass_graphs;
 pub mod scalar_row;
 pub mod schedule;
 pub mod sgd;

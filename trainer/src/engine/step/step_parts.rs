@@ -15,7 +15,7 @@ pub struct StepParts<'a> {
     /// From features to losses.
     pub classifier: &'a Classifier,
     /// The objective.
-    pub loss: Box<dyn Loss>,
+    pub loss: EpochLoss,
     /// All ranks.
     pub group: Rc<dyn ProcessGroup>,
     /// How their gradients are reduced.
@@ -24,6 +24,17 @@ pub struct StepParts<'a> {
     pub accumulation: Accumulation,
     /// Momentum and weight decay.
     pub optimiser: (f64, f64),
+    /// On a GPU, passes are captured as CUDA graphs.
+    pub cuda_graphs: bool,
+}
+
+/// The objective of an epoch.
+#[derive(Debug)]
+pub struct EpochLoss {
+    /// The loss.
+    pub loss: Box<dyn Loss>,
+    /// The distribution of classes in the epoch. Losses of one run with equal distributions are equal.
+    pub distribution: Vec<f64>,
 }
 
 /// How the gradients of micro-batches are combined into the gradient of a step.

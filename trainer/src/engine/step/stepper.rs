@@ -1,15 +1,16 @@
 //! One optimiser step over a global batch, on one rank.
 
-use crate::engine::step::classifier::TrainingObjective;
+use crate::engine::step::classifier::{GradientScale, SampleLoss, TrainingObjective};
 use crate::engine::step::columns::LossPrelude;
 use crate::engine::step::gradient_sync::{GradientSync, SyncOptions};
 use crate::engine::step::local_batch::{LocalBatch, MicroBatch};
 use crate::engine::step::pass::Tape;
+use crate::engine::step::pass_graphs::PassGraphs;
 use crate::engine::step::scalar_row::{ScalarRow, StepFlags, StepOutcome, read_outcome, row};
 use crate::engine::step::sgd::Sgd;
 use crate::engine::step::shard_tree::ShardTree;
-use crate::engine::step::step_parts::{Accumulation, Reduction, StepParts};
-use crate::model::losses::{Columns, Loss};
+use crate::engine::step::step_parts::{Accumulation, EpochLoss, Reduction, StepParts};
+use crate::model::losses::Columns;
 use collectives::{CollectiveError, Pending, ReduceOp};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -21,6 +22,7 @@ pub struct Stepper<'a> {
     row: Option<(Tensor, Pending)>,
     sgd: Sgd,
     loss_scale: f64,
+    graphs: Option<PassGraphs>,
 }
 
 impl<'a> Stepper<'a> {
@@ -40,7 +42,8 @@ impl<'a> Stepper<'a> {
             Reduction::FixedTree(_) => SyncOptions { bucket_bytes: 1, overlap: false, wire: None },
         };
         let sync = GradientSync::new(Rc::clone(&parts.group), trainables.gradient(), &units, options);
-        Self { parts, sync, row: None, sgd, loss_scale: 1.0 }
+        let graphs = parts.cuda_graphs.then(|| PassGraphs::new(model.device())).flatten();
+        Self { parts, sync, row: None, sgd, loss_scale: 1.0, graphs }
     }
 
     /// Runs forward and backward over this rank's part, and one reduction of exactly the trainable gradients. Updates
@@ -80,8 +83,11 @@ impl<'a> Stepper<'a> {
     }
 
     /// Replaces the objective: the prior of a sampler may change from epoch to epoch.
-    pub fn set_loss(&mut self, loss: Box<dyn Loss>) {
-        self.parts.loss = loss;
+    pub fn set_loss(&mut self, loss: EpochLoss) {
+        if loss.distribution != self.parts.loss.distribution {
+            self.graphs.iter_mut().for_each(PassGraphs::forget);
+            self.parts.loss = loss;
+        }
     }
 
     /// The factor on the loss in the backward passes from now on; gradients do not contain it.
@@ -154,29 +160,65 @@ impl<'a> Stepper<'a> {
         row: &mut ScalarRow,
         last: Option<StepFlags>,
     ) -> Result<(), CollectiveError> {
-        let StepParts { pass, classifier, loss, group, accumulation, .. } = &self.parts;
-        let model = pass.model();
+        if let Some(part) = part
+            && let Some(found) = self.pass_by_graph(part)?
+        {
+            row.add(&found, part.labels.numel(), self.parts.accumulation);
+            return self.reduce_whole(row, last);
+        }
         let (columns, tape) = ahead;
+        let pass = self.parts.pass;
         let tape = tape.map_or_else(|| pass.forward(part.map(|part| &part.bytes)), Ok)?;
-        let samples = tape.features().zip(part.map(|part| &part.labels));
-        let mean = matches!(accumulation, Accumulation::Official { .. });
-        if let Some(found) = classifier.loss_and_backward(
-            model,
-            samples,
-            TrainingObjective { loss: loss.as_ref(), columns, mean, scale: self.loss_scale },
-        )? {
-            row.add(&found, part.map_or(0, |part| part.labels.numel()), *accumulation);
+        let scale = GradientScale::Number(self.loss_scale);
+        if let Some(found) = to_features(&self.parts, &tape, part, (columns, scale))? {
+            row.add(&found, part.map_or(0, |part| part.labels.numel()), self.parts.accumulation);
         }
         // The gradients of the head are complete from here on, those of a block when `backward` reports it.
-        let sync = &mut self.sync;
         if let Some(notice) = last {
-            let scalars = row.close(notice);
-            let pending = group.start_all_reduce(&scalars, ReduceOp::Sum)?;
-            self.row = Some((scalars, pending));
-            sync.unit_done(model.tower().shape().layers)?;
+            self.start_reduction(row, notice)?;
         }
+        let sync = &mut self.sync;
         pass.backward(tape, &mut |unit| if last.is_some() { sync.unit_done(unit) } else { Ok(()) })
     }
+
+    /// The same pass as a CUDA graph; none if it has to run without one.
+    fn pass_by_graph(&mut self, part: &MicroBatch) -> Result<Option<SampleLoss>, CollectiveError> {
+        let (parts, Some(graphs)) = (&self.parts, &mut self.graphs) else { return Ok(None) };
+        graphs.run(part, self.loss_scale, |part, scale| {
+            let tape = parts.pass.forward(Some(&part.bytes))?;
+            let found = to_features(parts, &tape, Some(part), (None, GradientScale::OnDevice(scale)))?;
+            parts.pass.backward(tape, &mut |_| Ok(()))?;
+            Ok(found)
+        })
+    }
+
+    /// Reduces, after the last pass of a step, what a pass without a graph reduces meanwhile: in the same order.
+    fn reduce_whole(&mut self, row: &ScalarRow, last: Option<StepFlags>) -> Result<(), CollectiveError> {
+        let Some(notice) = last else { return Ok(()) };
+        self.start_reduction(row, notice)?;
+        self.sync.unit_done(self.parts.pass.model().first_tuned())
+    }
+
+    /// Sends the row, and the gradients of the head.
+    fn start_reduction(&mut self, row: &ScalarRow, notice: StepFlags) -> Result<(), CollectiveError> {
+        let scalars = row.close(notice);
+        let pending = self.parts.group.start_all_reduce(&scalars, ReduceOp::Sum)?;
+        self.row = Some((scalars, pending));
+        self.sync.unit_done(self.parts.pass.model().tower().shape().layers)
+    }
+}
+
+/// The loss of the features of a forward pass, and its backward pass down to them.
+fn to_features(
+    parts: &StepParts<'_>,
+    tape: &Tape,
+    part: Option<&MicroBatch>,
+    (columns, scale): (Option<&Columns>, GradientScale<'_>),
+) -> Result<Option<SampleLoss>, CollectiveError> {
+    let samples = tape.features().zip(part.map(|part| &part.labels));
+    let mean = matches!(parts.accumulation, Accumulation::Official { .. });
+    let objective = TrainingObjective { loss: parts.loss.loss.as_ref(), columns, mean, scale };
+    parts.classifier.loss_and_backward(parts.pass.model(), samples, objective)
 }
 
 /// Whether all numbers are finite, as a tensor on their device. The extremes need no memory, and NaN is both of them.

@@ -15,6 +15,7 @@ use crate::engine::step::batch_plan::BatchPlan;
 use crate::engine::step::device_loader::{DeviceBatch, DeviceLoader};
 use crate::engine::step::scalar_row::StepFlags;
 use crate::engine::step::schedule::LearningRate;
+use crate::engine::step::step_parts::EpochLoss;
 use crate::engine::step::stepper::Stepper;
 use crate::engine::training::contention::Contention;
 use crate::engine::training::frozen::FrozenWeights;
@@ -22,7 +23,6 @@ use crate::engine::training::progress::Progress;
 use crate::engine::training::run_log::RunLog;
 use crate::engine::training::saver::Saver;
 use crate::model::Model;
-use crate::model::losses::Loss;
 use crate::run::Reporter;
 pub use after_step::{AtEpochEnd, LoopEnd};
 use collectives::liveness::StepClock;
@@ -54,7 +54,7 @@ pub struct Training<'a, 'm, 'r> {
     /// Checksums of the frozen weights at the start.
     pub frozen: &'a FrozenWeights,
     /// The loss of an epoch.
-    pub loss: &'a dyn Fn(u64) -> Box<dyn Loss>,
+    pub loss: &'a dyn Fn(u64) -> EpochLoss,
     /// Checkpoints.
     pub saver: &'a mut Saver<'r>,
     /// Metrics and status, on rank 0.

@@ -269,6 +269,7 @@ pub fn parts<'a>(session: &'a Session, rank: &Rank, classifier: &'a Classifier) 
         reduction: reduction(config, rank),
         accumulation: accumulation(config),
         optimiser: (config.train.momentum, config.train.weight_decay),
+        cuda_graphs: config.train.cuda_graphs,
     }
 }
 
