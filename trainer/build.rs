@@ -6,13 +6,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Calls of libtorch's C++ interface.
-const SHIMS: [&str; 5] = [
-    "shim/allocator.cpp",
-    "shim/attention.cpp",
-    "shim/backward.cpp",
-    "shim/cuda_graph.cpp",
-    "shim/gpu.cpp",
-];
+const SHIMS: [&str; 5] =
+    ["shim/allocator.cpp", "shim/attention.cpp", "shim/backward.cpp", "shim/cuda_graph.cpp", "shim/gpu.cpp"];
 /// The folder of `caught.h`, which shims of both crates include.
 const SHARED: &str = "../collectives/shim";
 

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::cuda::{count, on_stand_in, reports};
+use tests::cuda::{count, on_stand_in, reports, with_emulated_kernels};
 use tests::stripes::{final_bytes, short_run};
 use tests::{json, losses, run, stderr, succeed, trainer};
 
@@ -20,7 +20,7 @@ fn training(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     }
     all.extend(settings);
     let mut command = short_run(ranks, output, &all);
-    on_stand_in(&mut command);
+    with_emulated_kernels(on_stand_in(&mut command));
     command
 }
 
@@ -151,6 +151,23 @@ fn other_settings_are_captured() {
         same_with_graphs(folder.path(), name, 1, settings);
     }
     same_with_graphs(folder.path(), "wire", 2, &["distributed.wire=bf16", "head.placement=replicated"]);
+}
+
+/// With everything else that a GPU has: a residual stream in 16 bits, kernels of our own, products in fp8, a kernel of attention.
+#[test]
+fn all_options_of_a_gpu_work_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = [
+        "train.precision=bf16",
+        "train.residual=bf16",
+        "train.gpu_kernels=compiled",
+        "train.frozen_products=fp8",
+        "train.attention=flash",
+    ];
+    for ranks in [1, 2] {
+        let report = same_with_graphs(folder.path(), &format!("all-{ranks}"), ranks, &all);
+        assert!(report["operations"]["kernel layer_norm_cast"].as_u64().unwrap() > 0, "{report}");
+    }
 }
 
 /// The factor on the loss is halved after an overflow: a graph that had kept it would scale by the wrong one.

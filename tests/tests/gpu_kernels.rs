@@ -42,6 +42,7 @@ fn in_every_precision_the_losses_are_those_of_libtorch() {
     for (precision, relative) in [("fp32", 1e-5), ("bf16", 2e-2), ("fp16", 3e-3)] {
         same_losses(1, &[&format!("train.precision={precision}")], relative);
     }
+    same_losses(1, &["train.precision=bf16", "train.residual=bf16"], 2e-2);
 }
 
 #[test]

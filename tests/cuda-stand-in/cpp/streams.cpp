@@ -1,5 +1,6 @@
 #include "streams.h"
 
+#include "capture.h"
 #include "collectives.h"
 #include "counters.h"
 #include "memory.h"
@@ -139,9 +140,17 @@ void wait_for_event(void *event) {
 
 }  // namespace stand_in
 
-// A kernel of the program's own comes after collectives and after the earlier work of its own stream, and is done at once.
-extern "C" void cuda_stand_in_begin_kernel(const char *name) {
+// A kernel of the program's own comes after collectives and after the earlier work of its own stream, and is done at once, or
+// recorded for a graph.
+extern "C" void cuda_stand_in_launch(const char *name, void (*run)(const void *), void (*free)(void *), void *work) {
+    const std::shared_ptr<void> launched(work, free);
+    const auto kernel = std::string("kernel ") + name;
+    if (stand_in::is_capturing()) {
+        stand_in::record(kernel, [run, launched] { run(launched.get()); });
+        return;
+    }
     stand_in::catch_up_with_stream();
     stand_in::drain(stand_in::current_stream());
-    stand_in::count_operation(std::string("kernel ") + name);
+    stand_in::count_operation(kernel);
+    run(launched.get());
 }

@@ -8,10 +8,13 @@
 
 mod graphs;
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
+
+type Run = unsafe extern "C" fn(*const c_void);
+type Free = unsafe extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
-    fn cuda_stand_in_begin_kernel(name: *const c_char);
+    fn cuda_stand_in_launch(name: *const c_char, run: Run, free: Free, work: *mut c_void);
 }
 
 /// Tells programs what they talk to.
@@ -20,12 +23,14 @@ extern "C" fn cuda_stand_in() -> c_int {
     1
 }
 
-/// A kernel of the program's own begins, launched by `tests/nvrtc-stand-in`: it comes after earlier work, and is counted.
+/// A kernel of the program's own, launched by `tests/nvrtc-stand-in`: it comes after earlier work, and is counted. Under capture
+/// it is recorded.
 ///
 /// # Safety
-/// `name` must point to a null-terminated text.
+/// `name` must point to a null-terminated text. `run` must be able to run `work`, several times and on any thread, until `free` has
+/// freed it.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn cuda_stand_in_kernel(name: *const c_char) {
+unsafe extern "C" fn cuda_stand_in_kernel(name: *const c_char, run: Run, free: Free, work: *mut c_void) {
     // SAFETY: guaranteed by the caller.
-    unsafe { cuda_stand_in_begin_kernel(name) }
+    unsafe { cuda_stand_in_launch(name, run, free, work) }
 }

@@ -146,6 +146,11 @@ inline void run_block() {
     }
 }
 
+template <typename... Arguments>
+constexpr unsigned parameters(void (*)(Arguments...)) {
+    return sizeof...(Arguments);
+}
+
 // Calls a kernel with the values behind pointers, as the driver gets them.
 template <typename... Arguments>
 struct Call {

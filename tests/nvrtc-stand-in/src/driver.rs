@@ -9,9 +9,9 @@ use libloading::os::unix;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::io::Write;
-use std::slice;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{ptr, slice};
 
 const SUCCESS: c_int = 0;
 const INVALID_VALUE: c_int = 1;
@@ -36,11 +36,45 @@ thread_local! {
 }
 
 type Launch = unsafe extern "C" fn(*const c_uint, *const c_uint, *mut *mut c_void);
+type Parameters = unsafe extern "C" fn() -> c_uint;
 
 /// A kernel of a loaded module.
 pub(crate) struct Function {
     launch: Launch,
+    parameters: usize,
     name: CString,
+}
+
+/// A kernel with the values of its parameters, one a word: a graph starts it after the launch has returned.
+struct Launched {
+    launch: Launch,
+    blocks: [c_uint; 3],
+    threads: [c_uint; 3],
+    words: Vec<u64>,
+}
+
+impl Launched {
+    /// Runs the kernel.
+    ///
+    /// # Safety
+    /// `launched` must come from [`started`] and be alive.
+    unsafe extern "C" fn run(launched: *const c_void) {
+        // SAFETY: guaranteed by the caller.
+        let Self { launch, blocks, threads, words } = unsafe { &*launched.cast::<Self>() };
+        let mut values: Vec<*mut c_void> =
+            words.iter().map(|word| ptr::from_ref(word).cast_mut().cast()).collect();
+        // SAFETY: the words are values of the types of the kernel's parameters, which it reads only.
+        unsafe { launch(blocks.as_ptr(), threads.as_ptr(), values.as_mut_ptr()) };
+    }
+
+    /// Frees it.
+    ///
+    /// # Safety
+    /// `launched` must come from [`started`], and is not used any more.
+    unsafe extern "C" fn free(launched: *mut c_void) {
+        // SAFETY: guaranteed by the caller.
+        drop(unsafe { Box::from_raw(launched.cast::<Self>()) });
+    }
 }
 
 fn initialized(call: impl FnOnce() -> c_int) -> c_int {
@@ -135,7 +169,13 @@ unsafe extern "C" fn cuModuleGetFunction(
         let Ok(launch) = (unsafe { (*module).get::<Launch>(symbol.as_bytes()).map(|symbol| *symbol) }) else {
             return NOT_FOUND;
         };
-        let found = Function { launch, name: name.to_owned() };
+        let symbol = format!("parameters_of_{}", name.to_string_lossy());
+        // SAFETY: as above.
+        let Ok(parameters) = (unsafe { (*module).get::<Parameters>(symbol.as_bytes()).map(|count| count()) })
+        else {
+            return NOT_FOUND;
+        };
+        let found = Function { launch, parameters: parameters as usize, name: name.to_owned() };
         // SAFETY: the program passes a pointer to one handle.
         unsafe { function.write(Box::into_raw(Box::new(found))) };
         SUCCESS
@@ -165,25 +205,39 @@ unsafe extern "C" fn cuLaunchKernel(
             return LAUNCH_FAILED;
         }
         // SAFETY: the handle comes from cuModuleGetFunction.
-        let Function { launch, name } = unsafe { &*function };
-        started(name);
-        // SAFETY: the program passes values of the types of the kernel's parameters.
-        unsafe { launch(blocks.as_ptr(), threads.as_ptr(), values) };
+        let Function { launch, parameters, name } = unsafe { &*function };
+        // SAFETY: the program passes a value for each parameter. The trainer gives each one a whole word.
+        let words = unsafe {
+            slice::from_raw_parts(values, *parameters)
+                .iter()
+                .map(|value| value.cast::<u64>().read())
+                .collect()
+        };
+        started(name, Launched { launch: *launch, blocks, threads, words });
         SUCCESS
     })
 }
 
-/// Tells the stand-in for libtorch's CUDA part, if the program has it: it waits for the stream, and counts the kernel.
-fn started(kernel: &CStr) {
-    type Started = unsafe extern "C" fn(*const c_char);
+/// Gives a kernel to the stand-in for libtorch's CUDA part, if the program has it: that waits for the stream, counts the kernel, and
+/// runs it or records it for a graph.
+fn started(kernel: &CStr, launched: Launched) {
+    type Run = unsafe extern "C" fn(*const c_void);
+    type Free = unsafe extern "C" fn(*mut c_void);
+    type Started = unsafe extern "C" fn(*const c_char, Run, Free, *mut c_void);
     static STARTED: OnceLock<Option<Started>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
         // SAFETY: the stand-in's function has this type; the real library has none of this name.
         unsafe { unix::Library::this().get::<Started>(b"cuda_stand_in_kernel").ok().map(|symbol| *symbol) }
     });
-    if let Some(started) = started {
-        // SAFETY: the text lives for the call.
-        unsafe { started(kernel.as_ptr()) };
+    let launched: *mut c_void = Box::into_raw(Box::new(launched)).cast();
+    // SAFETY: the text lives for the call; the launch is freed once, by the stand-in or here.
+    unsafe {
+        if let Some(started) = started {
+            started(kernel.as_ptr(), Launched::run, Launched::free, launched);
+        } else {
+            Launched::run(launched);
+            Launched::free(launched);
+        }
     }
 }
 

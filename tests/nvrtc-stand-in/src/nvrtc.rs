@@ -66,8 +66,7 @@ unsafe extern "C" fn nvrtcCompileProgram(
     for option in &options {
         match option.split_once('=') {
             Some(("--define-macro", definition)) => definitions.push(definition.to_owned()),
-            Some(("--gpu-architecture", _)) => {}
-            Some(("--std", "c++17")) => {}
+            Some(("--gpu-architecture", _) | ("--std", "c++17")) => {}
             _ => {
                 program.log = format!("nvrtc: error: invalid value for {option}");
                 return INVALID_OPTION;
@@ -128,6 +127,10 @@ impl Program {
             let _ = writeln!(
                 cpp,
                 "extern \"C\" void emulate_{kernel}(const unsigned *grid, const unsigned *threads, void **values) {{ emulator::launch({kernel}, grid, threads, values); }}"
+            );
+            let _ = writeln!(
+                cpp,
+                "extern \"C\" unsigned parameters_of_{kernel}() {{ return emulator::parameters({kernel}); }}"
             );
         }
         cpp

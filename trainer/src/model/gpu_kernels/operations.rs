@@ -26,7 +26,7 @@ impl GpuKernels {
             return None;
         }
         let (kernels, rows, factor) = (*self, self.rows(x), norm.factor);
-        let (read, weight, bias) = (ready(x), ready(&norm.norm.weight), ready(&norm.norm.bias));
+        let (read, (weight, bias)) = (ready(x), affine(norm.norm));
         let (output, kept) = (self.like(x, self.types.compute), self.statistics(rows));
         let arguments = [
             address(&read),
@@ -70,7 +70,7 @@ impl GpuKernels {
             return None;
         }
         let (rows, factor) = (self.rows(x), norm.factor);
-        let (weight, bias) = (ready(&norm.norm.weight), ready(&norm.norm.bias));
+        let (weight, bias) = affine(norm.norm);
         let (sum, output) = (self.like(x, self.types.stream), self.like(x, self.types.compute));
         let (kept, read) = (self.statistics(rows), (ready(x), ready(y)));
         let arguments = [
@@ -90,13 +90,12 @@ impl GpuKernels {
         drop(read);
         let Some(graph) = graph.filter(|_| recorded) else { return Some((sum, output)) };
         let backward = ResidualNormBackward { kernels: *self, sum: sum.detach(), kept, weight, factor, rows };
-        Some(self.cut_residual_norm(graph, (x, y), (sum, output), backward))
+        Some(Self::cut_residual_norm(graph, (x, y), (sum, output), backward))
     }
 
     /// Two cuts: of the sum from `x` and `y`, and of the norm from the sum. The second one's backward pass comes first and leaves its
     /// gradient to the first one, so that one kernel does both.
     fn cut_residual_norm(
-        &self,
         graph: &BlockGraph,
         (x, y): (&Tensor, &Tensor),
         (sum, output): (Tensor, Tensor),
@@ -190,13 +189,19 @@ impl GpuKernels {
 
     /// Whether the kernels have this norm: frozen, and in fp32.
     fn is_norm(&self, ScaledNorm { norm, .. }: ScaledNorm<'_>) -> bool {
-        !norm.is_trained() && norm.weight.kind() == Kind::Float && norm.weight.device() == self.device
+        !norm.is_trained() && norm.weight.device() == self.device
     }
 
     /// Memory for mean and 1 / standard deviation of rows.
     fn statistics(&self, rows: i64) -> Tensor {
         Tensor::empty([2, rows], (Kind::Float, self.device))
     }
+}
+
+/// Weight and bias of a norm, which the kernels read in fp32.
+fn affine(norm: &LayerNorm) -> (Tensor, Tensor) {
+    let ready = |tensor: &Tensor| ready(&tensor.to_kind(Kind::Float));
+    (ready(&norm.weight), ready(&norm.bias))
 }
 
 /// The backward pass of a sum and its norm.
