@@ -11,7 +11,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -33,9 +35,12 @@ struct Node {
 };
 
 struct Capture {
+    std::uint64_t number;
     c10::StreamId stream;
     std::thread::id thread;
     cudaStreamCaptureMode mode;
+    // Memory that the program has freed: kernels of the graph have its address.
+    std::vector<std::unique_ptr<void, decltype(&std::free)>> freed;
     std::vector<Node> nodes;
     bool is_invalid = false;
 };
@@ -45,6 +50,13 @@ std::mutex lock;
 std::shared_ptr<Capture> under_way;
 // Read before each operation.
 std::atomic<bool> any{false};
+
+std::mutex lock_of_owners;
+// Never destroyed: tensors are freed after static destructors have run.
+std::map<std::uint64_t, std::weak_ptr<Capture>> &owners() {
+    static auto *all = new std::map<std::uint64_t, std::weak_ptr<Capture>>;
+    return *all;
+}
 
 std::shared_ptr<Capture> of_this_stream() {
     if (!any.load()) return nullptr;
@@ -60,6 +72,19 @@ std::shared_ptr<Capture> of_this_stream() {
 }  // namespace
 
 bool is_capturing() { return of_this_stream() != nullptr; }
+
+std::uint64_t owner_of_memory() {
+    const auto capture = of_this_stream();
+    return capture ? capture->number : 0;
+}
+
+bool keep_for_graph(std::uint64_t owner, void *block) {
+    std::lock_guard<std::mutex> guard(lock_of_owners);
+    const auto found = owners().find(owner);
+    const auto capture = found == owners().end() ? nullptr : found->second.lock();
+    if (capture) capture->freed.emplace_back(block, &std::free);
+    return capture != nullptr;
+}
 
 void refuse_while_capturing(const char *what) {
     if (const auto capture = of_this_stream()) refuse(*capture, what);
@@ -163,6 +188,12 @@ std::shared_ptr<Capture> begin(cudaStreamCaptureMode mode) {
     std::lock_guard<std::mutex> guard(lock);
     TORCH_CHECK(!under_way, "the stand-in captures one graph at a time");
     auto capture = std::make_shared<Capture>();
+    {
+        std::lock_guard<std::mutex> guard(lock_of_owners);
+        static std::uint64_t last = 0;
+        capture->number = ++last;
+        owners()[last] = capture;
+    }
     capture->stream = current_stream().id();
     capture->thread = std::this_thread::get_id();
     capture->mode = mode;

@@ -11,6 +11,10 @@ namespace stand_in {
 
 // Whether the current stream of this thread is being captured.
 bool is_capturing();
+// The number of that capture, whose graph owns what is allocated now; 0 without one.
+std::uint64_t owner_of_memory();
+// Gives a block that is freed to the graph that owns it, for its replays; false if that is gone.
+bool keep_for_graph(std::uint64_t owner, void *block);
 // Refuses what a capture does not permit, for example a wait of the host: it ends the capture, as it does on a GPU.
 void refuse_while_capturing(const char *what);
 // The same for waits of the host by the thread that captures, whatever it waits for.

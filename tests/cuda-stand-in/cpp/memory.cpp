@@ -20,10 +20,10 @@ using c10::CachingDeviceAllocator::DeviceStats;
 
 // As CUDA's caching allocator: blocks are multiples of 512 bytes, and memory is taken from the device in larger segments.
 constexpr int64_t BLOCK = 512, SEGMENT = 2 << 20;
-// What a block begins with here: its size, for when it is freed, and whether a graph owns it.
+// What a block begins with here: its size, for when it is freed, and the number of the capture whose graph owns it.
 struct Header {
     int64_t size;
-    bool is_of_graphs;
+    std::uint64_t owner;
 };
 constexpr int64_t HEADER = 64;
 
@@ -58,7 +58,7 @@ public:
         take(size);
         void *block = nullptr;
         if (posix_memalign(&block, HEADER, HEADER + size)) throw std::bad_alloc();
-        new (block) Header{size, is_capturing()};
+        new (block) Header{size, owner_of_memory()};
         void *data = static_cast<char *>(block) + HEADER;
         return {data, data, &free_block, gpu()};
     }
@@ -139,12 +139,12 @@ void Memory::free_block(void *data) {
     // that still use it come first.
     catch_up_with_stream();
     void *block = static_cast<char *>(data) - HEADER;
-    const int64_t size = header_of(data).size;
+    const auto [size, owner] = header_of(data);
     {
         std::lock_guard<std::mutex> guard(instance().lock_);
         instance().allocated().decrease(size);
     }
-    std::free(block);
+    if (owner == 0 || !keep_for_graph(owner, block)) std::free(block);
 }
 
 const bool registered = (c10::SetAllocator(c10::kCUDA, &instance()), true);
@@ -153,6 +153,6 @@ const bool registered = (c10::SetAllocator(c10::kCUDA, &instance()), true);
 
 c10::Device gpu() { return c10::Device(c10::kCUDA, 0); }
 c10::DeviceAllocator &memory() { return instance(); }
-bool is_of_graphs(const void *data) { return header_of(data).is_of_graphs; }
+bool is_of_graphs(const void *data) { return header_of(data).owner != 0; }
 
 }  // namespace stand_in

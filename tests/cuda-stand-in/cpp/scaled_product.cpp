@@ -1,6 +1,6 @@
 // The product of two matrices in fp8 with scales, with the refusals of CUDA's.
+#include "capture.h"
 #include "collectives.h"
-#include "counters.h"
 #include "operations.h"
 
 #include <ATen/core/Tensor.h>
@@ -64,12 +64,14 @@ Tensor scaled_product(const Tensor &a, const Tensor &b, const Tensor &scale_a, c
     const auto out = kind.value_or(a.scalar_type());
     check(a, b, scale_a, scale_b, bias, out);
     catch_up_with_stream();
-    count_operation("_scaled_mm");
-    at::AutoDispatchBelowADInplaceOrView guard;
-    const auto single = [](const Tensor &tensor) { return on_host(tensor).to(at::kFloat); };
-    Tensor product = at::matmul(single(a), single(b)).mul(on_host(scale_a)).mul(on_host(scale_b));
-    if (bias) product = at::add(product, single(*bias));
-    return on_device(product.to(out));
+    const auto compute = [out](const std::vector<Tensor> &operands) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        const auto single = [&](size_t i) { return on_host(operands[i]).to(at::kFloat); };
+        Tensor product = at::matmul(single(0), single(1)).mul(single(2)).mul(single(3));
+        if (operands[4].defined()) product = at::add(product, single(4));
+        return std::vector<Tensor>{on_device(product.to(out))};
+    };
+    return computed("_scaled_mm", {a, b, scale_a, scale_b, bias.value_or(Tensor())}, compute)[0];
 }
 
 }  // namespace

@@ -147,12 +147,9 @@ fn what_a_capture_cannot_contain_is_refused() {
     let copy = not_permitted("a copy between host and device");
     for (expected, found) in [
         (copy.clone(), refused(|| x.f_to_device(Device::Cpu))),
-        (copy, refused(|| place.f_add_(&host.f_to_device(Device::Cuda(0))?))),
+        (copy.clone(), refused(|| place.f_add_(&host.f_to_device(Device::Cuda(0))?))),
         (not_permitted("nonzero"), refused(|| x.f_nonzero())),
-        (
-            not_permitted("a copy from memory of the host that is not pinned"),
-            refused(|| x.f_index(&[Some(index.shallow_clone())])),
-        ),
+        (copy, refused(|| x.f_index(&[Some(index.shallow_clone())]))),
     ] {
         let ended = "CUDA error: operation failed due to a previous error during capture".to_owned();
         assert_eq!(found, (expected, ended));
