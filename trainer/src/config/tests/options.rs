@@ -9,7 +9,7 @@ use crate::options::{Description, OnResume, OptionType, Several};
 use std::collections::BTreeSet;
 
 /// May change on resume. Whether a key may is worth a second look, so a new one is to be added here as well.
-const FREE: [&str; 31] = [
+const FREE: [&str; 32] = [
     "data.root",
     "data.train_list",
     "data.test_list",
@@ -25,6 +25,7 @@ const FREE: [&str; 31] = [
     "model.weights",
     "train.device",
     "train.threads",
+    "train.cuda_graphs",
     "train.recompute",
     "train.log_every",
     "train.tensorboard",
