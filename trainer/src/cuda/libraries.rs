@@ -121,10 +121,10 @@ fn load_builtins(nvrtc: &Path) {
 
 impl Nvrtc {
     pub(super) fn check(&self, call: &'static str, code: c_int) -> Result<(), CompiledError> {
+        type Text = unsafe extern "C" fn(c_int) -> *const c_char;
         if code == 0 {
             return Ok(());
         }
-        type Text = unsafe extern "C" fn(c_int) -> *const c_char;
         // SAFETY: the type is that of NVRTC's header.
         let text = unsafe { self.library.function::<Text>("nvrtcGetErrorString") };
         // SAFETY: the function returns a static text for every number.

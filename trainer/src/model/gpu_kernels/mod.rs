@@ -1,6 +1,6 @@
 //! Kernels of our own for a GPU: norms and residual additions, each in one pass over memory.
 //!
-//! libtorch computes LayerNorm in fp32 and casts its output in a second pass, and adds attention, MLP and adapter in further
+//! libtorch computes a norm in fp32 and casts its output in a second pass, and adds attention, MLP and adapter in further
 //! ones. Such operations wait for memory only, so that their time is the number of their passes. The kernels are in the files
 //! beside this one, in plain CUDA C++, and are compiled at run time for the sizes and element types of the run. Their backward
 //! passes are cut out of autograd's graph ([`BlockGraph`](super::graph::BlockGraph)).

@@ -90,13 +90,12 @@ impl GpuKernels {
         drop(read);
         let Some(graph) = graph.filter(|_| recorded) else { return Some((sum, output)) };
         let backward = ResidualNormBackward { kernels: *self, sum: sum.detach(), kept, weight, factor, rows };
-        Some(self.cut_residual_norm(graph, (x, y), (sum, output), backward))
+        Some(Self::cut_residual_norm(graph, (x, y), (sum, output), backward))
     }
 
     /// Two cuts: of the sum from `x` and `y`, and of the norm from the sum. The second one's backward pass comes first and leaves its
     /// gradient to the first one, so that one kernel does both.
     fn cut_residual_norm(
-        &self,
         graph: &BlockGraph,
         (x, y): (&Tensor, &Tensor),
         (sum, output): (Tensor, Tensor),

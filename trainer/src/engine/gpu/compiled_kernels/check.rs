@@ -118,7 +118,7 @@ impl<'a> Inputs<'a> {
         let (x, graph) = (leaf(&self.x), BlockGraph::default());
         let by_kernel = || self.kernels.layer_norm(&x, self.norm.times(QUICK_GELU), Some(&graph));
         let output = if own { by_kernel() } else { None }.unwrap_or_else(|| self.libtorch_norm(&x));
-        self.passed(own, graph, &output, &self.gradients[0]);
+        Self::passed(own, graph, &output, &self.gradients[0]);
         vec![Named("the output", output.detach()), Named("the gradient", x.grad())]
     }
 
@@ -137,7 +137,7 @@ impl<'a> Inputs<'a> {
             (&sum + normed * factor + &beside).to_kind(x.kind())
         };
         let output = if own { by_kernels() } else { None }.unwrap_or_else(by_libtorch);
-        self.passed(own, graph, &output, &self.gradients[1]);
+        Self::passed(own, graph, &output, &self.gradients[1]);
         let gradient = |what, of: &Tensor| Named(what, of.grad());
         vec![
             Named("the output", output.detach()),
@@ -152,7 +152,7 @@ impl<'a> Inputs<'a> {
         normed.to_kind(self.kernels.types().compute)
     }
 
-    fn passed(&self, own: bool, graph: BlockGraph, output: &Tensor, gradient: &Tensor) {
+    fn passed(own: bool, graph: BlockGraph, output: &Tensor, gradient: &Tensor) {
         if own {
             graph.backward(output.shallow_clone(), gradient);
         } else {
