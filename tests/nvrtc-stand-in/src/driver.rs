@@ -183,6 +183,7 @@ unsafe extern "C" fn cuModuleGetFunction(
 }
 
 #[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments, reason = "the driver's function has these")]
 unsafe extern "C" fn cuLaunchKernel(
     function: *const Function,
     blocks_x: c_uint,

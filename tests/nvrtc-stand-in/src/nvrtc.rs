@@ -149,16 +149,19 @@ impl Program {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvrtcGetProgramLogSize(program: *const Program, size: *mut usize) -> c_int {
-    // SAFETY: the handle is alive, and the program passes a pointer to one number.
-    unsafe { size.write((&*program).log.len() + 1) };
+    // SAFETY: the handle is alive.
+    let program = unsafe { &*program };
+    // SAFETY: the program passes a pointer to one number.
+    unsafe { size.write(program.log.len() + 1) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvrtcGetProgramLog(program: *const Program, log: *mut u8) -> c_int {
-    // SAFETY: the handle is alive, and the program passes a buffer of the size that it asked for.
+    // SAFETY: the handle is alive.
+    let text = unsafe { &(*program).log };
+    // SAFETY: the program passes a buffer of the size that it asked for.
     unsafe {
-        let text = &(&*program).log;
         log.copy_from_nonoverlapping(text.as_ptr(), text.len());
         log.add(text.len()).write(0);
     }
@@ -167,18 +170,19 @@ unsafe extern "C" fn nvrtcGetProgramLog(program: *const Program, log: *mut u8) -
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvrtcGetCUBINSize(program: *const Program, size: *mut usize) -> c_int {
-    // SAFETY: the handle is alive, and the program passes a pointer to one number.
-    unsafe { size.write((&*program).machine_code().len()) };
+    // SAFETY: the handle is alive.
+    let program = unsafe { &*program };
+    // SAFETY: the program passes a pointer to one number.
+    unsafe { size.write(program.machine_code().len()) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvrtcGetCUBIN(program: *const Program, cubin: *mut u8) -> c_int {
-    // SAFETY: the handle is alive, and the program passes a buffer of the size that it asked for.
-    unsafe {
-        let code = (&*program).machine_code();
-        cubin.copy_from_nonoverlapping(code.as_ptr(), code.len());
-    }
+    // SAFETY: the handle is alive.
+    let code = unsafe { &*program }.machine_code();
+    // SAFETY: the program passes a buffer of the size that it asked for.
+    unsafe { cubin.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
     SUCCESS
 }
 
