@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::{JoinHandle, yield_now};
 use std::time::{Duration, Instant};
 
-/// How long a thread asks for a message before it sleeps. Waking up takes about as long, and the reduction of a small bucket
-/// less.
+/// How long a thread asks for a message before it sleeps: the reduction of a small bucket is often done by then, and the kernel
+/// need not wake the thread.
 const SPIN: Duration = Duration::from_micros(50);
 
 type ProgressWork = Box<dyn FnOnce() -> Result<(), CollectiveError> + Send>;
