@@ -1,6 +1,7 @@
 // What the headers of a new GCC and glibc refer to, and old ones do not have. Linked into the released programs only.
 
 #include <ios>
+#include <new>
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
@@ -15,3 +16,8 @@ extern "C" HIDDEN void without_mode(void *stream) __asm__(
     "_ZNSt7__cxx1119basic_ostringstreamIcSt11char_traitsIcESaIcEEC1Ev");
 
 void without_mode(void *stream) { with_mode(stream, std::ios_base::out); }
+
+// libstdc++ of GCC 11: what std::vector calls for a size that no memory has.
+extern "C" [[noreturn]] HIDDEN void throw_bad_array_new_length() __asm__("_ZSt28__throw_bad_array_new_lengthv");
+
+void throw_bad_array_new_length() { throw std::bad_array_new_length(); }

@@ -42,6 +42,7 @@ PARTS = [
     Part(f"speed-{SMALL_CASE.name}", 60, partial(speed.beside_eager, SMALL_CASE), CPU),
     Part("loader", 60, loader.check),
     Part("kernels", 60, speed.kernels, GPU),
+    Part("options", 120, speed.options, GPU),
     *(Part(f"compiled-{case.name}", 120, partial(speed.compiled, case), GPU) for case in CASES),
     Part(f"compiled-{SMALL_CASE.name}", 120, partial(speed.compiled, SMALL_CASE), CPU),
 ]

@@ -17,6 +17,15 @@ from .trainer import bench_step, execute, setting_words
 PROFILED_CASE = Case("b16", 128)
 PROFILED_STEPS = 4
 
+# Ways to compute a step that are off by default until a GPU has shown what they bring.
+OPTIONS = {
+    "residual bf16": ["train.residual=bf16"],
+    "compiled kernels": ["train.gpu_kernels=compiled"],
+    "CUDA graphs": ["train.cuda_graphs=true"],
+    "fp8": ["train.frozen_products=fp8"],
+}
+TOGETHER = "all but fp8"
+
 
 def beside_eager(case: Case, context: Context) -> Found:
     """The trainer and PyTorch without compilation."""
@@ -27,6 +36,24 @@ def beside_eager(case: Case, context: Context) -> Found:
     figures = {"precision": precision(context), "batch": case.batch, "ratio_to_eager": ratio}
     figures |= {"trainer": {**ours, "images_per_second_without_waiting": rate}, "eager": eager}
     return Found(f"{summary} (ratio {ratio:.2f})", figures)
+
+
+def options(context: Context) -> Found:
+    """The trainer's step with each option for GPUs, and with several, beside the step without them."""
+    plain = PROFILED_CASE.batch / computing(trainer_step(PROFILED_CASE, context))
+    figures: Figures = {"case": PROFILED_CASE.name, "images_per_second": plain, "options": {}}
+    together = [setting for name, settings in OPTIONS.items() if name != "fp8" for setting in settings]
+    parts = []
+    for name, settings in {**OPTIONS, TOGETHER: together}.items():
+        try:
+            rate = PROFILED_CASE.batch / computing(trainer_step(PROFILED_CASE, context, *settings))
+        except PartFailed as failure:
+            figures["options"][name] = {"settings": settings, "error": str(failure)}
+            parts.append(f"{name} FAILED")
+        else:
+            figures["options"][name] = {"settings": settings, "images_per_second": rate, "ratio": rate / plain}
+            parts.append(f"{name} {rate / plain:.2f}")
+    return Found(f"{plain:,.0f} images/s; with {', '.join(parts)} times as many", figures)
 
 
 def compiled(case: Case, context: Context) -> Found:
@@ -64,8 +91,9 @@ def computing(figures: dict[str, float]) -> float:
     return figures["step_seconds"] - figures["data_wait_seconds"]
 
 
-def trainer_step(case: Case, context: Context) -> dict[str, float]:
-    return bench_step(context, 20 if context.on_gpu else 4, bench_arguments(case, context), *bench_settings(case, context))
+def trainer_step(case: Case, context: Context, *more: str) -> dict[str, float]:
+    settings = [*bench_settings(case, context), *more]
+    return bench_step(context, 20 if context.on_gpu else 4, bench_arguments(case, context), *settings)
 
 
 def bench_arguments(case: Case, context: Context) -> list[str]:
