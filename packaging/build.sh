@@ -95,17 +95,19 @@ find_tools() {
 }
 
 # `cargo rustc` gives its options to the last step only, so that the libraries are those that are built already.
+# Cargo does not know what the linker reads: the option `--cfg` tells it when that has changed.
 link_programs() {
     mkdir -p "$WORK"
     export OLD_SYSTEMS=$WORK/old_systems.o
     c++ -std=c++17 -O2 -fPIC -c "$ROOT/packaging/old_systems.cpp" -o "$OLD_SYSTEMS"
+    LINKED_WITH=$(sha256sum "$ROOT"/packaging/{old_systems.cpp,link.sh} | sha256sum | cut -c1-16)
     relinked trainer lift-trainer
     relinked launcher lift
 }
 
 relinked() { # package program
     (cd "$ROOT" && cargo rustc --release --locked -p "$1" --bin "$2" -- \
-        -C "linker=$ROOT/packaging/link.sh" -C linker-flavor=gcc)
+        -C "linker=$ROOT/packaging/link.sh" -C linker-flavor=gcc --cfg "linked_with=\"$LINKED_WITH\"")
     cp "$ROOT/target/release/$2" "$WORK/$2"
 }
 
