@@ -14,7 +14,8 @@ const COMPILED: &str = "train.gpu_kernels=compiled";
 /// A run of a few steps on the stand-in.
 fn training(ranks: usize, output: &Path, settings: &[&str]) -> Command {
     data_beside(output);
-    let all = [&["train.device=cuda", "head.init=random", "train.epochs=9"][..], settings].concat();
+    let own = ["train.device=cuda", "head.init=random", "train.epochs=9", "train.determinism=same_world"];
+    let all = [&own[..], settings].concat();
     let mut command = short_run(ranks, output, &all);
     with_emulated_kernels(on_stand_in(&mut command));
     command
