@@ -83,11 +83,6 @@ extern "C" int trainer_use_pool_stream(int index) noexcept {
     });
 }
 
-// The cudaStream_t of this thread; null is the default stream.
-extern "C" int trainer_current_stream(int index, void **stream) noexcept {
-    return guarded([&] { *stream = current_stream(index).native_handle(); });
-}
-
 // A new event, recorded in the current stream of this thread.
 extern "C" int trainer_record_event(int index, void **event) noexcept {
     return guarded([&] {

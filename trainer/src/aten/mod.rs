@@ -6,7 +6,6 @@
 
 mod backward;
 mod caching_allocator;
-mod current_stream;
 mod dispatcher;
 mod fused_sgd;
 mod owners;
@@ -15,7 +14,6 @@ mod product;
 
 pub use backward::{backward_from, try_backward_from};
 pub use caching_allocator::{bytes_of_cpu_tensors, cache_cpu_tensors};
-pub use current_stream::current_stream;
 pub use dispatcher::Refused;
 pub use fused_sgd::{SgdStep, fused_sgd};
 pub use owners::Owners;

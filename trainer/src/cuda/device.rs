@@ -2,7 +2,7 @@
 
 use super::error::CompiledError;
 use super::libraries::{Driver, RawContext, RawStream, driver};
-use crate::aten;
+use collectives::gpu::current_stream;
 use std::ffi::c_int;
 use std::fmt;
 
@@ -52,7 +52,7 @@ impl Gpu {
 
     /// The stream in which libtorch queues the work of the calling thread.
     pub(super) fn stream(&self) -> Result<RawStream, CompiledError> {
-        aten::current_stream(self.index).ok_or(CompiledError::Stream { index: self.index })
+        current_stream(self.index).map_err(|_| CompiledError::Stream { index: self.index })
     }
 }
 

@@ -9,4 +9,5 @@ pub(in crate::engine) mod ffi;
 pub mod memory;
 pub mod pass_memory;
 pub(in crate::engine) mod refusal;
+pub(in crate::engine) mod timing;
 pub mod upload;

@@ -8,13 +8,13 @@ use crate::config::{AttentionName, Config, Determinism};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::attention::{Inputs, prefer, refusal, taken};
 use crate::engine::gpu::refusal::reason;
+use crate::engine::gpu::timing::try_seconds_of_pass;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::SessionPurpose;
 use crate::model::block::split_qkv;
 use collectives::ReduceOp;
 use std::fmt;
-use std::time::Instant;
-use tch::{Cuda, Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Kernels that are measured. `math` is not: it keeps the scores of all heads, for which the micro-batch may leave no memory.
 const MEASURED: [AttentionName; 3] = [AttentionName::Flash, AttentionName::Efficient, AttentionName::CuDnn];
@@ -253,22 +253,7 @@ impl Site {
             return Err("libtorch refuses the order of its kernels".to_owned());
         }
         (0..WARM_UP).try_for_each(|_| self.pass())?;
-        let mut fastest = f64::INFINITY;
-        for _ in 0..TIMES {
-            self.finish();
-            let start = Instant::now();
-            (0..PASSES).try_for_each(|_| self.pass())?;
-            self.finish();
-            fastest = fastest.min(start.elapsed().as_secs_f64() / PASSES as f64);
-        }
-        Ok(fastest)
-    }
-
-    /// Waits for the GPU.
-    fn finish(&self) {
-        if let Device::Cuda(index) = self.qkv.device() {
-            Cuda::synchronize(index as i64);
-        }
+        try_seconds_of_pass(self.qkv.device(), (TIMES, PASSES), || self.pass())
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::aten;
 use crate::config::{Config, PrecisionName};
 use crate::engine::failure::Failure;
+use crate::engine::gpu::timing::seconds_of_pass;
 use crate::engine::rank::Rank;
 use collectives::ReduceOp;
 use std::hint::black_box;
-use std::time::Instant;
-use tch::{Cuda, Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Rows, inputs and outputs of the timed product: the first one of an MLP of ViT-B, for one image.
 const PRODUCT: [i64; 3] = [197, 768, 3072];
@@ -81,17 +81,9 @@ fn speed(kind: Kind, device: Device) -> f64 {
         let fast = by_one_dnn.then(|| aten::product(&x, &weight, None).ok()).flatten();
         fast.unwrap_or_else(|| x.linear(&weight, None::<&Tensor>))
     };
-    let once = || {
-        let start = Instant::now();
-        let _ = black_box(no_grad(product));
-        if let Device::Cuda(index) = device {
-            Cuda::synchronize(index as i64);
-        }
-        start.elapsed().as_secs_f64()
-    };
+    let once = || drop(black_box(no_grad(product)));
     once();
-    let fastest = (0..TIMES).map(|_| once()).fold(f64::INFINITY, f64::min);
-    2.0 * (rows * inputs * outputs) as f64 / fastest / 1e9
+    2.0 * (rows * inputs * outputs) as f64 / seconds_of_pass(device, (TIMES, 1), once) / 1e9
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use crate::config::{Config, FrozenProductsName, PrecisionName};
 use crate::engine::failure::{Failure, agreed};
 use crate::engine::gpu::refusal::reason;
+use crate::engine::gpu::timing::seconds_of_pass;
 use crate::engine::rank::Rank;
 use crate::engine::setup::session::SessionPurpose;
 use crate::engine::step::pass::Pass;
@@ -15,8 +16,7 @@ use crate::model::Model;
 use crate::model::fp8::Fp8Matrix;
 use crate::model::precision::FrozenProducts;
 use collectives::ReduceOp;
-use std::time::Instant;
-use tch::{Cuda, Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Share of the time that fp8 must save.
 const GAIN: f64 = 0.05;
@@ -297,22 +297,9 @@ fn seconds(model: &Model, probe: Probe) -> f64 {
             let _ = gradient.matmul(&layer.weight.to_kind(kind));
         }
     };
-    let finish = || {
-        if let Device::Cuda(index) = device {
-            Cuda::synchronize(index as i64);
-        }
-    };
     no_grad(|| {
         once();
-        let mut fastest = f64::INFINITY;
-        for _ in 0..TIMES {
-            finish();
-            let start = Instant::now();
-            (0..PASSES).for_each(|_| once());
-            finish();
-            fastest = fastest.min(start.elapsed().as_secs_f64() / PASSES as f64);
-        }
-        fastest
+        seconds_of_pass(device, (TIMES, PASSES), once)
     })
 }
 

@@ -1,11 +1,11 @@
 //! The kernels beside libtorch's operations: the same numbers, and how long both take.
 
 use crate::aten::backward_from;
+use crate::engine::gpu::timing::seconds_of_pass;
 use crate::model::gpu_kernels::{GpuKernels, RowTypes};
 use crate::model::graph::BlockGraph;
 use crate::model::layers::{LayerNorm, QUICK_GELU};
-use std::time::Instant;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Number of measurements, of which the fastest counts.
 const TIMES: usize = 3;
@@ -43,7 +43,8 @@ pub(super) fn run(kernels: &GpuKernels, rows: i64) -> Result<Vec<Timing>, Differ
             compared(kernel, found, expected, inputs.tolerance())?;
         }
         drop((own, libtorch));
-        let [own, libtorch] = [true, false].map(|own| inputs.seconds(|| drop(results(own))));
+        let [own, libtorch] =
+            [true, false].map(|own| seconds_of_pass(kernels.device(), (TIMES, 1), || drop(results(own))));
         timings.push(Timing { operation, own, libtorch });
     }
     Ok(timings)
@@ -73,7 +74,6 @@ fn compared(
 /// Numbers of the size that a tower has, the same in every run.
 struct Inputs<'a> {
     kernels: &'a GpuKernels,
-    device: Device,
     norm: LayerNorm,
     x: Tensor,
     y: Tensor,
@@ -92,7 +92,6 @@ impl<'a> Inputs<'a> {
         let weight = numbers(&[width], 0.61) * 0.5 + 1.0;
         Self {
             kernels,
-            device,
             norm: LayerNorm::new(weight, numbers(&[width], 0.83) * 0.1, EPSILON),
             x: matrix(0.37, stream) * 3.0,
             y: matrix(0.53, compute),
@@ -150,19 +149,6 @@ impl<'a> Inputs<'a> {
     fn libtorch_norm(&self, x: &Tensor) -> Tensor {
         let normed = self.norm.forward_times(&x.to_kind(Kind::Float), QUICK_GELU);
         normed.to_kind(self.kernels.types().compute)
-    }
-
-    /// Seconds of the fastest of a few calls. Waits for the device.
-    fn seconds(&self, work: impl Fn()) -> f64 {
-        let once = || {
-            let start = Instant::now();
-            work();
-            if let Device::Cuda(index) = self.device {
-                Cuda::synchronize(index as i64);
-            }
-            start.elapsed().as_secs_f64()
-        };
-        (0..TIMES).map(|_| once()).fold(f64::INFINITY, f64::min)
     }
 }
 
