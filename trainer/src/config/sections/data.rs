@@ -200,7 +200,7 @@ words! {
 words! {
     /// How the images of training are decoded.
     pub enum DecodeName {
-        /// To the pixels of Pillow and torchvision, bit for bit.
+        /// To the pixels of Pillow and torchvision, bitwise.
         Exact = "exact",
         /// Nearly those pixels: the resize uses numbers of 16 bits, luma and chroma of a JPEG image are resized as they are
         /// stored, and where a crop has at least twice the input size of the model, a JPEG image is first reduced by 2, 4

@@ -70,7 +70,7 @@ section! {
         #[resume(Free)]
         pub recompute: bool = false,
         /// Capture each pass on a GPU (forward, loss, backward) as a CUDA graph and replay it. The host then starts no single
-        /// kernels. The results are the same, bit for bit where `train.determinism` makes a run repeatable. The first pass with a new
+        /// kernels. The results are the same, bitwise where `train.determinism` makes a run repeatable. The first pass with a new
         /// number of images runs without a graph. The reduction of gradients starts after the last backward pass of a step, not
         /// during it, and the memory of a pass stays taken between steps. For a backbone and classes that are not sharded, and for
         /// losses that are sums over samples. It has not been measured on a GPU.
